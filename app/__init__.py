@@ -1,0 +1,37 @@
+"""lastword: the legacy completions endpoint, answered by any provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .settings import Settings
+
+__version__ = "0.1.0"
+
+
+def create_app(settings: Settings) -> Flask:
+    """The application: everything is made here, and handed down."""
+    # Imported here because the gunicorn master imports app.engine, and so this file:
+    # it must not load the modules that gevent patches in the workers later.
+    from .api import application
+    from .gateway.hosted import Engine
+    from .gateway.service import Gateway
+    from .gateway.upstream import Limits, Upstream
+
+    limits = Limits(
+        settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
+    )
+    upstream = Upstream(
+        limits, ca_bundle=settings.ca_bundle, user_agent=f"lastword/{__version__}"
+    )
+    gateway = Gateway(
+        upstream,
+        Engine.of(settings, upstream),
+        settings.fanout,
+        settings.max_answer_bytes,
+        settings.max_event_bytes,
+    )
+    return application(gateway, settings)

@@ -1,0 +1,30 @@
+"""The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
+
+import uuid
+
+from flask import Flask, Response, g, request
+
+from ..gateway.service import Gateway
+from ..settings import Settings
+from . import completions, cors, errors, headers, health, models
+
+
+def application(gateway: Gateway, settings: Settings) -> Flask:
+    """The Flask application in front of *gateway*."""
+    app = Flask("lastword", static_folder=None)
+    errors.register(app)
+    app.after_request(_sign)
+    cors.register(app, settings.cors_origins)
+    app.register_blueprint(completions.blueprint(gateway, settings))
+    app.register_blueprint(models.blueprint(gateway, settings))
+    app.register_blueprint(health.blueprint(gateway.engine))
+    return app
+
+
+def _sign(response: Response) -> Response:
+    """Say which request this was, and which way it went."""
+    response.headers.setdefault("x-request-id", f"req_{uuid.uuid4().hex}")
+    response.headers["x-portkey-trace-id"] = headers.trace_id(request)
+    if "target" in g:
+        response.headers.update(headers.of_route(g.target))
+    return response

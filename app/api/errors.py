@@ -1,0 +1,51 @@
+"""Every failure as JSON in OpenAI's shape; never an HTML page, never a stack trace."""
+
+import logging
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as PathNotFound
+
+from .. import errors
+from ..errors import GatewayError
+from .headers import passed_on
+
+logger = logging.getLogger("lastword")
+
+
+def register(app: Flask) -> None:
+    """Have *app* answer in this way whatever goes wrong."""
+    app.register_error_handler(GatewayError, _answer)
+    app.register_error_handler(HTTPException, _of_werkzeug)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _answer(error: GatewayError) -> Response:
+    body = orjson.dumps(error.to_body())
+    kept = passed_on(error.headers)
+    return Response(body, error.status, kept, content_type="application/json")
+
+
+def _of_werkzeug(error: HTTPException) -> Response:
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        response = _answer(
+            errors.MethodNotAllowed(
+                f"{request.method} is not allowed here; allowed: {allowed}.",
+                code="method_not_supported",
+            )
+        )
+        response.headers["Allow"] = allowed
+        return response
+    if isinstance(error, PathNotFound):
+        seen = f"{request.method} {request.path[:200]}"
+        return _answer(errors.NotFound(f"Invalid URL ({seen})", code="invalid_url"))
+    message = str(error.description or error.name)
+    return _answer(GatewayError(message, status=error.code or 500))
+
+
+def _unexpected(error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    message = "The gateway failed to answer this request. Its log says why."
+    return _answer(GatewayError(message))

@@ -1,0 +1,29 @@
+"""For load balancers and people: is it alive, can it serve."""
+
+from flask import Blueprint, Response, jsonify
+
+from ..gateway.hosted import Engine
+
+
+def blueprint(engine: Engine) -> Blueprint:
+    """`/healthz` is about this process alone, `/readyz` also about its engine."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/")
+    def hello() -> Response:
+        return Response(
+            "lastword answers POST /v1/completions\n", mimetype="text/plain"
+        )
+
+    @routes.get("/healthz")
+    def alive() -> Response:
+        return jsonify(status="ok")
+
+    @routes.get("/readyz")
+    def ready() -> tuple[Response, int]:
+        loading = engine.state == "on" and not engine.loaded()
+        state = "loading" if loading else engine.state
+        status = 503 if state in ("loading", "missing") else 200
+        return jsonify(status="ok" if status == 200 else state, engine=state), status
+
+    return routes

@@ -1,0 +1,79 @@
+"""The body of a completion request, validated, as a value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+# One document to continue: text, token ids, or None for "no document at all".
+Prompt = str | Sequence[int] | None
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """What a caller asks for.
+
+    *prompt* is as on the wire: one prompt, or a list of prompts. *params* holds every
+    other parameter that was given, by its name on the wire and without nulls; the
+    properties below read those that the gateway itself has to understand. *id* and
+    *created* (Unix seconds) name the answer where upstream does not.
+    """
+
+    model: str
+    prompt: Any
+    params: Mapping[str, Any] = field(default_factory=dict)
+    id: str = "cmpl-"
+    created: int = 0
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts one by one, whichever of the wire's four forms was used."""
+        batch = isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
+        return tuple(self.prompt) if batch else (self.prompt,)
+
+    @property
+    def n(self) -> int:
+        """Completions for each prompt."""
+        return int(self.params.get("n", 1))
+
+    @property
+    def drawn(self) -> int:
+        """Candidates to generate for each prompt, of which the best *n* are kept."""
+        return max(int(self.params.get("best_of", 0)), self.n)
+
+    @property
+    def stream(self) -> bool:
+        return bool(self.params.get("stream", False))
+
+    @property
+    def stream_options(self) -> Mapping[str, Any]:
+        return self.params.get("stream_options") or {}
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options.get("include_usage"))
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Usage on every chunk: an extension of vLLM and SGLang."""
+        return bool(self.stream_options.get("continuous_usage_stats"))
+
+    @property
+    def echo(self) -> bool:
+        return bool(self.params.get("echo", False))
+
+    @property
+    def logprobs(self) -> int | None:
+        return self.params.get("logprobs")
+
+    @property
+    def max_tokens(self) -> int | None:
+        return self.params.get("max_tokens")
+
+    @property
+    def suffix(self) -> str | None:
+        return self.params.get("suffix")
+
+    def to_body(self) -> dict[str, Any]:
+        """The request as JSON again, for an upstream that speaks the same shape."""
+        return {"model": self.model, "prompt": self.prompt, **self.params}

@@ -1,0 +1,170 @@
+"""Every error that a caller can meet, as one tree. Names say whose fault it is.
+
+GatewayError                  500  ours
+├── InvalidRequest            400  the caller's
+│   ├── UnsupportedParameter  400  right in itself, impossible on this provider
+│   ├── InvalidRoute          400  a header or config; answered in both error shapes
+│   ├── BodyTooLarge          413
+│   ├── NotFound              404
+│   └── MethodNotAllowed      405
+├── Unauthorized              401
+├── EngineUnavailable         503  the embedded engine is off, or not installed
+└── UpstreamError                  the provider's
+    ├── UpstreamStatus             it answered with an error; its status is kept
+    ├── UpstreamTimeout       504  too slow; 408 if the caller set the limit
+    ├── UpstreamUnreachable   502  no answer
+    │   └── UpstreamRefused   502  no connection: nothing was sent
+    └── UpstreamProtocol      502  the answer is not what it claims to be
+        └── UpstreamCut       502  the answer ended before it was complete
+
+The body is always OpenAI's: {"error": {"message", "type", "param", "code"}}.
+Source: the ErrorResponse schema of https://github.com/openai/openai-openapi
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Which `type` an error has when nobody upstream named one.
+_TYPES = {
+    408: "timeout_error",
+    429: "rate_limit_error",
+}
+
+
+def type_of_status(status: int) -> str:
+    """The `type` that OpenAI's errors with this HTTP status have."""
+    fallback = "server_error" if status >= 500 else "invalid_request_error"
+    return _TYPES.get(status, fallback)
+
+
+class GatewayError(Exception):
+    """An answer other than a completion.
+
+    *headers* are sent with it. `to_body()` never holds a key or a stack trace.
+    """
+
+    status = 500
+
+    def __init__(  # noqa: B042 - errors are never pickled
+        self,
+        message: str,
+        *,
+        type: str | None = None,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = self.status if status is None else status
+        self.type = type or type_of_status(self.status)
+        self.param = param
+        self.code = code
+        self.headers: dict[str, str] = dict(headers or {})
+
+    def to_body(self) -> dict[str, Any]:
+        """The error in OpenAI's shape."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class InvalidRequest(GatewayError):
+    """The caller asked for something that no provider could answer."""
+
+    status = 400
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A valid parameter that the chosen provider cannot honour."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param=param, code="unsupported_parameter")
+
+
+class InvalidRoute(InvalidRequest):
+    """A header or a config that names no usable route.
+
+    The body carries Portkey's shape as well, so that either parser works:
+    *legacy* is Portkey's own wording.
+    """
+
+    def __init__(self, message: str, *, legacy: str, code: str = "invalid_route"):
+        super().__init__(message, code=code)
+        self.legacy = legacy
+
+    def to_body(self) -> dict[str, Any]:
+        return super().to_body() | {"status": "failure", "message": self.legacy}
+
+
+class BodyTooLarge(InvalidRequest):
+    """The request's body is longer than GATEWAY_MAX_BODY_BYTES."""
+
+    status = 413
+
+
+class NotFound(InvalidRequest):
+    """No such path."""
+
+    status = 404
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, for other methods."""
+
+    status = 405
+
+
+class Unauthorized(GatewayError):
+    """No key where one is needed."""
+
+    status = 401
+
+
+class EngineUnavailable(GatewayError):
+    """The embedded engine was asked for and is not there."""
+
+    status = 503
+
+
+class UpstreamError(GatewayError):
+    """The provider failed. `provider` is filled in by whoever called it."""
+
+    status = 502
+    provider: str | None = None
+
+    def to_body(self) -> dict[str, Any]:
+        body = super().to_body()
+        return body | {"provider": self.provider} if self.provider else body
+
+
+class UpstreamStatus(UpstreamError):
+    """The provider answered with an error of its own."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider took longer than a limit allows."""
+
+    status = 504
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The provider was not reached, or hung up before it answered."""
+
+
+class UpstreamRefused(UpstreamUnreachable):
+    """No connection came about, so that nothing was sent."""
+
+
+class UpstreamProtocol(UpstreamError):
+    """The provider's answer is not what it claims to be."""
+
+
+class UpstreamCut(UpstreamProtocol):
+    """The provider's answer ended before it was complete."""

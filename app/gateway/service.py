@@ -1,0 +1,166 @@
+"""Answers a completion request from one target."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import orjson
+
+from ..core import batch
+from ..core.completion import Completion
+from ..core.request import CompletionRequest
+from ..core.routing import Target
+from ..errors import UpstreamError
+from ..providers import PROVIDERS
+from ..providers.spec import Answer
+from .exchange import Exchange
+from .fanout import Fanout, gather
+from .hosted import Engine
+from .stream import EventStream
+from .upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a caller gets: a whole body or a stream of events, and where it came from.
+
+    *headers* are those of upstream's answer.
+    """
+
+    target: Target
+    body: bytes | EventStream
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The service behind the endpoint. One for each process.
+
+    *fanout* is how many upstream calls one request may have under way; the other two
+    limits are in bytes.
+    """
+
+    upstream: Upstream
+    engine: Engine
+    fanout: int
+    max_answer_bytes: int
+    max_event_bytes: int
+
+    def complete(self, request: CompletionRequest, target: Target) -> Outcome:
+        """The completion, or its stream once it has begun. Raises GatewayError."""
+        exchange = self._exchange(target)
+        exchange.provider.check(request)
+        body = self._stream if request.stream else self._whole
+        try:
+            return Outcome(target, body(exchange, request), exchange.headers)
+        except UpstreamError as e:
+            raise _signed(e, exchange.target) from e
+
+    def models(self, target: Target) -> Outcome:
+        """The provider's own list of models. Raises GatewayError."""
+        exchange = self._exchange(target)
+        call = exchange.provider.models(exchange.provider, exchange.target)
+        try:
+            with exchange.scope:
+                body = exchange.provider.model_list(exchange.body(call))
+        except UpstreamError as e:
+            raise _signed(e, exchange.target) from e
+        return Outcome(target, body, exchange.headers)
+
+    def _exchange(self, target: Target) -> Exchange:
+        provider = PROVIDERS[target.provider]
+        if provider.hosted:
+            self.engine.required()
+            url, key = self.engine.url, self.engine.key
+            target = replace(target, base_url=url, api_key=key)
+        return Exchange(
+            provider,
+            target,
+            self.upstream,
+            self.engine,
+            self.max_answer_bytes,
+            self.max_event_bytes,
+        )
+
+    def _whole(self, exchange: Exchange, request: CompletionRequest) -> bytes:
+        with exchange.scope:
+            if exchange.provider.one_by_one:
+                return _encoded(self._joined(exchange, request))
+            return _encoded(exchange.whole(request))
+
+    def _joined(self, exchange: Exchange, request: CompletionRequest) -> Completion:
+        """The answers to the parts of *request* as one."""
+        parts = batch.split(request)
+        calls = [partial(_one, exchange, part.request) for part in parts]
+        answers = [calls[0]()] if len(calls) == 1 else gather(calls, self.fanout)
+        return batch.join(request, parts, answers)
+
+    def _stream(self, exchange: Exchange, request: CompletionRequest) -> EventStream:
+        rebuilt = exchange.provider.one_by_one
+        chunks = (
+            self._merged(exchange, request) if rebuilt else exchange.chunks(request)
+        )
+        frames = _signed_frames(_frames(chunks, request), exchange.target)
+        return EventStream(frames, exchange.scope).commit()
+
+    def _merged(
+        self, exchange: Exchange, request: CompletionRequest
+    ) -> Iterator[Completion]:
+        """The streams of the parts of *request* as one."""
+        parts = batch.split(request)
+        streams = [partial(_pieces, exchange, part.request) for part in parts]
+        return batch.merge(request, parts, self._side_by_side(streams))
+
+    def _side_by_side(
+        self, streams: Sequence[Callable[[], Iterator[Completion]]]
+    ) -> Iterator[tuple[int, Completion]]:
+        if len(streams) == 1:
+            yield from ((0, chunk) for chunk in streams[0]())
+            return
+        fan = Fanout(streams, self.fanout)
+        try:
+            yield from fan
+        finally:
+            fan.close()
+
+
+def _one(exchange: Exchange, request: CompletionRequest) -> Completion:
+    return _rebuilt(exchange.whole(request))
+
+
+def _pieces(exchange: Exchange, request: CompletionRequest) -> Iterator[Completion]:
+    yield from map(_rebuilt, exchange.chunks(request))
+
+
+def _rebuilt(answer: Answer) -> Completion:
+    """*answer*, which a provider that is asked one by one has rebuilt."""
+    assert isinstance(answer, Completion)
+    return answer
+
+
+def _encoded(answer: Answer) -> bytes:
+    return answer if isinstance(answer, bytes) else orjson.dumps(answer.to_body())
+
+
+def _frames(chunks: Iterator[Answer], request: CompletionRequest) -> Iterator[bytes]:
+    """The JSON of each chunk; that with the usage alone only if it was asked for."""
+    for chunk in chunks:
+        if isinstance(chunk, bytes):
+            yield chunk
+        elif chunk.choices or request.include_usage:
+            yield orjson.dumps(chunk.to_chunk(include_usage=request.include_usage))
+
+
+def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
+    try:
+        yield from frames
+    except UpstreamError as e:
+        raise _signed(e, target) from e
+
+
+def _signed(error: UpstreamError, target: Target) -> UpstreamError:
+    """*error* with its provider's name, and without the key that it may quote."""
+    error.provider = target.provider
+    if target.api_key and len(target.api_key) >= 8:
+        error.message = error.message.replace(target.api_key, "[redacted]")
+    return error

@@ -1,0 +1,73 @@
+"""The WSGI body of a streamed answer."""
+
+import logging
+from collections.abc import Iterator
+
+import orjson
+
+from ..core import sse
+from ..errors import GatewayError
+from .scope import Scope
+
+logger = logging.getLogger("lastword")
+
+
+class EventStream:
+    """Frames as server-sent events, `[DONE]` after the last one.
+
+    A failure ends it with one frame that holds the error, and without `[DONE]`: a cut
+    stream never looks complete. It owns the scope that feeds it, and closes that
+    whatever happens; a generator could not, since the `finally` of one that was never
+    started does not run.
+    """
+
+    def __init__(self, frames: Iterator[bytes], scope: Scope) -> None:
+        self._frames = frames
+        self._scope = scope
+        self._first: list[bytes] = []
+        self._ended = False
+        self._whole = False
+
+    def commit(self) -> "EventStream":
+        """Wait for the first frame. Until it is here, a failure is raised."""
+        try:
+            self._first = [next(self._frames)]
+        except StopIteration:
+            self._frames = iter(())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __iter__(self) -> "EventStream":
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first:
+            return sse.encode(self._first.pop())
+        if self._ended:
+            raise StopIteration
+        return self._next()
+
+    def _next(self) -> bytes:
+        try:
+            return sse.encode(next(self._frames))
+        except StopIteration:
+            self._whole = True
+            last = sse.DONE
+        except GatewayError as e:
+            last = orjson.dumps(e.to_body())
+        except Exception:
+            logger.exception("a stream failed")
+            error = GatewayError("The gateway failed in the middle of this stream.")
+            last = orjson.dumps(error.to_body())
+        self._ended = True
+        return sse.encode(last)
+
+    def close(self) -> None:
+        """Let go of upstream. Harmless when done twice."""
+        self._ended = True
+        if self._whole:
+            self._scope.finish()
+        else:
+            self._scope.abort()

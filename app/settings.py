@@ -1,0 +1,100 @@
+"""Settings, read once from the environment. The README has them in one table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+class BadSettings(ValueError):
+    """Every setting that cannot be used, in one message."""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError("must be a number of seconds greater than 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("must be a whole number greater than 0")
+    return value
+
+
+def _count_or_none(text: str) -> int | None:
+    return _count(text) if text.strip() else None
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "on": True, "true": True}
+    words |= {"0": False, "off": False, "false": False, "": False}
+    if text.strip().lower() not in words:
+        raise ValueError("must be 1 or 0")
+    return words[text.strip().lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _setting(
+    default: Any, read: Callable[[str], Any], *, alias: str | None = None
+) -> Any:
+    """A field that is read from GATEWAY_<its name>, else from the variable *alias*."""
+    return field(default=default, metadata={"read": read, "alias": alias})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator can choose. Durations are in seconds, sizes in bytes."""
+
+    default_max_tokens: int | None = _setting(100, _count_or_none)
+    max_body_bytes: int = _setting(10 * 2**20, _count)
+    max_answer_bytes: int = _setting(64 * 2**20, _count)
+    max_event_bytes: int = _setting(16 * 2**20, _count)
+    connect_timeout: float = _setting(5.0, _seconds)
+    first_byte_timeout: float = _setting(600.0, _seconds)
+    idle_timeout: float = _setting(120.0, _seconds)
+    fanout: int = _setting(8, _count)
+    cors_origins: tuple[str, ...] = _setting((), _names)
+    trusted_custom_hosts: tuple[str, ...] = _setting(
+        ("localhost", "127.0.0.1", "::1"), _names, alias="TRUSTED_CUSTOM_HOSTS"
+    )
+    ca_bundle: str = _setting("", str)
+    engine: bool = _setting(False, _switch)
+    engine_model: str = _setting("", str)
+    engine_threads: int | None = _setting(None, _count_or_none)
+    engine_slots: int = _setting(4, _count)
+    engine_context: int = _setting(2048, _count)
+    engine_url: str = _setting("", str)
+    engine_key: str = field(
+        default="", repr=False, metadata={"read": str, "alias": None}
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """The settings in *environ*. Raises BadSettings, which names every bad one."""
+        values, problems = {}, []
+        for declared in fields(cls):
+            name = _given(declared, environ)
+            if name is None:
+                continue
+            try:
+                values[declared.name] = declared.metadata["read"](environ[name])
+            except ValueError as e:
+                problems.append(f"{name}={environ[name]!r}: {e}")
+        if problems:
+            raise BadSettings("; ".join(problems))
+        return cls(**values)
+
+
+def variable(setting: Field[Any]) -> str:
+    """The name of a setting in the environment."""
+    return f"GATEWAY_{setting.name.upper()}"
+
+
+def _given(setting: Field[Any], environ: Mapping[str, str]) -> str | None:
+    names = (variable(setting), setting.metadata["alias"])
+    return next((name for name in names if name and name in environ), None)
