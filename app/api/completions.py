@@ -17,6 +17,7 @@ PATHS = (
     "/v1/completions",
     "/completions",
     "/v1/engines/<path:model>/completions",
+    "/engines/<path:model>/completions",
     "/openai/deployments/<path:model>/completions",
 )
 

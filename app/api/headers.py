@@ -6,7 +6,6 @@ The checks are Portkey's, in its order, and every failure is a 400 in both error
 import uuid
 from collections.abc import Iterable, Mapping
 
-import orjson
 from flask import Request
 from werkzeug.datastructures import Headers
 
@@ -123,6 +122,8 @@ def _forwarded(headers: Headers) -> dict[str, str]:
     """The caller's headers that x-portkey-forward-headers names."""
     listed = headers.get("x-portkey-forward-headers", "").lower().split(",")
     names = {name.strip() for name in listed} - _NOT_FORWARDED
+    if _bare(headers.get("Authorization", "")) == PLACEHOLDER_KEY:
+        names.discard("authorization")
     if "x-portkey-forward-headers" in names:
         message = (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
@@ -151,8 +152,9 @@ def _required_key(
 def api_key(headers: Headers) -> str | None:
     """The caller's key for the provider, wherever its client can put one.
 
-    Portkey's SDKs put a key of Portkey into x-portkey-api-key, and the provider's into
-    Authorization; theirs is known by x-portkey-package-version.
+    Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's
+    into Authorization, which therefore comes first when x-portkey-package-version shows
+    that such an SDK is calling.
     """
     names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
     if headers.get("x-portkey-package-version"):
@@ -175,15 +177,6 @@ def _request_timeout(value: str | None) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds < 1e9 else None
-
-
-def metadata(request: Request) -> dict[str, object]:
-    """What the caller says about the request; as in Portkey, bad JSON says nothing."""
-    try:
-        value = orjson.loads(request.headers.get("x-portkey-metadata", "{}"))
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def trace_id(request: Request) -> str:

@@ -63,6 +63,9 @@ class _Integer(_Field):
         self.low, self.high = low, high
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if type(value) is float and abs(value) >= _INT64:
+            # orjson reads integers beyond 64 bits as floats.
+            raise _outside(self.low, self.high, value, str(self.name), "integer")
         if type(value) is not int:
             raise self.wrong(value)
         return _within(self.low, self.high, value, str(self.name), "integer")
@@ -255,16 +258,13 @@ def _within(low: int, high: int, value: Any, name: str, word: str) -> Any:
     """*value*, if it lies between *low* and *high*."""
     if low <= value <= high:
         return value
-    side, bound, sign = (
-        ("below min", low, ">=")
-        if value < low
-        else (
-            "above max",
-            high,
-            "<=",
-        )
-    )
-    raise InvalidRequest(
+    raise _outside(low, high, value, name, word)
+
+
+def _outside(low: int, high: int, value: Any, name: str, word: str) -> InvalidRequest:
+    below = value < 0 or value < low
+    side, bound, sign = ("below min", low, ">=") if below else ("above max", high, "<=")
+    return InvalidRequest(
         f"Invalid '{name}': {word} {side}imum value. Expected a value {sign} {bound}, "
         f"but got {value} instead.",
         param=name,

@@ -80,7 +80,7 @@ class Exchange:
         )
 
     def _events(self, reply: HTTPReply) -> Iterator[Event]:
-        """The events of a stream. A whole answer where a stream was due is one event."""
+        """The events of a stream. A whole answer in a stream's place is one event."""
         if "event-stream" not in reply.headers.get("Content-Type", ""):
             yield Event(reply.read(self.max_answer_bytes))
             return

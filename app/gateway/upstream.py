@@ -175,6 +175,11 @@ class Upstream:
             request.headers["Connection"] = "close"
             return self._send(self._fresh, request, deadline)
 
+    def close(self) -> None:
+        """Close the connections that lie idle."""
+        self._adapter.close()
+        self._fresh.close()
+
     def _send(
         self, adapter: HTTPAdapter, request: PreparedRequest, deadline: Deadline
     ) -> "HTTPReply":
@@ -224,20 +229,16 @@ def _prepared(call: Call, user_agent: str) -> PreparedRequest:
     return request
 
 
-def _cause(e: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether *e* is, or was caused by, or wraps an exception of *kind*."""
-    seen: set[int] = set()
-    todo = [e]
-    while todo:
-        e = todo.pop()
-        if e is None or id(e) in seen:
-            continue
-        if isinstance(e, kind):
-            return True
-        seen.add(id(e))
-        wrapped = [arg for arg in e.args if isinstance(arg, BaseException)]
-        todo += [e.__cause__, e.__context__, getattr(e, "reason", None), *wrapped]
-    return False
+def _cause(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether *error* is, or was caused by, or wraps an exception of *kind*.
+
+    requests and urllib3 wrap in all three of Python's ways, and in `reason`.
+    """
+    found: list[BaseException] = [error]
+    for e in found:
+        inner = [e.__cause__, e.__context__, getattr(e, "reason", None), *e.args]
+        found += [i for i in inner if isinstance(i, BaseException) and i not in found]
+    return any(isinstance(e, kind) for e in found)
 
 
 class HTTPReply:
@@ -292,7 +293,7 @@ class HTTPReply:
             self._wire.settimeout(seconds)
 
     def read(self, limit: int) -> bytes:
-        """The whole body. Raises UpstreamProtocol if it is longer than *limit* bytes."""
+        """The whole body. Raises UpstreamProtocol if it exceeds *limit* bytes."""
         pieces: list[bytes] = []
         size = 0
         for block in self.blocks():

@@ -1,7 +1,7 @@
 """The errors of upstreams, in whatever shape they come, as OpenAI's.
 
 Shapes seen, with the servers that send them:
-  {"error": {"message", "type", "param", "code"}}  OpenAI, vLLM and llama.cpp (int codes)
+  {"error": {"message", "type", "param", "code"}}  OpenAI; vLLM, llama.cpp: int codes
   {"error": "text", "error_type": "..."}           text-generation-inference
   {"object": "error", "message", "type", ...}      SGLang
   {"detail": "text" or [{"loc", "msg"}, ...]}      FastAPI

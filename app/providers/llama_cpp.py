@@ -8,7 +8,6 @@ Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.m
 the recordings in tests/wire/llamacpp.
 """
 
-import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +25,8 @@ from ..errors import (
     UpstreamStatus,
 )
 from . import failures
-from .spec import Call, Provider, bearer, get_models, read_object, url
+from .logprobs import LegacyLogprobs
+from .spec import Call, Provider, bearer, excerpt, get_models, read_object, url
 
 # Its default seed, which stands for "a new one each time".
 _RANDOM_SEED = 2**32 - 1
@@ -113,9 +113,25 @@ def chunks(events: Iterable[Event], request: CompletionRequest) -> Iterator[Comp
         if event.data == DONE:
             break
         if event.data not in (b"", b"null"):
-            yield reader.read(_document(event.data))
+            piece = reader.read(_document(event.data))
+            if _says_something(piece.choices[0]):
+                yield _without_empty_lists(piece)
     if not reader.finished:
         raise UpstreamCut("the engine ended the stream before the completion was done")
+
+
+def _says_something(choice: Choice) -> bool:
+    """Not so while text is held back that may begin a stop sequence."""
+    tokens = choice.logprobs and choice.logprobs.tokens
+    return bool(choice.text or choice.finish_reason or tokens)
+
+
+def _without_empty_lists(piece: Completion) -> Completion:
+    """A chunk without tokens has no log probabilities, as on the real endpoint."""
+    choice = piece.choices[0]
+    if choice.logprobs is None or choice.logprobs.tokens:
+        return piece
+    return replace(piece, choices=(replace(choice, logprobs=None),))
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -138,9 +154,14 @@ class _Reader:
     def read(self, document: dict[str, Any]) -> Completion:
         """One piece, or the whole."""
         try:
-            choice, usage = _fields(document)
-        except (KeyError, IndexError, TypeError) as e:
-            raise UpstreamProtocol(f"the engine's answer lacks {e}") from e
+            return self._read(document)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as e:
+            raise UpstreamProtocol(
+                f"the answer is not as expected: {excerpt(orjson.dumps(document))}"
+            ) from e
+
+    def _read(self, document: dict[str, Any]) -> Completion:
+        choice, usage = _fields(document)
         self.finished = self.finished or bool(choice["finish_reason"])
         return Completion(
             id=_id(document) or self._request.id,
@@ -199,55 +220,6 @@ def _id(document: dict[str, Any]) -> str | None:
     """Its id, with the prefix of a text completion instead of a chat's."""
     given = document.get("id")
     return given and "cmpl-" + str(given).removeprefix("chatcmpl-")
-
-
-class LegacyLogprobs:
-    """Turns the chat endpoint's log probabilities into the legacy four lists.
-
-    *start* is the length of the prompt in characters; *top* how many alternatives were
-    asked for. The chosen token is always among them, as the contract says.
-    """
-
-    def __init__(self, start: int, top: int) -> None:
-        self._offset = start
-        self._top = top
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def read(self, content: Sequence[dict[str, Any]]) -> Logprobs:
-        """The next tokens, as they follow those read before."""
-        return Logprobs(
-            tokens=[_token(entry) for entry in content],
-            token_logprobs=[entry["logprob"] for entry in content],
-            top_logprobs=[self._alternatives(entry) for entry in content],
-            text_offset=[self._advance(entry) for entry in content],
-        )
-
-    def _alternatives(self, entry: dict[str, Any]) -> dict[str, float]:
-        most_likely = (entry.get("top_logprobs") or [])[: self._top]
-        alternatives: dict[str, float] = {}
-        for other in [*most_likely, entry]:
-            alternatives.setdefault(_token(other), other["logprob"])
-        return alternatives
-
-    def _advance(self, entry: dict[str, Any]) -> int:
-        """The offset of this token; characters cut between tokens count at their end."""
-        offset = self._offset
-        self._offset += len(self._decoder.decode(_bytes(entry)))
-        return offset
-
-
-def _bytes(entry: dict[str, Any]) -> bytes:
-    given = entry.get("bytes")
-    return bytes(given) if given else str(entry["token"]).encode()
-
-
-def _token(entry: dict[str, Any]) -> str:
-    """The token's text; one that is part of a character only, as OpenAI writes it."""
-    raw = _bytes(entry)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:

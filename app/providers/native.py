@@ -162,7 +162,7 @@ def chunks(events: Iterable[Event], request: CompletionRequest) -> Iterator[byte
 
 
 def _until_done(events: Iterable[Event], stream: "_Stream") -> Iterator[Event]:
-    """The events before `[DONE]`. A connection lost after the last choice is no loss."""
+    """The events before `[DONE]`. To lose the connection after the last is no loss."""
     try:
         for event in events:
             if event.data == DONE:

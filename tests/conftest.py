@@ -1,0 +1,143 @@
+"""The gateway in this process, and a scripted upstream for it to call."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from app import create_app
+from app.settings import Settings
+
+from .e2e.server import Server
+from .upstream import Answer, Upstream, completion, whole
+
+KEY = "sk-a-key-of-the-caller"
+
+
+@dataclass
+class Caller:
+    """Someone who calls the gateway, with headers that are always sent."""
+
+    app: Flask
+    headers: dict[str, str] = field(default_factory=dict)
+    responses: list[TestResponse] = field(default_factory=list)
+
+    def complete(
+        self,
+        path: str = "/v1/completions",
+        headers: dict[str, str] | None = None,
+        **body: Any,
+    ) -> TestResponse:
+        """Ask for a completion; model and prompt have defaults."""
+        fields = {"model": "m", "prompt": "Hi"} | body
+        sent = {key: value for key, value in fields.items() if value is not Absent}
+        return self.post(json.dumps(sent).encode(), path, headers)
+
+    def post(
+        self,
+        body: bytes,
+        path: str = "/v1/completions",
+        headers: dict[str, str] | None = None,
+        content_type: str | None = "application/json",
+    ) -> TestResponse:
+        sent = {**self.headers, **(headers or {})}
+        response = self.app.test_client().post(
+            path, data=body, headers=sent, content_type=content_type
+        )
+        self.responses.append(response)
+        return response
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.app.test_client().get(path, headers=self.headers, **options)
+
+    def leave(self) -> None:
+        """Close every answer, as a server does when it was sent, and the gateway."""
+        for response in self.responses:
+            response.close()
+        self.app.extensions["lastword"].upstream.close()
+
+
+class Absent:
+    """Stands for a field that is not sent."""
+
+
+Script = Callable[..., Upstream]
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """Makes upstreams that answer as they are told; they end with the test."""
+    made: list[Upstream] = []
+
+    def make(*answers: Answer) -> Upstream:
+        made.append(Upstream(list(answers)))
+        return made[-1]
+
+    yield make
+    for upstream in made:
+        upstream.stop()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Like the defaults, with no length put into requests that name none."""
+    return Settings(default_max_tokens=None)
+
+
+@pytest.fixture
+def call(settings: Settings) -> Iterator[Callable[..., Caller]]:
+    """Makes callers of a gateway that reach *upstream* as provider openai."""
+    made: list[Caller] = []
+
+    def make(upstream: Upstream, **changes: Any) -> Caller:
+        headers = {
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": upstream.url,
+            "Authorization": f"Bearer {KEY}",
+        }
+        made.append(Caller(create_app(replace(settings, **changes)), headers))
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.leave()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Server]:
+    """A gateway with two workers and the real engine, once for all tests."""
+    server = Server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="2")
+    server.wait_until_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway_url(engine: Server) -> str:
+    """Where that gateway listens."""
+    return engine.url
+
+
+@pytest.fixture
+def upstream(script: Script) -> Upstream:
+    """An upstream that answers everything with one completion."""
+    return script(whole(completion()))
+
+
+@pytest.fixture
+def caller(call: Callable[..., Caller], upstream: Upstream) -> Caller:
+    """Someone whose gateway reaches *upstream*."""
+    return call(upstream)
+
+
+def events(response: TestResponse) -> list[Any]:
+    """The data of a streamed answer's events; JSON is read, `[DONE]` stays text."""
+    blocks = response.get_data(as_text=True).split("\n\n")
+    assert blocks.pop() == ""
+    assert all(block.startswith("data: ") for block in blocks)
+    texts = [block.removeprefix("data: ") for block in blocks]
+    return [text if text == "[DONE]" else json.loads(text) for text in texts]

@@ -1,0 +1,121 @@
+"""Server-sent events, cut anywhere.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core import sse
+from app.core.sse import Event
+from tests.wire import answer
+
+
+def decoded(*blocks: bytes) -> list[Event]:
+    return list(sse.decode(blocks))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=repr)
+def test_lines_may_end_in_three_ways(end: bytes) -> None:
+    lines = [
+        b"event: x",
+        b"data: 1",
+        b"data:2",
+        b": comment",
+        b"",
+        b"data: 3",
+        b"",
+        b"",
+    ]
+
+    assert decoded(end.join(lines)) == [Event(b"1\n2", b"x"), Event(b"3")]
+
+
+def test_one_blank_after_the_colon_belongs_to_the_field() -> None:
+    assert decoded(b"data:  x \n\n") == [Event(b" x ")]
+
+
+def test_a_field_without_colon_has_no_value() -> None:
+    assert decoded(b"data\n\n") == [Event(b"")]
+
+
+def test_events_without_data_are_dropped() -> None:
+    assert decoded(b"retry: 3\n\n: x\n\nevent: y\n\nid: 1\n\n\n\n") == []
+
+
+def test_a_name_does_not_outlive_its_event() -> None:
+    assert decoded(b"event: a\n\ndata: 1\n\n") == [Event(b"1")]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_line() -> None:
+    assert decoded(b"\xef\xbb", b"\xbfdata: 1\n\n") == [Event(b"1")]
+
+
+def test_an_event_that_the_end_cuts_off_is_dropped() -> None:
+    assert decoded(b"data: 1\n\ndata: 2\n") == [Event(b"1")]
+
+
+def test_an_event_comes_as_soon_as_its_blank_line_is_there() -> None:
+    decoder = sse.Decoder(limit=100)
+
+    assert decoder.feed(b"data: 1\r\n\r") == [Event(b"1")]
+    assert decoder.feed(b"\ndata: 2\n\n") == [Event(b"2")]
+
+
+@pytest.mark.parametrize(
+    "blocks", [[b"data: " + b"x" * 99], [b"x" * 60, b"x" * 60], [b"data: 55555\n"] * 30]
+)
+def test_an_endless_line_or_event_is_refused(blocks: list[bytes]) -> None:
+    with pytest.raises(sse.EventTooLong):
+        list(sse.decode(blocks, limit=99))
+
+
+RECORDINGS = ["ok_stream", "ok_batch2_stream", "ok_stream_logprobs", "ok_n2_stream"]
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_recorded_stream_is_the_same_wherever_it_is_cut(name: str) -> None:
+    _, body = answer(f"llamacpp/{name}")
+    for ends in (b"\n", b"\r\n", b"\r"):
+        stream = body.replace(b"\n", ends)
+        whole = decoded(stream)
+        for cut in range(len(stream) + 1):
+            assert decoded(stream[:cut], stream[cut:]) == whole
+        assert decoded(*(stream[i : i + 1] for i in range(len(stream)))) == whole
+
+
+lines = st.sampled_from(
+    [b"data: a", b"data:b", b"data", b"event: e", b": c", b"id: 1", b"retry: 1", b"x"]
+    + [b"", b"", "data: é🎉".encode(), b"data: {}"]
+)
+ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
+
+
+@given(st.lists(st.tuples(lines, ends)), st.lists(st.integers(0, 400)))
+def test_where_the_bytes_are_cut_never_matters(parts, cuts) -> None:
+    # An empty line after a bare CR would make a CRLF of it when it ends with LF.
+    stream = b"".join(
+        line + end for line, end in parts if not (line == b"" and end == b"\n")
+    )
+    cuts = sorted({0, *(c for c in cuts if c < len(stream)), len(stream)})
+    blocks = [stream[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    assert decoded(*blocks) == decoded(stream)
+
+
+@given(st.binary(), st.lists(st.integers(0, 100)))
+def test_no_bytes_are_too_strange(stream: bytes, cuts: list[int]) -> None:
+    cuts = sorted({0, *(c for c in cuts if c < len(stream)), len(stream)})
+    blocks = [stream[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    assert decoded(*blocks) == decoded(stream)
+
+
+@given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
+def test_what_is_encoded_is_decoded(text: str) -> None:
+    assert decoded(sse.encode(text.encode())) == [Event(text.encode())]
+
+
+def test_data_of_several_lines_goes_out_as_one() -> None:
+    assert sse.encode(b'{"a":\n1}') == b'data: {"a":1}\n\n'

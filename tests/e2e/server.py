@@ -1,0 +1,147 @@
+"""A real gunicorn in a process of its own, as an operator starts it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).parent.parent.parent
+# A connection that a test leaves open would hold the server up when it is to stop.
+_CLOSE = {"Connection": "close"}
+
+LISTENING = re.compile(r"(?:Listening at:|Running on) (http://[\d.:]+)")
+
+
+class Server:
+    """gunicorn (or *command*) on a free port, with *environ* beside what is needed.
+
+    Nothing of the caller's own environment that configures a gateway gets through.
+    """
+
+    def __init__(
+        self, command: tuple[str, ...] = ("gunicorn",), **environ: str
+    ) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_"))
+        }
+        self.log: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=inherited | {"GATEWAY_BIND": "127.0.0.1:0"} | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.url = self._wait_for_address()
+        except AssertionError:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = 20) -> int:
+        """The exit code, once it has ended."""
+        code = self._process.wait(seconds)
+        self._reader.join(5)
+        assert self._process.stdout
+        self._process.stdout.close()
+        return code
+
+    def stop(self) -> None:
+        """End it, and wait until it has."""
+        if self._process.poll() is None:
+            self.signal(signal.SIGTERM)
+        try:
+            self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def complete(self, headers: dict[str, str] | None = None, **body: Any) -> Any:
+        """Ask it for a completion."""
+        return requests.post(
+            self.url + "/v1/completions",
+            json={"model": "m", "prompt": "Hi"} | body,
+            headers=_CLOSE | (headers or {}),
+            stream=bool(body.get("stream")),
+            timeout=60,
+        )
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, headers=_CLOSE, timeout=10)
+
+    def connect(self) -> socket.socket:
+        """A bare connection to it."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        eventually(lambda: self.get("/readyz").ok, seconds)
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self.log.append(line.rstrip())
+
+    def _wait_for_address(self) -> str:
+        eventually(lambda: LISTENING.search("\n".join(self.log)), 20)
+        found = LISTENING.search("\n".join(self.log))
+        assert found
+        return found[1]
+
+
+def eventually(condition: Any, seconds: float = 10) -> None:
+    """Wait until *condition* holds; fail if it does not within so many seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not collected does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that *pid* has started and that still run."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in found for child in path.read_text().split()]
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")

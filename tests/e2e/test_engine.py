@@ -1,0 +1,416 @@
+"""The embedded engine, for real: what it answers, and how it lives and dies."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from app.engine import model_path
+from app.settings import Settings
+from tests import fim
+
+from .server import Server, alive, children, command_line, eventually
+
+pytestmark = pytest.mark.e2e
+
+FRANCE = "The capital of France is"
+GREEDY: dict[str, Any] = {"prompt": FRANCE, "temperature": 0, "max_tokens": 8}
+
+
+def ask(server: Server, **body: Any) -> dict[str, Any]:
+    response = server.complete(**GREEDY | body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    assert [c["index"] for c in answer["choices"]] == list(
+        range(len(answer["choices"]))
+    )
+    return [choice["text"] for choice in answer["choices"]]
+
+
+def stream(server: Server, **body: Any) -> list[dict[str, Any]]:
+    response = server.complete(**GREEDY | body, stream=True)
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    lines = [line for line in response.iter_lines() if line]
+    assert lines.pop() == b"data: [DONE]"
+    return [json.loads(line.removeprefix(b"data: ")) for line in lines]
+
+
+def streamed_texts(chunks: list[dict[str, Any]]) -> dict[int, str]:
+    said: dict[int, str] = {}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        said[choice["index"]] = said.get(choice["index"], "") + choice["text"]
+    return said
+
+
+def refused(server: Server, **body: Any) -> dict[str, Any]:
+    response = server.complete(**GREEDY | body)
+    assert response.status_code == 400, response.text
+    error: dict[str, Any] = response.json()["error"]
+    return error
+
+
+# What it answers
+
+
+def test_the_model_writes_what_the_prompt_asks_for(engine: Server) -> None:
+    france, water = ask(engine), ask(engine, prompt="Water boils at")
+
+    assert texts(france)[0].startswith(" Paris")
+    assert texts(france) != texts(water)
+    assert france["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 8,
+        "total_tokens": 13,
+    }
+    assert france["id"].startswith("cmpl-") and france["object"] == "text_completion"
+
+
+def test_a_stream_says_the_same_and_its_first_frame_comes_early(engine: Server) -> None:
+    whole = ask(engine, max_tokens=60)
+    began = time.monotonic()
+    response = engine.complete(**GREEDY | {"max_tokens": 60}, stream=True)
+    arrivals = [(time.monotonic() - began, line) for line in response.iter_lines(1)]
+
+    lines = [line for _, line in arrivals if line]
+    chunks = [json.loads(line.removeprefix(b"data: ")) for line in lines[:-1]]
+    assert streamed_texts(chunks) == {0: texts(whole)[0]}
+    assert arrivals[0][0] < arrivals[-1][0] / 2
+
+
+def test_an_unknown_model_is_answered_by_the_engines(engine: Server) -> None:
+    answer = ask(engine, model="gpt-3.5-turbo-instruct")
+
+    assert answer["model"] == "SmolLM2-135M-Instruct.Q4_1"
+
+
+def test_a_batch_says_what_its_prompts_say_alone(engine: Server) -> None:
+    prompts = [FRANCE, "Water boils at", "One, two, three,"]
+    alone = [ask(engine, prompt=prompt) for prompt in prompts]
+    batch = ask(engine, prompt=prompts)
+
+    assert texts(batch) == [texts(answer)[0] for answer in alone]
+    for count in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert batch["usage"][count] == sum(a["usage"][count] for a in alone)
+
+
+def test_a_streamed_batch_says_the_same(engine: Server) -> None:
+    prompts = [FRANCE, "Water boils at"]
+    whole = ask(engine, prompt=prompts, n=2)
+    asked = {"stream_options": {"include_usage": True}}
+    *chunks, last = stream(engine, prompt=prompts, n=2, **asked)
+
+    assert streamed_texts(chunks) == dict(enumerate(texts(whole)))
+    ends = [c for chunk in chunks for c in chunk["choices"] if c["finish_reason"]]
+    assert sorted(c["index"] for c in ends) == [0, 1, 2, 3]
+    assert len({chunk["id"] for chunk in [*chunks, last]}) == 1
+    assert all(len(chunk["choices"]) == 1 for chunk in chunks)
+    assert {chunk["usage"] for chunk in chunks} == {None}
+    assert (last["choices"], last["usage"]) == ([], whole["usage"])
+
+
+def test_usage_is_not_streamed_unasked(engine: Server) -> None:
+    assert not any("usage" in chunk for chunk in stream(engine))
+
+
+def test_more_choices_than_slots_are_drawn(engine: Server) -> None:
+    answer = ask(engine, n=9, max_tokens=4, temperature=1, seed=7)
+
+    assert len(texts(answer)) == 9
+    assert len(set(texts(answer))) > 1
+    assert answer["usage"]["prompt_tokens"] == 5
+    assert answer["usage"]["completion_tokens"] <= 36
+
+
+def test_a_seed_makes_an_answer_come_again(engine: Server) -> None:
+    asked = {"n": 2, "temperature": 1, "seed": 2**63 - 1}
+
+    assert texts(ask(engine, **asked)) == texts(ask(engine, **asked))
+
+
+def test_the_best_of_several_is_kept(engine: Server) -> None:
+    drawn = ask(engine, n=6, best_of=6, seed=3, temperature=1, logprobs=0)
+    best = ask(engine, n=2, best_of=6, seed=3, temperature=1)
+
+    def mean(choice: dict[str, Any]) -> float:
+        values = choice["logprobs"]["token_logprobs"]
+        return sum(values) / len(values)
+
+    ranked = sorted(drawn["choices"], key=mean, reverse=True)
+    assert texts(best) == [choice["text"] for choice in ranked[:2]]
+    assert best["choices"][0]["logprobs"] is None
+    assert best["usage"] == drawn["usage"]
+
+
+def test_log_probabilities_have_the_legacy_shape(engine: Server) -> None:
+    answer = ask(engine, logprobs=3)
+
+    logprobs = answer["choices"][0]["logprobs"]
+    assert {len(values) for values in logprobs.values()} == {8}
+    assert set(logprobs) == {
+        "tokens",
+        "token_logprobs",
+        "top_logprobs",
+        "text_offset",
+    }
+    assert "".join(logprobs["tokens"]) == texts(answer)[0]
+    assert logprobs["text_offset"][0] == len(FRANCE)
+    assert {len(top) for top in logprobs["top_logprobs"]} == {3}
+    likeliest = [max(top.values()) for top in logprobs["top_logprobs"]]
+    assert logprobs["token_logprobs"] == likeliest
+
+
+def test_echo_is_emulated_whole_and_streamed(engine: Server) -> None:
+    plain, echoed = ask(engine), ask(engine, echo=True)
+
+    assert texts(echoed)[0] == FRANCE + texts(plain)[0]
+    assert streamed_texts(stream(engine, echo=True)) == {0: texts(echoed)[0]}
+    assert echoed["usage"] == plain["usage"]
+
+
+@pytest.mark.parametrize("echo, text", [(True, FRANCE), (False, "")])
+def test_no_tokens_are_no_tokens(engine: Server, echo: bool, text: str) -> None:
+    answer = ask(engine, max_tokens=0, echo=echo)
+
+    assert texts(answer) == [text]
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 0
+
+
+def test_echo_with_logprobs_is_refused(engine: Server) -> None:
+    error = refused(engine, echo=True, logprobs=1)
+
+    assert (error["param"], error["code"]) == ("echo", "unsupported_parameter")
+
+
+def test_a_suffix_is_refused_by_a_model_that_cannot_use_it(engine: Server) -> None:
+    error = refused(engine, prompt="def f(x):", suffix="return y")
+
+    assert (error["param"], error["code"]) == ("suffix", "unsupported_parameter")
+
+
+def test_a_stop_sequence_is_not_in_the_text(engine: Server) -> None:
+    full = texts(ask(engine))[0]
+    stopped = ask(engine, stop=[full[3:6]])
+
+    assert texts(stopped) == [full[:3]]
+    assert stopped["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_bias_forbids_a_token(engine: Server) -> None:
+    assert "Paris" not in texts(ask(engine, logit_bias={"7042": -100.0}))[0]
+
+
+def test_token_ids_are_prompts_as_good_as_text(engine: Server) -> None:
+    ids = [504, 3575, 282, 4649, 314]
+
+    assert texts(ask(engine, prompt=ids)) == texts(ask(engine))
+    assert texts(ask(engine, prompt=[ids, ids])) == 2 * texts(ask(engine))
+
+
+def test_an_empty_prompt_is_relayed(engine: Server) -> None:
+    assert engine.complete(prompt="", max_tokens=1).status_code == 200
+
+
+def test_a_prompt_beyond_the_context_is_told_as_openai_tells_it(engine: Server) -> None:
+    error = refused(engine, prompt="word " * 5000)
+
+    assert error["code"] == "context_length_exceeded"
+
+
+def test_the_models_are_the_engines(engine: Server) -> None:
+    models = engine.get("/v1/models").json()
+
+    assert [m["id"] for m in models["data"]] == ["SmolLM2-135M-Instruct.Q4_1"]
+
+
+def test_the_official_client_needs_its_base_url_changed_and_nothing_else(
+    engine: Server,
+) -> None:
+    with openai.OpenAI(base_url=engine.url + "/v1", api_key="any") as client:
+        answer = client.completions.create(
+            model="gpt-3.5-turbo-instruct", prompt=[FRANCE, "Hi"], temperature=0, n=2
+        )
+        chunks = list(
+            client.completions.create(
+                model="m", prompt=FRANCE, stream=True, max_tokens=5
+            )
+        )
+        with pytest.raises(openai.BadRequestError) as error:
+            client.completions.create(model="m", prompt="x", temperature=3)
+
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.usage and answer.usage.completion_tokens <= 400
+    assert chunks[-1].choices[0].finish_reason == "length"
+    assert (error.value.param, error.value.code) == (
+        "temperature",
+        "decimal_above_max_value",
+    )
+
+
+# A model that can fill in
+
+
+@pytest.fixture(scope="module")
+def filling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path = tmp_path_factory.mktemp("model") / "fim.gguf"
+    fim.make(model_path(Settings()), path)
+    server = Server(
+        GATEWAY_ENGINE="1", GATEWAY_ENGINE_MODEL=str(path), WEB_CONCURRENCY="1"
+    )
+    server.wait_until_ready()
+    yield server
+    server.stop()
+
+
+def test_a_suffix_reaches_a_model_that_can_use_it(filling: Server) -> None:
+    one = ask(filling, prompt="def f(x):", suffix="return y")
+    other = ask(filling, prompt="def f(x):", suffix="\nclass B: pass")
+
+    assert texts(one) != texts(other)
+    assert 0 < one["usage"]["completion_tokens"] <= 8
+    streamed = stream(filling, prompt="def f(x):", suffix="return y")
+    assert streamed_texts(streamed) == {0: texts(one)[0]}
+
+
+# How it lives and dies
+
+
+def engines_of(pid: int) -> list[int]:
+    return [child for child in children(pid) if "app.engine" in command_line(child)]
+
+
+def engine_port(pid: int) -> int:
+    """The port that the engine listens on, found as the system knows it."""
+    inodes = {
+        os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()
+    }
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        local, state, inode = (line.split()[i] for i in (1, 3, 9))
+        if state == "0A" and f"socket:[{inode}]" in inodes:
+            address, port = local.split(":")
+            assert address == "0100007F", "it listens beyond the loopback address"
+            return int(port, 16)
+    raise AssertionError("it does not listen")
+
+
+def test_one_engine_serves_all_workers_behind_a_key(engine: Server) -> None:
+    (pid,) = engines_of(engine.pid)
+    url = f"http://127.0.0.1:{engine_port(pid)}"
+    body = {"prompt": "Hi", "max_tokens": 1}
+
+    assert (
+        requests.post(url + "/v1/completions", json=body, timeout=5).status_code == 401
+    )
+    stolen = {"Authorization": "Bearer any"}
+    again = requests.post(url + "/completion", json=body, headers=stolen, timeout=5)
+    assert again.status_code == 401
+
+
+def test_calls_wait_while_the_engine_loads(free_server: Any) -> None:
+    server = free_server(GATEWAY_ENGINE="1")
+    began = server.get("/readyz")
+    answer = ask(server)
+
+    assert texts(answer)[0].startswith(" Paris")
+    assert began.status_code in (200, 503)
+    ready = server.get("/readyz")
+    assert ready.json() == {"status": "ok", "engine": "on"}
+    eventually(lambda: sum("127.0.0.1" in line for line in server.log) >= 3)
+    assert any("Try it:" in line and "curl" in line for line in server.log)
+
+
+@pytest.fixture
+def free_server() -> Iterator[Any]:
+    """Makes servers that a test may kill."""
+    made: list[Server] = []
+
+    def make(**environ: str) -> Server:
+        made.append(Server(**environ))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+def test_an_engine_that_dies_is_restarted_and_calls_wait_for_it(
+    free_server: Any,
+) -> None:
+    server = free_server(GATEWAY_ENGINE="1")
+    server.wait_until_ready()
+    ask(server)
+    (first,) = engines_of(server.pid)
+    os.kill(first, signal.SIGKILL)
+
+    assert texts(ask(server))[0].startswith(" Paris")
+    (second,) = engines_of(server.pid)
+    assert second != first
+    assert any("starting it again" in line for line in server.log)
+
+
+def test_a_stream_whose_engine_dies_does_not_look_complete(free_server: Any) -> None:
+    server = free_server(GATEWAY_ENGINE="1")
+    server.wait_until_ready()
+    response = server.complete(prompt="Once", max_tokens=1000, stream=True)
+    lines = response.iter_lines(1)
+    next(lines)
+    os.kill(engines_of(server.pid)[0], signal.SIGKILL)
+    *_, last = filter(None, lines)
+
+    assert b'"error"' in last and b"[DONE]" not in last
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "loading"])
+def test_the_engine_goes_when_the_master_goes(
+    free_server: Any, number: int, loaded: bool
+) -> None:
+    server = free_server(GATEWAY_ENGINE="1")
+    if loaded:
+        server.wait_until_ready()
+    eventually(lambda: engines_of(server.pid))
+    everyone = children(server.pid)
+    server.signal(number)
+    server.wait()
+
+    eventually(lambda: not any(map(alive, everyone)))
+
+
+def test_a_model_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:
+    text = tmp_path / "model.gguf"
+    text.write_text("hello")
+    for path in (text, tmp_path / "absent.gguf"):
+        server = Server(GATEWAY_ENGINE="1", GATEWAY_ENGINE_MODEL=str(path))
+        server.wait()
+
+        assert any(f"GATEWAY_ENGINE_MODEL={path}" in line for line in server.log)
+
+
+def test_callers_side_by_side_each_get_their_own_answer(engine: Server) -> None:
+    prompts = ["One, two,", "Red, green,", "Monday, Tuesday,", FRANCE] * 3
+    alone = {prompt: texts(ask(engine, prompt=prompt)) for prompt in set(prompts)}
+    got: list[tuple[str, list[str]]] = []
+
+    def caller(prompt: str) -> None:
+        got.append((prompt, texts(ask(engine, prompt=prompt))))
+
+    callers = [threading.Thread(target=caller, args=(p,)) for p in prompts]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join(60)
+
+    assert len(got) == 12
+    assert all(alone[prompt] == said for prompt, said in got)

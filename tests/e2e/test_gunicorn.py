@@ -1,0 +1,233 @@
+"""The gateway under a real gunicorn: framing, promptness, and how it ends."""
+
+import json
+import signal
+import socket
+import threading
+
+import pytest
+import requests
+
+from tests.upstream import (
+    DONE,
+    closing_stream,
+    completion,
+    data,
+    frame,
+    stream,
+    wait_for,
+    whole,
+)
+
+from .server import Server, children, eventually
+
+pytestmark = pytest.mark.e2e
+
+HELLO = [data(frame("Hel")), data(frame("lo")), data(frame("!", "stop"))]
+BODY = json.dumps({"model": "m", "prompt": "Hi"}).encode()
+
+
+def route(upstream) -> dict[str, str]:
+    return {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": upstream.url,
+        "Authorization": "Bearer sk-1",
+    }
+
+
+def request_head(upstream, *lines: str) -> bytes:
+    """A request as a bare client writes it: no User-Agent, no Accept."""
+    named = [f"{name}: {value}" for name, value in route(upstream).items()]
+    first = ["POST /v1/completions HTTP/1.1", "Host: gateway"]
+    return "\r\n".join([*first, *named, *lines, "", ""]).encode()
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Everything until the server closes."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("framing", [stream, closing_stream], ids=["chunked", "close"])
+def test_the_first_event_arrives_before_the_last_is_sent(
+    gunicorn: Server, script, framing
+) -> None:
+    go_on = threading.Event()
+    upstream = script(framing(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
+    with gunicorn.complete(route(upstream), stream=True) as response:
+        lines = response.iter_lines(1)
+
+        assert next(lines) == HELLO[0].strip()
+        go_on.set()
+        assert list(filter(None, lines))[-1] == b"data: [DONE]"
+
+
+def test_a_chunked_body_is_read(gunicorn: Server, script) -> None:
+    upstream = script(whole(completion()))
+    response = requests.post(
+        gunicorn.url + "/v1/completions",
+        data=iter([BODY[:5], BODY[5:]]),
+        headers=route(upstream) | {"Content-Type": "application/json; charset=utf-8"},
+        timeout=10,
+    )
+
+    assert response.status_code == 200
+    assert upstream.last.json == {"model": "m", "prompt": "Hi", "max_tokens": 100}
+
+
+def test_a_body_that_waits_for_leave_is_given_it(gunicorn: Server, script) -> None:
+    upstream = script(whole(completion()))
+    wait = f"Content-Length: {len(BODY)}", "Expect: 100-continue", "Connection: close"
+    with gunicorn.connect() as connection:
+        connection.sendall(request_head(upstream, *wait))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        connection.sendall(BODY)
+
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
+def test_a_body_above_the_limit_gets_an_answer_that_is_read(
+    gunicorn: Server, script, framing: str
+) -> None:
+    upstream = script(whole(completion()))
+    body = json.dumps({"model": "m", "prompt": "x" * 11_000_000}).encode()
+    response = requests.post(
+        gunicorn.url + "/v1/completions",
+        data=body if framing == "Content-Length" else iter([body]),
+        headers=route(upstream) | {"Content-Type": "application/json"},
+        timeout=30,
+    )
+
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
+    assert upstream.requests == []
+
+
+def test_a_header_of_32_kb_reaches_the_gateway(gunicorn: Server, script) -> None:
+    upstream = script(whole(completion()))
+    metadata = {"x-portkey-metadata": json.dumps({"user": "x" * 32_000})}
+
+    assert gunicorn.complete(route(upstream) | metadata).status_code == 200
+
+
+def test_a_connection_serves_many_requests(gunicorn: Server, script) -> None:
+    upstream = script(whole(completion()))
+    with requests.Session() as session:
+        for _ in range(20):
+            response = session.post(
+                gunicorn.url + "/v1/completions",
+                json={"model": "m", "prompt": "Hi"},
+                headers=route(upstream),
+                timeout=10,
+            )
+            assert response.status_code == 200
+
+    assert upstream.opened == 1
+
+
+def test_an_upstream_that_closes_idle_connections_costs_no_request(
+    gunicorn: Server, script
+) -> None:
+    """Each connection takes one request and is then cut without a word."""
+
+    def cut(connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_RDWR)
+
+    upstream = script([*whole(completion()), 0.01, cut])
+    for _ in range(30):
+        assert gunicorn.complete(route(upstream)).status_code == 200
+
+
+def test_a_caller_that_leaves_mid_stream_closes_its_upstream(
+    gunicorn: Server, script
+) -> None:
+    steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
+    upstream = script(stream(*steps))
+    with gunicorn.complete(route(upstream), stream=True) as response:
+        next(response.iter_lines(1))
+
+    assert upstream.wait_closed(3)
+
+
+def test_a_stream_that_breaks_off_is_seen_to_be_broken(
+    gunicorn: Server, script
+) -> None:
+    upstream = script(stream(*HELLO[:2]))
+    with gunicorn.complete(route(upstream), stream=True) as response:
+        *_, last = filter(None, response.iter_lines())
+
+    assert b'"error"' in last and b"[DONE]" not in last
+
+
+def test_many_streams_run_side_by_side(gunicorn: Server, script) -> None:
+    all_there = threading.Barrier(12, timeout=10)
+    upstream = script(stream(HELLO[0], lambda _: all_there.wait(), *HELLO[1:], DONE))
+    texts: list[bytes] = []
+
+    def read() -> None:
+        with gunicorn.complete(route(upstream), stream=True) as response:
+            texts.append(response.content)
+
+    readers = [threading.Thread(target=read) for _ in range(12)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(20)
+
+    assert texts == [b"".join([*HELLO, DONE])] * 12
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_a_running_stream_ends_in_peace_when_the_server_is_told_to_stop(
+    script, worker: str
+) -> None:
+    go_on = threading.Event()
+    upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
+    server = Server(GUNICORN_CMD_ARGS=f"-k {worker}", WEB_CONCURRENCY="1")
+    with server.complete(route(upstream), stream=True) as response:
+        lines = response.iter_lines(1)
+        next(lines)
+        server.signal(signal.SIGTERM)
+        eventually(lambda: any("Handling signal: term" in line for line in server.log))
+        go_on.set()
+
+        assert list(filter(None, lines))[-1] == b"data: [DONE]"
+    assert server.wait() == 0
+
+
+def test_plain_gunicorn_starts_with_the_engine_off() -> None:
+    server = Server()
+    try:
+        ready = server.get("/readyz")
+        refused = server.complete()
+
+        assert ready.json() == {"status": "ok", "engine": "off"}
+        assert refused.status_code == 400
+        assert "x-portkey-provider header is required" in refused.json()["message"]
+    finally:
+        server.stop()
+
+
+def test_flask_run_finds_the_application() -> None:
+    server = Server(("flask", "run", "--port", "0"))
+    try:
+        assert server.get("/healthz").json() == {"status": "ok"}
+    finally:
+        server.signal(signal.SIGINT)
+        server.wait()
+
+
+def test_bad_settings_are_named_when_the_server_starts() -> None:
+    server = Server(GATEWAY_IDLE_TIMEOUT="soon", GATEWAY_FANOUT="0")
+    server.wait()
+
+    said = "\n".join(server.log)
+    assert "GATEWAY_IDLE_TIMEOUT='soon'" in said and "GATEWAY_FANOUT='0'" in said
+
+
+def test_the_number_of_workers_is_the_operators() -> None:
+    server = Server(WEB_CONCURRENCY="3")
+    try:
+        eventually(lambda: len(children(server.pid)) == 3)
+    finally:
+        server.stop()

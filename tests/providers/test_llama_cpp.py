@@ -1,0 +1,376 @@
+"""llama.cpp's server, read from what a real one sent."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from app.core import sse
+from app.core.completion import Completion, Usage
+from app.core.request import CompletionRequest
+from app.core.routing import Target
+from app.errors import GatewayError, UnsupportedParameter, UpstreamCut, UpstreamProtocol
+from app.providers import llama_cpp
+from app.providers.llama_cpp import LOCAL, LegacyLogprobs
+from tests.wire import answer
+
+PROMPT = "The capital of France is"
+
+
+def asked(prompt: Any = PROMPT, **params: Any) -> CompletionRequest:
+    return CompletionRequest("any", prompt, params, id="cmpl-made", created=7)
+
+
+def body_of(request: CompletionRequest) -> dict[str, Any]:
+    call = LOCAL.call(LOCAL, request, Target("local", "key", "http://engine"))
+    assert call.body
+    sent: dict[str, Any] = json.loads(call.body)
+    return sent
+
+
+def whole(name: str, **params: Any) -> Completion:
+    _, body = answer(f"llamacpp/{name}")
+    return llama_cpp.completion(body, asked(**params))
+
+
+def streamed(name: str, **params: Any) -> list[Completion]:
+    _, body = answer(f"llamacpp/{name}")
+    return list(llama_cpp.chunks(sse.decode([body]), asked(**params)))
+
+
+# What it is asked
+
+
+def test_a_prompt_goes_to_its_completions_endpoint() -> None:
+    call = LOCAL.call(LOCAL, asked(max_tokens=5), Target("local", "k", "http://e"))
+
+    assert call.url == "http://e/v1/completions"
+    assert call.headers["Authorization"] == "Bearer k"
+    assert "Bearer k" not in repr(call)
+
+
+def test_a_suffix_goes_to_infill_and_is_not_lost() -> None:
+    request = asked("def f(x):", suffix="return y", max_tokens=4, logprobs=2)
+    call = LOCAL.call(LOCAL, request, Target("local", "k", "http://e"))
+
+    assert call.url == "http://e/infill"
+    sent = body_of(request)
+    assert (sent["input_prefix"], sent["input_suffix"]) == ("def f(x):", "return y")
+    assert (sent["n_predict"], sent["n_probs"]) == (4, 2)
+
+
+def test_what_it_would_ignore_or_misread_is_not_sent() -> None:
+    sent = body_of(asked(echo=True, best_of=1, n=1, stream=True, stream_options={}))
+
+    assert sent == {"model": "any", "prompt": PROMPT, "stream": True}
+
+
+@pytest.mark.parametrize("asked_for, sent", [(0, 1), (1, 1), (5, 5)])
+def test_logprobs_of_0_still_ask_for_the_chosen_token(
+    asked_for: int, sent: int
+) -> None:
+    assert body_of(asked(logprobs=asked_for))["logprobs"] == sent
+
+
+def test_a_seed_never_means_a_random_one() -> None:
+    for seed in (-1, 2**32 - 1, 2**63 - 1, 0, 5):
+        assert 0 <= body_of(asked(seed=seed))["seed"] < 2**32 - 1
+    assert body_of(asked(seed=5))["seed"] == 5
+
+
+def test_unknown_parameters_travel_on() -> None:
+    assert body_of(asked(top_k=3, grammar="root ::= x"))["top_k"] == 3
+
+
+@pytest.mark.parametrize(
+    "param, request_",
+    [
+        ("prompt", asked(None)),
+        ("echo", asked(echo=True, logprobs=0)),
+        ("echo", asked([1, 2], echo=True)),
+        ("suffix", asked([[1], [2]], suffix="x")),
+    ],
+    ids=["no prompt", "echo with logprobs", "echo of ids", "suffix to ids"],
+)
+def test_what_it_cannot_do_is_refused_by_name(
+    param: str, request_: CompletionRequest
+) -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        LOCAL.check(request_)
+
+    assert refused.value.param == param
+    assert refused.value.code == "unsupported_parameter"
+
+
+# What it answers
+
+
+def test_a_whole_answer_is_read() -> None:
+    answered = whole("ok_nonstream")
+
+    (choice,) = answered.choices
+    assert choice.text == " Paris.\n\nThe United States has"
+    assert (choice.finish_reason, choice.logprobs) == ("length", None)
+    assert answered.usage == Usage(5, 8)
+    assert answered.id == "cmpl-6W8IEtVfkSNEGq5BdxTeyK02MLDaDKU6"
+    assert answered.model == "smollm2-135m"
+
+
+def test_a_stream_says_the_same_as_a_whole_answer() -> None:
+    pieces = streamed("ok_stream")
+
+    text = "".join(piece.choices[0].text for piece in pieces)
+    assert text == " Paris.\n\nThe United States has"
+    assert [p.choices[0].finish_reason for p in pieces] == [None] * 8 + ["length"]
+    assert pieces[-1].usage == Usage(5, 8)
+    assert {p.usage for p in pieces[:-1]} == {None}
+
+
+def test_log_probabilities_get_the_legacy_shape() -> None:
+    logprobs = whole("ok_logprobs", logprobs=2).choices[0].logprobs
+
+    assert logprobs is not None
+    assert logprobs.tokens == [" Paris", ".", "\n"]
+    assert logprobs.token_logprobs == [
+        -0.25889989733695984,
+        -0.3981500566005707,
+        -0.9538998007774353,
+    ]
+    assert logprobs.top_logprobs[0] == {
+        " Paris": -0.25889989733695984,
+        " the": -2.764557123184204,
+    }
+    assert logprobs.text_offset == [24, 30, 31]
+
+
+def test_streamed_log_probabilities_go_on_where_the_last_ended() -> None:
+    pieces = streamed("ok_stream_logprobs", logprobs=2)
+    offsets = [
+        p.choices[0].logprobs.text_offset for p in pieces if p.choices[0].logprobs
+    ]
+
+    assert offsets == [[24], [30], [31]]
+    assert pieces[-1].choices[0].logprobs is None
+
+
+def test_logprobs_of_0_show_the_chosen_token_alone() -> None:
+    logprobs = whole("ok_echo_logprobs0", logprobs=0).choices[0].logprobs
+
+    assert logprobs is not None
+    assert logprobs.top_logprobs == [{" Paris": -0.25889989733695984}]
+
+
+def test_echo_is_put_before_the_text_once() -> None:
+    assert whole("ok_echo", echo=True).choices[0].text.startswith(PROMPT)
+    pieces = streamed("ok_stream", echo=True)
+    texts = [piece.choices[0].text for piece in pieces]
+    assert texts[0] == PROMPT + " Paris"
+    assert not any(PROMPT in text for text in texts[1:])
+
+
+def test_max_tokens_of_0_gives_no_token_though_it_made_one() -> None:
+    answered = whole("ok_echo_logprobs0", max_tokens=0, logprobs=0)
+
+    (choice,) = answered.choices
+    assert (choice.text, choice.finish_reason) == ("", "length")
+    assert choice.logprobs is not None and choice.logprobs.tokens == []
+    assert answered.usage == Usage(5, 0)
+
+
+def test_the_null_that_opens_a_batch_is_dropped() -> None:
+    assert streamed("ok_batch2_stream")[0].choices[0].text == "-"
+
+
+def test_a_stream_cut_at_any_byte_is_an_error_or_complete() -> None:
+    _, body = answer("llamacpp/ok_stream")
+    end_of_finish = body.index(b"\n\ndata: [DONE]") + 2
+    for cut in range(len(body)):
+        events = sse.decode([body[:cut]])
+        if cut >= end_of_finish:
+            assert list(llama_cpp.chunks(events, asked()))[-1].usage == Usage(5, 8)
+        else:
+            with pytest.raises(UpstreamCut):
+                list(llama_cpp.chunks(events, asked()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": [5]}',
+        b'{"choices": [{}]}',
+        b'{"choices": [{"text": "a", "logprobs": 5, "finish_reason": "stop"}]}',
+        b'{"content": "a"}',
+        b"<html>",
+    ],
+)
+def test_an_answer_that_lacks_something_is_upstreams_fault(body: bytes) -> None:
+    with pytest.raises(UpstreamProtocol):
+        llama_cpp.completion(body, asked())
+
+
+# Characters and tokens
+
+
+def entry(raw: bytes, **top: float) -> dict[str, Any]:
+    return {"token": "\ufffd", "bytes": list(raw), "logprob": -0.5, "top_logprobs": []}
+
+
+def test_a_character_cut_into_tokens_counts_once() -> None:
+    party = "🎉".encode()
+    content = [entry(b"a"), entry(party[:2]), entry(party[2:]), entry(b"b")]
+    logprobs = LegacyLogprobs(10, 1).read(content)
+
+    assert logprobs.tokens == ["a", "bytes:\\xf0\\x9f", "bytes:\\x8e\\x89", "b"]
+    assert logprobs.text_offset == [10, 11, 11, 12]
+
+
+def test_a_token_without_bytes_is_its_text() -> None:
+    logprobs = LegacyLogprobs(0, 1).read([{"token": "é", "logprob": -1.0}] * 2)
+
+    assert (logprobs.tokens, logprobs.text_offset) == (["é", "é"], [0, 1])
+
+
+def test_the_chosen_token_is_always_among_the_alternatives() -> None:
+    chosen = {"token": "c", "bytes": [99], "logprob": -3.0}
+    likely = [{"token": t, "bytes": list(t.encode()), "logprob": -1.0} for t in "ab"]
+    logprobs = LegacyLogprobs(0, 2).read([chosen | {"top_logprobs": likely}])
+
+    assert logprobs.top_logprobs == [{"a": -1.0, "b": -1.0, "c": -3.0}]
+    assert math.isclose(logprobs.mean, -3.0)
+
+
+def test_a_token_that_was_held_back_has_its_own_text() -> None:
+    """Its entry has none, and the one after it has the text of both."""
+    held = whole("infill_held_logprobs", suffix="x", logprobs=1).choices[0]
+
+    assert held.logprobs is not None
+    assert held.logprobs.tokens[-4:] == ["-", "year", "-", "old"]
+    assert "".join(held.logprobs.tokens) == held.text
+    assert {len(top or {}) for top in held.logprobs.top_logprobs} == {1}
+    ends = [*held.logprobs.text_offset[1:], len(PROMPT + held.text)]
+    starts = held.logprobs.text_offset
+    lengths = [len(token) for token in held.logprobs.tokens]
+    assert [b - a for a, b in zip(starts, ends, strict=True)] == lengths
+
+
+def test_the_tokens_of_a_stop_sequence_are_not_among_the_answers() -> None:
+    pieces = streamed("infill_stream_stop_logprobs", suffix="x", logprobs=1)
+    text = "".join(piece.choices[0].text for piece in pieces)
+    tokens = [t for p in pieces for t in getattr(p.choices[0].logprobs, "tokens", ())]
+
+    assert text == "user\nI'm a 25" == "".join(tokens)
+    assert pieces[-1].choices[0].finish_reason == "stop"
+
+
+def test_a_held_token_that_nothing_names_is_the_rest_of_the_text() -> None:
+    newline = {"id": 1, "token": "\n", "bytes": [10], "logprob": -0.1}
+    held = {**newline, "token": "", "bytes": [], "top_logprobs": [newline]}
+    other = {"id": 5, "token": "The", "bytes": [84, 104, 101], "logprob": -0.2}
+    released = {"id": 2, "token": "\nIt", "bytes": [10, 73, 116], "logprob": -3.0}
+    logprobs = LegacyLogprobs(0, 1).read([held, released | {"top_logprobs": [other]}])
+
+    assert logprobs.tokens == ["\n", "It"]
+    assert logprobs.top_logprobs == [{"\n": -0.1}, {"The": -0.2, "It": -3.0}]
+    assert logprobs.text_offset == [0, 1]
+
+
+def test_a_character_that_stands_for_all_its_tokens_stays_whole() -> None:
+    party = "🎊".encode()
+    part = {"id": 228, "token": "\ufffd", "bytes": [138], "logprob": -0.4}
+    entry = {"id": 228, "token": "🎊", "bytes": list(party), "logprob": -0.4}
+    logprobs = LegacyLogprobs(0, 1).read([entry | {"top_logprobs": [part]}])
+
+    assert logprobs.tokens == ["🎊"]
+    assert logprobs.top_logprobs == [{"🎊": -0.4}]
+
+
+# What stands before a suffix
+
+
+def test_a_gap_is_read_from_the_native_shape() -> None:
+    filled = whole("infill_whole", suffix="x")
+
+    assert filled.choices[0].text == "user\nI'm a 25"
+    assert filled.choices[0].finish_reason == "length"
+    assert filled.usage == Usage(9, 8)
+    assert (filled.id, filled.created) == ("cmpl-made", 7)
+
+
+def test_a_streamed_gap_says_the_same_as_a_whole_one() -> None:
+    pieces = streamed("infill_stream", suffix="x")
+
+    assert "".join(p.choices[0].text for p in pieces) == "user\nI'm a 25"
+    assert pieces[-1].choices[0].finish_reason == "length"
+    assert pieces[-1].usage == Usage(9, 8)
+
+
+def test_a_gap_has_log_probabilities_too() -> None:
+    logprobs = whole("infill_logprobs", suffix="x", logprobs=2).choices[0].logprobs
+
+    assert logprobs is not None
+    assert logprobs.tokens == ["user", "\n", "I"]
+    assert logprobs.text_offset == [24, 28, 29]
+    assert [len(top or {}) for top in logprobs.top_logprobs] == [2, 2, 2]
+
+
+def test_the_end_of_text_is_a_token_without_text() -> None:
+    ended = whole("infill_eos_logprobs", suffix="x", logprobs=2).choices[0]
+
+    assert ended.finish_reason == "stop"
+    assert ended.logprobs is not None and ended.logprobs.tokens == ["\n", ""]
+
+
+# Errors
+
+
+def test_a_model_that_cannot_fill_in_is_no_reason_to_lose_the_suffix() -> None:
+    error = LOCAL.error(*answer("llamacpp/infill_unsupported"))
+
+    assert (error.status, error.param) == (400, "suffix")
+    assert error.code == "unsupported_parameter"
+
+
+def test_a_full_context_is_the_same_error_for_a_stream() -> None:
+    error = LOCAL.error(*answer("llamacpp/stream_context_overflow"))
+
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+
+
+def test_errors_lose_their_numeric_code() -> None:
+    error = LOCAL.error(*answer("llamacpp/err_n_zero"))
+
+    assert (error.status, error.code, error.type) == (
+        400,
+        None,
+        "invalid_request_error",
+    )
+    assert error.message.startswith("Field 'n'")
+
+
+def test_a_full_context_has_the_name_that_clients_know() -> None:
+    error: GatewayError = LOCAL.error(*answer("llamacpp/err_context_overflow"))
+
+    assert error.code == "context_length_exceeded"
+    assert error.type == "invalid_request_error"
+
+
+# Models
+
+
+def test_its_list_of_models_has_openais_shape() -> None:
+    listed = json.loads(LOCAL.model_list(answer("llamacpp/ok_models")[1]))
+
+    assert listed == {
+        "object": "list",
+        "data": [
+            {
+                "id": "smollm2-135m",
+                "object": "model",
+                "created": 1795383785,
+                "owned_by": "llamacpp",
+            }
+        ],
+    }

@@ -1,0 +1,79 @@
+"""Settings from the environment, and the README's table of them."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from app.settings import BadSettings, Settings, variable
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+ROW = re.compile(r"^\| `((?:GATEWAY|WEB)_[A-Z_]+)` \| (.*?) \|", re.M)
+
+# Read by gunicorn, or by its configuration file.
+OF_THE_SERVER = {"GATEWAY_BIND", "WEB_CONCURRENCY"}
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    assert Settings.from_environ({}) == Settings()
+
+
+def test_values_are_read_with_their_types() -> None:
+    settings = Settings.from_environ(
+        {
+            "GATEWAY_DEFAULT_MAX_TOKENS": "",
+            "GATEWAY_IDLE_TIMEOUT": "0.5",
+            "GATEWAY_ENGINE": "1",
+            "GATEWAY_CORS_ORIGINS": "https://a.example, https://b.example",
+            "TRUSTED_CUSTOM_HOSTS": "vllm,10.0.0.0/8",
+        }
+    )
+
+    assert settings.default_max_tokens is None
+    assert settings.idle_timeout == 0.5
+    assert settings.engine is True
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.trusted_custom_hosts == ("vllm", "10.0.0.0/8")
+
+
+def test_our_own_name_wins_over_portkeys() -> None:
+    both = {"GATEWAY_TRUSTED_CUSTOM_HOSTS": "a", "TRUSTED_CUSTOM_HOSTS": "b"}
+
+    assert Settings.from_environ(both).trusted_custom_hosts == ("a",)
+
+
+def test_every_bad_value_is_named_in_one_message() -> None:
+    bad = {
+        "GATEWAY_IDLE_TIMEOUT": "soon",
+        "GATEWAY_MAX_BODY_BYTES": "0",
+        "GATEWAY_ENGINE": "maybe",
+        "GATEWAY_CONNECT_TIMEOUT": "nan",
+    }
+    with pytest.raises(BadSettings) as error:
+        Settings.from_environ(bad)
+
+    assert all(f"{name}={value!r}" in str(error.value) for name, value in bad.items())
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "secret" not in repr(Settings(engine_key="secret"))
+
+
+def test_the_readme_lists_every_setting_and_no_other() -> None:
+    listed = {name for name, _ in ROW.findall(README)}
+
+    assert listed == {variable(f) for f in fields(Settings)} | OF_THE_SERVER
+
+
+def test_the_readme_tells_the_defaults() -> None:
+    told = dict(ROW.findall(README))
+    for setting in fields(Settings):
+        default = setting.default
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        if isinstance(default, bool):
+            shown = int(default)
+        if isinstance(default, float):
+            shown = f"{default:g}"
+        expected = f"`{shown}`" if shown not in ("", None) else "(none)"
+        assert told[variable(setting)] == expected, setting.name

@@ -1,0 +1,244 @@
+"""A scripted upstream on a real socket: it records what it is sent, byte by byte.
+
+An answer is a list of steps, taken in order on the open connection: bytes are sent, a
+number is slept (seconds), a function is called with the socket.
+"""
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Step = bytes | float | Callable[[socket.socket], None]
+Answer = Sequence[Step]
+
+
+class Hangup(Exception):
+    """A step's way to end the connection."""
+
+
+def close(connection: socket.socket) -> None:
+    """End the connection in good order."""
+    raise Hangup
+
+
+def reset(connection: socket.socket) -> None:
+    """End the connection with a reset instead of a goodbye."""
+    linger = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    raise Hangup
+
+
+def wait_for(event: threading.Event) -> Callable[[socket.socket], None]:
+    """Go on when *event* is set, after 10 seconds at the latest."""
+
+    def step(connection: socket.socket) -> None:
+        event.wait(10)
+
+    return step
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as it arrived. Header names are in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Upstream:
+    """Answers requests with *answers*, one after the other; the last one repeats."""
+
+    answers: list[Answer]
+    requests: list[Seen] = field(default_factory=list)
+    opened: int = 0
+    closed: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    @property
+    def last(self) -> Seen:
+        return self.requests[-1]
+
+    def stop(self) -> None:
+        """End it, and every connection that is still open."""
+        # A listener that is only closed would go on accepting in its thread.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+
+    def wait_closed(self, seconds: float = 5) -> bool:
+        """Whether every connection is closed within so many seconds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.opened == self.closed:
+                return True
+            time.sleep(0.01)
+        return False
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.opened += 1
+                self._connections.add(connection)
+                number = self.opened
+            threading.Thread(
+                target=self._serve, args=(connection, number), daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            with connection.makefile("rb") as reader:
+                while seen := _request(reader, number):
+                    self._perform(connection, self._next(seen))
+        except (OSError, Hangup, ValueError):  # The last one: it was not HTTP.
+            pass
+        finally:
+            connection.close()
+            with self._lock:
+                self._connections.discard(connection)
+                self.closed += 1
+
+    def _next(self, seen: Seen) -> Answer:
+        with self._lock:
+            self.requests.append(seen)
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    @staticmethod
+    def _perform(connection: socket.socket, answer: Answer) -> None:
+        for step in answer:
+            if isinstance(step, bytes):
+                connection.sendall(step)
+            elif callable(step):
+                step(connection)
+            else:
+                time.sleep(step)
+
+
+def _request(reader: Any, number: int) -> Seen | None:
+    first = reader.readline()
+    if not first:
+        return None
+    method, path, _ = first.decode().split(" ", 2)
+    headers = dict(_headers(reader))
+    body = reader.read(int(headers.get("content-length", 0)))
+    return Seen(method, path, headers, body, number)
+
+
+def _headers(reader: Any) -> Iterator[tuple[str, str]]:
+    while (line := reader.readline()) not in (b"\r\n", b""):
+        name, _, value = line.decode("latin-1").partition(":")
+        yield name.lower(), value.strip()
+
+
+# Answers
+
+
+def head(status: int = 200, *headers: str) -> bytes:
+    lines = (f"HTTP/1.1 {status} Whatever", *headers)
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
+
+
+def whole(
+    body: Any,
+    status: int = 200,
+    *headers: str,
+    content_type: str = "application/json",
+) -> Answer:
+    """*body*, as JSON unless it is bytes already, with its length."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    framing = (f"Content-Length: {len(data)}", f"Content-Type: {content_type}")
+    return [head(status, *framing, *headers) + data]
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+STREAM = "Content-Type: text/event-stream"
+
+
+def stream(*pieces: Step) -> Answer:
+    """*pieces* in chunked encoding, and its end."""
+    chunked = [chunk(p) if isinstance(p, bytes) else p for p in pieces]
+    return [head(200, STREAM, "Transfer-Encoding: chunked"), *chunked, b"0\r\n\r\n"]
+
+
+def cut_stream(*pieces: Step, by: Step = reset) -> Answer:
+    """The same, broken off before its end."""
+    *all_but_the_end, _ = stream(*pieces)
+    return [*all_but_the_end, 0.05, by]
+
+
+def closing_stream(*pieces: Step) -> Answer:
+    """The same without any framing: it ends with the connection."""
+    return [head(200, STREAM, "Connection: close"), *pieces, close]
+
+
+def data(value: Any) -> bytes:
+    """A server-sent event with *value* as JSON, unless it is bytes already."""
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return b"data: " + text + b"\n\n"
+
+
+DONE = data(b"[DONE]")
+
+
+def completion(text: str = " there", **changes: Any) -> dict[str, Any]:
+    """A whole answer, as OpenAI would send it."""
+    choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    body = {
+        "id": "cmpl-upstream",
+        "object": "text_completion",
+        "created": 1700000000,
+        "model": "gpt-3.5-turbo-instruct:20230824-v2",
+        "choices": [choice],
+        "usage": usage,
+    }
+    return body | changes
+
+
+def frame(
+    text: str = "", finish: str | None = None, index: int = 0, **changes: Any
+) -> dict[str, Any]:
+    """A chunk of a stream, as OpenAI would send it."""
+    choice = {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
+    body = {
+        "id": "cmpl-upstream",
+        "object": "text_completion",
+        "created": 1700000000,
+        "choices": [choice],
+        "model": "gpt-3.5-turbo-instruct:20230824-v2",
+    }
+    return body | changes
