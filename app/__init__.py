@@ -33,6 +33,8 @@ def create_app(settings: Settings) -> Flask:
         settings.fanout,
         settings.max_answer_bytes,
         settings.max_event_bytes,
+        # Tabby's client fails on a frame without choices; others read them first.
+        beside_error={"choices": []} if settings.error_frame_choices else {},
     )
     app = application(gateway, settings)
     app.extensions["lastword"] = gateway

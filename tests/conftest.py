@@ -1,6 +1,8 @@
 """The gateway in this process, and a scripted upstream for it to call."""
 
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,10 +14,19 @@ from werkzeug.test import TestResponse
 from app import create_app
 from app.settings import Settings
 
-from .e2e.server import Server
+from .e2e.server import Server, children, eventually
 from .upstream import Answer, Upstream, completion, whole
 
 KEY = "sk-a-key-of-the-caller"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """When all is done, no process and no thread of the tests goes on."""
+    before = set(threading.enumerate())
+    yield
+    eventually(lambda: set(threading.enumerate()) <= before)
+    assert children(os.getpid()) == []
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import orjson
 
@@ -37,7 +38,7 @@ class Gateway:
     """The service behind the endpoint. One for each process.
 
     *fanout* is how many upstream calls one request may have under way; the other two
-    limits are in bytes.
+    limits are in bytes. *beside_error* is what an error in a stream has beside it.
     """
 
     upstream: Upstream
@@ -45,6 +46,7 @@ class Gateway:
     fanout: int
     max_answer_bytes: int
     max_event_bytes: int
+    beside_error: Mapping[str, Any] = field(default_factory=dict)
 
     def complete(self, request: CompletionRequest, target: Target) -> Outcome:
         """The completion, or its stream once it has begun. Raises GatewayError."""
@@ -101,7 +103,7 @@ class Gateway:
             self._merged(exchange, request) if rebuilt else exchange.chunks(request)
         )
         frames = _signed_frames(_frames(chunks, request), exchange.target)
-        return EventStream(frames, exchange.scope).commit()
+        return EventStream(frames, exchange.scope, self.beside_error).commit()
 
     def _merged(
         self, exchange: Exchange, request: CompletionRequest

@@ -1,7 +1,9 @@
 """The WSGI body of a streamed answer."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import orjson
 
@@ -18,12 +20,19 @@ class EventStream:
     A failure ends it with one frame that holds the error, and without `[DONE]`: a cut
     stream never looks complete. It owns the scope that feeds it, and closes that
     whatever happens; a generator could not, since the `finally` of one that was never
-    started does not run.
+    started does not run. *beside_error* stands in the frame of an error, for clients
+    that want more there.
     """
 
-    def __init__(self, frames: Iterator[bytes], scope: Scope) -> None:
+    def __init__(
+        self,
+        frames: Iterator[bytes],
+        scope: Scope,
+        beside_error: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._frames = frames
         self._scope = scope
+        self._beside_error = beside_error
         self._first: list[bytes] = []
         self._ended = False
         self._whole = False
@@ -56,13 +65,16 @@ class EventStream:
             self._whole = True
             last = sse.DONE
         except GatewayError as e:
-            last = orjson.dumps(e.to_body())
+            last = self._error_frame(e)
         except Exception:
             logger.exception("a stream failed")
-            error = GatewayError("The gateway failed in the middle of this stream.")
-            last = orjson.dumps(error.to_body())
+            message = "The gateway failed in the middle of this stream."
+            last = self._error_frame(GatewayError(message))
         self._ended = True
         return sse.encode(last)
+
+    def _error_frame(self, error: GatewayError) -> bytes:
+        return orjson.dumps({**error.to_body(), **self._beside_error})
 
     def close(self) -> None:
         """Let go of upstream. Harmless when done twice."""
@@ -71,3 +83,4 @@ class EventStream:
             self._scope.finish()
         else:
             self._scope.abort()
+        self._frames = iter(())

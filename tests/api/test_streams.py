@@ -332,6 +332,16 @@ def test_77_an_error_in_the_middle_is_the_last_event(call, script) -> None:
     assert last["error"]["message"] == "CUDA out of memory"
 
 
+def test_77_an_error_has_choices_beside_it_for_those_who_want_them(
+    call, script
+) -> None:
+    error = {"error": {"message": "boom"}}
+    caller = call(script(stream(HELLO[0], data(error))), error_frame_choices=True)
+    *_, last = events(caller.complete(stream=True))
+
+    assert (last["choices"], last["error"]["message"]) == ([], "boom")
+
+
 @pytest.mark.parametrize("junk", [b"{", b"hello", b"[1]", b"\xff\xfe"])
 def test_an_event_that_is_no_json_object_ends_the_stream(call, script, junk) -> None:
     *frames, last = streamed(call, script, HELLO[0], data(junk), *HELLO[1:], DONE)
