@@ -17,9 +17,10 @@ def create_app(settings: Settings) -> Flask:
     # Imported here because the gunicorn master imports app.engine, and so this file:
     # it must not load the modules that gevent patches in the workers later.
     from .api import application
+    from .gateway.deadline import Limits
     from .gateway.hosted import Engine
     from .gateway.service import Gateway
-    from .gateway.upstream import Limits, Upstream
+    from .gateway.upstream import Upstream
 
     limits = Limits(
         settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
@@ -31,6 +32,7 @@ def create_app(settings: Settings) -> Flask:
         upstream,
         Engine.of(settings, upstream),
         settings.fanout,
+        settings.max_choices,
         settings.max_answer_bytes,
         settings.max_event_bytes,
         # Tabby's client fails on a frame without choices; others read them first.

@@ -58,6 +58,7 @@ class Settings:
     first_byte_timeout: float = _setting(600.0, _seconds)
     idle_timeout: float = _setting(120.0, _seconds)
     fanout: int = _setting(8, _count)
+    max_choices: int = _setting(4096, _count)
     error_frame_choices: bool = _setting(False, _switch)
     cors_origins: tuple[str, ...] = _setting((), _names)
     trusted_custom_hosts: tuple[str, ...] = _setting(

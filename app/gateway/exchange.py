@@ -10,9 +10,10 @@ from ..core.sse import Event
 from ..errors import UpstreamError, UpstreamProtocol
 from ..providers import Call, Provider
 from ..providers.spec import Answer, excerpt
+from .deadline import Deadline
 from .hosted import Engine, is_loading
 from .scope import Scope
-from .upstream import Deadline, HTTPReply, Upstream
+from .upstream import HTTPReply, Upstream
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from typing import Literal
 from ..errors import EngineUnavailable, UpstreamError, UpstreamRefused
 from ..providers import Call
 from ..settings import Settings
-from .upstream import Deadline, Upstream
+from .deadline import Deadline
+from .upstream import Upstream
 
 INSTALL = "make serve (or: pip install 'lastword[local]')"
 

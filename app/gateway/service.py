@@ -11,7 +11,7 @@ from ..core import batch
 from ..core.completion import Completion
 from ..core.request import CompletionRequest
 from ..core.routing import Target
-from ..errors import UpstreamError
+from ..errors import InvalidRequest, UpstreamError
 from ..providers import PROVIDERS
 from ..providers.spec import Answer
 from .exchange import Exchange
@@ -37,13 +37,15 @@ class Outcome:
 class Gateway:
     """The service behind the endpoint. One for each process.
 
-    *fanout* is how many upstream calls one request may have under way; the other two
-    limits are in bytes. *beside_error* is what an error in a stream has beside it.
+    Of a provider that is asked one by one, a request may have *max_choices* choices
+    drawn, *fanout* of them at a time. The other two limits are in bytes.
+    *beside_error* is what an error in a stream has beside it.
     """
 
     upstream: Upstream
     engine: Engine
     fanout: int
+    max_choices: int
     max_answer_bytes: int
     max_event_bytes: int
     beside_error: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class Gateway:
 
     def _joined(self, exchange: Exchange, request: CompletionRequest) -> Completion:
         """The answers to the parts of *request* as one."""
-        parts = batch.split(request)
+        parts = self._split(request)
         calls = [partial(_one, exchange, part.request) for part in parts]
         answers = [calls[0]()] if len(calls) == 1 else gather(calls, self.fanout)
         return batch.join(request, parts, answers)
@@ -109,9 +111,22 @@ class Gateway:
         self, exchange: Exchange, request: CompletionRequest
     ) -> Iterator[Completion]:
         """The streams of the parts of *request* as one."""
-        parts = batch.split(request)
+        parts = self._split(request)
         streams = [partial(_pieces, exchange, part.request) for part in parts]
         return batch.merge(request, parts, self._side_by_side(streams))
+
+    def _split(self, request: CompletionRequest) -> list[batch.Part]:
+        """The parts of *request*, if they are not too many."""
+        drawn = len(request.prompts) * request.drawn
+        if drawn <= self.max_choices:
+            return batch.split(request)
+        raise InvalidRequest(
+            "Too many parallel completions requested. You submitted "
+            f"{len(request.prompts)} prompts for {request.drawn} completions each, but "
+            f"this provider generates at most {self.max_choices} for one request.",
+            param="prompt",
+            code="too_many_completions",
+        )
 
     def _side_by_side(
         self, streams: Sequence[Callable[[], Iterator[Completion]]]

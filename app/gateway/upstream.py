@@ -1,23 +1,17 @@
-"""The only HTTP client. A Call goes in, an open Reply comes out.
+"""The only HTTP client. A Call goes in, an open HTTPReply comes out.
 
 It is requests' adapter without requests' session: nothing from the environment, no
 netrc, no cookies, no redirects, no retries of its own can change a call.
 """
 
-import http.client
 import socket
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from requests import PreparedRequest, Response
 from requests import exceptions as errors
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as pool_errors
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..errors import (
     UpstreamCut,
@@ -29,117 +23,12 @@ from ..errors import (
 )
 from ..providers import Call
 from ..providers.spec import excerpt
+from .connections import Adapter, StaleConnection
+from .deadline import Deadline, Limits
 
 # How long to wait for the end of an answer that has said [DONE], in seconds, so that
 # its connection can serve again.
 _LINGER = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds until a connection, until an answer begins, between two pieces of it."""
-
-    connect: float
-    first_byte: float
-    idle: float
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When an answer has to have begun. *own* if the caller set it, not the gateway."""
-
-    at: float
-    seconds: float
-    own: bool
-
-    @classmethod
-    def after(cls, limit: float, request_timeout: float | None = None) -> "Deadline":
-        """In *limit* seconds, or earlier if the caller says so."""
-        own = request_timeout is not None and request_timeout < limit
-        seconds = request_timeout if own and request_timeout else limit
-        return cls(time.monotonic() + seconds, seconds, own)
-
-    @property
-    def left(self) -> float:
-        """Seconds left, never quite 0: a socket would take that for "do not wait"."""
-        return max(self.at - time.monotonic(), 0.001)
-
-    @property
-    def passed(self) -> bool:
-        return time.monotonic() >= self.at
-
-    def missed(self) -> UpstreamTimeout:
-        if self.own:
-            return UpstreamTimeout(
-                "Request exceeded the timeout sent in the request: "
-                f"{round(self.seconds * 1000)}ms",
-                status=408,
-            )
-        return UpstreamTimeout(
-            f"upstream did not begin to answer within {self.seconds:g} s",
-            code="timeout",
-        )
-
-
-class _NoAnswer(http.client.RemoteDisconnected):
-    """The connection ended before the first byte of an answer."""
-
-
-class _StaleConnection(_NoAnswer):
-    """... and it had served before: the server closed it while it lay idle."""
-
-
-class _Answer(http.client.HTTPResponse):
-    def begin(self) -> None:
-        try:
-            super().begin()
-        except ConnectionError as e:
-            if isinstance(self.status, int):  # A status line was read.
-                raise
-            raise _NoAnswer(str(e)) from e
-
-
-class _Remembering(HTTPConnection):
-    """A connection that knows whether it has served, and keeps hold of its socket.
-
-    http.client forgets the socket of an answer that ends with the connection.
-    """
-
-    response_class = _Answer
-    wire: socket.socket | None = None
-    served = 0
-
-    def connect(self) -> None:
-        super().connect()
-        self.wire, self.served = self.sock, 0
-
-    def getresponse(self) -> Any:
-        try:
-            answer = super().getresponse()
-        except _NoAnswer as e:
-            if self.served:
-                raise _StaleConnection(str(e)) from e
-            raise
-        self.served += 1
-        return answer
-
-
-class _RememberingTLS(_Remembering, HTTPSConnection):
-    pass
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Remembering
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _RememberingTLS
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
 
 class Upstream:
@@ -159,8 +48,8 @@ class Upstream:
         self.limits = limits
         self._user_agent = user_agent
         self._verify = ca_bundle or True
-        self._adapter = _Adapter(pool_connections=64, pool_maxsize=pool)
-        self._fresh = _Adapter(pool_connections=64, pool_maxsize=1)
+        self._adapter = Adapter(pool_connections=64, pool_maxsize=pool)
+        self._fresh = Adapter(pool_connections=64, pool_maxsize=1)
 
     def send(self, call: Call, deadline: Deadline) -> "HTTPReply":
         """The answer to *call*, once its head is there. Raises UpstreamError.
@@ -171,7 +60,7 @@ class Upstream:
         request = _prepared(call, self._user_agent)
         try:
             return self._send(self._adapter, request, deadline)
-        except _StaleConnection:
+        except StaleConnection:
             request.headers["Connection"] = "close"
             return self._send(self._fresh, request, deadline)
 
@@ -181,7 +70,7 @@ class Upstream:
         self._fresh.close()
 
     def _send(
-        self, adapter: HTTPAdapter, request: PreparedRequest, deadline: Deadline
+        self, adapter: Adapter, request: PreparedRequest, deadline: Deadline
     ) -> "HTTPReply":
         timeout = (min(self.limits.connect, deadline.left), deadline.left)
         try:
@@ -189,33 +78,50 @@ class Upstream:
                 request, stream=True, timeout=timeout, verify=self._verify
             )
         except (errors.RequestException, pool_errors.HTTPError, OSError) as e:
-            if _cause(e, _StaleConnection) and adapter is not self._fresh:
-                raise _StaleConnection("") from e
+            if _cause(e, StaleConnection) and adapter is not self._fresh:
+                raise StaleConnection("") from e
             raise self._translated(e, deadline) from e
         return HTTPReply(response, deadline, self.limits.idle)
 
     def _translated(self, e: Exception, deadline: Deadline) -> UpstreamError:
         """A failure before the head of the answer, in our words."""
         if isinstance(e, errors.ConnectTimeout):
-            if deadline.own and deadline.seconds <= self.limits.connect:
-                return deadline.missed()
-            limit = self.limits.connect
-            return UpstreamTimeout(f"upstream could not be reached within {limit:g} s")
-        if isinstance(e, errors.ReadTimeout) or _cause(e, TimeoutError):
+            return self._not_connected(deadline)
+        if _cause(e, TimeoutError) or isinstance(e, errors.ReadTimeout):
             return deadline.missed()
-        if isinstance(e, errors.SSLError):
-            return UpstreamRefused("no trustworthy TLS connection to upstream")
-        if _cause(e, pool_errors.NameResolutionError):
-            return UpstreamRefused("upstream's host name could not be resolved")
-        if _cause(e, pool_errors.NewConnectionError):
-            return UpstreamRefused("upstream refused the connection")
-        if _cause(e, _NoAnswer) or _cause(e, ConnectionError):
-            return UpstreamUnreachable(
-                "upstream closed the connection without an answer"
-            )
-        if isinstance(e, (errors.InvalidURL, errors.InvalidHeader)):
-            return UpstreamRefused("upstream's address or a header to it is malformed")
-        return UpstreamProtocol("upstream's answer is not HTTP")
+        named = (
+            kind(message) for cause, kind, message in _FAILURES if _cause(e, cause)
+        )
+        return next(named, UpstreamProtocol("upstream's answer is not HTTP"))
+
+    def _not_connected(self, deadline: Deadline) -> UpstreamTimeout:
+        limit = self.limits.connect
+        if deadline.own and deadline.seconds <= limit:
+            return deadline.missed()
+        return UpstreamTimeout(f"upstream could not be reached within {limit:g} s")
+
+
+# What can go wrong before an answer, the special before the general.
+_FAILURES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
+    (errors.SSLError, UpstreamRefused, "no trustworthy TLS connection to upstream"),
+    (errors.InvalidURL, UpstreamRefused, "upstream's address is malformed"),
+    (errors.InvalidHeader, UpstreamRefused, "a header for upstream is malformed"),
+    (
+        pool_errors.NameResolutionError,
+        UpstreamRefused,
+        "upstream's host name could not be resolved",
+    ),
+    (
+        pool_errors.NewConnectionError,
+        UpstreamRefused,
+        "upstream refused the connection",
+    ),
+    (
+        ConnectionError,
+        UpstreamUnreachable,
+        "upstream closed the connection without an answer",
+    ),
+)
 
 
 def _prepared(call: Call, user_agent: str) -> PreparedRequest:

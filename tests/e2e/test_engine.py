@@ -133,6 +133,14 @@ def test_more_choices_than_slots_are_drawn(engine: Server) -> None:
     assert answer["usage"]["completion_tokens"] <= 36
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_more_choices_than_can_be_drawn_are_refused(engine: Server, streaming) -> None:
+    error = refused(engine, prompt=["a"] * 33, n=128, stream=streaming)
+
+    assert (error["param"], error["code"]) == ("prompt", "too_many_completions")
+    assert "at most 4096" in error["message"]
+
+
 def test_a_seed_makes_an_answer_come_again(engine: Server) -> None:
     asked = {"n": 2, "temperature": 1, "seed": 2**63 - 1}
 
@@ -386,6 +394,17 @@ def test_the_engine_goes_when_the_master_goes(
     server.wait()
 
     eventually(lambda: not any(map(alive, everyone)))
+
+
+def test_flask_run_brings_the_engine_too() -> None:
+    server = Server(("flask", "run", "--port", "0"), GATEWAY_ENGINE="1")
+    (pid,) = engines_of(server.pid)
+    try:
+        assert texts(ask(server))[0].startswith(" Paris")
+    finally:
+        server.stop()
+
+    eventually(lambda: not alive(pid))
 
 
 def test_a_model_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:

@@ -213,8 +213,7 @@ def test_flask_run_finds_the_application() -> None:
     try:
         assert server.get("/healthz").json() == {"status": "ok"}
     finally:
-        server.signal(signal.SIGINT)
-        server.wait()
+        server.stop()
 
 
 def test_bad_settings_are_named_when_the_server_starts() -> None:

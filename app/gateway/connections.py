@@ -1,0 +1,77 @@
+"""Connections that remember: requests' adapter over urllib3's pools, with a memory.
+
+Servers close connections that lie idle, some after 5 seconds or 100 requests. A call on
+such a connection fails before the first byte of an answer; it was not seen, and may be
+sent again on a new one. That is only so if the connection had served before.
+"""
+
+import http.client
+import socket
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class NoAnswer(http.client.RemoteDisconnected):
+    """The connection ended before the first byte of an answer."""
+
+
+class StaleConnection(NoAnswer):
+    """... and it had served before: the server closed it while it lay idle."""
+
+
+class _Answer(http.client.HTTPResponse):
+    def begin(self) -> None:
+        try:
+            super().begin()
+        except ConnectionError as e:
+            if isinstance(self.status, int):  # A status line was read.
+                raise
+            raise NoAnswer(str(e)) from e
+
+
+class _Remembering(HTTPConnection):
+    """A connection that knows whether it has served, and keeps hold of its socket.
+
+    http.client forgets the socket of an answer that ends with the connection.
+    """
+
+    response_class = _Answer
+    wire: socket.socket | None = None
+    served = 0
+
+    def connect(self) -> None:
+        super().connect()
+        self.wire, self.served = self.sock, 0
+
+    def getresponse(self) -> Any:
+        try:
+            answer = super().getresponse()
+        except NoAnswer as e:
+            if self.served:
+                raise StaleConnection(str(e)) from e
+            raise
+        self.served += 1
+        return answer
+
+
+class _RememberingTLS(_Remembering, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Remembering
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _RememberingTLS
+
+
+class Adapter(HTTPAdapter):
+    """requests' adapter with those connections. `raw.connection.wire` is the socket."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
