@@ -25,7 +25,7 @@ def nothing_is_left() -> Iterator[None]:
     """When all is done, no process and no thread of the tests goes on."""
     before = set(threading.enumerate())
     yield
-    eventually(lambda: set(threading.enumerate()) <= before)
+    eventually(lambda: set(threading.enumerate()) <= before, left=threading.enumerate)
     assert children(os.getpid()) == []
 
 

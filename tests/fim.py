@@ -11,6 +11,10 @@ from pathlib import Path
 
 from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
 from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
+from tqdm import tqdm
+
+# The progress bar of the copy would leave a thread behind.
+tqdm.monitor_interval = 0
 
 # Not <reponame>: llama.cpp finds that one by its name, and has another use for it.
 _PARTS = {

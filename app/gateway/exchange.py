@@ -11,7 +11,7 @@ from ..errors import UpstreamError, UpstreamProtocol
 from ..providers import Call, Provider
 from ..providers.spec import Answer, excerpt
 from .deadline import Deadline
-from .hosted import Engine, is_loading
+from .hosted import Engine
 from .scope import Scope
 from .upstream import HTTPReply, Upstream
 
@@ -56,13 +56,9 @@ class Exchange:
         """The open answer to *call*, whose status is 2xx."""
         limit = self.upstream.limits.first_byte
         deadline = Deadline.after(limit, self.target.request_timeout)
-        while True:
-            try:
-                return self._send(call, deadline)
-            except UpstreamError as e:
-                if not (self.provider.hosted and is_loading(e)):
-                    raise
-                self.engine.wait(deadline)
+        if self.provider.hosted:
+            return self.engine.patiently(lambda: self._send(call, deadline), deadline)
+        return self._send(call, deadline)
 
     def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
         reply = self.scope.hold(self.upstream.send(call, deadline))

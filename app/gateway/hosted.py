@@ -4,14 +4,17 @@ The gunicorn master runs it (app/engine.py); a worker only knows where it listen
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-from ..errors import EngineUnavailable, UpstreamError, UpstreamRefused
+from ..errors import EngineUnavailable, UpstreamError, UpstreamUnreachable
 from ..providers import Call
 from ..settings import Settings
 from .deadline import Deadline
 from .upstream import Upstream
+
+T = TypeVar("T")
 
 INSTALL = "make serve (or: pip install 'lastword[local]')"
 
@@ -61,15 +64,30 @@ class Engine:
         reply.close()
         return reply.status == 200
 
-    def wait(self, deadline: Deadline) -> None:
-        """Return once it is loaded. Raises UpstreamTimeout at the deadline."""
+    def patiently(self, send: Callable[[], T], deadline: Deadline) -> T:
+        """What *send* returns, sent again when the engine has come up (again).
+
+        A call that met the engine's end, rather than its absence, is sent again once:
+        it may be what ended it. Raises UpstreamTimeout at the deadline.
+        """
+        deaths = 0
+        while True:
+            try:
+                return send()
+            except UpstreamError as e:
+                deaths += type(e) is UpstreamUnreachable
+                if deaths > 1 or not _is_absent(e):
+                    raise
+            self._wait(deadline)
+
+    def _wait(self, deadline: Deadline) -> None:
         while not self.loaded():
             if deadline.passed:
                 raise deadline.missed()
             time.sleep(_POLL)
 
 
-def is_loading(error: UpstreamError) -> bool:
-    """Whether *error* says that the engine has not come up (again) yet."""
+def _is_absent(error: UpstreamError) -> bool:
+    """Whether *error* says that the engine is not there, or not yet."""
     loading = error.status == 503 and error.type == "unavailable_error"
-    return loading or isinstance(error, UpstreamRefused)
+    return loading or isinstance(error, UpstreamUnreachable)

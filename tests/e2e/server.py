@@ -120,11 +120,14 @@ class Server:
         return found[1]
 
 
-def eventually(condition: Any, seconds: float = 10) -> None:
-    """Wait until *condition* holds; fail if it does not within so many seconds."""
+def eventually(condition: Any, seconds: float = 10, left: Any = lambda: "") -> None:
+    """Wait until *condition* holds; fail if it does not within so many seconds.
+
+    *left* says what there is instead.
+    """
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s"
+        assert time.monotonic() < until, f"not within {seconds} s: {left()}"
         time.sleep(0.02)
 
 
