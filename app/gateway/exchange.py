@@ -7,7 +7,7 @@ from ..core import sse
 from ..core.request import CompletionRequest
 from ..core.routing import Target
 from ..core.sse import Event
-from ..errors import UpstreamError, UpstreamProtocol
+from ..errors import UpstreamProtocol
 from ..providers import Call, Provider
 from ..providers.spec import Answer, excerpt
 from .deadline import Deadline
