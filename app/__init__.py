@@ -7,21 +7,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
+    from .gateway.attempts import Clock
     from .settings import Settings
 
 __version__ = "0.1.0"
 
 
-def create_app(settings: Settings) -> Flask:
-    """The application: everything is made here, and handed down."""
+def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
+    """The application: everything is made here, and handed down.
+
+    A test may bring a *clock* of its own.
+    """
     # Imported here because the gunicorn master imports app.engine, and so this file:
     # it must not load the modules that gevent patches in the workers later.
     from .api import application
+    from .gateway.attempts import Clock
     from .gateway.deadline import Limits
     from .gateway.hosted import Engine
     from .gateway.service import Gateway
     from .gateway.upstream import Upstream
+    from .state.breaker import LocalBreaker
 
+    clock = clock or Clock()
     limits = Limits(
         settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
     )
@@ -31,12 +38,14 @@ def create_app(settings: Settings) -> Flask:
     gateway = Gateway(
         upstream,
         Engine.of(settings, upstream),
+        LocalBreaker(clock.monotonic),
         settings.fanout,
         settings.max_choices,
         settings.max_answer_bytes,
         settings.max_event_bytes,
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
+        clock=clock,
     )
     app = application(gateway, settings)
     app.extensions["lastword"] = gateway

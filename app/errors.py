@@ -3,6 +3,7 @@
 GatewayError                  500  ours
 ├── InvalidRequest            400  the caller's
 │   ├── UnsupportedParameter  400  right in itself, impossible on this provider
+│   ├── UnsupportedProvider   400  a name that is known, and not built in
 │   ├── InvalidRoute          400  a header or config; answered in both error shapes
 │   ├── BodyTooLarge          413
 │   ├── NotFound              404
@@ -11,6 +12,7 @@ GatewayError                  500  ours
 ├── EngineUnavailable         503  the embedded engine is off, or not installed
 └── UpstreamError                  the provider's
     ├── UpstreamStatus             it answered with an error; its status is kept
+    │   └── UpstreamInBand         it answered well, and then put an error inside
     ├── UpstreamTimeout       504  too slow; 408 if the caller set the limit
     ├── UpstreamUnreachable   502  no answer
     │   └── UpstreamRefused   502  no connection: nothing was sent
@@ -21,7 +23,7 @@ The body is always OpenAI's: {"error": {"message", "type", "param", "code"}}.
 Source: the ErrorResponse schema of https://github.com/openai/openai-openapi
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Which `type` an error has when nobody upstream named one.
@@ -62,17 +64,17 @@ class GatewayError(Exception):
         self.param = param
         self.code = code
         self.headers: dict[str, str] = dict(headers or {})
+        self.attempts: list[dict[str, Any]] = []
 
     def to_body(self) -> dict[str, Any]:
-        """The error in OpenAI's shape."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
+        """The error in OpenAI's shape; with the attempts, if there were several."""
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
         }
+        return {"error": error | ({"attempts": self.attempts} if self.attempts else {})}
 
 
 class InvalidRequest(GatewayError):
@@ -88,19 +90,35 @@ class UnsupportedParameter(InvalidRequest):
         super().__init__(message, param=param, code="unsupported_parameter")
 
 
+class UnsupportedProvider(InvalidRequest):
+    """A provider that this gateway knows by name only."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="unsupported_provider")
+
+
 class InvalidRoute(InvalidRequest):
     """A header or a config that names no usable route.
 
     The body carries Portkey's shape as well, so that either parser works:
-    *legacy* is Portkey's own wording.
+    *legacy* is Portkey's own wording, *errors* its list of all that is wrong.
     """
 
-    def __init__(self, message: str, *, legacy: str, code: str = "invalid_route"):
+    def __init__(  # noqa: B042 - errors are never pickled
+        self,
+        message: str,
+        *,
+        legacy: str,
+        code: str = "invalid_route",
+        errors: Sequence[str] = (),
+    ) -> None:
         super().__init__(message, code=code)
         self.legacy = legacy
+        self.errors = errors
 
     def to_body(self) -> dict[str, Any]:
-        return super().to_body() | {"status": "failure", "message": self.legacy}
+        body = super().to_body() | {"status": "failure", "message": self.legacy}
+        return body | {"errors": list(self.errors)} if self.errors else body
 
 
 class BodyTooLarge(InvalidRequest):
@@ -146,6 +164,10 @@ class UpstreamError(GatewayError):
 
 class UpstreamStatus(UpstreamError):
     """The provider answered with an error of its own."""
+
+
+class UpstreamInBand(UpstreamStatus):
+    """The provider put an error into an answer that had begun as a good one."""
 
 
 class UpstreamTimeout(UpstreamError):

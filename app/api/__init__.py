@@ -25,6 +25,6 @@ def _sign(response: Response) -> Response:
     """Say which request this was, and which way it went."""
     response.headers.setdefault("x-request-id", f"req_{uuid.uuid4().hex}")
     response.headers["x-portkey-trace-id"] = headers.trace_id(request)
-    if "target" in g:
-        response.headers.update(headers.of_route(g.target))
+    if "trace" in g:
+        response.headers.update(headers.of_trace(g.trace))
     return response

@@ -3,13 +3,13 @@
 import logging
 
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as PathNotFound
 
 from .. import errors
 from ..errors import GatewayError
-from .headers import passed_on
+from .headers import of_failure, passed_on
 
 logger = logging.getLogger("lastword")
 
@@ -24,6 +24,8 @@ def register(app: Flask) -> None:
 def _answer(error: GatewayError) -> Response:
     body = orjson.dumps(error.to_body())
     kept = passed_on(error.headers)
+    if "trace" in g:
+        kept |= of_failure(g.trace, error)
     return Response(body, error.status, kept, content_type="application/json")
 
 

@@ -5,14 +5,18 @@ The checks are Portkey's, in its order, and every failure is a 400 in both error
 
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import orjson
 from flask import Request
 from werkzeug.datastructures import Headers
 
 from ..core.hosts import custom_host
-from ..core.routing import Target
-from ..errors import InvalidRoute, Unauthorized
-from ..providers import PROVIDERS, Provider
+from ..errors import GatewayError, InvalidRoute, UpstreamStatus, UpstreamTimeout
+from ..gateway.attempts import Trace
+from ..providers.names import KNOWN_NAMES
+from . import config
 
 # What portkey-ai sends when it was given no key of a provider.
 PLACEHOLDER_KEY = "OPENAI_API_KEY"
@@ -39,25 +43,60 @@ _PASSED_ON = ("openai-", "x-ratelimit-", "retry-after")
 _PASSED_ON_WHOLE = ("x-request-id", "x-should-retry")
 
 
-def target(request: Request, *, trusted: Iterable[str], local: bool) -> Target:
-    """Where this request is to go.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the headers of a request say about its way.
+
+    *provider* is None if only the config names one. *forward* are names of headers to
+    send on, in lower case; None leaves that to the config. *request_timeout* is in
+    seconds.
+    """
+
+    headers: Headers
+    provider: str | None
+    api_key: str | None
+    custom_host: str | None
+    request_timeout: float | None
+    forward: tuple[str, ...] | None
+    config: config.Config
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the caller says of the request; as in Portkey, bad JSON says nothing."""
+        try:
+            value = orjson.loads(self.headers.get("x-portkey-metadata", "{}"))
+        except orjson.JSONDecodeError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def forwarded(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the caller's headers, without what must not travel."""
+        travel = {name.strip().lower() for name in names} - _NOT_FORWARDED
+        if _bare(self.headers.get("Authorization", "")) == PLACEHOLDER_KEY:
+            travel.discard("authorization")
+        given = {name: self.headers.get(name) for name in sorted(travel) if name}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def wanted(request: Request, *, trusted: tuple[str, ...], local: bool) -> Wanted:
+    """What *request* wants, checked in Portkey's order. Raises InvalidRoute.
 
     *trusted* are custom hosts that are exempt from the guard. *local* says that a
-    request which names nothing goes to the embedded engine. Raises InvalidRoute or
-    Unauthorized.
+    request which names nothing goes to the embedded engine.
     """
     headers = request.headers
-    name = _provider_name(headers, local)
-    provider = _provider(name)
-    base_url = _custom_host(headers.get("x-portkey-custom-host"), provider, trusted)
-    _refuse_stored(headers)
-    forwarded = _forwarded(headers)
-    return Target(
-        provider=name,
-        api_key=_required_key(provider, headers, forwarded),
-        base_url=base_url,
-        headers=_own_headers(provider, headers) | forwarded,
-        request_timeout=_request_timeout(headers.get("x-portkey-request-timeout")),
+    provider = _provider(headers, local)
+    host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
+    _refuse_virtual_key(headers)
+    plan = _plan(headers.get("x-portkey-config"), provider, trusted)
+    return Wanted(
+        headers,
+        provider,
+        api_key(headers),
+        host,
+        _request_timeout(headers.get("x-portkey-request-timeout")),
+        _forward(headers.get("x-portkey-forward-headers")),
+        plan,
     )
 
 
@@ -72,37 +111,46 @@ def check_content_type(request: Request) -> None:
         )
 
 
-def _provider_name(headers: Headers, local: bool) -> str:
+def _provider(headers: Headers, local: bool) -> str | None:
     name = headers.get("x-portkey-provider")
-    silent = not any(headers.get(f"x-portkey-{h}") for h in ("config", "custom-host"))
-    if name:
-        return name
-    if local and silent and not headers.get("x-portkey-virtual-key"):
+    if name and name not in KNOWN_NAMES:
+        raise InvalidRoute(
+            f"Invalid provider: x-portkey-provider must be one of "
+            f"{', '.join(KNOWN_NAMES)}, not {name[:80]!r}.",
+            legacy="Invalid provider passed",
+        )
+    if name or headers.get("x-portkey-config"):
+        return name or None
+    if local and not any(headers.get(other) for other in _OTHER_WAYS):
         return "local"
-    if headers.get("x-portkey-config") or headers.get("x-portkey-virtual-key"):
-        _refuse_stored(headers)
     message = "Either x-portkey-config or x-portkey-provider header is required"
     raise InvalidRoute(message, legacy=message)
 
 
-def _provider(name: str) -> Provider:
-    if name not in PROVIDERS:
-        raise InvalidRoute(
-            f"Invalid provider: x-portkey-provider must be one of "
-            f"{', '.join(PROVIDERS)}, not {name[:80]!r}.",
-            legacy="Invalid provider passed",
-        )
-    return PROVIDERS[name]
+# Who sends one of these does not mean the embedded engine.
+_OTHER_WAYS = ("x-portkey-custom-host", "x-portkey-virtual-key")
 
 
-def _custom_host(
-    url: str | None, provider: Provider, trusted: Iterable[str]
-) -> str | None:
+def _plan(
+    given: str | None, provider: str | None, trusted: tuple[str, ...]
+) -> config.Config:
+    """The config of the header, if there is one."""
+    if not given:
+        return {}
+    document = config.read(given)
+    if provider or config.names_provider(document):
+        return config.checked(document, trusted)
+    message = (
+        "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
+        "should have a valid config with provider details in it."
+    )
+    raise InvalidRoute(message, legacy=message)
+
+
+def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
     if not url:
         return None
     try:
-        if provider.hosted:
-            raise ValueError(f"provider {provider.name} runs in the gateway itself")
         return custom_host(url, trusted)
     except ValueError as e:
         raise InvalidRoute(
@@ -110,43 +158,21 @@ def _custom_host(
         ) from e
 
 
-def _refuse_stored(headers: Headers) -> None:
-    """Configs and virtual keys are to come; what names them must not go astray."""
-    for name in ("x-portkey-config", "x-portkey-virtual-key"):
-        if headers.get(name):
-            message = f"{name} is not supported by this version of the gateway."
-            raise InvalidRoute(message, legacy=message, code="unsupported_header")
+def _refuse_virtual_key(headers: Headers) -> None:
+    """Virtual keys are to come; a request that names one must not go astray."""
+    if headers.get("x-portkey-virtual-key"):
+        message = "x-portkey-virtual-key is not supported by this version."
+        raise InvalidRoute(message, legacy=message, code="unsupported_header")
 
 
-def _forwarded(headers: Headers) -> dict[str, str]:
-    """The caller's headers that x-portkey-forward-headers names."""
-    listed = headers.get("x-portkey-forward-headers", "").lower().split(",")
-    names = {name.strip() for name in listed} - _NOT_FORWARDED
-    if _bare(headers.get("Authorization", "")) == PLACEHOLDER_KEY:
-        names.discard("authorization")
+def _forward(listed: str | None) -> tuple[str, ...] | None:
+    names = tuple(name.strip().lower() for name in (listed or "").split(","))
     if "x-portkey-forward-headers" in names:
         message = (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
         )
         raise InvalidRoute(message, legacy=message)
-    return {name: headers[name] for name in sorted(names) if name and name in headers}
-
-
-def _own_headers(provider: Provider, headers: Headers) -> dict[str, str]:
-    return {own: headers[h] for h, own in provider.headers.items() if headers.get(h)}
-
-
-def _required_key(
-    provider: Provider, headers: Headers, forwarded: Mapping[str, str]
-) -> str | None:
-    key = api_key(headers)
-    if provider.needs_key and not key and "authorization" not in forwarded:
-        raise Unauthorized(
-            f"You didn't provide an API key for {provider.name}. Send it as "
-            "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY.",
-            code="missing_api_key",
-        )
-    return key
+    return names if listed else None
 
 
 def api_key(headers: Headers) -> str | None:
@@ -194,11 +220,26 @@ def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def of_route(target: Target) -> dict[str, str]:
-    """What the caller learns about the route that its request took."""
-    return {
-        "x-portkey-provider": target.provider,
-        "x-portkey-last-used-option-index": target.path,
-        "x-portkey-retry-attempt-count": "0",
+def of_trace(trace: Trace) -> dict[str, str]:
+    """What the caller learns about the way that its request took."""
+    if trace.target is None:
+        return {}
+    told = {
+        "x-portkey-provider": trace.target.provider,
+        "x-portkey-last-used-option-index": trace.target.path,
+        "x-portkey-retry-attempt-count": str(trace.retries),
         "x-portkey-cache-status": "DISABLED",
     }
+    items = [str(attempt) for attempt in trace.attempts]
+    return told | ({"x-lastword-attempts": ", ".join(items)} if items else {})
+
+
+def of_failure(trace: Trace, error: GatewayError) -> dict[str, str]:
+    """What the caller learns about a way that led nowhere."""
+    told = {}
+    if trace.attempts and not isinstance(error, (UpstreamStatus, UpstreamTimeout)):
+        told["x-portkey-gateway-exception"] = "true"
+    if len(trace.attempts) > 1:
+        # SDKs would multiply our tries by theirs.
+        told["x-should-retry"] = "false"
+    return told

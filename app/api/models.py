@@ -2,9 +2,15 @@
 
 from flask import Blueprint, Response, g, request
 
+from ..core.routing import targets
+from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
 from ..settings import Settings
 from . import headers
+from .route import route
+
+# A route leads to completions; the list of models is asked of its first target.
+_ANY = {"model": "any", "prompt": ""}
 
 
 def blueprint(gateway: Gateway, settings: Settings) -> Blueprint:
@@ -13,10 +19,12 @@ def blueprint(gateway: Gateway, settings: Settings) -> Blueprint:
 
     @routes.get("/v1/models", strict_slashes=False)
     def models() -> Response:
-        g.target = headers.target(
+        wanted = headers.wanted(
             request, trusted=settings.trusted_custom_hosts, local=settings.engine
         )
-        outcome = gateway.models(g.target)
+        target = next(targets(route(wanted, _ANY, request.path, None).root))
+        g.trace = Trace(target=target)
+        outcome = gateway.models(target)
         passed_on = headers.passed_on(outcome.headers)
         return Response(outcome.body, 200, passed_on, content_type="application/json")
 

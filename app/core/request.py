@@ -15,8 +15,9 @@ class CompletionRequest:
 
     *prompt* is as on the wire: one prompt, or a list of prompts. *params* holds every
     other parameter that was given, by its name on the wire and without nulls; the
-    properties below read those that the gateway itself has to understand. *id* and
-    *created* (Unix seconds) name the answer where upstream does not.
+    properties below read those that the gateway itself has to understand. *defaults*
+    are those of them that the gateway has put in. *id* and *created* (Unix seconds)
+    name the answer where upstream does not.
     """
 
     model: str
@@ -24,6 +25,7 @@ class CompletionRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     id: str = "cmpl-"
     created: int = 0
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:

@@ -1,17 +1,59 @@
-"""Where a request goes."""
+"""Where a request goes: a tree of groups and targets, and the way through it.
 
-from collections.abc import Mapping
+Source: the routing of the Portkey gateway, https://portkey.ai/docs/product/ai-gateway;
+docs/routing.md says where this one differs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from ..errors import GatewayError, UpstreamInBand, UpstreamStatus, UpstreamTimeout
+from .request import CompletionRequest
+from .retry import RetryPolicy
+
+T = TypeVar("T")
+
+
+class Mode(StrEnum):
+    """How a group makes use of its children."""
+
+    SINGLE = "single"
+    FALLBACK = "fallback"
+    LOADBALANCE = "loadbalance"
+    CONDITIONAL = "conditional"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When a target is left alone, and for how long.
+
+    It opens after *failure_threshold* failures (or that share of calls in percent, from
+    *minimum_requests* on), for *cooldown* seconds.
+    """
+
+    failure_threshold: int | None = None
+    failure_threshold_percentage: float | None = None
+    minimum_requests: int = 1
+    cooldown: float = 30.0
+    failure_status_codes: tuple[int, ...] | None = None
+
+    def is_failure(self, status: int) -> bool:
+        """Whether an answer with *status* counts against its target."""
+        if self.failure_status_codes is not None:
+            return status in self.failure_status_codes
+        return status >= 500
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One provider, with all that is needed to call it.
+    """One provider, with all that is needed to call it, and what it is asked.
 
-    *path* is its place in the config (`config` when the headers alone name it).
-    *base_url* replaces the provider's own. *headers* go upstream as they are, over
-    those that the provider sets. *request_timeout* is the caller's own limit in
-    seconds, until the first event of the answer.
+    *path* is its place in the config (`config` when the headers alone name it);
+    *identity* tells it from others, and stays when its place changes. *base_url*
+    replaces the provider's own. *headers* go upstream as they are, over those that the
+    provider sets. *request_timeout* is in seconds, until the answer's first event.
     """
 
     provider: str
@@ -19,4 +61,118 @@ class Target:
     base_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     request_timeout: float | None = None
+    request: CompletionRequest | None = field(default=None, repr=False)
+    retry: RetryPolicy = RetryPolicy()
+    breaker: BreakerPolicy | None = None
+    name: str | None = None
+    weight: float = 1
+    identity: str = field(default="", repr=False)
     path: str = "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Several ways, of which *mode* chooses.
+
+    A group of mode single or conditional has one child left, which was chosen for the
+    request at hand. *on_status_codes* are those at which a fallback moves on; None
+    stands for every failure. *sticky* is the value that keeps a caller on one child of
+    a loadbalance.
+    """
+
+    mode: Mode
+    children: tuple["Node", ...]
+    on_status_codes: tuple[int, ...] | None = None
+    sticky: str | None = None
+    name: str | None = None
+    weight: float = 1
+    identity: str = field(default="", repr=False)
+    path: str = "config"
+
+
+Node = Target | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A tree, and the seconds in which the whole of it has to give an answer."""
+
+    root: Node
+    deadline: float | None = None
+
+
+def targets(node: Node) -> Iterator[Target]:
+    """The leaves of *node*, in order."""
+    if isinstance(node, Target):
+        yield node
+    else:
+        for child in node.children:
+            yield from targets(child)
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """The effects that the way through a tree needs.
+
+    attempt    calls a target; returns an answer or raises GatewayError
+    pick       the child of a loadbalance, of those that are given
+    available  whether a target may be called now
+    """
+
+    attempt: Callable[[Target], Any]
+    pick: Callable[[Group, Sequence[Node]], Node]
+    available: Callable[[Target], bool] = lambda target: True
+
+
+def run(node: Node, hands: Hands) -> Any:
+    """The answer of the first target that gives one, as the modes will have it.
+
+    Raises the last failure, if none does.
+    """
+    if isinstance(node, Target):
+        return hands.attempt(node)
+    return _WAYS[node.mode](node, hands)
+
+
+def _only(group: Group, hands: Hands) -> Any:
+    return run(group.children[0], hands)
+
+
+def _loadbalance(group: Group, hands: Hands) -> Any:
+    return run(hands.pick(group, _open_ways(group, hands)), hands)
+
+
+def _fallback(group: Group, hands: Hands) -> Any:
+    *others, last = _open_ways(group, hands)
+    for child in others:
+        try:
+            return run(child, hands)
+        except GatewayError as e:
+            if not moves_on(e, group.on_status_codes):
+                raise
+    return run(last, hands)
+
+
+_WAYS: Mapping[Mode, Callable[[Group, Hands], Any]] = {
+    Mode.SINGLE: _only,
+    Mode.FALLBACK: _fallback,
+    Mode.LOADBALANCE: _loadbalance,
+    Mode.CONDITIONAL: _only,
+}
+
+
+def _open_ways(group: Group, hands: Hands) -> Sequence[Node]:
+    """The children that have an available target; all of them, if none has."""
+    ways = [c for c in group.children if any(map(hands.available, targets(c)))]
+    return ways or group.children
+
+
+def moves_on(error: GatewayError, on_status_codes: Sequence[int] | None) -> bool:
+    """Whether a fallback tries its next child after *error*.
+
+    A list of statuses speaks of statuses that an upstream answered, and of timeouts.
+    Every other failure (unsupported, refused, broken) moves on in any case.
+    """
+    in_band = isinstance(error, UpstreamInBand)
+    listed = isinstance(error, (UpstreamStatus, UpstreamTimeout)) and not in_band
+    return on_status_codes is None or not listed or error.status in on_status_codes

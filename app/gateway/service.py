@@ -1,4 +1,4 @@
-"""Answers a completion request from one target."""
+"""Answers a completion request along a route."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,12 +8,22 @@ from typing import Any
 import orjson
 
 from ..core import batch
+from ..core.balance import rendezvous, weighted
 from ..core.completion import Completion
 from ..core.request import CompletionRequest
-from ..core.routing import Target
-from ..errors import InvalidRequest, UpstreamError
-from ..providers import PROVIDERS
+from ..core.routing import Group, Hands, Node, Route, Target, run
+from ..errors import (
+    GatewayError,
+    InvalidRequest,
+    InvalidRoute,
+    Unauthorized,
+    UnsupportedProvider,
+    UpstreamError,
+)
+from ..providers import PROVIDERS, Provider
 from ..providers.spec import Answer
+from ..state.breaker import Breaker
+from .attempts import Attempts, Clock, Trace
 from .exchange import Exchange
 from .fanout import Fanout, gather
 from .hosted import Engine
@@ -23,14 +33,14 @@ from .upstream import Upstream
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a caller gets: a whole body or a stream of events, and where it came from.
+    """What a caller gets: a whole body or a stream of events.
 
-    *headers* are those of upstream's answer.
+    *headers* are those of upstream's answer; *request* is what the target was asked.
     """
 
-    target: Target
     body: bytes | EventStream
     headers: Mapping[str, str] = field(default_factory=dict)
+    request: CompletionRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +54,46 @@ class Gateway:
 
     upstream: Upstream
     engine: Engine
+    breaker: Breaker
     fanout: int
     max_choices: int
     max_answer_bytes: int
     max_event_bytes: int
     beside_error: Mapping[str, Any] = field(default_factory=dict)
+    clock: Clock = Clock()
 
-    def complete(self, request: CompletionRequest, target: Target) -> Outcome:
-        """The completion, or its stream once it has begun. Raises GatewayError."""
+    def complete(self, route: Route, trace: Trace) -> Outcome:
+        """The completion, or its stream once it has begun, from where *route* leads.
+
+        Writes into *trace* what was tried. Raises the GatewayError of the last target.
+        """
+        ends = route.deadline and self.clock.monotonic() + route.deadline
+        attempts = Attempts(self._ask, trace, self.breaker, self.clock, ends)
+        hands = Hands(attempts, self._pick, self.breaker.available)
+        try:
+            outcome: Outcome = run(route.root, hands)
+        except GatewayError as e:
+            if len({attempt.path for attempt in trace.attempts}) > 1:
+                e.attempts = [attempt.to_body() for attempt in trace.attempts]
+            raise
+        return outcome
+
+    def _pick(self, group: Group, children: Sequence[Node]) -> Node:
+        if group.sticky is not None:
+            return rendezvous(children, group.sticky)
+        return weighted(children, self.clock.chance())
+
+    def _ask(self, target: Target) -> Outcome:
+        """One call to one target, up to the point from which there is no way back."""
+        request = target.request
+        assert (
+            request is not None
+        )  # A route to completions asks every target something.
         exchange = self._exchange(target)
         exchange.provider.check(request)
         body = self._stream if request.stream else self._whole
         try:
-            return Outcome(target, body(exchange, request), exchange.headers)
+            return Outcome(body(exchange, request), exchange.headers, request)
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
 
@@ -69,11 +106,12 @@ class Gateway:
                 body = exchange.provider.model_list(exchange.body(call))
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
-        return Outcome(target, body, exchange.headers)
+        return Outcome(body, exchange.headers)
 
     def _exchange(self, target: Target) -> Exchange:
-        provider = PROVIDERS[target.provider]
+        provider = _provider(target)
         if provider.hosted:
+            _refuse_host(target)
             self.engine.required()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
@@ -139,6 +177,32 @@ class Gateway:
             yield from fan
         finally:
             fan.close()
+
+
+def _refuse_host(target: Target) -> None:
+    if target.base_url:
+        raise InvalidRoute(
+            f"Invalid custom host: provider {target.provider} runs in the gateway.",
+            legacy="Invalid custom host",
+        )
+
+
+def _provider(target: Target) -> Provider:
+    """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
+    provider = PROVIDERS.get(target.provider)
+    if provider is None:
+        raise UnsupportedProvider(
+            f"Provider {target.provider} is not supported by this version of the "
+            f"gateway, which has: {', '.join(PROVIDERS)}."
+        )
+    authorized = target.api_key or "authorization" in map(str.lower, target.headers)
+    if provider.needs_key and not authorized:
+        raise Unauthorized(
+            f"You didn't provide an API key for {provider.name}. Send it as "
+            "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY.",
+            code="missing_api_key",
+        )
+    return provider
 
 
 def _one(exchange: Exchange, request: CompletionRequest) -> Completion:

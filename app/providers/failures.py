@@ -14,28 +14,33 @@ from typing import Any
 
 import orjson
 
-from ..errors import UpstreamStatus
+from ..errors import UpstreamInBand, UpstreamStatus
 from .spec import excerpt
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
     """An upstream's answer with an error *status*, in OpenAI's shape."""
+    return UpstreamStatus(**_read(status, body))
+
+
+def _read(status: int, body: bytes) -> dict[str, Any]:
+    """What an error is made of."""
     details = _details(body)
-    return UpstreamStatus(
-        _message(details) or f"upstream answered {status}: {excerpt(body)}",
-        type=_text(details.get("type")) or _text(details.get("error_type")),
-        param=_text(details.get("param")),
-        code=_code(details, status),
-        status=status,
-    )
+    return {
+        "message": _message(details) or f"upstream answered {status}: {excerpt(body)}",
+        "type": _text(details.get("type")) or _text(details.get("error_type")),
+        "param": _text(details.get("param")),
+        "code": _code(details, status),
+        "status": status,
+    }
 
 
-def in_band(document: Mapping[str, Any]) -> UpstreamStatus:
+def in_band(document: Mapping[str, Any]) -> UpstreamInBand:
     """An error that came inside an answer with status 200; it names its own status."""
     details = _flat(document)
     seen = [document.get("status_code"), details.get("status"), details.get("code")]
     status = next((s for s in map(_as_status, seen) if s), 502)
-    return error(status, orjson.dumps(document))
+    return UpstreamInBand(**_read(status, orjson.dumps(document)))
 
 
 def _as_status(value: object) -> int | None:

@@ -1,0 +1,135 @@
+"""One target, with its retries; and the record of all tries of a request."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..core.retry import BUDGET
+from ..core.routing import Target
+from ..errors import GatewayError, UpstreamTimeout
+from ..state.breaker import Breaker
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance, so that a test can have its own."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try: where, how it ended, and after how many milliseconds."""
+
+    path: str
+    provider: str
+    status: int
+    milliseconds: int
+    message: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.status} {self.milliseconds}ms"
+
+    def to_body(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "provider": self.provider,
+            "status": self.status,
+            "message": self.message,
+        }
+
+
+@dataclass(slots=True)
+class Trace:
+    """What has become of a request so far.
+
+    *target* is the last one that was tried, *retries* how often it was tried again; -1
+    if that was not enough.
+    """
+
+    attempts: list[Attempt] = field(default_factory=list)
+    target: Target | None = None
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Calls targets, each as often as its policy wants, and writes a trace.
+
+    *ends* is when the whole request has to be answered, on the monotonic clock.
+    """
+
+    call: Callable[[Target], Any]
+    trace: Trace
+    breaker: Breaker
+    clock: Clock
+    ends: float | None = None
+
+    def __call__(self, target: Target) -> Any:
+        """The answer of *target*. Raises its last failure."""
+        self.trace.target, self.trace.retries = target, 0
+        left = BUDGET
+        while True:
+            try:
+                return self._once(target)
+            except GatewayError as e:
+                wait = self._wait(target, e, left)
+                if wait is None:
+                    self._give_up(target, e)
+                    raise
+            left -= wait
+            self.clock.sleep(wait)
+            self.trace.retries += 1
+
+    def _once(self, target: Target) -> Any:
+        began = self.clock.monotonic()
+        self.breaker.enter(target)
+        try:
+            answer = self.call(self._in_time(target))
+        except GatewayError as e:
+            self._record(target, began, e.status, e.message)
+            raise
+        except BaseException:
+            self._record(target, began, 500, "the gateway failed")
+            raise
+        self._record(target, began, 200, None)
+        return answer
+
+    def _record(
+        self, target: Target, began: float, status: int, message: str | None
+    ) -> None:
+        took = round(1000 * (self.clock.monotonic() - began))
+        record = Attempt(target.path, target.provider, status, took, message)
+        self.trace.attempts.append(record)
+        self.breaker.leave(target, status)
+
+    def _in_time(self, target: Target) -> Target:
+        """*target*, limited to what is left of the whole request's time."""
+        if self.ends is None:
+            return target
+        left = self.ends - self.clock.monotonic()
+        if left <= 0:
+            raise UpstreamTimeout("The deadline of the config has passed.", status=408)
+        limits = [left, target.request_timeout or left]
+        return replace(target, request_timeout=min(limits))
+
+    def _wait(self, target: Target, error: GatewayError, left: float) -> float | None:
+        if self.ends is not None:
+            left = min(left, self.ends - self.clock.monotonic())
+        return target.retry.delay(
+            self.trace.retries,
+            error,
+            now=self.clock.now(),
+            jitter=self.clock.chance(),
+            left=left,
+        )
+
+    def _give_up(self, target: Target, error: GatewayError) -> None:
+        """Note that retries were wanted, and used up or in vain."""
+        if target.retry.attempts > 0 and target.retry.applies(error):
+            self.trace.retries = -1

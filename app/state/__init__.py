@@ -1,0 +1,1 @@
+"""What requests leave behind for those that follow."""

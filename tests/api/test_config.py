@@ -1,0 +1,253 @@
+"""The JSON of x-portkey-config: what is refused, in which words, at which path."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conftest import Caller
+
+PROVIDER = {"provider": "openai", "api_key": "k"}
+
+
+def refused(caller: Caller, config: Any, **headers: str) -> dict[str, Any]:
+    text = config if isinstance(config, str) else json.dumps(config)
+    sent = {"x-portkey-config": text, "x-portkey-provider": "", **headers}
+    response = caller.complete(headers=sent)
+    assert response.status_code == 400, response.get_data(as_text=True)
+    body: dict[str, Any] = response.json
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["status"] == "failure"
+    return body
+
+
+@pytest.mark.parametrize("text", ["pc-abc123", "{", "null", "{'a': 1}", "NaN"])
+def test_112_a_config_that_is_not_json_is_refused(caller: Caller, text: str) -> None:
+    body = refused(caller, text)
+
+    assert body["message"] == "Invalid config passed. You need to pass a valid json"
+
+
+@pytest.mark.parametrize(
+    "config", [{}, [], {"retry": {"attempts": 1}}, 5, "x"], ids=str
+)
+def test_a_config_without_provider_needs_one_in_a_header(
+    caller: Caller, config
+) -> None:
+    body = refused(caller, json.dumps(config))
+
+    assert body["message"] == (
+        "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
+        "should have a valid config with provider details in it."
+    )
+
+
+def group(mode: str, *targets: Any, **strategy: Any) -> dict[str, Any]:
+    return {"strategy": {"mode": mode, **strategy}, "targets": list(targets)}
+
+
+def named(name: str) -> dict[str, Any]:
+    return PROVIDER | {"name": name}
+
+
+def query(query: Any, then: Any = "a", default: Any = "a") -> dict[str, Any]:
+    conditions = [{"query": query, "then": then}]
+    return group("conditional", named("a"), conditions=conditions, default=default)
+
+
+COMPLAINTS: dict[str, tuple[Any, str]] = {
+    "provider": (
+        {"provider": "nobody"},
+        "path: provider, message: Invalid 'provider' value. Must be one of: anthropic, "
+        "anyscale, azure-openai",
+    ),
+    "mode": (
+        group("random", PROVIDER),
+        "path: strategy,mode, message: Invalid 'mode' value. Must be one of: single, "
+        "fallback, loadbalance, conditional",
+    ),
+    "no mode": (
+        {"strategy": {}, "targets": [PROVIDER]},
+        "path: strategy,mode, message: Required",
+    ),
+    "cache mode": (
+        PROVIDER | {"cache": {"mode": "x"}},
+        "path: cache,mode, message: Invalid 'cache.mode' value. Must be one of: simple, "
+        "semantic",
+    ),
+    "cache as text": (
+        PROVIDER | {"cache": "simple"},
+        "path: cache, message: Expected object, received string",
+    ),
+    "attempts missing": (
+        PROVIDER | {"retry": {}},
+        "path: retry,attempts, message: Required",
+    ),
+    "attempts as text": (
+        PROVIDER | {"retry": {"attempts": "3"}},
+        "path: retry,attempts, message: Expected number, received string",
+    ),
+    "weight as text": (
+        group("loadbalance", PROVIDER, PROVIDER | {"weight": "1"}),
+        "path: targets,1,weight, message: Expected number, received string",
+    ),
+    "weight null": (
+        group("loadbalance", PROVIDER | {"weight": None}),
+        "path: targets,0,weight, message: Expected number, received null",
+    ),
+    "target as number": (
+        group("single", 5),
+        "path: targets,0, message: Expected object, received number",
+    ),
+    "typo in strategy": (
+        group("fallback", PROVIDER, on_status_code=[429]),
+        "path: strategy,on_status_code, message: Unknown key 'on_status_code'; did you "
+        "mean 'on_status_codes'?",
+    ),
+    "typo in retry": (
+        PROVIDER | {"retry": {"attempts": 1, "use_retry_after": True}},
+        "path: retry,use_retry_after, message: Unknown key 'use_retry_after'; did you "
+        "mean 'use_retry_after_header'?",
+    ),
+    "typo in cache": (
+        PROVIDER | {"cache": {"mode": "simple", "maxage": 1}},
+        "path: cache,maxage, message: Unknown key 'maxage'; did you mean 'max_age'?",
+    ),
+    "no targets": (
+        group("fallback"),
+        "path: targets, message: A strategy needs at least one target",
+    ),
+    "targets without strategy": (
+        {"targets": [PROVIDER]},
+        "path: strategy, message: Required: targets need a strategy",
+    ),
+    "weights of 0": (
+        group("loadbalance", PROVIDER | {"weight": 0}, PROVIDER | {"weight": 0}),
+        "path: targets, message: The weights of the targets sum up to 0",
+    ),
+    "negative weight": (
+        group("loadbalance", PROVIDER, PROVIDER | {"weight": -0.5}),
+        "path: targets,1,weight, message: A weight must not be negative, received -0.5",
+    ),
+    "no default": (
+        query({}, default=None),
+        "path: strategy,default, message: Expected string, received null",
+    ),
+    "absent default": (
+        group("conditional", named("a"), conditions=[{"query": {}, "then": "a"}]),
+        "path: strategy,default, message: Required: where to go if no condition holds",
+    ),
+    "unknown default": (
+        query({}, default="b"),
+        "path: strategy,default, message: Invalid target name found in the query "
+        "router: b",
+    ),
+    "unknown then": (
+        query({}, then="b"),
+        "path: strategy,conditions,0,then, message: Invalid target name found in the "
+        "query router: b",
+    ),
+    "no conditions": (
+        group("conditional", named("a"), conditions=[], default="a"),
+        "path: strategy,conditions, message: No conditions passed in the query router",
+    ),
+    "operator": (
+        query({"metadata.a": {"$like": 1}}),
+        "path: strategy,conditions,0,query,metadata.a,$like, message: Unsupported "
+        "operator used in the query router: $like",
+    ),
+    "custom host": (
+        group("single", PROVIDER | {"custom_host": "http://10.0.0.1"}),
+        "path: targets,0, message: Invalid custom host: it is an address of a private",
+    ),
+    "forward headers": (
+        PROVIDER | {"forward_headers": ["X-Portkey-Forward-Headers"]},
+        "path: forward_headers, message: forward_headers must not contain the "
+        "'x-portkey-forward-headers' header",
+    ),
+    "guardrails": (
+        PROVIDER | {"input_guardrails": [{"default.contains": {}}]},
+        "path: input_guardrails, message: 'input_guardrails' is not supported by this "
+        "version",
+    ),
+    "virtual key": (
+        group("single", {"virtual_key": "vk-1", "provider": "openai"}),
+        "path: targets,0,virtual_key, message: 'virtual_key' is not supported",
+    ),
+    "no provider in a target": (
+        group("single", {"retry": {"attempts": 1}}),
+        "path: targets[0], message: Required: provider, or a strategy",
+    ),
+    "empty target": (
+        group("single", {"api_key": "k"}),
+        "path: targets,0, message: Invalid configuration. It must have either",
+    ),
+    "cooldown": (
+        group("fallback", PROVIDER, cb_config={"cooldown_interval": 5}),
+        "path: strategy,cb_config,cooldown_interval, message: Expected a number from "
+        "30000",
+    ),
+    "deadline": (
+        PROVIDER | {"deadline_ms": -1},
+        "path: deadline_ms, message: Expected a number from 1 ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPLAINTS)
+def test_112_what_is_wrong_is_named_with_its_path(caller: Caller, name: str) -> None:
+    config, complaint = COMPLAINTS[name]
+    body = refused(caller, config)
+
+    assert body["message"] == "Invalid config passed"
+    assert any(line.startswith(complaint) for line in body["errors"]), body["errors"]
+    assert body["error"]["code"] == "invalid_config"
+
+
+def test_every_complaint_is_listed(caller: Caller) -> None:
+    both = group("fallback", {"provider": "x"}, {"retry": {}}, typo=1)
+
+    assert len(refused(caller, both)["errors"]) == 3
+
+
+def test_an_old_form_of_config_is_refused_as_by_portkey(caller: Caller) -> None:
+    body = refused(caller, PROVIDER | {"options": [1]})
+
+    assert body["message"].startswith("This version of config is not supported")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    config: dict[str, Any] = PROVIDER
+    for _ in range(levels):
+        config = group("single", config)
+    return config
+
+
+def test_targets_may_be_nested_16_levels_deep(caller: Caller) -> None:
+    fits = {"x-portkey-config": json.dumps(nested(16)), "x-portkey-provider": ""}
+
+    assert caller.complete(headers=fits).status_code == 200
+    assert "16 levels" in refused(caller, nested(17))["errors"][0]
+    assert "16 levels" in refused(caller, nested(400))["errors"][0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PROVIDER | {"unknown_key": 1, "id": "x"},
+        {"provider": "openai", "apiKey": "k", "requestTimeout": 5000},
+        {
+            "strategy": {"mode": "fallback", "onStatusCodes": [429]},
+            "targets": [PROVIDER],
+        },
+        PROVIDER | {"retry": {"attempts": 1, "useRetryAfterHeaders": True}},
+        PROVIDER | {"cache": {"mode": "simple", "max_age": 60}},
+        group("single", {"provider": "openai"}),
+        group("loadbalance", PROVIDER | {"weight": 0}, PROVIDER | {"weight": 0.1}),
+    ],
+    ids=str,
+)
+def test_configs_that_work_on_portkey_work_here(caller: Caller, config: Any) -> None:
+    sent = {"x-portkey-config": json.dumps(config), "x-portkey-provider": ""}
+
+    assert caller.complete(headers=sent).status_code == 200

@@ -1,0 +1,55 @@
+"""Weights, and callers that stay."""
+
+import random
+
+from app.core.balance import rendezvous, weighted
+from app.core.routing import Target
+
+
+def children(*weights: float) -> list[Target]:
+    named = enumerate(weights)
+    return [Target("p", name=f"t{i}", weight=w, identity=f"id{i}") for i, w in named]
+
+
+def test_weights_are_shares_of_their_sum() -> None:
+    seven, three = children(0.7, 0.3)
+    chance = random.Random(4)
+    picked = [weighted([seven, three], chance.random()) for _ in range(2000)]
+
+    # Three sigma of a binomial distribution: 3 * sqrt(2000 * 0.7 * 0.3) = 61.5
+    assert abs(picked.count(seven) - 1400) < 62
+
+
+def test_a_weight_of_0_is_never_picked() -> None:
+    ways = children(0, 1, 0)
+
+    assert {weighted(ways, i / 1000).name for i in range(1000)} == {"t1"}
+    assert {rendezvous(ways, str(i)).name for i in range(1000)} == {"t1"}
+
+
+def test_the_ends_of_the_range_pick_something() -> None:
+    ways = children(0.1, 0.2, 0.7)
+
+    assert weighted(ways, 0.0) == ways[0]
+    assert weighted(ways, 1.0 - 2**-53) == ways[2]
+    assert weighted(ways, 1.0) in ways
+
+
+def test_a_caller_stays_and_weights_hold_for_callers_too() -> None:
+    ways = children(3, 1)
+    picked = [rendezvous(ways, f"user{i}") for i in range(2000)]
+
+    assert picked == [rendezvous(ways, f"user{i}") for i in range(2000)]
+    assert abs(picked.count(ways[0]) - 1500) < 59
+
+
+def test_removing_a_target_moves_only_its_own_callers() -> None:
+    ways = children(1, 1, 1)
+    users = [f"user{i}" for i in range(1000)]
+    before = {user: rendezvous(ways, user) for user in users}
+    after = {user: rendezvous(ways[:1] + ways[2:], user) for user in users}
+
+    moved = [user for user in users if before[user] != after[user]]
+    assert all(before[user] == ways[1] for user in moved)
+    assert 250 < len(moved) < 420
+    assert {after[user].name for user in moved} == {"t0", "t2"}
