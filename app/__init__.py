@@ -33,7 +33,10 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
     )
     upstream = Upstream(
-        limits, ca_bundle=settings.ca_bundle, user_agent=f"lastword/{__version__}"
+        limits,
+        user_agent=f"lastword/{__version__}",
+        ca_bundle=settings.ca_bundle,
+        trusted=settings.trusted_custom_hosts,
     )
     gateway = Gateway(
         upstream,

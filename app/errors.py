@@ -5,6 +5,7 @@ GatewayError                  500  ours
 │   ├── UnsupportedParameter  400  right in itself, impossible on this provider
 │   ├── UnsupportedProvider   400  a name that is known, and not built in
 │   ├── InvalidRoute          400  a header or config; answered in both error shapes
+│   ├── HostRefused           400  a custom host that is an internal one
 │   ├── BodyTooLarge          413
 │   ├── NotFound              404
 │   └── MethodNotAllowed      405
@@ -119,6 +120,17 @@ class InvalidRoute(InvalidRequest):
     def to_body(self) -> dict[str, Any]:
         body = super().to_body() | {"status": "failure", "message": self.legacy}
         return body | {"errors": list(self.errors)} if self.errors else body
+
+
+class HostRefused(InvalidRequest):
+    """A custom host whose name leads into the network of the gateway."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Invalid custom host: its name leads to an address of a private or "
+            "reserved network.",
+            code="invalid_custom_host",
+        )
 
 
 class BodyTooLarge(InvalidRequest):

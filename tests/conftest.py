@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import hypothesis
 import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
@@ -18,6 +19,10 @@ from .e2e.server import Server, children, eventually
 from .upstream import Answer, Upstream, completion, whole
 
 KEY = "sk-a-key-of-the-caller"
+
+# No test fails because the machine is busy.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,11 @@ ONLY = {
     "werkzeug": ("app/api",),
     "marshmallow": ("app/api",),
     "requests": ("app/gateway/upstream.py", "app/gateway/connections.py"),
-    "urllib3": ("app/gateway/upstream.py", "app/gateway/connections.py"),
+    "urllib3": (
+        "app/gateway/upstream.py",
+        "app/gateway/connections.py",
+        "app/gateway/guard.py",
+    ),
     "re2": ("app/api",),
     "time": ("app/api", "app/gateway", "app/state", "app/engine.py"),
     "random": ("app/gateway",),

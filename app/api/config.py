@@ -332,7 +332,7 @@ def _senseless(
         return ",".join((*path, *keys))
 
     yield from ((at(key), _refused(key)) for key in _UNSUPPORTED if config.get(key))
-    yield from ((at(*keys), message) for keys, message in _own(config, trusted))
+    yield from ((at(*keys), message) for keys, message in _own(config, path, trusted))
     for i, target in enumerate(config.get("targets") or ()):
         yield from _senseless(target, (*path, "targets", str(i)), trusted)
 
@@ -344,8 +344,14 @@ def _refused(key: str) -> str:
 Complaint = tuple[tuple[str, ...], str]
 
 
-def _own(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint]:
+def _own(
+    config: Config, path: tuple[str, ...], trusted: tuple[str, ...]
+) -> Iterator[Complaint]:
     """Complaints about one level."""
+    if path and "deadline_ms" in config:
+        yield (
+            "deadline_ms",
+        ), "A deadline is for the whole plan, and stands at the top"
     if config.get("custom_host"):
         try:
             custom_host(config["custom_host"], trusted)

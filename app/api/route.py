@@ -37,6 +37,7 @@ class Inherited:
     request_timeout: float | None = None
     custom_host: str | None = None
     forward_headers: tuple[str, ...] = ()
+    strict: bool = True
 
     def at(self, level: Config) -> "Inherited":
         """The same, as *level* has it for itself and for what is below it."""
@@ -51,6 +52,7 @@ class Inherited:
             or self.request_timeout,
             custom_host=level.get("custom_host") or self.custom_host,
             forward_headers=tuple(level.get("forward_headers") or self.forward_headers),
+            strict=level.get("strict_open_ai_compliance", self.strict),
         )
 
 
@@ -59,7 +61,8 @@ def route(
 ) -> Route:
     """The way of a request with *body*. Raises InvalidRoute or InvalidRequest."""
     tree = _Tree(wanted, body, pathname, default_max_tokens)
-    root = tree.node(wanted.config, Inherited({}, {}), "config")
+    strict = wanted.headers.get("x-portkey-strict-open-ai-compliance") != "false"
+    root = tree.node(wanted.config, Inherited({}, {}, strict=strict), "config")
     return Route(root, _seconds(wanted.config.get("deadline_ms")))
 
 
@@ -145,6 +148,7 @@ class _Tree:
             base_url=base_url.rstrip("/") if base_url else None,
             headers=self._headers(level, inherited, provider),
             request_timeout=self._wanted.request_timeout or inherited.request_timeout,
+            strict=inherited.strict,
             request=self._request(inherited),
             retry=inherited.retry,
             breaker=inherited.breaker,

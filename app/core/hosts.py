@@ -34,6 +34,27 @@ def custom_host(url: str, trusted: Iterable[str]) -> str:
     return url.strip().rstrip("/")
 
 
+def may_be_called(host: str, addresses: Iterable[str], trusted: Iterable[str]) -> bool:
+    """Whether *host*, which resolves to all of *addresses*, may be called.
+
+    One internal address among them is enough to refuse: a name that has both is made to
+    get past such a check. To trust the host 127.0.0.1 is not to trust every name that
+    leads there; to trust the network 127.0.0.1/32 is.
+    """
+    rules = [rule.strip().lower() for rule in trusted]
+    if any(_covers(rule, host.lower()) for rule in rules):
+        return True
+    networks = [rule for rule in rules if "/" in rule]
+    return all(_is_public(address, networks) for address in addresses)
+
+
+def _is_public(address: str, networks: Iterable[str]) -> bool:
+    found = _address(address)
+    if found is None:
+        return False
+    return not _is_internal(found) or any(_in_network(found, net) for net in networks)
+
+
 def _parts(url: str) -> SplitResult:
     if re.search(r"[\x00-\x20\x7f\\]", url.strip()):
         raise ValueError("it holds a blank, a backslash or a control character")
@@ -69,7 +90,7 @@ def _in_network(address: Address, network: str) -> bool:
 def _refuse_internal(host: str) -> None:
     address = _address(host)
     if address is not None:
-        if not address.is_global or address.is_multicast:
+        if _is_internal(address):
             raise ValueError("it is an address of a private or reserved network")
     elif not _NAME.fullmatch(host) or host.count(".") > 9:
         raise ValueError("its host is no valid name")
@@ -79,14 +100,33 @@ def _refuse_internal(host: str) -> None:
         raise ValueError("it is a name of an internal network")
 
 
+def _is_internal(address: Address) -> bool:
+    return not address.is_global or address.is_multicast
+
+
+# IPv6 addresses that stand for the IPv4 address in their last four bytes (NAT64).
+# Source: RFC 6052
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
 def _address(host: str) -> Address | None:
-    """The address that *host* spells, as the system's resolver would read it."""
+    """The address that *host* spells, as the system's resolver would read it.
+
+    One of IPv6 that only carries one of IPv4 is the latter.
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return _old_ipv4(host)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
+    return _carried(address) or address
+
+
+def _carried(address: Address) -> Address | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _old_ipv4(host: str) -> Address | None:

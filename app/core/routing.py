@@ -54,6 +54,7 @@ class Target:
     *identity* tells it from others, and stays when its place changes. *base_url*
     replaces the provider's own. *headers* go upstream as they are, over those that the
     provider sets. *request_timeout* is in seconds, until the answer's first event.
+    *strict* keeps a provider's own words, such as finish reasons, out of answers.
     """
 
     provider: str
@@ -61,6 +62,7 @@ class Target:
     base_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     request_timeout: float | None = None
+    strict: bool = True
     request: CompletionRequest | None = field(default=None, repr=False)
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None

@@ -32,7 +32,7 @@ class _Answer(http.client.HTTPResponse):
             raise NoAnswer(str(e)) from e
 
 
-class _Remembering(HTTPConnection):
+class Remembering(HTTPConnection):
     """A connection that knows whether it has served, and keeps hold of its socket.
 
     http.client forgets the socket of an answer that ends with the connection.
@@ -57,21 +57,25 @@ class _Remembering(HTTPConnection):
         return answer
 
 
-class _RememberingTLS(_Remembering, HTTPSConnection):
+class RememberingTLS(Remembering, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Remembering
+    ConnectionCls = Remembering
 
 
 class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _RememberingTLS
+    ConnectionCls = RememberingTLS
 
 
 class Adapter(HTTPAdapter):
     """requests' adapter with those connections. `raw.connection.wire` is the socket."""
 
+    pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]] = _Pool, _TLSPool
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        http_pool, https_pool = self.pools
+        schemes = {"http": http_pool, "https": https_pool}
+        self.poolmanager.pool_classes_by_scheme = schemes

@@ -61,7 +61,8 @@ class Exchange:
         return self._send(call, deadline)
 
     def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
-        reply = self.scope.hold(self.upstream.send(call, deadline))
+        guarded = self.target.base_url is not None and not self.provider.hosted
+        reply = self.scope.hold(self.upstream.send(call, deadline, guarded=guarded))
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply

@@ -5,7 +5,7 @@ netrc, no cookies, no redirects, no retries of its own can change a call.
 """
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -25,10 +25,19 @@ from ..providers import Call
 from ..providers.spec import excerpt
 from .connections import Adapter, StaleConnection
 from .deadline import Deadline, Limits
+from .guard import guarded_adapter
 
 # How long to wait for the end of an answer that has said [DONE], in seconds, so that
 # its connection can serve again.
 _LINGER = 0.02
+
+
+class _Pair:
+    """An adapter that keeps connections, and one whose connections are all new."""
+
+    def __init__(self, kind: type[Adapter], pool: int) -> None:
+        self.kept = kind(pool_connections=64, pool_maxsize=pool)
+        self.fresh = kind(pool_connections=64, pool_maxsize=1)
 
 
 class Upstream:
@@ -43,31 +52,42 @@ class Upstream:
         *,
         user_agent: str = "lastword",
         ca_bundle: str = "",
+        trusted: Iterable[str] = (),
         pool: int = 256,
     ) -> None:
         self.limits = limits
         self._user_agent = user_agent
         self._verify = ca_bundle or True
-        self._adapter = Adapter(pool_connections=64, pool_maxsize=pool)
-        self._fresh = Adapter(pool_connections=64, pool_maxsize=1)
+        guarded = guarded_adapter(tuple(trusted))
+        self._adapters = {
+            False: _Pair(Adapter, pool),
+            True: _Pair(guarded, pool),
+        }
 
-    def send(self, call: Call, deadline: Deadline) -> "HTTPReply":
+    def send(
+        self, call: Call, deadline: Deadline, *, guarded: bool = False
+    ) -> "HTTPReply":
         """The answer to *call*, once its head is there. Raises UpstreamError.
+
+        With *guarded*, an address that the host resolves to is looked at before it is
+        called; raises HostRefused.
 
         A reused connection that ends before the first byte of an answer was closed
         by the server while it lay idle; the call is sent again, once, on a new one.
         """
         request = _prepared(call, self._user_agent)
+        adapters = self._adapters[guarded]
         try:
-            return self._send(self._adapter, request, deadline)
+            return self._send(adapters.kept, request, deadline)
         except StaleConnection:
             request.headers["Connection"] = "close"
-            return self._send(self._fresh, request, deadline)
+            return self._send(adapters.fresh, request, deadline)
 
     def close(self) -> None:
         """Close the connections that lie idle."""
-        self._adapter.close()
-        self._fresh.close()
+        for adapters in self._adapters.values():
+            adapters.kept.close()
+            adapters.fresh.close()
 
     def _send(
         self, adapter: Adapter, request: PreparedRequest, deadline: Deadline
@@ -78,7 +98,8 @@ class Upstream:
                 request, stream=True, timeout=timeout, verify=self._verify
             )
         except (errors.RequestException, pool_errors.HTTPError, OSError) as e:
-            if _cause(e, StaleConnection) and adapter is not self._fresh:
+            again = request.headers.get("Connection") == "close"
+            if _cause(e, StaleConnection) and not again:
                 raise StaleConnection("") from e
             raise self._translated(e, deadline) from e
         return HTTPReply(response, deadline, self.limits.idle)

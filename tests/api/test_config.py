@@ -72,8 +72,8 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
     ),
     "cache mode": (
         PROVIDER | {"cache": {"mode": "x"}},
-        "path: cache,mode, message: Invalid 'cache.mode' value. Must be one of: simple, "
-        "semantic",
+        "path: cache,mode, message: Invalid 'cache.mode' value. Must be one of: "
+        "simple, semantic",
     ),
     "cache as text": (
         PROVIDER | {"cache": "simple"},
@@ -186,6 +186,10 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
         group("fallback", PROVIDER, cb_config={"cooldown_interval": 5}),
         "path: strategy,cb_config,cooldown_interval, message: Expected a number from "
         "30000",
+    ),
+    "deadline below": (
+        group("single", PROVIDER | {"deadline_ms": 5}),
+        "path: targets,0,deadline_ms, message: A deadline is for the whole plan",
     ),
     "deadline": (
         PROVIDER | {"deadline_ms": -1},

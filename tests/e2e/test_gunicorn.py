@@ -110,6 +110,17 @@ def test_a_header_of_32_kb_reaches_the_gateway(gunicorn: Server, script) -> None
     assert gunicorn.complete(route(upstream) | metadata).status_code == 200
 
 
+def test_a_config_of_32_kb_makes_its_way(gunicorn: Server, script) -> None:
+    upstream = script(whole(completion()))
+    target = {"provider": "openai", "custom_host": upstream.url, "name": "x" * 500}
+    config = {"strategy": {"mode": "fallback"}, "targets": [target] * 56}
+    text = json.dumps(config)
+    assert 31_000 < len(text) < 32_768
+    headers = {"x-portkey-config": text, "Authorization": "Bearer k"}
+
+    assert gunicorn.complete(headers).status_code == 200
+
+
 def test_a_connection_serves_many_requests(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     with requests.Session() as session:

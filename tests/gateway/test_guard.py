@@ -1,0 +1,149 @@
+"""Custom hosts whose names lead somewhere: looked at, and called where they were."""
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Caller
+from tests.upstream import Upstream, completion, whole
+
+NAME = "models.example.com"
+
+
+class Names:
+    """A resolver that knows one name; each look-up takes the next of *answers*."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        if host != NAME:
+            return self._real(host, port, *args, **kwargs)
+        self.asked.append(host)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, port)) for address in found]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Names]:
+    def resolve(*answers: list[str]) -> Names:
+        made = Names(*answers)
+        monkeypatch.setattr(socket, "getaddrinfo", made)
+        return made
+
+    return resolve
+
+
+def ask(caller: Caller, upstream: Upstream, **more: Any) -> Any:
+    host = {"x-portkey-custom-host": f"http://{NAME}:{upstream.port}/v1"}
+    return caller.complete(headers=host, **more)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["10.0.0.1"],
+        ["169.254.169.254"],
+        ["93.184.216.34", "127.0.0.1"],
+        ["::1"],
+        ["fe80::1%eth0"],
+        ["::ffff:127.0.0.1"],
+        ["64:ff9b::7f00:1"],
+        ["2002:7f00:1::"],
+        ["224.0.0.1"],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_name_that_leads_inside_is_refused(
+    call, upstream: Upstream, names, addresses: list[str], stream: bool
+) -> None:
+    names(addresses)
+    response = ask(call(upstream), upstream, stream=stream)
+
+    assert response.status_code == 400
+    assert response.json["error"]["code"] == "invalid_custom_host"
+    assert not any(address in response.get_data(as_text=True) for address in addresses)
+    assert upstream.opened == 0
+
+
+@pytest.mark.parametrize(
+    "rule", [NAME, "*.example.com", "127.0.0.0/8", "127.0.0.1/32"], ids=str
+)
+def test_a_trusted_name_or_network_is_called(
+    call, upstream: Upstream, names, rule: str
+) -> None:
+    names(["127.0.0.1"])
+    caller = call(upstream, trusted_custom_hosts=(rule,))
+
+    assert ask(caller, upstream).status_code == 200
+    assert upstream.last.headers["host"] == f"{NAME}:{upstream.port}"
+
+
+def test_the_address_that_was_looked_at_is_the_one_that_is_called(
+    call, upstream: Upstream, names
+) -> None:
+    """A name that changes its mind changes nothing: it is asked once."""
+    resolver = names(["127.0.0.1"], ["127.0.0.2"])
+    caller = call(upstream, trusted_custom_hosts=("127.0.0.1/32",))
+
+    assert ask(caller, upstream).status_code == 200
+    assert resolver.asked == [NAME]
+
+
+def test_a_name_that_turns_inside_later_is_refused_then(call, script, names) -> None:
+    upstream = script(whole(completion(), 200, "Connection: close"))
+    names(["127.0.0.1"], ["10.0.0.1"])
+    caller = call(upstream, trusted_custom_hosts=("127.0.0.1/32",))
+
+    assert ask(caller, upstream).status_code == 200
+    assert ask(caller, upstream).status_code == 400
+
+
+def test_the_next_address_answers_for_one_that_does_not(
+    call, upstream: Upstream, names
+) -> None:
+    names(["127.0.0.2", "127.0.0.1"])
+    caller = call(upstream, trusted_custom_hosts=("127.0.0.0/8",))
+
+    assert ask(caller, upstream).status_code == 200
+
+
+def test_a_name_that_leads_nowhere_is_a_bad_gateway(call, upstream, names) -> None:
+    names(["127.0.0.2", "127.0.0.3"])
+    caller = call(upstream, trusted_custom_hosts=("127.0.0.0/8",))
+
+    assert ask(caller, upstream).status_code == 502
+
+
+def test_a_redirect_inside_is_not_followed(call, script, upstream, names) -> None:
+    inside = f"http://127.0.0.1:{upstream.port}/v1/completions"
+    redirecting = script(whole(b"", 307, f"Location: {inside}"))
+    names(["127.0.0.1"])
+    caller = call(redirecting, trusted_custom_hosts=(NAME,))
+
+    assert ask(caller, redirecting).status_code == 502
+    assert upstream.requests == []
+
+
+def test_a_refused_host_is_a_failed_target(call, upstream: Upstream, names) -> None:
+    names(["10.0.0.1"])
+    inside = {"provider": "openai", "custom_host": f"http://{NAME}:{upstream.port}"}
+    good = {"provider": "openai", "custom_host": upstream.url}
+    config = {
+        "strategy": {"mode": "fallback", "on_status_codes": []},
+        "targets": [inside, good],
+    }
+    caller = call(upstream)
+    del caller.headers["x-portkey-custom-host"]
+    response = caller.complete(headers={"x-portkey-config": json.dumps(config)})
+
+    assert response.status_code == 200
+    assert upstream.opened == 1
