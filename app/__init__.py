@@ -23,6 +23,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     from .api import application
     from .gateway.attempts import Clock
     from .gateway.deadline import Limits
+    from .gateway.exchange import Sizes
     from .gateway.hosted import Engine
     from .gateway.service import Gateway
     from .gateway.upstream import Upstream
@@ -42,10 +43,12 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         upstream,
         Engine.of(settings, upstream),
         LocalBreaker(clock.monotonic),
-        settings.fanout,
-        settings.max_choices,
-        settings.max_answer_bytes,
-        settings.max_event_bytes,
+        Sizes(
+            settings.max_answer_bytes,
+            settings.max_event_bytes,
+            settings.max_choices,
+            settings.fanout,
+        ),
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
         clock=clock,

@@ -220,6 +220,10 @@ def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+# A proxy refuses an answer whose headers are too long.
+_SHOWN_ATTEMPTS = 32
+
+
 def of_trace(trace: Trace) -> dict[str, str]:
     """What the caller learns about the way that its request took."""
     if trace.target is None:
@@ -230,7 +234,7 @@ def of_trace(trace: Trace) -> dict[str, str]:
         "x-portkey-retry-attempt-count": str(trace.retries),
         "x-portkey-cache-status": "DISABLED",
     }
-    items = [str(attempt) for attempt in trace.attempts]
+    items = [str(attempt) for attempt in trace.attempts[-_SHOWN_ATTEMPTS:]]
     return told | ({"x-lastword-attempts": ", ".join(items)} if items else {})
 
 

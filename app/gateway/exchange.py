@@ -16,20 +16,31 @@ from .scope import Scope
 from .upstream import HTTPReply, Upstream
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much one request may hold: of an answer and of one event, in bytes; choices
+    that are drawn one by one, in all and at a time.
+    """
+
+    max_answer_bytes: int
+    max_event_bytes: int
+    max_choices: int
+    fanout: int
+
+
 @dataclass(slots=True)
 class Exchange:
     """The calls of one request to one target.
 
-    *scope* holds what is open; *headers* are those of the last answer. Limits are in
-    bytes. Every method raises UpstreamError, or what the provider's functions raise.
+    *scope* holds what is open; *headers* are those of the last answer. Every method
+    raises UpstreamError, or what the provider's functions raise.
     """
 
     provider: Provider
     target: Target
     upstream: Upstream
     engine: Engine
-    max_answer_bytes: int
-    max_event_bytes: int
+    sizes: Sizes
     scope: Scope = field(default_factory=Scope)
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -48,7 +59,7 @@ class Exchange:
     def body(self, call: Call) -> bytes:
         """The body of the answer to *call*."""
         reply = self.open(call)
-        body = reply.read(self.max_answer_bytes)
+        body = reply.read(self.sizes.max_answer_bytes)
         self.scope.drop(reply)
         return body
 
@@ -66,7 +77,7 @@ class Exchange:
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
-        body = reply.read(self.max_answer_bytes)
+        body = reply.read(self.sizes.max_answer_bytes)
         self.scope.drop(reply)
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
@@ -80,10 +91,10 @@ class Exchange:
     def _events(self, reply: HTTPReply) -> Iterator[Event]:
         """The events of a stream. A whole answer in a stream's place is one event."""
         if "event-stream" not in reply.headers.get("Content-Type", ""):
-            yield Event(reply.read(self.max_answer_bytes))
+            yield Event(reply.read(self.sizes.max_answer_bytes))
             return
         try:
-            for event in sse.decode(reply.blocks(), limit=self.max_event_bytes):
+            for event in sse.decode(reply.blocks(), limit=self.sizes.max_event_bytes):
                 reply.begin()
                 yield event
         except sse.EventTooLong as e:

@@ -1,20 +1,17 @@
 """Answers a completion request along a route."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import orjson
 
-from ..core import batch
 from ..core.balance import rendezvous, weighted
-from ..core.completion import Completion
 from ..core.request import CompletionRequest
 from ..core.routing import Group, Hands, Node, Route, Target, run
 from ..errors import (
     GatewayError,
-    InvalidRequest,
     InvalidRoute,
     Unauthorized,
     UnsupportedProvider,
@@ -23,9 +20,9 @@ from ..errors import (
 from ..providers import PROVIDERS, Provider
 from ..providers.spec import Answer
 from ..state.breaker import Breaker
+from . import parts
 from .attempts import Attempts, Clock, Trace
-from .exchange import Exchange
-from .fanout import Fanout, gather
+from .exchange import Exchange, Sizes
 from .hosted import Engine
 from .stream import EventStream
 from .upstream import Upstream
@@ -47,18 +44,13 @@ class Outcome:
 class Gateway:
     """The service behind the endpoint. One for each process.
 
-    Of a provider that is asked one by one, a request may have *max_choices* choices
-    drawn, *fanout* of them at a time. The other two limits are in bytes.
     *beside_error* is what an error in a stream has beside it.
     """
 
     upstream: Upstream
     engine: Engine
     breaker: Breaker
-    fanout: int
-    max_choices: int
-    max_answer_bytes: int
-    max_event_bytes: int
+    sizes: Sizes
     beside_error: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = Clock()
 
@@ -86,16 +78,22 @@ class Gateway:
     def _ask(self, target: Target) -> Outcome:
         """One call to one target, up to the point from which there is no way back."""
         request = target.request
-        assert (
-            request is not None
-        )  # A route to completions asks every target something.
+        assert request, "a route to completions asks every target something"
         exchange = self._exchange(target)
         exchange.provider.check(request)
-        body = self._stream if request.stream else self._whole
         try:
-            return Outcome(body(exchange, request), exchange.headers, request)
+            body = self._body(exchange, request)
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
+        return Outcome(body, exchange.headers, request)
+
+    def _body(
+        self, exchange: Exchange, request: CompletionRequest
+    ) -> bytes | EventStream:
+        if not request.stream:
+            return _whole(exchange, request)
+        frames = _stream(exchange, request)
+        return EventStream(frames, exchange.scope, self.beside_error).commit()
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
@@ -120,63 +118,21 @@ class Gateway:
             target,
             self.upstream,
             self.engine,
-            self.max_answer_bytes,
-            self.max_event_bytes,
+            self.sizes,
         )
 
-    def _whole(self, exchange: Exchange, request: CompletionRequest) -> bytes:
-        with exchange.scope:
-            if exchange.provider.one_by_one:
-                return _encoded(self._joined(exchange, request))
-            return _encoded(exchange.whole(request))
 
-    def _joined(self, exchange: Exchange, request: CompletionRequest) -> Completion:
-        """The answers to the parts of *request* as one."""
-        parts = self._split(request)
-        calls = [partial(_one, exchange, part.request) for part in parts]
-        answers = [calls[0]()] if len(calls) == 1 else gather(calls, self.fanout)
-        return batch.join(request, parts, answers)
+def _whole(exchange: Exchange, request: CompletionRequest) -> bytes:
+    with exchange.scope:
+        if exchange.provider.one_by_one:
+            return _encoded(parts.joined(exchange, request))
+        return _encoded(exchange.whole(request))
 
-    def _stream(self, exchange: Exchange, request: CompletionRequest) -> EventStream:
-        rebuilt = exchange.provider.one_by_one
-        chunks = (
-            self._merged(exchange, request) if rebuilt else exchange.chunks(request)
-        )
-        frames = _signed_frames(_frames(chunks, request), exchange.target)
-        return EventStream(frames, exchange.scope, self.beside_error).commit()
 
-    def _merged(
-        self, exchange: Exchange, request: CompletionRequest
-    ) -> Iterator[Completion]:
-        """The streams of the parts of *request* as one."""
-        parts = self._split(request)
-        streams = [partial(_pieces, exchange, part.request) for part in parts]
-        return batch.merge(request, parts, self._side_by_side(streams))
-
-    def _split(self, request: CompletionRequest) -> list[batch.Part]:
-        """The parts of *request*, if they are not too many."""
-        drawn = len(request.prompts) * request.drawn
-        if drawn <= self.max_choices:
-            return batch.split(request)
-        raise InvalidRequest(
-            "Too many parallel completions requested. You submitted "
-            f"{len(request.prompts)} prompts for {request.drawn} completions each, but "
-            f"this provider generates at most {self.max_choices} for one request.",
-            param="prompt",
-            code="too_many_completions",
-        )
-
-    def _side_by_side(
-        self, streams: Sequence[Callable[[], Iterator[Completion]]]
-    ) -> Iterator[tuple[int, Completion]]:
-        if len(streams) == 1:
-            yield from ((0, chunk) for chunk in streams[0]())
-            return
-        fan = Fanout(streams, self.fanout)
-        try:
-            yield from fan
-        finally:
-            fan.close()
+def _stream(exchange: Exchange, request: CompletionRequest) -> Iterator[bytes]:
+    one_by_one = exchange.provider.one_by_one
+    asked = partial(parts.merged, exchange) if one_by_one else exchange.chunks
+    return _signed_frames(_frames(asked(request), request), exchange.target)
 
 
 def _refuse_host(target: Target) -> None:
@@ -203,20 +159,6 @@ def _provider(target: Target) -> Provider:
             code="missing_api_key",
         )
     return provider
-
-
-def _one(exchange: Exchange, request: CompletionRequest) -> Completion:
-    return _rebuilt(exchange.whole(request))
-
-
-def _pieces(exchange: Exchange, request: CompletionRequest) -> Iterator[Completion]:
-    yield from map(_rebuilt, exchange.chunks(request))
-
-
-def _rebuilt(answer: Answer) -> Completion:
-    """*answer*, which a provider that is asked one by one has rebuilt."""
-    assert isinstance(answer, Completion)
-    return answer
 
 
 def _encoded(answer: Answer) -> bytes:
