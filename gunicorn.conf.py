@@ -3,7 +3,12 @@
 import os
 import signal
 
-from app import engine
+from gunicorn import util
+
+from app import engine, malformed
+
+# Requests that no application gets to see are answered in the same shape as others.
+util.write_error = malformed.write_error
 
 wsgi_app = "wsgi:app"
 bind = os.environ.get("GATEWAY_BIND", "127.0.0.1:8787")

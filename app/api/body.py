@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 from flask import Request
+from gunicorn.http.errors import ParseException
 
 from ..errors import BodyTooLarge, InvalidRequest
 
@@ -32,15 +33,28 @@ def json_object(request: Request, limit: int) -> dict[str, Any]:
 
 
 def _read(request: Request, limit: int) -> bytes:
+    try:
+        body = _at_most(request, limit)
+    except (OSError, ParseException) as e:
+        raise InvalidRequest(
+            "The body of your request broke off, or is framed wrongly."
+        ) from e
+    if body is not None:
+        return body
+    raise BodyTooLarge(
+        f"The body of your request is longer than {limit} bytes.",
+        code="request_too_large",
+    )
+
+
+def _at_most(request: Request, limit: int) -> bytes | None:
+    """The body; None if it is longer than *limit* bytes."""
     if (request.content_length or 0) <= limit:
         body: bytes = request.stream.read(limit + 1)
         if len(body) <= limit:
             return body
     _drain(request)
-    raise BodyTooLarge(
-        f"The body of your request is longer than {limit} bytes.",
-        code="request_too_large",
-    )
+    return None
 
 
 def _drain(request: Request) -> None:

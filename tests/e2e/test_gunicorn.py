@@ -110,6 +110,55 @@ def test_a_header_of_32_kb_reaches_the_gateway(gunicorn: Server, script) -> None
     assert gunicorn.complete(route(upstream) | metadata).status_code == 200
 
 
+NO_HTTP = {
+    "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+    "no path": b"POST\r\n\r\n",
+    "bad length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+    b"Content-Length: 2\r\n\r\nab",
+    "length and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "header without name": b"GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n",
+    "endless header": b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 70_000 + b"\r\n\r\n",
+    "endless path": b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", NO_HTTP)
+def test_what_is_no_http_is_told_so_in_the_same_shape(gunicorn: Server, name) -> None:
+    with gunicorn.connect() as connection:
+        connection.sendall(NO_HTTP[name])
+        connection.shutdown(socket.SHUT_WR)
+        head, _, body = read_answer(connection).partition(b"\r\n\r\n")
+
+    assert 400 <= int(head.split()[1]) < 500, head
+    assert b"application/json" in head
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+BAD_BODIES = {
+    "bad chunk": ("Transfer-Encoding: chunked", b"zz\r\nhello\r\n0\r\n\r\n"),
+    "unfinished chunk": ("Transfer-Encoding: chunked", b"ff\r\n{"),
+    "short body": ("Content-Length: 100", b'{"model": "m"'),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_a_body_that_breaks_off_is_the_callers_fault(
+    gunicorn: Server, script, name: str
+) -> None:
+    framing, body = BAD_BODIES[name]
+    upstream = script(whole(completion()))
+    with gunicorn.connect() as connection:
+        connection.sendall(request_head(upstream, framing) + body)
+        connection.shutdown(socket.SHUT_WR)
+        head, _, answer = read_answer(connection).partition(b"\r\n\r\n")
+
+    assert head.split()[1] == b"400", head
+    assert json.loads(answer)["error"]["type"] == "invalid_request_error"
+    assert upstream.requests == []
+
+
 def test_a_config_of_32_kb_makes_its_way(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     target = {"provider": "openai", "custom_host": upstream.url, "name": "x" * 500}
