@@ -169,7 +169,7 @@ def _reserved_port() -> socket.socket:
 
 def main(owner: int, pause: float, gateway: str) -> None:
     """Serve the model until *owner*, a process id, is gone. First wait *pause* s."""
-    _die_with_owner()
+    _die_with(owner)
     time.sleep(pause)
     settings = Settings.from_environ(os.environ)
     model = Path(settings.engine_model)
@@ -184,20 +184,23 @@ def main(owner: int, pause: float, gateway: str) -> None:
         _say(_TRY.format(url=gateway))
     while os.getppid() == owner:
         time.sleep(0.5)
-    del server
+    # Not in good order: the server would wait for callers that are gone with the owner.
+    os._exit(0 if server else 1)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _die_with_owner() -> None:
+def _die_with(owner: int) -> None:
     """Have the kernel kill this process with the one that started it, where it can.
 
     Elsewhere than on Linux only the loop in `main` does, once the model is loaded.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != owner:
+        os._exit(0)  # It was gone before the kernel knew.
 
 
 def _server(settings: Settings, model: Path) -> object:

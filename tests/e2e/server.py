@@ -71,7 +71,8 @@ class Server:
     def wait(self, seconds: float = 20) -> int:
         """The exit code, once it has ended."""
         code = self._process.wait(seconds)
-        self._reader.join(5)
+        self._reader.join(10)
+        assert not self._reader.is_alive(), "a process that it started lives on"
         assert self._process.stdout
         self._process.stdout.close()
         return code
