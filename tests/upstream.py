@@ -7,6 +7,7 @@ number is slept (seconds), a function is called with the socket.
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -69,12 +70,17 @@ class Upstream:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._tls: ssl.SSLContext | None = None
         self._connections: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS on the connections that come from now on."""
+        self._tls = context
 
     @property
     def last(self) -> Seen:
@@ -117,7 +123,10 @@ class Upstream:
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain = connection
         try:
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             with connection.makefile("rb") as reader:
                 while seen := _request(reader, number):
                     self._perform(connection, self._next(seen))
@@ -126,7 +135,7 @@ class Upstream:
         finally:
             connection.close()
             with self._lock:
-                self._connections.discard(connection)
+                self._connections.discard(plain)
                 self.closed += 1
 
     def _next(self, seen: Seen) -> Answer:

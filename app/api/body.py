@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import orjson
 from flask import Request
 from gunicorn.http.errors import ParseException
 
+from .. import documents
 from ..errors import BodyTooLarge, InvalidRequest
 
 # Bytes of a body that is too large which are read all the same, so that a caller who is
@@ -17,8 +17,8 @@ def json_object(request: Request, limit: int) -> dict[str, Any]:
     """The body of *request*. Raises InvalidRequest; BodyTooLarge over *limit* bytes."""
     body = _read(request, limit)
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as e:
+        document = documents.load(body)
+    except ValueError as e:
         raise InvalidRequest(
             "We could not parse the JSON body of your request. (HINT: This likely "
             "means you aren't using your HTTP library correctly. The endpoint expects "

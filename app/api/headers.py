@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from flask import Request
 from werkzeug.datastructures import Headers
 
+from .. import documents
 from ..core.hosts import custom_host
 from ..errors import GatewayError, InvalidRoute, UpstreamStatus, UpstreamTimeout
 from ..gateway.attempts import Trace
 from ..providers.names import KNOWN_NAMES
 from . import config
+from .config_schema import Config
 
 # What portkey-ai sends when it was given no key of a provider.
 PLACEHOLDER_KEY = "OPENAI_API_KEY"
@@ -58,14 +59,14 @@ class Wanted:
     custom_host: str | None
     request_timeout: float | None
     forward: tuple[str, ...] | None
-    config: config.Config
+    config: Config
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What the caller says of the request; as in Portkey, bad JSON says nothing."""
         try:
-            value = orjson.loads(self.headers.get("x-portkey-metadata", "{}"))
-        except orjson.JSONDecodeError:
+            value = documents.load(self.headers.get("x-portkey-metadata", "{}"))
+        except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -131,9 +132,7 @@ def _provider(headers: Headers, local: bool) -> str | None:
 _OTHER_WAYS = ("x-portkey-custom-host", "x-portkey-virtual-key")
 
 
-def _plan(
-    given: str | None, provider: str | None, trusted: tuple[str, ...]
-) -> config.Config:
+def _plan(given: str | None, provider: str | None, trusted: tuple[str, ...]) -> Config:
     """The config of the header, if there is one."""
     if not given:
         return {}

@@ -13,7 +13,7 @@ from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ..core.routing import BreakerPolicy, Group, Mode, Node, Route, Target
 from ..providers import PROVIDERS
 from . import config, patterns
-from .config import Config
+from .config_schema import Config
 from .headers import Wanted
 from .params import Params, completion_request
 

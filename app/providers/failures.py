@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from .. import documents
 from ..errors import UpstreamInBand, UpstreamStatus
 from .spec import excerpt
 
@@ -52,8 +53,8 @@ def _as_status(value: object) -> int | None:
 
 def _details(body: bytes) -> Mapping[str, Any]:
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        document = documents.load(body)
+    except ValueError:
         return {}
     return _flat(document) if isinstance(document, dict) else {}
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from .. import documents
 from ..core.completion import Completion
 from ..core.request import CompletionRequest
 from ..core.routing import Target
@@ -87,8 +86,8 @@ def model_list(body: bytes) -> bytes:
 def read_object(body: bytes) -> dict[str, Any]:
     """*body* as a JSON object. Raises UpstreamProtocol with an excerpt of other."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as e:
+        document = documents.load(body)
+    except ValueError as e:
         raise UpstreamProtocol(f"the answer is not JSON: {excerpt(body)}") from e
     if not isinstance(document, dict):
         raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")

@@ -21,7 +21,14 @@ def refused(caller: Caller, config: Any, **headers: str) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("text", ["pc-abc123", "{", "null", "{'a': 1}", "NaN"])
+DEEP = '{"provider": "openai", "x": ' + "[" * 300 + "]" * 300 + "}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["pc-abc123", "{", "null", "{'a': 1}", "NaN", DEEP],
+    ids=["id", "cut", "null", "quotes", "NaN", "deep"],
+)
 def test_112_a_config_that_is_not_json_is_refused(caller: Caller, text: str) -> None:
     body = refused(caller, text)
 
@@ -232,7 +239,7 @@ def test_targets_may_be_nested_16_levels_deep(caller: Caller) -> None:
 
     assert caller.complete(headers=fits).status_code == 200
     assert "16 levels" in refused(caller, nested(17))["errors"][0]
-    assert "16 levels" in refused(caller, nested(400))["errors"][0]
+    assert "16 levels" in refused(caller, nested(100))["errors"][0]
 
 
 @pytest.mark.parametrize(

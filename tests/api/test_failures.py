@@ -149,6 +149,7 @@ NO_COMPLETIONS: dict[str, Answer] = {
     "empty choices": whole(completion(choices=[])),
     "choices of text": whole(completion(choices=["a"])),
     "204": [head(204)],
+    "deep": whole(b'{"choices": ' + b"[" * 300 + b"]" * 300 + b"}"),
     "binary": whole(bytes(range(256))),
     "events": whole(b'data: {"a": 1}\n\n', content_type="text/event-stream"),
 }

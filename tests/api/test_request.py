@@ -284,9 +284,20 @@ def test_27_a_body_that_is_no_object_is_refused(caller: Caller, body: bytes) -> 
         b"\xff\xfe",
         b'"\\ud800"',
         b'{"model":' * 100_000,
+        b'{"model": "m", "prompt": "x", "foo": ' + b"[" * 300 + b"]" * 300 + b"}",
         b"[" * 1_000_000,
     ],
-    ids=["empty", "cut", "NaN", "Infinity", "bytes", "surrogate", "deep", "deeper"],
+    ids=[
+        "empty",
+        "cut",
+        "NaN",
+        "Infinity",
+        "bytes",
+        "surrogate",
+        "deep",
+        "300 levels",
+        "deeper",
+    ],
 )
 def test_27_a_body_that_is_not_json_is_refused(caller: Caller, body: bytes) -> None:
     response = caller.post(body)

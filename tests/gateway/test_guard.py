@@ -2,10 +2,13 @@
 
 import json
 import socket
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.conftest import Caller
 from tests.upstream import Upstream, completion, whole
@@ -147,3 +150,45 @@ def test_a_refused_host_is_a_failed_target(call, upstream: Upstream, names) -> N
 
     assert response.status_code == 200
     assert upstream.opened == 1
+
+
+# TLS
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def encrypted(script: Any, authority: trustme.CA, name: str) -> Upstream:
+    """An upstream that speaks TLS, with a certificate for *name*."""
+    upstream: Upstream = script(whole(completion()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    upstream.encrypt(context)
+    return upstream
+
+
+@pytest.mark.parametrize("name, status", [(NAME, 200), ("other.example.com", 502)])
+def test_the_certificate_has_to_be_for_the_name(
+    call, script, names, authority: trustme.CA, tmp_path: Path, name: str, status: int
+) -> None:
+    upstream = encrypted(script, authority, name)
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    names(["127.0.0.1"])
+    caller = call(upstream, trusted_custom_hosts=(NAME,), ca_bundle=str(bundle))
+    host = {"x-portkey-custom-host": f"https://{NAME}:{upstream.port}/v1"}
+
+    assert caller.complete(headers=host).status_code == status
+
+
+def test_an_unknown_authority_is_not_trusted(call, script, names, authority) -> None:
+    upstream = encrypted(script, authority, NAME)
+    names(["127.0.0.1"])
+    caller = call(upstream, trusted_custom_hosts=(NAME,))
+    host = {"x-portkey-custom-host": f"https://{NAME}:{upstream.port}/v1"}
+    response = caller.complete(headers=host)
+
+    assert response.status_code == 502
+    assert "TLS" in response.json["error"]["message"]

@@ -1,0 +1,123 @@
+"""The sense of a config: what has the right shape, and could not work all the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..core import conditions
+from ..core.hosts import custom_host
+from ..core.routing import Mode
+from . import patterns
+from .config_schema import Config
+
+# What Portkey would do for a completion, and this gateway does not: to pass over a
+# guardrail in silence would be worse than to refuse it.
+_UNSUPPORTED = (
+    "input_guardrails",
+    "output_guardrails",
+    "before_request_hooks",
+    "after_request_hooks",
+    "input_mutators",
+    "output_mutators",
+    "virtual_key",
+)
+
+_NOTHING_TO_DO = (
+    "Invalid configuration. It must have either 'provider' and 'api_key', or "
+    "'strategy' and 'targets', or 'cache', or 'retry', or 'request_timeout'"
+)
+
+
+def complaints(
+    config: Config, path: tuple[str, ...], trusted: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """What has the right shape and cannot work."""
+
+    def at(*keys: str) -> str:
+        return ",".join((*path, *keys))
+
+    yield from ((at(key), _refused(key)) for key in _UNSUPPORTED if config.get(key))
+    yield from ((at(*keys), message) for keys, message in _own(config, path, trusted))
+    for i, target in enumerate(config.get("targets") or ()):
+        yield from complaints(target, (*path, "targets", str(i)), trusted)
+
+
+def _refused(key: str) -> str:
+    return f"'{key}' is not supported by this version of the gateway"
+
+
+Complaint = tuple[tuple[str, ...], str]
+
+
+def _own(
+    config: Config, path: tuple[str, ...], trusted: tuple[str, ...]
+) -> Iterator[Complaint]:
+    """Complaints about one level."""
+    if path and "deadline_ms" in config:
+        yield (
+            "deadline_ms",
+        ), "A deadline is for the whole plan, and stands at the top"
+    if config.get("custom_host"):
+        try:
+            custom_host(config["custom_host"], trusted)
+        except ValueError as e:
+            yield (), f"Invalid custom host: {e}"
+    if "x-portkey-forward-headers" in map(str.lower, config.get("forward_headers", ())):
+        yield ("forward_headers",), (
+            "forward_headers must not contain the 'x-portkey-forward-headers' header"
+        )
+    if "strategy" in config or "targets" in config:
+        yield from _of_group(config)
+    elif not any(
+        k in config for k in ("provider", "cache", "retry", "request_timeout")
+    ):
+        if config:
+            yield (), _NOTHING_TO_DO
+
+
+def _of_group(config: Config) -> Iterator[Complaint]:
+    strategy, targets = config.get("strategy"), config.get("targets")
+    if strategy is None:
+        yield ("strategy",), "Required: targets need a strategy"
+    elif not targets:
+        yield ("targets",), "A strategy needs at least one target"
+    elif strategy["mode"] == Mode.LOADBALANCE:
+        yield from _of_weights(targets)
+    elif strategy["mode"] == Mode.CONDITIONAL:
+        yield from _of_conditions(strategy, targets)
+
+
+def _of_weights(targets: list[Config]) -> Iterator[Complaint]:
+    weights = [target.get("weight", 1) for target in targets]
+    for i, weight in enumerate(weights):
+        if weight < 0:
+            message = f"A weight must not be negative, received {weight}"
+            yield ("targets", str(i), "weight"), message
+    if sum(weights) == 0:
+        yield ("targets",), "The weights of the targets sum up to 0"
+
+
+def _of_conditions(strategy: Config, targets: list[Config]) -> Iterator[Complaint]:
+    names = [target.get("name") for target in targets]
+    if not strategy.get("conditions"):
+        yield ("strategy", "conditions"), "No conditions passed in the query router"
+    if strategy.get("default") is None:
+        yield ("strategy", "default"), "Required: where to go if no condition holds"
+    elif strategy["default"] not in names:
+        yield ("strategy", "default"), _unknown_target(strategy["default"])
+    for i, condition in enumerate(strategy.get("conditions") or ()):
+        place = ("strategy", "conditions", str(i))
+        yield from ((place + keys, m) for keys, m in _of_condition(condition, names))
+
+
+def _of_condition(condition: Config, names: list[Any]) -> Iterator[Complaint]:
+    then = condition.get("then")
+    if then not in names or not isinstance(then, str):
+        yield ("then",), _unknown_target(then)
+    try:
+        conditions.check(condition.get("query"), patterns.compiled)
+    except conditions.BadQuery as e:
+        yield ("query", *e.path), str(e)
+
+
+def _unknown_target(name: object) -> str:
+    return f"Invalid target name found in the query router: {str(name)[:60]}"
