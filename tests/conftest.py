@@ -15,8 +15,9 @@ from werkzeug.test import TestResponse
 from app import create_app
 from app.settings import Settings
 
+from . import upstream as scripted
 from .e2e.server import Server, children, eventually
-from .upstream import Answer, Upstream, completion, whole
+from .upstream import Upstream, completion, whole
 
 KEY = "sk-a-key-of-the-caller"
 
@@ -89,7 +90,7 @@ def script() -> Iterator[Script]:
     """Makes upstreams that answer as they are told; they end with the test."""
     made: list[Upstream] = []
 
-    def make(*answers: Answer) -> Upstream:
+    def make(*answers: scripted.Script) -> Upstream:
         made.append(Upstream(list(answers)))
         return made[-1]
 

@@ -1,7 +1,8 @@
 """A scripted upstream on a real socket: it records what it is sent, byte by byte.
 
 An answer is a list of steps, taken in order on the open connection: bytes are sent, a
-number is slept (seconds), a function is called with the socket.
+number is slept (seconds), a function is called with the socket. What answers each
+request in its own way is a function of the request.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import Any
 
 Step = bytes | float | Callable[[socket.socket], None]
 Answer = Sequence[Step]
+Script = Answer | Callable[["Seen"], Answer]
 
 
 class Hangup(Exception):
@@ -44,6 +46,14 @@ def wait_for(event: threading.Event) -> Callable[[socket.socket], None]:
     return step
 
 
+def until_left(connection: socket.socket) -> None:
+    """Wait for the other side to break the connection off, and end it."""
+    connection.settimeout(10)
+    while connection.recv(4096):
+        pass
+    raise Hangup
+
+
 @dataclass(frozen=True)
 class Seen:
     """A request as it arrived. Header names are in lower case."""
@@ -63,7 +73,7 @@ class Seen:
 class Upstream:
     """Answers requests with *answers*, one after the other; the last one repeats."""
 
-    answers: list[Answer]
+    answers: list[Script]
     requests: list[Seen] = field(default_factory=list)
     opened: int = 0
     closed: int = 0
@@ -71,7 +81,7 @@ class Upstream:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
-        self._connections: set[socket.socket] = set()
+        self.connections: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -93,16 +103,16 @@ class Upstream:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
-            for connection in self._connections:
+            for connection in self.connections:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
 
-    def wait_closed(self, seconds: float = 5) -> bool:
-        """Whether every connection is closed within so many seconds."""
+    def wait_closed(self, seconds: float = 5, *, but: int = 0) -> bool:
+        """Whether every connection, *but* so many, is closed within so many seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.opened == self.closed:
+            if self.opened - but == self.closed:
                 return True
             time.sleep(0.01)
         return False
@@ -115,7 +125,7 @@ class Upstream:
                 return
             with self._lock:
                 self.opened += 1
-                self._connections.add(connection)
+                self.connections.add(connection)
                 number = self.opened
             threading.Thread(
                 target=self._serve, args=(connection, number), daemon=True
@@ -129,16 +139,18 @@ class Upstream:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection.makefile("rb") as reader:
                 while seen := _request(reader, number):
-                    self._perform(connection, self._next(seen))
+                    script = self._next(seen)
+                    answer = script(seen) if callable(script) else script
+                    self._perform(connection, answer)
         except (OSError, Hangup, ValueError):  # The last one: it was not HTTP.
             pass
         finally:
             connection.close()
             with self._lock:
-                self._connections.discard(plain)
+                self.connections.discard(plain)
                 self.closed += 1
 
-    def _next(self, seen: Seen) -> Answer:
+    def _next(self, seen: Seen) -> Script:
         with self._lock:
             self.requests.append(seen)
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -251,3 +263,37 @@ def frame(
         "model": "gpt-3.5-turbo-instruct:20230824-v2",
     }
     return body | changes
+
+
+def reply(text: str = " there", **changes: Any) -> dict[str, Any]:
+    """A whole answer of a chat, as OpenAI would send it."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text, "refusal": None},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    body = {
+        "id": "chatcmpl-upstream",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "gpt-4o-2024-08-06",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6},
+    }
+    return body | changes
+
+
+def delta(
+    text: str | None = None, finish: str | None = None, index: int = 0, **changes: Any
+) -> dict[str, Any]:
+    """A chunk of a chat's stream; other fields of its delta in *changes*."""
+    said = ({} if text is None else {"content": text}) | changes
+    choice = {"index": index, "delta": said, "logprobs": None, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-upstream",
+        "object": "chat.completion.chunk",
+        "created": 1700000000,
+        "model": "gpt-4o-2024-08-06",
+        "choices": [choice],
+    }

@@ -40,7 +40,7 @@ def blueprint(gateway: Gateway, settings: Settings) -> Blueprint:
 
 
 def _response(outcome: Outcome) -> Response:
-    told = headers.passed_on(outcome.headers) | _defaults(outcome)
+    told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
     if not isinstance(outcome.body, EventStream):
         return Response(outcome.body, 200, told, content_type="application/json")
     # Proxies hold a stream back unless they are told not to; nginx by the last one.
@@ -48,10 +48,3 @@ def _response(outcome: Outcome) -> Response:
     return Response(
         outcome.body, 200, told | streamed, content_type="text/event-stream"
     )
-
-
-def _defaults(outcome: Outcome) -> dict[str, str]:
-    """Which parameters the gateway has put in."""
-    defaults = outcome.request.defaults if outcome.request else {}
-    told = ", ".join(f"{name}={value}" for name, value in defaults.items())
-    return {"x-lastword-applied-defaults": told} if told else {}

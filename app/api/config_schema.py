@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, pre_load
 
-from ..core.routing import Mode
+from ..core.routing import Mode, Way
 from ..providers.names import KNOWN_NAMES
 
 Config = dict[str, Any]
@@ -56,6 +56,15 @@ class _Within(_Typed):
                 f"{value}"
             )
         return value
+
+
+class _Whole(_Within):
+    """A whole number in a range."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if type(value) is not int:
+            raise ValidationError(f"Expected integer, received {kind_of(value)}")
+        return super()._deserialize(value)
 
 
 class _OneOf(_Typed):
@@ -150,6 +159,17 @@ class _Cache(_Strict):
     max_age = _Within(0, 1e12)
 
 
+class _Bridge(_Strict):
+    system = _Typed("string")
+    template = _Typed("string")
+
+
+class _ModelInfo(_Strict):
+    lacks = _List("string")
+    max_tokens = _Typed("string")
+    token_floor = _Whole(0, 1e6)
+
+
 class ConfigSchema(Schema):
     """A config, or a target of one: the same keys at every level. Others are kept."""
 
@@ -175,8 +195,10 @@ class ConfigSchema(Schema):
     default_params = _Typed("object")
     drop_params = _List("string")
     strict_open_ai_compliance = _Typed("boolean")
-    openai_organization = _Typed("string")
-    openai_project = _Typed("string")
+    strict_params = _Typed("boolean")
+    via = _OneOf(tuple(Way), "Invalid 'via' value")
+    bridge = _Object(_Bridge)
+    model_info = _Object(_ModelInfo)
 
 
 _SCHEMA = ConfigSchema()

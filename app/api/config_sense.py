@@ -6,8 +6,9 @@ from typing import Any
 from ..core import conditions
 from ..core.hosts import custom_host
 from ..core.routing import Mode
+from ..providers import PROVIDERS
 from . import patterns
-from .config_schema import Config
+from .config_schema import Config, kind_of
 
 # What Portkey would do for a completion, and this gateway does not: to pass over a
 # guardrail in silence would be worse than to refuse it.
@@ -56,11 +57,10 @@ def _own(
         yield (
             "deadline_ms",
         ), "A deadline is for the whole plan, and stands at the top"
-    if config.get("custom_host"):
-        try:
-            custom_host(config["custom_host"], trusted)
-        except ValueError as e:
-            yield (), f"Invalid custom host: {e}"
+    yield from _of_provider(config, trusted)
+    template = (config.get("bridge") or {}).get("template")
+    if template is not None and "{prompt}" not in template:
+        yield ("bridge", "template"), "A template must contain '{prompt}'"
     if "x-portkey-forward-headers" in map(str.lower, config.get("forward_headers", ())):
         yield ("forward_headers",), (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
@@ -72,6 +72,21 @@ def _own(
     ):
         if config:
             yield (), _NOTHING_TO_DO
+
+
+def _of_provider(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint]:
+    """Complaints about where to go, and what the provider alone has to know."""
+    if config.get("custom_host"):
+        try:
+            custom_host(config["custom_host"], trusted)
+        except ValueError as e:
+            yield (), f"Invalid custom host: {e}"
+    provider = PROVIDERS.get(config.get("provider", ""))
+    for setting in provider.settings if provider else ():
+        value = config.get(setting.name, "")
+        kinds = (str, dict) if setting.is_object else (str,)
+        if not isinstance(value, kinds):
+            yield (setting.name,), f"Expected string, received {kind_of(value)}"
 
 
 def _of_group(config: Config) -> Iterator[Complaint]:

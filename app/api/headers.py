@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from flask import Request
 from werkzeug.datastructures import Headers
@@ -15,6 +16,7 @@ from .. import documents
 from ..core.hosts import custom_host
 from ..errors import GatewayError, InvalidRoute, UpstreamStatus, UpstreamTimeout
 from ..gateway.attempts import Trace
+from ..gateway.service import Outcome
 from ..providers.names import KNOWN_NAMES
 from . import config
 from .config_schema import Config
@@ -50,7 +52,7 @@ class Wanted:
 
     *provider* is None if only the config names one. *forward* are names of headers to
     send on, in lower case; None leaves that to the config. *request_timeout* is in
-    seconds.
+    seconds. *trusted* are hosts that may be internal.
     """
 
     headers: Headers
@@ -60,6 +62,7 @@ class Wanted:
     request_timeout: float | None
     forward: tuple[str, ...] | None
     config: Config
+    trusted: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -98,6 +101,7 @@ def wanted(request: Request, *, trusted: tuple[str, ...], local: bool) -> Wanted
         _request_timeout(headers.get("x-portkey-request-timeout")),
         _forward(headers.get("x-portkey-forward-headers")),
         plan,
+        trusted,
     )
 
 
@@ -235,6 +239,26 @@ def of_trace(trace: Trace) -> dict[str, str]:
     }
     items = [str(attempt) for attempt in trace.attempts[-_SHOWN_ATTEMPTS:]]
     return told | ({"x-lastword-attempts": ", ".join(items)} if items else {})
+
+
+def of_outcome(outcome: Outcome) -> dict[str, str]:
+    """What the caller learns about how its request was understood."""
+    plan = outcome.plan
+    if plan is None:
+        return {}
+    defaults = (f"{name}={value}" for name, value in plan.wanted.defaults.items())
+    told = {
+        "x-lastword-via": str(plan.way),
+        "x-lastword-applied-defaults": ", ".join(defaults),
+        "x-lastword-dropped-params": ", ".join(map(_shown, plan.dropped)),
+        "x-lastword-warning": "; ".join(outcome.warnings),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _shown(name: str) -> str:
+    """A caller's own name for a parameter, as it can stand in a header."""
+    return quote(name[:40], safe=" ")
 
 
 def of_failure(trace: Trace, error: GatewayError) -> dict[str, str]:

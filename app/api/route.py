@@ -8,21 +8,26 @@ from typing import Any
 import orjson
 
 from ..core import conditions
+from ..core.hosts import custom_host
 from ..core.request import CompletionRequest
 from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
-from ..core.routing import BreakerPolicy, Group, Mode, Node, Route, Target
+from ..core.routing import (
+    BreakerPolicy,
+    Bridge,
+    Group,
+    Mode,
+    Node,
+    Route,
+    Target,
+    Way,
+)
+from ..errors import InvalidRoute
 from ..providers import PROVIDERS
+from ..providers.spec import Setting
 from . import config, patterns
 from .config_schema import Config
 from .headers import Wanted
 from .params import Params, completion_request
-
-# Fields of a config that a provider takes as headers.
-_HEADER_FIELDS = {
-    "openai_organization": "x-portkey-openai-organization",
-    "openai_project": "x-portkey-openai-project",
-    "openai_beta": "x-portkey-openai-beta",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Inherited:
     custom_host: str | None = None
     forward_headers: tuple[str, ...] = ()
     strict: bool = True
+    strict_params: bool = False
+    bridge: Bridge = Bridge()
 
     def at(self, level: Config) -> "Inherited":
         """The same, as *level* has it for itself and for what is below it."""
@@ -53,6 +60,8 @@ class Inherited:
             custom_host=level.get("custom_host") or self.custom_host,
             forward_headers=tuple(level.get("forward_headers") or self.forward_headers),
             strict=level.get("strict_open_ai_compliance", self.strict),
+            strict_params=level.get("strict_params", self.strict_params),
+            bridge=Bridge(**level["bridge"]) if level.get("bridge") else self.bridge,
         )
 
 
@@ -141,14 +150,22 @@ class _Tree:
         if provider is None:
             place = path.replace("config", "", 1).strip(".").replace(".", ",")
             raise config.invalid([(place, "Required: provider, or a strategy")])
+        said = self._settings(level, provider)
+        options = {setting.name: said[setting] for setting in said}
         base_url = self._wanted.custom_host or inherited.custom_host
+        base_url = base_url or self._address(said)
         target = Target(
             provider=provider,
             api_key=self._key(level, provider),
             base_url=base_url.rstrip("/") if base_url else None,
-            headers=self._headers(level, inherited, provider),
+            headers=self._headers(said, inherited),
+            options=options,
             request_timeout=self._wanted.request_timeout or inherited.request_timeout,
             strict=inherited.strict,
+            via=Way(level["via"]) if level.get("via") else None,
+            bridge=inherited.bridge,
+            model_info=level.get("model_info") or {},
+            strict_params=inherited.strict_params,
             request=self._request(inherited),
             retry=inherited.retry,
             breaker=inherited.breaker,
@@ -163,16 +180,41 @@ class _Tree:
         meant = self._wanted.provider in (None, provider)
         return level.get("api_key") or (self._wanted.api_key if meant else None)
 
+    def _settings(self, level: Config, provider: str) -> dict[Setting, Any]:
+        """What the provider alone has to know, from the config or the request.
+
+        A config that names its provider says all of it; the request's headers are about
+        the provider that it names itself.
+        """
+        settings = PROVIDERS[provider].settings if provider in PROVIDERS else ()
+        said = {s: level.get(s.name) or level.get(s.alias or s.name) for s in settings}
+        if not level.get("provider"):
+            said |= {s: self._in_header(s) or said[s] for s in settings}
+        given = {s: value or s.default for s, value in said.items()}
+        return {s: value for s, value in given.items() if value}
+
+    def _address(self, said: Mapping[Setting, Any]) -> str | None:
+        """The address that a setting holds; guarded as a custom host is."""
+        given = next(((s.name, str(said[s])) for s in said if s.url), None)
+        if given is None:
+            return None
+        name, address = given
+        try:
+            return custom_host(address, self._wanted.trusted)
+        except ValueError as e:
+            raise InvalidRoute(
+                f"Invalid {name}: {e}.", legacy=f"Invalid {name} passed"
+            ) from e
+
+    def _in_header(self, setting: Setting) -> str | None:
+        found = map(self._wanted.headers.get, setting.headers)
+        return next((value for value in found if value), None)
+
     def _headers(
-        self, level: Config, inherited: Inherited, provider: str
+        self, said: Mapping[Setting, Any], inherited: Inherited
     ) -> dict[str, str]:
-        """Those of the provider, from the config or the request, and the forwarded."""
-        names = PROVIDERS[provider].headers if provider in PROVIDERS else {}
-        given = {h: self._wanted.headers.get(h) for h in names}
-        if level.get("provider"):
-            # The request's headers are about the provider that it names itself.
-            given = {h: level.get(field) for field, h in _HEADER_FIELDS.items()}
-        own = {names[h]: value for h, value in given.items() if value and h in names}
+        """Those of the provider, and the forwarded."""
+        own = {s.sends: str(said[s]) for s in said if s.sends}
         forward = self._wanted.forward
         listed = inherited.forward_headers if forward is None else forward
         return own | self._wanted.forwarded(listed)

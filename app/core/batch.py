@@ -1,13 +1,15 @@
 """Prompts x n as single upstream calls, and their answers as one completion.
 
-For upstreams that take one prompt and draw one choice a call. The choice of sample j
-of prompt i has index i * n + j, as on the real endpoint, where also every prompt is
-counted once in `usage` and every generated token is.
+For upstreams that take one prompt a call, or draw fewer choices than were asked for.
+The choice of sample j of prompt i has index i * n + j, as on the real endpoint, where
+also every prompt is counted once in `usage` and every generated token is.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
+from ..errors import UpstreamProtocol
 from .completion import Choice, Completion, Logprobs, Usage
 from .request import CompletionRequest
 
@@ -17,24 +19,27 @@ _BATCH_PARAMS = ("n", "best_of")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One prompt and one choice of a request, as a request of its own."""
+    """One prompt and some of its choices, from number *sample* on, as a request."""
 
     request: CompletionRequest
     prompt: int
     sample: int
 
 
-def split(request: CompletionRequest) -> list[Part]:
-    """The calls that answer *request*, prompt-major."""
+def split(request: CompletionRequest, most: int = 1) -> list[Part]:
+    """The calls that answer *request*, prompt-major, of *most* choices each."""
     return [
-        Part(_single(request, i, j), i, j)
+        Part(_part(request, i, j, most), i, j)
         for i in range(len(request.prompts))
-        for j in range(request.drawn)
+        for j in range(0, request.drawn, most)
     ]
 
 
-def _single(request: CompletionRequest, i: int, j: int) -> CompletionRequest:
+def _part(request: CompletionRequest, i: int, j: int, most: int) -> CompletionRequest:
     params = {k: v for k, v in request.params.items() if k not in _BATCH_PARAMS}
+    count = min(most, request.drawn - j)
+    if count > 1:
+        params["n"] = count
     if "seed" in params:
         # One seed for all would draw the same text n times.
         params["seed"] = _shifted(params["seed"], j)
@@ -52,24 +57,40 @@ def _shifted(seed: int, by: int) -> int:
 def join(
     request: CompletionRequest, parts: Sequence[Part], answers: Sequence[Completion]
 ) -> Completion:
-    """The *answers* to *parts*, in the same order, as the answer to *request*."""
+    """The *answers* to *parts*, in the same order, as the answer to *request*.
+
+    Raises UpstreamProtocol if one holds fewer choices than were asked for.
+    """
+    for part, answer in zip(parts, answers, strict=True):
+        _check(part, answer)
     choices = [
         replace(choice, index=index, logprobs=_wanted(request, choice))
-        for index, choice in enumerate(_kept(request, answers))
+        for index, choice in enumerate(_kept(request, parts, answers))
     ]
-    usage = sum(map(_usage, parts, answers), Usage())
-    return replace(answers[0], choices=tuple(choices), usage=usage)
+    return replace(
+        answers[0],
+        choices=tuple(choices),
+        usage=sum(map(_usage, parts, answers), Usage()),
+        warnings=tuple(dict.fromkeys(w for a in answers for w in a.warnings)),
+    )
+
+
+def _check(part: Part, answer: Completion) -> None:
+    wanted, given = part.request.n, len(answer.choices)
+    if given != wanted:
+        raise UpstreamProtocol(f"upstream sent {given} of the {wanted} choices")
 
 
 def _kept(
-    request: CompletionRequest, answers: Sequence[Completion]
+    request: CompletionRequest, parts: Sequence[Part], answers: Sequence[Completion]
 ) -> Iterator[Choice]:
     """The best n choices of each prompt, in the order of their mean log probability.
 
     Without `best_of` all are kept, as drawn.
     """
-    for start in range(0, len(answers), request.drawn):
-        drawn = [a.choices[0] for a in answers[start : start + request.drawn]]
+    pairs = zip(parts, answers, strict=True)
+    for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
+        drawn = [c for _, answer in group for c in answer.choices]
         if request.drawn > request.n:
             drawn.sort(key=_likelihood, reverse=True)
         yield from drawn[: request.n]
@@ -86,7 +107,9 @@ def _wanted(request: CompletionRequest, choice: Choice) -> Logprobs | None:
 def _usage(part: Part, answer: Completion) -> Usage:
     """What *answer* adds to the sum: its prompt only once for all its samples."""
     usage = answer.usage or Usage()
-    return usage if part.sample == 0 else replace(usage, prompt_tokens=0)
+    if part.sample == 0:
+        return usage
+    return replace(usage, prompt_tokens=0, cached_tokens=0)
 
 
 def merge(
@@ -96,23 +119,18 @@ def merge(
 ) -> Iterator[Completion]:
     """The *chunks* of parallel streams, each with its part's number, as one stream.
 
-    All get the id, time and model of the first; the summed usage comes last, in a
-    chunk without choices.
+    All get the id, time and model of the first, and hold one choice each; the summed
+    usage comes last, in a chunk without choices.
     """
     first: Completion | None = None
     usage = Usage()
     for number, chunk in chunks:
         part = parts[number]
-        first = first or replace(chunk, choices=(), usage=None)
+        first = first or replace(chunk, choices=(), usage=None, warnings=())
         usage += _usage(part, chunk)
-        if chunk.choices:
-            yield replace(first, choices=_renumbered(request, part, chunk))
+        for choice in chunk.choices:
+            index = part.prompt * request.n + part.sample + choice.index
+            numbered = replace(choice, index=index)
+            yield replace(first, choices=(numbered,), warnings=chunk.warnings)
     if first:
         yield replace(first, usage=usage)
-
-
-def _renumbered(
-    request: CompletionRequest, part: Part, chunk: Completion
-) -> tuple[Choice, ...]:
-    index = part.prompt * request.n + part.sample
-    return tuple(replace(choice, index=index) for choice in chunk.choices)

@@ -4,7 +4,7 @@ Source: CreateCompletionResponse in https://github.com/openai/openai-openapi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -25,6 +25,40 @@ class Logprobs:
         """The mean log probability of a token; minus infinity without tokens."""
         known = [value for value in self.token_logprobs if value is not None]
         return sum(known) / len(known) if known else float("-inf")
+
+    def __add__(self, other: "Logprobs") -> "Logprobs":
+        """These tokens, and then those of *other*."""
+        return Logprobs(
+            [*self.tokens, *other.tokens],
+            [*self.token_logprobs, *other.token_logprobs],
+            [*self.top_logprobs, *other.top_logprobs],
+            [*self.text_offset, *other.text_offset],
+        )
+
+    def first(self, count: int) -> "Logprobs":
+        """The first *count* tokens."""
+        return self._part(slice(count))
+
+    def after(self, count: int) -> "Logprobs":
+        """All but the first *count* tokens."""
+        return self._part(slice(count, None))
+
+    def without(self, hidden: int, start: int) -> "Logprobs":
+        """The tokens behind the first *hidden* characters after *start*.
+
+        They move up, as if those characters had never been written.
+        """
+        count = sum(offset < start + hidden for offset in self.text_offset)
+        left = self.after(count)
+        return replace(left, text_offset=[at - hidden for at in left.text_offset])
+
+    def _part(self, part: slice) -> "Logprobs":
+        return Logprobs(
+            self.tokens[part],
+            self.token_logprobs[part],
+            self.top_logprobs[part],
+            self.text_offset[part],
+        )
 
     def to_body(self) -> dict[str, Any]:
         return {
@@ -55,34 +89,60 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens: each prompt counted once, the completions summed."""
+    """Tokens: each prompt counted once, the completions summed.
+
+    *reasoning_tokens* are those of *completion_tokens* that no caller sees,
+    *cached_tokens* those of *prompt_tokens* that cost less. *estimated* if nobody
+    counted.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    estimated: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.estimated or other.estimated,
         )
 
-    def to_body(self) -> dict[str, int]:
-        return {
+    def to_body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
+        if self.reasoning_tokens:
+            details = {"reasoning_tokens": self.reasoning_tokens}
+            body["completion_tokens_details"] = details
+        if self.cached_tokens:
+            body["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        return body
+
+
+def estimate(text: str) -> int:
+    """About how many tokens a text has: one for four bytes."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer, or one chunk of a streamed answer. *created* is in Unix seconds."""
+    """An answer, or one chunk of a streamed answer.
+
+    *created* is in Unix seconds. *warnings* are told beside the answer, not in it.
+    """
 
     id: str
     created: int
     model: str
     choices: tuple[Choice, ...] = ()
     usage: Usage | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_body(self) -> dict[str, Any]:
         """The completion as JSON, `usage` included when there is one."""
@@ -93,7 +153,10 @@ class Completion:
             "model": self.model,
             "choices": [choice.to_body() for choice in self.choices],
         }
-        return body | {"usage": self.usage.to_body()} if self.usage else body
+        if self.usage is None:
+            return body
+        body["usage"] = self.usage.to_body()
+        return body | {"usage_estimated": True} if self.usage.estimated else body
 
     def to_chunk(self, *, include_usage: bool) -> dict[str, Any]:
         """The chunk as JSON; `usage` is null until the last one, if it was asked for.
@@ -101,7 +164,6 @@ class Completion:
         The key is absent from every chunk when it was not.
         """
         body = self.to_body()
-        if not include_usage:
-            body.pop("usage", None)
-            return body
-        return body | {"usage": body.get("usage")}
+        if include_usage:
+            return body | {"usage": body.get("usage")}
+        return {k: v for k, v in body.items() if not k.startswith("usage")}

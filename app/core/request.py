@@ -69,13 +69,15 @@ class CompletionRequest:
         return self.params.get("logprobs")
 
     @property
+    def stops(self) -> tuple[str, ...]:
+        """The sequences before which a text ends, be it one or several."""
+        given = self.params.get("stop") or ()
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    @property
     def max_tokens(self) -> int | None:
         return self.params.get("max_tokens")
 
     @property
     def suffix(self) -> str | None:
         return self.params.get("suffix")
-
-    def to_body(self) -> dict[str, Any]:
-        """The request as JSON again, for an upstream that speaks the same shape."""
-        return {"model": self.model, "prompt": self.prompt, **self.params}

@@ -4,7 +4,7 @@ Source: the routing of the Portkey gateway, https://portkey.ai/docs/product/ai-g
 docs/routing.md says where this one differs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -23,6 +23,25 @@ class Mode(StrEnum):
     FALLBACK = "fallback"
     LOADBALANCE = "loadbalance"
     CONDITIONAL = "conditional"
+
+
+class Way(StrEnum):
+    """How a provider comes to a completion."""
+
+    NATIVE = "native"
+    FIM = "fim"
+    CHAT = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """How a prompt becomes a chat. Without any of these it is the only message.
+
+    *template* is the user's message, in which `{prompt}` stands for the prompt.
+    """
+
+    system: str | None = None
+    template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +72,24 @@ class Target:
     *path* is its place in the config (`config` when the headers alone name it);
     *identity* tells it from others, and stays when its place changes. *base_url*
     replaces the provider's own. *headers* go upstream as they are, over those that the
-    provider sets. *request_timeout* is in seconds, until the answer's first event.
+    provider sets; *options* are what else this provider has to know: accounts, regions,
+    credentials. *request_timeout* is in seconds, until the answer's first event.
     *strict* keeps a provider's own words, such as finish reasons, out of answers.
+    *via* overrules which way a provider goes, *model_info* what is known of the model;
+    *strict_params* refuses what would be dropped.
     """
 
     provider: str
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     request_timeout: float | None = None
     strict: bool = True
+    via: Way | None = None
+    bridge: Bridge = Bridge()
+    model_info: Mapping[str, Any] = field(default_factory=dict)
+    strict_params: bool = False
     request: CompletionRequest | None = field(default=None, repr=False)
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None
@@ -70,6 +97,10 @@ class Target:
     weight: float = 1
     identity: str = field(default="", repr=False)
     path: str = "config"
+
+    def has(self, options: Iterable[str]) -> bool:
+        """Whether all these options are given."""
+        return all(map(self.options.get, options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,31 @@ sent again on a new one. That is only so if the connection had served before.
 
 import http.client
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+Watch = Callable[[socket.socket], None]
+
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Show *watch* the socket of every call within, before the call is sent on it.
+
+    What it raises ends the call.
+    """
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
 
 
 class NoAnswer(http.client.RemoteDisconnected):
@@ -45,6 +65,15 @@ class Remembering(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self.wire, self.served = self.sock, 0
+        self._show()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._show()
+        super().request(*args, **kwargs)
+
+    def _show(self) -> None:
+        if (watch := _watch.get()) and self.wire is not None:
+            watch(self.wire)
 
     def getresponse(self) -> Any:
         try:

@@ -1,15 +1,14 @@
 """One target: calls to it, and what comes back, as the provider reads it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..core import sse
-from ..core.request import CompletionRequest
 from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import UpstreamProtocol
 from ..providers import Call, Provider
-from ..providers.spec import Answer, excerpt
+from ..providers.spec import Answer, Ask, excerpt
+from . import framing
 from .deadline import Deadline
 from .hosted import Engine
 from .scope import Scope
@@ -32,8 +31,9 @@ class Sizes:
 class Exchange:
     """The calls of one request to one target.
 
-    *scope* holds what is open; *headers* are those of the last answer. Every method
-    raises UpstreamError, or what the provider's functions raise.
+    *sign* puts a signature on a call, where the provider wants one. *scope* holds what
+    is open; *headers* are those of the last answer. Every method raises UpstreamError,
+    or what the provider's functions raise.
     """
 
     provider: Provider
@@ -41,20 +41,26 @@ class Exchange:
     upstream: Upstream
     engine: Engine
     sizes: Sizes
+    sign: Callable[[Call], Call]
     scope: Scope = field(default_factory=Scope)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def whole(self, request: CompletionRequest) -> Answer:
+    def whole(self, ask: Ask) -> Answer:
         """The answer to one call."""
-        call = self.provider.call(self.provider, request, self.target)
-        return self.provider.completion(self.body(call), request)
+        return ask.endpoint.completion(self.body(ask.endpoint.call(ask)), ask)
 
-    def chunks(self, request: CompletionRequest) -> Iterator[Answer]:
-        """The streamed answer to one call, made when the first chunk is asked for."""
-        call = self.provider.call(self.provider, request, self.target)
-        reply = self.open(call)
-        yield from self.provider.chunks(self._events(reply), request)
-        self.scope.drop(reply)
+    def chunks(self, ask: Ask) -> Generator[Answer, None, None]:
+        """The streamed answer to one call, made when the first chunk is asked for.
+
+        To close the iterator before its end breaks the call off.
+        """
+        reply = self.open(ask.endpoint.call(ask))
+        let_go = self.scope.abandon
+        try:
+            yield from ask.endpoint.chunks(self._events(reply), ask)
+            let_go = self.scope.drop
+        finally:
+            let_go(reply)
 
     def body(self, call: Call) -> bytes:
         """The body of the answer to *call*."""
@@ -73,7 +79,9 @@ class Exchange:
 
     def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
         guarded = self.target.base_url is not None and not self.provider.hosted
-        reply = self.scope.hold(self.upstream.send(call, deadline, guarded=guarded))
+        with self.scope.calling():
+            sent = self.upstream.send(self.sign(call), deadline, guarded=guarded)
+            reply = self.scope.hold(sent)
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
@@ -90,12 +98,10 @@ class Exchange:
 
     def _events(self, reply: HTTPReply) -> Iterator[Event]:
         """The events of a stream. A whole answer in a stream's place is one event."""
-        if "event-stream" not in reply.headers.get("Content-Type", ""):
+        decode = framing.decoder(reply.headers.get("Content-Type", ""))
+        if decode is None:
             yield Event(reply.read(self.sizes.max_answer_bytes))
             return
-        try:
-            for event in sse.decode(reply.blocks(), limit=self.sizes.max_event_bytes):
-                reply.begin()
-                yield event
-        except sse.EventTooLong as e:
-            raise UpstreamProtocol(f"upstream sent {e}") from e
+        for event in decode(reply.blocks(), self.sizes.max_event_bytes):
+            reply.begin()
+            yield event

@@ -1,46 +1,67 @@
-"""A request for many choices, of a provider that is asked for one at a time."""
+"""A plan, carried out: its calls, side by side, and their answers as one."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
-from ..core import batch
+from ..core import batch, shaping
+from ..core.batch import Part
 from ..core.completion import Completion
-from ..core.request import CompletionRequest
 from ..errors import InvalidRequest
+from ..providers.fitting import Plan
+from ..providers.legacy import rebuilt
 from ..providers.spec import Answer
 from .exchange import Exchange
 from .fanout import Fanout, gather
 
 
-def joined(exchange: Exchange, request: CompletionRequest) -> Completion:
-    """The answers to the parts of *request* as one. The first failure is raised."""
-    parts = _split(exchange, request)
-    calls = [partial(_one, exchange, part.request) for part in parts]
+def whole(exchange: Exchange, plan: Plan) -> Answer:
+    """The whole answer. The first failure is raised, and ends the other calls."""
+    _check(exchange, plan)
+    if plan.direct:
+        return exchange.whole(plan.ask(plan.parts[0], exchange.target))
+    calls = [partial(_one, exchange, plan, part) for part in plan.parts]
     one = len(calls) == 1
     answers = [calls[0]()] if one else gather(calls, exchange.sizes.fanout)
-    return batch.join(request, parts, answers)
+    return batch.join(plan.wanted, plan.parts, answers)
 
 
-def merged(exchange: Exchange, request: CompletionRequest) -> Iterator[Completion]:
-    """The streams of the parts of *request* as one."""
-    parts = _split(exchange, request)
-    streams = [partial(_pieces, exchange, part.request) for part in parts]
-    chunks = _side_by_side(streams, exchange.sizes.fanout)
-    return batch.merge(request, parts, chunks)
+def chunks(exchange: Exchange, plan: Plan) -> Iterator[Answer]:
+    """The streams of all calls as one."""
+    _check(exchange, plan)
+    if plan.direct:
+        return exchange.chunks(plan.ask(plan.parts[0], exchange.target))
+    streams = [partial(_pieces, exchange, plan, part) for part in plan.parts]
+    return batch.merge(
+        plan.wanted, plan.parts, _side_by_side(streams, exchange.sizes.fanout)
+    )
 
 
-def _split(exchange: Exchange, request: CompletionRequest) -> list[batch.Part]:
-    """The parts of *request*, if they are not too many."""
-    drawn, most = len(request.prompts) * request.drawn, exchange.sizes.max_choices
-    if drawn <= most:
-        return batch.split(request)
+def _check(exchange: Exchange, plan: Plan) -> None:
+    """Refuse what would be too many calls."""
+    if len(plan.parts) <= exchange.sizes.max_choices:
+        return
+    prompts, drawn = len(plan.wanted.prompts), plan.wanted.drawn
     raise InvalidRequest(
-        "Too many parallel completions requested. You submitted "
-        f"{len(request.prompts)} prompts for {request.drawn} completions each, but "
-        f"this provider generates at most {most} for one request.",
+        f"Too many parallel completions requested. You submitted {prompts} prompts for "
+        f"{drawn} completions each, but this provider generates at most "
+        f"{exchange.sizes.max_choices} for one request.",
         param="prompt",
         code="too_many_completions",
     )
+
+
+def _one(exchange: Exchange, plan: Plan, part: Part) -> Completion:
+    answer = exchange.whole(plan.ask(part, exchange.target))
+    return shaping.whole(rebuilt(answer), plan.shape(part))
+
+
+def _pieces(exchange: Exchange, plan: Plan, part: Part) -> Iterator[Completion]:
+    if not part.request.stream:
+        yield _one(exchange, plan, part)
+        return
+    with closing(exchange.chunks(plan.ask(part, exchange.target))) as answers:
+        yield from shaping.shaped(map(rebuilt, answers), plan.shape(part))
 
 
 def _side_by_side(
@@ -54,17 +75,3 @@ def _side_by_side(
         yield from fan
     finally:
         fan.close()
-
-
-def _one(exchange: Exchange, request: CompletionRequest) -> Completion:
-    return _rebuilt(exchange.whole(request))
-
-
-def _pieces(exchange: Exchange, request: CompletionRequest) -> Iterator[Completion]:
-    yield from map(_rebuilt, exchange.chunks(request))
-
-
-def _rebuilt(answer: Answer) -> Completion:
-    """*answer*, which a provider that is asked one by one has rebuilt."""
-    assert isinstance(answer, Completion)
-    return answer

@@ -1,9 +1,13 @@
 """What one request holds open upstream, so that it can be let go of at once."""
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
-from .upstream import HTTPReply
+from .connections import watched
+from .upstream import HTTPReply, break_off
 
 
 class ScopeClosed(Exception):
@@ -11,12 +15,38 @@ class ScopeClosed(Exception):
 
 
 class Scope:
-    """The open replies of one request. Thread-safe: a fan-out opens many at a time."""
+    """The calls and the open replies of one request.
+
+    Thread-safe: a fan-out opens many at a time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._calling: set[socket.socket] = set()
         self._open: set[HTTPReply] = set()
         self._closed = False
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """While a call within waits for its reply, `abort` breaks that off, too.
+
+        A call that would begin after the end raises ScopeClosed.
+        """
+        wires: set[socket.socket] = set()
+
+        def watch(wire: socket.socket) -> None:
+            with self._lock:
+                if self._closed:
+                    raise ScopeClosed
+                wires.add(wire)
+                self._calling.add(wire)
+
+        try:
+            with watched(watch):
+                yield
+        finally:
+            with self._lock:
+                self._calling -= wires
 
     def hold(self, reply: HTTPReply) -> HTTPReply:
         """Keep *reply* until it is dropped. Raises ScopeClosed, with it gone."""
@@ -33,6 +63,12 @@ class Scope:
             self._open.discard(reply)
         reply.close()
 
+    def abandon(self, reply: HTTPReply) -> None:
+        """Break *reply* off, which nobody will read to its end."""
+        with self._lock:
+            self._open.discard(reply)
+        reply.abort()
+
     def finish(self) -> None:
         """Close everything, all of it read: connections may serve again."""
         for reply in self._take():
@@ -40,7 +76,11 @@ class Scope:
 
     def abort(self) -> None:
         """Break everything off."""
-        for reply in self._take():
+        replies = self._take()
+        with self._lock:
+            for wire in self._calling:
+                break_off(wire)
+        for reply in replies:
             reply.abort()
 
     def _take(self) -> set[HTTPReply]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import orjson
@@ -16,14 +15,18 @@ from ..errors import (
     Unauthorized,
     UnsupportedProvider,
     UpstreamError,
+    UpstreamStatus,
 )
-from ..providers import PROVIDERS, Provider
+from ..providers import PROVIDERS, Provider, fitting
+from ..providers.fitting import Plan
 from ..providers.spec import Answer
 from ..state.breaker import Breaker
 from . import parts
 from .attempts import Attempts, Clock, Trace
+from .credentials import Credentials
 from .exchange import Exchange, Sizes
 from .hosted import Engine
+from .signing import signer
 from .stream import EventStream
 from .upstream import Upstream
 
@@ -32,12 +35,14 @@ from .upstream import Upstream
 class Outcome:
     """What a caller gets: a whole body or a stream of events.
 
-    *headers* are those of upstream's answer; *request* is what the target was asked.
+    *headers* are those of upstream's answer; *plan* says how the target was asked, and
+    *warnings* what the caller should know besides.
     """
 
     body: bytes | EventStream
     headers: Mapping[str, str] = field(default_factory=dict)
-    request: CompletionRequest | None = None
+    plan: Plan | None = None
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Gateway:
     engine: Engine
     breaker: Breaker
     sizes: Sizes
+    credentials: Credentials
     beside_error: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = Clock()
 
@@ -76,32 +82,42 @@ class Gateway:
         return weighted(children, self.clock.chance())
 
     def _ask(self, target: Target) -> Outcome:
-        """One call to one target, up to the point from which there is no way back."""
-        request = target.request
-        assert request, "a route to completions asks every target something"
-        exchange = self._exchange(target)
-        exchange.provider.check(request)
+        """The answer of one target, up to the point from which there is no way back.
+
+        An upstream that says that it has to be asked otherwise is asked otherwise.
+        """
+        assert target.request, "a route to completions asks every target something"
+        plan = fitting.plan(_provider(target), target, target.request)
+        while True:
+            try:
+                return self._answer(plan)
+            except UpstreamStatus as e:
+                again = fitting.otherwise(plan, e)
+                if again is None:
+                    raise
+                plan = again
+
+    def _answer(self, plan: Plan) -> Outcome:
+        exchange = self._exchange(plan.target)
         try:
-            body = self._body(exchange, request)
+            answer = _stream if plan.wanted.stream else _whole
+            body, warnings = answer(exchange, plan, self.beside_error)
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
-        return Outcome(body, exchange.headers, request)
-
-    def _body(
-        self, exchange: Exchange, request: CompletionRequest
-    ) -> bytes | EventStream:
-        if not request.stream:
-            return _whole(exchange, request)
-        frames = _stream(exchange, request)
-        return EventStream(frames, exchange.scope, self.beside_error).commit()
+        return Outcome(body, exchange.headers, plan, (*plan.warnings, *warnings))
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
+        provider = _provider(target)
+        if provider.models is None:
+            raise UnsupportedProvider(
+                f"Provider {provider.name} has no list of models to relay."
+            )
         exchange = self._exchange(target)
-        call = exchange.provider.models(exchange.provider, exchange.target)
+        call = provider.models(provider, exchange.target)
         try:
             with exchange.scope:
-                body = exchange.provider.model_list(exchange.body(call))
+                body = provider.model_list(exchange.body(call))
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
         return Outcome(body, exchange.headers)
@@ -113,26 +129,34 @@ class Gateway:
             self.engine.required()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
+        target = self.credentials.resolved(provider, target)
         return Exchange(
             provider,
             target,
             self.upstream,
             self.engine,
             self.sizes,
+            signer(provider, target),
         )
 
 
-def _whole(exchange: Exchange, request: CompletionRequest) -> bytes:
+_Body = tuple[bytes | EventStream, Sequence[str]]
+
+
+def _whole(exchange: Exchange, plan: Plan, beside_error: Mapping[str, Any]) -> _Body:
     with exchange.scope:
-        if exchange.provider.one_by_one:
-            return _encoded(parts.joined(exchange, request))
-        return _encoded(exchange.whole(request))
+        answer = parts.whole(exchange, plan)
+    if isinstance(answer, bytes):
+        return answer, ()
+    return orjson.dumps(answer.to_body()), answer.warnings
 
 
-def _stream(exchange: Exchange, request: CompletionRequest) -> Iterator[bytes]:
-    one_by_one = exchange.provider.one_by_one
-    asked = partial(parts.merged, exchange) if one_by_one else exchange.chunks
-    return _signed_frames(_frames(asked(request), request), exchange.target)
+def _stream(exchange: Exchange, plan: Plan, beside_error: Mapping[str, Any]) -> _Body:
+    warnings: list[str] = []
+    frames = _frames(parts.chunks(exchange, plan), plan.wanted, warnings)
+    signed = _signed_frames(frames, exchange.target)
+    stream = EventStream(signed, exchange.scope, beside_error).commit()
+    return stream, tuple(warnings)
 
 
 def _refuse_host(target: Target) -> None:
@@ -146,31 +170,44 @@ def _refuse_host(target: Target) -> None:
 def _provider(target: Target) -> Provider:
     """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
     provider = PROVIDERS.get(target.provider)
-    if provider is None:
+    if provider is None or not provider.ways:
+        absent = provider.absent if provider else "unknown"
         raise UnsupportedProvider(
-            f"Provider {target.provider} is not supported by this version of the "
-            f"gateway, which has: {', '.join(PROVIDERS)}."
+            f"Provider {target.provider} has no text completions: {absent}."
         )
-    authorized = target.api_key or "authorization" in map(str.lower, target.headers)
-    if provider.needs_key and not authorized:
+    if provider.needs_key and not _has_key(provider, target):
         raise Unauthorized(
             f"You didn't provide an API key for {provider.name}. Send it as "
-            "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY.",
+            "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY"
+            + "".join(
+                f"; or the settings {', '.join(names)}" for names in provider.keys
+            )
+            + ".",
             code="missing_api_key",
         )
     return provider
 
 
-def _encoded(answer: Answer) -> bytes:
-    return answer if isinstance(answer, bytes) else orjson.dumps(answer.to_body())
+def _has_key(provider: Provider, target: Target) -> bool:
+    """Whether there is a key, or all of the settings that stand for one."""
+    settings = any(map(target.has, provider.keys))
+    forwarded = "authorization" in map(str.lower, target.headers)
+    return bool(target.api_key) or settings or forwarded
 
 
-def _frames(chunks: Iterator[Answer], request: CompletionRequest) -> Iterator[bytes]:
-    """The JSON of each chunk; that with the usage alone only if it was asked for."""
+def _frames(
+    chunks: Iterator[Answer], request: CompletionRequest, warnings: list[str]
+) -> Iterator[bytes]:
+    """The JSON of each chunk; that with the usage alone only if it was asked for.
+
+    Adds to *warnings* as it goes; those of the first chunk can still be told.
+    """
     for chunk in chunks:
         if isinstance(chunk, bytes):
             yield chunk
-        elif chunk.choices or request.include_usage:
+            continue
+        warnings += chunk.warnings
+        if chunk.choices or request.include_usage:
             yield orjson.dumps(chunk.to_chunk(include_usage=request.include_usage))
 
 
@@ -184,6 +221,11 @@ def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
 def _signed(error: UpstreamError, target: Target) -> UpstreamError:
     """*error* with its provider's name, and without the key that it may quote."""
     error.provider = target.provider
-    if target.api_key and len(target.api_key) >= 8:
-        error.message = error.message.replace(target.api_key, "[redacted]")
+    for secret in (target.api_key, *target.options.values()):
+        if isinstance(secret, str) and len(secret) >= 20 or secret == target.api_key:
+            error.message = _redacted(error.message, secret)
     return error
+
+
+def _redacted(text: str, secret: str | None) -> str:
+    return text.replace(secret, "[redacted]") if secret and len(secret) >= 8 else text

@@ -252,8 +252,13 @@ class HTTPReply:
     def abort(self) -> None:
         """Break the connection off, from any thread; whoever reads it gets an error."""
         if self._wire is not None:
-            try:
-                self._wire.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+            break_off(self._wire)
         self._raw.close()
+
+
+def break_off(wire: socket.socket) -> None:
+    """End a connection, from any thread; whoever waits at it gets an error."""
+    try:
+        wire.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass

@@ -8,25 +8,33 @@ Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.m
 the recordings in tests/wire/llamacpp.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from ..core.completion import Choice, Completion, Logprobs, Usage
-from ..core.request import CompletionRequest
-from ..core.routing import Target
+from ..core.completion import Choice, Completion, Usage
+from ..core.routing import Target, Way
 from ..core.sse import DONE, Event
-from ..errors import (
-    UnsupportedParameter,
-    UpstreamCut,
-    UpstreamProtocol,
-    UpstreamStatus,
-)
-from . import failures
+from ..errors import UpstreamStatus
+from . import chat, failures
+from .chat import NOTHING, refuse_error
 from .logprobs import LegacyLogprobs
-from .spec import Call, Provider, bearer, excerpt, get_models, read_object, url
+from .reasons import finish_reason
+from .spec import (
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    Provider,
+    models_at,
+    read,
+    read_object,
+    same,
+    several,
+)
+from .usage import usage
 
 # Its default seed, which stands for "a new one each time".
 _RANDOM_SEED = 2**32 - 1
@@ -34,192 +42,116 @@ _RANDOM_SEED = 2**32 - 1
 
 # What it is asked
 
-
-def check(request: CompletionRequest) -> None:
-    """Refuse what it would ignore, or answer wrongly."""
-    tokens = any(not isinstance(prompt, str) for prompt in request.prompts)
-    if request.prompt is None:
-        raise UnsupportedParameter(
-            "This engine needs a prompt: null is none.", "prompt"
-        )
-    if request.echo and request.logprobs is not None:
-        raise UnsupportedParameter(
-            "This engine has no log probabilities for the prompt: 'echo' and "
-            "'logprobs' cannot be had together.",
-            "echo",
-        )
-    for param in ("echo", "suffix"):
-        if tokens and getattr(request, param):
-            raise UnsupportedParameter(
-                f"'{param}' needs a prompt of text on this engine, not token ids.",
-                param,
-            )
+_PARAMS = same(
+    "frequency_penalty",
+    "logit_bias",
+    "max_tokens",
+    "presence_penalty",
+    "temperature",
+    "top_p",
+    "user",
+    seed=Param("seed", write=lambda seed: seed % _RANDOM_SEED),
+    stop=Param("stop", write=several),
+    # 0 would mean none at all, instead of the chosen tokens' alone.
+    logprobs=Param("logprobs", write=lambda top: max(top, 1)),
+)
+_GAP = _PARAMS | {
+    "suffix": Param("input_suffix"),
+    "max_tokens": Param("n_predict"),
+    "logprobs": replace(_PARAMS["logprobs"], name="n_probs"),
+}
 
 
-def call(provider: Provider, request: CompletionRequest, target: Target) -> Call:
-    """One prompt, one choice; with a suffix, a call for what stands between the two."""
-    infill = bool(request.suffix)
-    path = "/infill" if infill else "/v1/completions"
-    body = _params(request) | (_gap(request) if infill else _text(request))
-    return Call("POST", url(provider, target, path), bearer(target), orjson.dumps(body))
+def root(provider: Provider, target: Target) -> str:
+    """Where the server lies; its paths outside of /v1 count as well."""
+    return provider.address(target).removesuffix("/v1")
 
 
-def _params(request: CompletionRequest) -> dict[str, Any]:
-    ignored = ("echo", "suffix", "stream_options", "n", "best_of", "n_cmpl", "logprobs")
-    params = {k: v for k, v in request.params.items() if k not in ignored}
-    if "seed" in params:
-        params["seed"] %= _RANDOM_SEED
-    if isinstance(params.get("stop"), str):
-        params["stop"] = [params["stop"]]
-    if request.max_tokens == 0:
-        params["max_tokens"] = 1  # It knows no fewer; `_choice` drops the token.
-    return params
+def _post(ask: Ask, path: str, body: dict[str, Any]) -> Call:
+    streaming = {"stream": True} if ask.request.stream else {}
+    sent = orjson.dumps(body | ask.body() | streaming)
+    return Call("POST", root(ask.provider, ask.target) + path, ask.headers(), sent)
 
 
-def _text(request: CompletionRequest) -> dict[str, Any]:
-    body = {"model": request.model, "prompt": request.prompt}
-    if request.logprobs is not None:
-        # 0 would mean none at all, instead of the chosen tokens' alone.
-        body["logprobs"] = max(request.logprobs, 1)
-    return body
+def call(ask: Ask) -> Call:
+    """One prompt, one choice."""
+    body = {"model": ask.request.model, "prompt": ask.request.prompt}
+    return _post(ask, "/v1/completions", body)
 
 
-def _gap(request: CompletionRequest) -> dict[str, Any]:
-    body = {"input_prefix": request.prompt, "input_suffix": request.suffix}
-    if request.max_tokens is not None:
-        body["n_predict"] = max(request.max_tokens, 1)
-    if request.logprobs is not None:
-        body["n_probs"] = max(request.logprobs, 1)
-    return body
+def infill(ask: Ask) -> Call:
+    """What stands between a prompt and a suffix."""
+    return _post(ask, "/infill", {"input_prefix": ask.request.prompt})
+
+
+def _chat(ask: Ask) -> Call:
+    return _post(
+        ask, "/v1/chat/completions", chat.request(ask) | {"model": ask.request.model}
+    )
 
 
 # What it answers
 
 
-def completion(body: bytes, request: CompletionRequest) -> Completion:
+def completion(body: bytes, ask: Ask) -> Completion:
     """The whole answer, as the contract has it."""
-    document = _document(body)
-    reader = _Reader(request)
-    piece = reader.read(document)
-    if not piece.choices[0].finish_reason:
-        raise UpstreamCut("the engine ended the answer without a finish_reason")
-    return piece
+    return read(body, _Reader(ask).read)
 
 
-def chunks(events: Iterable[Event], request: CompletionRequest) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
     """The streamed answer, as the contract has it; usage on the last chunk."""
-    reader = _Reader(request)
+    reader = _Reader(ask)
     for event in events:
         if event.data == DONE:
-            break
-        if event.data not in (b"", b"null"):
-            piece = reader.read(_document(event.data))
-            if _says_something(piece.choices[0]):
-                yield _without_empty_lists(piece)
-    if not reader.finished:
-        raise UpstreamCut("the engine ended the stream before the completion was done")
-
-
-def _says_something(choice: Choice) -> bool:
-    """Not so while text is held back that may begin a stop sequence."""
-    tokens = choice.logprobs and choice.logprobs.tokens
-    return bool(choice.text or choice.finish_reason or tokens)
-
-
-def _without_empty_lists(piece: Completion) -> Completion:
-    """A chunk without tokens has no log probabilities, as on the real endpoint."""
-    choice = piece.choices[0]
-    if choice.logprobs is None or choice.logprobs.tokens:
-        return piece
-    return replace(piece, choices=(replace(choice, logprobs=None),))
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    document = read_object(body)
-    if document.get("error"):
-        raise failures.in_band(document)
-    return document
+            return
+        if event.data not in NOTHING:
+            yield read(event.data, reader.read)
 
 
 class _Reader:
-    """Reads the pieces of one choice, in order: offsets and echo depend on it."""
+    """Reads the pieces of one choice, in order: offsets depend on it."""
 
-    def __init__(self, request: CompletionRequest) -> None:
-        self._request = request
-        self._echo = request.prompt if request.echo else ""
-        start = len(request.prompt) if isinstance(request.prompt, str) else 0
-        self._legacy = LegacyLogprobs(start, request.logprobs or 0)
-        self.finished = False
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        prompt, top = ask.request.prompt, ask.request.logprobs
+        start = len(prompt) if isinstance(prompt, str) else 0
+        self._legacy = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
         """One piece, or the whole."""
-        try:
-            return self._read(document)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as e:
-            raise UpstreamProtocol(
-                f"the answer is not as expected: {excerpt(orjson.dumps(document))}"
-            ) from e
-
-    def _read(self, document: dict[str, Any]) -> Completion:
-        choice, usage = _fields(document)
-        self.finished = self.finished or bool(choice["finish_reason"])
+        refuse_error(document)
+        # Either of its two shapes.
+        fields = _infilled if "content" in document else _completed
+        text, content, reason, counted = fields(document)
+        logprobs = self._legacy.read(content) if self._legacy else None
+        known = logprobs if logprobs and logprobs.tokens else None
+        ended = finish_reason(reason, strict=self._ask.target.strict)
         return Completion(
-            id=_id(document) or self._request.id,
-            created=document.get("created") or self._request.created,
-            model=document.get("model") or self._request.model,
-            choices=(self._choice(choice),),
-            usage=self._usage(usage),
+            *chat.head(document, self._ask),
+            choices=(Choice(text, 0, known, ended),),
+            usage=counted,
         )
 
-    def _choice(self, choice: dict[str, Any]) -> Choice:
-        nothing = self._request.max_tokens == 0
-        prefix, self._echo = self._echo, ""
-        text = prefix + ("" if nothing else choice["text"])
-        logprobs = self._logprobs([] if nothing else choice["logprobs"])
-        reason = "length" if nothing and self.finished else choice["finish_reason"]
-        return Choice(text, 0, logprobs, reason)
 
-    def _logprobs(self, content: Sequence[dict[str, Any]]) -> Logprobs | None:
-        return None if self._request.logprobs is None else self._legacy.read(content)
-
-    def _usage(self, usage: Usage | None) -> Usage | None:
-        if usage is None or self._request.max_tokens != 0:
-            return usage
-        return replace(usage, completion_tokens=0)
+_Fields = tuple[str, list[dict[str, Any]], str | None, Usage | None]
 
 
-def _fields(document: dict[str, Any]) -> tuple[dict[str, Any], Usage | None]:
-    """The choice and the usage, from either of its two shapes."""
-    return _infilled(document) if "content" in document else _completed(document)
-
-
-def _completed(document: dict[str, Any]) -> tuple[dict[str, Any], Usage | None]:
+def _completed(document: dict[str, Any]) -> _Fields:
     """From the shape of /v1/completions."""
-    choice, usage = document["choices"][0], document.get("usage")
-    counted = usage and Usage(usage["prompt_tokens"], usage["completion_tokens"])
-    return {
-        "text": choice["text"],
-        "logprobs": (choice.get("logprobs") or {}).get("content") or [],
-        "finish_reason": choice.get("finish_reason"),
-    }, counted
+    choice = document["choices"][0]
+    content = (choice.get("logprobs") or {}).get("content") or []
+    counted = usage(document.get("usage"))
+    return choice["text"], content, choice.get("finish_reason"), counted
 
 
-def _infilled(document: dict[str, Any]) -> tuple[dict[str, Any], Usage | None]:
+def _infilled(document: dict[str, Any]) -> _Fields:
     """From the native shape, in which /infill answers."""
-    stop = document["stop"]
+    content = document.get("completion_probabilities") or []
+    if not document["stop"]:
+        return document["content"], content, None, None
     reason = "length" if document.get("stop_type") == "limit" else "stop"
-    counted = stop and Usage(document["tokens_evaluated"], document["tokens_predicted"])
-    return {
-        "text": document["content"],
-        "logprobs": document.get("completion_probabilities") or [],
-        "finish_reason": reason if stop else None,
-    }, counted or None
-
-
-def _id(document: dict[str, Any]) -> str | None:
-    """Its id, with the prefix of a text completion instead of a chat's."""
-    given = document.get("id")
-    return given and "cmpl-" + str(given).removeprefix("chatcmpl-")
+    counted = Usage(document["tokens_evaluated"], document["tokens_predicted"])
+    return document["content"], content, reason, counted
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
@@ -239,8 +171,8 @@ def error(status: int, body: bytes) -> UpstreamStatus:
 
 def models(provider: Provider, target: Target) -> Call:
     """Its list of models stands beside its completions, under /v1."""
-    call = get_models(provider, target)
-    return replace(call, url=url(provider, target, "/v1/models"))
+    at_root = replace(target, base_url=root(provider, target))
+    return models_at("/v1/models")(provider, at_root)
 
 
 def model_list(body: bytes) -> bytes:
@@ -251,17 +183,32 @@ def model_list(body: bytes) -> bytes:
     return orjson.dumps({"object": "list", "data": data})
 
 
-LOCAL = Provider(
-    name="local",
-    base_url="",
-    needs_key=False,
-    one_by_one=True,
-    hosted=True,
-    check=check,
+_NATIVE = Endpoint(
+    params=_PARAMS,
+    passes=True,
+    tokens=True,
     call=call,
     completion=completion,
     chunks=chunks,
+)
+LLAMA_CPP = Provider(
+    name="llama-cpp",
+    docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+    ways={
+        Way.NATIVE: _NATIVE,
+        Way.FIM: replace(_NATIVE, params=_GAP, tokens=False, call=infill),
+        # Its slots, not its patience, limit how many choices it draws at a time.
+        Way.CHAT: replace(
+            chat.endpoint(
+                without=("n",),
+                logprobs=replace(_PARAMS["logprobs"], name="top_logprobs"),
+            ),
+            call=_chat,
+        ),
+    },
+    needs_key=False,
     error=error,
     models=models,
     model_list=model_list,
 )
+LOCAL = replace(LLAMA_CPP, name="local", hosted=True)

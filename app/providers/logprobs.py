@@ -19,11 +19,12 @@ class LegacyLogprobs:
     """Reads the entries of one choice, in order.
 
     *start* is the length of the prompt in characters; *top* how many alternatives were
-    asked for. The chosen token is always among them, as the contract says.
+    asked for. The chosen token is always among them, as the contract says. *offset* is
+    where the next token begins.
     """
 
     def __init__(self, start: int, top: int) -> None:
-        self._offset = start
+        self.offset = start
         self._top = top
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._unreleased = b""
@@ -62,8 +63,8 @@ class LegacyLogprobs:
 
     def _advance(self, token: bytes) -> int:
         """The offset of this token; a character cut in two counts at its end."""
-        offset = self._offset
-        self._offset += len(self._decoder.decode(token))
+        offset = self.offset
+        self.offset += len(self._decoder.decode(token))
         return offset
 
 

@@ -15,7 +15,9 @@ PORTKEY_NAMES = tuple(
     """.split()
 )
 
-# Those of our own.
-OWN_NAMES = ("local",)
+# Those of our own: the embedded engine, and what Portkey lacks.
+OWN_NAMES = tuple(
+    "local vllm sglang llama-cpp tgi lm-studio codestral inception".split()
+)
 
 KNOWN_NAMES = PORTKEY_NAMES + OWN_NAMES

@@ -1,281 +1,347 @@
-"""Providers whose completions endpoint has OpenAI's own shape.
+"""Rows: providers with a completions endpoint of OpenAI's shape, and what they lack.
 
-What they answer is observed, not rebuilt: bytes pass through as they came, unless
-something in them has to be repaired for legacy clients to work.
-
-Source: https://github.com/openai/openai-openapi (CreateCompletionRequest/Response)
+What an endpoint ignores in silence counts as lacking: the gateway sees to it, or says
+that it cannot be had.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import orjson
+from ..core.routing import Way
+from . import chat, failures, legacy
+from .spec import Endpoint, Param, Provider, Setting, model_list, models_at, several
 
-from ..core.request import CompletionRequest, Prompt
-from ..core.routing import Target
-from ..core.sse import DONE, Event
-from ..errors import UpstreamCut, UpstreamError, UpstreamProtocol
-from . import failures
-from .spec import (
-    Answer,
-    Call,
-    Provider,
-    bearer,
-    get_models,
-    model_list,
-    read_object,
-    url,
-)
-
-# What other servers call the reasons that OpenAI knows.
-# Sources: Together's `eos`; TGI's `eos_token`, `stop_sequence` and `length`.
-FINISH_REASONS = {
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "end_turn": "stop",
-    "max_tokens": "length",
-}
-# Reasons that say that the text is not complete (SGLang, Fireworks).
-FAILURES = ("abort", "error")
+# What hosts of open models do not know on their chat endpoint, or not all of them.
+OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
 
 
-def call(provider: Provider, request: CompletionRequest, target: Target) -> Call:
-    """The request as it came: not one byte of a prompt changes."""
-    body = orjson.dumps(request.to_body())
-    return Call("POST", url(provider, target, "/completions"), bearer(target), body)
+def row(
+    name: str,
+    docs: str,
+    base_url: str,
+    native: Endpoint,
+    chatting: Endpoint | None,
+    *,
+    prefix: str = "",
+    **others: Any,
+) -> Provider:
+    """A provider with a completions endpoint, and mostly a chat endpoint beside it.
 
-
-def completion(body: bytes, request: CompletionRequest) -> Answer:
-    """The answer as it came, or with what clients need and it lacks."""
-    document = read_object(body)
-    _refuse_error(document)
-    choices = document.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
-    repairs = [_repair_choice(choice, final=True) for choice in choices]
-    repairs += [_repair_head(document, request), _repair_usage(document, request)]
-    return orjson.dumps(document) if any(repairs) else body
-
-
-def _refuse_error(document: dict[str, Any]) -> None:
-    if document.get("error") or document.get("object") == "error":
-        raise failures.in_band(document)
-
-
-def _repair_head(document: dict[str, Any], request: CompletionRequest) -> bool:
-    """Set `object`, and `id` and `created` where absent. True if anything changed."""
-    head = {
-        "id": document.get("id") or request.id,
-        "object": "text_completion",
-        "created": document.get("created") or request.created,
-    }
-    changed = any(document.get(key) != value for key, value in head.items())
-    document.update(head)
-    return changed
-
-
-def _repair_choice(choice: Any, *, final: bool) -> bool:
-    """Fill what clients index or compare. True if anything changed."""
-    if not isinstance(choice, dict):
-        raise UpstreamProtocol("a choice of the answer is no object")
-    reason = choice.get("finish_reason")
-    if reason in FAILURES:
-        raise UpstreamCut(f"upstream gave up with finish_reason {reason!r}")
-    repaired = {
-        "text": choice.get("text") or "",
-        "index": choice.get("index") or 0,
-        "logprobs": choice.get("logprobs"),
-        "finish_reason": _finish_reason(reason, final=final),
-    }
-    changed = any(k not in choice or choice[k] != v for k, v in repaired.items())
-    choice.update(repaired)
-    return changed
-
-
-def _finish_reason(reason: Any, *, final: bool) -> str | None:
-    if not reason:
-        return "stop" if final else None
-    return FINISH_REASONS.get(reason, str(reason))
-
-
-def _repair_usage(document: dict[str, Any], request: CompletionRequest) -> bool:
-    """Estimate `usage` where upstream counts nothing, and say so in the answer.
-
-    LangChain fails on an answer without it.
+    *prefix* is what its paths have before `/models`; *others* are as in Provider.
     """
-    if isinstance(document.get("usage"), dict):
-        return False
-    sent = sum(map(estimate, request.prompts))
-    made = sum(estimate(choice["text"]) for choice in document["choices"])
-    document["usage"] = {
-        "prompt_tokens": sent,
-        "completion_tokens": made,
-        "total_tokens": sent + made,
-    }
-    document["usage_estimated"] = True
-    return True
-
-
-def estimate(prompt: Prompt) -> int:
-    """About how many tokens a text has: one for four bytes. Exact for token ids."""
-    if isinstance(prompt, str):
-        return -(-len(prompt.encode("utf-8", "surrogatepass")) // 4)
-    return len(prompt or ())
-
-
-# A frame that needs no repair holds each of these. None can stand inside a JSON string,
-# where its quotes would be escaped.
-_CLEAN = tuple(
-    map(
-        re.compile,
-        (
-            rb'"finish_reason":\s?null',
-            rb'"object":\s?"text_completion"',
-            rb'"logprobs":',
-        ),
+    ways = {Way.NATIVE: native} | ({Way.CHAT: chatting} if chatting else {})
+    return Provider(
+        name=name,
+        docs=docs,
+        base_url=base_url,
+        ways=ways,
+        error=failures.error,
+        models=models_at(f"{prefix}/models"),
+        model_list=model_list,
+        **others,
     )
+
+
+def one_text(
+    path: str = "/completions", *, without: Iterable[str], **others: Param
+) -> Endpoint:
+    """An endpoint that takes one text a call, and no fewer than one token."""
+    whole = legacy.endpoint(path, without=without, **others)
+    return replace(whole, tokens=False, batches=False, null=False, least=1)
+
+
+def open_chat(path: str = "/chat/completions", *without: str) -> Endpoint:
+    """The chat endpoint of a host of open models."""
+    return chat.endpoint(path, without=(*OPEN_MODELS_LACK, *without))
+
+
+OPENAI = row(
+    "openai",
+    "https://platform.openai.com/docs/api-reference/completions",
+    "https://api.openai.com/v1",
+    legacy.endpoint(),
+    chat.endpoint(),
+    settings=(
+        Setting("openai_organization", sends="OpenAI-Organization"),
+        Setting("openai_project", sends="OpenAI-Project"),
+        Setting("openai_beta", sends="OpenAI-Beta", also="openai-beta"),
+    ),
 )
-_INDEX = re.compile(rb'"index":\s?(\d+)')
-_USAGE = re.compile(rb'"usage":')
-_NO_USAGE = re.compile(rb'"usage":\s?null')
-# Data that stands for nothing; llama.cpp opens the stream of a batch with `null`.
-_NOTHING = (b"", b"null")
 
+HOSTED: Sequence[Provider] = (
+    OPENAI,
+    row(
+        "together-ai",
+        "https://docs.together.ai/reference/completions-1",
+        "https://api.together.xyz",
+        one_text(
+            "/v1/completions",
+            # Its echo is no prefix of the text, but a list beside the choices.
+            without=("best_of", "echo", "stream_options", "suffix", "user"),
+            logprobs=Param("logprobs", high=20),
+            stop=Param("stop", write=several),
+        ),
+        chat.endpoint("/v1/chat/completions", without=("logprobs", "user")),
+        prefix="/v1",
+    ),
+    row(
+        "fireworks-ai",
+        "https://docs.fireworks.ai/api-reference/post-completions",
+        "https://api.fireworks.ai/inference/v1",
+        legacy.endpoint(
+            without=("best_of", "suffix"), logprobs=Param("logprobs", high=5)
+        ),
+        chat.endpoint(logprobs=Param("top_logprobs", high=5)),
+        settings=(Setting("fireworks_account_id"),),
+    ),
+    row(
+        "deepinfra",
+        "https://deepinfra.com/docs/openai_api",
+        "https://api.deepinfra.com/v1/openai",
+        # Log probabilities come on its own endpoint only:
+        # https://deepinfra.com/docs/advanced/log_probs
+        one_text(without=("best_of", "logit_bias", "logprobs", "suffix")),
+        open_chat(),
+    ),
+    row(
+        "cerebras",
+        "https://inference-docs.cerebras.ai/api-reference/completions",
+        "https://api.cerebras.ai/v1",
+        legacy.endpoint(
+            without=(
+                "best_of",
+                "frequency_penalty",
+                "logit_bias",
+                "n",
+                "presence_penalty",
+                "suffix",
+            )
+        ),
+        chat.endpoint(
+            without=("frequency_penalty", "logit_bias", "n", "presence_penalty")
+        ),
+    ),
+    row(
+        "sambanova",
+        "https://docs.sambanova.ai/docs/api-reference/completions",
+        "https://api.sambanova.ai",
+        one_text(
+            "/v1/completions",
+            without=(
+                "best_of",
+                "echo",
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "presence_penalty",
+                "seed",
+                "suffix",
+                "user",
+            ),
+        ),
+        open_chat("/v1/chat/completions", "seed", "user"),
+        prefix="/v1",
+    ),
+    row(
+        "nebius",
+        "https://docs.tokenfactory.nebius.com/api-reference/",
+        "https://api.tokenfactory.nebius.com/v1",
+        legacy.endpoint(without=("best_of", "suffix")),
+        chat.endpoint(),
+    ),
+    row(
+        "novita-ai",
+        "https://novita.ai/docs/api-reference/model-apis-llm-create-completion",
+        "https://api.novita.ai/openai/v1",
+        one_text(without=("best_of", "echo", "logprobs", "suffix", "user")),
+        chat.endpoint(without=("logprobs", "user")),
+    ),
+    row(
+        "featherless-ai",
+        "https://featherless.ai/docs/api-reference-completions",
+        "https://api.featherless.ai/v1",
+        one_text(
+            without=(
+                "best_of",
+                "echo",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "suffix",
+                "user",
+            )
+        ),
+        open_chat(),
+    ),
+    row(
+        "x-ai",
+        "https://docs.x.ai/docs/api-reference#completions-legacy",
+        "https://api.x.ai/v1",
+        legacy.endpoint(),
+        chat.endpoint(),
+    ),
+    row(
+        "openrouter",
+        "https://openrouter.ai/docs/api-reference/overview",
+        "https://openrouter.ai/api",
+        one_text(
+            "/v1/completions",
+            without=("best_of", "echo", "logprobs", "n", "suffix"),
+        ),
+        open_chat("/v1/chat/completions"),
+        prefix="/v1",
+    ),
+    row(
+        "siliconflow",
+        "https://docs.siliconflow.cn/en/userguide/guides/fim",
+        "https://api.siliconflow.cn/v1",
+        one_text(
+            without=("best_of", "echo", "logit_bias", "logprobs", "n", "seed", "user")
+        ),
+        open_chat("/chat/completions", "seed", "user"),
+        own_ways=(Way.CHAT, Way.NATIVE),
+    ),
+    row(
+        "dashscope",
+        "https://www.alibabacloud.com/help/en/model-studio/qwen-coder",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        # For the coder models; the others chat.
+        one_text(
+            without=(
+                "best_of",
+                "echo",
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "user",
+            )
+        ),
+        open_chat("/chat/completions", "frequency_penalty", "user"),
+        own_ways=(Way.CHAT, Way.NATIVE),
+    ),
+    row(
+        "huggingface",
+        "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
+        "https://router.huggingface.co",
+        # Its router only chats; endpoints of one's own run TGI or vLLM.
+        one_text(
+            "/v1/completions",
+            without=("best_of", "echo", "logprobs", "n", "stream_options", "suffix"),
+            stop=Param("stop", write=several),
+        ),
+        open_chat("/v1/chat/completions"),
+        prefix="/v1",
+        own_ways=(Way.CHAT,),
+        settings=(Setting("huggingface_base_url", url=True),),
+    ),
+    row(
+        "nextbit",
+        "https://www.nextbit256.com/docs/api",
+        "https://api.nextbit256.com/v1",
+        one_text(without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix")),
+        open_chat(),
+    ),
+    row(
+        "modal",
+        "https://modal.com/docs/examples/vllm_inference",
+        "",
+        # What runs there is one's own; Modal's example is a vLLM.
+        legacy.endpoint(without=("best_of",)),
+        chat.endpoint(),
+        needs_key=False,
+    ),
+    row(
+        "predibase",
+        "https://docs.predibase.com/user-guide/inference/rest_api",
+        "https://serving.app.predibase.com/{predibase_tenant}"
+        "/deployments/v2/llms/{predibase_deployment}/v1",
+        one_text(without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix")),
+        open_chat(),
+        settings=(Setting("predibase_tenant"), Setting("predibase_deployment")),
+    ),
+)
 
-def chunks(events: Iterable[Event], request: CompletionRequest) -> Iterator[bytes]:
-    """The frames as they came; those that legacy clients would trip over, repaired.
+# Services that are gone. Their names still reach a host of one's own.
+RETIRED: Sequence[Provider] = (
+    row(
+        "anyscale",
+        "https://docs.anyscale.com/",
+        "https://api.endpoints.anyscale.com/v1",
+        legacy.endpoint(without=("seed", "suffix")),
+        open_chat(),
+        retired="Anyscale Endpoints, its public service, ended in August 2024",
+    ),
+    row(
+        "lepton",
+        "https://docs.nvidia.com/dgx-cloud/lepton/",
+        "https://api.lepton.ai",
+        legacy.endpoint("/api/v1/completions", without=("best_of",)),
+        open_chat("/api/v1/chat/completions"),
+        prefix="/api/v1",
+        retired="its public service ended when Lepton became a part of NVIDIA in 2025",
+    ),
+    row(
+        "lambda",
+        "https://docs.lambda.ai/",
+        "https://api.lambda.ai/v1",
+        legacy.endpoint(without=("best_of", "suffix")),
+        open_chat(),
+        retired="Lambda's inference API ended in September 2025",
+    ),
+    row(
+        "hyperbolic",
+        "https://docs.hyperbolic.xyz/",
+        "https://api.hyperbolic.xyz",
+        legacy.endpoint("/v1/completions", without=("best_of", "suffix")),
+        open_chat("/v1/chat/completions"),
+        prefix="/v1",
+        retired="its inference endpoints are decommissioned, as they answer themselves",
+    ),
+)
 
-    One id and time for all, one choice in each, one finish_reason for each choice;
-    usage only as asked for, and then in a last frame without choices.
-    """
-    stream = _Stream(request)
-    for event in _until_done(events, stream):
-        if stream.untouched(event.data):
-            yield event.data
-        elif event.data not in _NOTHING:
-            yield from stream.repaired(event.data)
-    if not stream.complete:
-        raise UpstreamCut("upstream ended the stream before the completion was done")
-    yield from stream.closing()
-
-
-def _until_done(events: Iterable[Event], stream: "_Stream") -> Iterator[Event]:
-    """The events before `[DONE]`. To lose the connection after the last is no loss."""
-    try:
-        for event in events:
-            if event.data == DONE:
-                return
-            yield event
-    except UpstreamError:
-        if not stream.complete:
-            raise
-
-
-class _Stream:
-    """What is known of one stream: its head, and which choices run or have finished."""
-
-    def __init__(self, request: CompletionRequest) -> None:
-        self._request = request
-        self._head: dict[str, Any] = {}
-        self._marks = _CLEAN
-        self._running: set[int] = set()
-        self._finished: set[int] = set()
-        self._usage: Any = None
-
-    @property
-    def complete(self) -> bool:
-        return bool(self._finished) and not self._running
-
-    def untouched(self, data: bytes) -> bool:
-        """Whether *data* is a running frame of a known choice that needs no repair."""
-        indices = _INDEX.findall(data)
-        if len(indices) != 1 or int(indices[0]) not in self._running:
-            return False
-        clean = all(mark.search(data) for mark in self._marks)
-        return clean and b'"error"' not in data and self._usage_fits(data)
-
-    def _usage_fits(self, data: bytes) -> bool:
-        """Whether `usage` is there, or is not there, as the caller asked for it."""
-        if self._request.continuous_usage:
-            return True
-        pattern = _NO_USAGE if self._request.include_usage else _USAGE
-        return bool(pattern.search(data)) == self._request.include_usage
-
-    def repaired(self, data: bytes) -> Iterator[bytes]:
-        """The frames that *data* stands for, each with one choice, or none."""
-        frame = read_object(data)
-        _refuse_error(frame)
-        self._learn(frame)
-        choices = frame.pop("choices", None) or []
-        usage = frame.pop("usage", None)
-        if isinstance(usage, dict) and usage.get("total_tokens"):
-            self._usage = usage
-        for choice in choices:
-            _repair_choice(choice, final=False)
-            if self._follow(choice):
-                body = self._frame(frame, [choice], self._running_usage(usage))
-                yield data if body == read_object(data) else orjson.dumps(body)
-
-    def _learn(self, frame: dict[str, Any]) -> None:
-        """Keep the head of the first frame, and put it on all that follow."""
-        if not self._head:
-            _repair_head(frame, self._request)
-            self._head = {k: frame[k] for k in _HEAD if k in frame}
-            self._marks = (*_CLEAN, *map(self._mark, ("id", "created")))
-        frame.update(self._head)
-
-    def _mark(self, key: str) -> re.Pattern[bytes]:
-        value = re.escape(orjson.dumps(self._head[key]))
-        return re.compile(rb'"%b":\s?%b\s*[,}]' % (key.encode(), value))
-
-    def _follow(self, choice: dict[str, Any]) -> bool:
-        """Note where a choice stands. False for a frame that comes after its end."""
-        index, reason = choice["index"], choice["finish_reason"]
-        if index in self._finished:
-            return False
-        if reason:
-            self._running.discard(index)
-            self._finished.add(index)
-        else:
-            self._running.add(index)
-        return True
-
-    def _running_usage(self, usage: Any) -> Any:
-        return usage if self._request.continuous_usage else None
-
-    def _frame(
-        self, frame: dict[str, Any], choices: list[Any], usage: Any
-    ) -> dict[str, Any]:
-        body = {**frame, "choices": choices}
-        if self._request.include_usage or usage:
-            body["usage"] = usage
-        return body
-
-    def closing(self) -> Iterator[bytes]:
-        """The chunk with the usage, if it was asked for and upstream counted."""
-        if self._request.include_usage and self._usage:
-            yield orjson.dumps(self._frame(self._head, [], self._usage))
-
-
-# What every frame of a stream has in common.
-_HEAD = ("id", "object", "created", "model")
-
-OPENAI = Provider(
-    name="openai",
-    # https://platform.openai.com/docs/api-reference/completions
-    base_url="https://api.openai.com/v1",
-    headers={
-        "x-portkey-openai-organization": "OpenAI-Organization",
-        "x-portkey-openai-project": "OpenAI-Project",
-        "x-portkey-openai-beta": "OpenAI-Beta",
-        "openai-beta": "OpenAI-Beta",
-    },
-    call=call,
-    completion=completion,
-    chunks=chunks,
-    error=failures.error,
-    models=get_models,
-    model_list=model_list,
+# Servers that people run themselves: the custom host says where.
+ENGINES: Sequence[Provider] = (
+    row(
+        "vllm",
+        "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+        "",
+        # A suffix is for models that it knows to fill in; it says so for the others.
+        legacy.endpoint(without=("best_of",), logprobs=Param("logprobs", high=20)),
+        chat.endpoint(),
+        needs_key=False,
+    ),
+    row(
+        "sglang",
+        "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
+        "",
+        # best_of and suffix it takes, and ignores.
+        replace(legacy.endpoint(without=("best_of", "suffix")), null=False, least=1),
+        chat.endpoint(),
+        needs_key=False,
+    ),
+    row(
+        "tgi",
+        "https://huggingface.co/docs/text-generation-inference/reference/api_reference",
+        "",
+        # The usage of a batch would be that of its last prompt.
+        one_text(
+            without=("best_of", "echo", "logprobs", "n", "stream_options", "suffix"),
+            stop=Param("stop", write=several),
+        ),
+        chat.endpoint(without=("n",), logprobs=Param("top_logprobs", high=5)),
+        needs_key=False,
+    ),
+    row(
+        "lm-studio",
+        "https://lmstudio.ai/docs/developer/openai-compat/completions",
+        "",
+        one_text(
+            without=("best_of", "echo", "logprobs", "n", "suffix", "user"),
+        ),
+        open_chat("/chat/completions", "user"),
+        needs_key=False,
+    ),
 )

@@ -1,18 +1,48 @@
 """What a provider declares, and the pieces that several declarations share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
+
+import orjson
 
 from .. import documents
 from ..core.completion import Completion
 from ..core.request import CompletionRequest
-from ..core.routing import Target
+from ..core.routing import Target, Way
 from ..core.sse import Event
-from ..errors import UpstreamProtocol, UpstreamStatus
+from ..errors import (
+    InvalidRoute,
+    UnsupportedProvider,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamStatus,
+)
 
 # JSON that goes to the caller as it came from upstream, or a completion to be written.
 Answer = bytes | Completion
+
+# The parameters of the legacy endpoint, besides model, prompt and stream.
+LEGACY_PARAMS = (
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "n",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "top_p",
+    "user",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,55 +55,291 @@ class Call:
     body: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """How one provider is asked, and what its answers mean. Functions are pure.
+@dataclass(frozen=True, slots=True)
+class Param:
+    """What one way of a provider makes of a parameter.
 
-    check        raises UnsupportedParameter for what cannot be had, before any call
-    call         the request as this provider wants it; the request stays unchanged,
-                 since a retry reads it again
-    completion   a whole answer's body; raises UpstreamProtocol if it is none
-    chunks       the events of a streamed answer; raises UpstreamCut if they end early
-    error        an answer with an error status, as the error that the caller gets
-    models       the call that lists its models
-    model_list   its answer to that, in OpenAI's shape
-    one_by_one   takes one prompt and draws one choice a call: the gateway splits a
-                 batch into calls, and `completion` and `chunks` return Completions
-    hosted       the gateway runs it itself, and knows its address and key
-    headers      request headers of the caller that it understands: theirs -> its own
+    *name* is its own for it; dots lead into objects. Values outside of *low* and *high*
+    it does not take; of a list, no more than *most* items, and only those that *takes*
+    says. *write* puts a value into its form.
     """
 
     name: str
-    base_url: str
-    needs_key: bool = True
-    one_by_one: bool = False
-    hosted: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
-    check: Callable[[CompletionRequest], None] = lambda request: None
-    call: Callable[["Provider", CompletionRequest, Target], Call]
-    completion: Callable[[bytes, CompletionRequest], Answer]
-    chunks: Callable[[Iterable[Event], CompletionRequest], Iterator[Answer]]
-    error: Callable[[int, bytes], UpstreamStatus]
-    models: Callable[["Provider", Target], Call]
-    model_list: Callable[[bytes], bytes]
+    low: float | None = None
+    high: float | None = None
+    most: int | None = None
+    takes: Callable[[Any], bool] = lambda value: True
+    write: Callable[[Any], Any] = lambda value: value
+
+    def fits(self, value: Any) -> bool:
+        """Whether *value* can be said to it as it is."""
+        if isinstance(value, (int, float)):
+            low, high = self.low, self.high
+            return (low is None or value >= low) and (high is None or value <= high)
+        items = value if isinstance(value, list) else [value]
+        enough = self.most is None or len(items) <= self.most
+        return enough and all(map(self.takes, items))
 
 
-def url(provider: Provider, target: Target, path: str) -> str:
-    """Where *path* of the provider lies, for this target."""
-    return (target.base_url or provider.base_url) + path
+Params = Mapping[str, Param]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One way of a provider to a completion. Functions are pure.
+
+    params       the parameters that it understands, by their legacy names
+    passes       parameters that nobody here knows travel on to it
+    tokens       takes prompts of token ids
+    batches      takes several prompts in one call, and as many choices as it draws
+    null         takes null, for no prompt at all
+    choices      the most that it draws in one call
+    exclusive    pairs of parameters of which it takes only one
+    least        the smallest max_tokens that it takes
+    default_max  the max_tokens that it has to be sent when the caller names none
+    streams      can answer in pieces
+    raw          answers in the legacy shape, which may go to the caller untouched
+    check        raises for what cannot be had, beyond what the fields above say
+    call         the request as it wants it; the Ask stays unchanged, since a retry
+                 reads it again
+    completion   a whole answer's body; raises UpstreamError if it is none
+    chunks       the events of a streamed answer, piece by piece
+    """
+
+    params: Params
+    passes: bool = False
+    tokens: bool = False
+    batches: bool = False
+    null: bool = False
+    choices: int = 1
+    exclusive: Sequence[tuple[str, str]] = ()
+    least: int = 1
+    default_max: int | None = None
+    streams: bool = True
+    raw: bool = False
+    check: Callable[["Ask"], None] = lambda ask: None
+    call: Callable[["Ask"], Call]
+    completion: Callable[[bytes, "Ask"], Answer]
+    chunks: Callable[[Iterable[Event], "Ask"], Iterator[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Families:
+    """Endpoints of one way that differ by model: *of* a model's name is a key of
+    *endpoints*.
+    """
+
+    endpoints: Mapping[str, Endpoint]
+    of: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a target has to say to one provider only: in a config by *name*, or in a
+    header.
+
+    *header* is `x-portkey-` and the name, if it is not given; *also* is another header
+    that may hold it, *alias* another name in configs, *default* its value otherwise.
+    *sends* is the header of the call that takes it. An *url* replaces the provider's
+    own address, as a custom host does; an *is_object* may be JSON.
+    """
+
+    name: str
+    header: str = ""
+    also: str = ""
+    alias: str = ""
+    default: str = ""
+    sends: str = ""
+    url: bool = False
+    is_object: bool = False
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The names of the request's headers that may hold it."""
+        own = self.header or "x-portkey-" + self.name.replace("_", "-")
+        return (own, self.also) if self.also else (own,)
 
 
 def bearer(target: Target) -> dict[str, str]:
-    """The headers of a JSON call with the target's key, if it has one."""
-    key = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
-    return {"Content-Type": "application/json", **key, **target.headers}
+    """The target's key as most take it."""
+    return {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
 
 
-def get_models(provider: Provider, target: Target) -> Call:
+def key_in(header: str, scheme: str = "") -> Callable[[Target], dict[str, str]]:
+    """The target's key in a *header* of the provider's own."""
+
+    def auth(target: Target) -> dict[str, str]:
+        return {header: scheme + target.api_key} if target.api_key else {}
+
+    return auth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """How one provider is asked, and what its errors mean.
+
+    docs        where its interface is described
+    base_url    its address; `{name}` stands for a setting of the target
+    ways        how it comes to completions; the first is taken unless the request, the
+                model or the target asks for another
+    own_ways    those that its own address has, where a custom host has more
+    absent      why it has none
+    retired     why its own address serves nobody any more; a custom host may
+    needs_key   refused without a key; or without all settings of one of `keys`
+    auth        the headers that carry the key
+    token       who turns the target's settings into a key: a name that
+                gateway/credentials.py knows
+    signer      who signs its calls: a name that gateway/signing.py knows
+    hosted      the gateway runs it itself, and knows its address and key
+    settings    what else it has to know
+    error       an answer with an error status, as the error that the caller gets
+    models      the call that lists its models; None if it has no such list
+    model_list  its answer to that, in OpenAI's shape
+    """
+
+    name: str
+    docs: str = ""
+    base_url: str = ""
+    ways: Mapping[Way, Endpoint | Families] = field(default_factory=dict)
+    own_ways: Sequence[Way] = ()
+    absent: str = ""
+    retired: str = ""
+    needs_key: bool = True
+    keys: Sequence[Sequence[str]] = ()
+    auth: Callable[[Target], Mapping[str, str]] = bearer
+    token: str | None = None
+    signer: str | None = None
+    hosted: bool = False
+    settings: Sequence[Setting] = ()
+    error: Callable[[int, bytes], UpstreamStatus]
+    models: Callable[["Provider", Target], Call] | None = None
+    model_list: Callable[[bytes], bytes] = lambda body: body
+
+    def endpoint(self, way: Way, model: str) -> Endpoint:
+        """How *model* is asked by this *way*. Raises UnsupportedProvider."""
+        found = self.ways[way]
+        if isinstance(found, Endpoint):
+            return found
+        family = found.of(model)
+        if family not in found.endpoints:
+            raise UnsupportedProvider(
+                f"Provider {self.name} cannot ask {model[:80]!r} via {way}, but models "
+                f"of {', '.join(found.endpoints)}."
+            )
+        return found.endpoints[family]
+
+    def endpoints(self, way: Way) -> Mapping[str, Endpoint]:
+        """All endpoints of this *way*, by the families of models that they are for."""
+        found = self.ways[way]
+        return {"": found} if isinstance(found, Endpoint) else found.endpoints
+
+    def address(self, target: Target) -> str:
+        """Where it lies for this target. Raises InvalidRoute if a setting is amiss."""
+        if target.base_url:
+            return target.base_url
+        if not self.base_url:
+            raise InvalidRoute(
+                f"Provider {self.name} has no address of its own: name it by "
+                "x-portkey-custom-host, or custom_host in a config.",
+                legacy="Invalid custom host",
+            )
+        options = target.options
+        return _PLACE.sub(
+            lambda found: part(options.get(found[1]), found[1]), self.base_url
+        )
+
+
+_PLACE = re.compile(r"\{(\w+)\}")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+
+
+def part(given: Any, name: str) -> str:
+    """The setting *name* as part of a host's name or a path. Raises InvalidRoute."""
+    value = str(given or "")
+    if len(value) <= 200 and _PART.fullmatch(value):
+        return value
+    seen = f"not {value[:40]!r}" if value else "and there is none"
+    raise InvalidRoute(
+        f"Invalid {name}: expected letters, digits, '-', '_' and '.', {seen}.",
+        legacy=f"Invalid {name} passed",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call's worth of a request, for one target."""
+
+    provider: Provider
+    endpoint: Endpoint
+    target: Target
+    request: CompletionRequest
+    params: Params = field(repr=False, default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The request's parameters in the endpoint's own words, nested as it wants."""
+        body: dict[str, Any] = {}
+        for name, value in self.request.params.items():
+            if name in self.params:
+                param = self.params[name]
+                _put(body, param.name, param.write(value))
+            elif self.endpoint.passes and name not in LEGACY_PARAMS:
+                body[name] = value
+        return body
+
+    def url(self, path: str) -> str:
+        """Where *path* lies. The names in it are the caller's to quote."""
+        return self.provider.address(self.target) + path
+
+    def headers(self) -> dict[str, str]:
+        """Those of a JSON call with the target's key."""
+        auth = self.provider.auth(self.target)
+        return _over({"Content-Type": "application/json", **auth}, self.target.headers)
+
+    def post(
+        self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Call:
+        """The call that posts *body*; *headers* yield to those of the target."""
+        sent = _over(headers, self.headers())
+        return Call("POST", self.url(path), sent, orjson.dumps(body))
+
+
+def _put(body: dict[str, Any], path: str, value: Any) -> None:
+    *places, name = path.split(".")
+    for place in places:
+        body = body.setdefault(place, {})
+    body[name] = value
+
+
+def _over(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
+    """Both, where *high* wins, however the names are spelled."""
+    taken = set(map(str.lower, high))
+    return {k: v for k, v in low.items() if k.lower() not in taken} | dict(high)
+
+
+def quoted(name: str) -> str:
+    """*name* as one segment of a path."""
+    return quote(name, safe="")
+
+
+def same(*names: str, **others: Param | str) -> dict[str, Param]:
+    """Parameters of the same name upstream, and *others* with a name of their own."""
+    renamed = {k: Param(v) if isinstance(v, str) else v for k, v in others.items()}
+    return {name: Param(name) for name in names} | renamed
+
+
+def several(stop: Any) -> Any:
+    """Stop sequences as a list, also if it is one alone."""
+    return [stop] if isinstance(stop, str) else stop
+
+
+def models_at(path: str) -> Callable[[Provider, Target], Call]:
     """`GET /models`, as on every OpenAI-compatible provider."""
-    headers = bearer(target)
-    del headers["Content-Type"]
-    return Call("GET", url(provider, target, "/models"), headers)
+
+    def models(provider: Provider, target: Target) -> Call:
+        headers = _over(provider.auth(target), target.headers)
+        return Call("GET", provider.address(target) + path, headers)
+
+    return models
 
 
 def model_list(body: bytes) -> bytes:
@@ -81,6 +347,14 @@ def model_list(body: bytes) -> bytes:
     if not isinstance(read_object(body).get("data"), list):
         raise UpstreamProtocol(f"the answer is no list of models: {excerpt(body)}")
     return body
+
+
+def listing(names: Iterable[str], owner: str) -> bytes:
+    """A list of models in OpenAI's shape."""
+    fixed = {"object": "model", "created": 0, "owned_by": owner}
+    return orjson.dumps(
+        {"object": "list", "data": [{"id": name, **fixed} for name in names]}
+    )
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -92,6 +366,17 @@ def read_object(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")
     return document
+
+
+def read(body: bytes, reader: Callable[[dict[str, Any]], Completion]) -> Completion:
+    """What *reader* makes of a JSON object. Raises UpstreamProtocol if it stumbles."""
+    document = read_object(body)
+    try:
+        return reader(document)
+    except UpstreamError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as e:
+        raise UpstreamProtocol(f"the answer is not as expected: {excerpt(body)}") from e
 
 
 def excerpt(body: bytes, length: int = 200) -> str:

@@ -303,7 +303,7 @@ def test_a_target_that_is_no_use_is_passed_over(plan, script, kind, listed) -> N
 
 
 def test_a_failure_of_the_gateways_own_is_marked(plan, script) -> None:
-    lonely = plan({"provider": "anthropic", "api_key": "k"}).complete()
+    lonely = plan({"provider": "jina", "api_key": "k"}).complete()
     upstreams = plan(at(script(failing(500)))).complete()
 
     assert lonely.status_code == 400

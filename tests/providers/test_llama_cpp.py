@@ -8,96 +8,97 @@ import pytest
 
 from app.core import sse
 from app.core.completion import Completion, Usage
-from app.core.request import CompletionRequest
-from app.core.routing import Target
 from app.errors import GatewayError, UnsupportedParameter, UpstreamCut, UpstreamProtocol
-from app.providers import llama_cpp
 from app.providers.llama_cpp import LOCAL, LegacyLogprobs
+from tests.providers import talk
 from tests.wire import answer
 
 PROMPT = "The capital of France is"
 
 
-def asked(prompt: Any = PROMPT, **params: Any) -> CompletionRequest:
-    return CompletionRequest("any", prompt, params, id="cmpl-made", created=7)
-
-
-def body_of(request: CompletionRequest) -> dict[str, Any]:
-    call = LOCAL.call(LOCAL, request, Target("local", "key", "http://engine"))
-    assert call.body
-    sent: dict[str, Any] = json.loads(call.body)
-    return sent
+def body_of(prompt: Any = PROMPT, **params: Any) -> dict[str, Any]:
+    return talk.body("local", prompt=prompt, **params)
 
 
 def whole(name: str, **params: Any) -> Completion:
     _, body = answer(f"llamacpp/{name}")
-    return llama_cpp.completion(body, asked(**params))
+    return talk.whole("local", body, prompt=PROMPT, **params)
 
 
 def streamed(name: str, **params: Any) -> list[Completion]:
+    """The pieces with choices; the usage is in `counted`."""
+    return [piece for piece in everything(name, **params) if piece.choices]
+
+
+def counted(name: str, **params: Any) -> Usage | None:
+    return everything(name, **params)[-1].usage
+
+
+def everything(name: str, **params: Any) -> list[Completion]:
     _, body = answer(f"llamacpp/{name}")
-    return list(llama_cpp.chunks(sse.decode([body]), asked(**params)))
+    events = sse.decode([body])
+    return [*talk.streamed("local", events, prompt=PROMPT, **params)]
 
 
 # What it is asked
 
 
 def test_a_prompt_goes_to_its_completions_endpoint() -> None:
-    call = LOCAL.call(LOCAL, asked(max_tokens=5), Target("local", "k", "http://e"))
+    (call,) = talk.calls("local", max_tokens=5)
 
-    assert call.url == "http://e/v1/completions"
-    assert call.headers["Authorization"] == "Bearer k"
-    assert "Bearer k" not in repr(call)
+    assert call.url == "http://upstream/v1/completions"
+    assert call.headers["Authorization"] == f"Bearer {talk.KEY}"
+    assert talk.KEY not in repr(call)
 
 
 def test_a_suffix_goes_to_infill_and_is_not_lost() -> None:
-    request = asked("def f(x):", suffix="return y", max_tokens=4, logprobs=2)
-    call = LOCAL.call(LOCAL, request, Target("local", "k", "http://e"))
+    gap: dict[str, Any] = {"suffix": "return y", "max_tokens": 4, "logprobs": 2}
+    (call,) = talk.calls("local", prompt="def f(x):", **gap)
 
-    assert call.url == "http://e/infill"
-    sent = body_of(request)
+    assert call.url == "http://upstream/infill"
+    sent = json.loads(call.body or b"")
     assert (sent["input_prefix"], sent["input_suffix"]) == ("def f(x):", "return y")
     assert (sent["n_predict"], sent["n_probs"]) == (4, 2)
 
 
 def test_what_it_would_ignore_or_misread_is_not_sent() -> None:
-    sent = body_of(asked(echo=True, best_of=1, n=1, stream=True, stream_options={}))
+    sent = body_of(echo=True, best_of=1, n=1, stream=True, stream_options={})
 
-    assert sent == {"model": "any", "prompt": PROMPT, "stream": True}
+    assert sent == {"model": "m", "prompt": PROMPT, "stream": True}
 
 
 @pytest.mark.parametrize("asked_for, sent", [(0, 1), (1, 1), (5, 5)])
 def test_logprobs_of_0_still_ask_for_the_chosen_token(
     asked_for: int, sent: int
 ) -> None:
-    assert body_of(asked(logprobs=asked_for))["logprobs"] == sent
+    assert body_of(logprobs=asked_for)["logprobs"] == sent
 
 
 def test_a_seed_never_means_a_random_one() -> None:
     for seed in (-1, 2**32 - 1, 2**63 - 1, 0, 5):
-        assert 0 <= body_of(asked(seed=seed))["seed"] < 2**32 - 1
-    assert body_of(asked(seed=5))["seed"] == 5
+        assert 0 <= body_of(seed=seed)["seed"] < 2**32 - 1
+    assert body_of(seed=5)["seed"] == 5
 
 
 def test_unknown_parameters_travel_on() -> None:
-    assert body_of(asked(top_k=3, grammar="root ::= x"))["top_k"] == 3
+    assert body_of(top_k=3, grammar="root ::= x")["top_k"] == 3
 
 
 @pytest.mark.parametrize(
-    "param, request_",
+    "param, asked",
     [
-        ("prompt", asked(None)),
-        ("echo", asked(echo=True, logprobs=0)),
-        ("echo", asked([1, 2], echo=True)),
-        ("suffix", asked([[1], [2]], suffix="x")),
+        ("prompt", {"prompt": None}),
+        ("echo", {"echo": True, "logprobs": 0}),
+        ("echo", {"prompt": [1, 2], "echo": True}),
+        ("prompt", {"prompt": [[1], [2]], "suffix": "x"}),
     ],
     ids=["no prompt", "echo with logprobs", "echo of ids", "suffix to ids"],
 )
 def test_what_it_cannot_do_is_refused_by_name(
-    param: str, request_: CompletionRequest
+    param: str, asked: dict[str, Any]
 ) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
-        LOCAL.check(request_)
+        talk.plan("local", **asked)
 
     assert refused.value.param == param
     assert refused.value.code == "unsupported_parameter"
@@ -123,8 +124,8 @@ def test_a_stream_says_the_same_as_a_whole_answer() -> None:
     text = "".join(piece.choices[0].text for piece in pieces)
     assert text == " Paris.\n\nThe United States has"
     assert [p.choices[0].finish_reason for p in pieces] == [None] * 8 + ["length"]
-    assert pieces[-1].usage == Usage(5, 8)
-    assert {p.usage for p in pieces[:-1]} == {None}
+    assert counted("ok_stream") == Usage(5, 8, cached_tokens=4)
+    assert {p.usage for p in pieces} == {None}
 
 
 def test_log_probabilities_get_the_legacy_shape() -> None:
@@ -174,8 +175,8 @@ def test_max_tokens_of_0_gives_no_token_though_it_made_one() -> None:
 
     (choice,) = answered.choices
     assert (choice.text, choice.finish_reason) == ("", "length")
-    assert choice.logprobs is not None and choice.logprobs.tokens == []
-    assert answered.usage == Usage(5, 0)
+    assert choice.logprobs is not None and not choice.logprobs.tokens
+    assert answered.usage == Usage(5, 0, cached_tokens=4)
 
 
 def test_the_null_that_opens_a_batch_is_dropped() -> None:
@@ -188,10 +189,10 @@ def test_a_stream_cut_at_any_byte_is_an_error_or_complete() -> None:
     for cut in range(len(body)):
         events = sse.decode([body[:cut]])
         if cut >= end_of_finish:
-            assert list(llama_cpp.chunks(events, asked()))[-1].usage == Usage(5, 8)
+            assert talk.streamed("local", events)[-1].usage == counted("ok_stream")
         else:
             with pytest.raises(UpstreamCut):
-                list(llama_cpp.chunks(events, asked()))
+                talk.streamed("local", events)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_a_stream_cut_at_any_byte_is_an_error_or_complete() -> None:
 )
 def test_an_answer_that_lacks_something_is_upstreams_fault(body: bytes) -> None:
     with pytest.raises(UpstreamProtocol):
-        llama_cpp.completion(body, asked())
+        talk.whole("local", body)
 
 
 # Characters and tokens
@@ -304,7 +305,7 @@ def test_a_streamed_gap_says_the_same_as_a_whole_one() -> None:
 
     assert "".join(p.choices[0].text for p in pieces) == "user\nI'm a 25"
     assert pieces[-1].choices[0].finish_reason == "length"
-    assert pieces[-1].usage == Usage(9, 8)
+    assert counted("infill_stream", suffix="x") == Usage(9, 8)
 
 
 def test_a_gap_has_log_probabilities_too() -> None:

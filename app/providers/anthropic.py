@@ -1,0 +1,179 @@
+"""Anthropic's Messages.
+
+Its completions endpoint, /v1/complete, ended with the models that it served.
+
+Sources: https://platform.claude.com/docs/en/api/messages/create,
+https://platform.claude.com/docs/en/build-with-claude/streaming,
+https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from ..core.completion import Choice, Completion, Usage
+from ..core.routing import Way
+from ..core.sse import Event
+from ..errors import UpstreamInBand
+from . import chat, failures
+from .reasons import finish_reason
+from .spec import (
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    Provider,
+    Setting,
+    key_in,
+    listing,
+    model_list,
+    models_at,
+    read,
+    same,
+    several,
+)
+
+VERSION = "2023-06-01"
+
+PARAMS = same(
+    "max_tokens",
+    "top_k",
+    "top_p",
+    temperature=Param("temperature", high=1),
+    # A sequence of white space alone is refused; how many there may be is not said.
+    stop=Param(
+        "stop_sequences",
+        takes=lambda stop: bool(stop.strip()),
+        write=several,
+    ),
+    user="metadata.user_id",
+)
+
+# Statuses that its errors would have had before the stream began.
+# Source: https://platform.claude.com/docs/en/api/errors
+_STATUSES = {
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+
+def call(ask: Ask) -> Call:
+    """The prompt as the only message."""
+    body = {"model": ask.request.model, **request(ask)}
+    return ask.post("/messages", body, {"anthropic-version": VERSION})
+
+
+def request(ask: Ask) -> dict[str, Any]:
+    """The body without its model."""
+    user = {"role": "user", "content": chat.said(ask)}
+    body = {"messages": [user], **ask.body()}
+    if ask.target.bridge.system:
+        body["system"] = ask.target.bridge.system
+    return body | {"stream": True} if ask.request.stream else body
+
+
+def completion(body: bytes, ask: Ask) -> Completion:
+    """A whole message as a completion."""
+    return read(body, _Reader(ask).whole)
+
+
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+    """The pieces of a message as pieces of a completion."""
+    reader = _Reader(ask)
+    for event in events:
+        yield read(event.data, reader.piece)
+
+
+class _Reader:
+    """Reads one message: its head comes first, its end and its usage last."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._head = chat.head({}, ask)
+        self._usage: dict[str, int] = {}
+
+    def whole(self, message: dict[str, Any]) -> Completion:
+        self._begin(message)
+        blocks = message["content"]
+        text = "".join(b["text"] for b in blocks if b["type"] == "text")
+        return self._completion(text, message["stop_reason"] or "end_turn")
+
+    def piece(self, event: dict[str, Any]) -> Completion:
+        """What one event says; most say nothing, and so has its completion.
+
+        There may be more kinds of events than are known: Vertex has one of its own.
+        """
+        kind, delta = event.get("type"), event.get("delta") or {}
+        if kind == "error":
+            raise _in_band(event)
+        if kind == "message_start":
+            self._begin(event["message"])
+        if kind == "message_delta":
+            self._count(event.get("usage"))
+            return self._completion("", delta.get("stop_reason"))
+        text = delta["text"] if delta.get("type") == "text_delta" else ""
+        return self._completion(text, None)
+
+    def _begin(self, message: Mapping[str, Any]) -> None:
+        self._head = chat.head(message, self._ask)
+        self._count(message.get("usage"))
+
+    def _count(self, usage: Mapping[str, Any] | None) -> None:
+        """Keep the latest counts, which are totals; null stands for no news."""
+        self._usage |= {k: v for k, v in (usage or {}).items() if v is not None}
+
+    def _completion(self, text: str, reason: str | None) -> Completion:
+        ended = finish_reason(reason, strict=self._ask.target.strict)
+        choices = (Choice(text, 0, None, ended),) if text or ended else ()
+        return Completion(*self._head, choices, self._counted() if ended else None)
+
+    def _counted(self) -> Usage:
+        names = (
+            "input_tokens",
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+        )
+        counts = [self._usage.get(name) or 0 for name in names]
+        made = self._usage.get("output_tokens") or 0
+        return Usage(sum(counts), made, cached_tokens=counts[-1])
+
+
+def _in_band(event: Mapping[str, Any]) -> UpstreamInBand:
+    status = _STATUSES.get((event.get("error") or {}).get("type", ""), 400)
+    return failures.in_band({**event, "status_code": status})
+
+
+def _listed(body: bytes) -> bytes:
+    models = orjson.loads(model_list(body))["data"]
+    return listing((m["id"] for m in models), "anthropic")
+
+
+ENDPOINT = Endpoint(
+    params=PARAMS,
+    # It has to be told, thoughts count, and every model may write this much.
+    default_max=4096,
+    exclusive=(("temperature", "top_p"),),
+    check=chat.check,
+    call=call,
+    completion=completion,
+    chunks=chunks,
+)
+ANTHROPIC = Provider(
+    name="anthropic",
+    docs="https://platform.claude.com/docs/en/api/messages/create",
+    base_url="https://api.anthropic.com/v1",
+    ways={Way.CHAT: ENDPOINT},
+    auth=key_in("x-api-key"),
+    settings=(
+        Setting(
+            "anthropic_version", also="anthropic-version", sends="anthropic-version"
+        ),
+        Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
+    ),
+    error=failures.error,
+    models=models_at("/models"),
+    model_list=_listed,
+)

@@ -1,0 +1,147 @@
+"""Azure: OpenAI's models by deployment, the models of Foundry, and GitHub's.
+
+Sources: https://learn.microsoft.com/azure/ai-services/openai/reference,
+https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle (the v1 form),
+https://learn.microsoft.com/rest/api/aifoundry/modelinference/,
+https://docs.github.com/rest/models/inference
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+
+from ..core.routing import Target, Way
+from . import chat, failures, legacy
+from .native import one_text
+from .spec import Ask, Call, Provider, Setting, model_list, models_at, quoted
+
+_API_VERSION = "2024-10-21"
+_FOUNDRY_VERSION = "2024-05-01-preview"
+
+
+def _auth(target: Target) -> dict[str, str]:
+    """A token of Entra, or the resource's key."""
+    options = target.options
+    token = options.get("azure_ad_token") or options.get("access_token")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    return {"api-key": target.api_key} if target.api_key else {}
+
+
+def _bearer(target: Target) -> dict[str, str]:
+    """The same, for an endpoint whose keys are bearer tokens as well."""
+    token = _auth(target)
+    return (
+        {"Authorization": f"Bearer {token['api-key']}"} if "api-key" in token else token
+    )
+
+
+def _at(ask: Ask, path: str) -> tuple[str, str]:
+    """Where a *path* of OpenAI lies for a deployment, and the model to name there."""
+    options = ask.target.options
+    version = str(options.get("azure_api_version") or _API_VERSION)
+    deployment = str(options.get("azure_deployment_id") or ask.request.model)
+    if version == "v1":
+        return f"/v1{path}", deployment
+    query = urlencode({"api-version": version})
+    return f"/deployments/{quoted(deployment)}{path}?{query}", ask.request.model
+
+
+def _deployed(
+    path: str, request: Callable[[Ask], dict[str, Any]]
+) -> Callable[[Ask], Call]:
+    def call(ask: Ask) -> Call:
+        place, model = _at(ask, path)
+        return ask.post(place, request(ask) | {"model": model})
+
+    return call
+
+
+_ENTRA = (
+    Setting("azure_entra_authority"),
+    Setting("azure_ad_token"),
+    Setting("azure_entra_tenant_id"),
+    Setting("azure_entra_client_id"),
+    Setting("azure_entra_client_secret"),
+    Setting("azure_entra_scope"),
+)
+_KEYS = (
+    ("azure_ad_token",),
+    ("azure_entra_tenant_id", "azure_entra_client_id", "azure_entra_client_secret"),
+)
+
+AZURE_OPENAI = Provider(
+    name="azure-openai",
+    docs="https://learn.microsoft.com/azure/ai-services/openai/reference",
+    base_url="https://{azure_resource_name}.openai.azure.com/openai",
+    ways={
+        Way.NATIVE: replace(
+            legacy.endpoint(), call=_deployed("/completions", legacy.request)
+        ),
+        Way.CHAT: replace(
+            chat.endpoint(), call=_deployed("/chat/completions", chat.request)
+        ),
+    },
+    auth=_auth,
+    token="entra",
+    keys=_KEYS,
+    settings=(
+        Setting("azure_resource_name", alias="resource_name"),
+        Setting("azure_deployment_id", alias="deployment_id"),
+        Setting("azure_api_version", alias="api_version"),
+        *_ENTRA,
+    ),
+    error=failures.error,
+)
+
+
+def _versioned(
+    path: str, request: Callable[[Ask], dict[str, Any]]
+) -> Callable[[Ask], Call]:
+    def call(ask: Ask) -> Call:
+        version = ask.target.options.get("azure_api_version") or _FOUNDRY_VERSION
+        query = urlencode({"api-version": version})
+        body = request(ask) | {"model": ask.request.model}
+        # Parameters that a model does not know are dropped there, not refused.
+        return ask.post(f"{path}?{query}", body, {"extra-parameters": "drop"})
+
+    return call
+
+
+_FOUNDRY_LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "seed", "suffix")
+
+AZURE_AI = Provider(
+    name="azure-ai",
+    docs="https://learn.microsoft.com/rest/api/aifoundry/modelinference/",
+    ways={
+        Way.CHAT: replace(
+            chat.endpoint(without=("n", "logprobs", "logit_bias", "user")),
+            call=_versioned("/chat/completions", chat.request),
+        ),
+        Way.NATIVE: replace(
+            one_text(without=_FOUNDRY_LACKS),
+            call=_versioned("/completions", legacy.request),
+        ),
+    },
+    auth=_bearer,
+    token="entra",
+    keys=_KEYS,
+    settings=(
+        Setting("azure_foundry_url", url=True),
+        Setting("azure_api_version", alias="api_version"),
+        Setting("azure_extra_params", sends="extra-parameters"),
+        *_ENTRA,
+    ),
+    error=failures.error,
+)
+
+GITHUB = Provider(
+    name="github",
+    docs="https://docs.github.com/rest/models/inference",
+    base_url="https://models.github.ai/inference",
+    ways={Way.CHAT: chat.endpoint(without=("n", "logprobs", "logit_bias", "user"))},
+    error=failures.error,
+    models=models_at("/models"),
+    model_list=model_list,
+)

@@ -1,0 +1,148 @@
+"""Cohere's chat, version 2. Its /v1/generate ended in 2025.
+
+Sources: https://docs.cohere.com/reference/chat-stream,
+https://docs.cohere.com/v2/docs/migrating-v1-to-v2
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..core.completion import Choice, Completion, Logprobs, Usage
+from ..core.routing import Way
+from ..core.sse import DONE, Event
+from . import chat, failures
+from .logprobs import LegacyLogprobs
+from .reasons import finish_reason
+from .spec import (
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    Provider,
+    listing,
+    models_at,
+    read,
+    read_object,
+    same,
+    several,
+)
+
+PARAMS = same(
+    "max_tokens",
+    "seed",
+    temperature=Param("temperature", low=0, high=1),
+    top_p=Param("p", low=0.01, high=0.99),
+    top_k=Param("k", low=0, high=500),
+    frequency_penalty=Param("frequency_penalty", low=0, high=1),
+    presence_penalty=Param("presence_penalty", low=0, high=1),
+    # The chosen tokens' alone; it tells no alternatives.
+    logprobs=Param("logprobs", high=0, write=lambda top: True),
+    stop=Param(
+        "stop_sequences",
+        most=5,
+        write=several,
+    ),
+)
+
+
+def call(ask: Ask) -> Call:
+    """The prompt as the only message."""
+    body = {"model": ask.request.model, "messages": chat.messages(ask), **ask.body()}
+    return ask.post("/v2/chat", body | {"stream": ask.request.stream})
+
+
+def completion(body: bytes, ask: Ask) -> Completion:
+    """A whole chat as a completion."""
+    return read(body, _Reader(ask).whole)
+
+
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+    """The pieces of a chat as pieces of a completion."""
+    reader = _Reader(ask)
+    for event in events:
+        if event.data != DONE:
+            yield read(event.data, reader.piece)
+
+
+class _Reader:
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._id: str | None = None
+        start = len(str(ask.request.prompt))
+        self._legacy = LegacyLogprobs(start, 0)
+
+    def whole(self, document: dict[str, Any]) -> Completion:
+        parts = document["message"].get("content") or ()
+        text = "".join(p["text"] for p in parts if p["type"] == "text")
+        self._id = document.get("id")
+        entries = document.get("logprobs") or ()
+        reason = document["finish_reason"]
+        return self._completion(text, reason, document.get("usage"), entries)
+
+    def piece(self, event: dict[str, Any]) -> Completion:
+        """What one event says; most say nothing, and so has its completion."""
+        self._id = event.get("id") or self._id
+        delta = event.get("delta") or {}
+        if event["type"] == "message-end":
+            if delta.get("error"):
+                raise failures.in_band({"message": delta["error"]})
+            return self._completion("", delta["finish_reason"], delta.get("usage"))
+        if event["type"] != "content-delta":
+            return self._completion("", None)
+        text = delta["message"]["content"].get("text") or ""
+        entry = event.get("logprobs") or delta.get("logprobs")
+        # What it thinks has entries as well, and no text.
+        return self._completion(text, None, None, [entry] if entry and text else ())
+
+    def _completion(
+        self,
+        text: str,
+        reason: str | None,
+        counted: Mapping[str, Any] | None = None,
+        entries: Iterable[Mapping[str, Any]] = (),
+    ) -> Completion:
+        ended = finish_reason(reason, strict=self._ask.target.strict)
+        choices = (Choice(text, 0, self._logprobs(entries), ended),)
+        head = chat.head({"id": self._id}, self._ask)
+        return Completion(*head, choices if text or ended else (), _usage(counted))
+
+    def _logprobs(self, entries: Iterable[Mapping[str, Any]]) -> Logprobs | None:
+        if self._ask.request.logprobs is None:
+            return None
+        return self._legacy.read([_entry(entry) for entry in entries])
+
+
+def _entry(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A piece of text and the log probability of all its tokens together."""
+    return {"token": given.get("text") or "", "logprob": sum(given["logprobs"])}
+
+
+def _usage(given: Mapping[str, Any] | None) -> Usage | None:
+    tokens = (given or {}).get("tokens") or (given or {}).get("billed_units")
+    if not tokens:
+        return None
+    sent, made = tokens.get("input_tokens") or 0, tokens.get("output_tokens") or 0
+    return Usage(int(sent), int(made))
+
+
+def _listed(body: bytes) -> bytes:
+    return listing((m["name"] for m in read_object(body)["models"]), "cohere")
+
+
+COHERE = Provider(
+    name="cohere",
+    docs="https://docs.cohere.com/reference/chat-stream",
+    base_url="https://api.cohere.com",
+    ways={
+        Way.CHAT: Endpoint(
+            params=PARAMS,
+            check=chat.check,
+            call=call,
+            completion=completion,
+            chunks=chunks,
+        )
+    },
+    error=failures.error,
+    models=models_at("/v1/models"),
+    model_list=_listed,
+)

@@ -1,0 +1,178 @@
+"""Google's generateContent, as the Gemini API has it, and Vertex AI as well.
+
+Sources: https://ai.google.dev/api/generate-content,
+https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1beta1/GenerateContentResponse
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..core.completion import Choice, Completion, Logprobs, Usage
+from ..core.routing import Way
+from ..core.sse import Event
+from ..errors import UpstreamStatus
+from . import chat, failures
+from .logprobs import LegacyLogprobs
+from .reasons import finish_reason
+from .spec import (
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    Provider,
+    key_in,
+    listing,
+    models_at,
+    quoted,
+    read,
+    read_object,
+    several,
+)
+
+PARAMS = {
+    "max_tokens": Param("generationConfig.maxOutputTokens"),
+    "temperature": Param("generationConfig.temperature"),
+    "top_p": Param("generationConfig.topP"),
+    "top_k": Param("generationConfig.topK"),
+    "frequency_penalty": Param("generationConfig.frequencyPenalty"),
+    "presence_penalty": Param("generationConfig.presencePenalty"),
+    # An int32 on its side.
+    "seed": Param("generationConfig.seed", low=-(2**31), high=2**31 - 1),
+    "logprobs": Param("generationConfig.logprobs", high=20),
+    "stop": Param(
+        "generationConfig.stopSequences",
+        most=5,
+        write=several,
+    ),
+}
+
+
+def call(ask: Ask) -> Call:
+    """The prompt as the only content."""
+    model = ask.request.model.removeprefix("models/")
+    return ask.post(f"/v1beta/models/{quoted(model)}:{method(ask)}", request(ask))
+
+
+def method(ask: Ask) -> str:
+    """The verb at the end of the path."""
+    return "streamGenerateContent?alt=sse" if ask.request.stream else "generateContent"
+
+
+def request(ask: Ask) -> dict[str, Any]:
+    """The body. More candidates than one would need a model that draws them."""
+    parts = [{"text": chat.said(ask)}]
+    body = {"contents": [{"role": "user", "parts": parts}], **ask.body()}
+    if ask.request.logprobs is not None:
+        body["generationConfig"]["responseLogprobs"] = True
+        # Those of the chosen tokens come anyway, and Vertex refuses a 0.
+        ask.request.logprobs or body["generationConfig"].pop("logprobs")
+    if ask.target.bridge.system:
+        body["systemInstruction"] = {"parts": [{"text": ask.target.bridge.system}]}
+    return body
+
+
+def completion(body: bytes, ask: Ask) -> Completion:
+    """A whole answer as a completion."""
+    return read(body, _Reader(ask, whole=True).read)
+
+
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+    """The pieces of an answer as pieces of a completion; all have the same shape."""
+    reader = _Reader(ask, whole=False)
+    for event in events:
+        yield read(event.data, reader.read)
+
+
+class _Reader:
+    def __init__(self, ask: Ask, *, whole: bool) -> None:
+        self._ask = ask
+        self._whole = whole
+        top, start = ask.request.logprobs, len(str(ask.request.prompt))
+        self._legacy = None if top is None else LegacyLogprobs(start, top)
+
+    def read(self, document: dict[str, Any]) -> Completion:
+        chat.refuse_error(document)
+        named = {
+            "id": document.get("responseId"),
+            "model": document.get("modelVersion"),
+        }
+        return Completion(
+            *chat.head(named, self._ask),
+            choices=tuple(self._choices(document)),
+            usage=_usage(document.get("usageMetadata") or {}),
+        )
+
+    def _choices(self, document: Mapping[str, Any]) -> Iterator[Choice]:
+        blocked = (document.get("promptFeedback") or {}).get("blockReason")
+        if blocked and not document.get("candidates"):
+            yield Choice("", 0, None, "content_filter")
+        for candidate in document.get("candidates") or ():
+            yield self._choice(candidate)
+        if self._whole and not blocked and not document.get("candidates"):
+            raise IndexError("no candidates")
+
+    def _choice(self, candidate: Mapping[str, Any]) -> Choice:
+        parts = (candidate.get("content") or {}).get("parts") or ()
+        text = "".join(p.get("text") or "" for p in parts if not p.get("thought"))
+        reason = candidate.get("finishReason") or ("STOP" if self._whole else None)
+        ended = finish_reason(reason, strict=self._ask.target.strict)
+        return Choice(text, 0, self._logprobs(candidate.get("logprobsResult")), ended)
+
+    def _logprobs(self, given: Any) -> Logprobs | None:
+        if not given or self._legacy is None:
+            return None
+        top = [t.get("candidates") or [] for t in given.get("topCandidates") or ()]
+        chosen = given.get("chosenCandidates") or []
+        top += [[]] * (len(chosen) - len(top))
+        pairs = zip(chosen, top, strict=False)
+        return self._legacy.read([_entry(*pair) for pair in pairs])
+
+
+def _entry(chosen: Mapping[str, Any], top: list[Any]) -> dict[str, Any]:
+    """A token in the shape of OpenAI's chat."""
+    likely = [_entry(other, []) for other in top]
+    token, logprob = chosen.get("token") or "", chosen.get("logProbability") or 0.0
+    return {"token": token, "logprob": logprob, "top_logprobs": likely}
+
+
+def _usage(given: Mapping[str, Any]) -> Usage | None:
+    """Thoughts are counted beside the candidates, and paid as they are."""
+    if "promptTokenCount" not in given:
+        return None
+    thoughts = given.get("thoughtsTokenCount") or 0
+    return Usage(
+        given["promptTokenCount"],
+        (given.get("candidatesTokenCount") or 0) + thoughts,
+        reasoning_tokens=thoughts,
+        cached_tokens=given.get("cachedContentTokenCount") or 0,
+    )
+
+
+def error(status: int, body: bytes) -> UpstreamStatus:
+    """Its errors; those of streams may stand in an array of one."""
+    inner = body.strip()
+    return failures.error(status, inner[1:-1] if inner.startswith(b"[") else body)
+
+
+def _listed(body: bytes) -> bytes:
+    names = [m["name"].removeprefix("models/") for m in read_object(body)["models"]]
+    return listing(names, "google")
+
+
+ENDPOINT = Endpoint(
+    params=PARAMS,
+    check=chat.check,
+    call=call,
+    completion=completion,
+    chunks=chunks,
+)
+GOOGLE = Provider(
+    name="google",
+    docs="https://ai.google.dev/api/generate-content",
+    base_url="https://generativelanguage.googleapis.com",
+    ways={Way.CHAT: ENDPOINT},
+    auth=key_in("x-goog-api-key"),
+    error=error,
+    models=models_at("/v1beta/models"),
+    model_list=_listed,
+)

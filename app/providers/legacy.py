@@ -1,0 +1,342 @@
+"""The legacy endpoint's own shape, where it comes from upstream.
+
+What such providers answer is observed, not rebuilt: bytes pass through as they came,
+unless something in them has to be repaired for legacy clients to work, or the answer is
+part of another.
+
+Source: https://github.com/openai/openai-openapi (CreateCompletionRequest/Response)
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from ..core.completion import Choice, Completion, Logprobs, estimate
+from ..core.shaping import prompt_estimate
+from ..core.sse import DONE, Event
+from ..errors import UpstreamCut, UpstreamError, UpstreamProtocol
+from .chat import NOTHING, refuse_error, text_of
+from .reasons import finish_reason
+from .spec import Answer, Ask, Call, Endpoint, Param, read, read_object, same
+from .usage import usage
+
+# All of the endpoint's parameters, as OpenAI takes them.
+PARAMS = same(
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "n",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "top_p",
+    "user",
+)
+
+
+def endpoint(
+    path: str = "/completions",
+    *,
+    without: Iterable[str] = (),
+    **others: Param,
+) -> Endpoint:
+    """OpenAI's completions endpoint at *path*, *without* some of its parameters.
+
+    *others* are parameters that differ. Without `n` it draws one choice a call.
+    """
+    params = {k: v for k, v in PARAMS.items() if k not in without} | others
+    return Endpoint(
+        params=params,
+        passes=True,
+        tokens=True,
+        batches=True,
+        null=True,
+        least=0,
+        choices=128 if "n" in params else 1,
+        raw=True,
+        call=lambda ask: call(ask, path),
+        completion=completion,
+        chunks=chunks,
+    )
+
+
+def call(ask: Ask, path: str) -> Call:
+    """The request as it came: not one byte of a prompt changes."""
+    return ask.post(path, request(ask))
+
+
+def request(ask: Ask) -> dict[str, Any]:
+    """The body of the request, in the endpoint's own words."""
+    asked = ask.request
+    body = {"model": asked.model, "prompt": asked.prompt, **ask.body()}
+    if "stream" in asked.params:
+        body["stream"] = asked.stream
+    return body
+
+
+def completion(body: bytes, ask: Ask) -> Answer:
+    """The answer as it came, or with what clients need and it lacks."""
+    document = read_object(body)
+    refuse_error(document)
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
+    repairs = [_repair_choice(choice, ask, final=True) for choice in choices]
+    repairs += [_repair_head(document, ask), _repair_usage(document, ask)]
+    return orjson.dumps(document) if any(repairs) else body
+
+
+def _repair_head(document: dict[str, Any], ask: Ask) -> bool:
+    """Set `object`, and what else is absent. True if anything changed."""
+    head = {
+        "id": document.get("id") or ask.request.id,
+        "object": "text_completion",
+        "created": document.get("created") or ask.request.created,
+        "model": document.get("model") or ask.request.model,
+    }
+    changed = any(document.get(key) != value for key, value in head.items())
+    document.update(head)
+    return changed
+
+
+def _repair_choice(choice: Any, ask: Ask, *, final: bool) -> bool:
+    """Fill what clients index or compare. True if anything changed."""
+    if not isinstance(choice, dict):
+        raise UpstreamProtocol("a choice of the answer is no object")
+    reason = finish_reason(choice.get("finish_reason"), strict=ask.target.strict)
+    repaired = {
+        "text": _text(choice),
+        "index": choice.get("index") or 0,
+        "logprobs": choice.get("logprobs"),
+        "finish_reason": reason or ("stop" if final else None),
+    }
+    changed = any(k not in choice or choice[k] != v for k, v in repaired.items())
+    choice.update(repaired)
+    return changed
+
+
+def _text(choice: Mapping[str, Any]) -> str:
+    """The text, also of servers that speak of messages even here (Mistral's FIM)."""
+    said = choice.get("text")
+    if said is None:
+        message = choice.get("delta") or choice.get("message") or {}
+        return text_of(message.get("content"))
+    return str(said)
+
+
+def _repair_usage(document: dict[str, Any], ask: Ask) -> bool:
+    """Estimate `usage` where upstream counts nothing, and say so in the answer.
+
+    LangChain fails on an answer without it.
+    """
+    if isinstance(document.get("usage"), dict):
+        return False
+    made = sum(estimate(choice["text"]) for choice in document["choices"])
+    document["usage"] = _estimated(ask, made)
+    document["usage_estimated"] = True
+    return True
+
+
+def _estimated(ask: Ask, made: int) -> dict[str, int]:
+    sent = sum(map(prompt_estimate, ask.request.prompts))
+    return {
+        "prompt_tokens": sent,
+        "completion_tokens": made,
+        "total_tokens": sent + made,
+    }
+
+
+# A frame that needs no repair holds each of these. None can stand inside a JSON string,
+# where its quotes would be escaped.
+_CLEAN = tuple(
+    map(
+        re.compile,
+        (
+            rb'"finish_reason":\s?null',
+            rb'"object":\s?"text_completion"',
+            rb'"logprobs":',
+            rb'"text":\s?"',
+        ),
+    )
+)
+_INDEX = re.compile(rb'"index":\s?(\d+)')
+_USAGE = re.compile(rb'"usage":')
+_NO_USAGE = re.compile(rb'"usage":\s?null')
+
+
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[bytes]:
+    """The frames as they came; those that legacy clients would trip over, repaired.
+
+    One id and time for all, one choice in each, one finish_reason for each choice;
+    usage only as asked for, and then in a last frame without choices.
+    """
+    stream = _Stream(ask)
+    for event in _until_done(events, stream):
+        if stream.untouched(event.data):
+            yield event.data
+        elif event.data not in NOTHING:
+            yield from stream.repaired(event.data)
+    if not stream.complete:
+        raise UpstreamCut("upstream ended the stream before the completion was done")
+    yield from stream.closing()
+
+
+def _until_done(events: Iterable[Event], stream: "_Stream") -> Iterator[Event]:
+    """The events before `[DONE]`. To lose the connection after the last is no loss."""
+    try:
+        for event in events:
+            if event.data == DONE:
+                return
+            yield event
+    except UpstreamError:
+        if not stream.complete:
+            raise
+
+
+class _Stream:
+    """What is known of one stream: its head, and which choices run or have finished."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._request = ask.request
+        self._head: dict[str, Any] = {}
+        self._marks = _CLEAN
+        self._running: set[int] = set()
+        self._finished: set[int] = set()
+        self._usage: Any = None
+        self._made = 0
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._finished) and not self._running
+
+    def untouched(self, data: bytes) -> bool:
+        """Whether *data* is a running frame of a known choice that needs no repair."""
+        indices = _INDEX.findall(data)
+        if len(indices) != 1 or int(indices[0]) not in self._running:
+            return False
+        clean = all(mark.search(data) for mark in self._marks)
+        fits = clean and b'"error"' not in data and self._usage_fits(data)
+        # Nearly every server sends one token a frame.
+        self._made += fits
+        return fits
+
+    def _usage_fits(self, data: bytes) -> bool:
+        """Whether `usage` is there, or is not there, as the caller asked for it."""
+        if self._request.continuous_usage:
+            return True
+        pattern = _NO_USAGE if self._request.include_usage else _USAGE
+        return bool(pattern.search(data)) == self._request.include_usage
+
+    def repaired(self, data: bytes) -> Iterator[bytes]:
+        """The frames that *data* stands for, each with one choice, or none."""
+        frame = read_object(data)
+        refuse_error(frame)
+        self._learn(frame)
+        choices = frame.pop("choices", None) or []
+        given = frame.pop("usage", None)
+        if isinstance(given, dict) and given.get("total_tokens"):
+            self._usage = given
+        for choice in choices:
+            _repair_choice(choice, self._ask, final=False)
+            if self._follow(choice):
+                body = self._frame(frame, [choice], self._running_usage(given))
+                yield data if body == read_object(data) else orjson.dumps(body)
+
+    def _learn(self, frame: dict[str, Any]) -> None:
+        """Keep the head of the first frame, and put it on all that follow."""
+        if not self._head:
+            _repair_head(frame, self._ask)
+            self._head = {k: frame[k] for k in _HEAD if k in frame}
+            self._marks = (*_CLEAN, *map(self._mark, ("id", "created")))
+        frame.update(self._head)
+
+    def _mark(self, key: str) -> re.Pattern[bytes]:
+        value = re.escape(orjson.dumps(self._head[key]))
+        return re.compile(rb'"%b":\s?%b\s*[,}]' % (key.encode(), value))
+
+    def _follow(self, choice: dict[str, Any]) -> bool:
+        """Note where a choice stands. False for a frame that comes after its end."""
+        index, reason = choice["index"], choice["finish_reason"]
+        if index in self._finished:
+            return False
+        self._made += estimate(choice["text"])
+        if reason:
+            self._running.discard(index)
+            self._finished.add(index)
+        else:
+            self._running.add(index)
+        return True
+
+    def _running_usage(self, given: Any) -> Any:
+        return given if self._request.continuous_usage else None
+
+    def _frame(
+        self, frame: dict[str, Any], choices: list[Any], counted: Any
+    ) -> dict[str, Any]:
+        body = {**frame, "choices": choices}
+        if self._request.include_usage or counted:
+            body["usage"] = counted
+        return body
+
+    def closing(self) -> Iterator[bytes]:
+        """The chunk with the usage, if asked for; estimated if nobody counted."""
+        if not self._request.include_usage:
+            return
+        if self._usage:
+            yield orjson.dumps(self._frame(self._head, [], self._usage))
+        else:
+            last = self._frame(self._head, [], _estimated(self._ask, self._made))
+            yield orjson.dumps(last | {"usage_estimated": True})
+
+
+# What every frame of a stream has in common.
+_HEAD = ("id", "object", "created", "model")
+
+
+# As part of another answer
+
+
+def rebuilt(answer: Answer) -> Completion:
+    """*answer* as a value, whether or not it has been one all along."""
+    return answer if isinstance(answer, Completion) else read(answer, _completion)
+
+
+def _completion(document: Mapping[str, Any]) -> Completion:
+    return Completion(
+        id=document["id"],
+        created=document["created"],
+        model=str(document.get("model") or ""),
+        choices=tuple(map(_choice, document["choices"])),
+        usage=None if "usage_estimated" in document else usage(document.get("usage")),
+    )
+
+
+def _choice(choice: Mapping[str, Any]) -> Choice:
+    return Choice(
+        choice["text"],
+        choice["index"],
+        _logprobs(choice.get("logprobs")),
+        choice["finish_reason"],
+    )
+
+
+def _logprobs(given: Mapping[str, Any] | None) -> Logprobs | None:
+    if not given or not given.get("tokens"):
+        return None
+    tokens = given["tokens"]
+    nothing = [None] * len(tokens)
+    return Logprobs(
+        tokens,
+        given.get("token_logprobs") or nothing,
+        given.get("top_logprobs") or nothing,
+        given.get("text_offset") or [0] * len(tokens),
+    )

@@ -1,0 +1,126 @@
+"""Ollama's own generate endpoint, since its /v1/completions is none.
+
+That one puts the model's chat template around the prompt, and knows neither batches
+nor log probabilities. With `raw` this one continues the prompt itself; a suffix needs
+the model's template for filling in, which says so when there is none.
+
+Sources: https://docs.ollama.com/openapi.yaml, https://docs.ollama.com/api/generate
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from ..core.completion import Choice, Completion, Usage
+from ..core.routing import Way
+from ..core.sse import Event
+from ..errors import UpstreamStatus
+from . import chat, failures
+from .llama_cpp import models, root
+from .logprobs import LegacyLogprobs
+from .reasons import finish_reason
+from .spec import Ask, Call, Endpoint, Param, Provider, model_list, read, same, several
+
+_PARAMS = {
+    "max_tokens": Param("options.num_predict"),
+    "logprobs": Param("top_logprobs", high=20),
+    **{
+        name: Param(f"options.{name}")
+        for name in (
+            "frequency_penalty",
+            "min_p",
+            "presence_penalty",
+            "repeat_penalty",
+            "temperature",
+            "top_k",
+            "top_p",
+        )
+    },
+    # An int of Go's runner, which has 32 bits of it.
+    "seed": Param("options.seed", write=lambda seed: seed % 2**31),
+    "stop": Param("options.stop", write=several),
+    **same("keep_alive"),
+}
+
+
+def call(ask: Ask) -> Call:
+    """The prompt as it is, or with its suffix."""
+    asked = ask.request
+    body = {"model": asked.model, "prompt": asked.prompt, "stream": asked.stream}
+    body |= ask.body() | ({} if asked.suffix else {"raw": True})
+    # Its defaults are the model's own; the endpoint's are these.
+    options = {"temperature": 1.0, "top_p": 1.0} | body.get("options", {})
+    if "top_logprobs" in body:
+        body["logprobs"] = True
+    sent = orjson.dumps(body | {"options": options})
+    url = root(ask.provider, ask.target) + "/api/generate"
+    return Call("POST", url, ask.headers(), sent)
+
+
+def completion(body: bytes, ask: Ask) -> Completion:
+    """A whole answer as a completion."""
+    return read(body, _Reader(ask).read)
+
+
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+    """The lines of an answer as pieces of a completion."""
+    reader = _Reader(ask)
+    for event in events:
+        yield read(event.data, reader.read)
+
+
+class _Reader:
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        top = ask.request.logprobs
+        self._legacy = LegacyLogprobs(len(str(ask.request.prompt)), top or 0)
+
+    def read(self, document: dict[str, Any]) -> Completion:
+        chat.refuse_error(document)
+        done, content = document["done"], document.get("logprobs")
+        wanted = self._ask.request.logprobs is not None
+        logprobs = self._legacy.read(content) if wanted and content else None
+        reason = document.get("done_reason") or "stop" if done else None
+        ended = finish_reason(reason, strict=self._ask.target.strict)
+        counted = Usage(
+            document.get("prompt_eval_count") or 0, document.get("eval_count") or 0
+        )
+        return Completion(
+            *chat.head({"model": document.get("model")}, self._ask),
+            (Choice(document.get("response") or "", 0, logprobs, ended),),
+            counted if done else None,
+        )
+
+
+def error(status: int, body: bytes) -> UpstreamStatus:
+    """Its errors; a model that cannot fill in says so about the suffix."""
+    failure = failures.error(status, body)
+    if "insert" in failure.message:
+        failure.param, failure.code = "suffix", "unsupported_parameter"
+    return failure
+
+
+def _chat(ask: Ask) -> Call:
+    body = chat.request(ask) | {"model": ask.request.model}
+    url = root(ask.provider, ask.target) + "/v1/chat/completions"
+    return Call("POST", url, ask.headers(), orjson.dumps(body))
+
+
+_NATIVE = Endpoint(params=_PARAMS, call=call, completion=completion, chunks=chunks)
+OLLAMA = Provider(
+    name="ollama",
+    docs="https://docs.ollama.com/api/generate",
+    ways={
+        Way.NATIVE: _NATIVE,
+        Way.FIM: replace(_NATIVE, params=_PARAMS | same("suffix")),
+        Way.CHAT: replace(
+            chat.endpoint(without=("n", "logit_bias", "user", "logprobs")), call=_chat
+        ),
+    },
+    needs_key=False,
+    error=error,
+    models=models,
+    model_list=model_list,
+)

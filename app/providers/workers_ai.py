@@ -1,0 +1,111 @@
+"""Cloudflare's Workers AI: a prompt as it is, or a chat.
+
+With `raw` no template is put around the prompt. It has no stop sequences, and does not
+say why a text ended; a budget that was used up is told from the usage.
+
+Sources, below https://developers.cloudflare.com/workers-ai/:
+configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), models/
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ..core.completion import Choice, Completion, Usage
+from ..core.routing import Way
+from ..core.sse import DONE, Event
+from ..errors import UpstreamStatus
+from . import chat, failures
+from .spec import Ask, Call, Endpoint, Param, Provider, Setting, read, read_object, same
+from .usage import usage
+
+_PARAMS = same(
+    "frequency_penalty",
+    "max_tokens",
+    "presence_penalty",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    seed=Param("seed", low=1, high=9_999_999_999),
+)
+
+
+def call(ask: Ask) -> Call:
+    """The prompt, raw. A model's name has slashes: `@cf/meta/llama-3.1-8b-instruct`."""
+    body = {"prompt": ask.request.prompt, "raw": True, **ask.body()}
+    path = f"/run/{quote(ask.request.model, safe='@/')}"
+    return ask.post(path, body | {"stream": ask.request.stream})
+
+
+def completion(body: bytes, ask: Ask) -> Completion:
+    """A whole answer as a completion."""
+
+    def whole(document: dict[str, Any]) -> Completion:
+        if not document.get("success", True):
+            raise failures.in_band({"error": {"message": _message(document)}})
+        result = document["result"]
+        counted = usage(result.get("usage"))
+        return _piece(ask, result["response"] or "", counted, _reason(ask, counted))
+
+    return read(body, whole)
+
+
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+    """The pieces of an answer; only `[DONE]` says that it is complete."""
+    counted: Usage | None = None
+    for event in events:
+        if event.data == DONE:
+            yield _piece(ask, "", counted, _reason(ask, counted))
+            return
+        document = read_object(event.data)
+        counted = usage(document.get("usage")) or counted
+        yield _piece(ask, str(document.get("response") or ""))
+
+
+def _piece(
+    ask: Ask, text: str, counted: Usage | None = None, reason: str | None = None
+) -> Completion:
+    choices = (Choice(text, 0, None, reason),) if text or reason else ()
+    return Completion(*chat.head({}, ask), choices, counted)
+
+
+def _reason(ask: Ask, counted: Usage | None) -> str:
+    most = ask.request.max_tokens
+    full = counted and most is not None and counted.completion_tokens >= most
+    return "length" if full else "stop"
+
+
+def error(status: int, body: bytes) -> UpstreamStatus:
+    """Its errors are a list, of which the first says most."""
+    failure = failures.error(status, body)
+    try:
+        failure.message = _message(read_object(body)) or failure.message
+    except Exception:
+        return failure
+    return failure
+
+
+def _message(document: Mapping[str, Any]) -> str:
+    errors = document.get("errors") or ()
+    told = (e.get("message") for e in errors if isinstance(e, dict))
+    return "; ".join(str(message) for message in told if message)
+
+
+_NATIVE = Endpoint(
+    params=_PARAMS, call=call, completion=completion, chunks=chunks, passes=False
+)
+WORKERS_AI = Provider(
+    name="workers-ai",
+    docs="https://developers.cloudflare.com/workers-ai/configuration/"
+    "open-ai-compatibility/",
+    base_url="https://api.cloudflare.com/client/v4/accounts/{workers_ai_account_id}/ai",
+    ways={
+        Way.NATIVE: _NATIVE,
+        Way.CHAT: chat.endpoint(
+            "/v1/chat/completions", without=("n", "logprobs", "logit_bias", "user")
+        ),
+    },
+    settings=(Setting("workers_ai_account_id"),),
+    error=error,
+)

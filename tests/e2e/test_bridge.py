@@ -1,0 +1,132 @@
+"""The bridge, for real: the embedded engine, asked through its chat endpoint."""
+
+import json
+from typing import Any
+
+import pytest
+
+from .server import Server
+
+pytestmark = pytest.mark.e2e
+
+PROMPTS = [
+    "Tell me about the capital of France.",
+    "Why is the sky blue?",
+    "Say hello to a friend.",
+    "What do cats eat?",
+]
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 24, "seed": 1}
+CHAT = {"provider": "local", "via": "chat"}
+# As of a provider that knows no stop sequences.
+STOPLESS = CHAT | {"model_info": {"lacks": ["stop"]}}
+
+
+def config(target: dict[str, Any]) -> dict[str, str]:
+    return {"x-portkey-config": json.dumps(target)}
+
+
+def frames(server: Server, target: dict[str, Any], **body: Any) -> list[Any]:
+    """The JSON of a whole stream's events."""
+    answer = server.complete(headers=config(target), stream=True, **GREEDY | body)
+    assert answer.headers["x-lastword-via"] == "chat"
+    lines = [line for line in answer.iter_lines() if line]
+    assert lines.pop() == b"data: [DONE]"
+    return [json.loads(line.removeprefix(b"data: ")) for line in lines]
+
+
+def pieces(server: Server, prompt: str) -> list[str]:
+    """What the engine streams for one prompt, piece by piece."""
+    told = frames(server, CHAT, prompt=prompt)
+    return [choice["text"] for frame in told for choice in frame["choices"]]
+
+
+def across(said: list[str]) -> str:
+    """A stop sequence that begins in one piece and ends in the next."""
+    pairs = list(zip(said[2:], said[3:], strict=False))
+    first, second = next(p for p in pairs if min(map(len, p)) >= 3)
+    return first[-2:] + second[:2]
+
+
+def cut(text: str, stops: list[str]) -> str:
+    return min((text.partition(stop)[0] for stop in stops), key=len)
+
+
+@pytest.fixture(scope="module")
+def said(engine: Server) -> dict[str, list[str]]:
+    return {prompt: pieces(engine, prompt) for prompt in PROMPTS}
+
+
+def test_a_batch_of_four_prompts_and_two_choices_is_eight_right_ones(
+    engine: Server, said: dict[str, list[str]]
+) -> None:
+    """With stop sequences that the gateway has to find across the borders of chunks."""
+    stops = [across(said[prompt]) for prompt in PROMPTS]
+    told = frames(
+        engine,
+        STOPLESS,
+        prompt=PROMPTS,
+        n=2,
+        stop=stops,
+        stream_options={"include_usage": True},
+    )
+    texts = dict.fromkeys(range(8), "")
+    reasons: dict[int, list[str]] = {i: [] for i in range(8)}
+    for choice in (choice for frame in told for choice in frame["choices"]):
+        texts[choice["index"]] += choice["text"]
+        reasons[choice["index"]] += filter(None, [choice["finish_reason"]])
+
+    expected = [cut("".join(said[prompt]), stops) for prompt in PROMPTS]
+    assert texts == {i: expected[i // 2] for i in range(8)}
+    assert reasons == {i: ["stop"] for i in range(8)}
+    assert len({frame["id"] for frame in told}) == 1
+    assert [frame["choices"] for frame in told].count([]) == 1
+    assert told[-1]["usage"]["completion_tokens"] >= 8
+
+
+def test_a_whole_batch_says_the_same(
+    engine: Server, said: dict[str, list[str]]
+) -> None:
+    answer = engine.complete(headers=config(CHAT), prompt=PROMPTS, n=2, **GREEDY)
+    choices = answer.json()["choices"]
+
+    assert [choice["index"] for choice in choices] == list(range(8))
+    assert [choice["text"] for choice in choices] == [
+        "".join(said[prompt]) for prompt in PROMPTS for _ in range(2)
+    ]
+
+
+def test_log_probabilities_come_through_the_chat(engine: Server) -> None:
+    body = GREEDY | {"prompt": "Où?", "max_tokens": 4, "logprobs": 2}
+    (choice,) = engine.complete(headers=config(CHAT), **body).json()["choices"]
+    logprobs = choice["logprobs"]
+
+    assert "".join(logprobs["tokens"]) == choice["text"]
+    assert logprobs["text_offset"][0] == len("Où?")
+    assert {len(value) for value in logprobs.values()} == {len(logprobs["tokens"])}
+    assert all(len(top) in (2, 3) for top in logprobs["top_logprobs"])
+
+
+def test_the_best_of_several_chats_is_kept(engine: Server) -> None:
+    hot = {"prompt": PROMPTS[1], "max_tokens": 8, "temperature": 1.5, "seed": 3}
+    drawn = engine.complete(headers=config(CHAT), **hot, n=4, logprobs=0).json()
+    best = engine.complete(headers=config(CHAT), **hot, best_of=4).json()
+
+    def mean(choice: dict[str, Any]) -> float:
+        values = choice["logprobs"]["token_logprobs"]
+        return float(sum(values) / len(values))
+
+    assert "choices" in best, best
+    assert best["choices"][0]["text"] == max(drawn["choices"], key=mean)["text"]
+    assert "choices" in best, best
+    assert best["choices"][0]["logprobs"] is None
+    assert best["usage"] == drawn["usage"]
+
+
+def test_a_batch_falls_through_to_the_chat_when_it_has_to(engine: Server) -> None:
+    """A target that cannot is passed over; the next one is the same engine."""
+    first = {"provider": "jina", "api_key": "k"}
+    route = {"strategy": {"mode": "fallback"}, "targets": [first, CHAT]}
+    answer = engine.complete(headers=config(route), prompt=PROMPTS[:2], **GREEDY)
+
+    assert answer.headers["x-portkey-last-used-option-index"] == "config.targets[1]"
+    assert len(answer.json()["choices"]) == 2

@@ -1,0 +1,325 @@
+"""Tokens for providers that want one: got once, kept, and renewed; at the wire."""
+
+import base64
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tests.conftest import Caller
+from tests.upstream import Answer, Seen, Upstream, completion, whole
+
+SECRET = "a-secret-of-the-application"
+
+
+def asking(call: Callable[..., Caller], target: Any, **changes: Any) -> Caller:
+    caller = call(SimpleNamespace(url=""), **changes)
+    caller.headers.clear()
+    caller.headers["x-portkey-config"] = json.dumps(target)
+    return caller
+
+
+# Microsoft Entra ID
+
+
+class Entra:
+    """What Entra answers, and how often it was asked for a token."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.host = f"127.0.0.1:{upstream.port}"
+        self.lifetime = 3599
+
+    def __call__(self, seen: Seen) -> Answer:
+        place = f"https://{self.host}/a-tenant"
+        if seen.path.endswith("openid-configuration"):
+            return whole(
+                {
+                    "authorization_endpoint": f"{place}/oauth2/v2.0/authorize",
+                    "token_endpoint": f"{place}/oauth2/v2.0/token",
+                    "issuer": f"{place}/v2.0",
+                }
+            )
+        if SECRET not in seen.body.decode():
+            denied = {"error": "invalid_client", "error_description": "AADSTS7000215"}
+            return whole(denied, 401)
+        number = len(self.tokens)
+        token = {"access_token": f"token-{number}", "expires_in": self.lifetime}
+        return whole(token | {"token_type": "Bearer"})
+
+    @property
+    def tokens(self) -> list[Seen]:
+        """The requests for a token."""
+        return [seen for seen in self.upstream.requests if seen.method == "POST"]
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def entra(script, authority: trustme.CA) -> Entra:
+    import ssl
+
+    upstream = script(whole({}))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    upstream.encrypt(context)
+    made = Entra(upstream)
+    upstream.answers[:] = [made]
+    return made
+
+
+@pytest.fixture
+def azure(script, entra: Entra) -> tuple[Upstream, dict[str, str]]:
+    upstream = script(whole(completion()))
+    return upstream, {
+        "provider": "azure-openai",
+        "custom_host": upstream.url,
+        "azure_entra_tenant_id": "a-tenant",
+        "azure_entra_client_id": "a-client",
+        "azure_entra_client_secret": SECRET,
+        "azure_entra_authority": entra.host,
+    }
+
+
+@pytest.fixture
+def bundle(authority: trustme.CA, tmp_path: Path) -> str:
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+def test_an_application_gets_a_token_once_and_keeps_it(
+    call, azure, entra: Entra, bundle: str
+) -> None:
+    upstream, target = azure
+    caller = asking(call, target, ca_bundle=bundle)
+
+    for _ in range(3):
+        assert caller.complete(model="dep").status_code == 200
+    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    assert sent == ["Bearer token-1"] * 3 and len(entra.tokens) == 1
+    assert "api-key" not in upstream.last.headers
+    asked = parse_qs(entra.tokens[0].body.decode())
+    assert asked["scope"] == ["https://cognitiveservices.azure.com/.default"]
+    assert asked["grant_type"] == ["client_credentials"]
+
+
+def test_a_token_that_has_run_out_is_got_again(
+    call, azure, entra: Entra, bundle: str
+) -> None:
+    upstream, target = azure
+    entra.lifetime = 1
+    caller = asking(call, target, ca_bundle=bundle)
+    caller.complete(model="dep")
+    caller.complete(model="dep")
+
+    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    assert sent == ["Bearer token-1", "Bearer token-2"]
+
+
+def test_each_application_has_tokens_of_its_own(
+    call, azure, entra: Entra, bundle: str
+) -> None:
+    upstream, target = azure
+    caller = asking(call, target, ca_bundle=bundle)
+    caller.complete(model="dep")
+    other = json.dumps(target | {"azure_entra_client_id": "another"})
+    caller.complete(model="dep", headers={"x-portkey-config": other})
+
+    assert len(entra.tokens) == 2
+
+
+def test_a_wrong_secret_is_told_and_not_shown(
+    call, azure, entra: Entra, bundle: str
+) -> None:
+    upstream, target = azure
+    wrong = target | {"azure_entra_client_secret": "guessed-in-vain"}
+    error = asking(call, wrong, ca_bundle=bundle).complete(model="dep")
+
+    assert error.status_code == 401 and upstream.requests == []
+    assert error.json["error"]["code"] == "no_access_token"
+    assert "AADSTS7000215" in error.json["error"]["message"]
+    assert "guessed-in-vain" not in error.get_data(as_text=True)
+
+
+def test_an_authority_that_is_not_there_is_a_failed_target(
+    call, azure, entra: Entra, bundle: str
+) -> None:
+    upstream, target = azure
+    entra.upstream.stop()
+    error = asking(call, target, ca_bundle=bundle).complete(model="dep")
+
+    assert error.status_code == 502 and upstream.requests == []
+
+
+@pytest.mark.parametrize("host", ["a.example@b", "a/b", "a:b", "x" * 300])
+def test_an_authority_is_a_host_and_nothing_else(call, azure, host: str) -> None:
+    upstream, target = azure
+    error = asking(call, target | {"azure_entra_authority": host}).complete()
+
+    assert error.status_code == 400 and upstream.requests == []
+    assert "azure_entra_authority" in error.json["error"]["message"]
+
+
+def test_an_internal_authority_is_not_called(call, azure) -> None:
+    upstream, target = azure
+    error = asking(
+        call, target | {"azure_entra_authority": "10.0.0.1"}, trusted_custom_hosts=()
+    ).complete()
+
+    assert error.status_code == 400 and upstream.requests == []
+
+
+def test_a_token_of_the_callers_own_needs_no_asking(call, azure, entra: Entra) -> None:
+    upstream, target = azure
+    own = {"azure_ad_token": "mine", "provider": "azure-openai"}
+    asking(call, own | {"custom_host": upstream.url}).complete(model="dep")
+
+    assert upstream.last.headers["authorization"] == "Bearer mine"
+    assert entra.upstream.requests == []
+
+
+# Google
+
+
+class Google:
+    """A service account, and where it gets its tokens."""
+
+    def __init__(self, script: Any) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.upstream: Upstream = script(
+            whole({"access_token": "ya29.x", "expires_in": 3599})
+        )
+        pem = self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        self.account = {
+            "type": "service_account",
+            "client_email": "robot@p.iam.gserviceaccount.com",
+            "private_key_id": "1",
+            "private_key": pem.decode(),
+            "token_uri": f"{self.upstream.url}/token",
+        }
+
+
+@pytest.fixture
+def google(script) -> Google:
+    return Google(script)
+
+
+ANSWER = {
+    "candidates": [{"content": {"parts": [{"text": "Yes"}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1},
+}
+
+
+@pytest.fixture
+def vertex(script, google: Google) -> tuple[Upstream, dict[str, Any]]:
+    upstream = script(whole(ANSWER))
+    return upstream, {
+        "provider": "vertex-ai",
+        "custom_host": upstream.url.removesuffix("/v1"),
+        "vertex_project_id": "p",
+        "vertex_region": "europe-west1",
+        "vertex_service_account_json": google.account,
+    }
+
+
+@pytest.mark.parametrize("form", [dict, json.dumps], ids=["object", "text"])
+def test_a_service_account_gets_a_token_once(
+    call, vertex, google: Google, form: Any
+) -> None:
+    upstream, target = vertex
+    target["vertex_service_account_json"] = form(google.account)
+    caller = asking(call, target)
+
+    for _ in range(2):
+        assert caller.complete(model="gemini-2.0-flash").status_code == 200
+    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    assert sent == ["Bearer ya29.x"] * 2 and len(google.upstream.requests) == 1
+    assert upstream.last.path.startswith("/v1/projects/p/locations/europe-west1/")
+
+
+def test_the_assertion_is_signed_by_the_account(call, vertex, google: Google) -> None:
+    _, target = vertex
+    asking(call, target).complete(model="gemini-2.0-flash")
+
+    (assertion,) = parse_qs(google.upstream.last.body.decode())["assertion"]
+    signed, _, signature = assertion.rpartition(".")
+    google.key.public_key().verify(
+        base64.urlsafe_b64decode(signature + "=="),
+        signed.encode(),
+        padding.PKCS1v15(),
+        hashes.SHA256(),
+    )
+    claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
+    assert claims["iss"] == google.account["client_email"]
+    assert claims["scope"] == "https://www.googleapis.com/auth/cloud-platform"
+
+
+@pytest.mark.parametrize(
+    "account",
+    ["{", "[]", {"client_email": "x"}, {"private_key": "x"}],
+    ids=str,
+)
+def test_an_account_that_is_none_is_named(call, vertex, account: Any) -> None:
+    upstream, target = vertex
+    error = asking(call, target | {"vertex_service_account_json": account}).complete()
+
+    assert error.status_code == 400 and upstream.requests == []
+    assert "vertex_service_account_json" in error.json["error"]["message"]
+
+
+def test_a_private_key_that_cannot_be_read_is_named_and_not_shown(
+    call, vertex, google: Google
+) -> None:
+    upstream, target = vertex
+    target["vertex_service_account_json"] = google.account | {
+        "private_key": "gibberish"
+    }
+    error = asking(call, target).complete()
+
+    assert error.status_code == 400 and upstream.requests == []
+    assert "gibberish" not in error.get_data(as_text=True)
+
+
+def test_an_account_that_google_does_not_know_is_told(
+    call, vertex, google: Google
+) -> None:
+    upstream, target = vertex
+    denied = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
+    google.upstream.answers[:] = [whole(denied, 400)]
+    error = asking(call, target).complete()
+
+    assert error.status_code == 401 and upstream.requests == []
+    assert "invalid_grant" in error.json["error"]["message"]
+
+
+# Without the packages
+
+
+@pytest.mark.parametrize("kind", ["azure", "vertex"])
+def test_a_missing_package_is_named_with_what_installs_it(
+    call, request: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    package = {"azure": "msal", "vertex": "google.oauth2.service_account"}[kind]
+    monkeypatch.setitem(sys.modules, package, None)
+    upstream, target = request.getfixturevalue(kind)
+    error = asking(call, target).complete()
+
+    assert error.status_code == 400 and upstream.requests == []
+    assert error.json["error"]["code"] == "unsupported_provider"
+    assert f"lastword[{kind}]" in error.json["error"]["message"]

@@ -1,0 +1,81 @@
+"""What would be said to a provider, and what its answers would be taken for.
+
+The same path as in the gateway, without its network: the plan, its calls, the reading
+and the shaping of the answers.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from app.core import batch, shaping
+from app.core.completion import Completion
+from app.core.request import CompletionRequest
+from app.core.routing import Target
+from app.core.sse import Event
+from app.providers import PROVIDERS, Call, fitting
+from app.providers.fitting import Plan
+from app.providers.legacy import rebuilt
+
+KEY = "sk-secret-of-the-caller"
+
+# What each provider has to know besides a key and a custom host.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "vertex-ai": {"vertex_project_id": "p", "vertex_region": "us-central1"},
+    "bedrock": {"aws_region": "us-east-1"},
+}
+
+
+def asked(prompt: Any = "Hi", model: str = "m", **params: Any) -> CompletionRequest:
+    return CompletionRequest(model, prompt, params, id="cmpl-made", created=7)
+
+
+def target(name: str, **changes: Any) -> Target:
+    known = {"api_key": KEY, "base_url": "http://upstream"}
+    known["options"] = OPTIONS.get(name, {})
+    return Target(name, **(known | changes))
+
+
+def plan(
+    name: str, *, to: dict[str, Any] | None = None, prompt: Any = "Hi", **params: Any
+) -> Plan:
+    """The plan for one request; *to* are fields of its target, *params* of its body."""
+    model = params.pop("model", "m")
+    chosen = target(name, **(to or {}))
+    request = asked(prompt, model, **params)
+    return fitting.plan(PROVIDERS[name], chosen, request)
+
+
+def calls(name: str, **asked: Any) -> list[Call]:
+    made = plan(name, **asked)
+    asks = [made.ask(part, made.target) for part in made.parts]
+    return [ask.endpoint.call(ask) for ask in asks]
+
+
+def body(name: str, **asked: Any) -> dict[str, Any]:
+    """The JSON of the one call that is made."""
+    (call,) = calls(name, **asked)
+    sent: dict[str, Any] = json.loads(call.body or b"")
+    return sent
+
+
+def whole(name: str, answer: bytes, **asked: Any) -> Completion:
+    """What every call's whole *answer* makes together."""
+    made = plan(name, **asked)
+    answers = []
+    for part in made.parts:
+        ask = made.ask(part, made.target)
+        read = rebuilt(ask.endpoint.completion(answer, ask))
+        answers.append(read if made.direct else shaping.whole(read, made.shape(part)))
+    return answers[0] if made.direct else batch.join(made.wanted, made.parts, answers)
+
+
+def streamed(name: str, events: Iterable[Event], **asked: Any) -> Sequence[Completion]:
+    """What the *events* of the one call's answer become."""
+    made = plan(name, stream=True, **asked)
+    (part,) = made.parts
+    ask = made.ask(part, made.target)
+    pieces = map(rebuilt, ask.endpoint.chunks(events, ask))
+    if made.direct:
+        return list(pieces)
+    return list(shaping.shaped(pieces, made.shape(part)))

@@ -1,0 +1,101 @@
+"""Every way of every provider, and the recording of what it answers.
+
+A recording is a folder in tests/wire: `SOURCE` (the documentation that it follows),
+`whole.json` and `stream.*`. It is named after the provider and the way, after the
+provider for its first way, or after the provider and a family of models. A way without
+one of its own speaks a dialect that somebody else's recording shows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.core.routing import Way
+from app.gateway import framing
+from app.providers import PROVIDERS, Provider
+from app.providers.spec import Endpoint
+from tests.wire.frames import frames
+
+WIRE = Path(__file__).parent.parent / "wire"
+
+# What every recording says.
+TEXT = " Paris – of course."
+
+# A model of each family, where the ways of a provider differ by model.
+_FAMILIES = {
+    ("bedrock", Way.NATIVE): {
+        "meta": "meta.llama3-1-8b-instruct-v1:0",
+        "mistral": "mistral.mixtral-8x7b-instruct-v0:1",
+        "amazon": "amazon.titan-text-express-v1",
+        "cohere": "cohere.command-light-text-v14",
+    },
+    ("vertex-ai", Way.CHAT): {
+        "google": "gemini-2.0-flash",
+        "anthropic": "anthropic.claude-3-5-haiku",
+        "mistralai": "mistralai.mistral-medium-3",
+        "meta": "meta.llama-4-scout-17b",
+        "others": "deepseek-ai/deepseek-v3.2-maas",
+        "endpoints": "endpoints.123",
+    },
+}
+
+# Whose recording shows the dialect of a module.
+_DIALECTS = {"gemini": "google", "llama_cpp": "llama-cpp"}
+
+_CONTENT_TYPES = {
+    ".sse": "text/event-stream",
+    ".ndjson": "application/x-ndjson",
+    ".frames": "application/vnd.amazon.eventstream",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One way of one provider, with a model that it is asked for."""
+
+    provider: Provider
+    way: Way
+    family: str = ""
+    model: str = "m"
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, [self.provider.name, self.way, self.family]))
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.provider.endpoint(self.way, self.model)
+
+    @property
+    def folder(self) -> Path:
+        """Where the recording of its answers is."""
+        name = self.provider.name
+        own = [f"{name}-{self.family}", f"{name}-{self.way}"]
+        own += [name] if self.way == next(iter(self.provider.ways)) else []
+        found = (WIRE / folder for folder in own if (WIRE / folder).is_dir())
+        module = self.endpoint.chunks.__module__.rpartition(".")[2]
+        return next(found, WIRE / _DIALECTS.get(module, module))
+
+    @property
+    def whole(self) -> bytes:
+        return (self.folder / "whole.json").read_bytes()
+
+    @property
+    def stream(self) -> tuple[framing.Decoder, bytes]:
+        """The bytes of its stream, and what decodes them."""
+        (file,) = self.folder.glob("stream.*")
+        decode = framing.decoder(_CONTENT_TYPES[file.suffix])
+        assert decode
+        recorded = file.read_bytes()
+        listed = file.suffix == ".frames"
+        return decode, frames(recorded.decode()) if listed else recorded
+
+
+def _all() -> Iterator[Asked]:
+    for provider in PROVIDERS.values():
+        for way in provider.ways:
+            families = _FAMILIES.get((provider.name, way), {"": "m"})
+            for family, model in families.items():
+                yield Asked(provider, way, family, model)
+
+
+WAYS = tuple(_all())
