@@ -35,14 +35,27 @@ def when_ready(server):
     engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
 
 
-def post_fork(server, worker):
-    """A worker keeps the master's signal handlers until it has its own.
+# A new worker has the master's signal handlers until it has its own. They would put a
+# signal into a queue that nobody reads, and the master would wait for this worker until
+# graceful_timeout. So these wait until the worker has handlers that end it.
+_ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
-    They would put a signal into a queue that nobody reads, and the master would wait
-    for this worker until graceful_timeout.
-    """
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+
+def _let_through():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+def pre_fork(server, worker):
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+os.register_at_fork(after_in_parent=_let_through)
+
+
+def post_fork(server, worker):
+    for number in _ENDING:
         signal.signal(number, lambda *_: os._exit(0))
+    _let_through()
 
 
 def on_exit(server):
