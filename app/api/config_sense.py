@@ -83,10 +83,11 @@ def _of_provider(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint
             yield (), f"Invalid custom host: {e}"
     provider = PROVIDERS.get(config.get("provider", ""))
     for setting in provider.settings if provider else ():
-        value = config.get(setting.name, "")
         kinds = (str, dict) if setting.is_object else (str,)
-        if not isinstance(value, kinds):
-            yield (setting.name,), f"Expected string, received {kind_of(value)}"
+        for name in (setting.name, setting.alias):
+            value = config.get(name, "")
+            if not isinstance(value, kinds):
+                yield (name,), f"Expected string, received {kind_of(value)}"
 
 
 def _of_group(config: Config) -> Iterator[Complaint]:

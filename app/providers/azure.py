@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 from ..core.routing import Target, Way
 from . import chat, failures, legacy
-from .native import one_text
-from .spec import Ask, Call, Provider, Setting, model_list, models_at, quoted
+from .rows import one_text
+from .spec import Ask, Call, Param, Provider, Setting, bearer, quoted, several
 
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"
@@ -29,12 +29,14 @@ def _auth(target: Target) -> dict[str, str]:
     return {"api-key": target.api_key} if target.api_key else {}
 
 
-def _bearer(target: Target) -> dict[str, str]:
-    """The same, for an endpoint whose keys are bearer tokens as well."""
-    token = _auth(target)
-    return (
-        {"Authorization": f"Bearer {token['api-key']}"} if "api-key" in token else token
-    )
+def _both(target: Target) -> dict[str, str]:
+    """The same, twice: some endpoints of Foundry take a key as a bearer token.
+
+    As the client of Azure does it: https://github.com/Azure/azure-sdk-for-python/
+    tree/main/sdk/ai/azure-ai-inference
+    """
+    auth = _auth(target)
+    return bearer(target) | auth if "api-key" in auth else auth
 
 
 def _at(ask: Ask, path: str) -> tuple[str, str]:
@@ -124,7 +126,7 @@ AZURE_AI = Provider(
             call=_versioned("/completions", legacy.request),
         ),
     },
-    auth=_bearer,
+    auth=_both,
     token="entra",
     keys=_KEYS,
     settings=(
@@ -140,8 +142,12 @@ GITHUB = Provider(
     name="github",
     docs="https://docs.github.com/rest/models/inference",
     base_url="https://models.github.ai/inference",
-    ways={Way.CHAT: chat.endpoint(without=("n", "logprobs", "logit_bias", "user"))},
+    ways={
+        Way.CHAT: chat.endpoint(
+            without=("n", "logprobs", "logit_bias", "user"),
+            temperature=Param("temperature", high=1),
+            stop=Param("stop", write=several),
+        )
+    },
     error=failures.error,
-    models=models_at("/models"),
-    model_list=model_list,
 )

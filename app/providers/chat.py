@@ -229,13 +229,24 @@ def refuse_error(document: Mapping[str, Any]) -> None:
 
 def head(document: Mapping[str, Any], ask: Ask) -> tuple[str, int, str]:
     """Id, time and model of an answer. An id gets the prefix of a text completion."""
-    given, created = document.get("id"), document.get("created")
+    given = document.get("id")
     own = str(given).removeprefix("chat").removeprefix("cmpl-")
     return (
         f"cmpl-{own}" if given else ask.request.id,
-        int(created) if isinstance(created, (int, float)) else ask.request.created,
+        created(document, ask),
         str(document.get("model") or ask.request.model),
     )
+
+
+def created(document: Mapping[str, Any], ask: Ask) -> int:
+    """When an answer was made, in Unix seconds; the request's time, if it says nothing.
+
+    SambaNova says it in fractions.
+    """
+    given = document.get("created")
+    if isinstance(given, (int, float)) and 0 < given < 2**53:
+        return int(given)
+    return ask.request.created
 
 
 def _usage(document: Mapping[str, Any]) -> Usage | None:

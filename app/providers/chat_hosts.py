@@ -9,18 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.routing import Target, Way
-from . import chat, failures
-from .native import OPEN_MODELS_LACK, one_text, open_chat
-from .spec import (
-    Endpoint,
-    Param,
-    Provider,
-    Setting,
-    bearer,
-    model_list,
-    models_at,
-    several,
-)
+from . import chat, rows
+from .rows import OPEN_MODELS_LACK, one_text, open_chat
+from .spec import Endpoint, Param, Provider, Setting, bearer, several
 
 
 def row(
@@ -38,16 +29,8 @@ def row(
     A *native* endpoint beside that is only taken when somebody asks for it.
     """
     chatting = endpoint or open_chat(f"{prefix}/chat/completions")
-    return Provider(
-        name=name,
-        docs=docs,
-        base_url=base_url,
-        ways={Way.CHAT: chatting} | ({Way.NATIVE: native} if native else {}),
-        error=failures.error,
-        models=models_at(f"{prefix}/models"),
-        model_list=model_list,
-        **others,
-    )
+    ways = {Way.CHAT: chatting} | ({Way.NATIVE: native} if native else {})
+    return rows.row(name, docs, base_url, ways, prefix=prefix, **others)
 
 
 def _oracle_key(target: Target) -> dict[str, str]:

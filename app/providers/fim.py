@@ -12,9 +12,9 @@ https://api-docs.deepseek.com/api/create-completion
 from dataclasses import replace
 
 from ..core.routing import Way
-from . import chat, failures
-from .native import one_text
-from .spec import Param, Provider, model_list, models_at
+from . import chat
+from .rows import one_text, row
+from .spec import Param
 
 # What no endpoint for filling in knows.
 _LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "user")
@@ -27,11 +27,11 @@ _MISTRAL_FIM = one_text(
     seed=Param("random_seed", low=0),
     temperature=_TEMPERATURE,
 )
-MISTRAL = Provider(
-    name="mistral-ai",
-    docs="https://docs.mistral.ai/api/#tag/fim",
-    base_url="https://api.mistral.ai/v1",
-    ways={
+MISTRAL = row(
+    "mistral-ai",
+    "https://docs.mistral.ai/api/#tag/fim",
+    "https://api.mistral.ai/v1",
+    {
         Way.CHAT: chat.endpoint(
             without=("logit_bias", "logprobs", "stream_options", "user"),
             seed=Param("random_seed", low=0),
@@ -39,9 +39,6 @@ MISTRAL = Provider(
         ),
         Way.FIM: _MISTRAL_FIM,
     },
-    error=failures.error,
-    models=models_at("/models"),
-    model_list=model_list,
 )
 CODESTRAL = replace(
     MISTRAL,
@@ -49,11 +46,11 @@ CODESTRAL = replace(
     base_url="https://codestral.mistral.ai/v1",
     ways={Way.FIM: _MISTRAL_FIM, Way.CHAT: MISTRAL.ways[Way.CHAT]},
 )
-INCEPTION = Provider(
-    name="inception",
-    docs="https://docs.inceptionlabs.ai/",
-    base_url="https://api.inceptionlabs.ai/v1",
-    ways={
+INCEPTION = row(
+    "inception",
+    "https://docs.inceptionlabs.ai/",
+    "https://api.inceptionlabs.ai/v1",
+    {
         Way.CHAT: chat.endpoint(
             without=(
                 "frequency_penalty",
@@ -68,9 +65,6 @@ INCEPTION = Provider(
         ),
         Way.FIM: one_text("/fim/completions", without=(*_LACKS, "seed", "temperature")),
     },
-    error=failures.error,
-    models=models_at("/models"),
-    model_list=model_list,
 )
 # From V4 on it has no penalties any more.
 _DEEPSEEK_LACKS = (
@@ -80,11 +74,11 @@ _DEEPSEEK_LACKS = (
     "presence_penalty",
     "seed",
 )
-DEEPSEEK = Provider(
-    name="deepseek",
-    docs="https://api-docs.deepseek.com/api/create-completion",
-    base_url="https://api.deepseek.com",
-    ways={
+DEEPSEEK = row(
+    "deepseek",
+    "https://api-docs.deepseek.com/api/create-completion",
+    "https://api.deepseek.com",
+    {
         # With or without a suffix; at most 4096 tokens, of which it tells itself.
         Way.NATIVE: one_text(
             "/beta/completions",
@@ -93,7 +87,4 @@ DEEPSEEK = Provider(
         ),
         Way.CHAT: chat.endpoint(without=_DEEPSEEK_LACKS, user=Param("user_id")),
     },
-    error=failures.error,
-    models=models_at("/models"),
-    model_list=model_list,
 )

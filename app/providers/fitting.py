@@ -7,7 +7,6 @@ when the answer would be wrong without it. A value that is the default anyway tr
 nobody.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,10 +19,9 @@ from ..core.shaping import Shape
 from ..errors import (
     GatewayError,
     UnsupportedParameter,
-    UnsupportedProvider,
     UpstreamStatus,
 )
-from . import models
+from . import models, ways
 from .models import Model
 from .spec import LEGACY_PARAMS, Ask, Endpoint, Param, Params, Provider
 
@@ -91,7 +89,7 @@ class Plan:
 def plan(provider: Provider, target: Target, request: CompletionRequest) -> Plan:
     """How *target* answers *request*. Raises InvalidRequest if it cannot."""
     model = models.model(request.model, target.model_info)
-    way = _way(provider, target, request, model)
+    way = ways.way(provider, target, request, model)
     return _Fitting(provider, target, request, model, way).plan()
 
 
@@ -114,57 +112,15 @@ def otherwise(plan: Plan, error: GatewayError) -> Plan | None:
     return None
 
 
-# How servers say on the completions endpoint that a model only chats.
-# Sources: OpenAI ("This is a chat model and not supported in the v1/completions
-# endpoint"), Azure ("The completion operation does not work with the specified model"),
-# Perplexity ("should only be queried with the /chat/completions endpoint").
-_CHAT_MODEL = re.compile(
-    r"chat model|/chat/completions|completions? operation does not work", re.I
-)
-
-
 def _wants_a_chat(plan: Plan, error: UpstreamStatus) -> bool:
     free = plan.target.via is None and plan.way == Way.NATIVE
     can = Way.CHAT in plan.provider.ways and not plan.wanted.suffix
-    return free and can and bool(_CHAT_MODEL.search(error.message))
+    return free and can and ways.wants_a_chat(error.message)
 
 
 def _refuses_stream_options(plan: Plan, error: UpstreamStatus) -> bool:
     named = "stream_options" in (error.param or "") + error.message
     return plan.wanted.stream and "stream_options" in plan.params and named
-
-
-def _way(
-    provider: Provider, target: Target, request: CompletionRequest, model: Model
-) -> Way:
-    """The way that the target asks for, else the model's, else the provider's."""
-    if provider.retired and target.base_url is None:
-        raise UnsupportedProvider(f"Provider {provider.name}: {provider.retired}.")
-    if target.via is not None:
-        return _asked_for(provider, target.via)
-    # On a custom host a well-known name may stand for any model.
-    known = model.ways if target.base_url is None else None
-    own = target.base_url is None and provider.own_ways or [*provider.ways]
-    ways = [way for way in known or () if way in own] or own
-    if request.suffix:
-        filling = (Way.FIM, *ways, *own)
-        able = (w for w in filling if _takes_suffix(provider, w))
-        return next(able, ways[0])
-    return ways[0]
-
-
-def _asked_for(provider: Provider, way: Way) -> Way:
-    if way in provider.ways:
-        return way
-    raise UnsupportedProvider(
-        f"Provider {provider.name} cannot be asked via {way}, but via "
-        f"{', '.join(provider.ways)}."
-    )
-
-
-def _takes_suffix(provider: Provider, way: Way) -> bool:
-    endpoints = provider.endpoints(way).values() if way in provider.ways else ()
-    return any("suffix" in endpoint.params for endpoint in endpoints)
 
 
 def _is_silent(request: CompletionRequest, endpoint: Endpoint) -> bool:
@@ -189,24 +145,22 @@ class _Fitting:
     def plan(self, without: Collection[str] = ()) -> Plan:
         """The plan, for an endpoint *without* some of its parameters."""
         params = self._params(without)
+        stops = self._stops_to_enforce(params)
+        if stops or self._is_silent:
+            # Where the text is cut, it has to be known where the prompt ends.
+            params.pop("echo", None)
         self._refuse(params)
         said, dropped = self._sorted(params)
-        stops = self._stops_to_enforce(params)
-        direct = self._is_direct(params, stops)
         budget, warnings = self._budget()
-        said |= budget | self._stops_to_send(params)
-        said |= {
-            k: v for k, v in self._given("echo", "logprobs", "suffix") if k in params
-        }
-        said |= dict(self._given("best_of", "n", "stream", "stream_options"))
-        wanted = self._wanted(budget)
+        said |= budget | self._stops_to_send(params) | self._asked_for(params)
+        direct = self._is_direct(params, stops)
         result = Plan(
             self.provider,
             self.target,
             self.way,
             self.endpoint,
             params,
-            wanted,
+            self._wanted(budget),
             self._parts(said, direct),
             direct,
             stops,
@@ -221,10 +175,14 @@ class _Fitting:
         """The endpoint's parameters, as far as the model takes them."""
         lacks = {*self._lacked, *without}
         params = {k: v for k, v in self.endpoint.params.items() if k not in lacks}
-        if "max_tokens" in params and params["max_tokens"].name == "max_tokens":
-            own = replace(params["max_tokens"], name=self.model.max_tokens)
-            params["max_tokens"] = own
+        budget = params.get("max_tokens")
+        if self.way == Way.CHAT and budget and budget.name == "max_tokens":
+            params["max_tokens"] = replace(budget, name=self.model.max_tokens)
         return params
+
+    @property
+    def _is_silent(self) -> bool:
+        return _is_silent(self.request, self.endpoint)
 
     @property
     def _lacked(self) -> Collection[str]:
@@ -233,9 +191,9 @@ class _Fitting:
             return self.model.lacks
         return self.target.model_info.get("lacks") or ()
 
-    def _given(self, *names: str) -> list[tuple[str, Any]]:
+    def _given(self, *names: str) -> dict[str, Any]:
         given = self.request.params
-        return [(name, given[name]) for name in names if name in given]
+        return {name: given[name] for name in names if name in given}
 
     # What cannot be had
 
@@ -270,6 +228,12 @@ class _Fitting:
             )
 
     def _refuse_echo(self) -> None:
+        if self.request.logprobs is not None and self._is_silent:
+            raise self._unsupported(
+                "max_tokens",
+                "generates one token at least, whose score would stand among those of "
+                "the prompt: ask for 1",
+            )
         if self.request.logprobs is not None:
             raise self._unsupported(
                 "echo",
@@ -343,7 +307,7 @@ class _Fitting:
     def _budget(self) -> tuple[dict[str, int], list[str]]:
         """The max_tokens to ask for, if any; and a word if it had to be raised."""
         asked, floor = self.request.max_tokens, self.model.token_floor
-        if _is_silent(self.request, self.endpoint):
+        if self._is_silent:
             return {"max_tokens": self.endpoint.least}, []
         if asked is None:
             default = self.endpoint.default_max
@@ -359,6 +323,12 @@ class _Fitting:
             return self.request
         return replace(self.request, defaults={**self.request.defaults, **budget})
 
+    def _asked_for(self, params: Params) -> dict[str, Any]:
+        """What was looked at one by one, and what a batch takes apart."""
+        asked = self._given("echo", "logprobs", "suffix")
+        known = {name: value for name, value in asked.items() if name in params}
+        return known | self._given("best_of", "n", "stream", "stream_options")
+
     # In how many calls
 
     def _is_direct(self, params: Params, stops: Sequence[str]) -> bool:
@@ -367,14 +337,14 @@ class _Fitting:
         drawn = request.n <= endpoint.choices
         ranked = request.drawn > request.n and "best_of" not in params
         echoed = request.echo and "echo" not in params
-        shaped = stops or ranked or echoed or _is_silent(request, endpoint)
+        shaped = stops or ranked or echoed or self._is_silent
         return endpoint.raw and alone and drawn and not shaped
 
     def _parts(self, said: Mapping[str, Any], direct: bool) -> Sequence[Part]:
         streamed = self.request.stream and self.endpoint.streams
         kept = {k: v for k, v in said.items() if k not in ("stream", "stream_options")}
         if direct:
-            streaming = dict(self._given("stream", "stream_options"))
+            streaming = self._given("stream", "stream_options")
             return (Part(replace(self.request, params=kept | streaming), 0, 0),)
         if streamed:
             kept |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -17,29 +17,23 @@ from ..core.completion import Choice, Completion, Logprobs, estimate
 from ..core.shaping import prompt_estimate
 from ..core.sse import DONE, Event
 from ..errors import UpstreamCut, UpstreamError, UpstreamProtocol
-from .chat import NOTHING, refuse_error, text_of
+from .chat import NOTHING, created, refuse_error, text_of
 from .reasons import finish_reason
-from .spec import Answer, Ask, Call, Endpoint, Param, read, read_object, same
+from .spec import (
+    LEGACY_PARAMS,
+    Answer,
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    read,
+    read_object,
+    same,
+)
 from .usage import usage
 
 # All of the endpoint's parameters, as OpenAI takes them.
-PARAMS = same(
-    "best_of",
-    "echo",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "seed",
-    "stop",
-    "stream_options",
-    "suffix",
-    "temperature",
-    "top_p",
-    "user",
-)
+PARAMS = same(*LEGACY_PARAMS)
 
 
 def endpoint(
@@ -90,6 +84,8 @@ def completion(body: bytes, ask: Ask) -> Answer:
     if not isinstance(choices, list) or not choices:
         raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
     repairs = [_repair_choice(choice, ask, final=True) for choice in choices]
+    for choice in choices:
+        _check_scores(choice, ask)
     repairs += [_repair_head(document, ask), _repair_usage(document, ask)]
     return orjson.dumps(document) if any(repairs) else body
 
@@ -99,12 +95,17 @@ def _repair_head(document: dict[str, Any], ask: Ask) -> bool:
     head = {
         "id": document.get("id") or ask.request.id,
         "object": "text_completion",
-        "created": document.get("created") or ask.request.created,
+        "created": created(document, ask),
         "model": document.get("model") or ask.request.model,
     }
-    changed = any(document.get(key) != value for key, value in head.items())
+    changed = any(_differs(document.get(key), head[key]) for key in head)
     document.update(head)
     return changed
+
+
+def _differs(given: Any, right: Any) -> bool:
+    """Whether one is to be replaced by the other. 5.0 is not the integer 5."""
+    return type(given) is not type(right) or given != right
 
 
 def _repair_choice(choice: Any, ask: Ask, *, final: bool) -> bool:
@@ -121,6 +122,24 @@ def _repair_choice(choice: Any, ask: Ask, *, final: bool) -> bool:
     changed = any(k not in choice or choice[k] != v for k, v in repaired.items())
     choice.update(repaired)
     return changed
+
+
+def _check_scores(choice: Mapping[str, Any], ask: Ask) -> None:
+    """Refuse scores of the answer alone where those of the prompt were asked for.
+
+    Evaluations take one for the other in silence: ggml-org/llama.cpp#27174.
+    """
+    asked = ask.request
+    if not asked.echo or asked.logprobs is None:
+        return
+    prompt = asked.prompts[choice["index"] // asked.n % len(asked.prompts)]
+    tokens = (choice["logprobs"] or {}).get("tokens") or ()
+    seen = len("".join(tokens)) if isinstance(prompt, str) else len(tokens)
+    if seen < len(prompt or ()):
+        raise UpstreamProtocol(
+            "upstream sent no log probabilities of the prompt, though 'echo' and "
+            "'logprobs' ask for them"
+        )
 
 
 def _text(choice: Mapping[str, Any]) -> str:

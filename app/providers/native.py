@@ -4,16 +4,19 @@ What an endpoint ignores in silence counts as lacking: the gateway sees to it, o
 that it cannot be had.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..core.routing import Way
-from . import chat, failures, legacy
-from .spec import Endpoint, Param, Provider, Setting, model_list, models_at, several
+from . import chat, legacy, rows
+from .rows import one_text, open_chat, prompted
+from .spec import Ask, Call, Endpoint, Param, Provider, Setting, same, several
 
-# What hosts of open models do not know on their chat endpoint, or not all of them.
-OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
+# Stop sequences where they are a list, also if it is one alone.
+_STOP_LIST = Param("stop", write=several)
+# A seed where it is an integer of 32 bits.
+_SEED_32 = Param("seed", low=-(2**31), high=2**31 - 1)
 
 
 def row(
@@ -21,39 +24,57 @@ def row(
     docs: str,
     base_url: str,
     native: Endpoint,
-    chatting: Endpoint | None,
+    chatting: Endpoint,
     *,
-    prefix: str = "",
+    filling: Endpoint | None = None,
     **others: Any,
 ) -> Provider:
-    """A provider with a completions endpoint, and mostly a chat endpoint beside it.
+    """A provider with a completions endpoint, and a chat endpoint beside it.
 
-    *prefix* is what its paths have before `/models`; *others* are as in Provider.
+    *filling* is one for gaps; *others* are as in `rows.row`.
     """
-    ways = {Way.NATIVE: native} | ({Way.CHAT: chatting} if chatting else {})
-    return Provider(
-        name=name,
-        docs=docs,
-        base_url=base_url,
-        ways=ways,
-        error=failures.error,
-        models=models_at(f"{prefix}/models"),
-        model_list=model_list,
-        **others,
+    ways = {Way.NATIVE: native, Way.CHAT: chatting}
+    ways |= {Way.FIM: filling} if filling else {}
+    return rows.row(name, docs, base_url, ways, **others)
+
+
+_TGI = one_text(
+    without=(
+        "best_of",
+        "echo",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "presence_penalty",
+        "stream_options",
+        "suffix",
+        "user",
+    ),
+    stop=_STOP_LIST,
+)
+_QWEN = one_text(
+    without=(
+        "best_of",
+        "echo",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "suffix",
+        "user",
     )
+)
 
 
-def one_text(
-    path: str = "/completions", *, without: Iterable[str], **others: Param
-) -> Endpoint:
-    """An endpoint that takes one text a call, and no fewer than one token."""
-    whole = legacy.endpoint(path, without=without, **others)
-    return replace(whole, tokens=False, batches=False, null=False, least=1)
+def _qwen_fills(ask: Ask) -> Call:
+    """The gap as Qwen's coder models know it: in the prompt, between marks.
 
-
-def open_chat(path: str = "/chat/completions", *without: str) -> Endpoint:
-    """The chat endpoint of a host of open models."""
-    return chat.endpoint(path, without=(*OPEN_MODELS_LACK, *without))
+    Source: https://www.alibabacloud.com/help/en/model-studio/completions
+    """
+    body = legacy.request(ask)
+    before, after = body["prompt"], body.pop("suffix", "")
+    body["prompt"] = f"<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>"
+    return ask.post("/completions", body)
 
 
 OPENAI = row(
@@ -80,35 +101,37 @@ HOSTED: Sequence[Provider] = (
             # Its echo is no prefix of the text, but a list beside the choices.
             without=("best_of", "echo", "stream_options", "suffix", "user"),
             logprobs=Param("logprobs", high=20),
-            stop=Param("stop", write=several),
+            stop=_STOP_LIST,
         ),
-        chat.endpoint("/v1/chat/completions", without=("logprobs", "user")),
+        # It has log probabilities, but in the legacy shape even there.
+        chat.endpoint(
+            "/v1/chat/completions", without=("logprobs", "user"), stop=_STOP_LIST
+        ),
         prefix="/v1",
     ),
     row(
         "fireworks-ai",
         "https://docs.fireworks.ai/api-reference/post-completions",
         "https://api.fireworks.ai/inference/v1",
-        legacy.endpoint(
-            without=("best_of", "suffix"), logprobs=Param("logprobs", high=5)
-        ),
+        prompted(without=("best_of", "suffix"), logprobs=Param("logprobs", high=5)),
         chat.endpoint(logprobs=Param("top_logprobs", high=5)),
         settings=(Setting("fireworks_account_id"),),
     ),
     row(
         "deepinfra",
-        "https://deepinfra.com/docs/openai_api",
+        "https://docs.deepinfra.com/api-reference/openai-completions-1",
         "https://api.deepinfra.com/v1/openai",
-        # Log probabilities come on its own endpoint only:
-        # https://deepinfra.com/docs/advanced/log_probs
-        one_text(without=("best_of", "logit_bias", "logprobs", "suffix")),
-        open_chat(),
+        replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
+        # Of other tokens than the chosen ones it says nothing there.
+        chat.endpoint(
+            without=("logit_bias",), choices=4, logprobs=Param("top_logprobs", high=0)
+        ),
     ),
     row(
         "cerebras",
         "https://inference-docs.cerebras.ai/api-reference/completions",
         "https://api.cerebras.ai/v1",
-        legacy.endpoint(
+        prompted(
             without=(
                 "best_of",
                 "frequency_penalty",
@@ -116,15 +139,17 @@ HOSTED: Sequence[Provider] = (
                 "n",
                 "presence_penalty",
                 "suffix",
-            )
+            ),
+            temperature=Param("temperature", high=1.5),
         ),
         chat.endpoint(
-            without=("frequency_penalty", "logit_bias", "n", "presence_penalty")
+            without=("frequency_penalty", "logit_bias", "n", "presence_penalty"),
+            temperature=Param("temperature", high=1.5),
         ),
     ),
     row(
         "sambanova",
-        "https://docs.sambanova.ai/docs/api-reference/completions",
+        "https://docs.sambanova.ai/docs/api-reference/completions/create-completion",
         "https://api.sambanova.ai",
         one_text(
             "/v1/completions",
@@ -141,26 +166,33 @@ HOSTED: Sequence[Provider] = (
                 "user",
             ),
         ),
-        open_chat("/v1/chat/completions", "seed", "user"),
+        # Its penalties it accepts for compatibility only, as it says.
+        open_chat(
+            "/v1/chat/completions",
+            "frequency_penalty",
+            "presence_penalty",
+            "seed",
+            "user",
+        ),
         prefix="/v1",
     ),
     row(
         "nebius",
-        "https://docs.tokenfactory.nebius.com/api-reference/",
+        "https://docs.tokenfactory.nebius.com/api-reference/introduction",
         "https://api.tokenfactory.nebius.com/v1",
-        legacy.endpoint(without=("best_of", "suffix")),
-        chat.endpoint(),
+        prompted(without=("best_of", "seed", "suffix")),
+        chat.endpoint(without=("seed",)),
     ),
     row(
         "novita-ai",
         "https://novita.ai/docs/api-reference/model-apis-llm-create-completion",
         "https://api.novita.ai/openai/v1",
-        one_text(without=("best_of", "echo", "logprobs", "suffix", "user")),
-        chat.endpoint(without=("logprobs", "user")),
+        one_text(without=("best_of", "echo", "suffix", "user")),
+        chat.endpoint(without=("user",)),
     ),
     row(
         "featherless-ai",
-        "https://featherless.ai/docs/api-reference-completions",
+        "https://featherless.ai/docs/completions",
         "https://api.featherless.ai/v1",
         one_text(
             without=(
@@ -171,16 +203,41 @@ HOSTED: Sequence[Provider] = (
                 "n",
                 "suffix",
                 "user",
-            )
+            ),
+            stop=_STOP_LIST,
         ),
-        open_chat(),
+        open_chat("/chat/completions", "user", stop=_STOP_LIST),
     ),
     row(
         "x-ai",
         "https://docs.x.ai/docs/api-reference#completions-legacy",
         "https://api.x.ai/v1",
-        legacy.endpoint(),
-        chat.endpoint(),
+        # Log probabilities it takes for a yes or no here, and newer models ignore it.
+        one_text(
+            without=(
+                "best_of",
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "presence_penalty",
+                "suffix",
+            ),
+            seed=_SEED_32,
+            stop=_STOP_LIST,
+        ),
+        # What models that reason refuse, and all newer ones do, is left to the gateway.
+        chat.endpoint(
+            without=(
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "presence_penalty",
+                "stop",
+            ),
+            seed=_SEED_32,
+        ),
+        # Models that reason only chat.
+        own_ways=(Way.CHAT, Way.NATIVE),
     ),
     row(
         "openrouter",
@@ -198,41 +255,40 @@ HOSTED: Sequence[Provider] = (
         "https://docs.siliconflow.cn/en/userguide/guides/fim",
         "https://api.siliconflow.cn/v1",
         one_text(
-            without=("best_of", "echo", "logit_bias", "logprobs", "n", "seed", "user")
+            without=(
+                "best_of",
+                "echo",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "presence_penalty",
+                "seed",
+                "user",
+            )
         ),
-        open_chat("/chat/completions", "seed", "user"),
+        open_chat("/chat/completions", "presence_penalty", "seed", "user"),
         own_ways=(Way.CHAT, Way.NATIVE),
     ),
     row(
         "dashscope",
-        "https://www.alibabacloud.com/help/en/model-studio/qwen-coder",
+        "https://www.alibabacloud.com/help/en/model-studio/completions",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         # For the coder models; the others chat.
-        one_text(
-            without=(
-                "best_of",
-                "echo",
-                "frequency_penalty",
-                "logit_bias",
-                "logprobs",
-                "n",
-                "user",
-            )
-        ),
+        _QWEN,
         open_chat("/chat/completions", "frequency_penalty", "user"),
-        own_ways=(Way.CHAT, Way.NATIVE),
+        filling=replace(
+            _QWEN, params={**_QWEN.params, **same("suffix")}, call=_qwen_fills
+        ),
+        # Only the host in Beijing completes: dashscope.aliyuncs.com.
+        own_ways=(Way.CHAT,),
     ),
     row(
         "huggingface",
         "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
         "https://router.huggingface.co",
-        # Its router only chats; endpoints of one's own run TGI or vLLM.
-        one_text(
-            "/v1/completions",
-            without=("best_of", "echo", "logprobs", "n", "stream_options", "suffix"),
-            stop=Param("stop", write=several),
-        ),
-        open_chat("/v1/chat/completions"),
+        # Its router only chats; endpoints of one's own run TGI, mostly.
+        replace(_TGI, call=lambda ask: legacy.call(ask, "/v1/completions")),
+        open_chat("/v1/chat/completions", "user", stop=_STOP_LIST),
         prefix="/v1",
         own_ways=(Way.CHAT,),
         settings=(Setting("huggingface_base_url", url=True),),
@@ -249,17 +305,20 @@ HOSTED: Sequence[Provider] = (
         "https://modal.com/docs/examples/vllm_inference",
         "",
         # What runs there is one's own; Modal's example is a vLLM.
-        legacy.endpoint(without=("best_of",)),
+        prompted(without=("best_of",), logprobs=Param("logprobs", high=20)),
         chat.endpoint(),
         needs_key=False,
     ),
     row(
         "predibase",
-        "https://docs.predibase.com/user-guide/inference/rest_api",
+        "https://docs.predibase.com/inference/querying",
         "https://serving.app.predibase.com/{predibase_tenant}"
         "/deployments/v2/llms/{predibase_deployment}/v1",
-        one_text(without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix")),
-        open_chat(),
+        one_text(
+            without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix"),
+            stop=_STOP_LIST,
+        ),
+        open_chat(stop=_STOP_LIST),
         settings=(Setting("predibase_tenant"), Setting("predibase_deployment")),
     ),
 )
@@ -289,7 +348,7 @@ RETIRED: Sequence[Provider] = (
         "https://api.lambda.ai/v1",
         legacy.endpoint(without=("best_of", "suffix")),
         open_chat(),
-        retired="Lambda's inference API ended in September 2025",
+        retired="Lambda has wound down its inference API",
     ),
     row(
         "hyperbolic",
@@ -309,6 +368,7 @@ ENGINES: Sequence[Provider] = (
         "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
         "",
         # A suffix is for models that it knows to fill in; it says so for the others.
+        # No prompt it takes with embeddings in its place.
         legacy.endpoint(without=("best_of",), logprobs=Param("logprobs", high=20)),
         chat.endpoint(),
         needs_key=False,
@@ -327,10 +387,7 @@ ENGINES: Sequence[Provider] = (
         "https://huggingface.co/docs/text-generation-inference/reference/api_reference",
         "",
         # The usage of a batch would be that of its last prompt.
-        one_text(
-            without=("best_of", "echo", "logprobs", "n", "stream_options", "suffix"),
-            stop=Param("stop", write=several),
-        ),
+        _TGI,
         chat.endpoint(without=("n",), logprobs=Param("top_logprobs", high=5)),
         needs_key=False,
     ),

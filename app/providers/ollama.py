@@ -84,9 +84,8 @@ class _Reader:
         logprobs = self._legacy.read(content) if wanted and content else None
         reason = document.get("done_reason") or "stop" if done else None
         ended = finish_reason(reason, strict=self._ask.target.strict)
-        counted = Usage(
-            document.get("prompt_eval_count") or 0, document.get("eval_count") or 0
-        )
+        made = document.get("eval_count")
+        counted = Usage(document.get("prompt_eval_count") or 0, made) if made else None
         return Completion(
             *chat.head({"model": document.get("model")}, self._ask),
             (Choice(document.get("response") or "", 0, logprobs, ended),),

@@ -1,10 +1,13 @@
-"""NVIDIA Triton's generate extension, as its backends for language models name inputs.
+"""NVIDIA Triton's generate extension, in what its backends have in common.
 
-It does not say why a text ended. The custom host leads to the model:
-`http://triton:8000/v2/models/ensemble`.
+They call stop sequences and seeds by different names, and vLLM's fails on a name that
+it does not know: so those are left to the gateway, or dropped. It puts the prompt
+before the text, too, unless told not to. None says why a text ended. The custom host
+leads to the model: `http://triton:8000/v2/models/ensemble`.
 
-Source: https://github.com/triton-inference-server/server/blob/main/docs/protocol/
-extension_generate.md
+Sources: https://github.com/triton-inference-server/server/blob/main/docs/protocol/
+extension_generate.md, and below https://github.com/triton-inference-server/:
+vllm_backend/blob/main/src/utils/request.py, tensorrtllm_backend
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,24 +17,17 @@ from ..core.completion import Choice, Completion
 from ..core.routing import Way
 from ..core.sse import Event
 from . import chat, failures
-from .spec import Ask, Call, Endpoint, Param, Provider, read, same, several
+from .spec import Ask, Call, Endpoint, Provider, read, same
 
-_PARAMS = same(
-    "bad_words",
-    "max_tokens",
-    "temperature",
-    "top_k",
-    "top_p",
-    seed="random_seed",
-    stop=Param("stop_words", write=several),
-)
+_PARAMS = same("max_tokens", "temperature", "top_k", "top_p")
 
 
 def call(ask: Ask) -> Call:
     """The prompt as the text input."""
-    streamed = {"stream": True} if ask.request.stream else {}
-    body = {"text_input": ask.request.prompt, **ask.body(), **streamed}
-    return ask.post("/generate_stream" if ask.request.stream else "/generate", body)
+    stream = ask.request.stream
+    body = {"text_input": ask.request.prompt, "exclude_input_in_output": True}
+    body |= ask.body() | ({"stream": True} if stream else {})
+    return ask.post("/generate_stream" if stream else "/generate", body)
 
 
 def completion(body: bytes, ask: Ask) -> Completion:

@@ -16,6 +16,7 @@ from ..core.routing import Way
 from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
 from . import chat, failures
+from .reasons import finish_reason
 from .spec import Ask, Call, Endpoint, Param, Provider, Setting, read, read_object, same
 from .usage import usage
 
@@ -25,8 +26,8 @@ _PARAMS = same(
     "presence_penalty",
     "repetition_penalty",
     "temperature",
-    "top_k",
-    "top_p",
+    top_k=Param("top_k", low=1, high=50),
+    top_p=Param("top_p", low=0.001, high=1),
     seed=Param("seed", low=1, high=9_999_999_999),
 )
 
@@ -46,7 +47,8 @@ def completion(body: bytes, ask: Ask) -> Completion:
             raise failures.in_band({"error": {"message": _message(document)}})
         result = document["result"]
         counted = usage(result.get("usage"))
-        return _piece(ask, result["response"] or "", counted, _reason(ask, counted))
+        text, reason = _said(result)
+        return _piece(ask, text, counted, reason or _reason(ask, counted))
 
     return read(body, whole)
 
@@ -54,13 +56,27 @@ def completion(body: bytes, ask: Ask) -> Completion:
 def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
     """The pieces of an answer; only `[DONE]` says that it is complete."""
     counted: Usage | None = None
+    reason: str | None = None
     for event in events:
         if event.data == DONE:
-            yield _piece(ask, "", counted, _reason(ask, counted))
+            yield _piece(ask, "", counted, reason or _reason(ask, counted))
             return
         document = read_object(event.data)
+        chat.refuse_error(document)
         counted = usage(document.get("usage")) or counted
-        yield _piece(ask, str(document.get("response") or ""))
+        text, given = _said({"response": ""} | document)
+        reason = given or reason
+        yield _piece(ask, text)
+
+
+def _said(result: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Text and reason; newer models answer in the shape of OpenAI's completions."""
+    if not result.get("choices"):
+        # A text that is a number comes as one.
+        said = result["response"]
+        return "" if said is None else str(said), None
+    choice = result["choices"][0]
+    return str(choice.get("text") or ""), finish_reason(choice.get("finish_reason"))
 
 
 def _piece(

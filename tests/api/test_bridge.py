@@ -935,6 +935,39 @@ def test_48_scores_of_the_answer_alone_are_no_scores_of_the_prompt(
     assert upstream.requests == []
 
 
+def test_48_an_upstream_that_scores_its_answer_alone_is_found_out(
+    asking, script
+) -> None:
+    """A server of llama.cpp behind the name of another did so for a while."""
+    choices = [scored([], i) for i in range(2)]
+    upstream = script(whole(completion() | {"choices": choices}))
+    error = asking(upstream, "vllm").complete(**LOGLIKELIHOOD)
+
+    assert error.status_code == 502
+    assert "log probabilities of the prompt" in error.json["error"]["message"]
+
+
+@pytest.mark.parametrize("provider", ["sglang", "deepinfra"])
+def test_12_a_prompt_is_echoed_alone_where_a_token_has_to_be_made(
+    asking, script, provider: str
+) -> None:
+    upstream = script(whole(completion(" there")))
+    answer = asking(upstream, provider).complete(echo=True, max_tokens=0).json
+
+    assert upstream.last.json["max_tokens"] == 1 and "echo" not in upstream.last.json
+    assert texts(answer) == ["Hi"] and answer["usage"]["completion_tokens"] == 0
+
+
+def test_12_scores_of_a_prompt_alone_are_refused_where_a_token_has_to_be_made(
+    asking, script
+) -> None:
+    upstream = script(whole(completion()))
+    error = asking(upstream, "sglang").complete(echo=True, max_tokens=0, logprobs=1)
+
+    assert error.status_code == 400 and upstream.requests == []
+    assert error.json["error"]["param"] == "max_tokens"
+
+
 def test_52_generate_until_gets_its_texts_in_order(asking, script) -> None:
     """Batches of token ids, also where upstream takes one prompt a call."""
 

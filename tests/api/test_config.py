@@ -202,6 +202,34 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
         PROVIDER | {"deadline_ms": -1},
         "path: deadline_ms, message: Expected a number from 1 ",
     ),
+    "via": (
+        PROVIDER | {"via": "telephone"},
+        "path: via, message: Invalid 'via' value. Must be one of: native, fim, chat",
+    ),
+    "typo in bridge": (
+        PROVIDER | {"bridge": {"sytem": "x"}},
+        "path: bridge,sytem, message: Unknown key 'sytem'; did you mean 'system'?",
+    ),
+    "template": (
+        PROVIDER | {"bridge": {"template": "Say: prompt"}},
+        "path: bridge,template, message: A template must contain '{prompt}'",
+    ),
+    "model info": (
+        PROVIDER | {"model_info": {"token_floor": 1.5}},
+        "path: model_info,token_floor, message: Expected integer, received number",
+    ),
+    "setting": (
+        {"provider": "bedrock", "aws_region": 5},
+        "path: aws_region, message: Expected string, received number",
+    ),
+    "setting by its other name": (
+        {"provider": "azure-openai", "resource_name": ["x"]},
+        "path: resource_name, message: Expected string, received array",
+    ),
+    "strict params": (
+        PROVIDER | {"strict_params": 1},
+        "path: strict_params, message: Expected boolean, received number",
+    ),
 }
 
 

@@ -2,9 +2,10 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from app.core.routing import Way
 from app.core.sse import Event
 from app.errors import (
     InvalidRequest,
+    InvalidRoute,
     UnsupportedParameter,
     UnsupportedProvider,
     UpstreamError,
@@ -139,6 +141,48 @@ def test_a_service_that_is_gone_says_so_and_its_name_still_reaches_a_host(
     assert talk.calls(name)[0].url.startswith("http://upstream/")
 
 
+# Addresses
+
+
+TEMPLATES = [p for p in PROVIDERS.values() if "{" in p.base_url]
+
+
+@pytest.mark.parametrize("provider", TEMPLATES, ids=lambda p: p.name)
+def test_an_address_is_made_of_settings(provider: Provider) -> None:
+    places = re.findall(r"{(\w+)}", provider.base_url)
+    chosen = talk.target(
+        provider.name, base_url=None, options=dict.fromkeys(places, "eu-west-1")
+    )
+
+    assert set(places) <= {setting.name for setting in provider.settings}
+    assert urlsplit(provider.address(chosen)).hostname
+    assert provider.address(chosen).count("eu-west-1") == len(places)
+
+
+@pytest.mark.parametrize("provider", TEMPLATES, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "value", ["", "a/b", "a@b", "a:1", "..", "a.", "é", "a b", "x" * 300, 5.5, None]
+)
+def test_a_setting_cannot_lead_an_address_astray(
+    provider: Provider, value: Any
+) -> None:
+    places = re.findall(r"{(\w+)}", provider.base_url)
+    options = dict.fromkeys(places, value)
+    chosen = talk.target(provider.name, base_url=None, options=options)
+    if value == 5.5:
+        assert "5.5" in provider.address(chosen)
+        return
+    with pytest.raises(InvalidRoute) as refused:
+        provider.address(chosen)
+    assert places[0] in refused.value.message
+
+
+@EVERY_PROVIDER
+def test_its_settings_have_headers_of_portkeys(provider: Provider) -> None:
+    for setting in provider.settings:
+        assert setting.headers[0].startswith("x-portkey-")
+
+
 # What is asked
 
 
@@ -196,13 +240,12 @@ def test_what_would_be_dropped_is_refused_by_who_is_strict(asked: Asked) -> None
 
 
 @EVERY_WAY
-@pytest.mark.parametrize("name, value", [("logprobs", 0), ("suffix", "x")])
+@pytest.mark.parametrize("name, value", [("logprobs", 0), ("suffix", "THE END")])
 def test_what_the_answer_would_be_wrong_without_is_refused_by_name(
     asked: Asked, name: str, value: Any
 ) -> None:
     if name in asked.endpoint.params:
-        (body,) = sent(asked, **{name: value})
-        assert asked.endpoint.params[name].name.split(".")[0] in {*body, "top_logprobs"}
+        assert sent(asked, **{name: value}) != sent(asked)
         return
     with pytest.raises(UnsupportedParameter) as refused:
         plan(asked, **{name: value})
@@ -310,13 +353,14 @@ def test_a_call_leaves_the_request_unchanged(asked: Asked) -> None:
 
 
 @EVERY_WAY
-def test_the_key_appears_in_one_header_only(asked: Asked) -> None:
+def test_the_key_appears_in_its_header_only(asked: Asked) -> None:
     made = plan(asked)
     ask = made.ask(made.parts[0], made.target)
     call = ask.endpoint.call(ask)
     holding = [name for name, value in call.headers.items() if KEY in value]
 
-    assert len(holding) == 1
+    # Some endpoints of Azure's Foundry read one, some the other.
+    assert len(holding) == (2 if asked.provider.name == "azure-ai" else 1)
     assert KEY not in call.url and KEY.encode() not in (call.body or b"")
     assert KEY not in repr(call) + repr(made) + repr(ask)
 

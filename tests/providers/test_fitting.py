@@ -38,7 +38,8 @@ def way(provider: str, model: str, to: Any = OWN, **params: Any) -> Way:
         ("deepseek", "deepseek-chat", "native"),
         ("deepseek", "deepseek-reasoner", "chat"),
         ("dashscope", "qwen-plus", "chat"),
-        ("dashscope", "qwen2.5-coder-32b-instruct", "native"),
+        ("dashscope", "qwen2.5-coder-32b-instruct", "chat"),
+        ("x-ai", "grok-4", "chat"),
         ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0", "chat"),
         ("bedrock", "us.meta.llama3-1-8b-instruct-v1:0", "native"),
         ("bedrock", "amazon.nova-lite-v1:0", "chat"),
@@ -67,6 +68,7 @@ def test_a_target_has_the_last_word() -> None:
         ("mistral-ai", "mistral-large-latest", "fim"),
         ("codestral", "codestral-latest", "fim"),
         ("inception", "mercury", "fim"),
+        ("dashscope", "qwen2.5-coder-32b-instruct", "fim"),
         ("llama-cpp", "m", "fim"),
         ("ollama", "m", "fim"),
     ],
@@ -89,6 +91,16 @@ def test_what_is_known_of_a_model_holds_for_its_chat_alone() -> None:
     assert (native.dropped, chat.dropped) == ([], ["temperature"])
 
 
+def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
+    host = {"base_url": "http://vllm"}
+    native = talk.body("openai", to=host, model="gpt-4o", max_tokens=5)
+    chat = talk.body(
+        "openai", to=host | {"via": Way.CHAT}, model="gpt-4o", max_tokens=5
+    )
+
+    assert (native["max_tokens"], chat["max_completion_tokens"]) == (5, 5)
+
+
 def test_a_target_knows_its_model_best() -> None:
     info = {"lacks": ["top_p", "min_p"], "token_floor": 50, "max_tokens": "budget"}
     to = {"via": Way.CHAT, "model_info": info}
@@ -105,9 +117,8 @@ def test_a_budget_above_the_floor_is_left_alone() -> None:
     made = talk.plan("openai", to=to, model="o3", max_tokens=2000)
 
     assert made.warnings == []
-    assert talk.body("openai", to=to, model="o3", max_tokens=2000)[
-        "max_completion_tokens"
-    ] == (2000)
+    body = talk.body("openai", to=to, model="o3", max_tokens=2000)
+    assert body["max_completion_tokens"] == 2000
 
 
 # Parameters that exclude each other
