@@ -57,9 +57,6 @@ def _one(exchange: Exchange, plan: Plan, part: Part) -> Completion:
 
 
 def _pieces(exchange: Exchange, plan: Plan, part: Part) -> Iterator[Completion]:
-    if not part.request.stream:
-        yield _one(exchange, plan, part)
-        return
     with closing(exchange.chunks(plan.ask(part, exchange.target))) as answers:
         yield from shaping.shaped(map(rebuilt, answers), plan.shape(part))
 

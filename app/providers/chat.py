@@ -16,25 +16,16 @@ from ..errors import UnsupportedParameter
 from . import failures
 from .logprobs import LegacyLogprobs
 from .reasons import finish_reason
-from .spec import Ask, Call, Endpoint, Param, Params, read, same
+from .spec import LEGACY_PARAMS, Ask, Call, Endpoint, Param, Params, read, same
 from .thoughts import Thoughts
 from .usage import usage
 
-# The parameters that the chat endpoint shares with the legacy one.
-PARAMS: Params = same(
-    "frequency_penalty",
-    "logit_bias",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "seed",
-    "stop",
-    "stream_options",
-    "temperature",
-    "top_p",
-    "user",
-    logprobs=Param("top_logprobs", high=20),
-)
+# The legacy endpoint's parameters that no chat has.
+_LEGACY_ALONE = ("best_of", "echo", "suffix")
+PARAMS: Params = {
+    **same(*(name for name in LEGACY_PARAMS if name not in _LEGACY_ALONE)),
+    "logprobs": Param("top_logprobs", high=20),
+}
 
 
 def endpoint(

@@ -341,12 +341,11 @@ class _Fitting:
         return endpoint.raw and alone and drawn and not shaped
 
     def _parts(self, said: Mapping[str, Any], direct: bool) -> Sequence[Part]:
-        streamed = self.request.stream and self.endpoint.streams
         kept = {k: v for k, v in said.items() if k not in ("stream", "stream_options")}
         if direct:
             streaming = self._given("stream", "stream_options")
             return (Part(replace(self.request, params=kept | streaming), 0, 0),)
-        if streamed:
+        if self.request.stream:
             kept |= {"stream": True, "stream_options": {"include_usage": True}}
         whole = replace(self.request, params=kept)
         return batch.split(whole, self.endpoint.choices)

@@ -97,7 +97,6 @@ class Endpoint:
     exclusive    pairs of parameters of which it takes only one
     least        the smallest max_tokens that it takes
     default_max  the max_tokens that it has to be sent when the caller names none
-    streams      can answer in pieces
     raw          answers in the legacy shape, which may go to the caller untouched
     check        raises for what cannot be had, beyond what the fields above say
     call         the request as it wants it; the Ask stays unchanged, since a retry
@@ -115,7 +114,6 @@ class Endpoint:
     exclusive: Sequence[tuple[str, str]] = ()
     least: int = 1
     default_max: int | None = None
-    streams: bool = True
     raw: bool = False
     check: Callable[["Ask"], None] = lambda ask: None
     call: Callable[["Ask"], Call]
