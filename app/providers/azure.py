@@ -102,7 +102,10 @@ def _versioned(
     path: str, request: Callable[[Ask], dict[str, Any]]
 ) -> Callable[[Ask], Call]:
     def call(ask: Ask) -> Call:
-        version = ask.target.options.get("azure_api_version") or _FOUNDRY_VERSION
+        # The newer form of the address, `.../openai/v1`, knows no dated versions.
+        dated = not ask.url("").rstrip("/").endswith("/v1")
+        default = _FOUNDRY_VERSION if dated else "v1"
+        version = ask.target.options.get("azure_api_version") or default
         query = urlencode({"api-version": version})
         body = request(ask) | {"model": ask.request.model}
         # Parameters that a model does not know are dropped there, not refused.
@@ -118,11 +121,17 @@ AZURE_AI = Provider(
     docs="https://learn.microsoft.com/rest/api/aifoundry/modelinference/",
     ways={
         Way.CHAT: replace(
-            chat.endpoint(without=("n", "logprobs", "logit_bias", "user")),
+            chat.endpoint(
+                without=("n", "logprobs", "logit_bias", "user"),
+                stop=Param("stop", write=several),
+            ),
             call=_versioned("/chat/completions", chat.request),
         ),
         Way.NATIVE: replace(
-            one_text(without=_FOUNDRY_LACKS),
+            one_text(
+                without=_FOUNDRY_LACKS,
+                stop=Param("stop", write=several),
+            ),
             call=_versioned("/completions", legacy.request),
         ),
     },

@@ -6,8 +6,9 @@ userguide/model-parameters.html
 """
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import documents
@@ -147,7 +148,8 @@ class _Family:
     """How the models of one maker are spoken to.
 
     *prompt* is where the prompt stands; *text* and *reason* read a piece of the answer,
-    whole or streamed; *usage* its counts, where it has them.
+    whole or streamed; *usage* its counts, where it has them. *streaming* is what the
+    body has to say for a stream, besides the path.
     """
 
     params: Params
@@ -155,6 +157,7 @@ class _Family:
     text: Callable[[Mapping[str, Any]], str]
     reason: Callable[[Mapping[str, Any]], Any]
     usage: Callable[[Mapping[str, Any]], Usage | None] = lambda piece: None
+    streaming: Mapping[str, Any] = field(default_factory=dict)
 
     def endpoint(self) -> Endpoint:
         return Endpoint(
@@ -165,8 +168,10 @@ class _Family:
         )
 
     def call(self, ask: Ask) -> Call:
-        verb = "invoke-with-response-stream" if ask.request.stream else "invoke"
-        return _post(ask, verb, {self.prompt: ask.request.prompt, **ask.body()})
+        body = {self.prompt: ask.request.prompt, **ask.body()}
+        if ask.request.stream:
+            return _post(ask, "invoke-with-response-stream", {**body, **self.streaming})
+        return _post(ask, "invoke", body)
 
     def completion(self, body: bytes, ask: Ask) -> Completion:
         return read(body, lambda document: self._read(document, ask))
@@ -243,13 +248,14 @@ _COHERE = _Family(
     {
         "max_tokens": Param("max_tokens"),
         "temperature": Param("temperature"),
-        "top_p": Param("p", low=0.01, high=0.99),
+        "top_p": Param("p"),
         "top_k": Param("k"),
         "stop": Param("stop_sequences", write=several),
     },
     prompt="prompt",
     text=lambda piece: _cohere(piece).get("text") or "",
     reason=lambda piece: _cohere(piece).get("finish_reason"),
+    streaming={"stream": True},
 )
 
 
@@ -271,8 +277,12 @@ _FAMILIES = {
 
 
 def _maker(model: str) -> str:
-    """It stands before a point, behind the region: `us.meta.llama3-...`."""
-    return next((piece for piece in model.split(".") if piece in _FAMILIES), "")
+    """It stands before a point, behind the region: `us.meta.llama3-...`.
+
+    In an ARN it stands behind a slash: `arn:...:foundation-model/meta.llama3-...`.
+    """
+    pieces = re.split(r"[./]", model)
+    return next((piece for piece in pieces if piece in _FAMILIES), "")
 
 
 _CHAT = Endpoint(

@@ -60,6 +60,9 @@ _MODELS: tuple[tuple[str, Model], ...] = (
     (r"(gpt-3\.5|gpt-35)-turbo-instruct|babbage-002|davinci-002", _COMPLETES),
     (r"ft:(babbage|davinci)-002", _COMPLETES),
     (r"gpt-5-chat|chatgpt-", _CHATS),
+    # Bedrock's Converse takes no stop sequences for these and for Qwen's.
+    (r"openai\.gpt-oss", Model(lacks=("stop",), token_floor=1024)),
+    (r"qwen\.qwen", Model(lacks=("stop",))),
     (r"gpt-oss", Model(token_floor=1024)),
     (r"gpt-5\.[124](-mini|-nano)?(-\d{4}-\d\d-\d\d)?$", _SELDOM_THINKER),
     (r"o[1-9]\b|gpt-([5-9]|\d\d)", _THINKER),

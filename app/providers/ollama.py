@@ -16,7 +16,7 @@ import orjson
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Way
 from ..core.sse import Event
-from ..errors import UpstreamStatus
+from ..errors import UnsupportedParameter, UpstreamStatus
 from . import chat, failures
 from .llama_cpp import models, root
 from .logprobs import LegacyLogprobs
@@ -43,6 +43,18 @@ _PARAMS = {
     "stop": Param("options.stop", write=several),
     **same("keep_alive"),
 }
+
+
+def check(ask: Ask) -> None:
+    """Refuse an empty prompt: it only loads the model, and gets no text.
+
+    Source: https://github.com/ollama/ollama/blob/main/server/routes.go
+    """
+    if not ask.request.prompt:
+        raise UnsupportedParameter(
+            "Provider ollama continues no empty prompt: it would only load the model.",
+            "prompt",
+        )
 
 
 def call(ask: Ask) -> Call:
@@ -107,7 +119,9 @@ def _chat(ask: Ask) -> Call:
     return Call("POST", url, ask.headers(), orjson.dumps(body))
 
 
-_NATIVE = Endpoint(params=_PARAMS, call=call, completion=completion, chunks=chunks)
+_NATIVE = Endpoint(
+    params=_PARAMS, check=check, call=call, completion=completion, chunks=chunks
+)
 OLLAMA = Provider(
     name="ollama",
     docs="https://docs.ollama.com/api/generate",

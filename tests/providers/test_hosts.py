@@ -8,7 +8,12 @@ import pytest
 from app.core.completion import Usage
 from app.core.routing import Bridge
 from app.core.sse import Event
-from app.errors import UnsupportedProvider, UpstreamError, UpstreamInBand
+from app.errors import (
+    UnsupportedParameter,
+    UnsupportedProvider,
+    UpstreamError,
+    UpstreamInBand,
+)
 from app.providers import PROVIDERS
 
 from . import talk
@@ -101,6 +106,11 @@ def test_ollama_lies_at_its_root_wherever_the_host_points() -> None:
         assert call.url == "http://ollama:11434/api/generate"
 
 
+def test_an_empty_prompt_would_only_load_a_model_of_ollamas() -> None:
+    with pytest.raises(UnsupportedParameter, match="only load"):
+        talk.plan("ollama", prompt="")
+
+
 def test_an_error_among_ollamas_lines_ends_the_stream() -> None:
     lines = events({"response": "so", "done": False}, {"error": "out of memory"})
 
@@ -175,6 +185,13 @@ def test_azure_takes_a_token_in_place_of_a_key() -> None:
     assert "api-key" not in call.headers
 
 
+def test_foundrys_newer_address_knows_no_dated_versions() -> None:
+    new = {"base_url": "https://r.services.ai.azure.com/openai/v1"}
+
+    assert talk.calls("azure-ai", to=new)[0].url.endswith("?api-version=v1")
+    assert "2024-05-01-preview" in talk.calls("azure-ai")[0].url
+
+
 def test_foundry_drops_what_a_model_does_not_know_unless_told_otherwise() -> None:
     (call,) = talk.calls("azure-ai")
     told = talk.calls("azure-ai", to={"headers": {"extra-parameters": "error"}})[0]
@@ -235,6 +252,27 @@ def test_bedrocks_families_get_the_prompt_itself(model: str, field: str) -> None
 
     assert json.loads(call.body or b"")[field] == " Hi\n"
     assert call.url.endswith("%3A0/invoke" if ":" in model else "/invoke")
+
+
+def test_bedrocks_family_is_found_in_an_arn() -> None:
+    arn = "arn:aws:bedrock:us-east-1::foundation-model/meta.llama3-8b-instruct-v1:0"
+    (call,) = talk.calls("bedrock", to={"via": "native"}, model=arn, max_tokens=5)
+
+    assert json.loads(call.body or b"") == {"prompt": "Hi", "max_gen_len": 5}
+    assert "/model/arn%3Aaws%3A" in call.url and "%2Fmeta.llama3" in call.url
+
+
+def test_cohere_on_bedrock_has_to_be_told_that_it_streams() -> None:
+    asked = {"to": {"via": "native"}, "model": "cohere.command-light-text-v14"}
+
+    assert talk.body("bedrock", **asked, stream=True)["stream"] is True
+    assert "stream" not in talk.body("bedrock", **asked)
+
+
+def test_stop_sequences_that_a_model_of_bedrocks_refuses_are_the_gateways() -> None:
+    made = talk.plan("bedrock", model="openai.gpt-oss-120b-1:0", stop="END")
+
+    assert made.stops == ("END",)
 
 
 def test_a_model_of_bedrocks_that_only_chats_cannot_be_asked_natively() -> None:
