@@ -31,7 +31,11 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 def when_ready(server):
-    """The sockets are open and no worker runs yet: start what they share."""
+    """The sockets are open and no worker runs yet: start what they share.
+
+    Workers learn where they are reached, from which they see who can reach them.
+    """
+    os.environ["GATEWAY_BIND"] = ",".join(map(str, server.LISTENERS))
     engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
 
 

@@ -30,6 +30,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     from .gateway.service import Gateway
     from .gateway.upstream import Upstream
     from .state.breaker import LocalBreaker
+    from .store import opening as store
 
     clock = clock or Clock()
     limits = Limits(
@@ -56,7 +57,10 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         beside_error={"choices": []} if settings.error_frame_choices else {},
         clock=clock,
     )
-    app = application(gateway, settings)
+    directory = store.directory(settings)
+    app = application(gateway, directory, settings)
+    app.extensions["lastword.directory"] = directory
     app.extensions["lastword"] = gateway
+    app.extensions["lastword.settings"] = settings
     cli.register(app)
     return app

@@ -10,6 +10,8 @@ GatewayError                  500  ours
 │   ├── NotFound              404
 │   └── MethodNotAllowed      405
 ├── Unauthorized              401
+├── Forbidden                 403  the right key, for something else
+├── StoreUnavailable          503  the database is out of reach
 ├── EngineUnavailable         503  the embedded engine is off, or not installed
 └── UpstreamError                  the provider's
     ├── UpstreamStatus             it answered with an error; its status is kept
@@ -155,6 +157,24 @@ class Unauthorized(GatewayError):
     """No key where one is needed."""
 
     status = 401
+
+
+class Forbidden(GatewayError):
+    """A key that is right, and not for this, be there such a thing or not."""
+
+    status = 403
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="not_allowed")
+
+
+class StoreUnavailable(GatewayError):
+    """What is stored cannot be read, and is needed."""
+
+    status = 503
+
+    def __init__(self, message: str = "The gateway's store is out of reach.") -> None:
+        super().__init__(message, code="store_unavailable")
 
 
 class EngineUnavailable(GatewayError):

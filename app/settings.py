@@ -35,6 +35,18 @@ def _switch(text: str) -> bool:
     return words[text.strip().lower()]
 
 
+def _auth(text: str) -> str:
+    if text not in ("", "keys", "open"):
+        raise ValueError("must be keys, open, or empty")
+    return text
+
+
+def _secrets(text: str) -> str:
+    if any(len(key.strip()) < 16 for key in text.split(",") if key.strip()):
+        raise ValueError("must be secrets of 16 characters or more, newest first")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -44,6 +56,11 @@ def _setting(
 ) -> Any:
     """A field that is read from GATEWAY_<its name>, else from the variable *alias*."""
     return field(default=default, metadata={"read": read, "alias": alias})
+
+
+def _secret(read: Callable[[str], str]) -> Any:
+    """A text that is not shown."""
+    return field(default="", repr=False, metadata={"read": read, "alias": None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +82,22 @@ class Settings:
         ("localhost", "127.0.0.1", "::1"), _names, alias="TRUSTED_CUSTOM_HOSTS"
     )
     ca_bundle: str = _setting("", str)
+    bind: str = _setting("127.0.0.1:8787", str)
+    auth: str = _setting("", _auth)
+    byok: bool = _setting(True, _switch)
+    default_config: str = _setting("", str)
+    instance: str = _setting("instance", str)
+    database_url: str = _secret(str)
+    secret_key: str = _secret(_secrets)
+    store_ttl: float = _setting(5.0, _seconds)
+    store_grace: float = _setting(300.0, _seconds)
     engine: bool = _setting(False, _switch)
     engine_model: str = _setting("", str)
     engine_threads: int | None = _setting(None, _count_or_none)
     engine_slots: int = _setting(4, _count)
     engine_context: int = _setting(2048, _count)
     engine_url: str = _setting("", str)
-    engine_key: str = field(
-        default="", repr=False, metadata={"read": str, "alias": None}
-    )
+    engine_key: str = _secret(str)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -86,7 +110,8 @@ class Settings:
             try:
                 values[declared.name] = declared.metadata["read"](environ[name])
             except ValueError as e:
-                problems.append(f"{name}={environ[name]!r}: {e}")
+                seen = f"={environ[name]!r}" if declared.repr else ""
+                problems.append(f"{name}{seen}: {e}")
         if problems:
             raise BadSettings("; ".join(problems))
         return cls(**values)

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -14,9 +15,11 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from app.settings import Settings
+from app.store import database
 
 from . import upstream as scripted
 from .e2e.server import Server, children, eventually
+from .postgres import Postgres, running
 from .upstream import Upstream, completion, whole
 
 KEY = "sk-a-key-of-the-caller"
@@ -76,6 +79,7 @@ class Caller:
         for response in self.responses:
             response.close()
         self.app.extensions["lastword"].upstream.close()
+        self.app.extensions["lastword.directory"].close()
 
 
 class Absent:
@@ -100,9 +104,12 @@ def script() -> Iterator[Script]:
 
 
 @pytest.fixture
-def settings() -> Settings:
-    """Like the defaults, with no length put into requests that name none."""
-    return Settings(default_max_tokens=None)
+def settings(tmp_path: Path) -> Settings:
+    """Like the defaults, with no length put into requests that name none.
+
+    What is stored is the test's own.
+    """
+    return Settings(default_max_tokens=None, instance=str(tmp_path / "instance"))
 
 
 @pytest.fixture
@@ -137,6 +144,25 @@ def engine() -> Iterator[Server]:
 def gateway_url(engine: Server) -> str:
     """Where that gateway listens."""
     return engine.url
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A real PostgreSQL, once for all tests."""
+    yield from running(tmp_path_factory.mktemp("pg"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def stored(request: Any, settings: Settings) -> Settings:
+    """Settings whose store is there: in a file, and in PostgreSQL."""
+    chosen = settings
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        chosen = replace(settings, database_url=server.database())
+    engine = database.connect(chosen.database_url, Path(chosen.instance))
+    database.upgrade(engine)
+    engine.dispose()
+    return replace(chosen, secret_key="a secret of the tests", store_ttl=0.0001)
 
 
 @pytest.fixture

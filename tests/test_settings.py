@@ -12,7 +12,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 ROW = re.compile(r"^\| `((?:GATEWAY|WEB)_[A-Z_]+)` \| (.*?) \|", re.M)
 
 # Read by gunicorn, or by its configuration file.
-OF_THE_SERVER = {"GATEWAY_BIND", "WEB_CONCURRENCY"}
+OF_THE_SERVER = {"WEB_CONCURRENCY"}
 
 
 def test_without_variables_the_defaults_hold() -> None:

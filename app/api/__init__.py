@@ -6,17 +6,19 @@ from flask import Flask, Response, g, request
 
 from ..gateway.service import Gateway
 from ..settings import Settings
+from ..store.directory import Directory
 from . import completions, cors, errors, headers, health, models
+from .slowdown import Slowdown
 
 
-def application(gateway: Gateway, settings: Settings) -> Flask:
-    """The Flask application in front of *gateway*."""
+def application(gateway: Gateway, directory: Directory, settings: Settings) -> Flask:
+    """The Flask application in front of *gateway*, for those in *directory*."""
     app = Flask("lastword", static_folder=None)
-    errors.register(app)
+    errors.register(app, Slowdown())
     app.after_request(_sign)
     cors.register(app, settings.cors_origins)
-    app.register_blueprint(completions.blueprint(gateway, settings))
-    app.register_blueprint(models.blueprint(gateway, settings))
+    app.register_blueprint(completions.blueprint(gateway, directory, settings))
+    app.register_blueprint(models.blueprint(gateway, directory, settings))
     app.register_blueprint(health.blueprint(gateway.engine))
     return app
 

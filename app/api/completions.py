@@ -6,8 +6,10 @@ from ..gateway.attempts import Trace
 from ..gateway.service import Gateway, Outcome
 from ..gateway.stream import EventStream
 from ..settings import Settings
-from . import headers
+from ..store.directory import Directory
+from . import access, headers
 from .body import json_object
+from .resolution import resolved
 from .route import route
 
 PATHS = (
@@ -19,17 +21,17 @@ PATHS = (
 )
 
 
-def blueprint(gateway: Gateway, settings: Settings) -> Blueprint:
-    """The endpoint, answered by *gateway*."""
+def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blueprint:
+    """The endpoint, answered by *gateway* for those whom *directory* knows."""
     routes = Blueprint("completions", __name__)
 
     def complete(model: str | None = None) -> Response:
         headers.check_content_type(request)
-        wanted = headers.wanted(
-            request, trusted=settings.trusted_custom_hosts, local=settings.engine
-        )
+        caller = access.caller(request.headers, directory, settings)
+        wanted = headers.wanted(request, caller, settings.trusted_custom_hosts)
         body = json_object(request, settings.max_body_bytes)
         named = {"model": model} | body if model else body
+        wanted = resolved(wanted, named, settings)
         way = route(wanted, named, request.path, settings.default_max_tokens)
         g.trace = Trace()
         return _response(gateway.complete(way, g.trace))

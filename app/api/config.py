@@ -18,7 +18,7 @@ DEEPEST = 16
 
 # Below these keys the names are the caller's own, and stay as they are.
 _VERBATIM = {"override_params", "default_params", "conditions", "drop_params"}
-_VERBATIM |= {"vertex_service_account_json"}
+_VERBATIM |= {"vertex_service_account_json", "model_aliases"}
 
 
 def read(text: str) -> Any:
@@ -42,7 +42,7 @@ def _not_json(reason: str) -> InvalidRoute:
 
 def names_provider(document: Any) -> bool:
     """Whether a config says itself where to go."""
-    keys = ("provider", "targets")
+    keys = ("provider", "virtual_key", "targets")
     return isinstance(document, dict) and any(key in document for key in keys)
 
 

@@ -81,6 +81,15 @@ class _OneOf(_Typed):
         return value
 
 
+class _Provider(_OneOf):
+    """A provider's name, or `@` and the id of a virtual key."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(value, str) and value.startswith("@"):
+            return value
+        return super()._deserialize(value)
+
+
 class _List(_Typed):
     """A list of values of one JSON type."""
 
@@ -182,7 +191,8 @@ class ConfigSchema(Schema):
         error_messages=dict[str, Any](invalid="Expected array"),
     )
     name = _Typed("string")
-    provider = _OneOf(KNOWN_NAMES, "Invalid 'provider' value")
+    provider = _Provider(KNOWN_NAMES, "Invalid 'provider' value")
+    virtual_key = _Typed("string")
     api_key = _Typed("string")
     custom_host = _Typed("string")
     weight = _Typed("number")
@@ -194,6 +204,7 @@ class ConfigSchema(Schema):
     override_params = _Typed("object")
     default_params = _Typed("object")
     drop_params = _List("string")
+    model_aliases = _Typed("object")
     strict_open_ai_compliance = _Typed("boolean")
     strict_params = _Typed("boolean")
     via = _OneOf(tuple(Way), "Invalid 'via' value")

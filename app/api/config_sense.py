@@ -1,9 +1,11 @@
 """The sense of a config: what has the right shape, and could not work all the same."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from ..core import conditions
+from ..core.access import Alias
 from ..core.hosts import custom_host
 from ..core.routing import Mode
 from ..providers import PROVIDERS
@@ -19,7 +21,6 @@ _UNSUPPORTED = (
     "after_request_hooks",
     "input_mutators",
     "output_mutators",
-    "virtual_key",
 )
 
 _NOTHING_TO_DO = (
@@ -46,6 +47,8 @@ def _refused(key: str) -> str:
     return f"'{key}' is not supported by this version of the gateway"
 
 
+_SUFFICIENT = ("provider", "virtual_key", "cache", "retry", "request_timeout")
+
 Complaint = tuple[tuple[str, ...], str]
 
 
@@ -58,6 +61,7 @@ def _own(
             "deadline_ms",
         ), "A deadline is for the whole plan, and stands at the top"
     yield from _of_provider(config, trusted)
+    yield from _of_aliases(config.get("model_aliases") or {})
     template = (config.get("bridge") or {}).get("template")
     if template is not None and "{prompt}" not in template:
         yield ("bridge", "template"), "A template must contain '{prompt}'"
@@ -67,9 +71,7 @@ def _own(
         )
     if "strategy" in config or "targets" in config:
         yield from _of_group(config)
-    elif not any(
-        k in config for k in ("provider", "cache", "retry", "request_timeout")
-    ):
+    elif not any(k in config for k in _SUFFICIENT):
         if config:
             yield (), _NOTHING_TO_DO
 
@@ -88,6 +90,20 @@ def _of_provider(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint
             value = config.get(name, "")
             if not isinstance(value, kinds):
                 yield (name,), f"Expected string, received {kind_of(value)}"
+
+
+_ALIAS = {field.name for field in fields(Alias)}
+
+
+def _of_aliases(aliases: Config) -> Iterator[Complaint]:
+    for model, alias in aliases.items():
+        if not isinstance(alias, dict) or not isinstance(alias.get("model"), str):
+            yield ("model_aliases", model), "Expected an object with a model"
+        else:
+            strange = sorted(set(alias) - _ALIAS)
+            yield from (
+                (("model_aliases", model, key), "Unknown key") for key in strange
+            )
 
 
 def _of_group(config: Config) -> Iterator[Complaint]:

@@ -8,15 +8,26 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as PathNotFound
 
 from .. import errors
-from ..errors import GatewayError
+from ..errors import Forbidden, GatewayError, Unauthorized
 from .headers import of_failure, passed_on
+from .slowdown import Slowdown
 
 logger = logging.getLogger("lastword")
 
 
-def register(app: Flask) -> None:
-    """Have *app* answer in this way whatever goes wrong."""
+def register(app: Flask, slowdown: Slowdown) -> None:
+    """Have *app* answer in this way whatever goes wrong.
+
+    Who is refused again and again waits, as *slowdown* says.
+    """
+
+    def refuse(error: GatewayError) -> Response:
+        slowdown.refused(request.remote_addr or "")
+        return _answer(error)
+
     app.register_error_handler(GatewayError, _answer)
+    app.register_error_handler(Unauthorized, refuse)
+    app.register_error_handler(Forbidden, refuse)
     app.register_error_handler(HTTPException, _of_werkzeug)
     app.register_error_handler(Exception, _unexpected)
 

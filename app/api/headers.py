@@ -1,8 +1,9 @@
-"""Headers in: who is to be called, with which key. Headers out: who answered.
+"""Headers in: who is to be called. Headers out: who answered.
 
 The checks are Portkey's, in its order, and every failure is a 400 in both error shapes.
 """
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,8 @@ from ..gateway.attempts import Trace
 from ..gateway.service import Outcome
 from ..providers.names import KNOWN_NAMES
 from . import config
+from .access import Caller, is_ours
 from .config_schema import Config
-
-# What portkey-ai sends when it was given no key of a provider.
-PLACEHOLDER_KEY = "OPENAI_API_KEY"
 
 # Never forwarded, even if the caller asks for it: they belong to one connection, or
 # would break the framing of the call upstream.
@@ -50,19 +49,27 @@ _PASSED_ON_WHOLE = ("x-request-id", "x-should-retry")
 class Wanted:
     """What the headers of a request say about its way.
 
-    *provider* is None if only the config names one. *forward* are names of headers to
-    send on, in lower case; None leaves that to the config. *request_timeout* is in
-    seconds. *trusted* are hosts that may be internal.
+    *provider* is None if only the config or the *virtual_key* names one, or nobody;
+    *is_stored* says that the config is one of the gateway's own. *forward* are names of
+    headers to send on, in lower case; None leaves that to the config. *request_timeout*
+    is in seconds. *trusted* are hosts that may be internal.
     """
 
     headers: Headers
+    caller: Caller
     provider: str | None
-    api_key: str | None
+    virtual_key: str | None
     custom_host: str | None
     request_timeout: float | None
     forward: tuple[str, ...] | None
     config: Config
+    is_stored: bool = False
     trusted: tuple[str, ...] = ()
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether no header says where to go."""
+        return not (self.provider or self.virtual_key or self.config)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -76,31 +83,34 @@ class Wanted:
     def forwarded(self, names: Iterable[str]) -> dict[str, str]:
         """Those of the caller's headers, without what must not travel."""
         travel = {name.strip().lower() for name in names} - _NOT_FORWARDED
-        if _bare(self.headers.get("Authorization", "")) == PLACEHOLDER_KEY:
-            travel.discard("authorization")
         given = {name: self.headers.get(name) for name in sorted(travel) if name}
-        return {name: value for name, value in given.items() if value is not None}
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and not is_ours(value)
+        }
 
 
-def wanted(request: Request, *, trusted: tuple[str, ...], local: bool) -> Wanted:
+def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
     """What *request* wants, checked in Portkey's order. Raises InvalidRoute.
 
-    *trusted* are custom hosts that are exempt from the guard. *local* says that a
-    request which names nothing goes to the embedded engine.
+    *trusted* are custom hosts that are exempt from the guard.
     """
     headers = request.headers
-    provider = _provider(headers, local)
+    provider, virtual_key = _provider(headers)
     host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
-    _refuse_virtual_key(headers)
-    plan = _plan(headers.get("x-portkey-config"), provider, trusted)
+    named = provider or virtual_key
+    plan, is_stored = _plan(headers.get("x-portkey-config"), named, caller, trusted)
     return Wanted(
         headers,
+        caller,
         provider,
-        api_key(headers),
+        virtual_key,
         host,
         _request_timeout(headers.get("x-portkey-request-timeout")),
         _forward(headers.get("x-portkey-forward-headers")),
         plan,
+        is_stored,
         trusted,
     )
 
@@ -116,33 +126,42 @@ def check_content_type(request: Request) -> None:
         )
 
 
-def _provider(headers: Headers, local: bool) -> str | None:
-    name = headers.get("x-portkey-provider")
+def _provider(headers: Headers) -> tuple[str | None, str | None]:
+    """The provider, or the virtual key: by its own header, or as `@id`."""
+    name = headers.get("x-portkey-provider") or ""
+    virtual_key = headers.get("x-portkey-virtual-key") or None
+    if name.startswith("@"):
+        return None, virtual_key or name[1:]
     if name and name not in KNOWN_NAMES:
         raise InvalidRoute(
             f"Invalid provider: x-portkey-provider must be one of "
-            f"{', '.join(KNOWN_NAMES)}, not {name[:80]!r}.",
+            f"{', '.join(KNOWN_NAMES)}, or @ and the id of a virtual key, not "
+            f"{name[:80]!r}.",
             legacy="Invalid provider passed",
         )
-    if name or headers.get("x-portkey-config"):
-        return name or None
-    if local and not any(headers.get(other) for other in _OTHER_WAYS):
-        return "local"
-    message = "Either x-portkey-config or x-portkey-provider header is required"
-    raise InvalidRoute(message, legacy=message)
+    return name or None, virtual_key
 
 
-# Who sends one of these does not mean the embedded engine.
-_OTHER_WAYS = ("x-portkey-custom-host", "x-portkey-virtual-key")
+# Ids of configs and virtual keys. Portkey's own begin with `pc-`.
+_ID = re.compile(r"(?!null$|true$|false$)[A-Za-z][A-Za-z0-9_.-]{0,79}")
 
 
-def _plan(given: str | None, provider: str | None, trusted: tuple[str, ...]) -> Config:
-    """The config of the header, if there is one."""
+def is_id(text: str) -> bool:
+    """Whether *text* can be the id of a config, or of a virtual key."""
+    return bool(_ID.fullmatch(text))
+
+
+def _plan(
+    given: str | None, named: str | None, caller: Caller, trusted: tuple[str, ...]
+) -> tuple[Config, bool]:
+    """The config of the header, if there is one; and whether it is a stored one."""
     if not given:
-        return {}
+        return {}, False
+    if is_id(given.strip()):
+        return dict(caller.config(given.strip())), True
     document = config.read(given)
-    if provider or config.names_provider(document):
-        return config.checked(document, trusted)
+    if named or config.names_provider(document):
+        return config.checked(document, trusted), False
     message = (
         "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
         "should have a valid config with provider details in it."
@@ -161,13 +180,6 @@ def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
         ) from e
 
 
-def _refuse_virtual_key(headers: Headers) -> None:
-    """Virtual keys are to come; a request that names one must not go astray."""
-    if headers.get("x-portkey-virtual-key"):
-        message = "x-portkey-virtual-key is not supported by this version."
-        raise InvalidRoute(message, legacy=message, code="unsupported_header")
-
-
 def _forward(listed: str | None) -> tuple[str, ...] | None:
     names = tuple(name.strip().lower() for name in (listed or "").split(","))
     if "x-portkey-forward-headers" in names:
@@ -176,26 +188,6 @@ def _forward(listed: str | None) -> tuple[str, ...] | None:
         )
         raise InvalidRoute(message, legacy=message)
     return names if listed else None
-
-
-def api_key(headers: Headers) -> str | None:
-    """The caller's key for the provider, wherever its client can put one.
-
-    Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's
-    into Authorization, which therefore comes first when x-portkey-package-version shows
-    that such an SDK is calling.
-    """
-    names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
-    if headers.get("x-portkey-package-version"):
-        names[:2] = reversed(names[:2])
-    keys = (_bare(headers.get(name, "")) for name in names)
-    return next((key for key in keys if key and key != PLACEHOLDER_KEY), None)
-
-
-def _bare(value: str) -> str:
-    """A key without its scheme."""
-    scheme, _, rest = value.strip().partition(" ")
-    return rest.strip() if scheme.lower() == "bearer" else value.strip()
 
 
 def _request_timeout(value: str | None) -> float | None:
@@ -251,6 +243,7 @@ def of_outcome(outcome: Outcome) -> dict[str, str]:
         "x-lastword-via": str(plan.way),
         "x-lastword-applied-defaults": ", ".join(defaults),
         "x-lastword-dropped-params": ", ".join(map(_shown, plan.dropped)),
+        "x-lastword-model-alias": plan.target.alias,
         "x-lastword-warning": "; ".join(outcome.warnings),
     }
     return {name: value for name, value in told.items() if value}

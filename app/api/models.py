@@ -6,22 +6,24 @@ from ..core.routing import targets
 from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
 from ..settings import Settings
-from . import headers
+from ..store.directory import Directory
+from . import access, headers
+from .resolution import resolved
 from .route import route
 
 # A route leads to completions; the list of models is asked of its first target.
 _ANY = {"model": "any", "prompt": ""}
 
 
-def blueprint(gateway: Gateway, settings: Settings) -> Blueprint:
+def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blueprint:
     """The list of models, asked of the provider by *gateway*."""
     routes = Blueprint("models", __name__)
 
     @routes.get("/v1/models", strict_slashes=False)
     def models() -> Response:
-        wanted = headers.wanted(
-            request, trusted=settings.trusted_custom_hosts, local=settings.engine
-        )
+        caller = access.caller(request.headers, directory, settings)
+        wanted = headers.wanted(request, caller, settings.trusted_custom_hosts)
+        wanted = resolved(wanted, _ANY, settings)
         target = next(targets(route(wanted, _ANY, request.path, None).root))
         g.trace = Trace(target=target)
         outcome = gateway.models(target)

@@ -1,13 +1,15 @@
 """From what the headers want to a tree of targets, with inheritance resolved once."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from ..core import conditions
+from ..core.access import Alias, VirtualKey
 from ..core.hosts import custom_host
 from ..core.request import CompletionRequest
 from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
@@ -21,13 +23,15 @@ from ..core.routing import (
     Target,
     Way,
 )
-from ..errors import InvalidRoute
+from ..errors import Forbidden, InvalidRoute
 from ..providers import PROVIDERS
 from ..providers.spec import Setting
 from . import config, patterns
+from .access import Caller, no_key
 from .config_schema import Config
 from .headers import Wanted
 from .params import Params, completion_request
+from .resolution import split
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Inherited:
     strict: bool = True
     strict_params: bool = False
     bridge: Bridge = Bridge()
+    aliases: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, level: Config) -> "Inherited":
         """The same, as *level* has it for itself and for what is below it."""
@@ -62,6 +67,7 @@ class Inherited:
             strict=level.get("strict_open_ai_compliance", self.strict),
             strict_params=level.get("strict_params", self.strict_params),
             bridge=Bridge(**level["bridge"]) if level.get("bridge") else self.bridge,
+            aliases={**self.aliases, **_get(level, "model_aliases")},
         )
 
 
@@ -86,7 +92,8 @@ class _Tree:
         default_max_tokens: int | None,
     ) -> None:
         self._wanted = wanted
-        self._body = body
+        self._key_in_model, model = split(body.get("model"))
+        self._body = body | {"model": model} if self._key_in_model else body
         self._default_max_tokens = default_max_tokens
         self._requests: dict[bytes, CompletionRequest] = {}
         self._context = {
@@ -146,17 +153,13 @@ class _Tree:
         return str(value) if isinstance(value, (str, int, float)) else None
 
     def _target(self, level: Config, inherited: Inherited, path: str) -> Target:
-        provider = level.get("provider") or self._wanted.provider
-        if provider is None:
-            place = path.replace("config", "", 1).strip(".").replace(".", ",")
-            raise config.invalid([(place, "Required: provider, or a strategy")])
-        said = self._settings(level, provider)
+        place = self._place(level, inherited, path)
+        said = self._settings(level, place)
         options = {setting.name: said[setting] for setting in said}
-        base_url = self._wanted.custom_host or inherited.custom_host
-        base_url = base_url or self._address(said)
+        base_url = self._host(place, inherited) or self._address(said)
         target = Target(
-            provider=provider,
-            api_key=self._key(level, provider),
+            provider=place.provider,
+            api_key=self._key(level, place),
             base_url=base_url.rstrip("/") if base_url else None,
             headers=self._headers(said, inherited),
             options=options,
@@ -166,29 +169,121 @@ class _Tree:
             bridge=inherited.bridge,
             model_info=level.get("model_info") or {},
             strict_params=inherited.strict_params,
-            request=self._request(inherited),
+            virtual_key=place.key.id if place.key else None,
+            alias=place.alias,
+            notices=place.notices,
+            request=place.request,
             retry=inherited.retry,
             breaker=inherited.breaker,
             name=level.get("name"),
             weight=level.get("weight", 1),
             path=path,
         )
-        return replace(target, identity=_identity(level, provider, base_url))
+        known = place.key.id if place.key else None
+        return replace(
+            target, identity=_identity(level, place.provider, base_url, known)
+        )
 
-    def _key(self, level: Config, provider: str) -> str | None:
+    # Where a target is
+
+    def _place(self, level: Config, inherited: Inherited, path: str) -> "_Place":
+        """The provider, or virtual key, of a level; or of an alias of its model."""
+        key = self._virtual_key(level)
+        provider = key.provider if key else level.get("provider")
+        provider = provider or self._wanted.provider or ""
+        request = self._request(inherited, key)
+        model = request.model
+        fixed = "model" in inherited.override_params
+        alias = None if fixed else self._caller.alias(model, inherited.aliases)
+        if alias and not alias.is_due(_today()) and (provider or key):
+            notice = f"{model} will be shut down on {alias.shutdown_date}"
+            place = _Place(provider, key, request, notices=(notice,))
+        elif alias:
+            place = self._elsewhere(alias, provider, key, request)
+        else:
+            place = _Place(provider, key, request)
+        return self._allowed(place, model if alias else request.model, path)
+
+    def _elsewhere(
+        self,
+        alias: Alias,
+        provider: str,
+        key: VirtualKey | None,
+        request: CompletionRequest,
+    ) -> "_Place":
+        """Where an alias leads. A key of the caller's own is only for its provider."""
+        if alias.virtual_key:
+            key = self._caller.virtual_key(alias.virtual_key, trusted=True)
+        elif alias.provider and alias.provider != provider:
+            key = None
+        provider = key.provider if key else alias.provider or provider
+        told = f"{request.model} -> {alias.model}"
+        return _Place(provider, key, replace(request, model=alias.model), told)
+
+    def _allowed(self, place: "_Place", model: str, path: str) -> "_Place":
+        if not place.provider:
+            at = path.replace("config", "", 1).strip(".").replace(".", ",")
+            raise config.invalid([(at, "Required: provider, or a strategy")])
+        self._caller.check(place.provider, model)
+        known = PROVIDERS.get(place.provider)
+        if known and known.hosted and not self._caller.is_known:
+            raise no_key()
+        return place
+
+    @property
+    def _caller(self) -> Caller:
+        return self._wanted.caller
+
+    def _virtual_key(self, level: Config) -> VirtualKey | None:
+        """The virtual key of a level, else of the request if that level names nobody.
+
+        One that the caller names must be meant for them.
+        """
+        named = level.get("virtual_key") or _at_sign(level.get("provider"))
+        if named:
+            return self._caller.virtual_key(named, trusted=self._wanted.is_stored)
+        asked = self._wanted.virtual_key or self._key_in_model
+        if not asked or level.get("provider"):
+            return None
+        return self._caller.virtual_key(asked)
+
+    def _host(self, place: "_Place", inherited: Inherited) -> str | None:
+        """Where it lies, if not at its provider's own address.
+
+        What is sealed in a virtual key goes where the operator says, and nowhere else.
+        """
+        named = self._wanted.custom_host or inherited.custom_host
+        if place.key is None:
+            return named
+        if self._wanted.custom_host or (named and not self._wanted.is_stored):
+            raise Forbidden("A virtual key cannot be used with a custom host.")
+        return named or place.key.custom_host
+
+    def _key(self, level: Config, place: "_Place") -> str | None:
         """Its own key, else the request's, if that is not meant for somebody else."""
-        meant = self._wanted.provider in (None, provider)
-        return level.get("api_key") or (self._wanted.api_key if meant else None)
+        if place.key:
+            return place.key.settings.get("api_key")
+        if place.provider != (level.get("provider") or place.provider):
+            return None
+        meant = self._wanted.provider in (None, place.provider)
+        own = level.get("api_key")
+        return own or (self._caller.provider_key if meant else None)
 
-    def _settings(self, level: Config, provider: str) -> dict[Setting, Any]:
+    def _settings(self, level: Config, place: "_Place") -> dict[Setting, Any]:
         """What the provider alone has to know, from the config or the request.
 
         A config that names its provider says all of it; the request's headers are about
-        the provider that it names itself.
+        the provider that it names itself. A virtual key says it itself, and only a
+        stored config may say more.
         """
-        settings = PROVIDERS[provider].settings if provider in PROVIDERS else ()
+        provider = PROVIDERS.get(place.provider)
+        settings = provider.settings if provider else ()
         said = {s: level.get(s.name) or level.get(s.alias or s.name) for s in settings}
-        if not level.get("provider"):
+        if place.key:
+            sealed = place.key.settings
+            kept = said if self._wanted.is_stored else dict[Setting, Any]()
+            said = {s: kept.get(s) or sealed.get(s.name) for s in settings}
+        elif not level.get("provider"):
             said |= {s: self._in_header(s) or said[s] for s in settings}
         given = {s: value or s.default for s, value in said.items()}
         return {s: value for s, value in given.items() if value}
@@ -219,19 +314,45 @@ class _Tree:
         listed = inherited.forward_headers if forward is None else forward
         return own | self._wanted.forwarded(listed)
 
-    def _request(self, inherited: Inherited) -> CompletionRequest:
+    def _request(
+        self, inherited: Inherited, key: VirtualKey | None
+    ) -> CompletionRequest:
         """What a target is asked; the same for all that share these settings."""
-        settings = (
-            inherited.default_params,
-            inherited.drop_params,
-            inherited.override_params,
-        )
-        key = orjson.dumps(settings)
-        if key not in self._requests:
+        defaults = {**_defaults(key), **inherited.default_params}
+        settings = (defaults, inherited.drop_params, inherited.override_params)
+        told = orjson.dumps(settings)
+        if told not in self._requests:
             params = _merged(self._body, *settings)
             request = completion_request(params, self._default_max_tokens)
-            self._requests[key] = request
-        return self._requests[key]
+            self._requests[told] = request
+        return self._requests[told]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Whom a target asks for what. *alias* says which model stands for which."""
+
+    provider: str
+    key: VirtualKey | None
+    request: CompletionRequest
+    alias: str = ""
+    notices: tuple[str, ...] = ()
+
+
+def _defaults(key: VirtualKey | None) -> Mapping[str, Any]:
+    """What a virtual key fills up a request with."""
+    if key is None:
+        return {}
+    return key.params if key.model is None else {"model": key.model, **key.params}
+
+
+def _at_sign(provider: str | None) -> str | None:
+    """The virtual key that is written as a provider: `@id`."""
+    return provider[1:] if provider and provider.startswith("@") else None
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def _merged(

@@ -48,6 +48,22 @@ def may_be_called(host: str, addresses: Iterable[str], trusted: Iterable[str]) -
     return all(_is_public(address, networks) for address in addresses)
 
 
+def is_loopback(bind: str) -> bool:
+    """Whether only this machine reaches a server that is bound to *bind*.
+
+    One or more of `127.0.0.1:8787`, `[::1]:80`, `http://...`, `unix:/path`.
+    """
+    return all(_is_local(each.strip()) for each in bind.split(","))
+
+
+def _is_local(bind: str) -> bool:
+    if bind.startswith(("unix:", "fd://")):
+        return bind.startswith("unix:")
+    host = urlsplit(bind if "//" in bind else "//" + bind).hostname or ""
+    address = _address(host)
+    return host == "localhost" or bool(address and address.is_loopback)
+
+
 def _is_public(address: str, networks: Iterable[str]) -> bool:
     found = _address(address)
     if found is None:

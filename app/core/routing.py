@@ -76,7 +76,9 @@ class Target:
     credentials. *request_timeout* is in seconds, until the answer's first event.
     *strict* keeps a provider's own words, such as finish reasons, out of answers.
     *via* overrules which way a provider goes, *model_info* what is known of the model;
-    *strict_params* refuses what would be dropped.
+    *strict_params* refuses what would be dropped. *virtual_key* is the id of the one
+    that it has its credentials from, *alias* says which model answers for which, and
+    *notices* is what the caller has to be told.
     """
 
     provider: str
@@ -90,6 +92,9 @@ class Target:
     bridge: Bridge = Bridge()
     model_info: Mapping[str, Any] = field(default_factory=dict)
     strict_params: bool = False
+    virtual_key: str | None = None
+    alias: str = ""
+    notices: tuple[str, ...] = ()
     request: CompletionRequest | None = field(default=None, repr=False)
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None

@@ -104,7 +104,8 @@ class Gateway:
             body, warnings = answer(exchange, plan, self.beside_error)
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
-        return Outcome(body, exchange.headers, plan, (*plan.warnings, *warnings))
+        told = (*plan.target.notices, *plan.warnings, *warnings)
+        return Outcome(body, exchange.headers, plan, told)
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""

@@ -62,10 +62,10 @@ def _deployed(
 
 _ENTRA = (
     Setting("azure_entra_authority"),
-    Setting("azure_ad_token"),
+    Setting("azure_ad_token", secret=True),
     Setting("azure_entra_tenant_id"),
     Setting("azure_entra_client_id"),
-    Setting("azure_entra_client_secret"),
+    Setting("azure_entra_client_secret", secret=True),
     Setting("azure_entra_scope"),
 )
 _KEYS = (

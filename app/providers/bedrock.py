@@ -304,8 +304,8 @@ BEDROCK = Provider(
     keys=(_SIGNS,),
     settings=(
         Setting("aws_access_key_id"),
-        Setting("aws_secret_access_key"),
-        Setting("aws_session_token"),
+        Setting("aws_secret_access_key", secret=True),
+        Setting("aws_session_token", secret=True),
         Setting("aws_region", default="us-east-1"),
     ),
     error=failures.error,

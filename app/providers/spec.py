@@ -139,7 +139,8 @@ class Setting:
     *header* is `x-portkey-` and the name, if it is not given; *also* is another header
     that may hold it, *alias* another name in configs, *default* its value otherwise.
     *sends* is the header of the call that takes it. An *url* replaces the provider's
-    own address, as a custom host does; an *is_object* may be JSON.
+    own address, as a custom host does; an *is_object* may be JSON, and a *secret* is
+    never shown.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Setting:
     sends: str = ""
     url: bool = False
     is_object: bool = False
+    secret: bool = False
 
     @property
     def headers(self) -> tuple[str, ...]:

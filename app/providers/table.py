@@ -85,16 +85,7 @@ def _logprobs(param: Param | None) -> str:
     return "yes" if param.high is None else f"up to {param.high:g}"
 
 
-# As text
-
-
-def text(names: Iterable[str] = ()) -> str:
-    """The rows, in columns; of the providers in *names*, or of all."""
-    wanted = frozenset(names) or PROVIDERS.keys()
-    cells = [HEADINGS, *(astuple(row) for row in rows() if row.provider in wanted)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
-    return "\n".join(lines)
+# As a page
 
 
 def markdown() -> str:

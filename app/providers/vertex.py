@@ -122,7 +122,7 @@ VERTEX = Provider(
     settings=(
         Setting("vertex_project_id"),
         Setting("vertex_region", default="us-central1"),
-        Setting("vertex_service_account_json", is_object=True),
+        Setting("vertex_service_account_json", is_object=True, secret=True),
         Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
     ),
     error=gemini.error,

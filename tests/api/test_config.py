@@ -177,10 +177,6 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
         "path: input_guardrails, message: 'input_guardrails' is not supported by this "
         "version",
     ),
-    "virtual key": (
-        group("single", {"virtual_key": "vk-1", "provider": "openai"}),
-        "path: targets,0,virtual_key, message: 'virtual_key' is not supported",
-    ),
     "no provider in a target": (
         group("single", {"retry": {"attempts": 1}}),
         "path: targets[0], message: Required: provider, or a strategy",

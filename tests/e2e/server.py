@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -35,6 +36,9 @@ class Server:
             if not name.startswith(("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_"))
         }
         self.log: list[str] = []
+        # What it stores is its own, unless a test says otherwise.
+        self._folder = tempfile.TemporaryDirectory()
+        environ = {"GATEWAY_INSTANCE": self._folder.name} | environ
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
@@ -75,6 +79,7 @@ class Server:
         assert not self._reader.is_alive(), "a process that it started lives on"
         assert self._process.stdout
         self._process.stdout.close()
+        self._folder.cleanup()
         return code
 
     def stop(self) -> None:

@@ -1,0 +1,171 @@
+"""Who calls, and what of the stored things they may use.
+
+A gateway key is accepted wherever a client can put a key. Beside it, or without one, a
+caller may bring a key of the provider's own, unless GATEWAY_BYOK is off. Whether a
+gateway key is needed for what is stored, and for the embedded engine, GATEWAY_AUTH
+says; by default it is, as soon as there is something stored, or others than this
+machine can call.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from werkzeug.datastructures import Headers
+
+from ..core.access import Alias, GatewayKey, VirtualKey
+from ..core.hosts import is_loopback
+from ..errors import Forbidden, InvalidRoute, StoreUnavailable, Unauthorized
+from ..settings import Settings
+from ..store.directory import Directory
+from ..store.repository import PREFIX
+
+# What portkey-ai sends when it was given no key of a provider.
+PLACEHOLDER_KEY = "OPENAI_API_KEY"
+
+
+# What Portkey says of a config that is none, and would say of such a key.
+_LEGACY = {
+    "config": "Invalid config passed. You need to pass a valid json",
+    "virtual key": "Invalid virtual key passed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: with a gateway key, with a key of the provider's own, or neither.
+
+    *is_open* says that nobody needs a gateway key here.
+    """
+
+    directory: Directory
+    key: GatewayKey | None = None
+    provider_key: str | None = None
+    is_open: bool = True
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they may use what belongs to the gateway."""
+        return self.is_open or self.key is not None
+
+    def config(self, id: str) -> Mapping[str, Any]:
+        """The stored config *id*. Raises Unauthorized, Forbidden, or InvalidRoute."""
+        found = self.directory.config(id) if self._may_use("configs", id) else None
+        if found is None:
+            self._nothing("config", id)
+        return found
+
+    def virtual_key(self, id: str, *, trusted: bool = False) -> VirtualKey:
+        """The virtual key *id*. One that a stored config names is *trusted*."""
+        may = self.is_known if trusted else self._may_use("virtual_keys", id)
+        found = self.directory.virtual_key(id) if may else None
+        if found is None or found.disabled:
+            self._nothing("virtual key", id)
+        return found
+
+    def _may_use(self, resource: str, name: str) -> bool:
+        if not self.is_known:
+            raise no_key()
+        return self.key is None or self.key.may_use(resource, name)
+
+    def _nothing(self, kind: str, id: str) -> NoReturn:
+        message = f"This key may not use the {kind} {id[:80]!r}, or there is none."
+        if self.key:
+            raise Forbidden(message)
+        raise InvalidRoute(
+            f"There is no {kind} {id[:80]!r}.",
+            legacy=_LEGACY[kind],
+            code=f"unknown_{kind.replace(' ', '_')}",
+        )
+
+    def check(self, provider: str, model: str) -> None:
+        """Raise Forbidden if their key is not for this *provider* or *model*."""
+        for resource, name in (("providers", provider), ("models", model)):
+            if self.key and not self.key.may_use(resource, name):
+                raise Forbidden(
+                    f"This key may not use the {resource.removesuffix('s')} "
+                    f"{name[:80]!r}."
+                )
+
+    def alias(self, model: str, near: Mapping[str, Any]) -> Alias | None:
+        """What answers in place of *model*: the key's, the config's, anybody's alias.
+
+        *near* are those of the config.
+        """
+        own = self.key.aliases.get(model) if self.key else None
+        if own or model in near:
+            return own or Alias(**near[model])
+        return self.directory.alias(model) if self.is_known else None
+
+
+def caller(headers: Headers, directory: Directory, settings: Settings) -> Caller:
+    """Who sends these *headers*. Raises Unauthorized, or StoreUnavailable."""
+    keys = [*_keys(headers)]
+    told = next((key for key in keys if key.startswith(PREFIX)), None)
+    theirs = (key for key in keys if not key.startswith(PREFIX))
+    own = next(theirs, None) if settings.byok else None
+    if told is not None:
+        key = _valid(directory.key(told))
+        return Caller(directory, key, own, is_open=False)
+    if _is_open(own, directory, settings):
+        return Caller(directory, None, own)
+    if own is None:
+        raise no_key()
+    return Caller(directory, None, own, is_open=False)
+
+
+def _valid(key: GatewayKey | None) -> GatewayKey:
+    if key is None or not key.is_valid(time.time()):
+        raise Unauthorized(
+            "Incorrect API key provided: this gateway key is unknown, disabled or "
+            "expired.",
+            code="invalid_api_key",
+        )
+    return key
+
+
+def _is_open(own: str | None, directory: Directory, settings: Settings) -> bool:
+    """Whether nobody needs a gateway key. Not so, if that cannot be known."""
+    if settings.auth:
+        return settings.auth == "open"
+    try:
+        return is_loopback(settings.bind) and not directory.protects
+    except StoreUnavailable:
+        if own is None:
+            raise
+        return False
+
+
+def no_key() -> Unauthorized:
+    return Unauthorized(
+        "You didn't provide an API key of this gateway. Send it as Authorization: "
+        "Bearer YOUR_KEY, x-portkey-api-key or api-key.",
+        code="missing_api_key",
+    )
+
+
+def _keys(headers: Headers) -> Iterator[str]:
+    """All keys in *headers*, in the order in which they count.
+
+    Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's
+    into Authorization, which therefore comes first when x-portkey-package-version shows
+    that such an SDK is calling.
+    """
+    names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
+    if headers.get("x-portkey-package-version"):
+        names[:2] = reversed(names[:2])
+    keys = (bare(headers.get(name, "")) for name in names)
+    yield from (key for key in keys if key and key != PLACEHOLDER_KEY)
+
+
+def is_ours(value: str) -> bool:
+    """Whether a header's *value* is a key of this gateway's, or a key of nobody's."""
+    key = bare(value)
+    return key.startswith(PREFIX) or key == PLACEHOLDER_KEY
+
+
+def bare(value: str) -> str:
+    """A key without its scheme."""
+    scheme, _, rest = value.strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else value.strip()

@@ -1,0 +1,27 @@
+"""Commands beside the server, for who runs it: `flask --help` lists them."""
+
+from flask import Flask
+
+from .aliases import aliases
+from .configs import configs
+from .declared import apply, export
+from .keys import keys
+from .providers import providers
+from .secrets import db, secrets
+from .virtual_keys import virtual_keys
+
+
+def register(app: Flask) -> None:
+    """Make the commands known to *app*."""
+    for command in (
+        aliases,
+        apply,
+        configs,
+        db,
+        export,
+        keys,
+        providers,
+        secrets,
+        virtual_keys,
+    ):
+        app.cli.add_command(command)

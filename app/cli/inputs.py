@@ -1,0 +1,114 @@
+"""What commands are given: names and values, dates, secrets that nobody sees."""
+
+import datetime
+import functools
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+from flask import current_app, g
+
+from ..errors import GatewayError
+from ..settings import Settings
+from ..store import opening
+from ..store.repository import Absent, Present, Repository
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings() -> Settings:
+    """Those of the application that runs the command."""
+    found: Settings = current_app.extensions["lastword.settings"]
+    return found
+
+
+def store() -> Repository:
+    """The store, one for a command; its tables are made, if it is SQLite's."""
+    if "store" not in g:
+        g.store = opening.repository(settings())
+        click.get_current_context().call_on_close(g.store.engine.dispose)
+    found: Repository = g.store
+    return found
+
+
+def friendly(command: F) -> F:
+    """*command*, whose failures are told in a line each."""
+
+    @functools.wraps(command)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except Absent as e:
+            raise click.ClickException(f"there is no {e}") from e
+        except Present as e:
+            raise click.ClickException(f"there is {e} already") from e
+        except (GatewayError, ValueError) as e:
+            raise click.ClickException(str(e)) from e
+
+    return told  # type: ignore[return-value] # The same signature.
+
+
+def pairs(given: Iterable[str]) -> dict[str, Any]:
+    """`name=value` as a mapping; a value that is JSON is what it says."""
+    found = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected name=value, not {pair!r}")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return text
+
+
+_SOURCES = "- for standard input, file:PATH, env:NAME, or prompt"
+
+
+def secret(source: str, name: str) -> str:
+    """The secret that *source* leads to. It never stands on a command line."""
+    kind, _, place = source.partition(":")
+    if source == "-":
+        return sys.stdin.read().strip()
+    if source == "prompt":
+        return str(click.prompt(name, hide_input=True))
+    if kind == "file" and place:
+        return Path(place).read_text().strip()
+    if kind == "env" and place:
+        return os.environ[place] if place in os.environ else _absent(place)
+    raise click.BadParameter(f"{name}: expected {_SOURCES}")
+
+
+def _absent(name: str) -> str:
+    raise click.ClickException(f"the variable {name} is not set")
+
+
+def expiry(text: str | None) -> int | None:
+    """The Unix second that *text* means: `2027-01-31`, or `30d`, `12h` from now."""
+    if not text:
+        return None
+    if found := re.fullmatch(r"(\d+)([dh])", text):
+        return int(time.time()) + int(found[1]) * {"d": 86400, "h": 3600}[found[2]]
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError as e:
+        raise click.BadParameter(
+            f"expected a date such as 2027-01-31, or 30d, not {text!r}"
+        ) from e
+    midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+    return int(midnight.timestamp())
+
+
+def read(file: str) -> str:
+    """The text of *file*; of standard input for `-`."""
+    return sys.stdin.read() if file == "-" else Path(file).read_text()

@@ -1,0 +1,24 @@
+"""Names that the store can hold."""
+
+from typing import Any
+
+import click
+
+from ..api.headers import is_id
+
+
+class _Id(click.ParamType[str]):
+    name = "id"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if not is_id(value):
+            self.fail(
+                f"{value!r} is no id: expected a letter, then letters, digits, '-', "
+                "'_' and '.', 80 at most",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+ID = _Id()

@@ -1,0 +1,4 @@
+"""What the gateway keeps: configs, virtual keys, gateway keys, model aliases.
+
+SQLite in one file by default, PostgreSQL where many machines share it.
+"""

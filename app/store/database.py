@@ -1,0 +1,109 @@
+"""The connection to the database, and its tables as they have to be."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import StoreUnavailable
+
+# Seconds that a request may wait for a database that does not answer, and for a
+# writer of SQLite.
+_CONNECT_TIMEOUT = 3
+_BUSY_TIMEOUT = 5
+
+# What two processes that start at once agree on in PostgreSQL: one of them migrates.
+_MIGRATION_LOCK = 0x6C617374776F7264
+
+
+def connect(url: str, instance: Path) -> Engine:
+    """The database at *url*; without one, a file in the folder *instance*."""
+    if not url:
+        return _sqlite(instance)
+    parsed = make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return create_engine(
+        parsed,
+        pool_pre_ping=True,
+        pool_size=2,
+        max_overflow=8,
+        pool_timeout=_CONNECT_TIMEOUT,
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT},
+    )
+
+
+def _sqlite(instance: Path) -> Engine:
+    instance.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(
+        f"sqlite:///{instance / 'gateway.db'}",
+        connect_args={"timeout": _BUSY_TIMEOUT},
+    )
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _: Any) -> None:
+    """Readers beside a writer; keys of other tables are checked."""
+    # The driver would begin transactions later than a writer has to.
+    connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """Who will write says so at once: later, another writer may be in the way."""
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection to read from. Raises StoreUnavailable if there is none."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as e:
+        raise StoreUnavailable from e
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A connection to write to. Raises StoreUnavailable if there is none."""
+    with reading(engine.execution_options(writes=True)) as connection:
+        yield connection
+
+
+# Migrations
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the tables up to date."""
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            lock = text("SELECT pg_advisory_xact_lock(:number)")
+            connection.execute(lock, {"number": _MIGRATION_LOCK})
+        command.upgrade(_alembic(connection), "head")
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the tables are those that this version of the gateway needs."""
+    head = ScriptDirectory.from_config(_alembic(None)).get_current_head()
+    with reading(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision() == head
+
+
+def _alembic(connection: Connection | None) -> Config:
+    config = Config()
+    folder = Path(__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    config.attributes["connection"] = connection
+    return config

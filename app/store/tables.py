@@ -1,0 +1,73 @@
+"""The tables. Times are in Unix seconds; JSON is text, written sorted."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+# One row: how often anything here was changed, so that others see that it was.
+revisions = Table("revisions", metadata, Column("number", Integer, nullable=False))
+
+# Secrets of the gateway's own, sealed: what gateway keys are hashed with.
+own_secrets = Table(
+    "own_secrets",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+configs = Table(
+    "configs",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("updated", Integer, nullable=False),
+)
+
+config_versions = Table(
+    "config_versions",
+    metadata,
+    Column("config", ForeignKey("configs.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created", Integer, nullable=False),
+)
+
+# What tells a virtual key's secrets is `sealed`; `document` is all the rest.
+virtual_keys = Table(
+    "virtual_keys",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("updated", Integer, nullable=False),
+)
+
+# `hash` is the keyed hash of the key, of which nothing else is kept.
+gateway_keys = Table(
+    "gateway_keys",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("hint", String(12), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("updated", Integer, nullable=False),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", String(200), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("updated", Integer, nullable=False),
+)

@@ -1,0 +1,249 @@
+"""What is stored, in a file and in a real PostgreSQL: the same for both."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from app.core.access import Alias, GatewayKey, VirtualKey
+from app.errors import StoreUnavailable
+from app.settings import Settings
+from app.store import database, opening
+from app.store.repository import Absent, Present, Repository
+from app.store.sealing import Sealer
+
+CANARY = "sk-canary-of-a-provider"
+OPENAI = VirtualKey(
+    "openai-1",
+    "openai",
+    {"api_key": CANARY},
+    model="gpt-4o",
+    params={"temperature": 0.5},
+    limits={"requests_per_minute": 5},
+)
+KEY = GatewayKey(
+    "nightly",
+    config="main",
+    allowed={"models": ["gpt-*"]},
+    aliases={"old": Alias("new", virtual_key="openai-1", shutdown_date="2026-09-28")},
+    expires=2_000_000_000,
+)
+
+
+@pytest.fixture
+def store(stored: Settings) -> Iterator[Repository]:
+    made = opening.repository(stored)
+    yield made
+    made.engine.dispose()
+
+
+def test_a_config_is_kept_with_all_its_versions(store: Repository) -> None:
+    assert store.put_config("main", {"provider": "openai"}) == 1
+    assert store.put_config("main", {"provider": "groq"}) == 2
+
+    assert store.contents().configs == {"main": {"provider": "groq"}}
+    assert [(v.number, v.document["provider"]) for v in store.versions("main")] == [
+        (2, "groq"),
+        (1, "openai"),
+    ]
+    store.delete_config("main")
+    assert store.contents().configs == {}
+    with pytest.raises(Absent):
+        store.versions("main")
+
+
+def test_a_virtual_key_comes_back_as_it_was_and_its_secrets_sealed(
+    store: Repository,
+) -> None:
+    store.put_virtual_key(OPENAI)
+    contents = store.contents()
+
+    assert contents.virtual_keys["openai-1"] == replace(OPENAI, settings={})
+    assert store.settings(contents.sealed["openai-1"]) == {"api_key": CANARY}
+    assert CANARY.encode() not in contents.sealed["openai-1"]
+    store.put_virtual_key(replace(OPENAI, disabled=True))
+    assert store.contents().virtual_keys["openai-1"].disabled
+
+
+def test_a_gateway_key_is_kept_by_its_hash_alone(store: Repository) -> None:
+    text = store.create_key(KEY)
+    (found,) = store.contents().keys.values()
+
+    assert text.startswith("lw-") and len(text) == 35
+    assert found == replace(KEY, hint=text[-4:])
+    assert text not in repr(store.contents()) + str(store.contents().keys)
+    store.update_key(replace(found, disabled=True))
+    (again,) = store.contents().keys.values()
+    assert again.disabled and again.hint == text[-4:]
+
+
+def test_a_name_is_one_keys_only(store: Repository) -> None:
+    store.create_key(KEY)
+
+    with pytest.raises(Present):
+        store.create_key(KEY)
+
+
+def test_an_alias_is_replaced_and_deleted(store: Repository) -> None:
+    store.put_alias("old", Alias("new"))
+    store.put_alias("old", Alias("newer", provider="groq"))
+
+    assert store.contents().aliases == {"old": Alias("newer", provider="groq")}
+    store.delete_alias("old")
+    assert store.contents().aliases == {}
+
+
+@pytest.mark.parametrize(
+    "delete", ["delete_config", "delete_virtual_key", "delete_key", "delete_alias"]
+)
+def test_what_is_not_there_cannot_be_deleted(store: Repository, delete: str) -> None:
+    before = store.revision()
+    with pytest.raises(Absent):
+        getattr(store, delete)("nothing")
+
+    assert store.revision() == before
+
+
+def test_every_change_raises_the_revision(store: Repository) -> None:
+    before = store.revision()
+    store.put_config("main", {"provider": "openai"})
+    store.put_virtual_key(OPENAI)
+    store.create_key(KEY)
+    store.put_alias("m", Alias("n"))
+
+    assert store.revision() == before + 4
+    assert store.contents().revision == before + 4
+
+
+def test_changes_of_many_at_a_time_are_all_made(store: Repository) -> None:
+    failures = []
+
+    def change(number: int) -> None:
+        try:
+            for i in range(5):
+                store.put_config(f"c{number}", {"n": i})
+        except Exception as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=change, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert store.contents().configs == {f"c{i}": {"n": 4} for i in range(6)}
+    assert store.revision() == 30
+
+
+# Secrets
+
+
+def test_secrets_are_sealed_anew_and_keys_go_on(
+    store: Repository, stored: Settings
+) -> None:
+    store.put_virtual_key(OPENAI)
+    store.create_key(KEY)
+    keys = store.contents().keys
+    new = Sealer(["another secret of the tests"])
+
+    assert store.reseal(new) == 2
+    after = Repository(store.engine, new)
+    assert after.contents().keys == keys
+    sealed = after.contents().sealed["openai-1"]
+    assert after.settings(sealed) == {"api_key": CANARY}
+    with pytest.raises(StoreUnavailable, match="another GATEWAY_SECRET_KEY"):
+        store.settings(sealed)
+
+
+def test_no_credential_stands_in_the_database(
+    store: Repository, stored: Settings
+) -> None:
+    """Nor does a gateway key, in whatever form."""
+    store.put_virtual_key(OPENAI)
+    text = store.create_key(KEY)
+
+    dump = _dump(store, stored)
+    assert b"openai-1" in dump and b"nightly" in dump
+    assert CANARY.encode() not in dump
+    assert text.encode() not in dump and text[3:].encode() not in dump
+
+
+def _dump(store: Repository, settings: Settings) -> bytes:
+    """All that the database holds: the file's bytes, or every row of every table."""
+    if not settings.database_url:
+        store.engine.dispose()
+        files = Path(settings.instance).glob("gateway.db*")
+        return b"".join(path.read_bytes() for path in files)
+    found = []
+    with database.reading(store.engine) as connection:
+        for table in sqlalchemy.inspect(connection).get_table_names():
+            rows = connection.exec_driver_sql(f'SELECT * FROM "{table}"')
+            found += [repr(tuple(map(_plain, row))).encode() for row in rows]
+    return b"\n".join(found)
+
+
+def _plain(value: object) -> object:
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+# Migrations
+
+
+def test_tables_are_made_once_and_are_as_declared(stored: Settings) -> None:
+    engine = database.connect(stored.database_url, Path(stored.instance))
+    database.upgrade(engine)
+
+    assert database.is_current(engine)
+    from app.store.tables import metadata
+
+    with database.reading(engine) as connection:
+        inspected = sqlalchemy.inspect(connection)
+        made = {
+            table: {column["name"] for column in inspected.get_columns(table)}
+            for table in metadata.tables
+        }
+    declared = {name: set(t.columns.keys()) for name, t in metadata.tables.items()}
+    assert made == declared
+    engine.dispose()
+
+
+def test_many_processes_may_start_at_once(settings: Settings) -> None:
+    """As the workers of a new gateway do."""
+    failures = []
+
+    def start() -> None:
+        try:
+            opening.repository(settings).engine.dispose()
+        except Exception as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    made = opening.repository(settings)
+    assert made.revision() == 0
+    made.engine.dispose()
+
+
+def test_a_database_that_is_not_there_is_told(settings: Settings) -> None:
+    gone = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
+
+    with pytest.raises(StoreUnavailable):
+        opening.repository(gone)
+
+
+def test_postgresql_has_to_be_made_ready_by_hand(
+    settings: Settings, postgres: object
+) -> None:
+    url = postgres.database()  # type: ignore[attr-defined]
+
+    with pytest.raises(StoreUnavailable, match="flask db upgrade"):
+        opening.repository(replace(settings, database_url=url))

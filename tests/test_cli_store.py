@@ -1,0 +1,449 @@
+"""Configs, keys and aliases, managed by commands: for both stores."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from app.store import opening
+
+from .cli_runner import Operator
+from .conftest import Caller
+from .upstream import Upstream
+
+CANARY = "sk-canary-of-a-provider"
+
+
+@pytest.fixture
+def operator(stored: Settings) -> Operator:
+    return Operator(stored)
+
+
+@pytest.fixture
+def sealed(operator: Operator) -> Operator:
+    """One who has a virtual key already."""
+    operator(
+        *("virtual-keys", "create", "openai-1", "--provider", "openai"),
+        *("--key-from", "-", "--model", "gpt-4o"),
+        stdin=CANARY + "\n",
+    )
+    return operator
+
+
+# Virtual keys
+
+
+def test_a_virtual_key_is_made_listed_and_never_shown(sealed: Operator) -> None:
+    listed = sealed("virtual-keys", "list")
+    shown = sealed("virtual-keys", "show", "openai-1")
+
+    assert "openai-1  openai    gpt-4o" in listed
+    assert "api_key" in shown
+    assert CANARY not in listed + shown + str(sealed.json("virtual-keys", "list"))
+
+
+@pytest.mark.parametrize("source", ["file", "env", "prompt"])
+def test_a_secret_comes_from_where_nobody_sees_it(
+    operator: Operator, tmp_path: Path, source: str
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(CANARY + "\n")
+    told = {"file": f"file:{file}", "env": "env:SECRET", "prompt": "prompt"}[source]
+    create = ("virtual-keys", "create", "v", "--provider", "groq", "--key-from", told)
+    printed = operator(*create, stdin=CANARY + "\n", SECRET=CANARY)
+
+    assert CANARY not in printed
+    assert settings_of(operator, "v") == {"api_key": CANARY}
+
+
+def settings_of(operator: Operator, id: str) -> dict[str, Any]:
+    store = opening.repository(operator.settings)
+    found = store.settings(store.contents().sealed[id])
+    store.engine.dispose()
+    return found
+
+
+def test_other_secrets_and_plain_settings_are_told_apart(operator: Operator) -> None:
+    words = ("virtual-keys", "create", "aws", "--provider", "bedrock")
+    plain = ("--setting", "aws_region=eu-west-1", "--setting", "aws_access_key_id=AK")
+    hidden = "aws_secret_access_key"
+    assert "is a secret" in operator.refused(
+        *words, *plain, "--setting", f"{hidden}={CANARY}"
+    )
+    operator(*words, *plain, "--secret-from", f"{hidden}=-", stdin=CANARY)
+
+    assert settings_of(operator, "aws") == {
+        "aws_region": "eu-west-1",
+        "aws_access_key_id": "AK",
+        "aws_secret_access_key": CANARY,
+    }
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("1x", "--provider", "openai"), "is no id"),
+        (("x", "--provider", "nobody"), "nobody"),
+        (("x", "--provider", "jina", "--key-from", "-"), "no text completions"),
+        (
+            ("x", "--provider", "openai", "--key-from", "-", "--setting", "q=1"),
+            "has no q",
+        ),
+        (("x", "--provider", "openai", "--key-from", "somewhere"), "expected - for"),
+        (("x", "--provider", "openai", "--key-from", "env:ABSENT"), "is not set"),
+        (
+            (*("x", "--provider", "openai", "--key-from", "-"), "--limit", "five"),
+            "name=value",
+        ),
+        (
+            (
+                *("x", "--provider", "openai", "--key-from", "-"),
+                *("--custom-host", "http://10.0.0.1"),
+            ),
+            "private",
+        ),
+    ],
+)
+def test_what_could_not_work_is_refused(
+    operator: Operator, words: tuple[str, ...], told: str
+) -> None:
+    output = operator.refused("virtual-keys", "create", *words, stdin="k\n")
+
+    assert told in output
+    assert operator.json("virtual-keys", "list") == []
+
+
+def test_a_virtual_key_is_replaced_only_if_that_is_meant(sealed: Operator) -> None:
+    again = ("virtual-keys", "create", "openai-1", "--provider", "groq")
+    key = ("--key-from", "-")
+
+    assert "already" in sealed.refused(*again, *key, stdin="k")
+    sealed(*again, *key, "--replace", stdin="k")
+    assert sealed.json("virtual-keys", "list")[0]["provider"] == "groq"
+
+
+def test_a_virtual_key_is_disabled_enabled_and_deleted(sealed: Operator) -> None:
+    for word, disabled in (("disable", True), ("enable", False)):
+        sealed("virtual-keys", word, "openai-1")
+        assert sealed.json("virtual-keys", "list")[0]["disabled"] is disabled
+    assert settings_of(sealed, "openai-1") == {"api_key": CANARY}
+    sealed("virtual-keys", "delete", "openai-1")
+
+    assert "there is no openai-1" in sealed.refused("virtual-keys", "show", "openai-1")
+
+
+# Gateway keys
+
+
+def test_a_gateway_key_is_printed_once(operator: Operator) -> None:
+    text = operator("keys", "create", "job").strip()
+
+    assert re.fullmatch(r"lw-[\w-]{32}", text)
+    assert text not in operator("keys", "list") + operator("keys", "show", "job")
+    assert operator.json("keys", "list")[0]["key"] == f"lw-...{text[-4:]}"
+
+
+def test_a_key_has_what_it_is_given(operator: Operator) -> None:
+    operator(
+        *("keys", "create", "job", "--config", "main", "--allow-model", "gpt-*"),
+        *("--allow-virtual-key", "a", "--allow-virtual-key", "b"),
+        *("--limit", "requests_per_minute=5", "--expires", "2027-01-31"),
+    )
+    (key,) = operator.json("keys", "list")
+
+    assert key["allowed"] == {"models": ["gpt-*"], "virtual_keys": ["a", "b"]}
+    assert key["limits"] == {"requests_per_minute": 5}
+    assert (key["config"], key["expires"]) == ("main", "2027-01-31 00:00")
+
+
+def test_a_key_is_disabled_enabled_and_deleted(operator: Operator) -> None:
+    operator("keys", "create", "job")
+    for word, disabled in (("disable", True), ("enable", False)):
+        operator("keys", word, "job")
+        assert operator.json("keys", "list")[0]["disabled"] is disabled
+    assert "there is job already" in operator.refused("keys", "create", "job")
+    operator("keys", "delete", "job")
+
+    assert operator.json("keys", "list") == []
+    assert "there is no job" in operator.refused("keys", "disable", "job")
+
+
+@pytest.mark.parametrize("when", ["tomorrow", "2027-13-01", "5y"])
+def test_a_date_that_is_none_is_refused(operator: Operator, when: str) -> None:
+    assert repr(when) in operator.refused("keys", "create", "job", "--expires", when)
+
+
+# Configs
+
+
+def test_a_config_has_versions_and_can_go_back(sealed: Operator) -> None:
+    first = {"virtual_key": "openai-1"}
+    second = "virtual_key: openai-1\noverride_params: {model: gpt-4}\n"
+    assert "version 1" in sealed(
+        "configs", "create", "main", "-", stdin=json.dumps(first)
+    )
+    assert "version 2" in sealed("configs", "create", "main", "-", stdin=second)
+
+    assert json.loads(sealed("configs", "show", "main", "--version", "1")) == first
+    assert "version 3" in sealed("configs", "rollback", "main", "1")
+    assert json.loads(sealed("configs", "show", "main")) == first
+    assert [v["version"] for v in sealed.json("configs", "history", "main")] == [
+        3,
+        2,
+        1,
+    ]
+    assert "there is no version 9" in sealed.refused("configs", "rollback", "main", "9")
+    sealed("configs", "delete", "main")
+    assert sealed.json("configs", "list") == []
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('{"strategy": {"mode": "random"}}', "Invalid 'mode' value"),
+        ("[1, 2]", "Expected object"),
+        ("{", "neither JSON nor YAML"),
+        ('{"provider": "openai", "api_key": "sk-x"}', "holds secrets, at api_key"),
+        (
+            '{"strategy": {"mode": "single"}, "targets": [{"provider": "bedrock", '
+            '"aws_secret_access_key": "x"}]}',
+            "at targets.0.aws_secret_access_key",
+        ),
+    ],
+)
+def test_a_config_that_could_not_work_is_not_stored(
+    operator: Operator, text: str, told: str
+) -> None:
+    assert told in operator.refused("configs", "create", "main", "-", stdin=text)
+    assert operator.json("configs", "list") == []
+
+
+def test_secrets_in_a_config_are_moved_into_virtual_keys(operator: Operator) -> None:
+    targets = [
+        {"provider": "openai", "api_key": CANARY, "weight": 2},
+        {"provider": "bedrock", "awsSecretAccessKey": "s", "awsRegion": "eu-west-1"},
+        {"provider": "local"},
+    ]
+    config = {"strategy": {"mode": "loadbalance"}, "targets": targets}
+    operator("configs", "create", "m", "-", "--move-secrets", stdin=json.dumps(config))
+
+    assert json.loads(operator("configs", "show", "m"))["targets"] == [
+        {"weight": 2, "virtual_key": "m-1"},
+        {"virtual_key": "m-2"},
+        {"provider": "local"},
+    ]
+    assert settings_of(operator, "m-1") == {"api_key": CANARY}
+    assert settings_of(operator, "m-2") == {
+        "aws_secret_access_key": "s",
+        "aws_region": "eu-west-1",
+    }
+
+
+# Aliases
+
+
+def test_an_alias_is_made_listed_and_deleted(operator: Operator) -> None:
+    operator(
+        *("aliases", "create", "gpt-3.5-turbo-instruct", "gpt-4o-mini"),
+        *("--virtual-key", "openai-1", "--shutdown-date", "2026-09-28"),
+    )
+    assert operator.json("aliases", "list") == [
+        {
+            "for": "gpt-3.5-turbo-instruct",
+            "model": "gpt-4o-mini",
+            "virtual_key": "openai-1",
+            "provider": None,
+            "shutdown_date": "2026-09-28",
+        }
+    ]
+    operator("aliases", "delete", "gpt-3.5-turbo-instruct")
+    assert operator.json("aliases", "list") == []
+
+
+# All at once
+
+
+DECLARED = """
+virtual_keys:
+  openai-1: {provider: openai, api_key: "${OPENAI}", custom_host: "HOST"}
+  aws:
+    provider: bedrock
+    aws_access_key_id: AK
+    aws_secret_access_key: file:SECRET
+configs:
+  main: {virtual_key: openai-1, retry: {attempts: 2}}
+keys:
+  nightly: {config: main, limits: {requests_per_minute: 5}, expires: 2027-01-31}
+aliases:
+  text-davinci-003: {virtual_key: openai-1, model: gpt-4o-mini}
+"""
+
+
+@pytest.fixture
+def declared(tmp_path: Path, upstream: Upstream) -> str:
+    secret = tmp_path / "secret"
+    secret.write_text("of-aws\n")
+    file = tmp_path / "store.yaml"
+    text = DECLARED.replace("SECRET", str(secret)).replace("HOST", upstream.url)
+    file.write_text(text)
+    return str(file)
+
+
+def test_what_is_applied_once_changes_nothing_again(
+    operator: Operator, declared: str
+) -> None:
+    told = operator("apply", declared, OPENAI=CANARY)
+    again = operator("apply", declared, OPENAI=CANARY)
+
+    lines = [line for line in told.splitlines() if not line.startswith("  lw-")]
+    assert lines == [
+        "+ virtual key openai-1",
+        "+ virtual key aws",
+        "+ config main",
+        "+ key nightly",
+        "+ alias text-davinci-003",
+    ]
+    assert again == "nothing to change\n" and CANARY not in told
+    assert settings_of(operator, "openai-1") == {"api_key": CANARY}
+    assert settings_of(operator, "aws")["aws_secret_access_key"] == "of-aws"
+
+
+def test_what_differs_is_changed_and_nothing_else(
+    operator: Operator, declared: str
+) -> None:
+    operator("apply", declared, OPENAI=CANARY)
+    file = Path(declared)
+    file.write_text(file.read_text().replace("attempts: 2", "attempts: 3"))
+
+    assert operator("apply", declared, OPENAI="sk-another-one") == (
+        "~ virtual key openai-1\n~ config main\n"
+    )
+    assert [v["version"] for v in operator.json("configs", "history", "main")] == [2, 1]
+
+
+def test_a_dry_run_changes_nothing(operator: Operator, declared: str) -> None:
+    told = operator("apply", declared, "--dry-run", OPENAI=CANARY)
+
+    assert "+ config main" in told and "lw-" not in told
+    assert operator.json("configs", "list") == operator.json("keys", "list") == []
+
+
+def test_what_the_file_does_not_name_is_deleted_if_that_is_meant(
+    operator: Operator, declared: str
+) -> None:
+    operator("apply", declared, OPENAI=CANARY)
+    Path(declared).write_text("configs: {}\n")
+    assert operator("apply", declared) == "nothing to change\n"
+
+    told = operator("apply", declared, "--prune")
+    assert told.splitlines() == [
+        "- alias text-davinci-003",
+        "- key nightly",
+        "- config main",
+        "- virtual key aws",
+        "- virtual key openai-1",
+    ]
+    assert operator.json("virtual-keys", "list") == []
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("keyss: {}", "unknown part 'keyss'"),
+        ("virtual_keys: {v: {provider: openai, api_key: '${ABSENT}'}}", "is not set"),
+        ("configs: {main: {provider: openai, api_key: sk-x}}", "holds a secret"),
+        ("configs: {main: {provider: nobody}}", "Invalid 'provider' value"),
+        ("virtual_keys: {v: {provider: openai, qwert: 1}}", "has no qwert"),
+        ("a: [", "no YAML"),
+    ],
+)
+def test_a_file_that_could_not_work_changes_nothing(
+    operator: Operator, text: str, told: str
+) -> None:
+    assert told in operator.refused("apply", "-", stdin=text)
+    assert (
+        operator.json("virtual-keys", "list") == operator.json("configs", "list") == []
+    )
+
+
+def test_what_is_exported_can_be_applied_and_holds_no_secret(
+    operator: Operator, declared: str, tmp_path: Path
+) -> None:
+    operator("apply", declared, OPENAI=CANARY)
+    out = tmp_path / "export.yaml"
+    operator("export", str(out))
+    text = out.read_text()
+
+    assert CANARY not in text and "of-aws" not in text and "lw-" not in text
+    secrets = {
+        "OPENAI_1_API_KEY": CANARY,
+        "AWS_AWS_SECRET_ACCESS_KEY": "of-aws",
+        "AWS_AWS_ACCESS_KEY_ID": "AK",
+    }
+    assert operator("apply", str(out), **secrets) == "nothing to change\n"
+
+
+def test_a_key_that_was_applied_opens_the_gateway(
+    operator: Operator,
+    declared: str,
+    call: Callable[..., Caller],
+    upstream: Upstream,
+) -> None:
+    told = operator("apply", declared, OPENAI=CANARY)
+    found = re.search(r"lw-\S+", told)
+    assert found
+    names = ("instance", "database_url", "secret_key", "store_ttl")
+    caller = call(upstream, **{n: getattr(operator.settings, n) for n in names})
+    caller.headers = {"Authorization": f"Bearer {found[0]}"}
+
+    assert caller.complete(model="text-davinci-003").status_code == 200
+    assert upstream.last.json["model"] == "gpt-4o-mini"
+    assert upstream.last.headers["authorization"] == f"Bearer {CANARY}"
+
+
+# The store itself
+
+
+def test_secrets_are_rotated_by_the_setting(sealed: Operator) -> None:
+    both = Operator(
+        Settings(
+            instance=sealed.settings.instance,
+            database_url=sealed.settings.database_url,
+            secret_key="a newer secret of ours,a secret of the tests",
+        )
+    )
+    key = sealed("keys", "create", "job").strip()
+    assert "2 secrets are sealed anew" in both("secrets", "rotate")
+    new = Operator(
+        Settings(
+            instance=sealed.settings.instance,
+            database_url=sealed.settings.database_url,
+            secret_key="a newer secret of ours",
+        )
+    )
+
+    assert settings_of(new, "openai-1") == {"api_key": CANARY}
+    assert new.json("keys", "list")[0]["key"].endswith(key[-4:])
+    assert "another GATEWAY_SECRET_KEY" in sealed.refused(
+        "virtual-keys", "show", "openai-1"
+    )
+
+
+def test_secrets_are_rotated_in_the_file(settings: Settings) -> None:
+    operator = Operator(settings)
+    create = ("virtual-keys", "create", "v", "--provider", "groq", "--key-from", "-")
+    operator(*create, stdin=CANARY)
+    path = Path(settings.instance) / "secret.key"
+    before = path.read_text()
+    operator("secrets", "rotate")
+
+    assert path.read_text() != before and len(path.read_text().split()) == 1
+    assert settings_of(operator, "v") == {"api_key": CANARY}
+
+
+def test_tables_are_brought_up_to_date(operator: Operator) -> None:
+    assert "up to date" in operator("db", "upgrade")
