@@ -1,14 +1,18 @@
-"""Every config of the documentation, sent to a gateway."""
+"""Every config of the documentation, sent to a gateway; every command, typed."""
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.settings import Settings
+from tests.cli_runner import Operator
 from tests.conftest import Caller
 
+KEYS = (Path(__file__).parent.parent / "docs" / "keys.md").read_text()
 ROUTING = (Path(__file__).parent.parent / "docs" / "routing.md").read_text()
 CONFIGS = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", ROUTING, re.S)]
 
@@ -31,3 +35,28 @@ def test_every_strategy_is_documented() -> None:
     assert {"target", "fallback", "loadbalance", "conditional"} == set(
         map(names, CONFIGS)
     )
+
+
+def test_the_commands_about_keys_work(settings: Settings) -> None:
+    operator = Operator(settings)
+    (block,) = re.findall(r"```sh\n(.*?)```", KEYS, re.S)
+    for line in block.strip().splitlines():
+        flask, *words = shlex.split(line)
+        printed = operator(*words, stdin="sk-of-openai\n")
+        assert flask == "flask"
+
+    assert printed.startswith("lw-")
+
+
+def test_the_file_about_keys_can_be_applied(settings: Settings, tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", KEYS, re.S)
+    secret = tmp_path / "aws"
+    secret.write_text("secret")
+    told = Operator(settings)(
+        *("apply", "-"),
+        stdin=text.replace("/run/secrets/aws", str(secret)),
+        OPENAI_API_KEY="sk-1",
+        AWS_ACCESS_KEY_ID="AK",
+    )
+
+    assert told.count("+ ") == 5 and "lw-" in told

@@ -23,7 +23,7 @@ from ..providers.spec import Answer
 from ..state.breaker import Breaker
 from . import parts
 from .attempts import Attempts, Clock, Trace
-from .credentials import Credentials
+from .credentials import TOKEN, Credentials
 from .exchange import Exchange, Sizes
 from .hosted import Engine
 from .signing import signer
@@ -220,13 +220,23 @@ def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
 
 
 def _signed(error: UpstreamError, target: Target) -> UpstreamError:
-    """*error* with its provider's name, and without the key that it may quote."""
+    """*error* with its provider's name, and without a secret that it may quote."""
     error.provider = target.provider
-    for secret in (target.api_key, *target.options.values()):
-        if isinstance(secret, str) and len(secret) >= 20 or secret == target.api_key:
-            error.message = _redacted(error.message, secret)
+    for secret in _secrets(target):
+        for name in ("message", "type", "param", "code"):
+            setattr(error, name, _redacted(getattr(error, name), secret))
+        headers = error.headers.items()
+        error.headers = {name: _redacted(v, secret) or "" for name, v in headers}
     return error
 
 
-def _redacted(text: str, secret: str | None) -> str:
-    return text.replace(secret, "[redacted]") if secret and len(secret) >= 8 else text
+def _secrets(target: Target) -> Iterator[str]:
+    """What was said to the provider and is not for others."""
+    settings = PROVIDERS[target.provider].settings
+    names = [*(setting.name for setting in settings if setting.secret), TOKEN]
+    found = (target.api_key, *map(target.options.get, names))
+    yield from (each for each in found if isinstance(each, str) and len(each) >= 8)
+
+
+def _redacted(text: str | None, secret: str) -> str | None:
+    return text.replace(secret, "[redacted]") if text else text

@@ -1,0 +1,223 @@
+"""Keys are planted wherever one can come from, every path is driven, and everything
+that comes out is searched: no answer, header, log line or repr shows one.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.api import headers
+from app.core.access import GatewayKey, VirtualKey
+from app.providers import PROVIDERS
+from app.settings import Settings
+from app.store import opening
+from tests.conftest import Caller
+from tests.upstream import (
+    DONE,
+    Seen,
+    Upstream,
+    close,
+    completion,
+    cut_stream,
+    data,
+    delta,
+    frame,
+    head,
+    reply,
+    stream,
+    whole,
+)
+
+CANARY = "canary-0123456789"
+
+# Settings that are secrets, and the names of headers that may hold them.
+SECRETS = {
+    (name, setting.name): setting.headers[0]
+    for name, provider in PROVIDERS.items()
+    for setting in provider.settings
+    if setting.secret
+}
+# What else these providers want before they call anybody.
+BESIDE = {
+    "bedrock": {"aws_access_key_id": "AKIDEXAMPLE", "aws_region": "eu-west-1"},
+    "azure-openai": {
+        "azure_entra_tenant_id": "t",
+        "azure_entra_client_id": "c",
+        "azure_entra_authority": "127.0.0.1:1",
+    },
+    "azure-ai": {
+        "azure_entra_tenant_id": "t",
+        "azure_entra_client_id": "c",
+        "azure_entra_authority": "127.0.0.1:1",
+    },
+    "vertex-ai": {"vertex_project_id": "p"},
+    "oracle": {
+        "oracle_tenancy": "t",
+        "oracle_user": "u",
+        "oracle_fingerprint": "f",
+        "oracle_region": "eu-frankfurt-1",
+    },
+}
+
+
+def quoting(seen: Seen) -> Any:
+    """An upstream that puts every header that it got into its error."""
+    told = {"error": {"message": f"No: {seen.headers} {seen.body!r}", "code": CANARY}}
+    return whole(told, 401, f"x-request-id: {CANARY[:6]}")
+
+
+ANSWERS: dict[str, Any] = {
+    "completes": whole(completion()),
+    "chats": whole(reply()),
+    "quotes": quoting,
+    "fails": whole({"error": {"message": "busy"}}, 503),
+    "is no JSON": whole(b"<html>", 200),
+    "hangs up": [head(200), close],
+    "streams": stream(data(frame("x", "stop")), data(delta("x", "stop")), DONE),
+    "breaks off": cut_stream(data(frame("x"))),
+    "says an error": stream(data({"error": {"message": "in the middle"}})),
+}
+
+
+class Watch:
+    """Searches what comes out."""
+
+    def __init__(self, log: pytest.LogCaptureFixture) -> None:
+        self._log = log
+
+    def searched(self, response: Any) -> Any:
+        shown = response.get_data(as_text=True) + str(response.headers)
+        assert CANARY not in shown, shown
+        assert CANARY not in self._log.text, self._log.text
+        return response
+
+
+@pytest.fixture
+def watch(caplog: pytest.LogCaptureFixture) -> Watch:
+    caplog.set_level(logging.DEBUG)
+    return Watch(caplog)
+
+
+@pytest.fixture(params=ANSWERS)
+def answering(request: Any, script: Any) -> Upstream:
+    upstream: Upstream = script(ANSWERS[request.param])
+    return upstream
+
+
+@pytest.mark.parametrize(
+    "header", ["Authorization", "x-portkey-api-key", "x-api-key", "api-key"]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_key_in_a_header_is_not_shown(
+    call: Callable[..., Caller],
+    answering: Upstream,
+    watch: Watch,
+    header: str,
+    streamed: bool,
+) -> None:
+    caller = call(answering)
+    del caller.headers["Authorization"]
+    for provider in ("openai", "anthropic", "groq", "azure-openai"):
+        sent = {header: CANARY, "x-portkey-provider": provider}
+        watch.searched(caller.complete(headers=sent, stream=streamed))
+        watch.searched(caller.complete(headers=sent, best_of=50))
+
+
+@pytest.mark.parametrize("place", SECRETS, ids="-".join)
+@pytest.mark.parametrize("form", ["config", "headers"])
+def test_a_secret_setting_is_not_shown(
+    call: Callable[..., Caller],
+    answering: Upstream,
+    watch: Watch,
+    place: tuple[str, str],
+    form: str,
+) -> None:
+    provider, name = place
+    given = BESIDE[provider] | {name: CANARY}
+    caller = call(answering)
+    caller.headers.clear()
+    if form == "config":
+        target = {"provider": provider, "custom_host": answering.url, **given}
+        caller.headers["x-portkey-config"] = json.dumps(target)
+    else:
+        known = {s.name: s.headers[0] for s in PROVIDERS[provider].settings}
+        caller.headers |= {known[key]: value for key, value in given.items()}
+        caller.headers["x-portkey-provider"] = provider
+        caller.headers["x-portkey-custom-host"] = answering.url
+
+    watch.searched(caller.complete())
+    watch.searched(caller.complete(logprobs=1))
+    watch.searched(caller.get("/v1/models"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"provider": "openai", "api_key": "CANARY"',
+        '{"provider": "openai", "api_key": ["CANARY"]}',
+        '{"provider": "nobody", "api_key": "CANARY"}',
+        '{"provider": "openai", "api_key": "CANARY", "retry": {"attempts": "x"}}',
+        '{"provider": "openai", "api_key": "CANARY", "custom_host": "http://10.0.0.1"}',
+        '{"api_key": "CANARY"}',
+        '"CANARY"',
+        "CANARY",
+    ],
+)
+def test_a_broken_config_is_not_quoted(
+    call: Callable[..., Caller], upstream: Upstream, watch: Watch, config: str
+) -> None:
+    caller = call(upstream)
+    sent = {"x-portkey-config": config.replace("CANARY", CANARY)}
+    response = caller.complete(headers=sent)
+
+    if config != "CANARY":  # That is an id of a config, and told so.
+        watch.searched(response)
+
+
+@pytest.fixture
+def stored_canary(settings: Settings) -> Iterator[tuple[Settings, str]]:
+    """A store with a canary in a virtual key; and a gateway key that may use it."""
+    chosen = replace(settings, secret_key=CANARY)
+    store = opening.repository(chosen)
+    key = store.create_key(GatewayKey("job"))
+    yield chosen, key
+    store.engine.dispose()
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "anthropic", "bedrock"])
+def test_what_is_sealed_is_not_shown(
+    call: Callable[..., Caller],
+    answering: Upstream,
+    stored_canary: tuple[Settings, str],
+    watch: Watch,
+    provider: str,
+) -> None:
+    settings, key = stored_canary
+    names = {"bedrock": {"aws_access_key_id": "AK", "aws_secret_access_key": CANARY}}
+    held = names.get(provider, {"api_key": CANARY})
+    store = opening.repository(settings)
+    store.put_virtual_key(VirtualKey("v", provider, held, answering.url))
+    store.engine.dispose()
+    caller = call(
+        answering, instance=settings.instance, secret_key=CANARY, store_ttl=0.0001
+    )
+    caller.headers = {"Authorization": f"Bearer {key}", "x-portkey-virtual-key": "v"}
+
+    for body in ({}, {"stream": True}, {"logprobs": 30}):
+        response = watch.searched(caller.complete(**body))
+        assert key not in response.get_data(as_text=True) + str(response.headers)
+
+
+def test_reprs_show_no_secret(stored_canary: tuple[Settings, str]) -> None:
+    settings, key = stored_canary
+    store = opening.repository(settings)
+    sealed = VirtualKey("v", "openai", {"api_key": CANARY})
+    store.put_virtual_key(sealed)
+    shown = repr([settings, sealed, store.contents(), store, headers.Wanted])
+    store.engine.dispose()
+
+    assert CANARY not in shown and key not in shown
