@@ -22,6 +22,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     # it must not load the modules that gevent patches in the workers later.
     from . import cli
     from .api import application
+    from .gateway.accounts import bookkeeper
     from .gateway.attempts import Clock
     from .gateway.credentials import Credentials
     from .gateway.deadline import Limits
@@ -42,6 +43,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         ca_bundle=settings.ca_bundle,
         trusted=settings.trusted_custom_hosts,
     )
+    ledger = store.ledger(settings)
     gateway = Gateway(
         upstream,
         Engine.of(settings, upstream),
@@ -56,10 +58,12 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
         clock=clock,
+        hooks=[bookkeeper(ledger)] if settings.ledger else [],
     )
     directory = store.directory(settings)
     app = application(gateway, directory, settings)
     app.extensions["lastword.directory"] = directory
+    app.extensions["lastword.ledger"] = ledger
     app.extensions["lastword"] = gateway
     app.extensions["lastword.settings"] = settings
     cli.register(app)

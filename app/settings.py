@@ -89,6 +89,7 @@ class Settings:
     instance: str = _setting("instance", str)
     database_url: str = _secret(str)
     secret_key: str = _secret(_secrets)
+    ledger: bool = _setting(True, _switch)
     store_ttl: float = _setting(5.0, _seconds)
     store_grace: float = _setting(300.0, _seconds)
     engine: bool = _setting(False, _switch)

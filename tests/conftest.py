@@ -80,6 +80,7 @@ class Caller:
             response.close()
         self.app.extensions["lastword"].upstream.close()
         self.app.extensions["lastword.directory"].close()
+        self.app.extensions["lastword.ledger"].close()
 
 
 class Absent:
@@ -109,7 +110,8 @@ def settings(tmp_path: Path) -> Settings:
 
     What is stored is the test's own.
     """
-    return Settings(default_max_tokens=None, instance=str(tmp_path / "instance"))
+    instance = str(tmp_path / "instance")
+    return Settings(default_max_tokens=None, instance=instance, ledger=False)
 
 
 @pytest.fixture

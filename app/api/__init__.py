@@ -26,7 +26,8 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
 def _sign(response: Response) -> Response:
     """Say which request this was, and which way it went."""
     response.headers.setdefault("x-request-id", f"req_{uuid.uuid4().hex}")
-    response.headers["x-portkey-trace-id"] = headers.trace_id(request)
+    known = "trace" in g and g.trace.id
+    response.headers["x-portkey-trace-id"] = known or headers.trace_id(request)
     if "trace" in g:
         response.headers.update(headers.of_trace(g.trace))
     return response

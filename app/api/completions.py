@@ -33,7 +33,11 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         named = {"model": model} | body if model else body
         wanted = resolved(wanted, named, settings)
         way = route(wanted, named, request.path, settings.default_max_tokens)
-        g.trace = Trace()
+        g.trace = Trace(
+            key=caller.key.name if caller.key else None,
+            id=headers.trace_id(request),
+            config=wanted.stored_id,
+        )
         return _response(gateway.complete(way, g.trace))
 
     for path in PATHS:

@@ -50,7 +50,7 @@ class Wanted:
     """What the headers of a request say about its way.
 
     *provider* is None if only the config or the *virtual_key* names one, or nobody;
-    *is_stored* says that the config is one of the gateway's own. *forward* are names of
+    *stored_id* says which of the operator's own configs it is. *forward* are names of
     headers to send on, in lower case; None leaves that to the config. *request_timeout*
     is in seconds. *trusted* are hosts that may be internal.
     """
@@ -63,8 +63,13 @@ class Wanted:
     request_timeout: float | None
     forward: tuple[str, ...] | None
     config: Config
-    is_stored: bool = False
+    stored_id: str | None = None
     trusted: tuple[str, ...] = ()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the config is the operator's own."""
+        return self.stored_id is not None
 
     @property
     def names_nothing(self) -> bool:
@@ -100,7 +105,7 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
     provider, virtual_key = _provider(headers)
     host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
     named = provider or virtual_key
-    plan, is_stored = _plan(headers.get("x-portkey-config"), named, caller, trusted)
+    plan, stored_id = _plan(headers.get("x-portkey-config"), named, caller, trusted)
     return Wanted(
         headers,
         caller,
@@ -110,7 +115,7 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
         _request_timeout(headers.get("x-portkey-request-timeout")),
         _forward(headers.get("x-portkey-forward-headers")),
         plan,
-        is_stored,
+        stored_id,
         trusted,
     )
 
@@ -153,15 +158,15 @@ def is_id(text: str) -> bool:
 
 def _plan(
     given: str | None, named: str | None, caller: Caller, trusted: tuple[str, ...]
-) -> tuple[Config, bool]:
-    """The config of the header, if there is one; and whether it is a stored one."""
+) -> tuple[Config, str | None]:
+    """The config of the header, if there is one; and its id, if it is a stored one."""
     if not given:
-        return {}, False
+        return {}, None
     if is_id(given.strip()):
-        return dict(caller.config(given.strip())), True
+        return dict(caller.config(given.strip())), given.strip()
     document = config.read(given)
     if named or config.names_provider(document):
-        return config.checked(document, trusted), False
+        return config.checked(document, trusted), None
     message = (
         "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
         "should have a valid config with provider details in it."

@@ -59,7 +59,7 @@ def _of_key(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
     found = caller.directory.config(caller.key.config)
     if found is None:
         raise Forbidden("The config of this key is not there any more.")
-    return replace(wanted, config=dict(found), is_stored=True)
+    return replace(wanted, config=dict(found), stored_id=caller.key.config)
 
 
 def _of_alias(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
@@ -80,7 +80,7 @@ def _of_operator(wanted: Wanted, model: Any, settings: Settings) -> Wanted | Non
         document = _checked(given, wanted.trusted)
     if document is None:
         raise Forbidden("GATEWAY_DEFAULT_CONFIG names a config that is not there.")
-    return replace(wanted, config=document, is_stored=True)
+    return replace(wanted, config=document, stored_id=given[:80])
 
 
 @lru_cache(8)

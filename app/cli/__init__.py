@@ -8,6 +8,7 @@ from .declared import apply, export
 from .keys import keys
 from .providers import providers
 from .secrets import db, secrets
+from .usage import usage
 from .virtual_keys import virtual_keys
 
 
@@ -22,6 +23,7 @@ def register(app: Flask) -> None:
         keys,
         providers,
         secrets,
+        usage,
         virtual_keys,
     ):
         app.cli.add_command(command)

@@ -49,8 +49,13 @@ class Trace:
     """What has become of a request so far.
 
     *target* is the last one that was tried, *retries* how often it was tried again; -1
-    if that was not enough.
+    if that was not enough. *key* is the name of the gateway key that was sent, *id* the
+    trace id, *config* the id of the stored config.
     """
+
+    key: str | None = None
+    id: str = ""
+    config: str | None = None
 
     attempts: list[Attempt] = field(default_factory=list)
     target: Target | None = None

@@ -7,8 +7,10 @@ from typing import Any
 import orjson
 
 from ..core.balance import rendezvous, weighted
+from ..core.completion import Completion, Usage, estimate
 from ..core.request import CompletionRequest
 from ..core.routing import Group, Hands, Node, Route, Target, run
+from ..core.shaping import prompt_estimate
 from ..errors import (
     GatewayError,
     InvalidRoute,
@@ -24,6 +26,7 @@ from ..state.breaker import Breaker
 from . import parts
 from .attempts import Attempts, Clock, Trace
 from .credentials import TOKEN, Credentials
+from .events import End, Finished, Hook, tell
 from .exchange import Exchange, Sizes
 from .hosted import Engine
 from .signing import signer
@@ -36,20 +39,84 @@ class Outcome:
     """What a caller gets: a whole body or a stream of events.
 
     *headers* are those of upstream's answer; *plan* says how the target was asked, and
-    *warnings* what the caller should know besides.
+    *warnings* what the caller should know besides. *tally* is what has been counted.
     """
 
     body: bytes | EventStream
     headers: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     warnings: Sequence[str] = ()
+    tally: "Tally" = field(default_factory=lambda: Tally())
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of an answer's tokens: *usage* if it was counted; *made* at least,
+    as far as it goes; and *sent* about.
+    """
+
+    sent: int = 0
+    made: int = 0
+    usage: Usage | None = None
+
+    def note(self, answer: Answer) -> None:
+        """Take one more piece into account, or the whole."""
+        self.usage = answer.usage or self.usage
+        if isinstance(answer, Completion):
+            self.made += sum(estimate(choice.text) for choice in answer.choices)
+        else:
+            # Nearly every server sends one token a frame.
+            self.made += bool(answer.body)
+
+    @property
+    def total(self) -> Usage:
+        return self.usage or Usage(self.sent, self.made, estimated=True)
+
+
+class _Watch:
+    """Follows one request to its end, and tells what became of it."""
+
+    def __init__(self, trace: Trace, clock: Clock, hooks: Sequence[Hook]) -> None:
+        self._trace, self._clock, self._hooks = trace, clock, hooks
+        self._began, self._started = clock.now(), clock.monotonic()
+        self._first: float | None = None
+        self._outcome: Outcome | None = None
+
+    def follow(self, outcome: Outcome) -> None:
+        """An answer is there, or its first event."""
+        self._outcome, self._first = outcome, self._passed
+        if isinstance(outcome.body, EventStream):
+            outcome.body.on_end = self.ended
+        else:
+            self.ended(End.WHOLE)
+
+    def ended(self, end: End, status: int = 200) -> None:
+        outcome = self._outcome
+        plan = outcome.plan if outcome else None
+        finished = Finished(
+            self._trace,
+            end,
+            status,
+            began=self._began,
+            took=self._passed,
+            first=self._first,
+            model=plan.wanted.model if plan else "",
+            stream=isinstance(outcome.body, EventStream) if outcome else False,
+            usage=outcome.tally.total if outcome else Usage(),
+        )
+        tell(self._hooks, finished)
+
+    @property
+    def _passed(self) -> float:
+        return self._clock.monotonic() - self._started
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """The service behind the endpoint. One for each process.
 
-    *beside_error* is what an error in a stream has beside it.
+    *beside_error* is what an error in a stream has beside it; *hooks* are told what
+    became of every request.
     """
 
     upstream: Upstream
@@ -59,12 +126,14 @@ class Gateway:
     credentials: Credentials
     beside_error: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = Clock()
+    hooks: Sequence[Hook] = ()
 
     def complete(self, route: Route, trace: Trace) -> Outcome:
         """The completion, or its stream once it has begun, from where *route* leads.
 
         Writes into *trace* what was tried. Raises the GatewayError of the last target.
         """
+        watch = _Watch(trace, self.clock, self.hooks)
         ends = route.deadline and self.clock.monotonic() + route.deadline
         attempts = Attempts(self._ask, trace, self.breaker, self.clock, ends)
         hands = Hands(attempts, self._pick, self.breaker.available)
@@ -73,7 +142,12 @@ class Gateway:
         except GatewayError as e:
             if len({attempt.path for attempt in trace.attempts}) > 1:
                 e.attempts = [attempt.to_body() for attempt in trace.attempts]
+            watch.ended(End.FAILED, e.status)
             raise
+        except Exception:
+            watch.ended(End.FAILED, 500)
+            raise
+        watch.follow(outcome)
         return outcome
 
     def _pick(self, group: Group, children: Sequence[Node]) -> Node:
@@ -99,13 +173,14 @@ class Gateway:
 
     def _answer(self, plan: Plan) -> Outcome:
         exchange = self._exchange(plan.target)
+        tally = Tally(sum(map(prompt_estimate, plan.wanted.prompts)))
         try:
             answer = _stream if plan.wanted.stream else _whole
-            body, warnings = answer(exchange, plan, self.beside_error)
+            body, warnings = answer(exchange, plan, tally, self.beside_error)
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
         told = (*plan.target.notices, *plan.warnings, *warnings)
-        return Outcome(body, exchange.headers, plan, told)
+        return Outcome(body, exchange.headers, plan, told, tally)
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
@@ -144,17 +219,22 @@ class Gateway:
 _Body = tuple[bytes | EventStream, Sequence[str]]
 
 
-def _whole(exchange: Exchange, plan: Plan, beside_error: Mapping[str, Any]) -> _Body:
+def _whole(
+    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
+) -> _Body:
     with exchange.scope:
         answer = parts.whole(exchange, plan)
-    if isinstance(answer, bytes):
-        return answer, ()
-    return orjson.dumps(answer.to_body()), answer.warnings
+    tally.note(answer)
+    if isinstance(answer, Completion):
+        return orjson.dumps(answer.to_body()), answer.warnings
+    return answer.body, ()
 
 
-def _stream(exchange: Exchange, plan: Plan, beside_error: Mapping[str, Any]) -> _Body:
+def _stream(
+    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
+) -> _Body:
     warnings: list[str] = []
-    frames = _frames(parts.chunks(exchange, plan), plan.wanted, warnings)
+    frames = _frames(parts.chunks(exchange, plan), plan.wanted, tally, warnings)
     signed = _signed_frames(frames, exchange.target)
     stream = EventStream(signed, exchange.scope, beside_error).commit()
     return stream, tuple(warnings)
@@ -197,15 +277,20 @@ def _has_key(provider: Provider, target: Target) -> bool:
 
 
 def _frames(
-    chunks: Iterator[Answer], request: CompletionRequest, warnings: list[str]
+    chunks: Iterator[Answer],
+    request: CompletionRequest,
+    tally: Tally,
+    warnings: list[str],
 ) -> Iterator[bytes]:
     """The JSON of each chunk; that with the usage alone only if it was asked for.
 
     Adds to *warnings* as it goes; those of the first chunk can still be told.
     """
     for chunk in chunks:
-        if isinstance(chunk, bytes):
-            yield chunk
+        tally.note(chunk)
+        if not isinstance(chunk, Completion):
+            if chunk.body:
+                yield chunk.body
             continue
         warnings += chunk.warnings
         if chunk.choices or request.include_usage:

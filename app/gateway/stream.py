@@ -1,7 +1,7 @@
 """The WSGI body of a streamed answer."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +9,7 @@ import orjson
 
 from ..core import sse
 from ..errors import GatewayError
+from .events import End
 from .scope import Scope
 
 logger = logging.getLogger("lastword")
@@ -21,7 +22,7 @@ class EventStream:
     stream never looks complete. It owns the scope that feeds it, and closes that
     whatever happens; a generator could not, since the `finally` of one that was never
     started does not run. *beside_error* stands in the frame of an error, for clients
-    that want more there.
+    that want more there. `on_end` is called once it is over.
     """
 
     def __init__(
@@ -30,12 +31,13 @@ class EventStream:
         scope: Scope,
         beside_error: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
+        self.on_end: Callable[[End], None] = lambda end: None
+        self._end: End | None = None
         self._frames = frames
         self._scope = scope
         self._beside_error = beside_error
         self._first: list[bytes] = []
         self._ended = False
-        self._whole = False
 
     def commit(self) -> "EventStream":
         """Wait for the first frame. Until it is here, a failure is raised."""
@@ -62,12 +64,14 @@ class EventStream:
         try:
             return sse.encode(next(self._frames))
         except StopIteration:
-            self._whole = True
+            self._end = End.WHOLE
             last = sse.DONE
         except GatewayError as e:
+            self._end = End.CUT
             last = self._error_frame(e)
         except Exception:
             logger.exception("a stream failed")
+            self._end = End.CUT
             message = "The gateway failed in the middle of this stream."
             last = self._error_frame(GatewayError(message))
         self._ended = True
@@ -77,10 +81,12 @@ class EventStream:
         return orjson.dumps({**error.to_body(), **self._beside_error})
 
     def close(self) -> None:
-        """Let go of upstream. Harmless when done twice."""
+        """Let go of upstream, and say how it ended. Harmless when done twice."""
         self._ended = True
-        if self._whole:
+        if self._end == End.WHOLE:
             self._scope.finish()
         else:
             self._scope.abort()
         self._frames = iter(())
+        on_end, self.on_end = self.on_end, lambda end: None
+        on_end(self._end or End.LEFT)

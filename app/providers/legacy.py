@@ -9,11 +9,12 @@ Source: https://github.com/openai/openai-openapi (CreateCompletionRequest/Respon
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from ..core.completion import Choice, Completion, Logprobs, estimate
+from ..core.completion import Choice, Completion, Logprobs, Usage, estimate
 from ..core.shaping import prompt_estimate
 from ..core.sse import DONE, Event
 from ..errors import UpstreamCut, UpstreamError, UpstreamProtocol
@@ -26,6 +27,7 @@ from .spec import (
     Call,
     Endpoint,
     Param,
+    Passed,
     read,
     read_object,
     same,
@@ -87,7 +89,14 @@ def completion(body: bytes, ask: Ask) -> Answer:
     for choice in choices:
         _check_scores(choice, ask)
     repairs += [_repair_head(document, ask), _repair_usage(document, ask)]
-    return orjson.dumps(document) if any(repairs) else body
+    answer = orjson.dumps(document) if any(repairs) else body
+    return Passed(answer, _counted(document))
+
+
+def _counted(document: Mapping[str, Any]) -> Usage | None:
+    """The usage of a whole answer, which may be an estimate of ours."""
+    found = usage(document["usage"])
+    return found and replace(found, estimated="usage_estimated" in document)
 
 
 def _repair_head(document: dict[str, Any], ask: Ask) -> bool:
@@ -191,7 +200,7 @@ _USAGE = re.compile(rb'"usage":')
 _NO_USAGE = re.compile(rb'"usage":\s?null')
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[bytes]:
+def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Passed]:
     """The frames as they came; those that legacy clients would trip over, repaired.
 
     One id and time for all, one choice in each, one finish_reason for each choice;
@@ -200,12 +209,12 @@ def chunks(events: Iterable[Event], ask: Ask) -> Iterator[bytes]:
     stream = _Stream(ask)
     for event in _until_done(events, stream):
         if stream.untouched(event.data):
-            yield event.data
+            yield Passed(event.data)
         elif event.data not in NOTHING:
-            yield from stream.repaired(event.data)
+            yield from map(Passed, stream.repaired(event.data))
     if not stream.complete:
         raise UpstreamCut("upstream ended the stream before the completion was done")
-    yield from stream.closing()
+    yield Passed(stream.closing(), stream.usage)
 
 
 def _until_done(events: Iterable[Event], stream: "_Stream") -> Iterator[Event]:
@@ -306,15 +315,19 @@ class _Stream:
             body["usage"] = counted
         return body
 
-    def closing(self) -> Iterator[bytes]:
-        """The chunk with the usage, if asked for; estimated if nobody counted."""
+    @property
+    def usage(self) -> Usage | None:
+        """What upstream has counted."""
+        return usage(self._usage)
+
+    def closing(self) -> bytes:
+        """The chunk with the usage, estimated if nobody counted; nothing, unasked."""
         if not self._request.include_usage:
-            return
+            return b""
         if self._usage:
-            yield orjson.dumps(self._frame(self._head, [], self._usage))
-        else:
-            last = self._frame(self._head, [], _estimated(self._ask, self._made))
-            yield orjson.dumps(last | {"usage_estimated": True})
+            return orjson.dumps(self._frame(self._head, [], self._usage))
+        last = self._frame(self._head, [], _estimated(self._ask, self._made))
+        return orjson.dumps(last | {"usage_estimated": True})
 
 
 # What every frame of a stream has in common.
@@ -326,7 +339,11 @@ _HEAD = ("id", "object", "created", "model")
 
 def rebuilt(answer: Answer) -> Completion:
     """*answer* as a value, whether or not it has been one all along."""
-    return answer if isinstance(answer, Completion) else read(answer, _completion)
+    if isinstance(answer, Completion):
+        return answer
+    if not answer.body:
+        return Completion("", 0, "", usage=answer.usage)
+    return read(answer.body, _completion)
 
 
 def _completion(document: Mapping[str, Any]) -> Completion:
@@ -335,7 +352,7 @@ def _completion(document: Mapping[str, Any]) -> Completion:
         created=document["created"],
         model=str(document.get("model") or ""),
         choices=tuple(map(_choice, document["choices"])),
-        usage=None if "usage_estimated" in document else usage(document.get("usage")),
+        usage=_counted({"usage": None, **document}),
     )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from .. import documents
-from ..core.completion import Completion
+from ..core.completion import Completion, Usage
 from ..core.request import CompletionRequest
 from ..core.routing import Target, Way
 from ..core.sse import Event
@@ -22,8 +22,17 @@ from ..errors import (
     UpstreamStatus,
 )
 
-# JSON that goes to the caller as it came from upstream, or a completion to be written.
-Answer = bytes | Completion
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """JSON that goes to the caller as it came, or nothing; and the *usage* in it."""
+
+    body: bytes
+    usage: Usage | None = None
+
+
+# What is passed on, or a completion that is to be written.
+Answer = Passed | Completion
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.
 LEGACY_PARAMS = (

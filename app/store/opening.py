@@ -9,21 +9,31 @@ from ..settings import Settings
 from . import sealing
 from .database import connect, is_current, upgrade
 from .directory import Directory
+from .ledger import Ledger
 from .repository import Repository
 
 
-def repository(settings: Settings) -> Repository:
-    """The store, which has to have been made."""
-    instance = Path(settings.instance)
-    engine = connect(settings.database_url, instance)
+def database(settings: Settings) -> Engine:
+    """The database, its tables ready. Raises StoreUnavailable if they are not."""
+    engine = connect(settings.database_url, Path(settings.instance))
     try:
         _make_ready(engine, by_hand=bool(settings.database_url))
     except Exception:
         engine.dispose()
         raise
-    return Repository(
-        engine, sealing.Sealer(sealing.keys(settings.secret_key, instance))
-    )
+    return engine
+
+
+def repository(settings: Settings) -> Repository:
+    """The store, with the key that opens its secrets."""
+    engine = database(settings)
+    keys = sealing.keys(settings.secret_key, Path(settings.instance))
+    return Repository(engine, sealing.Sealer(keys))
+
+
+def ledger(settings: Settings) -> Ledger:
+    """Where requests are entered; opened when the first one is."""
+    return Ledger(lambda: database(settings))
 
 
 def _make_ready(engine: Engine, *, by_hand: bool) -> None:

@@ -1,8 +1,10 @@
 """The tables. Times are in Unix seconds; JSON is text, written sorted."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -70,4 +72,31 @@ aliases = Table(
     Column("model", String(200), primary_key=True),
     Column("document", Text, nullable=False),
     Column("updated", Integer, nullable=False),
+)
+
+# The ledger: what became of each request. Times are in seconds, `first` and `took` from
+# `began` on; `cost_micros` is in millionths of a US dollar, and null without a price.
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("began", Float, nullable=False, index=True),
+    Column("took", Float, nullable=False),
+    Column("first", Float),
+    Column("ended", String(10), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("key", String(80), index=True),
+    Column("config", String(80)),
+    Column("target", String(200)),
+    Column("provider", String(40)),
+    Column("virtual_key", String(80)),
+    Column("model", String(200), nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("cache", String(10), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("cost_micros", BigInteger),
+    Column("trace_id", String(200), nullable=False),
 )

@@ -1,0 +1,40 @@
+"""`flask usage`: what has been used, from the ledger."""
+
+import csv
+import io
+from dataclasses import asdict
+
+import click
+from flask.cli import with_appcontext
+
+from ..store import opening
+from ..store.ledger import GROUPS, Sum
+from ..store.ledger import usage as summed
+from . import inputs, output
+
+_HEADINGS = tuple(Sum.__slots__)
+
+
+@click.command()
+@click.option("--by", type=click.Choice(GROUPS), default="key", show_default=True)
+@click.option("--since", metavar="DAY", help="2026-11-01; else all there is.")
+@output.as_json
+@click.option("as_csv", "--csv", is_flag=True, help="CSV, for spreadsheets.")
+@with_appcontext
+@inputs.friendly
+def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
+    """Requests, tokens and cost, summed up.
+
+    Cost is in US dollars, of requests whose price is known.
+    """
+    engine = opening.database(inputs.settings())
+    rows = [asdict(each) for each in summed(engine, by, inputs.expiry(since) or 0)]
+    engine.dispose()
+    if not as_csv:
+        output.show(rows, _HEADINGS, as_json)
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    click.echo(text.getvalue(), nl=False)

@@ -1,0 +1,56 @@
+"""What became of requests, as values, and those who want to know.
+
+A hook is called once for each request, when its last byte is on its way, when it has
+failed, or when its caller has left. It must neither fail nor take its time.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..core.completion import Usage
+from .attempts import Trace
+
+logger = logging.getLogger("lastword")
+
+
+class End(StrEnum):
+    """How a request ended."""
+
+    WHOLE = "whole"
+    FAILED = "failed"
+    CUT = "cut"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One request, when it is over.
+
+    *status* is what the caller saw first; *began* is in Unix seconds, *first* and
+    *took* are seconds from then to the first event and to the end. *usage* is what was
+    counted or estimated until then.
+    """
+
+    trace: Trace
+    end: End
+    status: int
+    began: float
+    took: float
+    first: float | None = None
+    model: str = ""
+    stream: bool = False
+    usage: Usage = Usage()
+
+
+Hook = Callable[[Finished], None]
+
+
+def tell(hooks: Sequence[Hook], finished: Finished) -> None:
+    """Tell everybody. Whose telling fails does not spoil the request."""
+    for hook in hooks:
+        try:
+            hook(finished)
+        except Exception:
+            logger.exception("a hook failed")

@@ -1,0 +1,558 @@
+"""Keeps answers: in a file that the workers of one machine share, or in Redis.
+
+A cache that fails has nothing: no request fails with it. What is read here was written
+by a gateway of this version, or is nothing.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import current_process
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from ..core.caching import Entry
+from ..errors import UpstreamTimeout
+
+T = TypeVar("T")
+
+logger = logging.getLogger("lastword")
+
+# Bytes of one answer. A longer one would hold its worker up for too long.
+LARGEST = 2**20
+
+
+class Cache(Protocol):
+    """Where answers are kept. *now* is in Unix seconds. Neither ever raises."""
+
+    def get(self, key: str, now: float) -> Entry | None:
+        """What is kept under *key* and is not too old."""
+
+    def put(self, key: str, entry: Entry, now: float) -> None:
+        """Keep *entry*, in place of what was there."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+# An entry as bytes
+
+# Bytes from which on it is worth a try, and how little has to be left of them.
+_COMPRESSED = 1024
+_PAYS = 0.9
+
+
+def pack(entry: Entry) -> bytes:
+    """*entry* as bytes: a letter, its head as a line of JSON, its body."""
+    warnings, headers = list(entry.warnings), dict(entry.headers)
+    head = [entry.made, entry.max_age, entry.provider, headers, warnings]
+    plain = orjson.dumps(head) + b"\n" + entry.body
+    if len(plain) > _COMPRESSED:
+        packed = zlib.compress(plain, 1)
+        if len(packed) < _PAYS * len(plain):
+            return b"z" + packed
+    return b"j" + plain
+
+
+def unpack(value: bytes) -> Entry | None:
+    """The entry in *value*; None if there is none."""
+    try:
+        plain = zlib.decompress(value[1:]) if value[:1] == b"z" else value[1:]
+        head, _, body = plain.partition(b"\n")
+        made, max_age, provider, headers, warnings = orjson.loads(head)
+    except (TypeError, ValueError, zlib.error):
+        return None
+    return Entry(body, made, max_age, provider, headers, tuple(warnings))
+
+
+class _Complaint:
+    """Says what is wrong with a cache, once a minute."""
+
+    def __init__(self, message: str, clock: Callable[[], float]) -> None:
+        self._message, self._clock = message, clock
+        self._next = float("-inf")
+
+    def __call__(self, error: Exception) -> None:
+        if self._clock() >= self._next:
+            self._next = self._clock() + 60
+            logger.warning(self._message, extra={"reason": str(error)})
+
+
+# In a file
+
+# Milliseconds that a call waits for the writer of another process.
+_BUSY = 100
+
+# To open a file may take longer, in seconds: it may have to be made.
+_OPENING = 2.0
+
+# Bytes that an entry takes beside its value: its row, its key, three indices.
+_ROW = 256
+
+# Seconds within which it does not matter when an entry was last used.
+_COARSE = 1.0
+
+# Entries that are too old and leave with one that comes.
+_SWEPT = 20
+
+# The connections of a process that wait for work.
+_IDLE = 8
+
+_VERSION = 1
+_SCHEMA = f"""
+DROP TABLE IF EXISTS entries;
+DROP TABLE IF EXISTS total;
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    used REAL NOT NULL,
+    expires REAL NOT NULL,
+    size INTEGER NOT NULL,
+    value BLOB NOT NULL
+);
+CREATE INDEX by_use ON entries (used, id, size);
+CREATE INDEX by_age ON entries (expires);
+CREATE TABLE total (bytes INTEGER NOT NULL);
+INSERT INTO total VALUES (0);
+CREATE TRIGGER came AFTER INSERT ON entries
+BEGIN UPDATE total SET bytes = bytes + new.size; END;
+CREATE TRIGGER went AFTER DELETE ON entries
+BEGIN UPDATE total SET bytes = bytes - old.size; END;
+PRAGMA user_version = {_VERSION};
+"""
+
+
+class LocalCache:
+    """A cache in the file *path*, of *most* bytes; who was not used for longest leaves.
+
+    All processes of a machine may use it at once. Nothing is opened before it is
+    needed, and a process never uses what it has from the one that forked it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path, self._most = path, most
+        self._complain = _Complaint("the cache's file fails", clock)
+        # Those of a parent stay here, untouched: to close them would spoil its own.
+        self._idle: dict[int | None, list[_Connection]] = {}
+
+    def get(self, key: str, now: float) -> Entry | None:
+        found = self._tried(lambda connection: _found(connection, key, now))
+        return unpack(found) if found else None
+
+    def put(self, key: str, entry: Entry, now: float) -> None:
+        if len(entry.body) > LARGEST:
+            return
+        value = pack(entry)
+        expires = entry.made + entry.max_age
+        size = len(value) + _ROW
+        if size <= self._most and expires > now:
+            row = (key, now, expires, size, value)
+            self._tried(lambda connection: _keep(connection, row, self._most))
+
+    def close(self) -> None:
+        """Let go of this process's connections; it may go on, with new ones."""
+        for connection in self._idle.pop(current_process().pid, ()):
+            connection.close()
+
+    def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """What *work* comes to; None if the file is of no use now."""
+        try:
+            with self._lent() as connection:
+                return work(connection)
+        except (sqlite3.Error, OSError) as e:
+            self._complain(e)
+            return None
+
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else uses meanwhile."""
+        idle = self._idle.setdefault(current_process().pid, [])
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = self._opened()
+        try:
+            yield connection
+        except BaseException as e:
+            with closing(connection):
+                if _is_broken(e):
+                    self._discard(connection.inode)
+            raise
+        if len(idle) < _IDLE:
+            idle.append(connection)
+        else:
+            connection.close()
+
+    def _opened(self) -> "_Connection":
+        try:
+            return _open(self._path)
+        except sqlite3.DatabaseError as e:
+            if not _is_broken(e):
+                raise
+            self._discard(self._path.stat().st_ino)
+            return _open(self._path)
+
+    def _discard(self, inode: int) -> None:
+        """Throw a broken file away, if another process has not done so before."""
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == inode:
+                for end in ("-wal", "-shm", ""):
+                    Path(f"{self._path}{end}").unlink(missing_ok=True)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows which file it has open, whatever is there by now."""
+
+    inode = 0
+
+
+def _open(path: Path) -> _Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(
+        path,
+        timeout=_OPENING,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Connection,
+    )
+    try:
+        connection.inode = path.stat().st_ino
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables if need be. What a crash of the machine loses is no loss."""
+    connection.execute("PRAGMA synchronous = OFF")
+    if _version(connection) != _VERSION:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            if _version(connection) != _VERSION:
+                _run(connection, _SCHEMA)
+    # Little and often, since it is a request that waits for it.
+    connection.execute("PRAGMA wal_autocheckpoint = 256")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    ((version,),) = connection.execute("PRAGMA user_version")
+    return int(version)
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Run the statements of *script* in the transaction that is open."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Whether the file holds no database, or not a whole one."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _BROKEN
+
+
+def _found(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:
+    rows = connection.execute(
+        "SELECT id, used, value FROM entries WHERE key = ? AND expires > ?", (key, now)
+    )
+    for row, used, value in rows.fetchall():
+        if now - used > _COARSE:
+            _touch(connection, row, now)
+        return bytes(value)
+    return None
+
+
+def _touch(connection: sqlite3.Connection, row: int, now: float) -> None:
+    """Note that it was used; or not, if somebody else is writing."""
+    with suppress(sqlite3.OperationalError):
+        connection.execute("UPDATE entries SET used = ? WHERE id = ?", (now, row))
+
+
+def _keep(
+    connection: sqlite3.Connection, row: tuple[str, float, float, int, bytes], most: int
+) -> None:
+    key, now, _, size, _ = row
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        connection.execute("DELETE FROM entries WHERE key = ?", (key,))
+        connection.execute(
+            "DELETE FROM entries WHERE id IN (SELECT id FROM entries "
+            "WHERE expires <= ? ORDER BY expires LIMIT ?)",
+            (now, _SWEPT),
+        )
+        _make_room(connection, size, most)
+        connection.execute(
+            "INSERT INTO entries (key, used, expires, size, value) "
+            "VALUES (?, ?, ?, ?, ?)",
+            row,
+        )
+
+
+def _make_room(connection: sqlite3.Connection, size: int, most: int) -> None:
+    """Delete those that were not used for longest, until there are *size* bytes."""
+    ((held,),) = connection.execute("SELECT bytes FROM total")
+    leaving = list(_longest_unused(connection, held + size - most))
+    connection.executemany("DELETE FROM entries WHERE id = ?", leaving)
+
+
+def _longest_unused(connection: sqlite3.Connection, size: int) -> Iterator[tuple[int]]:
+    """The ids of as many as have *size* bytes together."""
+    if size <= 0:
+        return
+    for row, freed in connection.execute(
+        "SELECT id, size FROM entries ORDER BY used, id"
+    ):
+        yield (row,)
+        size -= freed
+        if size <= 0:
+            return
+
+
+# In Redis
+
+# Seconds to wait for a Redis that does not answer, and seconds from then on in which
+# it is not asked.
+_PATIENCE = 0.2
+_REST = 1.0
+
+# Connections of a process; who finds none free waits.
+_CONNECTIONS = 32
+
+_PREFIX = "lastword:cache:"
+
+
+class _Circuit:
+    """Whether something that has failed may be tried again: by one, once a second."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open_until: float | None = None
+
+    def enter(self) -> bool:
+        with self._lock:
+            if self._open_until is None:
+                return True
+            if self._clock() < self._open_until:
+                return False
+            # The others wait for the one that tries.
+            self._open_until = self._clock() + _REST
+            return True
+
+    def leave(self, *, failed: bool) -> None:
+        with self._lock:
+            self._open_until = self._clock() + _REST if failed else None
+
+
+class RedisCache:
+    """A cache in the Redis or Valkey at *url*, for all machines that use it.
+
+    Entries leave when they are too old, or as that server's `maxmemory-policy` will
+    have it. While it is away nothing is found, and it is asked once a second.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        # An extra, which only those have who use it.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_PATIENCE,
+            socket_timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._client = redis.Redis(connection_pool=pool)
+        self._away = (redis.ConnectionError, redis.TimeoutError)
+        self._error = redis.RedisError
+        self._circuit = _Circuit(clock)
+        self._complain = _Complaint("the cache's Redis fails", clock)
+
+    def get(self, key: str, now: float) -> Entry | None:
+        value = self._tried(lambda: self._client.get(_PREFIX + key))
+        entry = unpack(value) if isinstance(value, bytes) else None
+        return entry if entry and entry.is_fresh(now) else None
+
+    def put(self, key: str, entry: Entry, now: float) -> None:
+        left = int(1000 * (entry.max_age - entry.age(now)))
+        if len(entry.body) <= LARGEST and left > 0:
+            value = pack(entry)
+            self._tried(lambda: self._client.set(_PREFIX + key, value, px=left))
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _tried(self, command: Callable[[], T]) -> T | None:
+        """What *command* answers; None if Redis is away, or will not do it."""
+        if not self._circuit.enter():
+            return None
+        failed = False
+        try:
+            return command()
+        except self._away as e:
+            failed = True
+            # The idle connections lead to where it was.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            self._complain(e)
+        except self._error as e:
+            self._complain(e)
+        finally:
+            self._circuit.leave(failed=failed)
+        return None
+
+
+# Identical requests in flight
+
+# How many that went first, and brought nothing, one waits for before one goes oneself.
+_FAILURES = 2
+
+
+class _Flight:
+    """One request under way. Its gate opens when it is over; then *entry* is there."""
+
+    def __init__(self) -> None:
+        self.entry: Entry | None = None
+        # A bare lock, as its release is safe wherever garbage may be collected.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def land(self, entry: Entry | None) -> None:
+        self.entry = entry
+        self._gate.release()
+
+    def has_landed(self, seconds: float) -> bool:
+        """Wait until it has; False if it does not within *seconds*. -1 is for ever."""
+        if not self._gate.acquire(timeout=seconds):
+            return False
+        self._gate.release()
+        return True
+
+
+class Lead:
+    """Held by the one who goes first, while others wait.
+
+    They go on when it lands, which it also does when its `with` block fails, or when
+    nobody holds it any more.
+    """
+
+    def __init__(self, land: Callable[[Entry | None], None]) -> None:
+        self._land: Callable[[Entry | None], None] | None = land
+
+    def land(self, entry: Entry | None = None) -> None:
+        """Let the others have *entry*; without one, one of them goes next. Once."""
+        land, self._land = self._land, None
+        if land:
+            land(entry)
+
+    def __enter__(self) -> "Lead":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            self.land()
+
+    def __del__(self) -> None:
+        self.land()
+
+
+class Flights:
+    """Identical requests of one process: the first goes, the others wait for it."""
+
+    def __init__(self) -> None:
+        # All that is done to it is one atomic step; a lock would not do in `__del__`.
+        self._flights: dict[Hashable, _Flight] = {}
+
+    def board(self, key: Hashable, wait: float | None = None) -> Entry | Lead:
+        """What somebody else brings, or the lead.
+
+        Who has waited in vain for several goes alone. Raises UpstreamTimeout after
+        *wait* seconds; None is for ever.
+        """
+        ends = None if wait is None else time.monotonic() + wait
+        for _ in range(_FAILURES):
+            flight = _Flight()
+            first = self._flights.setdefault(key, flight)
+            if first is flight:
+                return Lead(partial(self._land, key, flight))
+            if not first.has_landed(_left(ends)):
+                raise UpstreamTimeout(
+                    "An identical request that is under way has no answer yet.",
+                    status=408,
+                )
+            if first.entry is not None:
+                return first.entry
+        return Lead(lambda entry: None)
+
+    def _land(self, key: Hashable, flight: _Flight, entry: Entry | None) -> None:
+        # Who comes now goes next; who has come gets this one.
+        self._flights.pop(key, None)
+        flight.land(entry)
+
+
+def _left(ends: float | None) -> float:
+    """Seconds that are left, as locks take them: -1 is for ever."""
+    return -1 if ends is None else max(0.0, ends - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers of one process: those that are kept, and those under way."""
+
+    cache: Cache
+    flights: Flights = field(default_factory=Flights)
+    now: Callable[[], float] = time.time
+
+    def find(self, key: str, max_age: float, wait: float | None = None) -> Entry | Lead:
+        """The answer of this *key*, not older than *max_age*; or the lead to get it.
+
+        Who has the lead says what came of it, by `keep` or by `Lead.land`. Raises
+        UpstreamTimeout when somebody else takes longer than *wait* seconds for it.
+        """
+        # Who looked into the cache first could miss what lands meanwhile.
+        boarded = self.flights.board((key, max_age), wait)
+        if isinstance(boarded, Entry):
+            return boarded
+        now = self.now()
+        kept = self.cache.get(key, now)
+        if kept is None or not kept.is_fresh(now, max_age):
+            return boarded
+        boarded.land(kept)
+        return kept
+
+    def keep(self, key: str, entry: Entry, lead: Lead | None = None) -> None:
+        """Keep *entry*, and give it to those who wait for it."""
+        try:
+            self.cache.put(key, entry, self.now())
+        finally:
+            if lead:
+                lead.land(entry)

@@ -1,0 +1,184 @@
+"""What of each request is entered into the ledger, and what commands say of it."""
+
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from tests.cli_runner import Operator
+from tests.conftest import Caller
+from tests.upstream import (
+    DONE,
+    completion,
+    cut_stream,
+    data,
+    frame,
+    stream,
+    whole,
+)
+
+PROMPT = "a prompt that is nobody's business"
+TEXT = "an answer that is nobody's business"
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(settings, ledger=True)
+
+
+def entered(caller: Caller) -> list[dict[str, Any]]:
+    """The rows, once all answers are sent."""
+    caller.leave()
+    file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
+    connection = sqlite3.connect(file)
+    connection.row_factory = sqlite3.Row
+    rows = [dict(row) for row in connection.execute("SELECT * FROM requests")]
+    connection.close()
+    return rows
+
+
+def only(caller: Caller, **wanted: Any) -> dict[str, Any]:
+    """The only row there is, which holds what is *wanted*."""
+    (row,) = entered(caller)
+    assert {name: row[name] for name in wanted} == wanted
+    return row
+
+
+def test_a_whole_answer_is_entered_with_what_it_used(call, script) -> None:
+    caller = call(script(whole(completion(TEXT, usage=USAGE))))
+    sent = {"x-portkey-trace-id": "t-1"}
+    caller.complete(prompt=PROMPT, model="gpt-3.5-turbo-instruct", headers=sent)
+
+    row = only(
+        caller,
+        ended="whole",
+        status=200,
+        provider="openai",
+        model="gpt-3.5-turbo-instruct",
+        stream=0,
+        attempts=1,
+        prompt_tokens=7,
+        completion_tokens=3,
+        estimated=0,
+        trace_id="t-1",
+        cost_micros=None,
+    )
+    assert 0 <= row["first"] <= row["took"] < 60
+    assert "nobody" not in str(row)
+
+
+def test_an_answer_without_usage_is_entered_with_an_estimate(call, script) -> None:
+    answer = completion(TEXT)
+    answer.pop("usage")
+    caller = call(script(whole(answer)))
+    caller.complete(prompt=PROMPT)
+
+    row = only(caller, estimated=1)
+    assert row["prompt_tokens"] > 3 and row["completion_tokens"] > 3
+
+
+def test_a_whole_stream_is_entered_when_it_has_ended(call, script) -> None:
+    told = data(frame("", choices=[], usage=USAGE))
+    caller = call(
+        script(stream(data(frame("Hel")), data(frame("lo", "stop")), told, DONE))
+    )
+    caller.complete(stream=True).get_data()
+
+    only(caller, ended="whole", stream=1, prompt_tokens=7, completion_tokens=3)
+
+
+def test_a_cut_stream_is_entered_as_cut(call, script) -> None:
+    caller = call(script(cut_stream(data(frame("Hel")), data(frame("lo")))))
+    caller.complete(stream=True).get_data()
+
+    only(caller, ended="cut", status=200, completion_tokens=2, estimated=1)
+
+
+def test_a_caller_who_leaves_is_entered_with_what_was_sent(call, script) -> None:
+    caller = call(script(stream(*[data(frame("x"))] * 3, DONE)))
+    response = caller.complete(stream=True)
+    next(response.iter_encoded())
+    response.close()
+
+    only(caller, ended="left", completion_tokens=1, estimated=1)
+
+
+def test_a_failure_is_entered_with_its_attempts(call, script) -> None:
+    caller = call(script(whole({"error": {"message": "no"}}, 500)))
+    target = {"provider": "openai"}
+    config = {"strategy": {"mode": "fallback"}, "targets": [target, target]}
+    caller.headers["x-portkey-config"] = json.dumps(config)
+    caller.complete()
+
+    only(
+        caller,
+        ended="failed",
+        status=500,
+        attempts=2,
+        target="config.targets[1]",
+        completion_tokens=0,
+    )
+
+
+@pytest.mark.parametrize("many", [2**70, 2**63, 10**30])
+def test_a_provider_that_counts_absurdly_spoils_nothing(call, script, many) -> None:
+    usage = {**USAGE, "completion_tokens": many}
+    caller = call(script(whole(completion(usage=usage))))
+    caller.complete()
+    caller.complete(model="m\0\0m" + "x" * 300)
+
+    first, second = entered(caller)
+    assert first["completion_tokens"] <= 2**62
+    assert second["model"] == ("mm" + "x" * 300)[:200]
+
+
+def test_nothing_is_entered_of_what_was_refused_before_it_had_a_way(call, script):
+    caller = call(script(whole(completion())))
+    caller.complete(max_tokens=-1)
+    caller.complete()
+
+    assert len(entered(caller)) == 1
+
+
+# flask usage
+
+
+def test_usage_is_shown_as_columns_json_and_csv(
+    call: Callable[..., Caller], script: Any, settings: Settings
+) -> None:
+    caller = call(script(whole(completion(usage=USAGE))))
+    for model in ("a", "a", "b"):
+        caller.complete(model=model)
+    caller.leave()
+    operator = Operator(settings)
+
+    shown = operator("usage", "--by", "model").splitlines()
+    assert shown[0].split()[:3] == ["group", "requests", "failed"]
+    assert [line.split()[:2] for line in shown[1:]] == [["a", "2"], ["b", "1"]]
+    assert operator.json("usage", "--by", "model")[0] == {
+        "group": "a",
+        "requests": 2,
+        "failed": 0,
+        "prompt_tokens": 14,
+        "completion_tokens": 6,
+        "cost": 0.0,
+    }
+    table = csv.DictReader(io.StringIO(operator("usage", "--by", "provider", "--csv")))
+    assert [(row["group"], row["requests"]) for row in table] == [("openai", "3")]
+    assert operator.json("usage", "--since", "2100-01-01") == []
+    assert "2026-11-01" not in operator("usage", "--since", "2100-01-01")
+
+
+def test_usage_asked_wrongly_is_explained(settings: Settings) -> None:
+    operator = Operator(settings)
+
+    assert "'planet' is not one of" in operator.refused("usage", "--by", "planet")
+    assert "2027-01-31" in operator.refused("usage", "--since", "yesterday")

@@ -1,0 +1,44 @@
+"""The ledger under a real gunicorn: what several workers write, to the last row."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.upstream import completion, whole
+
+from .server import Server
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_every_request_is_entered_once_though_the_server_ends_at_once(
+    script, tmp_path: Path, worker: str
+) -> None:
+    upstream = script(whole(completion()))
+    headers = {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": upstream.url,
+        "Authorization": "Bearer sk-1",
+    }
+    server = Server(
+        GUNICORN_CMD_ARGS=f"-k {worker} --threads 8",
+        WEB_CONCURRENCY="2",
+        GATEWAY_INSTANCE=str(tmp_path),
+    )
+
+    def ask(number: int) -> int:
+        return server.complete(
+            {**headers, "x-portkey-trace-id": str(number)}
+        ).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(60))) == {200}
+    server.stop()
+
+    connection = sqlite3.connect(tmp_path / "gateway.db")
+    ids = [trace for (trace,) in connection.execute("SELECT trace_id FROM requests")]
+    connection.close()
+    assert sorted(ids, key=int) == [str(number) for number in range(60)]

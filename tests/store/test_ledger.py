@@ -1,0 +1,175 @@
+"""The ledger: rows wait, are written in batches, and are summed up; for both stores."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from app.errors import StoreUnavailable
+from app.settings import Settings
+from app.store import opening
+from app.store.ledger import GROUPS, Ledger, Row, usage
+from app.store.tables import requests
+from tests.e2e.server import eventually
+
+NOON = 1_790_000_000.0
+DAY = 86400
+
+
+def row(**changes: Any) -> Row:
+    """A request as it is entered."""
+    return {
+        "began": NOON,
+        "took": 0.5,
+        "first": 0.1,
+        "ended": "whole",
+        "status": 200,
+        "key": "nightly",
+        "config": None,
+        "target": "config.targets[0]",
+        "provider": "openai",
+        "virtual_key": None,
+        "model": "gpt-4o",
+        "stream": False,
+        "cache": "DISABLED",
+        "attempts": 1,
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "estimated": False,
+        "cost_micros": None,
+        "trace_id": "t",
+    } | changes
+
+
+@pytest.fixture
+def engine(stored: Settings) -> Iterator[Engine]:
+    made = opening.database(stored)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def ledger(stored: Settings) -> Iterator[Ledger]:
+    with closing(opening.ledger(stored)) as made:
+        yield made
+
+
+def written(engine: Engine) -> int:
+    with engine.begin() as connection:
+        return connection.scalar(select(func.count()).select_from(requests)) or 0
+
+
+def gone() -> Engine:
+    raise StoreUnavailable
+
+
+def models_of(ledger: Ledger) -> list[str]:
+    return [each["model"] for each in ledger._rows]
+
+
+def test_rows_are_written_soon_without_anybody_asking(stored, engine) -> None:
+    with closing(Ledger(lambda: opening.database(stored), every=0.01)) as ledger:
+        ledger.add(row())
+        eventually(lambda: written(engine) == 1)
+
+
+def test_what_waits_is_written_at_the_end(ledger: Ledger, engine: Engine) -> None:
+    for _ in range(3):
+        ledger.add(row())
+    ledger.close()
+
+    assert written(engine) == 3
+
+
+def test_rows_of_many_threads_are_all_there_once(ledger, engine) -> None:
+    def enter() -> None:
+        for _ in range(50):
+            ledger.add(row())
+            ledger.flush()
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger.close()
+
+    assert written(engine) == 200
+
+
+def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
+    with closing(Ledger(gone, every=60, most=3)) as ledger:
+        for number in range(5):
+            ledger.add(row(model=str(number)))
+
+        assert models_of(ledger) == ["2", "3", "4"]
+        assert ledger.dropped == 2
+
+
+def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) -> None:
+    ways: list[Callable[[], Engine]] = [gone, lambda: opening.database(stored)]
+    with closing(Ledger(lambda: ways.pop(0)(), every=60)) as ledger:
+        ledger.add(row(model="first"))
+        ledger.flush()
+        ledger.add(row(model="second"))
+        assert models_of(ledger) == ["first", "second"] and ledger.dropped == 0
+
+        ledger.flush()
+
+    assert written(engine) == 2
+
+
+def test_what_comes_back_is_no_more_than_may_wait() -> None:
+    with closing(Ledger(gone, every=60, most=2)) as ledger:
+        for number in range(2):
+            ledger.add(row(model=str(number)))
+        ledger.flush()
+        ledger.add(row(model="2"))
+        ledger.flush()
+
+        assert models_of(ledger) == ["1", "2"] and ledger.dropped == 1
+
+
+def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) -> None:
+    for each in (row(), row(took=None), row(completion_tokens=2**70), row()):
+        ledger.add(each)
+    ledger.close()
+
+    assert written(engine) == 2 and ledger.dropped == 2
+
+
+def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> None:
+    for each in (
+        row(cost_micros=1_500_000),
+        row(provider="groq", status=502, ended="failed", cost_micros=250_000),
+        row(key=None, model="", began=NOON + DAY),
+    ):
+        ledger.add(each)
+    ledger.close()
+
+    by_key = {each.group: each for each in usage(engine, "key")}
+    assert (by_key["nightly"].requests, by_key["nightly"].failed) == (2, 1)
+    assert (by_key["nightly"].prompt_tokens, by_key["nightly"].completion_tokens) == (
+        20,
+        10,
+    )
+    assert by_key["nightly"].cost == 1.75
+    assert by_key["-"].requests == 1
+    assert [each.group for each in usage(engine, "model")] == ["gpt-4o", "-"]
+    assert {each.group for each in usage(engine, "status")} == {"200", "502"}
+    assert {each.group for each in usage(engine, "provider")} == {"openai", "groq"}
+    days = [(each.group, each.requests) for each in usage(engine, "day")]
+    assert days == [("2026-09-21", 2), ("2026-09-22", 1)]
+
+
+@pytest.mark.parametrize("by", GROUPS)
+def test_usage_begins_where_it_is_told_to(ledger, engine, by: str) -> None:
+    ledger.add(row())
+    ledger.add(row(began=NOON + DAY))
+    ledger.close()
+
+    assert sum(each.requests for each in usage(engine, by, NOON + 1)) == 1
+    assert usage(engine, by, NOON + 2 * DAY) == []
