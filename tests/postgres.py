@@ -27,6 +27,13 @@ class Postgres:
         self._server.psql(f"CREATE DATABASE {name};")
         return str(self._server.get_uri(database=name))
 
+    def pause(self) -> None:
+        """End the server, and keep what it stored."""
+        self._server.stop()
+
+    def go_on(self) -> None:
+        self._server.ensure_postgres_running()
+
     def stop(self) -> None:
         self._server.cleanup()
 

@@ -45,8 +45,9 @@ class Cache(Protocol):
 
 # An entry as bytes
 
-# Bytes from which on it is worth a try, and how little has to be left of them.
-_COMPRESSED = 1024
+# Bytes for which it is worth a try, and not too long a one; and how little has to be
+# left of them.
+_COMPRESSED = range(1024, 2**16)
 _PAYS = 0.9
 
 
@@ -55,7 +56,7 @@ def pack(entry: Entry) -> bytes:
     warnings, headers = list(entry.warnings), dict(entry.headers)
     head = [entry.made, entry.max_age, entry.provider, headers, warnings]
     plain = orjson.dumps(head) + b"\n" + entry.body
-    if len(plain) > _COMPRESSED:
+    if len(plain) in _COMPRESSED:
         packed = zlib.compress(plain, 1)
         if len(packed) < _PAYS * len(plain):
             return b"z" + packed

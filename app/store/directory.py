@@ -41,7 +41,8 @@ class Directory:
         self._ttl, self._grace, self._file, self._clock = ttl, grace, file, clock
         self._reading = threading.Lock()
         self._contents: Contents = EMPTY
-        self._settings: dict[str, Mapping[str, Any]] = {}
+        # Of virtual keys, opened; by what they were sealed as.
+        self._opened: dict[bytes, Mapping[str, Any]] = {}
         self._asked = self._known = float("-inf")
         self._lost = False
 
@@ -50,7 +51,7 @@ class Directory:
         contents = self._current()
         told = hashed(text, contents.pepper)
         # Found by its hash, which nobody can choose, and compared in constant time.
-        found = next((h for h in (told,) if h in contents.keys), "")
+        found = told if told in contents.keys else ""
         return contents.keys[found] if hmac.compare_digest(found, told) else None
 
     def config(self, id: str) -> Mapping[str, Any] | None:
@@ -61,10 +62,10 @@ class Directory:
         contents = self._current()
         if id not in contents.virtual_keys:
             return None
-        if id not in self._settings:
-            opened = self._store().settings(contents.sealed[id])
-            self._settings[id] = opened
-        return replace(contents.virtual_keys[id], settings=self._settings[id])
+        sealed = contents.sealed[id]
+        settings = self._opened.get(sealed) or self._store().settings(sealed)
+        self._opened[sealed] = settings
+        return replace(contents.virtual_keys[id], settings=settings)
 
     def alias(self, model: str) -> Alias | None:
         return self._current().aliases.get(model)
@@ -97,11 +98,11 @@ class Directory:
         """Read what has changed; if it cannot be read, go on with what is known."""
         try:
             self._read()
-            self._known = self._clock()
+            self._known, self._lost = self._clock(), False
         except StoreUnavailable:
             logger.warning("the store is out of reach", exc_info=True)
+            self._lost = self._clock() - self._known > self._grace
         self._asked = self._clock()
-        self._lost = self._asked - self._known > self._grace
 
     def _read(self) -> None:
         if self._file and not self._file.exists():
@@ -109,7 +110,7 @@ class Directory:
             return
         store = self._store()
         if store.revision() != self._contents.revision:
-            self._contents, self._settings = store.contents(), {}
+            self._contents, self._opened = store.contents(), {}
 
     def _store(self) -> Repository:
         with self._made:

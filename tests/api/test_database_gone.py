@@ -1,0 +1,86 @@
+"""A real PostgreSQL that dies while requests come in, and comes back."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.core.access import GatewayKey, VirtualKey
+from app.settings import Settings
+from app.store import database, opening
+from tests.conftest import Caller
+from tests.e2e.server import eventually
+from tests.postgres import Postgres
+from tests.upstream import Upstream
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own."""
+    server = Postgres(tmp_path / "pg")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(settings: Settings, mortal: Postgres) -> Settings:
+    return replace(
+        settings,
+        database_url=mortal.database(),
+        secret_key="a secret of the tests",
+        store_ttl=0.001,
+        ledger=True,
+    )
+
+
+@pytest.fixture
+def key(settings: Settings, upstream: Upstream) -> str:
+    """A gateway key, beside a virtual key that it leads to."""
+    engine = database.connect(settings.database_url, Path(settings.instance))
+    database.upgrade(engine)
+    engine.dispose()
+    store = opening.repository(settings)
+    store.put_virtual_key(
+        VirtualKey("v", "openai", {"api_key": "sk-1"}, custom_host=upstream.url)
+    )
+    text = store.create_key(GatewayKey("job"))
+    store.engine.dispose()
+    return text
+
+
+@pytest.fixture
+def ask(
+    call: Callable[..., Caller], upstream: Upstream, key: str
+) -> Callable[..., int]:
+    """Makes what asks for a completion with that key, and says the status."""
+
+    def make(**changes: float) -> Callable[[], int]:
+        caller = call(upstream, **changes)
+        caller.headers.clear()
+        caller.headers["Authorization"] = f"Bearer {key}"
+        caller.headers["x-portkey-virtual-key"] = "v"
+        return lambda: caller.complete().status_code
+
+    return make
+
+
+def test_what_is_known_goes_on_for_a_while_and_then_says_so(ask, mortal) -> None:
+    patient, strict = ask(store_grace=300), ask(store_grace=0.2)
+    assert (patient(), strict()) == (200, 200)
+    mortal.pause()
+
+    eventually(lambda: strict() == 503)
+    assert patient() == 200
+
+
+def test_the_database_comes_back_and_nobody_has_to_do_anything(
+    ask, mortal: Postgres
+) -> None:
+    asked = ask(store_grace=0.0)
+    assert asked() == 200
+    mortal.pause()
+    eventually(lambda: asked() == 503)
+    mortal.go_on()
+
+    eventually(lambda: asked() == 200)
