@@ -96,7 +96,7 @@ def test_other_secrets_and_plain_settings_are_told_apart(operator: Operator) -> 
         (("x", "--provider", "openai", "--key-from", "somewhere"), "expected - for"),
         (("x", "--provider", "openai", "--key-from", "env:ABSENT"), "is not set"),
         (
-            (*("x", "--provider", "openai", "--key-from", "-"), "--limit", "five"),
+            (*("x", "--provider", "openai", "--key-from", "-"), "--param", "five"),
             "name=value",
         ),
         (
@@ -151,12 +151,11 @@ def test_a_key_has_what_it_is_given(operator: Operator) -> None:
     operator(
         *("keys", "create", "job", "--config", "main", "--allow-model", "gpt-*"),
         *("--allow-virtual-key", "a", "--allow-virtual-key", "b"),
-        *("--limit", "requests_per_minute=5", "--expires", "2027-01-31"),
+        *("--expires", "2027-01-31"),
     )
     (key,) = operator.json("keys", "list")
 
     assert key["allowed"] == {"models": ["gpt-*"], "virtual_keys": ["a", "b"]}
-    assert key["limits"] == {"requests_per_minute": 5}
     assert (key["config"], key["expires"]) == ("main", "2027-01-31 00:00")
 
 
@@ -277,7 +276,7 @@ virtual_keys:
 configs:
   main: {virtual_key: openai-1, retry: {attempts: 2}}
 keys:
-  nightly: {config: main, limits: {requests_per_minute: 5}, expires: 2027-01-31}
+  nightly: {config: main, expires: 2027-01-31}
 aliases:
   text-davinci-003: {virtual_key: openai-1, model: gpt-4o-mini}
 """
@@ -323,6 +322,16 @@ def test_what_differs_is_changed_and_nothing_else(
         "~ virtual key openai-1\n~ config main\n"
     )
     assert [v["version"] for v in operator.json("configs", "history", "main")] == [2, 1]
+
+
+@pytest.mark.parametrize("of", ["keys", "virtual_keys"])
+def test_a_limit_that_would_not_be_held_is_refused(operator: Operator, of: str) -> None:
+    own = "provider: openai, " if of == "virtual_keys" else ""
+    text = f"{of}: {{job: {{{own}limits: {{requests_per_minute: 5}}}}}}"
+
+    assert "job: limits are not enforced yet" in operator.refused(
+        "apply", "-", stdin=text
+    )
 
 
 def test_a_dry_run_changes_nothing(operator: Operator, declared: str) -> None:

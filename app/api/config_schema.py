@@ -164,7 +164,7 @@ class _Retry(_Strict):
 
 
 class _Cache(_Strict):
-    mode = _OneOf(("simple", "semantic"), "Invalid 'cache.mode' value", required=True)
+    mode = _OneOf(("simple",), "Invalid 'cache.mode' value", required=True)
     max_age = _Within(0, 1e12)
 
 

@@ -5,7 +5,7 @@
     configs:
       main: {virtual_key: openai}
     keys:
-      nightly-job: {config: main, limits: {requests_per_minute: 60}}
+      nightly-job: {config: main, expires: 2027-12-31}
     aliases:
       text-davinci-003: {virtual_key: openai, model: gpt-4o-mini}
 
@@ -120,7 +120,14 @@ def _changes(store: Repository, wanted: Document) -> Iterator[Change]:
         yield from _alias(store, model, Alias(**given))
 
 
+def _refuse_limits(name: str, given: Document) -> None:
+    """A limit that nobody holds anybody to is worse than none."""
+    if given.get("limits"):
+        raise ValueError(f"{name}: limits are not enforced yet; take them out")
+
+
 def _key_of(id: str, given: Document) -> VirtualKey:
+    _refuse_limits(id, given)
     own = {"provider", "custom_host", "model", "params", "limits", "disabled"}
     settings = {k: v for k, v in given.items() if k not in own}
     fields = {k: v for k, v in given.items() if k in own}
@@ -128,6 +135,7 @@ def _key_of(id: str, given: Document) -> VirtualKey:
 
 
 def _gateway_key_of(name: str, given: Document) -> GatewayKey:
+    _refuse_limits(name, given)
     aliases = {k: Alias(**v) for k, v in (given.get("aliases") or {}).items()}
     expires = given.get("expires")
     when = inputs.expiry(str(expires)) if expires and not _is_int(expires) else expires

@@ -13,7 +13,7 @@ from . import inputs, output
 from .names import ID
 
 keys = AppGroup("keys", help="The gateway's own keys, which callers hold.")
-_HEADINGS = ("name", "key", "config", "allowed", "limits", "expires", "disabled")
+_HEADINGS = ("name", "key", "config", "allowed", "expires", "disabled")
 
 
 def _allows(command: Any) -> Any:
@@ -34,14 +34,12 @@ def _allows(command: Any) -> Any:
 @click.argument("name", type=ID)
 @click.option("--config", help="The id of its config, for requests that name none.")
 @_allows
-@click.option("--limit", multiple=True, metavar="NAME=VALUE", help="See docs/keys.md.")
 @click.option("--expires", metavar="WHEN", help="2027-01-31, or 30d from now.")
 @output.as_json
 @inputs.friendly
 def create(
     name: str,
     config: str | None,
-    limit: Sequence[str],
     expires: str | None,
     as_json: bool,
     **allowed: Sequence[str],
@@ -52,7 +50,6 @@ def create(
         name,
         config=config,
         allowed=listed,
-        limits=inputs.pairs(limit),
         expires=inputs.expiry(expires),
     )
     text = inputs.store().create_key(key)
@@ -82,7 +79,6 @@ def _row(key: GatewayKey) -> dict[str, Any]:
         "config": key.config,
         "allowed": {k: list(v) for k, v in key.allowed.items()},
         "aliases": sorted(key.aliases),
-        "limits": dict(key.limits),
         "expires": output.day(key.expires),
         "disabled": key.disabled,
     }

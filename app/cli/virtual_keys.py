@@ -18,7 +18,7 @@ virtual_keys = AppGroup(
     "virtual-keys", help="Credentials of providers, under names of their own."
 )
 _SOURCE = "- for standard input, file:PATH, env:NAME, or prompt"
-_HEADINGS = ("id", "provider", "model", "custom_host", "limits", "disabled")
+_HEADINGS = ("id", "provider", "model", "custom_host", "disabled")
 
 
 @virtual_keys.command()
@@ -37,7 +37,6 @@ _HEADINGS = ("id", "provider", "model", "custom_host", "limits", "disabled")
 @click.option("--custom-host", help="Where it is, if not at the provider's address.")
 @click.option("--model", help="The model, if a request names none.")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A default.")
-@click.option("--limit", multiple=True, metavar="NAME=VALUE", help="See docs/keys.md.")
 @click.option("--replace", "replacing", is_flag=True, help="In place of one there is.")
 @inputs.friendly
 def create(
@@ -49,7 +48,6 @@ def create(
     custom_host: str | None,
     model: str | None,
     param: Sequence[str],
-    limit: Sequence[str],
     replacing: bool,
 ) -> None:
     """Store credentials of a provider as ID. They are never shown again."""
@@ -68,7 +66,6 @@ def create(
         custom_host,
         model,
         inputs.pairs(param),
-        inputs.pairs(limit),
     )
     store.put_virtual_key(checked(key))
     click.echo(f"virtual key {id}")
@@ -128,7 +125,6 @@ def _row(key: VirtualKey) -> dict[str, Any]:
         "model": key.model,
         "custom_host": key.custom_host,
         "params": dict(key.params),
-        "limits": dict(key.limits),
         "disabled": key.disabled,
     }
 

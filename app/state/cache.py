@@ -69,9 +69,9 @@ def unpack(value: bytes) -> Entry | None:
         plain = zlib.decompress(value[1:]) if value[:1] == b"z" else value[1:]
         head, _, body = plain.partition(b"\n")
         made, max_age, provider, headers, warnings = orjson.loads(head)
+        return Entry(body, made, max_age, provider, dict(headers), tuple(warnings))
     except (TypeError, ValueError, zlib.error):
         return None
-    return Entry(body, made, max_age, provider, headers, tuple(warnings))
 
 
 class _Complaint:
@@ -90,7 +90,7 @@ class _Complaint:
 # In a file
 
 # Milliseconds that a call waits for the writer of another process.
-_BUSY = 100
+_BUSY = 25
 
 # To open a file may take longer, in seconds: it may have to be made.
 _OPENING = 2.0

@@ -79,8 +79,11 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
     ),
     "cache mode": (
         PROVIDER | {"cache": {"mode": "x"}},
-        "path: cache,mode, message: Invalid 'cache.mode' value. Must be one of: "
-        "simple, semantic",
+        "path: cache,mode, message: Invalid 'cache.mode' value. Must be one of: simple",
+    ),
+    "cache that understands": (
+        PROVIDER | {"cache": {"mode": "semantic"}},
+        "path: cache,mode, message: Invalid 'cache.mode' value. Must be one of: simple",
     ),
     "cache as text": (
         PROVIDER | {"cache": "simple"},

@@ -324,7 +324,7 @@ def logprobs(draw: Any, text: str) -> Document | None:
         "top_logprobs": top,
         "text_offset": draw(st.sampled_from([offsets, odd])),
     }
-    return draw(st.sampled_from([None, found]))
+    return found if draw(st.booleans()) else None
 
 
 @st.composite
