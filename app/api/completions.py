@@ -3,7 +3,8 @@
 from flask import Blueprint, Response, g, request
 
 from ..gateway.attempts import Trace
-from ..gateway.service import Gateway, Outcome
+from ..gateway.outcome import Outcome
+from ..gateway.service import Gateway
 from ..gateway.stream import EventStream
 from ..settings import Settings
 from ..store.directory import Directory

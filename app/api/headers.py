@@ -17,7 +17,7 @@ from .. import documents
 from ..core.hosts import custom_host
 from ..errors import GatewayError, InvalidRoute, UpstreamStatus, UpstreamTimeout
 from ..gateway.attempts import Trace
-from ..gateway.service import Outcome
+from ..gateway.outcome import Outcome
 from ..providers.names import KNOWN_NAMES
 from . import config
 from .access import Caller, is_ours

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from ..core.balance import rendezvous, weighted
-from ..core.completion import Completion, Usage, estimate
+from ..core.completion import Completion
 from ..core.request import CompletionRequest
 from ..core.routing import Group, Hands, Node, Route, Target, run
 from ..core.shaping import prompt_estimate
@@ -26,89 +26,14 @@ from ..state.breaker import Breaker
 from . import parts
 from .attempts import Attempts, Clock, Trace
 from .credentials import TOKEN, Credentials
-from .events import End, Finished, Hook, tell
+from .events import End, Hook
 from .exchange import Exchange, Sizes
 from .hosted import Engine
+from .outcome import Outcome, Tally
 from .signing import signer
 from .stream import EventStream
 from .upstream import Upstream
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a caller gets: a whole body or a stream of events.
-
-    *headers* are those of upstream's answer; *plan* says how the target was asked, and
-    *warnings* what the caller should know besides. *tally* is what has been counted.
-    """
-
-    body: bytes | EventStream
-    headers: Mapping[str, str] = field(default_factory=dict)
-    plan: Plan | None = None
-    warnings: Sequence[str] = ()
-    tally: "Tally" = field(default_factory=lambda: Tally())
-
-
-@dataclass(slots=True)
-class Tally:
-    """What is known of an answer's tokens: *usage* if it was counted; *made* at least,
-    as far as it goes; and *sent* about.
-    """
-
-    sent: int = 0
-    made: int = 0
-    usage: Usage | None = None
-
-    def note(self, answer: Answer) -> None:
-        """Take one more piece into account, or the whole."""
-        self.usage = answer.usage or self.usage
-        if isinstance(answer, Completion):
-            self.made += sum(estimate(choice.text) for choice in answer.choices)
-        else:
-            # Nearly every server sends one token a frame.
-            self.made += bool(answer.body)
-
-    @property
-    def total(self) -> Usage:
-        return self.usage or Usage(self.sent, self.made, estimated=True)
-
-
-class _Watch:
-    """Follows one request to its end, and tells what became of it."""
-
-    def __init__(self, trace: Trace, clock: Clock, hooks: Sequence[Hook]) -> None:
-        self._trace, self._clock, self._hooks = trace, clock, hooks
-        self._began, self._started = clock.now(), clock.monotonic()
-        self._first: float | None = None
-        self._outcome: Outcome | None = None
-
-    def follow(self, outcome: Outcome) -> None:
-        """An answer is there, or its first event."""
-        self._outcome, self._first = outcome, self._passed
-        if isinstance(outcome.body, EventStream):
-            outcome.body.on_end = self.ended
-        else:
-            self.ended(End.WHOLE)
-
-    def ended(self, end: End, status: int = 200) -> None:
-        outcome = self._outcome
-        plan = outcome.plan if outcome else None
-        finished = Finished(
-            self._trace,
-            end,
-            status,
-            began=self._began,
-            took=self._passed,
-            first=self._first,
-            model=plan.wanted.model if plan else "",
-            stream=isinstance(outcome.body, EventStream) if outcome else False,
-            usage=outcome.tally.total if outcome else Usage(),
-        )
-        tell(self._hooks, finished)
-
-    @property
-    def _passed(self) -> float:
-        return self._clock.monotonic() - self._started
+from .watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +58,7 @@ class Gateway:
 
         Writes into *trace* what was tried. Raises the GatewayError of the last target.
         """
-        watch = _Watch(trace, self.clock, self.hooks)
+        watch = Watch(trace, self.clock, self.hooks)
         ends = route.deadline and self.clock.monotonic() + route.deadline
         attempts = Attempts(self._ask, trace, self.breaker, self.clock, ends)
         hands = Hands(attempts, self._pick, self.breaker.available)

@@ -341,8 +341,8 @@ def _longest_unused(connection: sqlite3.Connection, size: int) -> Iterator[tuple
 _PATIENCE = 0.2
 _REST = 1.0
 
-# Connections of a process; who finds none free waits.
-_CONNECTIONS = 32
+# Connections of a process; who finds none free waits as long as for an answer.
+_CONNECTIONS = 64
 
 _PREFIX = "lastword:cache:"
 
@@ -383,10 +383,8 @@ class RedisCache:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        pool = redis.BlockingConnectionPool.from_url(
+        pool = redis.ConnectionPool.from_url(
             url,
-            max_connections=_CONNECTIONS,
-            timeout=_PATIENCE,
             socket_timeout=_PATIENCE,
             socket_connect_timeout=_PATIENCE,
             retry=Retry(NoBackoff(), 0),
@@ -396,6 +394,8 @@ class RedisCache:
         self._away = (redis.ConnectionError, redis.TimeoutError)
         self._error = redis.RedisError
         self._circuit = _Circuit(clock)
+        # The client's own blocking pool would report a crowd as a failure of Redis.
+        self._places = threading.BoundedSemaphore(_CONNECTIONS)
         self._complain = _Complaint("the cache's Redis fails", clock)
 
     def get(self, key: str, now: float) -> Entry | None:
@@ -414,9 +414,16 @@ class RedisCache:
         self._client.connection_pool.disconnect()
 
     def _tried(self, command: Callable[[], T]) -> T | None:
-        """What *command* answers; None if Redis is away, or will not do it."""
-        if not self._circuit.enter():
+        """What *command* answers; None if that cannot be had soon."""
+        if not self._places.acquire(timeout=_PATIENCE):
             return None
+        try:
+            return self._asked(command) if self._circuit.enter() else None
+        finally:
+            self._places.release()
+
+    def _asked(self, command: Callable[[], T]) -> T | None:
+        """What *command* answers; None if Redis is away, or will not do it."""
         failed = False
         try:
             return command()

@@ -122,6 +122,7 @@ def test_a_failure_is_entered_with_its_attempts(call, script) -> None:
         caller,
         ended="failed",
         status=500,
+        model="m",
         attempts=2,
         target="config.targets[1]",
         completion_tokens=0,

@@ -1,0 +1,55 @@
+"""Follows requests to their ends."""
+
+from collections.abc import Sequence
+
+from ..core.completion import Usage
+from .attempts import Clock, Trace
+from .events import End, Finished, Hook, tell
+from .outcome import Outcome
+from .stream import EventStream
+
+
+class Watch:
+    """Follows one request to its end, and tells what became of it."""
+
+    def __init__(self, trace: Trace, clock: Clock, hooks: Sequence[Hook]) -> None:
+        self._trace, self._clock, self._hooks = trace, clock, hooks
+        self._began, self._started = clock.now(), clock.monotonic()
+        self._first: float | None = None
+        self._outcome: Outcome | None = None
+
+    def follow(self, outcome: Outcome) -> None:
+        """An answer is there, or its first event."""
+        self._outcome, self._first = outcome, self._passed
+        if isinstance(outcome.body, EventStream):
+            outcome.body.on_end = self.ended
+        else:
+            self.ended(End.WHOLE)
+
+    def ended(self, end: End, status: int = 200) -> None:
+        """It is over. *status* is what the caller saw first."""
+        outcome = self._outcome
+        finished = Finished(
+            self._trace,
+            end,
+            status,
+            began=self._began,
+            took=self._passed,
+            first=self._first,
+            model=self._model,
+            stream=isinstance(outcome.body, EventStream) if outcome else False,
+            usage=outcome.tally.total if outcome else Usage(),
+        )
+        tell(self._hooks, finished)
+
+    @property
+    def _model(self) -> str:
+        """What was asked for, of the last target."""
+        if self._outcome and self._outcome.plan:
+            return self._outcome.plan.wanted.model
+        target = self._trace.target
+        return target.request.model if target and target.request else ""
+
+    @property
+    def _passed(self) -> float:
+        return self._clock.monotonic() - self._started
