@@ -52,13 +52,21 @@ class _Answer(http.client.HTTPResponse):
             raise NoAnswer(str(e)) from e
 
 
+class _LastAnswer(_Answer):
+    """The answer to a call that said `Connection: close`, whatever the server says."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.will_close = True
+
+
 class Remembering(HTTPConnection):
     """A connection that knows whether it has served, and keeps hold of its socket.
 
     http.client forgets the socket of an answer that ends with the connection.
     """
 
-    response_class = _Answer
+    response_class: type[_Answer] = _Answer
     wire: socket.socket | None = None
     served = 0
 
@@ -69,6 +77,8 @@ class Remembering(HTTPConnection):
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._show()
+        is_last = kwargs["headers"].get("Connection") == "close"
+        self.response_class = _LastAnswer if is_last else _Answer
         super().request(*args, **kwargs)
 
     def _show(self) -> None:

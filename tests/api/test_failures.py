@@ -304,6 +304,16 @@ def test_a_reused_connection_that_was_closed_is_tried_once_more(
     assert upstream.requests[1].body == upstream.requests[2].body
 
 
+def test_each_call_that_is_sent_again_has_a_connection_of_its_own(call, script) -> None:
+    """Also if the server keeps one that it was told to close."""
+    hung_up = [whole(completion()), [close], whole(completion())]
+    upstream = script(*hung_up, *hung_up)
+    caller = call(upstream)
+
+    assert [caller.complete().status_code for _ in range(4)] == [200] * 4
+    assert [seen.connection for seen in upstream.requests] == [1, 1, 2, 3, 3, 4]
+
+
 def test_a_second_failure_on_a_fresh_connection_is_told(call, script) -> None:
     upstream = script(whole(completion()), [close], [close])
     caller = call(upstream)
