@@ -11,6 +11,7 @@ GatewayError                  500  ours
 │   └── MethodNotAllowed      405
 ├── Unauthorized              401
 ├── Forbidden                 403  the right key, for something else
+├── RateLimited               429  the right key, too often
 ├── StoreUnavailable          503  the database is out of reach
 ├── EngineUnavailable         503  the embedded engine is off, or not installed
 └── UpstreamError                  the provider's
@@ -166,6 +167,12 @@ class Forbidden(GatewayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="not_allowed")
+
+
+class RateLimited(GatewayError):
+    """A limit of the gateway's own, on a key, is reached."""
+
+    status = 429
 
 
 class StoreUnavailable(GatewayError):

@@ -51,7 +51,7 @@ ONLY = {
         "app/engine.py",
     ),
     "random": ("app/gateway",),
-    "uuid": ("app/api",),
+    "uuid": ("app/api", "app/state/limits.py"),
     "socket": ("app/gateway", "app/engine.py", "app/core/hosts.py"),
     "os": ("app/cli", "app/engine.py", "app/store/sealing.py"),
 }

@@ -1,9 +1,24 @@
 """Targets that are left alone for a while."""
 
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
 from app.core.routing import BreakerPolicy, Target
-from app.state.breaker import LocalBreaker
+from app.state.breaker import Breaker, LocalBreaker, SharedBreaker
+
+from .conftest import PLACES, Place, opened
+from .test_limits import workers
+from .worker import TARGET
+
+# Every example has a target of its own.
+NUMBERS = itertools.count(1)
 
 
 class FakeTime:
@@ -14,19 +29,32 @@ class FakeTime:
         return self.now
 
 
-def setting(**policy: Any) -> tuple[LocalBreaker, Target, FakeTime]:
-    clock = FakeTime()
-    target = Target("p", identity="one", breaker=BreakerPolicy(**policy))
-    return LocalBreaker(clock), target, clock
+Setting = Callable[..., tuple[Breaker, Target, FakeTime]]
 
 
-def call(breaker: LocalBreaker, target: Target, *statuses: int) -> None:
+@pytest.fixture(params=["process", *PLACES])
+def setting(request: Any, tmp_path: Path) -> Iterator[Setting]:
+    """Makes a breaker, a target with this policy, and the breaker's clock."""
+    with ExitStack() as stack:
+
+        def make(**policy: Any) -> tuple[Breaker, Target, FakeTime]:
+            clock = FakeTime()
+            target = Target("p", identity="one", breaker=BreakerPolicy(**policy))
+            if request.param == "process":
+                return LocalBreaker(clock), target, clock
+            place = opened(request.param, request, tmp_path / "limits.db", stack)
+            return SharedBreaker(place.circuits(), clock), target, clock
+
+        yield make
+
+
+def call(breaker: Breaker, target: Target, *statuses: int) -> None:
     for status in statuses:
         breaker.enter(target)
         breaker.leave(target, status)
 
 
-def test_a_target_opens_after_so_many_failures() -> None:
+def test_a_target_opens_after_so_many_failures(setting: Setting) -> None:
     breaker, target, _ = setting(failure_threshold=3)
     call(breaker, target, 500, 200, 503)
     assert breaker.available(target)
@@ -34,7 +62,7 @@ def test_a_target_opens_after_so_many_failures() -> None:
     assert not breaker.available(target)
 
 
-def test_a_share_counts_from_so_many_calls_on() -> None:
+def test_a_share_counts_from_so_many_calls_on(setting: Setting) -> None:
     breaker, target, _ = setting(failure_threshold_percentage=50, minimum_requests=4)
     call(breaker, target, 500, 500, 200)
     assert breaker.available(target)
@@ -42,13 +70,13 @@ def test_a_share_counts_from_so_many_calls_on() -> None:
     assert not breaker.available(target)
 
 
-def test_a_share_of_nothing_opens_nothing() -> None:
+def test_a_share_of_nothing_opens_nothing(setting: Setting) -> None:
     breaker, target, _ = setting(failure_threshold_percentage=1)
     call(breaker, target, 200, 404)
     assert breaker.available(target)
 
 
-def test_only_listed_statuses_count_where_a_list_is_given() -> None:
+def test_only_listed_statuses_count_where_a_list_is_given(setting: Setting) -> None:
     breaker, target, _ = setting(failure_threshold=1, failure_status_codes=(429,))
     call(breaker, target, 500, 503)
     assert breaker.available(target)
@@ -56,7 +84,7 @@ def test_only_listed_statuses_count_where_a_list_is_given() -> None:
     assert not breaker.available(target)
 
 
-def test_after_the_cooldown_one_call_decides() -> None:
+def test_after_the_cooldown_one_call_decides(setting: Setting) -> None:
     breaker, target, clock = setting(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 29.9
@@ -74,7 +102,7 @@ def test_after_the_cooldown_one_call_decides() -> None:
     assert breaker.available(target)
 
 
-def test_old_failures_are_forgotten() -> None:
+def test_old_failures_are_forgotten(setting: Setting) -> None:
     breaker, target, clock = setting(failure_threshold=2, cooldown=30)
     call(breaker, target, 500)
     clock.now = 31
@@ -82,15 +110,80 @@ def test_old_failures_are_forgotten() -> None:
     assert breaker.available(target)
 
 
-def test_targets_without_policy_are_always_available() -> None:
-    breaker = LocalBreaker()
+def test_targets_without_policy_are_always_available(setting: Setting) -> None:
+    breaker, _, _ = setting()
     target = Target("p", identity="x")
     call(breaker, target, 500, 500, 500)
     assert breaker.available(target)
 
 
-def test_targets_are_told_apart_by_identity() -> None:
+def test_targets_are_told_apart_by_identity(setting: Setting) -> None:
     breaker, target, _ = setting(failure_threshold=1)
     other = Target("p", identity="other", breaker=target.breaker)
     call(breaker, target, 500)
     assert breaker.available(other) and not breaker.available(target)
+
+
+def test_a_probe_that_is_never_heard_of_again_is_replaced(setting: Setting) -> None:
+    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+    call(breaker, target, 500)
+    clock.now = 30
+    breaker.enter(target)
+    clock.now = 59.9
+    assert not breaker.available(target)
+    clock.now = 60
+
+    assert breaker.available(target)
+
+
+def test_two_processes_share_what_they_know(place: Place) -> None:
+    assert workers("trip", place.where, count=1) == [2]
+
+    assert not SharedBreaker(place.circuits()).available(TARGET)
+
+
+def test_a_shared_breaker_counts_the_failures_of_all(place: Place) -> None:
+    policy = BreakerPolicy(failure_threshold=8)
+    target = Target("p", identity="t", breaker=policy)
+    workers("trip", place.where, count=3)
+    breaker = SharedBreaker(place.circuits())
+    call(breaker, target, 500)
+    assert breaker.available(TARGET) is False
+    call(breaker, target, 500)
+
+    assert place.circuits().read("t").failures == 8
+
+
+STEPS = some.lists(
+    some.tuples(
+        some.sampled_from(["enter", "leave", "leave"]),
+        some.sampled_from([200, 500, 500]),
+        some.sampled_from([0, 0.25, 7, 29.75, 30, 31]),
+    ),
+    max_size=30,
+)
+POLICIES = some.builds(
+    BreakerPolicy,
+    failure_threshold=some.none() | some.integers(1, 3),
+    failure_threshold_percentage=some.none() | some.sampled_from([0.5, 50, 100]),
+    minimum_requests=some.integers(1, 3),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, policy=POLICIES)
+def test_every_place_keeps_a_circuit_as_the_process_itself_does(
+    place: Place, steps: list[tuple[str, int, float]], policy: BreakerPolicy
+) -> None:
+    clock = FakeTime()
+    target = Target("p", identity=str(next(NUMBERS)), breaker=policy)
+    breakers = (LocalBreaker(clock), SharedBreaker(place.circuits(), clock))
+    for what, status, pause in steps:
+        clock.now += pause
+        for breaker in breakers:
+            if what == "enter":
+                breaker.enter(target)
+            else:
+                breaker.leave(target, status)
+        here, there = (breaker.available(target) for breaker in breakers)
+        assert here == there

@@ -1,0 +1,71 @@
+"""Under gevent, who waits for a file or for Redis holds up nobody else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ..e2e.server import ROOT
+
+LOCKED = """
+from gevent import monkey; monkey.patch_all()
+import sqlite3, sys
+from pathlib import Path
+import gevent
+from app.core.limits import Claim, Limits
+from app.state.limits import CountingMeter
+from app.state.local import LocalCounters, LocalFile
+
+file = LocalFile(Path(sys.argv[1]))
+meter = CountingMeter(LocalCounters(file))
+mine = [Claim("key:a", Limits(requests_per_minute=9))]
+meter.reserve(mine, 0.0)
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+waiting = [gevent.spawn(meter.reserve, mine, 0.0) for _ in range(3)]
+gevent.sleep(0.01)
+print(any(each.ready() for each in waiting))
+other.execute("ROLLBACK")
+told = [each.get().headers["x-ratelimit-remaining-requests"] for each in waiting]
+print(sorted(told))
+other.close(); file.close()
+"""
+
+SILENT = """
+from gevent import monkey; monkey.patch_all()
+import socket
+import gevent
+from app.state.redis import Away, Link, RedisCounters
+
+with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
+    link = Link(f"redis://127.0.0.1:{server.getsockname()[1]}")
+    counters = RedisCounters(link)
+
+    def ask():
+        try:
+            counters.draw("id", (), 0.0)
+        except Away:
+            return "away"
+
+    waiting = [gevent.spawn(ask) for _ in range(3)]
+    gevent.sleep(0.01)
+    print(any(each.ready() for each in waiting))
+    print([each.get() for each in waiting])
+    link.close()
+"""
+
+
+def printed(script: str, *arguments: str) -> list[str]:
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
+
+
+def test_a_file_that_another_process_has_locked_is_waited_for_aside(
+    tmp_path: Path,
+) -> None:
+    lines = printed(LOCKED, str(tmp_path / "limits.db"))
+
+    assert lines == ["False", "['5', '6', '7']"]
+
+
+def test_a_silent_redis_is_waited_for_aside() -> None:
+    assert printed(SILENT) == ["False", "['away', 'away', 'away']"]
