@@ -21,6 +21,8 @@ import orjson
 
 from ..core.caching import Entry
 from ..errors import UpstreamTimeout
+from .complaint import Complaint
+from .files import Connection, discard, is_broken, opened
 
 T = TypeVar("T")
 
@@ -74,19 +76,6 @@ def unpack(value: bytes) -> Entry | None:
         return None
 
 
-class _Complaint:
-    """Says what is wrong with a cache, once a minute."""
-
-    def __init__(self, message: str, clock: Callable[[], float]) -> None:
-        self._message, self._clock = message, clock
-        self._next = float("-inf")
-
-    def __call__(self, error: Exception) -> None:
-        if self._clock() >= self._next:
-            self._next = self._clock() + 60
-            logger.warning(self._message, extra={"reason": str(error)})
-
-
 # In a file
 
 # Milliseconds that a call waits for the writer of another process.
@@ -108,7 +97,7 @@ _SWEPT = 20
 _IDLE = 8
 
 _VERSION = 1
-_SCHEMA = f"""
+_SCHEMA = """
 DROP TABLE IF EXISTS entries;
 DROP TABLE IF EXISTS total;
 CREATE TABLE entries (
@@ -127,7 +116,6 @@ CREATE TRIGGER came AFTER INSERT ON entries
 BEGIN UPDATE total SET bytes = bytes + new.size; END;
 CREATE TRIGGER went AFTER DELETE ON entries
 BEGIN UPDATE total SET bytes = bytes - old.size; END;
-PRAGMA user_version = {_VERSION};
 """
 
 
@@ -145,9 +133,9 @@ class LocalCache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path, self._most = path, most
-        self._complain = _Complaint("the cache's file fails", clock)
+        self._complain = Complaint("the cache's file fails", clock)
         # Those of a parent stay here, untouched: to close them would spoil its own.
-        self._idle: dict[int | None, list[_Connection]] = {}
+        self._idle: dict[int | None, list[Connection]] = {}
 
     def get(self, key: str, now: float) -> Entry | None:
         found = self._tried(lambda connection: _found(connection, key, now))
@@ -189,73 +177,22 @@ class LocalCache:
             yield connection
         except BaseException as e:
             with closing(connection):
-                if _is_broken(e):
-                    self._discard(connection.inode)
+                if is_broken(e):
+                    discard(self._path, connection.inode)
             raise
         if len(idle) < _IDLE:
             idle.append(connection)
         else:
             connection.close()
 
-    def _opened(self) -> "_Connection":
-        try:
-            return _open(self._path)
-        except sqlite3.DatabaseError as e:
-            if not _is_broken(e):
-                raise
-            self._discard(self._path.stat().st_ino)
-            return _open(self._path)
-
-    def _discard(self, inode: int) -> None:
-        """Throw a broken file away, if another process has not done so before."""
-        with suppress(FileNotFoundError):
-            if self._path.stat().st_ino == inode:
-                for end in ("-wal", "-shm", ""):
-                    Path(f"{self._path}{end}").unlink(missing_ok=True)
+    def _opened(self) -> Connection:
+        connection = opened(self._path, _VERSION, _make, timeout=_OPENING)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
+        return connection
 
 
-class _Connection(sqlite3.Connection):
-    """A connection that knows which file it has open, whatever is there by now."""
-
-    inode = 0
-
-
-def _open(path: Path) -> _Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(
-        path,
-        timeout=_OPENING,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=_Connection,
-    )
-    try:
-        connection.inode = path.stat().st_ino
-        _prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables if need be. What a crash of the machine loses is no loss."""
-    connection.execute("PRAGMA synchronous = OFF")
-    if _version(connection) != _VERSION:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            if _version(connection) != _VERSION:
-                _run(connection, _SCHEMA)
-    # Little and often, since it is a request that waits for it.
-    connection.execute("PRAGMA wal_autocheckpoint = 256")
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    ((version,),) = connection.execute("PRAGMA user_version")
-    return int(version)
+def _make(connection: sqlite3.Connection) -> None:
+    _run(connection, _SCHEMA)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
@@ -266,15 +203,6 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
         if sqlite3.complete_statement(statement):
             connection.execute(statement)
             statement = ""
-
-
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _is_broken(error: BaseException) -> bool:
-    """Whether the file holds no database, or not a whole one."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _BROKEN
 
 
 def _found(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:
@@ -396,7 +324,7 @@ class RedisCache:
         self._circuit = _Circuit(clock)
         # The client's own blocking pool would report a crowd as a failure of Redis.
         self._places = threading.BoundedSemaphore(_CONNECTIONS)
-        self._complain = _Complaint("the cache's Redis fails", clock)
+        self._complain = Complaint("the cache's Redis fails", clock)
 
     def get(self, key: str, now: float) -> Entry | None:
         value = self._tried(lambda: self._client.get(_PREFIX + key))

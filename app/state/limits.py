@@ -6,8 +6,7 @@ machine share (local.py), or in Redis for all machines (redis.py).
 
 import secrets
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -110,20 +109,3 @@ class CountingMeter:
 def _refused(draws: Sequence[Draw], drawn: Drawn, now: float) -> LimitReached:
     assert drawn.refused is not None
     return limits.refused(draws, drawn.standings, drawn.refused, drawn.entries, now)
-
-
-class Complaint:
-    """Says that something is wrong, once a minute."""
-
-    def __init__(
-        self,
-        say: Callable[[Exception], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._say, self._clock = say, clock
-        self._next = float("-inf")
-
-    def __call__(self, error: Exception) -> None:
-        if self._clock() >= self._next:
-            self._next = self._clock() + 60
-            self._say(error)

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import current_process
 from pathlib import Path
@@ -22,7 +22,9 @@ from typing import TypeVar
 from ..core.limits import Change, Draw, Standing
 from ..core.routing import BreakerPolicy
 from .breaker import KEPT, Circuit, current
-from .limits import Complaint, Drawn
+from .complaint import Complaint
+from .files import Connection, code, discard, is_broken, opened
+from .limits import Drawn
 
 T = TypeVar("T")
 
@@ -45,14 +47,7 @@ _SCHEMA = (
     "CREATE TABLE circuits (name TEXT PRIMARY KEY, expires REAL, began REAL,"
     " calls INTEGER, failures INTEGER, open_until REAL, probed_until REAL)",
     "CREATE INDEX circuits_by_age ON circuits (expires)",
-    f"PRAGMA user_version = {_VERSION}",
 )
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that knows which file it has open, whatever is there by now."""
-
-    inode = 0
 
 
 @dataclass(slots=True)
@@ -61,7 +56,7 @@ class _Own:
 
     # Looked up late, as gevent may have replaced it since this was imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
-    connection: _Connection | None = None
+    connection: Connection | None = None
 
 
 class LocalFile:
@@ -87,10 +82,10 @@ class LocalFile:
             try:
                 yield own.connection
             except sqlite3.DatabaseError as e:
-                if _is_broken(e):
+                if is_broken(e):
                     broken, own.connection = own.connection, None
                     broken.close()
-                    self._discard(broken.inode)
+                    discard(self._path, broken.inode)
                 raise
 
     @contextmanager
@@ -107,58 +102,13 @@ class LocalFile:
         if own and own.connection:
             own.connection.close()
 
-    def _opened(self) -> _Connection:
-        try:
-            return _patiently(lambda: _open(self._path))
-        except sqlite3.DatabaseError as e:
-            if not _is_broken(e):
-                raise
-            self._discard(self._path.stat().st_ino)
-            return _patiently(lambda: _open(self._path))
-
-    def _discard(self, inode: int) -> None:
-        """Throw a broken file away, if another process has not done so before."""
-        with suppress(FileNotFoundError):
-            if self._path.stat().st_ino == inode:
-                for end in ("-wal", "-shm", ""):
-                    Path(f"{self._path}{end}").unlink(missing_ok=True)
+    def _opened(self) -> Connection:
+        return _patiently(lambda: opened(self._path, _VERSION, _make))
 
 
-def _open(path: Path) -> _Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(
-        path,
-        timeout=0,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=_Connection,
-    )
-    try:
-        connection.inode = path.stat().st_ino
-        _prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
-    if _version(connection) != _VERSION:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            if _version(connection) != _VERSION:
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-    # Little and often, since it is a request that waits for it.
-    connection.execute("PRAGMA wal_autocheckpoint = 256")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    ((version,),) = connection.execute("PRAGMA user_version")
-    return int(version)
+def _make(connection: sqlite3.Connection) -> None:
+    for statement in _SCHEMA:
+        connection.execute(statement)
 
 
 def _patiently(work: Callable[[], T]) -> T:
@@ -168,17 +118,9 @@ def _patiently(work: Callable[[], T]) -> T:
         try:
             return work()
         except sqlite3.OperationalError as e:
-            if _code(e) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            if code(e) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
         time.sleep(_NAP)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _is_broken(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 # What a file that cannot be used raises.
@@ -189,9 +131,7 @@ class _Tried:
     """Does without the file when it cannot be used, and says so once a minute."""
 
     def __init__(self, message: str) -> None:
-        self._complain = Complaint(
-            lambda e: logger.error(message, extra={"reason": str(e)})
-        )
+        self._complain = Complaint(message, level=logging.ERROR)
 
     def __call__(self, work: Callable[[], T], otherwise: T) -> T:
         try:

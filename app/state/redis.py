@@ -24,7 +24,8 @@ from redis.retry import Retry
 from ..core.limits import Change, Draw, Standing
 from ..core.routing import BreakerPolicy
 from .breaker import KEPT, Circuit, Circuits
-from .limits import Complaint, Counters, Drawn
+from .complaint import Complaint
+from .limits import Counters, Drawn
 
 logger = logging.getLogger("lastword")
 
@@ -76,9 +77,7 @@ class Link:
         self._clock, self._lock = clock, threading.Lock()
         self._away_until: float | None = None
         message = "Redis is away: this machine keeps its own limits"
-        self._complain = Complaint(
-            lambda e: logger.warning(message, extra={"reason": str(e)}), clock
-        )
+        self._complain = Complaint(message, clock)
 
     def script(self, text: str) -> Script:
         return self._client.register_script(text)

@@ -1,5 +1,7 @@
 """The connection to the database, and its tables as they have to be."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,8 +57,24 @@ def _prepare(connection: Any, _: Any) -> None:
     """Readers beside a writer; keys of other tables are checked."""
     # The driver would begin transactions later than a writer has to.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = NORMAL"):
+    _use_wal(connection)
+    for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: Any) -> None:
+    """Readers beside a writer. SQLite itself does not wait for who does this first."""
+    until = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.005)
 
 
 def _begin(connection: Connection) -> None:

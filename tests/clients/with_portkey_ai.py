@@ -1,6 +1,7 @@
 """portkey-ai, which names the provider in a header, and shows the headers it got.
 
-Its api_key is a key of Portkey's. Without one of the provider's it sends a placeholder.
+Its api_key is a key of Portkey's. Without one of the provider's, the library
+itself sends a made-up one.
 """
 
 from cases import MAX_TOKENS, MODEL, PROMPTS, base_url, completions, report

@@ -1,0 +1,25 @@
+"""What the log is told of a part that fails for every request."""
+
+import logging
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger("lastword")
+
+
+class Complaint:
+    """Says that something is wrong, once a minute; *level* is one of logging's."""
+
+    def __init__(
+        self,
+        message: str,
+        clock: Callable[[], float] = time.monotonic,
+        level: int = logging.WARNING,
+    ) -> None:
+        self._message, self._clock, self._level = message, clock, level
+        self._next = float("-inf")
+
+    def __call__(self, error: Exception) -> None:
+        if self._clock() >= self._next:
+            self._next = self._clock() + 60
+            logger.log(self._level, self._message, extra={"reason": str(error)})
