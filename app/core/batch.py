@@ -109,7 +109,8 @@ def _usage(part: Part, answer: Completion) -> Usage:
     usage = answer.usage or Usage()
     if part.sample == 0:
         return usage
-    return replace(usage, prompt_tokens=0, cached_tokens=0)
+    again = usage.prompt_tokens
+    return replace(usage, prompt_tokens=0, cached_tokens=0, repeated_tokens=again)
 
 
 def merge(

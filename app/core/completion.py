@@ -92,15 +92,22 @@ class Usage:
     """Tokens: each prompt counted once, the completions summed.
 
     *reasoning_tokens* are those of *completion_tokens* that no caller sees,
-    *cached_tokens* those of *prompt_tokens* that cost less. *estimated* if nobody
-    counted.
+    *cached_tokens* those of *prompt_tokens* that cost less. *repeated_tokens* are of
+    prompts that had to be sent again for another choice: paid for, and not told.
+    *estimated* if nobody counted.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
+    repeated_tokens: int = 0
     estimated: bool = False
+
+    @property
+    def paid_tokens(self) -> int:
+        """All that went in and came out."""
+        return self.prompt_tokens + self.repeated_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -108,6 +115,7 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
             self.cached_tokens + other.cached_tokens,
+            self.repeated_tokens + other.repeated_tokens,
             self.estimated or other.estimated,
         )
 

@@ -48,14 +48,16 @@ def test_choices_are_numbered_in_order() -> None:
     assert joined.id == "cmpl-w"
 
 
-def test_usage_counts_each_prompt_once_and_every_token() -> None:
+def test_usage_counts_each_prompt_once_and_every_token_and_what_was_sent_again() -> (
+    None
+):
     request = asked(["a", "b"], n=2)
     answers = [
         answered(t, sent=s) for t, s in zip("wxyz", (31, 31, 18, 18), strict=True)
     ]
     joined = batch.join(request, batch.split(request), answers)
 
-    assert joined.usage == Usage(49, 8)
+    assert joined.usage == Usage(49, 8, repeated_tokens=49)
 
 
 def test_the_best_of_the_drawn_are_kept_and_all_are_counted() -> None:
@@ -67,7 +69,7 @@ def test_the_best_of_the_drawn_are_kept_and_all_are_counted() -> None:
 
     assert [c.text for c in joined.choices] == ["-1", "-0.5"]
     assert [c.index for c in joined.choices] == [0, 1]
-    assert joined.usage == Usage(6, 12)
+    assert joined.usage == Usage(6, 12, repeated_tokens=12)
     assert all(part.request.params == {"logprobs": 0} for part in parts)
 
 
@@ -124,5 +126,6 @@ def test_a_merged_stream_says_the_same_as_its_parts(n, texts, random) -> None:
     ends = [c.choices[0].index for c in merged if c.choices[0].finish_reason]
     assert sorted(ends) == list(range(len(parts)))
     sent = sum(range(1, len(texts) + 1))
-    assert last.usage == Usage(sent, n * sum(map(len, texts)))
+    made, again = n * sum(map(len, texts)), (n - 1) * sent
+    assert last.usage == Usage(sent, made, repeated_tokens=again)
     assert (last.choices, {c.usage for c in merged}) == ((), {None})
