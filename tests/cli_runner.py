@@ -33,7 +33,7 @@ class Operator:
     def _run(self, words: tuple[str, ...], stdin: str, environ: dict[str, str]) -> Any:
         app = create_app(self.settings)
         result = app.test_cli_runner().invoke(args=words, input=stdin, env=environ)
-        app.extensions["lastword"].upstream.close()
+        app.extensions["lastword"].close()
         app.extensions["lastword.directory"].close()
         return result
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from app.settings import Settings
-from app.store import opening
+from app.store import database, opening
+from app.store.tables import gateway_keys
 
 from .cli_runner import Operator
 from .conftest import Caller
@@ -176,6 +178,106 @@ def test_a_date_that_is_none_is_refused(operator: Operator, when: str) -> None:
     assert repr(when) in operator.refused("keys", "create", "job", "--expires", when)
 
 
+# Limits
+
+
+@pytest.fixture
+def limited(sealed: Operator) -> Operator:
+    """One who has a gateway key and a virtual key, both with limits."""
+    two = ("--limit", "requests_per_minute=100", "--limit", "money_per_month=20.50")
+    sealed("keys", "create", "job", *two)
+    create = ("virtual-keys", "create", "v", "--provider", "groq", "--key-from", "-")
+    sealed(*create, *two, stdin=CANARY)
+    return sealed
+
+
+BOTH = [("keys", "job"), ("virtual-keys", "v")]
+
+
+@pytest.mark.parametrize("group, name", BOTH)
+def test_limits_are_shown(limited: Operator, group: str, name: str) -> None:
+    told = "requests_per_minute=100 money_per_month=20.50"
+
+    assert told in limited(group, "list") and told in limited(group, "show", name)
+    assert limited.json(group, "show", name)[0]["limits"] == {
+        "requests_per_minute": 100,
+        "money_per_month": "20.50",
+    }
+
+
+@pytest.mark.parametrize("group, name", BOTH)
+def test_limits_of_a_key_there_is_are_changed(
+    limited: Operator, group: str, name: str
+) -> None:
+    before = limited.json(group, "show", name)[0]
+    limited(group, "limit", name, "requests_per_minute=5", "tokens_per_day=0")
+    limited(group, "limit", name, "money_per_month=")
+
+    limits = {"requests_per_minute": 5, "tokens_per_day": 0}
+    assert limited.json(group, "show", name) == [before | {"limits": limits}]
+    assert settings_of(limited, "v") == {"api_key": CANARY}
+    assert "there is no other" in limited.refused(
+        group, "limit", "other", "tokens_per_day=1"
+    )
+
+
+@pytest.mark.parametrize(
+    "limit, told",
+    [
+        ("tokens_per_year=5", "tokens_per_year is no limit; the limits are"),
+        ("tokens_per_day=-1", "tokens_per_day must be a whole number"),
+        ("tokens_per_day=1.5", "tokens_per_day must be a whole number"),
+        ("tokens_per_day=" + "9" * 20, "tokens_per_day must be a whole number"),
+        ("money_per_day=much", "money_per_day must be an amount of US dollars"),
+        ("money_per_day=NaN", "money_per_day must be an amount of US dollars"),
+        ("tokens_per_day", "expected name=value"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(
+    limited: Operator, limit: str, told: str
+) -> None:
+    make = ("virtual-keys", "create", "x", "--provider", "groq", "--key-from", "-")
+    before = limited.json("keys", "list"), limited.json("virtual-keys", "list")
+
+    assert told in limited.refused("keys", "create", "x", "--limit", limit)
+    assert told in limited.refused(*make, "--limit", limit, stdin=CANARY)
+    assert told in limited.refused("keys", "limit", "job", limit)
+    assert before == (
+        limited.json("keys", "list"),
+        limited.json("virtual-keys", "list"),
+    )
+
+
+def test_a_key_of_a_later_version_is_replaced_as_a_whole_or_not_at_all(
+    limited: Operator,
+) -> None:
+    text = "keys: {job: {limits: {tokens_per_day: 5}}}"
+    _write_later("job", limited.settings)
+
+    assert limited.json("keys", "show", "job")[0]["disabled"]
+    for words in (
+        ("keys", "enable", "job"),
+        ("keys", "limit", "job", "tokens_per_day=1"),
+    ):
+        assert "job cannot be read by this version" in limited.refused(*words)
+    assert "job cannot be read by this version" in limited.refused("export")
+    assert limited("apply", "-", stdin=text) == "~ key job\n"
+    assert limited.json("keys", "show", "job")[0]["limits"] == {"tokens_per_day": 5}
+    assert not limited.json("keys", "show", "job")[0]["disabled"]
+
+
+def _write_later(name: str, settings: Settings) -> None:
+    """Give the key *name* a limit that only a later version knows."""
+    engine = opening.database(settings)
+    with database.writing(engine) as connection:
+        connection.execute(
+            update(gateway_keys)
+            .where(gateway_keys.c.name == name)
+            .values(document='{"limits": {"requests_per_century": 5}}')
+        )
+    engine.dispose()
+
+
 # Configs
 
 
@@ -268,7 +370,11 @@ def test_an_alias_is_made_listed_and_deleted(operator: Operator) -> None:
 
 DECLARED = """
 virtual_keys:
-  openai-1: {provider: openai, api_key: "${OPENAI}", custom_host: "HOST"}
+  openai-1:
+    provider: openai
+    api_key: "${OPENAI}"
+    custom_host: "HOST"
+    limits: {tokens_per_minute: 90000}
   aws:
     provider: bedrock
     aws_access_key_id: AK
@@ -276,9 +382,14 @@ virtual_keys:
 configs:
   main: {virtual_key: openai-1, retry: {attempts: 2}}
 keys:
-  nightly: {config: main, expires: 2027-01-31}
+  nightly:
+    config: main
+    expires: 2027-01-31
+    limits: {requests_per_minute: 60, money_per_month: 20.5}
+    aliases: {ada: {model: babbage, shutdown_date: 2024-01-04}}
 aliases:
-  text-davinci-003: {virtual_key: openai-1, model: gpt-4o-mini}
+  text-davinci-003:
+    {virtual_key: openai-1, model: gpt-4o-mini, shutdown_date: 2024-01-04}
 """
 
 
@@ -316,22 +427,13 @@ def test_what_differs_is_changed_and_nothing_else(
 ) -> None:
     operator("apply", declared, OPENAI=CANARY)
     file = Path(declared)
-    file.write_text(file.read_text().replace("attempts: 2", "attempts: 3"))
+    text = file.read_text().replace("attempts: 2", "attempts: 3")
+    file.write_text(text.replace("money_per_month: 20.5", "money_per_month: 30"))
 
     assert operator("apply", declared, OPENAI="sk-another-one") == (
-        "~ virtual key openai-1\n~ config main\n"
+        "~ virtual key openai-1\n~ config main\n~ key nightly\n"
     )
     assert [v["version"] for v in operator.json("configs", "history", "main")] == [2, 1]
-
-
-@pytest.mark.parametrize("of", ["keys", "virtual_keys"])
-def test_a_limit_that_would_not_be_held_is_refused(operator: Operator, of: str) -> None:
-    own = "provider: openai, " if of == "virtual_keys" else ""
-    text = f"{of}: {{job: {{{own}limits: {{requests_per_minute: 5}}}}}}"
-
-    assert "job: limits are not enforced yet" in operator.refused(
-        "apply", "-", stdin=text
-    )
 
 
 def test_a_dry_run_changes_nothing(operator: Operator, declared: str) -> None:
@@ -362,7 +464,24 @@ def test_what_the_file_does_not_name_is_deleted_if_that_is_meant(
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("keyss: {}", "unknown part 'keyss'"),
+        ("keyss: {}", "the file has no 'keyss'; it has virtual_keys, configs"),
+        ("- keys", "the file: expected names with values"),
+        ("keys: [a]", "keys: expected names with values"),
+        ("keys: {job: 5}", "key job: expected names with values"),
+        ("keys: {job: {confg: main}}", "key job has no 'confg'; it has config"),
+        ("keys: {job: {name: x}}", "key job has no 'name'"),
+        ("keys: {job: {limits: {a: 1}}}", "key job: a is no limit"),
+        (
+            "virtual_keys: {v: {provider: openai, limits: {tokens_per_day: x}}}",
+            "virtual key v: tokens_per_day must be a whole number",
+        ),
+        ("keys: {job: {limits: 5}}", "key job: limits: expected names with values"),
+        ("keys: {job: {allowed: {model: [a]}}}", "key job: allowed has no 'model'"),
+        ("keys: {job: {allowed: {models: 'a*'}}}", "allowed models must be a list"),
+        ("keys: {job: {aliases: {m: {}}}}", "alias m lacks its model"),
+        ("virtual_keys: {v: {api_key: x}}", "virtual key v lacks its provider"),
+        ("aliases: {m: {modle: n}}", "alias m has no 'modle'"),
+        ("aliases: {m: {model: n, shutdown_date: soon}}", "'soon'"),
         ("virtual_keys: {v: {provider: openai, api_key: '${ABSENT}'}}", "is not set"),
         ("configs: {main: {provider: openai, api_key: sk-x}}", "holds a secret"),
         ("configs: {main: {provider: nobody}}", "Invalid 'provider' value"),
@@ -374,9 +493,8 @@ def test_a_file_that_could_not_work_changes_nothing(
     operator: Operator, text: str, told: str
 ) -> None:
     assert told in operator.refused("apply", "-", stdin=text)
-    assert (
-        operator.json("virtual-keys", "list") == operator.json("configs", "list") == []
-    )
+    for kind in ("virtual-keys", "configs", "keys", "aliases"):
+        assert operator.json(kind, "list") == []
 
 
 def test_what_is_exported_can_be_applied_and_holds_no_secret(

@@ -5,7 +5,7 @@
     configs:
       main: {virtual_key: openai}
     keys:
-      nightly-job: {config: main, expires: 2027-12-31}
+      nightly-job: {config: main, limits: {requests_per_minute: 60}}
     aliases:
       text-davinci-003: {virtual_key: openai, model: gpt-4o-mini}
 
@@ -14,8 +14,9 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ import yaml
 from flask.cli import with_appcontext
 
 from ..api.config import checked
-from ..core.access import Alias, GatewayKey, VirtualKey
+from ..core.access import RESOURCES, Alias, GatewayKey, VirtualKey
+from ..core.limits import Limits
 from ..store import records
 from ..store.extraction import secrets_in
 from ..store.repository import Repository
@@ -75,13 +77,32 @@ _KINDS = ("virtual_keys", "configs", "keys", "aliases")
 def _loaded(text: str) -> Document:
     """The file, its references resolved. Raises ValueError for what is strange."""
     try:
-        document = yaml.safe_load(text) or {}
+        document = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise ValueError(f"no YAML: {e}") from e
-    strange = sorted(set(document) - set(_KINDS))
+    parts = _named("the file", document, _KINDS)
+    return {kind: _resolved(_named(kind, parts.get(kind))) for kind in _KINDS}
+
+
+def _named(what: str, given: Any, known: Collection[str] | None = None) -> Document:
+    """The names and values that are *given*, if any. Raises ValueError.
+
+    No value is ever told: it may be a secret.
+    """
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"{what}: expected names with values")
+    strange = [name for name in given or () if known and name not in known]
     if strange:
-        raise ValueError(f"unknown part {strange[0]!r}; known are {', '.join(_KINDS)}")
-    return {kind: _resolved(document.get(kind) or {}) for kind in _KINDS}
+        raise ValueError(
+            f"{what} has no {strange[0]!r}; it has {', '.join(known or ())}"
+        )
+    return given or {}
+
+
+def _with(name: str, what: str, given: Document) -> Document:
+    if not given.get(name):
+        raise ValueError(f"{what} lacks its {name}")
+    return given
 
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
@@ -117,39 +138,70 @@ def _changes(store: Repository, wanted: Document) -> Iterator[Change]:
     for name, given in wanted["keys"].items():
         yield from _gateway_key(store, _gateway_key_of(name, given))
     for model, given in wanted["aliases"].items():
-        yield from _alias(store, model, Alias(**given))
+        yield from _alias(store, model, _alias_of(model, given))
 
 
-def _refuse_limits(name: str, given: Document) -> None:
-    """A limit that nobody holds anybody to is worse than none."""
-    if given.get("limits"):
-        raise ValueError(f"{name}: limits are not enforced yet; take them out")
+def _key_of(id: str, given: Any) -> VirtualKey:
+    """A virtual key; what is no field of its own is a setting of its provider."""
+    what = f"virtual key {id}"
+    named = _with("provider", what, _named(what, given))
+    own = {k: v for k, v in named.items() if k in _VIRTUAL_KEY_FIELDS}
+    own |= {"limits": _limits(what, named)}
+    settings = {k: v for k, v in named.items() if k not in own}
+    return checked_key(VirtualKey(id, settings=settings, **own))
 
 
-def _key_of(id: str, given: Document) -> VirtualKey:
-    _refuse_limits(id, given)
-    own = {"provider", "custom_host", "model", "params", "limits", "disabled"}
-    settings = {k: v for k, v in given.items() if k not in own}
-    fields = {k: v for k, v in given.items() if k in own}
-    return checked_key(VirtualKey(id, settings=settings, **fields))
+def _gateway_key_of(name: str, given: Any) -> GatewayKey:
+    what = f"key {name}"
+    named = _named(what, given, _KEY_FIELDS)
+    aliases = _named(f"{what}: aliases", named.get("aliases"))
+    made = {
+        "allowed": _allowed(what, named),
+        "aliases": {model: _alias_of(model, each) for model, each in aliases.items()},
+        "limits": _limits(what, named),
+        "expires": _expiry(named.get("expires")),
+    }
+    return GatewayKey(name, **named | made)
 
 
-def _gateway_key_of(name: str, given: Document) -> GatewayKey:
-    _refuse_limits(name, given)
-    aliases = {k: Alias(**v) for k, v in (given.get("aliases") or {}).items()}
-    expires = given.get("expires")
-    when = inputs.expiry(str(expires)) if expires and not _is_int(expires) else expires
-    return GatewayKey(name, **given | {"aliases": aliases, "expires": when})
+_VIRTUAL_KEY_FIELDS = ("provider", "custom_host", "model", "params", "disabled")
+_KEY_FIELDS = ("config", "allowed", "aliases", "limits", "expires", "disabled")
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int)
+def _limits(what: str, given: Document) -> Limits:
+    try:
+        return Limits.of(_named("limits", given.get("limits")))
+    except ValueError as e:
+        raise ValueError(f"{what}: {e}") from e
+
+
+def _allowed(what: str, given: Document) -> Document:
+    """The lists of what a key may use. A text is none, though it has characters."""
+    allowed = _named(f"{what}: allowed", given.get("allowed"), RESOURCES)
+    for resource, names in allowed.items():
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"{what}: allowed {resource} must be a list of names")
+    return allowed
+
+
+def _alias_of(model: str, given: Any) -> Alias:
+    what, known = f"alias {model}", [field.name for field in fields(Alias)]
+    named = _with("model", what, _named(what, given, known))
+    if day := named.get("shutdown_date"):
+        # YAML knows dates; a text may be anything.
+        named = named | {"shutdown_date": str(date.fromisoformat(str(day)))}
+    return Alias(**named)
+
+
+def _expiry(given: Any) -> int | None:
+    return given if isinstance(given, int) else inputs.expiry(given and str(given))
 
 
 def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[Change]:
     contents = store.contents()
     old = contents.virtual_keys.get(key.id)
-    same = old and records.document(old) == records.document(key)
+    sound = old if old and not old.problem else None
+    same = sound and records.document(sound) == records.document(key)
     if not (same and store.settings(contents.sealed[key.id]) == key.settings):
         sign = "~" if old else "+"
         yield Change(sign, f"virtual key {key.id}", lambda: store.put_virtual_key(key))

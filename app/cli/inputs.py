@@ -14,12 +14,15 @@ import click
 import orjson
 from flask import current_app, g
 
+from ..core.limits import Limits
 from ..errors import GatewayError
 from ..settings import Settings
 from ..store import opening
 from ..store.repository import Absent, Present, Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_NONE = Limits()
 
 
 def settings() -> Settings:
@@ -70,6 +73,31 @@ def _value(text: str) -> Any:
         return orjson.loads(text)
     except ValueError:
         return text
+
+
+limit = click.option(
+    "limit",
+    "--limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Such as requests_per_minute=60, or money_per_month=20 (US dollars).",
+)
+
+
+def limits(given: Iterable[str], old: Limits = _NONE) -> Limits:
+    """*old*, changed by each `name=value`; `name=` takes one away."""
+    named = old.to_body()
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected name=value, not {pair!r}")
+        named[name] = _amount(value)
+    return Limits.of(named)
+
+
+def _amount(text: str) -> int | str | None:
+    """As it is typed, so that money stays exact; None for nothing."""
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else text or None
 
 
 _SOURCES = "- for standard input, file:PATH, env:NAME, or prompt"

@@ -13,7 +13,7 @@ from . import inputs, output
 from .names import ID
 
 keys = AppGroup("keys", help="The gateway's own keys, which callers hold.")
-_HEADINGS = ("name", "key", "config", "allowed", "expires", "disabled")
+_HEADINGS = ("name", "key", "config", "allowed", "limits", "expires", "disabled")
 
 
 def _allows(command: Any) -> Any:
@@ -34,12 +34,14 @@ def _allows(command: Any) -> Any:
 @click.argument("name", type=ID)
 @click.option("--config", help="The id of its config, for requests that name none.")
 @_allows
+@inputs.limit
 @click.option("--expires", metavar="WHEN", help="2027-01-31, or 30d from now.")
 @output.as_json
 @inputs.friendly
 def create(
     name: str,
     config: str | None,
+    limit: Sequence[str],
     expires: str | None,
     as_json: bool,
     **allowed: Sequence[str],
@@ -50,6 +52,7 @@ def create(
         name,
         config=config,
         allowed=listed,
+        limits=inputs.limits(limit),
         expires=inputs.expiry(expires),
     )
     text = inputs.store().create_key(key)
@@ -79,6 +82,7 @@ def _row(key: GatewayKey) -> dict[str, Any]:
         "config": key.config,
         "allowed": {k: list(v) for k, v in key.allowed.items()},
         "aliases": sorted(key.aliases),
+        "limits": key.limits.to_body(),
         "expires": output.day(key.expires),
         "disabled": key.disabled,
     }
@@ -98,6 +102,17 @@ def _found(name: str) -> GatewayKey:
     if found is None:
         raise Absent(name)
     return found
+
+
+@keys.command()
+@click.argument("name")
+@click.argument("limits", nargs=-1, required=True, metavar="LIMIT=VALUE...")
+@inputs.friendly
+def limit(name: str, limits: Sequence[str]) -> None:
+    """Change limits of the key NAME; LIMIT= takes one away."""
+    key = _found(name)
+    changed = inputs.limits(limits, key.limits)
+    inputs.store().update_key(replace(key, limits=changed))
 
 
 @keys.command()

@@ -33,6 +33,8 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return decimal(value)
     if isinstance(value, Mapping):
         return " ".join(f"{key}={_inner(each)}" for key, each in value.items())
     return str(value)
@@ -40,6 +42,11 @@ def _cell(value: Any) -> str:
 
 def _inner(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def decimal(value: float) -> str:
+    """Up to six places, and never an exponent: `0.00045`."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def day(seconds: int | None) -> str | None:

@@ -25,7 +25,8 @@ _HEADINGS = tuple(Sum.__slots__)
 def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     """Requests, tokens and cost, summed up.
 
-    Cost is in US dollars, of requests whose price is known.
+    Cost is in US dollars, of requests whose price is known; cached are the requests
+    that were answered from the cache.
     """
     engine = opening.database(inputs.settings())
     rows = [asdict(each) for each in summed(engine, by, inputs.expiry(since) or 0)]
@@ -36,5 +37,5 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(row | {"cost": output.decimal(row["cost"])} for row in rows)
     click.echo(text.getvalue(), nl=False)

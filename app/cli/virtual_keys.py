@@ -18,7 +18,7 @@ virtual_keys = AppGroup(
     "virtual-keys", help="Credentials of providers, under names of their own."
 )
 _SOURCE = "- for standard input, file:PATH, env:NAME, or prompt"
-_HEADINGS = ("id", "provider", "model", "custom_host", "disabled")
+_HEADINGS = ("id", "provider", "model", "custom_host", "limits", "disabled")
 
 
 @virtual_keys.command()
@@ -37,6 +37,7 @@ _HEADINGS = ("id", "provider", "model", "custom_host", "disabled")
 @click.option("--custom-host", help="Where it is, if not at the provider's address.")
 @click.option("--model", help="The model, if a request names none.")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A default.")
+@inputs.limit
 @click.option("--replace", "replacing", is_flag=True, help="In place of one there is.")
 @inputs.friendly
 def create(
@@ -48,6 +49,7 @@ def create(
     custom_host: str | None,
     model: str | None,
     param: Sequence[str],
+    limit: Sequence[str],
     replacing: bool,
 ) -> None:
     """Store credentials of a provider as ID. They are never shown again."""
@@ -66,6 +68,7 @@ def create(
         custom_host,
         model,
         inputs.pairs(param),
+        inputs.limits(limit),
     )
     store.put_virtual_key(checked(key))
     click.echo(f"virtual key {id}")
@@ -125,6 +128,7 @@ def _row(key: VirtualKey) -> dict[str, Any]:
         "model": key.model,
         "custom_host": key.custom_host,
         "params": dict(key.params),
+        "limits": key.limits.to_body(),
         "disabled": key.disabled,
     }
 
@@ -149,6 +153,17 @@ def _found(id: str) -> VirtualKey:
         raise Absent(id)
     settings = store.settings(contents.sealed[id])
     return replace(contents.virtual_keys[id], settings=settings)
+
+
+@virtual_keys.command()
+@click.argument("id")
+@click.argument("limits", nargs=-1, required=True, metavar="LIMIT=VALUE...")
+@inputs.friendly
+def limit(id: str, limits: Sequence[str]) -> None:
+    """Change limits of the virtual key ID; LIMIT= takes one away."""
+    key = _found(id)
+    changed = inputs.limits(limits, key.limits)
+    inputs.store().put_virtual_key(replace(key, limits=changed))
 
 
 @virtual_keys.command()

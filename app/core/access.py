@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from .limits import Limits
+
 # What a gateway key may be limited to, by the names of its lists.
 RESOURCES = ("configs", "virtual_keys", "providers", "models")
 
@@ -37,7 +39,8 @@ class VirtualKey:
 
     *settings* are its key and what else the provider has to be told, by the names that
     a config would use; they are never shown. *model* answers when none is asked for,
-    *params* fill up what a request lacks.
+    *params* fill up what a request lacks. *problem* says why what is stored of it
+    cannot be read; then it is disabled.
     """
 
     id: str
@@ -46,8 +49,9 @@ class VirtualKey:
     custom_host: str | None = None
     model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = Limits()
     disabled: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class GatewayKey:
     """What a caller holds, without the key itself; *hint* is how that ends.
 
     *config* is its route when a request names none, *allowed* the lists of what it may
-    use, *expires* the Unix second from which it is none.
+    use, *expires* the Unix second from which it is none. *problem* says why what is
+    stored of it cannot be read; then it is disabled.
     """
 
     name: str
@@ -63,9 +68,10 @@ class GatewayKey:
     config: str | None = None
     allowed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     aliases: Mapping[str, Alias] = field(default_factory=dict)
-    limits: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = Limits()
     expires: int | None = None
     disabled: bool = False
+    problem: str = ""
 
     def may_use(self, resource: str, name: str) -> bool:
         """Whether it may use the *resource* of this *name*."""

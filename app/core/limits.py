@@ -28,6 +28,9 @@ LEASE = 900
 NANO = 10**9
 MOST = 2**53 - 1
 
+# Of one request: of such numbers a counter can sum up a million.
+_MOST_USED = 2**43
+
 
 class Unit(StrEnum):
     """What is counted."""
@@ -109,6 +112,15 @@ class Limits:
             raise ValueError("; ".join(problems))
         return cls(**values)
 
+    def to_body(self) -> dict[str, Any]:
+        """The limits that are set, as `of` reads them; money as a text, exactly."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            name: f"{value:f}" if isinstance(value, Decimal) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
 
 def _limit(name: str, value: Any) -> Any:
     if name not in _NAMES:
@@ -176,12 +188,16 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to add to an entry. One that is taken away from never sinks below 0."""
+    """What to add to an entry. One that is taken away from never sinks below 0.
+
+    An *urgent* one frees a place: it has to be made before the caller can ask again.
+    """
 
     counter: str
     part: str
     expires: int
     amount: int
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +243,8 @@ def changes(
 ) -> Iterator[Change]:
     """What it takes to have *drawn* right, when *tokens* and *money* were used."""
     used = {
-        Unit.TOKENS: tokens,
-        Unit.MONEY: 0 if money is None else nano(money),
+        Unit.TOKENS: _believed(tokens),
+        Unit.MONEY: 0 if money is None else _believed(nano(money)),
         Unit.REQUESTS: 1,
         Unit.PLACES: 0,
     }
@@ -238,13 +254,19 @@ def changes(
             yield _change(draw, more, now)
 
 
+def _believed(used: int) -> int:
+    """*used*, as far as one request can have used it: a provider may count absurdly."""
+    return min(max(used, 0), _MOST_USED)
+
+
 def _change(draw: Draw, more: int, now: float) -> Change:
     """*more* where it was drawn; but what goes beyond that slides from now on."""
     part, expires = draw.part, draw.expires
     if more > 0 and draw.rule.expiry is _minute:
         expires = _minute(now)
         part = str(expires)
-    return Change(draw.counter, part, expires, more)
+    urgent = draw.rule.unit == Unit.PLACES
+    return Change(draw.counter, part, expires, more, urgent)
 
 
 class LimitReached(RateLimited):
@@ -264,6 +286,9 @@ class LimitReached(RateLimited):
         headers = dict(told)
         if retry_after is not None:
             headers["retry-after"] = str(math.ceil(retry_after))
+        if budget:
+            # Nobody waits for days, and SDKs would ask again at once.
+            headers["x-should-retry"] = "false"
         super().__init__(
             _message(draw, used, retry_after),
             type="insufficient_quota" if budget else _TYPES[draw.rule.unit],

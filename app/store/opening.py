@@ -33,7 +33,7 @@ def repository(settings: Settings) -> Repository:
 
 def ledger(settings: Settings) -> Ledger:
     """Where requests are entered; opened when the first one is."""
-    return Ledger(lambda: database(settings))
+    return Ledger(lambda: database(settings), days=settings.ledger_days)
 
 
 def _make_ready(engine: Engine, *, by_hand: bool) -> None:

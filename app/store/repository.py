@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from .tables import (
     revisions,
     virtual_keys,
 )
+
+logger = logging.getLogger("lastword")
 
 PREFIX = "lw-"
 
@@ -261,15 +264,24 @@ def _virtual_keys(
 ) -> tuple[dict[str, VirtualKey], dict[str, bytes]]:
     rows = connection.execute(select(virtual_keys)).all()
     values = {r.id: records.virtual_key(r.id, r.document) for r in rows}
+    _tell_problems({f"virtual key {id}": key for id, key in values.items()})
     return values, {r.id: bytes(r.sealed) for r in rows}
 
 
 def _keys(connection: Connection) -> dict[str, GatewayKey]:
     rows = connection.execute(select(gateway_keys)).all()
-    return {
+    values = {
         r.hash: records.gateway_key(r.name, r.hint, r.document, r.disabled)
         for r in rows
     }
+    _tell_problems({f"gateway key {key.name}": key for key in values.values()})
+    return values
+
+
+def _tell_problems(keys: Mapping[str, VirtualKey | GatewayKey]) -> None:
+    for name, key in keys.items():
+        if key.problem:
+            logger.error("the %s is refused: %s", name, key.problem)
 
 
 def _aliases(connection: Connection) -> dict[str, Alias]:

@@ -1,5 +1,6 @@
-"""The ledger: rows wait, are written in batches, and are summed up; for both stores."""
+"""The ledger: rows wait, are written, summed up, forgotten; for both stores."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,7 +12,7 @@ from sqlalchemy import Engine, func, select
 from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import opening
-from app.store.ledger import GROUPS, Ledger, Row, usage
+from app.store.ledger import GROUPS, Ledger, Row, forget, usage
 from app.store.tables import requests
 from tests.e2e.server import eventually
 
@@ -66,6 +67,11 @@ def gone() -> Engine:
     raise StoreUnavailable
 
 
+def models_in(engine: Engine) -> set[str]:
+    with engine.begin() as connection:
+        return set(connection.scalars(select(requests.c.model)))
+
+
 def models_of(ledger: Ledger) -> list[str]:
     return [each["model"] for each in ledger._rows]
 
@@ -101,7 +107,7 @@ def test_rows_of_many_threads_are_all_there_once(ledger, engine) -> None:
 
 
 def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
-    with closing(Ledger(gone, every=60, most=3)) as ledger:
+    with closing(Ledger(gone, every=60, most=3, patience=0)) as ledger:
         for number in range(5):
             ledger.add(row(model=str(number)))
 
@@ -123,7 +129,7 @@ def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) 
 
 
 def test_what_comes_back_is_no_more_than_may_wait() -> None:
-    with closing(Ledger(gone, every=60, most=2)) as ledger:
+    with closing(Ledger(gone, every=60, most=2, patience=0)) as ledger:
         for number in range(2):
             ledger.add(row(model=str(number)))
         ledger.flush()
@@ -141,11 +147,90 @@ def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) ->
     assert written(engine) == 2 and ledger.dropped == 2
 
 
+def test_the_last_rows_wait_for_a_database_that_comes_back(stored, engine) -> None:
+    ways: list[Callable[[], Engine]] = [gone, gone, lambda: opening.database(stored)]
+    ledger = Ledger(lambda: ways.pop(0)(), every=60, clock=lambda: 0.0)
+    ledger.add(row())
+    ledger.close()
+
+    assert written(engine) == 1 and ledger.dropped == 0 and ways == []
+
+
+def test_the_end_does_not_wait_for_ever_and_says_what_is_lost(caplog) -> None:
+    seconds = iter([0.0, 1.0, 4.0])
+    ledger = Ledger(gone, every=60, clock=lambda: next(seconds))
+    for _ in range(2):
+        ledger.add(row())
+    with caplog.at_level(logging.ERROR):
+        ledger.close()
+
+    assert ledger.dropped == 2 and models_of(ledger) == []
+    assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == [
+        "2 rows of the ledger are lost: it cannot be written"
+    ]
+
+
+# What is too old
+
+
+def test_old_rows_are_deleted_in_batches(ledger: Ledger, engine: Engine) -> None:
+    for day in range(8):
+        ledger.add(row(model=f"of day {day}", began=NOON + day * DAY))
+    ledger.close()
+
+    deleted = [forget(engine, NOON + 5 * DAY, most=2) for _ in range(4)]
+    assert deleted == [2, 2, 1, 0]
+    assert models_in(engine) == {"of day 5", "of day 6", "of day 7"}
+
+
+def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -> None:
+    clock = [0.0]
+    with closing(
+        Ledger(
+            lambda: opening.database(stored),
+            every=0.01,
+            days=400,
+            now=lambda: NOON + 400 * DAY,
+            clock=lambda: clock[0],
+        )
+    ) as ledger:
+        ledger.add(row(model="old", began=NOON - 1))
+        ledger.add(row(model="young", began=NOON))
+        eventually(lambda: models_in(engine) == {"young"})
+
+        ledger.add(row(model="late", began=NOON - 1))
+        eventually(lambda: models_in(engine) == {"young", "late"})
+        clock[0] = 3600.0
+        eventually(lambda: models_in(engine) == {"young"})
+
+
+def test_what_cannot_be_deleted_keeps_nothing_from_being_written(
+    stored, engine, caplog
+) -> None:
+    ways: list[Callable[[], Engine]] = [gone, gone, lambda: opening.database(stored)]
+    with closing(Ledger(lambda: ways.pop(0)(), every=0.01, days=1)) as ledger:
+        ledger.add(row(began=NOON + 100_000 * DAY))
+        eventually(lambda: written(engine) == 1)
+
+    assert "old rows of the ledger stay for now" in caplog.text
+
+
+def test_without_a_number_of_days_nothing_is_forgotten(stored, engine) -> None:
+    with closing(Ledger(lambda: opening.database(stored), every=0.01)) as ledger:
+        ledger.add(row(began=0.0))
+        eventually(lambda: written(engine) == 1)
+        ledger.add(row(began=1.0))
+        eventually(lambda: written(engine) == 2)
+
+
+# What it tells
+
+
 def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> None:
     for each in (
         row(cost_micros=1_500_000),
         row(provider="groq", status=502, ended="failed", cost_micros=250_000),
-        row(key=None, model="", began=NOON + DAY),
+        row(key=None, model="", began=NOON + DAY, config="main", cache="HIT"),
     ):
         ledger.add(each)
     ledger.close()
@@ -157,12 +242,24 @@ def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> Non
         10,
     )
     assert by_key["nightly"].cost == 1.75
-    assert by_key["-"].requests == 1
+    assert (by_key["-"].requests, by_key["-"].cached) == (1, 1)
+    assert by_key["nightly"].cached == 0
+    assert [each.group for each in usage(engine, "config")] == ["-", "main"]
+    assert [each.requests for each in usage(engine, "virtual_key")] == [3]
     assert [each.group for each in usage(engine, "model")] == ["gpt-4o", "-"]
     assert {each.group for each in usage(engine, "status")} == {"200", "502"}
     assert {each.group for each in usage(engine, "provider")} == {"openai", "groq"}
     days = [(each.group, each.requests) for each in usage(engine, "day")]
     assert days == [("2026-09-21", 2), ("2026-09-22", 1)]
+
+
+def test_sums_may_be_larger_than_any_column(ledger: Ledger, engine: Engine) -> None:
+    for _ in range(4):
+        ledger.add(row(prompt_tokens=2**62))
+    ledger.close()
+
+    (sums,) = usage(engine, "key")
+    assert sums.prompt_tokens == 2**64
 
 
 @pytest.mark.parametrize("by", GROUPS)

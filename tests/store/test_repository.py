@@ -1,5 +1,6 @@
 """What is stored, in a file and in a real PostgreSQL: the same for both."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from sqlalchemy import select, update
 
 from app.core.access import Alias, GatewayKey, VirtualKey
+from app.core.limits import Limits
 from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import database, opening
 from app.store.repository import Absent, Present, Repository
 from app.store.sealing import Sealer
+from app.store.tables import gateway_keys, virtual_keys
 
 CANARY = "sk-canary-of-a-provider"
 OPENAI = VirtualKey(
@@ -22,13 +26,14 @@ OPENAI = VirtualKey(
     {"api_key": CANARY},
     model="gpt-4o",
     params={"temperature": 0.5},
-    limits={"requests_per_minute": 5},
+    limits=Limits.of({"requests_per_minute": 5, "money_per_day": "0.10"}),
 )
 KEY = GatewayKey(
     "nightly",
     config="main",
     allowed={"models": ["gpt-*"]},
     aliases={"old": Alias("new", virtual_key="openai-1", shutdown_date="2026-09-28")},
+    limits=Limits.of({"tokens_per_day": 0, "money_per_month": "1234567.000000001"}),
     expires=2_000_000_000,
 )
 
@@ -78,6 +83,46 @@ def test_a_gateway_key_is_kept_by_its_hash_alone(store: Repository) -> None:
     store.update_key(replace(found, disabled=True))
     (again,) = store.contents().keys.values()
     assert again.disabled and again.hint == text[-4:]
+
+
+def test_limits_are_written_as_far_as_they_are_set(store: Repository) -> None:
+    store.create_key(KEY)
+    store.create_key(GatewayKey("free"))
+    query = select(gateway_keys.c.name, gateway_keys.c.document)
+    with database.reading(store.engine) as connection:
+        written = {name: text for name, text in connection.execute(query)}
+
+    assert written["free"] == "{}"
+    assert (
+        '"limits":{"money_per_month":"1234567.000000001","tokens_per_day":0}'
+        in written["nightly"]
+    )
+
+
+def test_keys_that_a_later_version_wrote_are_refused_and_no_others(
+    store: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create_key(KEY)
+    store.create_key(GatewayKey("free"))
+    store.put_virtual_key(OPENAI)
+    later = '{"limits": {"requests_per_century": 5}}'
+    with database.writing(store.engine) as connection:
+        nightly = gateway_keys.c.name == "nightly"
+        connection.execute(update(gateway_keys).where(nightly).values(document=later))
+        connection.execute(update(virtual_keys).values(document='{"zeal": 1}'))
+    with caplog.at_level(logging.ERROR):
+        contents = store.contents()
+
+    keys = {key.name: key for key in contents.keys.values()}
+    assert keys["free"].is_valid(0) and not keys["nightly"].is_valid(0)
+    assert contents.virtual_keys["openai-1"].disabled
+    assert "the gateway key nightly is refused: requests_per_century" in caplog.text
+    for change in (
+        lambda: store.update_key(replace(keys["nightly"], disabled=False)),
+        lambda: store.put_virtual_key(contents.virtual_keys["openai-1"]),
+    ):
+        with pytest.raises(ValueError, match="cannot be read by this version"):
+            change()
 
 
 def test_a_name_is_one_keys_only(store: Repository) -> None:
