@@ -6,33 +6,17 @@ has passed for an open circuit, one call is let through: its end decides. If not
 heard of it for another cooldown, the next one is.
 """
 
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..core.routing import BreakerPolicy, Target
-
-# Targets that are remembered; the one not seen for longest is forgotten first.
-_REMEMBERED = 10_000
+from ..errors import GatewayError
 
 # Seconds for which a circuit is kept after all that it says is past.
 KEPT = 3600
-
-
-class Breaker(Protocol):
-    """Which targets may be called."""
-
-    def available(self, target: Target) -> bool:
-        """Whether *target* may be called now. Changes nothing."""
-
-    def enter(self, target: Target) -> None:
-        """A call to *target* begins."""
-
-    def leave(self, target: Target, status: int) -> None:
-        """It has ended with *status*."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +32,10 @@ class Circuit:
     failures: int = 0
     open_until: float | None = None
     probed_until: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.open_until is not None
 
     def available(self, now: float) -> bool:
         if self.open_until is None:
@@ -89,48 +77,10 @@ def current(circuit: Circuit | None, policy: BreakerPolicy, now: float) -> Circu
     return circuit
 
 
-class LocalBreaker:
-    """A breaker for the threads of one process."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._circuits: OrderedDict[str, Circuit] = OrderedDict()
-
-    def available(self, target: Target) -> bool:
-        with self._lock:
-            circuit = self._circuits.get(target.identity)
-            if target.breaker is None or circuit is None:
-                return True
-            return circuit.available(self._clock())
-
-    def enter(self, target: Target) -> None:
-        policy = target.breaker
-        if policy is None:
-            return
-        with self._lock:
-            circuit = self._circuits.get(target.identity)
-            if circuit is not None:
-                entered = circuit.entered(policy, self._clock())
-                self._circuits[target.identity] = entered
-
-    def leave(self, target: Target, status: int) -> None:
-        policy = target.breaker
-        if policy is None:
-            return
-        with self._lock:
-            now = self._clock()
-            circuit = current(self._circuits.pop(target.identity, None), policy, now)
-            left = circuit.left(policy, policy.is_failure(status), now)
-            self._circuits[target.identity] = left
-            if len(self._circuits) > _REMEMBERED:
-                self._circuits.popitem(last=False)
-
-
 class Circuits(Protocol):
     """Where circuits are kept, for several processes. *now* is in Unix seconds."""
 
-    def read(self, name: str) -> Circuit | None:
+    def read(self, name: str, now: float) -> Circuit | None:
         """The circuit of the target with this identity."""
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
@@ -140,7 +90,7 @@ class Circuits(Protocol):
         """Have it `left`, with nobody else in between."""
 
 
-class SharedBreaker:
+class Breaker:
     """A breaker whose circuits are kept by *circuits*, for all who share these."""
 
     def __init__(
@@ -151,8 +101,9 @@ class SharedBreaker:
     def available(self, target: Target) -> bool:
         if target.breaker is None:
             return True
-        circuit = self._circuits.read(target.identity)
-        return circuit is None or circuit.available(self._clock())
+        now = self._clock()
+        circuit = self._circuits.read(target.identity, now)
+        return circuit is None or circuit.available(now)
 
     def enter(self, target: Target) -> None:
         if target.breaker is not None:
@@ -163,3 +114,21 @@ class SharedBreaker:
         if policy is not None:
             failed = policy.is_failure(status)
             self._circuits.leave(target.identity, policy, failed, self._clock())
+
+
+@contextmanager
+def guarded(breaker: Breaker, target: Target) -> Iterator[None]:
+    """Have *breaker* know of the call to *target* that is made in the block.
+
+    What is raised there goes on; what is no GatewayError counts as a 500.
+    """
+    breaker.enter(target)
+    status = 500
+    try:
+        yield
+        status = 200
+    except GatewayError as e:
+        status = e.status
+        raise
+    finally:
+        breaker.leave(target, status)

@@ -1,7 +1,7 @@
-"""Keeps answers: in a file that the workers of one machine share, or in Redis.
+"""Keeps answers, in a file that the workers of one machine share.
 
-A cache that fails has nothing: no request fails with it. What is read here was written
-by a gateway of this version, or is nothing.
+redis.py has the one for several machines. A cache that fails has nothing: no request
+fails with it. What is read here was written by a gateway of this version, or is none.
 """
 
 import logging
@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import current_process
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +22,7 @@ from ..core.caching import Entry
 from ..errors import UpstreamTimeout
 from .complaint import Complaint
 from .files import Connection, discard, is_broken, opened
+from .processes import PerProcess
 
 T = TypeVar("T")
 
@@ -134,8 +134,7 @@ class LocalCache:
     ) -> None:
         self._path, self._most = path, most
         self._complain = Complaint("the cache's file fails", clock)
-        # Those of a parent stay here, untouched: to close them would spoil its own.
-        self._idle: dict[int | None, list[Connection]] = {}
+        self._idle: PerProcess[list[Connection]] = PerProcess(list)
 
     def get(self, key: str, now: float) -> Entry | None:
         found = self._tried(lambda connection: _found(connection, key, now))
@@ -153,7 +152,7 @@ class LocalCache:
 
     def close(self) -> None:
         """Let go of this process's connections; it may go on, with new ones."""
-        for connection in self._idle.pop(current_process().pid, ()):
+        for connection in self._idle.pop() or ():
             connection.close()
 
     def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
@@ -168,7 +167,7 @@ class LocalCache:
     @contextmanager
     def _lent(self) -> Iterator[sqlite3.Connection]:
         """A connection that nobody else uses meanwhile."""
-        idle = self._idle.setdefault(current_process().pid, [])
+        idle = self._idle.get()
         try:
             connection = idle.pop()
         except IndexError:
@@ -262,115 +261,12 @@ def _longest_unused(connection: sqlite3.Connection, size: int) -> Iterator[tuple
             return
 
 
-# In Redis
-
-# Seconds to wait for a Redis that does not answer, and seconds from then on in which
-# it is not asked.
-_PATIENCE = 0.2
-_REST = 1.0
-
-# Connections of a process; who finds none free waits as long as for an answer.
-_CONNECTIONS = 64
-
-_PREFIX = "lastword:cache:"
-
-
-class _Circuit:
-    """Whether something that has failed may be tried again: by one, once a second."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._open_until: float | None = None
-
-    def enter(self) -> bool:
-        with self._lock:
-            if self._open_until is None:
-                return True
-            if self._clock() < self._open_until:
-                return False
-            # The others wait for the one that tries.
-            self._open_until = self._clock() + _REST
-            return True
-
-    def leave(self, *, failed: bool) -> None:
-        with self._lock:
-            self._open_until = self._clock() + _REST if failed else None
-
-
-class RedisCache:
-    """A cache in the Redis or Valkey at *url*, for all machines that use it.
-
-    Entries leave when they are too old, or as that server's `maxmemory-policy` will
-    have it. While it is away nothing is found, and it is asked once a second.
-    """
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        # An extra, which only those have who use it.
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        pool = redis.ConnectionPool.from_url(
-            url,
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        self._client = redis.Redis(connection_pool=pool)
-        self._away = (redis.ConnectionError, redis.TimeoutError)
-        self._error = redis.RedisError
-        self._circuit = _Circuit(clock)
-        # The client's own blocking pool would report a crowd as a failure of Redis.
-        self._places = threading.BoundedSemaphore(_CONNECTIONS)
-        self._complain = Complaint("the cache's Redis fails", clock)
-
-    def get(self, key: str, now: float) -> Entry | None:
-        value = self._tried(lambda: self._client.get(_PREFIX + key))
-        entry = unpack(value) if isinstance(value, bytes) else None
-        return entry if entry and entry.is_fresh(now) else None
-
-    def put(self, key: str, entry: Entry, now: float) -> None:
-        left = int(1000 * (entry.max_age - entry.age(now)))
-        if len(entry.body) <= LARGEST and left > 0:
-            value = pack(entry)
-            self._tried(lambda: self._client.set(_PREFIX + key, value, px=left))
-
-    def close(self) -> None:
-        self._client.close()
-        self._client.connection_pool.disconnect()
-
-    def _tried(self, command: Callable[[], T]) -> T | None:
-        """What *command* answers; None if that cannot be had soon."""
-        if not self._places.acquire(timeout=_PATIENCE):
-            return None
-        try:
-            return self._asked(command) if self._circuit.enter() else None
-        finally:
-            self._places.release()
-
-    def _asked(self, command: Callable[[], T]) -> T | None:
-        """What *command* answers; None if Redis is away, or will not do it."""
-        failed = False
-        try:
-            return command()
-        except self._away as e:
-            failed = True
-            # The idle connections lead to where it was.
-            self._client.connection_pool.disconnect(inuse_connections=False)
-            self._complain(e)
-        except self._error as e:
-            self._complain(e)
-        finally:
-            self._circuit.leave(failed=failed)
-        return None
-
-
 # Identical requests in flight
 
-# How many that went first, and brought nothing, one waits for before one goes oneself.
+# How many that went first, and brought nothing, one waits for before one goes oneself;
+# and for how many seconds: the first one's caller may be slow to take its stream.
 _FAILURES = 2
+_PATIENCE = 30.0
 
 
 class _Flight:
@@ -387,7 +283,7 @@ class _Flight:
         self._gate.release()
 
     def has_landed(self, seconds: float) -> bool:
-        """Wait until it has; False if it does not within *seconds*. -1 is for ever."""
+        """Wait until it has; False if it does not within *seconds*."""
         if not self._gate.acquire(timeout=seconds):
             return False
         self._gate.release()
@@ -424,30 +320,39 @@ class Lead:
 class Flights:
     """Identical requests of one process: the first goes, the others wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = _PATIENCE) -> None:
         # All that is done to it is one atomic step; a lock would not do in `__del__`.
         self._flights: dict[Hashable, _Flight] = {}
+        self._patience = patience
 
     def board(self, key: Hashable, wait: float | None = None) -> Entry | Lead:
         """What somebody else brings, or the lead.
 
-        Who has waited in vain for several goes alone. Raises UpstreamTimeout after
-        *wait* seconds; None is for ever.
+        Who has waited in vain for several, or for long, goes alone. Raises
+        UpstreamTimeout after *wait* seconds, if that is not long.
         """
-        ends = None if wait is None else time.monotonic() + wait
+        ends = time.monotonic() + self._longest(wait)
         for _ in range(_FAILURES):
             flight = _Flight()
             first = self._flights.setdefault(key, flight)
             if first is flight:
                 return Lead(partial(self._land, key, flight))
-            if not first.has_landed(_left(ends)):
-                raise UpstreamTimeout(
-                    "An identical request that is under way has no answer yet.",
-                    status=408,
-                )
+            if not first.has_landed(max(0.0, ends - time.monotonic())):
+                return self._late(wait)
             if first.entry is not None:
                 return first.entry
-        return Lead(lambda entry: None)
+        return _alone()
+
+    def _longest(self, wait: float | None) -> float:
+        return self._patience if wait is None else min(wait, self._patience)
+
+    def _late(self, wait: float | None) -> Lead:
+        """What is left to do for one who has waited too long."""
+        if wait is not None and wait <= self._patience:
+            raise UpstreamTimeout(
+                "An identical request that is under way has no answer yet.", status=408
+            )
+        return _alone()
 
     def _land(self, key: Hashable, flight: _Flight, entry: Entry | None) -> None:
         # Who comes now goes next; who has come gets this one.
@@ -455,9 +360,9 @@ class Flights:
         flight.land(entry)
 
 
-def _left(ends: float | None) -> float:
-    """Seconds that are left, as locks take them: -1 is for ever."""
-    return -1 if ends is None else max(0.0, ends - time.monotonic())
+def _alone() -> Lead:
+    """The lead of somebody for whom nobody waits."""
+    return Lead(lambda entry: None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,50 +31,73 @@ class Drawn:
 
 
 class Counters(Protocol):
-    """Where entries are kept. *id* names the request; *now* is in Unix seconds."""
+    """Where entries are kept. *now* is in Unix seconds."""
 
     def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
-        """Make all of the draws, or none, with nobody else in between."""
+        """Make all of the draws of request *id*, or none, with nobody else between."""
 
-    def change(self, id: str, changes: Sequence[Change], now: float) -> None:
-        """Correct what a request has drawn."""
+    def change(self, changes: "Changes", now: float) -> None:
+        """Correct what was drawn."""
+
+    def close(self) -> None:
+        """Have done all that is still to be done, and let go of files, and the like."""
+
+
+# What to correct of that which was drawn under a name.
+Changes = Mapping[str, Sequence[Change]]
+
+
+def hold(id: str, holder: str) -> str:
+    """The name of what request *id* has drawn on one holder."""
+    return f"{id}:{holder}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a request holds until it is settled.
+    """What a request holds of one holder until it is settled.
 
-    *headers* are OpenAI's `x-ratelimit-*`, to be sent with the answer.
+    *headers* are OpenAI's `x-ratelimit-*` for this holder. Without a *keeper* there is
+    nothing to settle.
     """
 
-    id: str
+    hold: str
     draws: Sequence[Draw] = ()
     keeper: Counters | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     # Taken by whoever settles it, and never given back.
-    _settled: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _settled: threading.Lock = field(
+        default_factory=lambda: threading.Lock(), repr=False
+    )
 
     def end(self) -> bool:
         """Whether this is the first time that it is to be settled."""
         return self._settled.acquire(blocking=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What was used of a reservation. Without a price, *money* is None."""
+
+    reservation: Reservation
+    tokens: int
+    money: Decimal | None = None
+
+
 class Meter(Protocol):
     """Who may use how much."""
 
-    def reserve(self, claims: Sequence[Claim], now: float) -> Reservation:
+    def reserve(self, claims: Sequence[Claim], now: float) -> tuple[Reservation, ...]:
         """Take all that is claimed, or nothing. Raises LimitReached.
 
-        Each holder has one claim at most.
+        Each claim has its own reservation, in their order, and each holder one claim at
+        most. They are settled apart from each other.
         """
 
-    def settle(
-        self, reservation: Reservation, tokens: int, money: Decimal | None, now: float
-    ) -> None:
-        """Charge what was used, and free the rest; once, and then never again.
+    def settle(self, charges: Sequence[Charge], now: float) -> None:
+        """Charge what was used, and free the rest; once, and then never again."""
 
-        Without a price, *money* is None.
-        """
+    def close(self) -> None:
+        """Have done all that is still to be done."""
 
 
 class CountingMeter:
@@ -87,25 +110,48 @@ class CountingMeter:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def reserve(self, claims: Sequence[Claim], now: float) -> Reservation:
+    def reserve(self, claims: Sequence[Claim], now: float) -> tuple[Reservation, ...]:
         id = secrets.token_hex(16)
         draws = limits.draws(claims, id, now)
-        if not draws:
-            return Reservation(id)
-        drawn = self._counters.draw(id, draws, now)
+        drawn = self._counters.draw(id, draws, now) if draws else Drawn(None, ())
         if drawn.refused is not None:
             raise _refused(draws, drawn, now)
-        told = limits.headers(draws, drawn.standings, now)
-        return Reservation(id, draws, drawn.keeper, told)
+        pairs = list(zip(draws, drawn.standings, strict=True))
+        return tuple(_reserved(id, c.holder, pairs, drawn.keeper, now) for c in claims)
 
-    def settle(
-        self, reservation: Reservation, tokens: int, money: Decimal | None, now: float
-    ) -> None:
-        if reservation.keeper and reservation.end():
-            changes = tuple(limits.changes(reservation.draws, tokens, money, now))
-            reservation.keeper.change(reservation.id, changes, now)
+    def settle(self, charges: Sequence[Charge], now: float) -> None:
+        corrected: dict[Counters, dict[str, Sequence[Change]]] = {}
+        for charge in charges:
+            reservation = charge.reservation
+            if reservation.keeper and reservation.end():
+                own = corrected.setdefault(reservation.keeper, {})
+                own[reservation.hold] = _corrections(charge, now)
+        for keeper, changes in corrected.items():
+            keeper.change(changes, now)
+
+    def close(self) -> None:
+        self._counters.close()
+
+
+def _corrections(charge: Charge, now: float) -> Sequence[Change]:
+    drawn, tokens, money = charge.reservation.draws, charge.tokens, charge.money
+    return tuple(limits.changes(drawn, tokens, money, now))
 
 
 def _refused(draws: Sequence[Draw], drawn: Drawn, now: float) -> LimitReached:
     assert drawn.refused is not None
     return limits.refused(draws, drawn.standings, drawn.refused, drawn.entries, now)
+
+
+def _reserved(
+    id: str,
+    holder: str,
+    pairs: Sequence[tuple[Draw, Standing]],
+    keeper: Counters | None,
+    now: float,
+) -> Reservation:
+    """What is reserved of *holder*, one of those on whom all was drawn."""
+    own = [pair for pair in pairs if pair[0].holder == holder]
+    draws, standings = [draw for draw, _ in own], [standing for _, standing in own]
+    told = limits.headers(draws, standings, now)
+    return Reservation(hold(id, holder), draws, keeper if own else None, told)

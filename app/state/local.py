@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import current_process
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +23,8 @@ from ..core.routing import BreakerPolicy
 from .breaker import KEPT, Circuit, current
 from .complaint import Complaint
 from .files import Connection, code, discard, is_broken, opened
-from .limits import Drawn
+from .limits import Changes, Drawn
+from .processes import PerProcess
 
 T = TypeVar("T")
 
@@ -67,8 +67,7 @@ class LocalFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Those of a parent stay here, untouched: to close them would spoil its own.
-        self._owners: dict[int | None, _Own] = {}
+        self._owners = PerProcess(_Own)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -76,7 +75,7 @@ class LocalFile:
 
         A file that holds no database, or half of one, is thrown away.
         """
-        own = self._owners.setdefault(current_process().pid, _Own())
+        own = self._owners.get()
         with own.lock:
             own.connection = own.connection or self._opened()
             try:
@@ -98,7 +97,7 @@ class LocalFile:
 
     def close(self) -> None:
         """Let go of this process's connection; it may go on, with a new one."""
-        own = self._owners.pop(current_process().pid, None)
+        own = self._owners.pop()
         if own and own.connection:
             own.connection.close()
 
@@ -152,9 +151,13 @@ class LocalCounters:
         unlimited = Drawn(None, [Standing()] * len(draws))
         return self._tried(lambda: self._drawn(draws, now), unlimited)
 
-    def change(self, id: str, changes: Sequence[Change], now: float) -> None:
-        if changes:
-            self._tried(lambda: self._changed(changes, now), None)
+    def change(self, changes: Changes, now: float) -> None:
+        every = [change for each in changes.values() for change in each]
+        if every:
+            self._tried(lambda: self._changed(every, now), None)
+
+    def close(self) -> None:
+        self._file.close()
 
     def _drawn(self, draws: Sequence[Draw], now: float) -> Drawn:
         with self._file.transaction() as connection:
@@ -236,13 +239,13 @@ class LocalCircuits:
         self._file = file
         self._tried = _Tried("the file of limits fails: no target is left alone")
 
-    def read(self, name: str) -> Circuit | None:
+    def read(self, name: str, now: float) -> Circuit | None:
         return self._tried(lambda: self._read(name), None)
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
         # Most circuits are closed, and then there is nothing to write.
-        circuit = self.read(name)
-        if circuit and circuit.open_until is not None:
+        circuit = self.read(name, now)
+        if circuit and circuit.is_open:
             self._update(name, policy, lambda c: c.entered(policy, now), now)
 
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:

@@ -1,31 +1,36 @@
-"""State in Redis or Valkey, which all machines share; and the machine's own without it.
+"""State in Redis or Valkey, which all machines share.
 
-Each operation is one Lua script, and one round trip. A counter is a hash, of parts and
-their amounts, and every part begins with when it expires. It takes one server, or
-several behind one address, and no cluster, since a script touches several keys.
+Each operation on limits and circuits is one Lua script, and one round trip. A counter
+is a hash, of parts and their amounts, and every part begins with when it expires. It
+takes one server, or several behind one address, and no cluster, since a script touches
+several keys.
 
-While Redis is away, requests go on with what is kept locally. It is asked again once a
-second, by one request, which may have to wait for _PATIENCE; the log says once a minute
-that it is away.
+While Redis is away, everybody is told so at once. It is asked again once a second, by
+one caller, which may have to wait for _PATIENCE; the log says once a minute that it is
+away. failover.py has what is done without it.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from ..core.caching import Entry
 from ..core.limits import Change, Draw, Standing
 from ..core.routing import BreakerPolicy
-from .breaker import KEPT, Circuit, Circuits
+from .breaker import KEPT, Circuit
+from .cache import LARGEST, pack, unpack
 from .complaint import Complaint
-from .limits import Counters, Drawn
+from .limits import Changes, Drawn, hold
+
+T = TypeVar("T")
 
 logger = logging.getLogger("lastword")
 
@@ -36,15 +41,14 @@ PREFIX = "lastword:"
 _PATIENCE = 0.5
 _REST = 1.0
 
-# Requests of one process that speak to Redis at a time; the others wait for a place.
+# Callers of one process that speak to Redis at a time; the others wait for a place.
 _CONNECTIONS = 64
 
 # Seconds within which a request has to be settled. Longer than any stream.
 _UNSETTLED = 86_400
 
-# Changes that wait for Redis to come back, and how many of them go with one request.
-_OWED = 10_000
-_PAID = 5
+# What a Redis comes to that cannot be reached.
+_SILENT = (redis.ConnectionError, redis.TimeoutError)
 
 
 class Away(Exception):
@@ -58,6 +62,19 @@ class Away(Exception):
     ) -> None:
         super().__init__(reason)
         self.asked = asked
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script, and what it is to be run with."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Any]
+
+    def on(self, client: redis.Redis) -> Any:
+        """What it answers; if *client* is a pipeline, that comes later."""
+        return self.script([PREFIX + key for key in self.keys], self.args, client)
 
 
 class Link:
@@ -79,18 +96,38 @@ class Link:
         message = "Redis is away: this machine keeps its own limits"
         self._complain = Complaint(message, clock)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it has not answered, and nobody has found it back since."""
+        return self._away_until is not None
+
     def script(self, text: str) -> Script:
         return self._client.register_script(text)
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """What *script* answers. Raises Away."""
+    def run(self, call: Call) -> Any:
+        """What *call* answers. Raises Away, also if Redis refuses to do it."""
+        return self.ask(call.on, redis.RedisError)
+
+    def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """What each of *calls* answers, which are sent in one go. Raises Away.
+
+        Then any of them may have been made.
+        """
+        return self.ask(lambda client: _piped(client, calls), redis.RedisError)
+
+    def ask(
+        self,
+        command: Callable[[redis.Redis], T],
+        failures: type[Exception] | tuple[type[Exception], ...] = _SILENT,
+    ) -> T:
+        """What *command* comes to. Raises Away in place of *failures*."""
         # Looked at with the place in hand: who waited for one finds out that those who
         # had it have waited in vain.
         with self._places:
             trying = self._enter()
             try:
-                answer = script([PREFIX + key for key in keys], args)
-            except redis.RedisError as e:
+                answer = command(self._client)
+            except failures as e:
                 self._fail(e)
                 raise Away(str(e), asked=True) from e
             if trying:
@@ -98,11 +135,12 @@ class Link:
             return answer
 
     def close(self) -> None:
+        """Let go of all connections; it may go on, with new ones."""
         self._client.close()
         self._client.connection_pool.disconnect()
 
     def _enter(self) -> bool:
-        """Whether this is the one request that finds out if Redis is back.
+        """Whether this is the one caller that finds out if Redis is back.
 
         Raises Away to all others, as long as it is away.
         """
@@ -123,18 +161,27 @@ class Link:
 
     def _return(self) -> None:
         with self._lock:
-            self._away_until = None
-        logger.warning("Redis is back")
+            was_away, self._away_until = self.is_away, None
+        if was_away:
+            logger.warning("Redis is back")
 
 
-# KEYS: the reservation, and the counter of each draw. ARGV: now, how long the
-# reservation is kept; of each draw its part, expiry, amount, and limit (-1: none).
-# Answers: the number of the draw that was refused (-1: none), sums, the last expiries,
-# and the entries in the way.
+def _piped(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipe:
+        for call in calls:
+            call.on(pipe)
+        return pipe.execute()
+
+
+# KEYS: the counter of each draw, and what was drawn on each holder. ARGV: now, how long
+# the latter is kept unsettled; of each draw its part, expiry, amount, and limit (-1:
+# none). Answers: the number of the draw that was refused (-1: none), sums, the last
+# expiries, and the entries in the way.
 _DRAW = """
 local now, sums, newest = tonumber(ARGV[1]), {}, {}
 local refused, in_the_way = -1, {}
-for i = 2, #KEYS do
+local count = (#ARGV - 2) / 4
+for i = 1, count do
   local sum, last, entries = 0, 0, {}
   local all = redis.call('HGETALL', KEYS[i])
   for j = 1, #all, 2 do
@@ -148,30 +195,30 @@ for i = 2, #KEYS do
       entries[#entries + 1] = amount
     end
   end
-  sums[i - 1], newest[i - 1] = sum, last
-  local amount, limit = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
+  sums[i], newest[i] = sum, last
+  local amount, limit = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
   if refused < 0 and limit >= 0 and sum + amount > limit then
-    refused, in_the_way = i - 2, entries
+    refused, in_the_way = i - 1, entries
   end
 end
 if refused >= 0 then return {refused, sums, newest, in_the_way} end
-redis.call('SET', KEYS[1], 1, 'EX', ARGV[2])
-for i = 2, #KEYS do
-  local part, expires = ARGV[4 * i - 5], tonumber(ARGV[4 * i - 4])
-  local amount = tonumber(ARGV[4 * i - 3])
+for i = count + 1, #KEYS do redis.call('SET', KEYS[i], 1, 'EX', ARGV[2]) end
+for i = 1, count do
+  local part, expires = ARGV[4 * i - 1], tonumber(ARGV[4 * i])
+  local amount = tonumber(ARGV[4 * i + 1])
   if amount > 0 then
-    redis.call('HINCRBY', KEYS[i], part, ARGV[4 * i - 3])
-    sums[i - 1] = sums[i - 1] + amount
-    newest[i - 1] = math.max(newest[i - 1], expires)
-    redis.call('EXPIRE', KEYS[i], math.ceil(newest[i - 1] - now) + 5)
+    redis.call('HINCRBY', KEYS[i], part, ARGV[4 * i + 1])
+    sums[i] = sums[i] + amount
+    newest[i] = math.max(newest[i], expires)
+    redis.call('EXPIRE', KEYS[i], math.ceil(newest[i] - now) + 5)
   end
 end
 return {-1, sums, newest, {}}
 """
 
-# KEYS: the reservation, and the counter of each change. ARGV: now; of each change its
-# part, expiry and amount. A reservation that is not there was settled before, or has
-# gone with all counters.
+# KEYS: what was drawn on a holder, and the counter of each change. ARGV: now; of each
+# change its part, expiry and amount. What is not there was settled before, or has gone
+# with all counters.
 _CHANGE = """
 if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 local now = tonumber(ARGV[1])
@@ -203,81 +250,64 @@ class RedisCounters:
         self._draw, self._change = link.script(_DRAW), link.script(_CHANGE)
 
     def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
-        keys = [_reservation(id), *(_counter(draw.counter) for draw in draws)]
-        args: list[Any] = [now, _UNSETTLED]
-        for draw in draws:
-            limit = -1 if draw.limit is None else draw.limit
-            args += (draw.part, draw.expires, draw.amount, limit)
-        at, sums, newest, flat = self._link.run(self._draw, keys, args)
+        answer = self._link.run(self._drawing(id, draws, now))
+        at, sums, newest, flat = answer
         standings = [Standing(*pair) for pair in zip(sums, newest, strict=True)]
         entries = list(zip(flat[::2], flat[1::2], strict=True))
         return Drawn(self, standings, None if at < 0 else at, entries)
 
-    def change(self, id: str, changes: Sequence[Change], now: float) -> None:
-        keys = [_reservation(id), *(_counter(change.counter) for change in changes)]
+    def _drawing(self, id: str, draws: Sequence[Draw], now: float) -> Call:
+        holders = dict.fromkeys(draw.holder for draw in draws)
+        keys = [_counter(draw.counter) for draw in draws]
+        keys += [_reservation(hold(id, holder)) for holder in holders]
+        args: list[Any] = [now, _UNSETTLED]
+        for draw in draws:
+            limit = -1 if draw.limit is None else draw.limit
+            args += (draw.part, draw.expires, draw.amount, limit)
+        return Call(self._draw, keys, args)
+
+    def change(self, changes: Changes, now: float) -> None:
+        self._link.run_all(
+            [self.changing(hold, own, now) for hold, own in changes.items()]
+        )
+
+    def changing(self, hold: str, changes: Sequence[Change], now: float) -> Call:
+        """What corrects that which was drawn as *hold*, the first time it is run."""
+        keys = [_reservation(hold), *(_counter(change.counter) for change in changes)]
         args: list[Any] = [now]
         for change in changes:
             args += (change.part, change.expires, change.amount)
-        self._link.run(self._change, keys, args)
+        return Call(self._change, keys, args)
+
+    def close(self) -> None:
+        self._link.close()
 
 
-def _reservation(id: str) -> str:
-    return f"reservation:{id}"
+def _reservation(hold: str) -> str:
+    return f"reservation:{hold}"
 
 
 def _counter(name: str) -> str:
     return f"counter:{name}"
 
 
-class FailoverCounters:
-    """Counters in Redis; those of *local* while it is away.
+_FIELDS = """
+local function read()
+  return redis.call('HMGET', KEYS[1], 'began', 'calls', 'failures', 'open_until',
+    'probed_until')
+end
+"""
 
-    What was drawn in Redis and could not be settled there is owed to it, and paid when
-    it is back.
-    """
-
-    def __init__(self, shared: RedisCounters, local: Counters) -> None:
-        self._shared, self._local = shared, local
-        self._owed: deque[tuple[str, Sequence[Change]]] = deque(maxlen=_OWED)
-
-    def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
-        try:
-            drawn = self._shared.draw(id, draws, now)
-        except Away as e:
-            if e.asked:
-                # It may have been made, though nobody has heard of it.
-                self._owed.append((id, [_undone(draw) for draw in draws]))
-            return self._local.draw(id, draws, now)
-        self._pay(now)
-        return Drawn(self, drawn.standings, drawn.refused, drawn.entries)
-
-    def change(self, id: str, changes: Sequence[Change], now: float) -> None:
-        try:
-            self._shared.change(id, changes, now)
-        except Away:
-            self._owed.append((id, changes))
-
-    def _pay(self, now: float) -> None:
-        for _ in range(min(_PAID, len(self._owed))):
-            try:
-                id, changes = self._owed.popleft()
-            except IndexError:
-                return
-            self.change(id, changes, now)
-
-
-def _undone(draw: Draw) -> Change:
-    return Change(draw.counter, draw.part, draw.expires, -draw.amount)
-
+# KEYS: the circuit.
+_READ = _FIELDS + "return read()"
 
 # All of a circuit as one hash; what is not set is absent. It has to do what `Circuit`
 # and `current` do. KEYS: the circuit. ARGV: what to do, now, the policy's cooldown,
 # minimum_requests, failure_threshold, failure_threshold_percentage (-1: none), whether
-# the call has failed, and for how long to keep what it comes to.
-_CIRCUIT = """
+# the call has failed, and for how long to keep what it comes to. Answers as _READ does.
+_CIRCUIT = _FIELDS + """
 local what, now, cooldown = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local got = redis.call('HMGET', KEYS[1], 'began', 'calls', 'failures', 'open_until',
-  'probed_until')
+local got = read()
 local began, calls, failures = tonumber(got[1] or now), tonumber(got[2] or 0),
   tonumber(got[3] or 0)
 local open, probed = got[4], got[5]
@@ -286,7 +316,7 @@ if what == 'enter' then
     redis.call('HSET', KEYS[1], 'probed_until', string.format('%.17g', now + cooldown))
     redis.call('EXPIRE', KEYS[1], ARGV[8])
   end
-  return
+  return read()
 end
 local failed = ARGV[7] == '1'
 if not open and now - began > cooldown then began, calls, failures = now, 0, 0 end
@@ -306,40 +336,47 @@ redis.call('HSET', KEYS[1], 'began', string.format('%.17g', began), 'calls', cal
   'failures', failures)
 if open then redis.call('HSET', KEYS[1], 'open_until', open) end
 redis.call('EXPIRE', KEYS[1], ARGV[8])
-"""
-
-_READ = """
-return redis.call('HMGET', KEYS[1], 'began', 'calls', 'failures', 'open_until',
-  'probed_until')
+return read()
 """
 
 
 class RedisCircuits:
-    """Circuits in Redis. Raises Away."""
+    """Circuits in Redis. Raises Away. Who changes one is told how it is then."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._update, self._read = link.script(_CIRCUIT), link.script(_READ)
 
-    def read(self, name: str) -> Circuit | None:
-        row = self._link.run(self._read, [_circuit(name)], [])
-        if row[0] is None:
-            return None
-        began, calls, failures, *until = row
-        open_until, probed_until = (None if v is None else float(v) for v in until)
-        return Circuit(
-            float(began), int(calls), int(failures), open_until, probed_until
-        )
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis was, when it was last asked."""
+        return self._link.is_away
 
-    def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
-        self._run("enter", name, policy, False, now)
+    def read(self, name: str, now: float) -> Circuit | None:
+        return circuit_of(self._link.run(self.reading(name)))
 
-    def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
-        self._run("leave", name, policy, failed, now)
+    def enter(self, name: str, policy: BreakerPolicy, now: float) -> Circuit | None:
+        return circuit_of(self._link.run(self.entering(name, policy, now)))
 
-    def _run(
+    def leave(
+        self, name: str, policy: BreakerPolicy, failed: bool, now: float
+    ) -> Circuit | None:
+        return circuit_of(self._link.run(self.leaving(name, policy, failed, now)))
+
+    def reading(self, name: str) -> Call:
+        return Call(self._read, [_circuit(name)], [])
+
+    def entering(self, name: str, policy: BreakerPolicy, now: float) -> Call:
+        return self._updating("enter", name, policy, False, now)
+
+    def leaving(
+        self, name: str, policy: BreakerPolicy, failed: bool, now: float
+    ) -> Call:
+        return self._updating("leave", name, policy, failed, now)
+
+    def _updating(
         self, what: str, name: str, policy: BreakerPolicy, failed: bool, now: float
-    ) -> None:
+    ) -> Call:
         thresholds = (policy.failure_threshold, policy.failure_threshold_percentage)
         args = (
             what,
@@ -350,33 +387,57 @@ class RedisCircuits:
             int(failed),
             int(policy.cooldown) + KEPT,
         )
-        self._link.run(self._update, [_circuit(name)], args)
+        return Call(self._update, [_circuit(name)], args)
 
 
 def _circuit(name: str) -> str:
     return f"circuit:{name}"
 
 
-class FailoverCircuits:
-    """Circuits in Redis; those of *local* while it is away."""
+def circuit_of(answer: Sequence[bytes | None]) -> Circuit | None:
+    """The circuit that a script has answered."""
+    began, calls, failures, *until = answer
+    if began is None or calls is None or failures is None:
+        return None
+    open_until, probed_until = (None if v is None else float(v) for v in until)
+    return Circuit(float(began), int(calls), int(failures), open_until, probed_until)
 
-    def __init__(self, shared: Circuits, local: Circuits) -> None:
-        self._shared, self._local = shared, local
 
-    def read(self, name: str) -> Circuit | None:
+class RedisCache:
+    """A cache in Redis. While that is away, nothing is found.
+
+    Entries leave when they are too old, or as that server's `maxmemory-policy` will
+    have it.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._complain = Complaint("Redis refuses to keep answers")
+
+    def get(self, key: str, now: float) -> Entry | None:
+        value = self._tried(lambda client: client.get(_answer(key)))
+        entry = unpack(value) if isinstance(value, bytes) else None
+        return entry if entry and entry.is_fresh(now) else None
+
+    def put(self, key: str, entry: Entry, now: float) -> None:
+        left = int(1000 * (entry.max_age - entry.age(now)))
+        if len(entry.body) <= LARGEST and left > 0:
+            value = pack(entry)
+            self._tried(lambda client: client.set(_answer(key), value, px=left))
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _tried(self, command: Callable[[redis.Redis], T]) -> T | None:
+        """What *command* answers; None if Redis is away, or will not do it."""
         try:
-            return self._shared.read(name)
+            return self._link.ask(command)
         except Away:
-            return self._local.read(name)
+            return None
+        except redis.RedisError as e:
+            self._complain(e)
+            return None
 
-    def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
-        try:
-            self._shared.enter(name, policy, now)
-        except Away:
-            self._local.enter(name, policy, now)
 
-    def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
-        try:
-            self._shared.leave(name, policy, failed, now)
-        except Away:
-            self._local.leave(name, policy, failed, now)
+def _answer(key: str) -> str:
+    return f"{PREFIX}cache:{key}"

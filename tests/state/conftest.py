@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.state.limits import Counters
+from app.state.breaker import Breaker
+from app.state.courier import Courier
+from app.state.failover import FailoverCircuits, FailoverCounters
+from app.state.limits import Counters, CountingMeter
 from app.state.local import LocalCircuits, LocalCounters, LocalFile
 from app.state.redis import Link, RedisCircuits, RedisCounters
 
@@ -16,9 +19,23 @@ from ..valkey import Valkey, running
 PLACES = ("local", "redis")
 
 
+class FakeTime:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture(scope="session")
-def limits_valkey() -> Iterator[Valkey]:
-    """One for all tests of limits and breakers."""
+def valkey() -> Iterator[Valkey]:
+    """One for all tests."""
+    yield from running()
+
+
+@pytest.fixture
+def mortal() -> Iterator[Valkey]:
+    """One of this test alone, which may do with it what it likes."""
     yield from running()
 
 
@@ -50,7 +67,7 @@ def opened(kind: str, request: Any, path: Path, stack: ExitStack) -> Place:
     """An empty place; what is opened there is closed with *stack*."""
     if kind == "local":
         return Place("", path, stack)
-    server: Valkey = request.getfixturevalue("limits_valkey")
+    server: Valkey = request.getfixturevalue("valkey")
     server.clear()
     return Place(server.url, path, stack)
 
@@ -59,3 +76,27 @@ def opened(kind: str, request: Any, path: Path, stack: ExitStack) -> Place:
 def place(request: Any, tmp_path: Path) -> Iterator[Place]:
     with ExitStack() as stack:
         yield opened(request.param, request, tmp_path / "limits.db", stack)
+
+
+class Gateway:
+    """What a gateway has: Redis, and a file for when that is away.
+
+    Its clock is the one by which it asks Redis again, for whatever reason.
+    """
+
+    def __init__(self, link: Link, path: Path, clock: FakeTime) -> None:
+        self.link, self.clock = link, clock
+        file, courier = LocalFile(path), Courier(link)
+        local, self.kept = LocalCounters(file), LocalCircuits(file)
+        counters = FailoverCounters(RedisCounters(link), local, courier)
+        self.circuits = FailoverCircuits(RedisCircuits(link), self.kept, courier, clock)
+        self.meter, self.local = CountingMeter(counters), CountingMeter(local)
+        self.breaker = Breaker(self.circuits)
+
+    @classmethod
+    def at(cls, url: str, path: Path) -> "Gateway":
+        clock = FakeTime()
+        return cls(Link(url, clock), path, clock)
+
+    def close(self) -> None:
+        self.meter.close()

