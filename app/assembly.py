@@ -3,34 +3,56 @@
 It loads all of them, so it must not be imported where gevent has not patched yet.
 """
 
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
 from . import __version__
 from .gateway.accounts import bookkeeper
+from .gateway.answering import Answering
 from .gateway.attempts import Clock
 from .gateway.credentials import Credentials
 from .gateway.deadline import Limits
 from .gateway.exchange import Sizes
 from .gateway.hosted import Engine
+from .gateway.repeats import Repeats
 from .gateway.service import Gateway
+from .gateway.spending import Till
 from .gateway.upstream import Upstream
-from .settings import Settings
-from .state.breaker import LocalBreaker
+from .settings import BadSettings, Settings
+from .state.breaker import Breaker, Circuits
+from .state.cache import Answers, Cache, LocalCache
+from .state.limits import Counters, CountingMeter
+from .state.local import LocalCircuits, LocalCounters, LocalFile
 from .store.ledger import Ledger
 
 
 def gateway(settings: Settings, ledger: Ledger, clock: Clock | None) -> Gateway:
     """A gateway as *settings* want it, which enters its requests into *ledger*."""
     clock = clock or Clock()
-    upstream = _upstream(settings)
+    resources = ExitStack()
+    state = _state(settings, resources)
     return Gateway(
+        _answering(settings, resources),
+        Repeats(Answers(state.cache, now=clock.now)),
+        Till(CountingMeter(state.counters), settings.prices, clock.now),
+        Breaker(state.circuits, clock.now),
+        clock=clock,
+        hooks=[bookkeeper(ledger)] if settings.ledger else [],
+        resources=resources,
+    )
+
+
+def _answering(settings: Settings, resources: ExitStack) -> Answering:
+    upstream = _upstream(settings)
+    resources.callback(upstream.close)
+    return Answering(
         upstream,
         Engine.of(settings, upstream),
-        LocalBreaker(clock.monotonic),
         _sizes(settings),
         Credentials(upstream),
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
-        clock=clock,
-        hooks=[bookkeeper(ledger)] if settings.ledger else [],
     )
 
 
@@ -53,3 +75,47 @@ def _sizes(settings: Settings) -> Sizes:
         settings.max_choices,
         settings.fanout,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What requests leave behind for others."""
+
+    counters: Counters
+    circuits: Circuits
+    cache: Cache
+
+
+def _state(settings: Settings, resources: ExitStack) -> _State:
+    """That of this machine; or of all machines, with its own for when Redis is away."""
+    folder = Path(settings.instance)
+    file = LocalFile(folder / "limits.db")
+    resources.callback(file.close)
+    own = LocalCounters(file), LocalCircuits(file)
+    if settings.redis_url:
+        return _shared(settings.redis_url, *own, resources)
+    cache = LocalCache(folder / "cache.db", settings.cache_bytes)
+    resources.callback(cache.close)
+    return _State(*own, cache)
+
+
+def _shared(
+    url: str, counters: Counters, circuits: Circuits, resources: ExitStack
+) -> _State:
+    """What is kept in the Redis at *url*; the machine's own while that is away."""
+    # An extra, which only those have who use it.
+    try:
+        from .state import courier, failover, redis
+    except ImportError as e:
+        raise BadSettings(
+            "GATEWAY_REDIS_URL needs a package: pip install 'lastword[redis]'"
+        ) from e
+    try:
+        link = redis.Link(url)
+    except ValueError as e:
+        raise BadSettings(f"GATEWAY_REDIS_URL: {e}") from e
+    errands = courier.Courier(link)
+    shared = failover.FailoverCounters(redis.RedisCounters(link), counters, errands)
+    resources.callback(shared.close)
+    watched = failover.FailoverCircuits(redis.RedisCircuits(link), circuits, errands)
+    return _State(shared, watched, redis.RedisCache(link))

@@ -1,8 +1,12 @@
 """Settings, read once from the environment. The README has them in one table."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+from .core.prices import Price, prices
 
 
 class BadSettings(ValueError):
@@ -51,6 +55,18 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _prices(text: str) -> tuple[Price, ...]:
+    """Prices as JSON, or in the JSON file of this name."""
+    given = text.strip()
+    if not given:
+        return ()
+    try:
+        written = given if given.startswith("[") else Path(given).read_text()
+        return prices(json.loads(written))
+    except OSError as e:
+        raise ValueError(f"cannot be read: {e.strerror}") from e
+
+
 def _setting(
     default: Any, read: Callable[[str], Any], *, alias: str | None = None
 ) -> Any:
@@ -89,7 +105,11 @@ class Settings:
     instance: str = _setting("instance", str)
     database_url: str = _secret(str)
     secret_key: str = _secret(_secrets)
+    redis_url: str = _secret(str)
+    cache_bytes: int = _setting(256 * 2**20, _count)
+    prices: tuple[Price, ...] = _setting((), _prices)
     ledger: bool = _setting(True, _switch)
+    ledger_days: int | None = _setting(400, _count_or_none)
     store_ttl: float = _setting(5.0, _seconds)
     store_grace: float = _setting(300.0, _seconds)
     engine: bool = _setting(False, _switch)

@@ -21,6 +21,8 @@ from . import upstream as scripted
 from .e2e.server import Server, children, eventually
 from .postgres import Postgres, running
 from .upstream import Upstream, completion, whole
+from .valkey import Valkey
+from .valkey import running as valkey_running
 
 KEY = "sk-a-key-of-the-caller"
 
@@ -78,7 +80,7 @@ class Caller:
         """Close every answer, as a server does when it was sent, and the gateway."""
         for response in self.responses:
             response.close()
-        self.app.extensions["lastword"].upstream.close()
+        self.app.extensions["lastword"].close()
         self.app.extensions["lastword.directory"].close()
         self.app.extensions["lastword.ledger"].close()
 
@@ -152,6 +154,19 @@ def gateway_url(engine: Server) -> str:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A real PostgreSQL, once for all tests."""
     yield from running(tmp_path_factory.mktemp("pg"))
+
+
+@pytest.fixture(scope="session")
+def the_valkey() -> Iterator[Valkey]:
+    """A real Valkey, once for all tests."""
+    yield from valkey_running()
+
+
+@pytest.fixture
+def valkey(the_valkey: Valkey) -> Valkey:
+    """It, with nothing in it."""
+    the_valkey.clear()
+    return the_valkey
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -19,7 +19,7 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
-    app.register_blueprint(health.blueprint(gateway.engine))
+    app.register_blueprint(health.blueprint(gateway.answering.engine))
     return app
 
 

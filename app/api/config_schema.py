@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, pre_load
 
+from ..core.caching import Scope
 from ..core.routing import Mode, Way
 from ..providers.names import KNOWN_NAMES
 
@@ -166,6 +167,7 @@ class _Retry(_Strict):
 class _Cache(_Strict):
     mode = _OneOf(("simple",), "Invalid 'cache.mode' value", required=True)
     max_age = _Within(0, 1e12)
+    scope = _OneOf(tuple(Scope), "Invalid 'cache.scope' value")
 
 
 class _Bridge(_Strict):

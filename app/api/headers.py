@@ -15,7 +15,13 @@ from werkzeug.datastructures import Headers
 
 from .. import documents
 from ..core.hosts import custom_host
-from ..errors import GatewayError, InvalidRoute, UpstreamStatus, UpstreamTimeout
+from ..errors import (
+    GatewayError,
+    InvalidRoute,
+    RateLimited,
+    UpstreamStatus,
+    UpstreamTimeout,
+)
 from ..gateway.attempts import Trace
 from ..gateway.outcome import Outcome
 from ..providers.names import KNOWN_NAMES
@@ -232,7 +238,7 @@ def of_trace(trace: Trace) -> dict[str, str]:
         "x-portkey-provider": trace.target.provider,
         "x-portkey-last-used-option-index": trace.target.path,
         "x-portkey-retry-attempt-count": str(trace.retries),
-        "x-portkey-cache-status": "DISABLED",
+        "x-portkey-cache-status": str(trace.cache),
     }
     items = [str(attempt) for attempt in trace.attempts[-_SHOWN_ATTEMPTS:]]
     return told | ({"x-lastword-attempts": ", ".join(items)} if items else {})
@@ -251,7 +257,7 @@ def of_outcome(outcome: Outcome) -> dict[str, str]:
         "x-lastword-model-alias": plan.target.alias,
         "x-lastword-warning": "; ".join(outcome.warnings),
     }
-    return {name: value for name, value in told.items() if value}
+    return {**{name: value for name, value in told.items() if value}, **outcome.told}
 
 
 def _shown(name: str) -> str:
@@ -262,7 +268,8 @@ def _shown(name: str) -> str:
 def of_failure(trace: Trace, error: GatewayError) -> dict[str, str]:
     """What the caller learns about a way that led nowhere."""
     told = {}
-    if trace.attempts and not isinstance(error, (UpstreamStatus, UpstreamTimeout)):
+    theirs = (UpstreamStatus, UpstreamTimeout, RateLimited)
+    if trace.attempts and not isinstance(error, theirs):
         told["x-portkey-gateway-exception"] = "true"
     if len(trace.attempts) > 1:
         # SDKs would multiply our tries by theirs.

@@ -10,7 +10,10 @@ import orjson
 
 from ..core import conditions
 from ..core.access import Alias, VirtualKey
+from ..core.cachekey import fingerprint
+from ..core.caching import Asker, CachePolicy
 from ..core.hosts import custom_host
+from ..core.limits import Limits
 from ..core.request import CompletionRequest
 from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ..core.routing import (
@@ -22,6 +25,7 @@ from ..core.routing import (
     Route,
     Target,
     Way,
+    targets,
 )
 from ..errors import Forbidden, InvalidRoute
 from ..providers import PROVIDERS
@@ -43,6 +47,7 @@ class Inherited:
     drop_params: tuple[str, ...] = ()
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None
+    cache: CachePolicy | None = None
     request_timeout: float | None = None
     custom_host: str | None = None
     forward_headers: tuple[str, ...] = ()
@@ -60,6 +65,7 @@ class Inherited:
             drop_params=(*self.drop_params, *(level.get("drop_params") or ())),
             retry=_retry(level["retry"]) if level.get("retry") else self.retry,
             breaker=_breaker(level) or self.breaker,
+            cache=CachePolicy.of(level["cache"]) if level.get("cache") else self.cache,
             request_timeout=_seconds(level.get("request_timeout"))
             or self.request_timeout,
             custom_host=level.get("custom_host") or self.custom_host,
@@ -78,7 +84,19 @@ def route(
     tree = _Tree(wanted, body, pathname, default_max_tokens)
     strict = wanted.headers.get("x-portkey-strict-open-ai-compliance") != "false"
     root = tree.node(wanted.config, Inherited({}, {}, strict=strict), "config")
-    return Route(root, _seconds(wanted.config.get("deadline_ms")))
+    deadline, key = _seconds(wanted.config.get("deadline_ms")), wanted.caller.key
+    return Route(root, deadline, _asker(wanted, root), key.limits if key else Limits())
+
+
+def _asker(wanted: Wanted, root: Node) -> Asker:
+    """Who asks. A config that was sent has a name only where it shares answers."""
+    caller = wanted.caller.key.name if wanted.caller.key else ""
+    config = wanted.stored_id or ""
+    if not config and any(target.cache for target in targets(root)):
+        config = fingerprint([caller, wanted.config])
+    refreshes = "x-portkey-cache-force-refresh" in wanted.headers
+    namespace = wanted.headers.get("x-portkey-cache-namespace", "")
+    return Asker(caller, config, namespace, refreshes)
 
 
 class _Tree:
@@ -170,11 +188,13 @@ class _Tree:
             model_info=level.get("model_info") or {},
             strict_params=inherited.strict_params,
             virtual_key=place.key.id if place.key else None,
+            limits=place.key.limits if place.key else Limits(),
             alias=place.alias,
             notices=place.notices,
             request=place.request,
             retry=inherited.retry,
             breaker=inherited.breaker,
+            cache=inherited.cache,
             name=level.get("name"),
             weight=level.get("weight", 1),
             path=path,

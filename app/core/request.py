@@ -8,6 +8,15 @@ from typing import Any
 # One document to continue: text, token ids, or None for "no document at all".
 Prompt = str | Sequence[int] | None
 
+# What the endpoint takes a parameter for that is not given.
+DEFAULTS: Mapping[str, Any] = {
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    "presence_penalty": 0,
+    "temperature": 1,
+    "top_p": 1,
+}
+
 
 @dataclass(frozen=True)
 class CompletionRequest:

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from ..errors import GatewayError, UpstreamInBand, UpstreamStatus, UpstreamTimeout
+from .caching import Asker, CachePolicy
+from .limits import Limits
 from .request import CompletionRequest
 from .retry import RetryPolicy
 
@@ -77,8 +79,9 @@ class Target:
     *strict* keeps a provider's own words, such as finish reasons, out of answers.
     *via* overrules which way a provider goes, *model_info* what is known of the model;
     *strict_params* refuses what would be dropped. *virtual_key* is the id of the one
-    that it has its credentials from, *alias* says which model answers for which, and
-    *notices* is what the caller has to be told.
+    that it has its credentials from, and *limits* are those of that; *alias* says which
+    model answers for which, and *notices* is what the caller has to be told. Without
+    *cache*, no answer is given twice.
     """
 
     provider: str
@@ -93,11 +96,13 @@ class Target:
     model_info: Mapping[str, Any] = field(default_factory=dict)
     strict_params: bool = False
     virtual_key: str | None = None
+    limits: Limits = Limits()
     alias: str = ""
     notices: tuple[str, ...] = ()
     request: CompletionRequest | None = field(default=None, repr=False)
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None
+    cache: CachePolicy | None = None
     name: str | None = None
     weight: float = 1
     identity: str = field(default="", repr=False)
@@ -133,10 +138,15 @@ Node = Target | Group
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A tree, and the seconds in which the whole of it has to give an answer."""
+    """A tree, and the seconds in which the whole of it has to give an answer.
+
+    *limits* are those of the gateway key of who asks.
+    """
 
     root: Node
     deadline: float | None = None
+    asker: Asker = Asker()
+    limits: Limits = Limits()
 
 
 def targets(node: Node) -> Iterator[Target]:

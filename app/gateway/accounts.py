@@ -1,5 +1,7 @@
 """Writes every request into the ledger."""
 
+from decimal import ROUND_CEILING, Decimal
+
 from ..store.ledger import Ledger, Row
 from .events import Finished, Hook
 
@@ -30,14 +32,21 @@ def entry(finished: Finished) -> Row:
         "virtual_key": target.virtual_key if target else None,
         "model": _text(finished.model),
         "stream": finished.stream,
-        "cache": "DISABLED",
+        "cache": str(trace.cache),
         "attempts": len(trace.attempts),
         "prompt_tokens": min(usage.prompt_tokens, _MOST),
         "completion_tokens": min(usage.completion_tokens, _MOST),
         "estimated": usage.estimated,
-        "cost_micros": None,
+        "cost_micros": _micros(finished.cost),
         "trace_id": _text(trace.id),
     }
+
+
+def _micros(cost: Decimal | None) -> int | None:
+    """Dollars in whole millionths, rounded up."""
+    if cost is None:
+        return None
+    return min(int((cost * 10**6).to_integral_value(ROUND_CEILING)), _MOST)
 
 
 def _text(text: str) -> str:

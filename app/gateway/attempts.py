@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..core.caching import CacheStatus
 from ..core.retry import BUDGET
 from ..core.routing import Target
 from ..errors import GatewayError, UpstreamTimeout
-from ..state.breaker import Breaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Trace:
     id: str = ""
     config: str | None = None
 
+    cache: CacheStatus = CacheStatus.DISABLED
     attempts: list[Attempt] = field(default_factory=list)
     target: Target | None = None
     retries: int = 0
@@ -71,7 +72,6 @@ class Attempts:
 
     call: Callable[[Target], Any]
     trace: Trace
-    breaker: Breaker
     clock: Clock
     ends: float | None = None
 
@@ -93,7 +93,6 @@ class Attempts:
 
     def _once(self, target: Target) -> Any:
         began = self.clock.monotonic()
-        self.breaker.enter(target)
         try:
             answer = self.call(self._in_time(target))
         except GatewayError as e:
@@ -111,7 +110,6 @@ class Attempts:
         took = round(1000 * (self.clock.monotonic() - began))
         record = Attempt(target.path, target.provider, status, took, message)
         self.trace.attempts.append(record)
-        self.breaker.leave(target, status)
 
     def _in_time(self, target: Target) -> Target:
         """*target*, limited to what is left of the whole request's time."""

@@ -7,6 +7,7 @@ failed, or when its caller has left. It must neither fail nor take its time.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
 from ..core.completion import Usage
@@ -30,7 +31,7 @@ class Finished:
 
     *status* is what the caller saw first; *began* is in Unix seconds, *first* and
     *took* are seconds from then to the first event and to the end. *usage* is what was
-    counted or estimated until then.
+    counted or estimated until then, *cost* that in US dollars, if the price is known.
     """
 
     trace: Trace
@@ -42,6 +43,7 @@ class Finished:
     model: str = ""
     stream: bool = False
     usage: Usage = Usage()
+    cost: Decimal | None = None
 
 
 Hook = Callable[[Finished], None]

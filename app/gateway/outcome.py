@@ -38,7 +38,8 @@ class Outcome:
     """What a caller gets: a whole body or a stream of events.
 
     *headers* are those of upstream's answer; *plan* says how the target was asked, and
-    *warnings* what the caller should know besides. *tally* is what has been counted.
+    *warnings* what the caller should know besides. *tally* is what has been counted,
+    *told* are headers of the gateway's own.
     """
 
     body: bytes | EventStream
@@ -46,3 +47,4 @@ class Outcome:
     plan: Plan | None = None
     warnings: Sequence[str] = ()
     tally: Tally = field(default_factory=Tally)
+    told: Mapping[str, str] = field(default_factory=dict)

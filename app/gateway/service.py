@@ -1,38 +1,23 @@
 """Answers a completion request along a route."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import orjson
+from functools import partial
 
 from ..core.balance import rendezvous, weighted
-from ..core.completion import Completion
-from ..core.request import CompletionRequest
+from ..core.caching import Asker
+from ..core.completion import Usage
 from ..core.routing import Group, Hands, Node, Route, Target, run
-from ..core.shaping import prompt_estimate
-from ..errors import (
-    GatewayError,
-    InvalidRoute,
-    Unauthorized,
-    UnsupportedProvider,
-    UpstreamError,
-    UpstreamStatus,
-)
-from ..providers import PROVIDERS, Provider, fitting
+from ..errors import GatewayError, UpstreamError
 from ..providers.fitting import Plan
-from ..providers.spec import Answer
-from ..state.breaker import Breaker
-from . import parts
+from ..state.breaker import Breaker, guarded
+from .answering import Answering
 from .attempts import Attempts, Clock, Trace
-from .credentials import TOKEN, Credentials
 from .events import End, Hook
-from .exchange import Exchange, Sizes
-from .hosted import Engine
 from .outcome import Outcome, Tally
-from .signing import signer
-from .stream import EventStream
-from .upstream import Upstream
+from .repeats import Repeats
+from .spending import Bill, Till, most_used
 from .watch import Watch
 
 
@@ -40,27 +25,27 @@ from .watch import Watch
 class Gateway:
     """The service behind the endpoint. One for each process.
 
-    *beside_error* is what an error in a stream has beside it; *hooks* are told what
-    became of every request.
+    *hooks* are told what became of every request; *resources* are let go of at the end.
     """
 
-    upstream: Upstream
-    engine: Engine
+    answering: Answering
+    repeats: Repeats
+    till: Till
     breaker: Breaker
-    sizes: Sizes
-    credentials: Credentials
-    beside_error: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = Clock()
     hooks: Sequence[Hook] = ()
+    resources: ExitStack = field(default_factory=ExitStack)
 
     def complete(self, route: Route, trace: Trace) -> Outcome:
         """The completion, or its stream once it has begun, from where *route* leads.
 
         Writes into *trace* what was tried. Raises the GatewayError of the last target.
         """
-        watch = Watch(trace, self.clock, self.hooks)
+        bill = self.till.bill(route)
+        watch = Watch(trace, bill, self.clock, self.hooks)
         ends = route.deadline and self.clock.monotonic() + route.deadline
-        attempts = Attempts(self._ask, trace, self.breaker, self.clock, ends)
+        ask = partial(self._ask, route.asker, trace, bill)
+        attempts = Attempts(ask, trace, self.clock, ends)
         hands = Hands(attempts, self._pick, self.breaker.available)
         try:
             outcome: Outcome = run(route.root, hands)
@@ -80,173 +65,28 @@ class Gateway:
             return rendezvous(children, group.sticky)
         return weighted(children, self.clock.chance())
 
-    def _ask(self, target: Target) -> Outcome:
-        """The answer of one target, up to the point from which there is no way back.
+    def _ask(self, asker: Asker, trace: Trace, bill: Bill, target: Target) -> Outcome:
+        """The answer of one target: one that was given before, or its own."""
+        plan = self.answering.plan(target)
+        return self.repeats.outcome(plan, asker, trace, partial(self._fresh, bill))
 
-        An upstream that says that it has to be asked otherwise is asked otherwise.
-        """
-        assert target.request, "a route to completions asks every target something"
-        plan = fitting.plan(_provider(target), target, target.request)
-        while True:
-            try:
-                return self._answer(plan)
-            except UpstreamStatus as e:
-                again = fitting.otherwise(plan, e)
-                if again is None:
-                    raise
-                plan = again
-
-    def _answer(self, plan: Plan) -> Outcome:
-        exchange = self._exchange(plan.target)
-        tally = Tally(sum(map(prompt_estimate, plan.wanted.prompts)))
+    def _fresh(self, bill: Bill, plan: Plan) -> Outcome:
+        """The target's own answer, within limits."""
+        bill.reserve(plan)
+        tally = Tally(most_used(plan).prompt_tokens)
         try:
-            answer = _stream if plan.wanted.stream else _whole
-            body, warnings = answer(exchange, plan, tally, self.beside_error)
-        except UpstreamError as e:
-            raise _signed(e, exchange.target) from e
-        told = (*plan.target.notices, *plan.warnings, *warnings)
-        return Outcome(body, exchange.headers, plan, told, tally)
+            with guarded(self.breaker, plan.target):
+                outcome = self.answering.answer(plan, tally)
+        except BaseException as e:
+            is_billed = isinstance(e, UpstreamError) and e.is_billed
+            bill.charge(tally.total if is_billed else Usage())
+            raise
+        return replace(outcome, told={**outcome.told, **bill.headers})
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
-        provider = _provider(target)
-        if provider.models is None:
-            raise UnsupportedProvider(
-                f"Provider {provider.name} has no list of models to relay."
-            )
-        exchange = self._exchange(target)
-        call = provider.models(provider, exchange.target)
-        try:
-            with exchange.scope:
-                body = provider.model_list(exchange.body(call))
-        except UpstreamError as e:
-            raise _signed(e, exchange.target) from e
-        return Outcome(body, exchange.headers)
+        return self.answering.models(target)
 
-    def _exchange(self, target: Target) -> Exchange:
-        provider = _provider(target)
-        if provider.hosted:
-            _refuse_host(target)
-            self.engine.required()
-            url, key = self.engine.url, self.engine.key
-            target = replace(target, base_url=url, api_key=key)
-        target = self.credentials.resolved(provider, target)
-        return Exchange(
-            provider,
-            target,
-            self.upstream,
-            self.engine,
-            self.sizes,
-            signer(provider, target),
-        )
-
-
-_Body = tuple[bytes | EventStream, Sequence[str]]
-
-
-def _whole(
-    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
-) -> _Body:
-    with exchange.scope:
-        answer = parts.whole(exchange, plan)
-    tally.note(answer)
-    if isinstance(answer, Completion):
-        return orjson.dumps(answer.to_body()), answer.warnings
-    return answer.body, ()
-
-
-def _stream(
-    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
-) -> _Body:
-    warnings: list[str] = []
-    frames = _frames(parts.chunks(exchange, plan), plan.wanted, tally, warnings)
-    signed = _signed_frames(frames, exchange.target)
-    stream = EventStream(signed, exchange.scope, beside_error).commit()
-    return stream, tuple(warnings)
-
-
-def _refuse_host(target: Target) -> None:
-    if target.base_url:
-        raise InvalidRoute(
-            f"Invalid custom host: provider {target.provider} runs in the gateway.",
-            legacy="Invalid custom host",
-        )
-
-
-def _provider(target: Target) -> Provider:
-    """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
-    provider = PROVIDERS.get(target.provider)
-    if provider is None or not provider.ways:
-        absent = provider.absent if provider else "unknown"
-        raise UnsupportedProvider(
-            f"Provider {target.provider} has no text completions: {absent}."
-        )
-    if provider.needs_key and not _has_key(provider, target):
-        raise Unauthorized(
-            f"You didn't provide an API key for {provider.name}. Send it as "
-            "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY"
-            + "".join(
-                f"; or the settings {', '.join(names)}" for names in provider.keys
-            )
-            + ".",
-            code="missing_api_key",
-        )
-    return provider
-
-
-def _has_key(provider: Provider, target: Target) -> bool:
-    """Whether there is a key, or all of the settings that stand for one."""
-    settings = any(map(target.has, provider.keys))
-    forwarded = "authorization" in map(str.lower, target.headers)
-    return bool(target.api_key) or settings or forwarded
-
-
-def _frames(
-    chunks: Iterator[Answer],
-    request: CompletionRequest,
-    tally: Tally,
-    warnings: list[str],
-) -> Iterator[bytes]:
-    """The JSON of each chunk; that with the usage alone only if it was asked for.
-
-    Adds to *warnings* as it goes; those of the first chunk can still be told.
-    """
-    for chunk in chunks:
-        tally.note(chunk)
-        if not isinstance(chunk, Completion):
-            if chunk.body:
-                yield chunk.body
-            continue
-        warnings += chunk.warnings
-        if chunk.choices or request.include_usage:
-            yield orjson.dumps(chunk.to_chunk(include_usage=request.include_usage))
-
-
-def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
-    try:
-        yield from frames
-    except UpstreamError as e:
-        raise _signed(e, target) from e
-
-
-def _signed(error: UpstreamError, target: Target) -> UpstreamError:
-    """*error* with its provider's name, and without a secret that it may quote."""
-    error.provider = target.provider
-    for secret in _secrets(target):
-        for name in ("message", "type", "param", "code"):
-            setattr(error, name, _redacted(getattr(error, name), secret))
-        headers = error.headers.items()
-        error.headers = {name: _redacted(v, secret) or "" for name, v in headers}
-    return error
-
-
-def _secrets(target: Target) -> Iterator[str]:
-    """What was said to the provider and is not for others."""
-    settings = PROVIDERS[target.provider].settings
-    names = [*(setting.name for setting in settings if setting.secret), TOKEN]
-    found = (target.api_key, *map(target.options.get, names))
-    yield from (each for each in found if isinstance(each, str) and len(each) >= 8)
-
-
-def _redacted(text: str | None, secret: str) -> str | None:
-    return text.replace(secret, "[redacted]") if text else text
+    def close(self) -> None:
+        """Let go of connections and files."""
+        self.resources.close()

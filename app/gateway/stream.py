@@ -22,7 +22,7 @@ class EventStream:
     stream never looks complete. It owns the scope that feeds it, and closes that
     whatever happens; a generator could not, since the `finally` of one that was never
     started does not run. *beside_error* stands in the frame of an error, for clients
-    that want more there. `on_end` is called once it is over.
+    that want more there.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class EventStream:
         scope: Scope,
         beside_error: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self.on_end: Callable[[End], None] = lambda end: None
+        self._on_frame: list[Callable[[bytes], None]] = []
+        self._on_end: list[Callable[[End], None]] = []
         self._end: End | None = None
         self._frames = frames
         self._scope = scope
@@ -50,19 +51,32 @@ class EventStream:
             raise
         return self
 
+    def listen(
+        self,
+        *,
+        frame: Callable[[bytes], None] | None = None,
+        end: Callable[[End], None] | None = None,
+    ) -> None:
+        """Have *frame* told of each one that is sent, and *end* once, when it is over.
+
+        Neither may fail.
+        """
+        self._on_frame += [frame] if frame else []
+        self._on_end += [end] if end else []
+
     def __iter__(self) -> "EventStream":
         return self
 
     def __next__(self) -> bytes:
         if self._first:
-            return sse.encode(self._first.pop())
+            return self._sent(self._first.pop())
         if self._ended:
             raise StopIteration
         return self._next()
 
     def _next(self) -> bytes:
         try:
-            return sse.encode(next(self._frames))
+            return self._sent(next(self._frames))
         except StopIteration:
             self._end = End.WHOLE
             last = sse.DONE
@@ -77,6 +91,11 @@ class EventStream:
         self._ended = True
         return sse.encode(last)
 
+    def _sent(self, frame: bytes) -> bytes:
+        for listener in self._on_frame:
+            listener(frame)
+        return sse.encode(frame)
+
     def _error_frame(self, error: GatewayError) -> bytes:
         return orjson.dumps({**error.to_body(), **self._beside_error})
 
@@ -88,5 +107,6 @@ class EventStream:
         else:
             self._scope.abort()
         self._frames = iter(())
-        on_end, self.on_end = self.on_end, lambda end: None
-        on_end(self._end or End.LEFT)
+        listeners, self._on_end = self._on_end, []
+        for listener in listeners:
+            listener(self._end or End.LEFT)

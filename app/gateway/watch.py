@@ -6,14 +6,17 @@ from ..core.completion import Usage
 from .attempts import Clock, Trace
 from .events import End, Finished, Hook, tell
 from .outcome import Outcome
+from .spending import Bill
 from .stream import EventStream
 
 
 class Watch:
     """Follows one request to its end, and tells what became of it."""
 
-    def __init__(self, trace: Trace, clock: Clock, hooks: Sequence[Hook]) -> None:
-        self._trace, self._clock, self._hooks = trace, clock, hooks
+    def __init__(
+        self, trace: Trace, bill: Bill, clock: Clock, hooks: Sequence[Hook]
+    ) -> None:
+        self._trace, self._bill, self._clock, self._hooks = trace, bill, clock, hooks
         self._began, self._started = clock.now(), clock.monotonic()
         self._first: float | None = None
         self._outcome: Outcome | None = None
@@ -22,13 +25,14 @@ class Watch:
         """An answer is there, or its first event."""
         self._outcome, self._first = outcome, self._passed
         if isinstance(outcome.body, EventStream):
-            outcome.body.on_end = self.ended
+            outcome.body.listen(end=self.ended)
         else:
             self.ended(End.WHOLE)
 
     def ended(self, end: End, status: int = 200) -> None:
-        """It is over. *status* is what the caller saw first."""
-        outcome = self._outcome
+        """It is over, and is paid. *status* is what the caller saw first."""
+        outcome, bill = self._outcome, self._bill
+        bill.close(outcome.tally.total if outcome else Usage())
         finished = Finished(
             self._trace,
             end,
@@ -38,7 +42,8 @@ class Watch:
             first=self._first,
             model=self._model,
             stream=isinstance(outcome.body, EventStream) if outcome else False,
-            usage=outcome.tally.total if outcome else Usage(),
+            usage=bill.usage,
+            cost=bill.cost,
         )
         tell(self._hooks, finished)
 

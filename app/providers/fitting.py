@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core import batch
 from ..core.batch import Part
-from ..core.request import CompletionRequest
+from ..core.request import DEFAULTS, CompletionRequest
 from ..core.routing import Target, Way
 from ..core.shaping import Shape
 from ..errors import (
@@ -24,15 +24,6 @@ from ..errors import (
 from . import models, ways
 from .models import Model
 from .spec import LEGACY_PARAMS, Ask, Endpoint, Param, Params, Provider
-
-# What the endpoint takes a parameter for that is not given.
-DEFAULTS: Mapping[str, Any] = {
-    "frequency_penalty": 0,
-    "logit_bias": {},
-    "presence_penalty": 0,
-    "temperature": 1,
-    "top_p": 1,
-}
 
 # Parameters that are decided one by one; the others are said or dropped.
 _DECIDED = (

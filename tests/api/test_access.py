@@ -10,54 +10,13 @@ from typing import Any
 import pytest
 
 from app.api.slowdown import Slowdown
-from app.core.access import Alias, GatewayKey, VirtualKey
+from app.core.access import Alias
 from app.settings import Settings
-from app.store import opening
-from app.store.repository import Repository
 from tests.conftest import Caller
+from tests.house import SEALED, House
 from tests.upstream import Upstream, completion, reply, whole
 
-SEALED = "sk-sealed-in-the-store"
 OWN = "sk-of-the-callers-own"
-
-
-class House:
-    """A gateway with a store, and an upstream that is reached through a virtual key."""
-
-    def __init__(
-        self, call: Callable[..., Caller], upstream: Upstream, settings: Settings
-    ) -> None:
-        self.upstream, self.settings = upstream, settings
-        self.store: Repository = opening.repository(settings)
-        self._call = call
-
-    def caller(self, key: str | None = None, **changes: Any) -> Caller:
-        """Someone with a key; without any header else."""
-        fields = {
-            name: getattr(self.settings, name)
-            for name in ("instance", "database_url", "secret_key", "store_ttl")
-        }
-        caller = self._call(self.upstream, **fields | changes)
-        caller.headers.clear()
-        if key:
-            caller.headers["Authorization"] = f"Bearer {key}"
-        return caller
-
-    def virtual_key(self, id: str = "openai-1", **fields: Any) -> str:
-        given = {
-            "provider": "openai",
-            "settings": {"api_key": SEALED},
-            "custom_host": self.upstream.url,
-        }
-        self.store.put_virtual_key(VirtualKey(id, **given | fields))
-        return id
-
-    def key(self, name: str = "job", **fields: Any) -> str:
-        return self.store.create_key(GatewayKey(name, **fields))
-
-    @property
-    def sent_key(self) -> str | None:
-        return self.upstream.last.headers.get("authorization")
 
 
 @pytest.fixture

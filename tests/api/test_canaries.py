@@ -6,14 +6,16 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.api import headers
 from app.core.access import GatewayKey, VirtualKey
+from app.core.limits import Limits
 from app.providers import PROVIDERS
-from app.settings import Settings
+from app.settings import BadSettings, Settings
 from app.store import opening
 from tests.conftest import Caller
 from tests.upstream import (
@@ -31,6 +33,7 @@ from tests.upstream import (
     stream,
     whole,
 )
+from tests.valkey import Valkey
 
 CANARY = "canary-0123456789"
 
@@ -92,7 +95,8 @@ class Watch:
     def searched(self, response: Any) -> Any:
         shown = response.get_data(as_text=True) + str(response.headers)
         assert CANARY not in shown, shown
-        assert CANARY not in self._log.text, self._log.text
+        records = "".join(str(vars(record)) for record in self._log.records)
+        assert CANARY not in self._log.text + records, self._log.text
         return response
 
 
@@ -200,16 +204,54 @@ def test_what_is_sealed_is_not_shown(
     names = {"bedrock": {"aws_access_key_id": "AK", "aws_secret_access_key": CANARY}}
     held = names.get(provider, {"api_key": CANARY})
     store = opening.repository(settings)
-    store.put_virtual_key(VirtualKey("v", provider, held, answering.url))
+    limits = Limits.of({"requests_per_minute": 3, "money_per_day": 1})
+    store.put_virtual_key(VirtualKey("v", provider, held, answering.url, limits=limits))
     store.engine.dispose()
-    caller = call(
-        answering, instance=settings.instance, secret_key=CANARY, store_ttl=0.0001
-    )
-    caller.headers = {"Authorization": f"Bearer {key}", "x-portkey-virtual-key": "v"}
+    own = {"instance": settings.instance, "secret_key": CANARY, "store_ttl": 0.0001}
+    caller = call(answering, **own, ledger=True)
+    cache = json.dumps({"virtual_key": "v", "cache": {"mode": "simple"}})
+    caller.headers = {"Authorization": f"Bearer {key}", "x-portkey-config": cache}
 
-    for body in ({}, {"stream": True}, {"logprobs": 30}):
+    for body in ({}, {"stream": True}, {"logprobs": 30}, {"prompt": "Ho"}, {}):
         response = watch.searched(caller.complete(**body))
         assert key not in response.get_data(as_text=True) + str(response.headers)
+        # Whoever asks the same waits for it.
+        response.close()
+    caller.leave()
+    for path in Path(settings.instance).iterdir():
+        kept = path.read_bytes()
+        assert CANARY.encode() not in kept and key.encode() not in kept, path
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1", "VALKEY", "127.0.0.1:x"])
+def test_the_password_of_redis_is_not_shown(
+    call: Callable[..., Caller],
+    upstream: Upstream,
+    stored_canary: tuple[Settings, str],
+    watch: Watch,
+    valkey: Valkey,
+    place: str,
+) -> None:
+    """Of one that is not there, one that wants none, one that cannot be."""
+    settings, _ = stored_canary
+    host = valkey.url.removeprefix("redis://") if place == "VALKEY" else place
+    url = f"redis://:{CANARY}@{host}"
+    store = opening.repository(settings)
+    limits = Limits.of({"requests_per_minute": 3})
+    key = store.create_key(GatewayKey("limited", limits=limits))
+    store.put_virtual_key(
+        VirtualKey("v", "openai", {"api_key": "sk-1"}, upstream.url, limits=limits)
+    )
+    store.engine.dispose()
+    own = {"instance": settings.instance, "secret_key": CANARY, "store_ttl": 0.0001}
+    try:
+        caller = call(upstream, **own, redis_url=url)
+    except BadSettings as e:
+        assert "GATEWAY_REDIS_URL" in str(e) and CANARY not in str(e)
+        return
+    caller.headers = {"Authorization": f"Bearer {key}", "x-portkey-virtual-key": "v"}
+
+    assert watch.searched(caller.complete()).status_code == 200
 
 
 def test_reprs_show_no_secret(stored_canary: tuple[Settings, str]) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
+from app.store import opening
 from tests.cli_runner import Operator
 from tests.conftest import Caller
+from tests.store.test_ledger import row
 from tests.upstream import (
     DONE,
     completion,
@@ -69,10 +71,34 @@ def test_a_whole_answer_is_entered_with_what_it_used(call, script) -> None:
         completion_tokens=3,
         estimated=0,
         trace_id="t-1",
-        cost_micros=None,
+        cost_micros=17,
     )
     assert 0 <= row["first"] <= row["took"] < 60
     assert "nobody" not in str(row)
+
+
+def test_an_answer_from_the_cache_is_entered_and_has_used_nothing(call, script) -> None:
+    caller = call(script(whole(completion(TEXT, usage=USAGE))))
+    caller.headers["x-portkey-config"] = json.dumps({"cache": {"mode": "simple"}})
+    for _ in range(2):
+        caller.complete(prompt=PROMPT, model="gpt-3.5-turbo-instruct")
+    first, second = entered(caller)
+
+    names = ("cache", "prompt_tokens", "completion_tokens", "cost_micros", "status")
+    assert [first[name] for name in names] == ["MISS", 7, 3, 17, 200]
+    assert [second[name] for name in names] == ["HIT", 0, 0, None, 200]
+
+
+def test_what_was_paid_for_in_vain_is_entered_too(call, script) -> None:
+    """A provider that was too slow may bill the prompt, and so may the next one."""
+    caller = call(script([0.3], whole(completion(TEXT, usage=USAGE))))
+    target = {"provider": "openai"}
+    slow = {**target, "request_timeout": 100}
+    config = {"strategy": {"mode": "fallback"}, "targets": [slow, target]}
+    caller.headers["x-portkey-config"] = json.dumps(config)
+    caller.complete(prompt="x" * 40, model="gpt-3.5-turbo-instruct")
+
+    only(caller, status=200, attempts=2, prompt_tokens=10 + 7, completion_tokens=3)
 
 
 def test_an_answer_without_usage_is_entered_with_an_estimate(call, script) -> None:
@@ -168,6 +194,7 @@ def test_usage_is_shown_as_columns_json_and_csv(
         "group": "a",
         "requests": 2,
         "failed": 0,
+        "cached": 0,
         "prompt_tokens": 14,
         "completion_tokens": 6,
         "cost": 0.0,
@@ -176,6 +203,23 @@ def test_usage_is_shown_as_columns_json_and_csv(
     assert [(row["group"], row["requests"]) for row in table] == [("openai", "3")]
     assert operator.json("usage", "--since", "2100-01-01") == []
     assert "2026-11-01" not in operator("usage", "--since", "2100-01-01")
+
+
+@pytest.mark.parametrize(
+    "micros, shown",
+    [(450, "0.00045"), (1, "0.000001"), (12_500_000, "12.5"), (None, "0")],
+)
+def test_costs_are_shown_to_the_millionth_of_a_dollar(
+    settings: Settings, micros: int | None, shown: str
+) -> None:
+    ledger = opening.ledger(settings)
+    ledger.add(row(cost_micros=micros))
+    ledger.close()
+    operator = Operator(settings)
+
+    heading, line = operator("usage").splitlines()
+    assert (heading.split()[-1], line.split()[-1]) == ("cost", shown)
+    assert operator("usage", "--csv").strip().endswith(f",{shown}")
 
 
 def test_usage_asked_wrongly_is_explained(settings: Settings) -> None:

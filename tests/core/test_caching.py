@@ -9,20 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.cachekey import fingerprint, key
 from app.core.caching import (
     Asker,
     CachePolicy,
     Entry,
-    Joined,
     Scope,
-    fingerprint,
-    frames,
     is_repeatable,
-    key,
     repeated,
-    whole,
 )
 from app.core.completion import Usage
+from app.core.replay import Joined, frames, whole
 from app.core.request import CompletionRequest
 from app.core.routing import Bridge, Target, Way
 
@@ -48,26 +45,6 @@ def test_a_cache_is_for_the_same_credentials_unless_its_config_says_otherwise() 
 
     assert CachePolicy().scope == Scope.CREDENTIALS
     assert shared and shared.scope == Scope.CONFIG
-
-
-@pytest.mark.parametrize(
-    ("given_", "message"),
-    [
-        ({"mode": "semantic"}, "identical requests only, which is mode 'simple'"),
-        ({"mode": "other"}, "cache.mode must be 'simple', not 'other'"),
-        ({}, "cache.mode must be 'simple', not None"),
-        ({"mode": "simple", "max_age": -1}, "a number of seconds, 0 or more, not -1"),
-        ({"mode": "simple", "max_age": "60"}, "cache.max_age must be a number"),
-        ({"mode": "simple", "max_age": True}, "cache.max_age must be a number"),
-        ({"mode": "simple", "max_age": float("nan")}, "cache.max_age must be"),
-        ({"mode": "simple", "scope": "all"}, "one of credentials, config, not 'all'"),
-        ({"mode": "simple", "scope": []}, "one of credentials, config"),
-    ],
-    ids=str,
-)
-def test_a_cache_that_cannot_be_had_is_refused(given_: Document, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        CachePolicy.of(given_)
 
 
 # The age

@@ -69,6 +69,11 @@ class Server:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
+    @property
+    def said(self) -> str:
+        """All that it has logged so far."""
+        return "\n".join(self.log)
+
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
@@ -120,8 +125,8 @@ class Server:
             self.log.append(line.rstrip())
 
     def _wait_for_address(self) -> str:
-        eventually(lambda: LISTENING.search("\n".join(self.log)), 20)
-        found = LISTENING.search("\n".join(self.log))
+        eventually(lambda: LISTENING.search(self.said), 20)
+        found = LISTENING.search(self.said)
         assert found
         return found[1]
 

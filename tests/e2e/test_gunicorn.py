@@ -280,7 +280,7 @@ def test_bad_settings_are_named_when_the_server_starts() -> None:
     server = Server(GATEWAY_IDLE_TIMEOUT="soon", GATEWAY_FANOUT="0")
     server.wait()
 
-    said = "\n".join(server.log)
+    said = server.said
     assert "GATEWAY_IDLE_TIMEOUT='soon'" in said and "GATEWAY_FANOUT='0'" in said
 
 

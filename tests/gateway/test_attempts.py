@@ -10,7 +10,6 @@ from app.core.retry import RETRY_STATUS_CODES, RetryPolicy
 from app.core.routing import Group, Hands, Mode, Node, Target, run
 from app.errors import GatewayError, UpstreamRefused, UpstreamStatus
 from app.gateway.attempts import Attempts, Clock, Trace
-from app.state.breaker import LocalBreaker
 
 # A leaf is what its calls will answer, the last for ever, and how often it is asked
 # again. 0 stands for a connection that is refused.
@@ -78,8 +77,7 @@ class World:
 
     def walk(self, root: Node) -> int:
         clock = Clock(lambda: self.passed, lambda: 0.0, self.sleep, lambda: 1.0)
-        breaker = LocalBreaker(clock.monotonic)
-        attempts = Attempts(self.answer, self.trace, breaker, clock)
+        attempts = Attempts(self.answer, self.trace, clock)
         try:
             return int(run(root, Hands(attempts, lambda group, ways: ways[0])))
         except UpstreamRefused:
@@ -121,11 +119,11 @@ def test_the_count_of_retries_is_portkeys(statuses, attempts, retries) -> None:
 
 
 def test_a_fault_of_our_own_is_recorded_and_not_hidden() -> None:
-    trace, breaker = Trace(), LocalBreaker()
+    trace = Trace()
 
     def broken(target: Target) -> int:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Attempts(broken, trace, breaker, Clock())(Target("p"))
+        Attempts(broken, trace, Clock())(Target("p"))
     assert [attempt.status for attempt in trace.attempts] == [500]

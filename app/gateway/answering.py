@@ -1,0 +1,217 @@
+"""Has a target answer: its calls, and what is made of what comes back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from ..core.completion import Completion
+from ..core.request import CompletionRequest
+from ..core.routing import Target
+from ..errors import (
+    InvalidRoute,
+    Unauthorized,
+    UnsupportedProvider,
+    UpstreamError,
+    UpstreamStatus,
+)
+from ..providers import PROVIDERS, Provider, fitting
+from ..providers.fitting import Plan
+from ..providers.spec import Answer
+from . import parts
+from .credentials import TOKEN, Credentials
+from .exchange import Exchange, Sizes
+from .hosted import Engine
+from .outcome import Outcome, Tally
+from .signing import signer
+from .stream import EventStream
+from .upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Has targets answer. One for each process.
+
+    *beside_error* is what an error in a stream has beside it.
+    """
+
+    upstream: Upstream
+    engine: Engine
+    sizes: Sizes
+    credentials: Credentials
+    beside_error: Mapping[str, Any] = field(default_factory=dict)
+
+    def plan(self, target: Target) -> Plan:
+        """How *target* would answer what it is asked. Raises InvalidRequest."""
+        assert target.request, "a route to completions asks every target something"
+        return fitting.plan(_provider(target), target, target.request)
+
+    def answer(self, plan: Plan, tally: Tally) -> Outcome:
+        """The answer, up to the point from which there is no way back.
+
+        An upstream that says that it has to be asked otherwise is asked otherwise.
+        Counts in *tally*. Raises GatewayError.
+        """
+        while True:
+            try:
+                return self._answer(plan, tally)
+            except UpstreamStatus as e:
+                again = fitting.otherwise(plan, e)
+                if again is None:
+                    raise
+                plan = again
+
+    def _answer(self, plan: Plan, tally: Tally) -> Outcome:
+        exchange = self._exchange(plan.target)
+        try:
+            answer = _stream if plan.wanted.stream else _whole
+            body, warnings = answer(exchange, plan, tally, self.beside_error)
+        except UpstreamError as e:
+            raise _signed(e, exchange.target) from e
+        told = (*plan.target.notices, *plan.warnings, *warnings)
+        return Outcome(body, exchange.headers, plan, told, tally)
+
+    def models(self, target: Target) -> Outcome:
+        """The provider's own list of models. Raises GatewayError."""
+        provider = _provider(target)
+        if provider.models is None:
+            raise UnsupportedProvider(
+                f"Provider {provider.name} has no list of models to relay."
+            )
+        exchange = self._exchange(target)
+        call = provider.models(provider, exchange.target)
+        try:
+            with exchange.scope:
+                body = provider.model_list(exchange.body(call))
+        except UpstreamError as e:
+            raise _signed(e, exchange.target) from e
+        return Outcome(body, exchange.headers)
+
+    def _exchange(self, target: Target) -> Exchange:
+        provider = _provider(target)
+        if provider.hosted:
+            _refuse_host(target)
+            self.engine.required()
+            url, key = self.engine.url, self.engine.key
+            target = replace(target, base_url=url, api_key=key)
+        target = self.credentials.resolved(provider, target)
+        return Exchange(
+            provider,
+            target,
+            self.upstream,
+            self.engine,
+            self.sizes,
+            signer(provider, target),
+        )
+
+
+_Body = tuple[bytes | EventStream, Sequence[str]]
+
+
+def _whole(
+    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
+) -> _Body:
+    with exchange.scope:
+        answer = parts.whole(exchange, plan)
+    tally.note(answer)
+    if isinstance(answer, Completion):
+        return orjson.dumps(answer.to_body()), answer.warnings
+    return answer.body, ()
+
+
+def _stream(
+    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
+) -> _Body:
+    warnings: list[str] = []
+    frames = _frames(parts.chunks(exchange, plan), plan.wanted, tally, warnings)
+    signed = _signed_frames(frames, exchange.target)
+    stream = EventStream(signed, exchange.scope, beside_error).commit()
+    return stream, tuple(warnings)
+
+
+def _refuse_host(target: Target) -> None:
+    if target.base_url:
+        raise InvalidRoute(
+            f"Invalid custom host: provider {target.provider} runs in the gateway.",
+            legacy="Invalid custom host",
+        )
+
+
+def _provider(target: Target) -> Provider:
+    """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
+    provider = PROVIDERS.get(target.provider)
+    if provider is None or not provider.ways:
+        absent = provider.absent if provider else "unknown"
+        raise UnsupportedProvider(
+            f"Provider {target.provider} has no text completions: {absent}."
+        )
+    if provider.needs_key and not _has_key(provider, target):
+        raise Unauthorized(
+            f"You didn't provide an API key for {provider.name}. Send it as "
+            "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY"
+            + "".join(
+                f"; or the settings {', '.join(names)}" for names in provider.keys
+            )
+            + ".",
+            code="missing_api_key",
+        )
+    return provider
+
+
+def _has_key(provider: Provider, target: Target) -> bool:
+    """Whether there is a key, or all of the settings that stand for one."""
+    settings = any(map(target.has, provider.keys))
+    forwarded = "authorization" in map(str.lower, target.headers)
+    return bool(target.api_key) or settings or forwarded
+
+
+def _frames(
+    chunks: Iterator[Answer],
+    request: CompletionRequest,
+    tally: Tally,
+    warnings: list[str],
+) -> Iterator[bytes]:
+    """The JSON of each chunk; that with the usage alone only if it was asked for.
+
+    Adds to *warnings* as it goes; those of the first chunk can still be told.
+    """
+    for chunk in chunks:
+        tally.note(chunk)
+        if not isinstance(chunk, Completion):
+            if chunk.body:
+                yield chunk.body
+            continue
+        warnings += chunk.warnings
+        if chunk.choices or request.include_usage:
+            yield orjson.dumps(chunk.to_chunk(include_usage=request.include_usage))
+
+
+def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
+    try:
+        yield from frames
+    except UpstreamError as e:
+        raise _signed(e, target) from e
+
+
+def _signed(error: UpstreamError, target: Target) -> UpstreamError:
+    """*error* with its provider's name, and without a secret that it may quote."""
+    error.provider = target.provider
+    for secret in _secrets(target):
+        for name in ("message", "type", "param", "code"):
+            setattr(error, name, _redacted(getattr(error, name), secret))
+        headers = error.headers.items()
+        error.headers = {name: _redacted(v, secret) or "" for name, v in headers}
+    return error
+
+
+def _secrets(target: Target) -> Iterator[str]:
+    """What was said to the provider and is not for others."""
+    settings = PROVIDERS[target.provider].settings
+    names = [*(setting.name for setting in settings if setting.secret), TOKEN]
+    found = (target.api_key, *map(target.options.get, names))
+    yield from (each for each in found if isinstance(each, str) and len(each) >= 8)
+
+
+def _redacted(text: str | None, secret: str) -> str | None:
+    return text.replace(secret, "[redacted]") if text else text

@@ -1,0 +1,420 @@
+"""Answers that are given again: at the wire, kept in a file and in a real Valkey."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.core.limits import Limits
+from app.settings import Settings
+from tests.conftest import Caller, events
+from tests.e2e.server import eventually
+from tests.house import House
+from tests.upstream import (
+    DONE,
+    Upstream,
+    close,
+    completion,
+    cut_stream,
+    data,
+    delta,
+    frame,
+    head,
+    reply,
+    stream,
+    wait_for,
+    whole,
+)
+
+SIMPLE = {"provider": "openai", "cache": {"mode": "simple", "max_age": 60}}
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+
+@pytest.fixture(params=["file", "redis"])
+def house(
+    call: Callable[..., Caller], upstream: Upstream, settings: Settings, request: Any
+) -> Iterator[House]:
+    url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
+    sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
+    made = House(call, upstream, replace(sealed, redis_url=url))
+    yield made
+    made.store.engine.dispose()
+
+
+def asking(house: House, config: Any = SIMPLE, key: str = "sk-1") -> Caller:
+    """Someone with a key of the provider's own, and a *config*."""
+    caller = house.caller(key)
+    host = {"x-portkey-custom-host": house.upstream.url}
+    caller.headers |= {"x-portkey-config": json.dumps(config), **host}
+    return caller
+
+
+def status(response: Any) -> str:
+    return str(response.headers["x-portkey-cache-status"])
+
+
+def statuses(*responses: Any) -> list[str]:
+    assert {response.status_code for response in responses} == {200}
+    return list(map(status, responses))
+
+
+# Whole answers
+
+
+def test_an_answer_is_given_again_and_nobody_is_asked(house: House) -> None:
+    house.upstream.answers[:] = [
+        whole(completion(), 200, "openai-model: m-1", "x-ratelimit-limit-tokens: 9")
+    ]
+    caller = asking(house)
+    first, second = caller.complete(), caller.complete()
+
+    assert statuses(first, second) == ["MISS", "HIT"]
+    assert first.get_data() == second.get_data()
+    assert len(house.upstream.requests) == 1
+    assert int(second.headers["Age"]) >= 0 and "Age" not in first.headers
+    assert second.headers["openai-model"] == "m-1"
+    assert "x-ratelimit-limit-tokens" not in second.headers
+    assert second.headers["x-portkey-provider"] == "openai"
+
+
+def test_another_gateway_gives_it_too(house: House) -> None:
+    assert statuses(
+        asking(house).complete(),
+        asking(house).complete(),
+    ) == ["MISS", "HIT"]
+
+
+def test_without_a_cache_in_the_config_nothing_is_given_again(house: House) -> None:
+    cached, plain = asking(house), asking(house, {"provider": "openai"})
+
+    assert statuses(cached.complete(), plain.complete()) == ["MISS", "DISABLED"]
+    assert len(house.upstream.requests) == 2
+
+
+def test_a_target_may_do_without_the_cache_of_the_config_around_it(
+    house: House,
+) -> None:
+    config = {
+        "cache": {"mode": "simple"},
+        "strategy": {"mode": "single"},
+        "targets": [{"provider": "openai", "cache": {"mode": "simple", "max_age": 0}}],
+    }
+    caller = asking(house, config)
+
+    assert statuses(caller.complete(), caller.complete()) == ["DISABLED"] * 2
+
+
+@pytest.mark.parametrize("body", [{"prompt": "Ho"}, {"model": "n"}, {"seed": 1}])
+def test_another_question_is_asked(house: House, body: dict[str, Any]) -> None:
+    caller = asking(house)
+
+    assert statuses(caller.complete(), caller.complete(**body)) == ["MISS"] * 2
+
+
+def test_an_answer_too_old_is_asked_for_again(house: House) -> None:
+    brief = SIMPLE | {"cache": {"mode": "simple", "max_age": 0.05}}
+    first = asking(house).complete()
+    eventually(lambda: status(asking(house, brief).complete()) == "MISS")
+
+    assert first.status_code == 200
+
+
+def test_who_wants_a_new_answer_gets_one_and_others_get_it_after_him(
+    house: House,
+) -> None:
+    house.upstream.answers[:] = [whole(completion(text)) for text in ("old", "new")]
+    caller = asking(house)
+    fresh = {"x-portkey-cache-force-refresh": "true"}
+    answers = [caller.complete(), caller.complete(headers=fresh), caller.complete()]
+
+    assert statuses(*answers) == ["MISS", "REFRESH", "HIT"]
+    texts = [answer.json["choices"][0]["text"] for answer in answers]
+    assert texts == ["old", "new", "new"]
+
+
+def test_namespaces_are_apart(house: House) -> None:
+    caller = asking(house)
+    spaces = [{"x-portkey-cache-namespace": name} for name in ("a", "b", "a")]
+    answers = [caller.complete(headers=space) for space in spaces]
+
+    assert statuses(*answers) == ["MISS", "MISS", "HIT"]
+
+
+# What is no complete success
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        whole({"error": {"message": "busy"}}, 503),
+        whole({"error": {"message": "busy"}}, 200),
+        whole({"choices": []}, 200),
+        whole(b"<html>", 200),
+        [head(200, "Content-Length: 500"), b'{"choi', close],
+    ],
+    ids=["status", "in band", "empty", "no JSON", "cut"],
+)
+def test_an_error_is_never_given_again(house: House, bad: Any) -> None:
+    house.upstream.answers[:] = [bad, whole(completion())]
+    caller = asking(house)
+    first, second = caller.complete(), caller.complete()
+
+    assert first.status_code >= 400
+    assert statuses(second) == ["MISS"]
+    assert statuses(caller.complete()) == ["HIT"]
+
+
+def test_a_stream_that_is_cut_is_never_given_again(house: House) -> None:
+    whole_stream = stream(data(frame("a", "stop")), DONE)
+    house.upstream.answers[:] = [cut_stream(data(frame("a"))), whole_stream]
+    caller = asking(house)
+    first = caller.complete(stream=True)
+    assert "error" in events(first)[-1]
+    first.close()
+    second = caller.complete(stream=True)
+
+    assert statuses(second) == ["MISS"]
+    assert events(second)[-1] == "[DONE]"
+
+
+def test_a_stream_that_nobody_read_to_its_end_is_never_given_again(
+    house: House,
+) -> None:
+    caller = asking(house)
+    house.upstream.answers[:] = [stream(data(frame("a")), data(frame("b", "stop")))]
+    first = caller.complete(stream=True)
+    next(iter(first.response))
+    first.close()
+
+    assert statuses(caller.complete(stream=True)) == ["MISS"]
+
+
+def test_in_a_fallback_the_answer_of_the_target_that_gave_it_is_kept(
+    house: House,
+) -> None:
+    """Portkey would keep the failure of the first one, and give that as a success."""
+    house.upstream.answers[:] = [
+        whole({"error": {"message": "busy"}}, 503),
+        whole(completion("good")),
+        whole({"error": {"message": "busy"}}, 503),
+    ]
+    targets = [{"provider": "openai", "name": name} for name in "ab"]
+    targets[1]["override_params"] = {"model": "other"}  # type: ignore[assignment]
+    plan = {"strategy": {"mode": "fallback"}, "targets": targets}
+    caller = asking(house, plan | {"cache": {"mode": "simple"}})
+    first, second = caller.complete(), caller.complete()
+
+    assert statuses(first, second) == ["MISS", "HIT"]
+    assert second.json["choices"][0]["text"] == "good"
+    assert second.headers["x-portkey-last-used-option-index"] == "config.targets[1]"
+
+
+# Streams
+
+
+def check_frames(frames: list[Any], *, usage: bool) -> None:
+    """Frames as the contract has them, to the last field."""
+    *pieces, done = frames
+    assert done == "[DONE]"
+    assert len({(f["id"], f["created"], f["model"], f["object"]) for f in pieces}) == 1
+    assert all(f["object"] == "text_completion" for f in pieces)
+    if usage:
+        *pieces, last = pieces
+        assert last["choices"] == [] and last["usage"]["total_tokens"] > 0
+        assert all(piece["usage"] is None for piece in pieces)
+    else:
+        assert all("usage" not in piece for piece in pieces)
+    for piece in pieces:
+        (choice,) = piece["choices"]
+        assert set(choice) == {"text", "index", "logprobs", "finish_reason"}
+    ends = [p["choices"][0]["finish_reason"] for p in pieces]
+    assert ends[-1] == "stop" and set(ends[:-1]) <= {None}
+
+
+@pytest.mark.parametrize("usage", [True, False], ids=["usage", "no usage"])
+def test_a_whole_answer_serves_a_stream(house: House, usage: bool) -> None:
+    house.upstream.answers[:] = [whole(completion("word " * 300))]
+    caller = asking(house)
+    first = caller.complete()
+    second = caller.complete(stream=True, stream_options={"include_usage": usage})
+    frames = events(second)
+
+    assert statuses(first, second) == ["MISS", "HIT"]
+    assert second.mimetype == "text/event-stream"
+    check_frames(frames, usage=usage)
+    said = "".join(f["choices"][0]["text"] for f in frames[:-1] if f["choices"])
+    assert said == "word " * 300 and len(frames) > 3
+    assert len(house.upstream.requests) == 1
+
+
+def test_a_stream_serves_a_whole_answer(house: House) -> None:
+    house.upstream.answers[:] = [
+        stream(
+            *(data(frame(text)) for text in ("a", "b")),
+            data(frame("", "stop")),
+            DONE,
+        )
+    ]
+    caller = asking(house)
+    first = caller.complete(stream=True)
+    frames = events(first)
+    first.close()
+    second = caller.complete()
+
+    assert statuses(first, second) == ["MISS", "HIT"]
+    (choice,) = second.json["choices"]
+    assert choice == {
+        "text": "ab",
+        "index": 0,
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    assert second.json["id"] == frames[0]["id"]
+    # Nobody counted: a token for each frame.
+    assert second.json["usage"]["completion_tokens"] == 3
+    assert second.json["usage_estimated"] is True
+
+
+def test_a_bridged_batch_serves_as_a_stream_and_whole(house: House) -> None:
+    """Several prompts, asked one by one of a chat, streamed; then from the cache."""
+    house.upstream.answers[:] = [
+        stream(data(delta("x")), data(delta(finish="stop")), DONE)
+    ]
+    config = SIMPLE | {"provider": "groq"}
+    caller = asking(house, config)
+    first = caller.complete(prompt=["a", "b"], n=2, stream=True)
+    events(first)
+    first.close()
+    again = caller.complete(prompt=["a", "b"], n=2, stream=True)
+    as_a_whole = caller.complete(prompt=["a", "b"], n=2)
+
+    assert statuses(first, again, as_a_whole) == ["MISS", "HIT", "HIT"]
+    assert [c["text"] for c in as_a_whole.json["choices"]] == ["x"] * 4
+    assert [c["index"] for c in as_a_whole.json["choices"]] == [0, 1, 2, 3]
+    *frames, done = events(again)
+    assert done == "[DONE]"
+    ends = {f["choices"][0]["index"]: f["choices"][0]["finish_reason"] for f in frames}
+    assert ends == dict.fromkeys(range(4), "stop")
+    assert len(house.upstream.requests) == 4
+
+
+# Who shares what
+
+
+def test_other_credentials_get_another_answer(house: House) -> None:
+    answers = [asking(house, key=key).complete() for key in ("sk-1", "sk-2", "sk-1")]
+
+    assert statuses(*answers) == ["MISS", "MISS", "HIT"]
+
+
+def test_a_stored_config_may_share_among_those_who_may_use_it(house: House) -> None:
+    def answers(scope: str) -> list[str]:
+        cache = {"mode": "simple", "scope": scope}
+        target = {"virtual_key": house.virtual_key(), "cache": cache}
+        house.store.put_config(f"c-{scope}", target)
+        callers = [
+            house.caller(house.key(f"{scope}-{n}", config=f"c-{scope}")) for n in (1, 2)
+        ]
+        return statuses(*(caller.complete() for caller in callers))
+
+    assert answers("credentials") == ["MISS", "MISS"]
+    assert answers("config") == ["MISS", "HIT"]
+
+
+def test_a_hit_costs_nothing_of_any_limit(house: House) -> None:
+    limits = Limits.of({"requests_per_minute": 2, "tokens_per_day": 30})
+    key = house.virtual_key(limits=limits)
+    house.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
+    caller = house.caller(house.key(config="main", limits=limits))
+    answers = [caller.complete(max_tokens=20) for _ in range(5)]
+    last = caller.complete(prompt="Ho", max_tokens=20)
+
+    assert statuses(*answers) == ["MISS"] + ["HIT"] * 4
+    assert last.status_code == 200 and status(last) == "MISS"
+    assert last.headers["x-ratelimit-remaining-requests"] == "0"
+    assert "x-ratelimit-remaining-requests" not in answers[1].headers
+    assert len(house.upstream.requests) == 2
+
+
+def test_a_cached_answer_serves_though_its_limit_is_reached(house: House) -> None:
+    key = house.virtual_key(limits=Limits.of({"requests_per_minute": 1}))
+    house.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
+    caller = house.caller(house.key(config="main"))
+    answers = [caller.complete(prompt=prompt) for prompt in ("Hi", "Ho", "Hi")]
+
+    assert [answer.status_code for answer in answers] == [200, 429, 200]
+
+
+# At the same time
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_identical_requests_wait_for_the_first(house: House, streamed: bool) -> None:
+    go_on = threading.Event()
+    house.upstream.answers[:] = [
+        (
+            stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
+            if streamed
+            else [wait_for(go_on), *whole(completion("ab"))]
+        )
+    ]
+    caller = asking(house)
+
+    def ask(number: int) -> str:
+        response = caller.complete(stream=streamed and number % 2 == 0)
+        if response.mimetype == "application/json":
+            return str(response.json["choices"][0]["text"])
+        *frames, done = events(response)
+        response.close()
+        assert done == "[DONE]"
+        return "".join(frame["choices"][0]["text"] for frame in frames)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(ask, 0)
+        eventually(lambda: house.upstream.requests)
+        others = [pool.submit(ask, number) for number in range(1, 8)]
+        go_on.set()
+        said = {each.result() for each in (first, *others)}
+
+    assert said == {"ab"}
+    assert len(house.upstream.requests) == 1
+
+
+def test_who_waits_for_one_that_fails_asks_itself(house: House) -> None:
+    go_on = threading.Event()
+    failing = [wait_for(go_on), *whole({"error": {"message": "busy"}}, 503)]
+    house.upstream.answers[:] = [failing, whole(completion())]
+    caller = asking(house)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(caller.complete)
+        eventually(lambda: house.upstream.requests)
+        second = pool.submit(caller.complete)
+        go_on.set()
+
+    assert (first.result().status_code, second.result().status_code) == (503, 200)
+
+
+# What else is told
+
+
+def test_a_chat_serves_from_the_cache_with_the_headers_of_its_way(house: House) -> None:
+    house.upstream.answers[:] = [whole(reply())]
+    caller = asking(house, SIMPLE | {"provider": "groq"})
+    first, second = (caller.complete(best_of=1) for _ in range(2))
+
+    assert statuses(first, second) == ["MISS", "HIT"]
+    assert second.headers["x-lastword-via"] == first.headers["x-lastword-via"] == "chat"
+
+
+def test_what_cannot_be_repeated_is_not(house: House) -> None:
+    """Usage on each frame is known of that stream alone."""
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    house.upstream.answers[:] = [stream(data(frame("a", "stop", usage=USAGE)), DONE)]
+    response = asking(house).complete(stream=True, stream_options=options)
+
+    assert statuses(response) == ["DISABLED"]

@@ -1,0 +1,128 @@
+"""What a request waits for that is neither new nor answered from the cache: counted."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from app.core.limits import Limits
+from app.settings import Settings
+from app.state.redis import Link
+from tests.conftest import Caller
+from tests.house import House
+from tests.upstream import Upstream, completion, whole
+from tests.valkey import Valkey
+
+REQUESTS = 30
+
+# Everything that can be counted but for places, on both keys.
+LIMITS = {
+    "requests_per_minute": 1000,
+    "tokens_per_minute": 10**6,
+    "tokens_per_day": 10**7,
+    "money_per_month": 1000,
+}
+
+
+class Waits:
+    """What each thread has waited for."""
+
+    def __init__(self) -> None:
+        self.queries: Counter[int] = Counter()
+        self.round_trips: Counter[int] = Counter()
+
+    def here(self) -> tuple[int, int]:
+        """Database queries and round trips to Redis of this thread."""
+        own = threading.get_ident()
+        return self.queries[own], self.round_trips[own]
+
+    def clear(self) -> None:
+        self.queries.clear()
+        self.round_trips.clear()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
+    waits, ask = Waits(), Link.ask
+
+    def asked(link: Link, *args: Any) -> Any:
+        waits.round_trips[threading.get_ident()] += 1
+        return ask(link, *args)
+
+    def queried(*_: Any) -> None:
+        waits.queries[threading.get_ident()] += 1
+
+    monkeypatch.setattr(Link, "ask", asked)
+    event.listen(Engine, "before_cursor_execute", queried)
+    yield waits
+    event.remove(Engine, "before_cursor_execute", queried)
+
+
+@pytest.fixture
+def house(
+    call: Callable[..., Caller], upstream: Upstream, settings: Settings, valkey: Valkey
+) -> Iterator[House]:
+    sealed = replace(settings, secret_key="a secret of the tests", store_ttl=600.0)
+    made = House(call, upstream, replace(sealed, redis_url=valkey.url))
+    yield made
+    made.store.engine.dispose()
+
+
+def limited(house: House, **more: Any) -> Caller:
+    """Someone whose request is limited twice, and guarded by a breaker."""
+    limits = Limits.of(LIMITS | more)
+    target = {"virtual_key": house.virtual_key(limits=limits)}
+    strategy = {"mode": "fallback", "cb_config": {"failure_threshold": 3}}
+    house.store.put_config("main", {"strategy": strategy, "targets": [target, target]})
+    return house.caller(house.key(config="main", limits=limits), ledger=True)
+
+
+def ask(caller: Caller, waits: Waits) -> None:
+    """Once as a new caller, and then so often as one that is known."""
+    assert caller.complete(model="gpt-4o").status_code == 200
+    waits.clear()
+    for _ in range(REQUESTS):
+        assert caller.complete(model="gpt-4o").status_code == 200
+
+
+def test_a_request_waits_for_no_query_and_one_round_trip(
+    house: House, waits: Waits
+) -> None:
+    ask(limited(house), waits)
+
+    assert waits.here() == (0, REQUESTS)
+
+
+def test_a_place_among_the_parallel_ones_takes_a_second_one(
+    house: House, waits: Waits
+) -> None:
+    """It has to be free when the caller has the answer."""
+    ask(limited(house, requests_in_parallel=10), waits)
+
+    assert waits.here() == (0, 2 * REQUESTS)
+
+
+def test_without_limits_nothing_is_waited_for(house: House, waits: Waits) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    ask(house.caller(house.key(config="main")), waits)
+
+    assert waits.here() == (0, 0)
+
+
+def test_what_was_waited_for_was_counted(house: House, waits: Waits) -> None:
+    """A new caller is looked up, so that the counting above is no counting of nothing.
+
+    And a limit holds at once.
+    """
+    house.upstream.answers[:] = [whole(completion())]
+    caller = limited(house, requests_per_minute=1)
+    assert caller.complete(model="gpt-4o").status_code == 200
+    queries, round_trips = waits.here()
+
+    assert queries > 0 and round_trips > 1
+    assert caller.complete(model="gpt-4o").status_code == 429

@@ -1,0 +1,424 @@
+"""What a key may use: at the wire, with counters in a file and in a real Valkey."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.core.limits import Limits
+from app.core.prices import prices
+from app.settings import Settings
+from tests.conftest import Caller, events
+from tests.e2e.server import eventually
+from tests.house import House
+from tests.upstream import (
+    DONE,
+    Upstream,
+    completion,
+    cut_stream,
+    data,
+    frame,
+    reply,
+    stream,
+    wait_for,
+    whole,
+)
+
+# "Hi" is a token, by the gateway's own count.
+PROMPT = 1
+
+
+@pytest.fixture(params=["file", "redis"])
+def house(
+    call: Callable[..., Caller], upstream: Upstream, settings: Settings, request: Any
+) -> Iterator[House]:
+    url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
+    sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
+    made = House(call, upstream, replace(sealed, redis_url=url))
+    yield made
+    made.store.engine.dispose()
+
+
+def limited(house: House, **limits: Any) -> Caller:
+    """Someone whose key has *limits*, and leads to a virtual key without any."""
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    return house.caller(house.key(config="main", limits=Limits.of(limits)))
+
+
+def limited_twin(house: House) -> Caller:
+    """Somebody else, limited as well."""
+    twin = house.key("twin", config="main", limits=Limits(tokens_per_day=1000))
+    return house.caller(twin)
+
+
+def sharing(house: House, **limits: Any) -> Caller:
+    """Someone whose key has no limits, and leads to a virtual key that has."""
+    key = house.virtual_key(limits=Limits.of(limits))
+    house.store.put_config("main", {"virtual_key": key})
+    return house.caller(house.key(config="main"))
+
+
+def left(response: Any, unit: str = "tokens") -> int:
+    return int(response.headers[f"x-ratelimit-remaining-{unit}"])
+
+
+def left_in_the_end(caller: Caller, tokens: int) -> None:
+    """That *tokens* are left, as one is told who wants more than there can be.
+
+    What Redis keeps is settled beside the requests.
+    """
+    seen: list[int] = []
+
+    def ask() -> bool:
+        seen.append(left(caller.complete(max_tokens=10**9)))
+        return seen[-1] == tokens
+
+    eventually(ask, left=lambda: seen)
+
+
+# Requests
+
+
+def test_who_has_asked_often_enough_is_told_when_to_come_again(house: House) -> None:
+    caller = limited(house, requests_per_minute=2)
+    answers = [caller.complete() for _ in range(3)]
+    refused = answers[-1]
+    error = refused.json["error"]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert len(house.upstream.requests) == 2
+    assert error["type"] == "requests" and error["code"] == "rate_limit_exceeded"
+    assert "key:job reached on requests_per_minute: Limit 2, Used 2" in error["message"]
+    assert 0 < int(refused.headers["retry-after"]) <= 61
+    assert refused.headers["x-ratelimit-limit-requests"] == "2"
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert "x-portkey-gateway-exception" not in refused.headers
+
+
+def test_an_answer_tells_what_is_left_of_the_callers_own_limits(house: House) -> None:
+    """And not what is left of the account that the gateway has with the provider."""
+    house.upstream.answers[:] = [
+        whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
+    ]
+    response = limited(house, requests_per_minute=5, tokens_per_minute=500).complete()
+
+    assert response.headers["x-ratelimit-limit-requests"] == "5"
+    assert response.headers["x-ratelimit-remaining-requests"] == "4"
+    assert response.headers["x-ratelimit-limit-tokens"] == "500"
+    assert response.headers["x-ratelimit-reset-tokens"].endswith("s")
+
+
+def test_a_stream_tells_it_too(house: House) -> None:
+    house.upstream.answers[:] = [stream(data(frame("a", "stop")), DONE)]
+    response = limited(house, requests_per_minute=5).complete(stream=True)
+
+    assert left(response, "requests") == 4
+
+
+def test_without_limits_the_providers_are_told(house: House) -> None:
+    house.upstream.answers[:] = [
+        whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
+    ]
+
+    assert left(limited(house).complete(), "requests") == 9999
+
+
+def test_two_gateways_share_what_is_counted(house: House) -> None:
+    first = limited(house, requests_per_minute=20)
+    second = house.caller(first.headers["Authorization"].removeprefix("Bearer "))
+
+    def ask(number: int) -> int:
+        return (first, second)[number % 2].complete().status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(ask, range(60)))
+
+    assert (statuses.count(200), statuses.count(429)) == (20, 40)
+
+
+def test_a_bad_request_costs_nothing(house: House) -> None:
+    caller = limited(house, requests_per_minute=2)
+    assert caller.complete(temperature=3).status_code == 400
+    assert caller.complete(logprobs=99).status_code == 400
+
+    assert left(caller.complete(), "requests") == 1
+
+
+def test_places_are_free_again_when_their_answer_is_there(house: House) -> None:
+    caller = limited(house, requests_in_parallel=1)
+
+    assert [caller.complete().status_code for _ in range(5)] == [200] * 5
+
+
+def test_a_stream_holds_its_place_to_its_end(house: House) -> None:
+    go_on = threading.Event()
+    house.upstream.answers[:] = [
+        stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
+    ]
+    caller = limited(house, requests_in_parallel=1)
+    first = caller.complete(stream=True)
+    second = caller.complete(stream=True)
+    go_on.set()
+    assert events(first)[-1] == "[DONE]"
+    first.close()
+    third = caller.complete(stream=True)
+
+    assert (second.status_code, third.status_code) == (429, 200)
+    assert second.headers["retry-after"] == "1"
+
+
+# Tokens
+
+
+def test_a_request_that_can_never_fit_is_refused_before_it_costs_anything(
+    house: House,
+) -> None:
+    response = limited(house, tokens_per_minute=50).complete(max_tokens=50)
+
+    assert response.status_code == 429
+    assert "Limit 50, Used 0, Requested 51" in response.json["error"]["message"]
+    assert "too large for this limit" in response.json["error"]["message"]
+    assert "retry-after" not in response.headers
+    assert house.upstream.requests == []
+
+
+def test_what_is_reserved_is_the_prompts_and_all_that_may_be_made(house: House) -> None:
+    caller = limited(house, tokens_per_day=1000)
+    response = caller.complete(
+        prompt=["Hi", "Hi"], n=2, best_of=3, logprobs=1, max_tokens=10
+    )
+
+    assert response.status_code == 200
+    assert left(response) == 1000 - 2 * PROMPT - 2 * 3 * 10
+
+
+def test_what_is_charged_is_what_was_used(house: House) -> None:
+    caller = limited(house, tokens_per_day=1000)
+    assert left(caller.complete(max_tokens=500)) == 1000 - 500 - PROMPT
+
+    left_in_the_end(caller, 1000 - 3)
+
+
+def test_prompts_that_a_provider_is_sent_again_are_charged_again(house: House) -> None:
+    """A chat of one choice has to be asked n times, and each time bills the prompt."""
+    house.upstream.answers[:] = [whole(reply())]
+    key = house.virtual_key(provider="groq")
+    house.store.put_config("main", {"virtual_key": key})
+    limits = Limits.of({"tokens_per_day": 1000})
+    caller = house.caller(house.key(config="main", limits=limits))
+    response = caller.complete(n=3, max_tokens=10)
+    usage = response.json["usage"]
+
+    assert len(house.upstream.requests) == 3
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (4, 6)
+    assert left(response) == 1000 - 3 * (PROMPT + 10)
+    left_in_the_end(caller, 1000 - 3 * 6)
+
+
+@pytest.mark.parametrize("many", [2**63, 10**30, -5])
+def test_a_provider_that_counts_absurdly_is_not_asked_again(
+    house: House, many: int
+) -> None:
+    """And spoils no other counter."""
+    house.upstream.answers[:] = [
+        whole(completion(usage={"prompt_tokens": 1, "completion_tokens": many}))
+    ]
+    own = {"tokens_per_day": 1000, "money_per_day": 10**6}
+    caller = limited(house, **own, requests_per_minute=50)
+    assert caller.complete(model="gpt-4o", max_tokens=5).status_code == 200
+    if many > 0:
+        eventually(lambda: caller.complete(max_tokens=5).status_code == 429)
+    assert limited_twin(house).complete(max_tokens=5).status_code == 200
+
+
+def test_a_stream_is_charged_by_its_usage(house: House) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    house.upstream.answers[:] = [
+        stream(
+            *(data(frame(text)) for text in "ab"),
+            data(frame("", "stop")),
+            data(frame() | {"choices": [], "usage": usage}),
+            DONE,
+        ),
+    ]
+    caller = limited(house, tokens_per_day=1000)
+    response = caller.complete(stream=True, stream_options={"include_usage": True})
+    assert events(response)[-1] == "[DONE]"
+    response.close()
+
+    left_in_the_end(caller, 1000 - 7)
+
+
+def test_a_stream_that_is_cut_is_charged_as_far_as_it_came(house: House) -> None:
+    house.upstream.answers[:] = [
+        cut_stream(*(data(frame(text)) for text in "abc")),
+    ]
+    caller = limited(house, tokens_per_day=1000)
+    response = caller.complete(stream=True, max_tokens=500)
+    assert "error" in events(response)[-1]
+    response.close()
+
+    left_in_the_end(caller, 1000 - PROMPT - 3)
+
+
+def test_who_leaves_is_charged_as_far_as_it_came(house: House) -> None:
+    never = threading.Event()
+    house.upstream.answers[:] = [
+        stream(data(frame("a")), data(frame("b")), wait_for(never)),
+    ]
+    caller = limited(house, tokens_per_day=1000)
+    response = caller.complete(stream=True, max_tokens=500)
+    pieces = iter(response.response)
+    assert b'"a"' in next(pieces) and b'"b"' in next(pieces)
+    response.close()
+    never.set()
+
+    left_in_the_end(caller, 1000 - PROMPT - 2)
+
+
+@pytest.mark.parametrize(
+    "answer, headers, charged",
+    [
+        (whole({"error": {"message": "busy"}}, 503), {}, 0),
+        (whole({"error": {"message": "no"}}, 400), {}, 0),
+        ([0.3], {"x-portkey-request-timeout": "100"}, PROMPT),
+    ],
+    ids=["busy", "refused", "too slow"],
+)
+def test_a_failure_is_charged_if_the_provider_may_bill_it(
+    house: House, answer: Any, headers: dict[str, str], charged: int
+) -> None:
+    house.upstream.answers[:] = [answer]
+    caller = limited(house, tokens_per_day=1000)
+    assert caller.complete(max_tokens=500, headers=headers).status_code >= 400
+
+    left_in_the_end(caller, 1000 - charged)
+
+
+# Money
+
+
+def test_a_budget_in_dollars_is_one_that_has_to_be_raised(house: House) -> None:
+    """A dollar for a token, by the operator's own prices."""
+    row = {"provider": "openai", "model": "m", "input": 999_999, "output": 999_999}
+    house.settings = replace(house.settings, prices=prices([row]))
+    caller = limited(house, money_per_month="12.50")
+    assert caller.complete(max_tokens=2).status_code == 200
+    eventually(lambda: caller.complete(max_tokens=2).status_code == 429)
+    refused = caller.complete(max_tokens=2)
+    error = refused.json["error"]
+
+    assert error["code"] == error["type"] == "insufficient_quota"
+    assert "money_per_month: Limit $12.5" in error["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    # Three tokens are used each time, and three more would have to be reserved.
+    assert 3 <= len(house.upstream.requests) <= 4
+
+
+def test_without_a_price_only_tokens_are_counted(house: House) -> None:
+    caller = limited(house, money_per_day=0, tokens_per_day=1000)
+    response = caller.complete(model="nobody-knows", max_tokens=10)
+
+    assert response.status_code == 200
+    assert left(response) == 1000 - PROMPT - 10
+
+
+# Virtual keys
+
+
+def test_a_virtual_key_is_limited_for_all_who_use_it(house: House) -> None:
+    first = sharing(house, requests_per_minute=2)
+    second = house.caller(house.key("another", config="main"))
+    statuses = [each.complete().status_code for each in (first, second, first, second)]
+
+    assert statuses == [200, 200, 429, 429]
+
+
+def test_a_try_is_a_request_of_its_virtual_key_and_none_of_the_callers(
+    house: House,
+) -> None:
+    house.upstream.answers[:] = [
+        *[whole({"error": {"message": "busy"}}, 503)] * 2,
+        whole(completion()),
+    ]
+    key = house.virtual_key(limits=Limits.of({"requests_per_minute": 10}))
+    retry = {"attempts": 2, "on_status_codes": [503]}
+    house.store.put_config("main", {"virtual_key": key, "retry": retry})
+    minute = Limits.of({"requests_per_minute": 10})
+    caller = house.caller(house.key(config="main", limits=minute))
+    own = caller.complete()
+    unlimited = house.caller(house.key("another", config="main")).complete()
+
+    assert left(own, "requests") == 9
+    assert left(unlimited, "requests") == 10 - 3 - 1
+
+
+def test_a_fallback_goes_on_where_there_is_room(house: House) -> None:
+    first = house.virtual_key("a", limits=Limits.of({"requests_per_minute": 1}))
+    targets = [{"virtual_key": first}, {"virtual_key": house.virtual_key("b")}]
+    house.store.put_config(
+        "main", {"strategy": {"mode": "fallback"}, "targets": targets}
+    )
+    caller = house.caller(house.key(config="main"))
+    used = [
+        caller.complete().headers["x-portkey-last-used-option-index"] for _ in range(3)
+    ]
+
+    assert used == ["config.targets[0]", "config.targets[1]", "config.targets[1]"]
+
+
+def test_a_limit_is_no_failure_of_its_target(house: House) -> None:
+    """No breaker opens, no retry is made."""
+    key = house.virtual_key(limits=Limits.of({"requests_in_parallel": 1}))
+    breaker = {"failure_threshold": 1, "failure_status_codes": [429]}
+    target = {"virtual_key": key, "retry": {"attempts": 3, "on_status_codes": [429]}}
+    house.store.put_config(
+        "main",
+        {"strategy": {"mode": "single", "cb_config": breaker}, "targets": [target]},
+    )
+    go_on = threading.Event()
+    house.upstream.answers[:] = [
+        stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
+    ]
+    caller = house.caller(house.key(config="main"))
+    first = caller.complete(stream=True)
+    refused = caller.complete(stream=True)
+    go_on.set()
+    events(first)
+    first.close()
+
+    assert refused.status_code == 429
+    assert refused.headers["x-portkey-retry-attempt-count"] == "0"
+    assert caller.complete(stream=True).status_code == 200
+
+
+def test_each_try_settles_what_it_held_of_its_virtual_key(house: House) -> None:
+    house.upstream.answers[:] = [
+        whole({"error": {"message": "busy"}}, 503),
+        whole(completion()),
+    ]
+    key = house.virtual_key(
+        limits=Limits.of({"tokens_per_day": 600, "requests_in_parallel": 1})
+    )
+    retry = {"attempts": 1, "on_status_codes": [503]}
+    house.store.put_config("main", {"virtual_key": key, "retry": retry})
+    caller = house.caller(house.key(config="main"))
+
+    assert caller.complete(max_tokens=500).status_code == 200
+    left_in_the_end(caller, 600 - 3)
+
+
+# Where nothing is stored
+
+
+def test_a_callers_own_key_has_no_limits(caller: Caller) -> None:
+    response = caller.complete(
+        headers={"x-portkey-config": json.dumps({"provider": "openai"})}
+    )
+
+    assert response.status_code == 200
+    assert "x-ratelimit-limit-requests" not in response.headers
