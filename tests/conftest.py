@@ -33,9 +33,13 @@ hypothesis.settings.load_profile("patient")
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """When all is done, no process and no thread of the tests goes on."""
-    before = set(threading.enumerate())
+    """When all is done, no process and no thread of the tests goes on.
+
+    Nor is there anything in the folder of the gateway that a developer runs here.
+    """
+    before, kept = set(threading.enumerate()), Path("instance").exists()
     yield
+    assert kept or not Path("instance").exists()
     eventually(lambda: set(threading.enumerate()) <= before, left=threading.enumerate)
     assert children(os.getpid()) == []
 

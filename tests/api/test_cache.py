@@ -2,21 +2,17 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.core.limits import Limits
-from app.settings import Settings
 from tests.conftest import Caller, events
 from tests.e2e.server import eventually
 from tests.house import House
 from tests.upstream import (
     DONE,
-    Upstream,
     close,
     completion,
     cut_stream,
@@ -33,17 +29,6 @@ from tests.upstream import (
 SIMPLE = {"provider": "openai", "cache": {"mode": "simple", "max_age": 60}}
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-
-
-@pytest.fixture(params=["file", "redis"])
-def house(
-    call: Callable[..., Caller], upstream: Upstream, settings: Settings, request: Any
-) -> Iterator[House]:
-    url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
-    sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    made = House(call, upstream, replace(sealed, redis_url=url))
-    yield made
-    made.store.engine.dispose()
 
 
 def asking(house: House, config: Any = SIMPLE, key: str = "sk-1") -> Caller:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -11,13 +10,11 @@ import pytest
 
 from app.core.limits import Limits
 from app.core.prices import prices
-from app.settings import Settings
 from tests.conftest import Caller, events
 from tests.e2e.server import eventually
 from tests.house import House
 from tests.upstream import (
     DONE,
-    Upstream,
     completion,
     cut_stream,
     data,
@@ -30,17 +27,6 @@ from tests.upstream import (
 
 # "Hi" is a token, by the gateway's own count.
 PROMPT = 1
-
-
-@pytest.fixture(params=["file", "redis"])
-def house(
-    call: Callable[..., Caller], upstream: Upstream, settings: Settings, request: Any
-) -> Iterator[House]:
-    url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
-    sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    made = House(call, upstream, replace(sealed, redis_url=url))
-    yield made
-    made.store.engine.dispose()
 
 
 def limited(house: House, **limits: Any) -> Caller:

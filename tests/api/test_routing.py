@@ -6,7 +6,7 @@ cases of the contract.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -57,12 +57,12 @@ def fake_time() -> FakeTime:
 
 
 @pytest.fixture
-def plan(fake_time: FakeTime) -> Iterator[Callable[..., Caller]]:
+def plan(settings: Settings, fake_time: FakeTime) -> Iterator[Callable[..., Caller]]:
     """Makes callers that send a config with everything."""
     made: list[Caller] = []
 
-    def make(config: Any, **settings: Any) -> Caller:
-        app = create_app(Settings(default_max_tokens=None, **settings), fake_time.clock)
+    def make(config: Any, **changes: Any) -> Caller:
+        app = create_app(replace(settings, **changes), fake_time.clock)
         headers = {"x-portkey-config": json.dumps(config), "Authorization": "Bearer k0"}
         made.append(Caller(app, headers))
         return made[-1]
