@@ -1,25 +1,34 @@
 """gunicorn's settings; a comment for each that is not its default."""
 
+import math
 import os
 import signal
 
 from gunicorn import util
+from gunicorn.http.message import Message
 
 from app import engine, malformed
 
 # Requests that no application gets to see are answered in the same shape as others.
 util.write_error = malformed.write_error
+malformed.bound_heads(Message)
 
 wsgi_app = "wsgi:app"
-bind = os.environ.get("GATEWAY_BIND", "127.0.0.1:8787")
+# Kept apart for a reload, which reads this again: when_ready writes where the workers
+# are reached into the variable that was read here first.
+bind = os.environ.setdefault(
+    "GATEWAY_LISTEN", os.environ.get("GATEWAY_BIND", "127.0.0.1:8787")
+)
 workers = int(os.environ.get("WEB_CONCURRENCY") or min(os.cpu_count() or 1, 4))
 
 # A stream occupies its worker's thread for minutes: greenlets are cheaper. Measured on
 # 2 cores: 2,000 streams at once fit in 80-105 MB a worker; gthread lost half of them.
 worker_class = "gevent"
-worker_connections = 2000
-# Streams that run when the server is told to stop get this many seconds to end.
-graceful_timeout = 60
+worker_connections = 2200
+# Streams that run when the server is told to stop get this many seconds to end. After
+# that the gateway ends them itself, with an error, for which the rest is left.
+drain_timeout = float(os.environ.get("GATEWAY_DRAIN_TIMEOUT") or 60)
+graceful_timeout = math.ceil(drain_timeout) + 5
 # Longer than a proxy keeps its idle connections (nginx: 60), so that it ends them.
 keepalive = 75
 # A config of 32 KiB travels in a header.
@@ -60,6 +69,44 @@ def post_fork(server, worker):
     for number in _ENDING:
         signal.signal(number, lambda *_: os._exit(0))
     _let_through()
+
+
+def post_worker_init(worker):
+    """The worker has its handlers: have the gateway hear of its end as well."""
+    callers = worker.wsgi.extensions["lastword"].callers
+    callers.most = callers.most or _room(worker.cfg)
+    end = signal.getsignal(signal.SIGTERM)
+
+    def drain(number, frame):
+        callers.drain(drain_timeout)
+        end(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+    if worker.cfg.worker_class_str == "gthread":
+        _close_with_the_door(worker)
+
+
+def _close_with_the_door(worker):
+    """gthread accepts no more when it ends, and leaves the socket open: close it.
+
+    Else the kernel would go on accepting for it, and nobody would ever answer.
+    """
+    enable = worker.set_accept_enabled
+
+    def set_accept_enabled(enabled):
+        enable(enabled)
+        if not worker.alive:
+            for listener in worker.sockets:
+                listener.close()
+
+    worker.set_accept_enabled = set_accept_enabled
+
+
+def _room(cfg):
+    """How many requests a worker can hold, and still say to others that it is full."""
+    if cfg.worker_class_str == "gthread":
+        return max(1, cfg.threads - 1)
+    return cfg.worker_connections * 9 // 10
 
 
 def on_exit(server):

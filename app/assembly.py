@@ -11,6 +11,7 @@ from . import __version__
 from .gateway.accounts import bookkeeper
 from .gateway.answering import Answering
 from .gateway.attempts import Clock
+from .gateway.callers import Callers
 from .gateway.credentials import Credentials
 from .gateway.deadline import Limits
 from .gateway.exchange import Sizes
@@ -37,6 +38,8 @@ def gateway(settings: Settings, ledger: Ledger, clock: Clock | None) -> Gateway:
         Repeats(Answers(state.cache, now=clock.now)),
         Till(CountingMeter(state.counters), settings.prices, clock.now),
         Breaker(state.circuits, clock.now),
+        _callers(settings, resources),
+        settings.heartbeat,
         clock=clock,
         hooks=[bookkeeper(ledger)] if settings.ledger else [],
         resources=resources,
@@ -54,6 +57,12 @@ def _answering(settings: Settings, resources: ExitStack) -> Answering:
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
     )
+
+
+def _callers(settings: Settings, resources: ExitStack) -> Callers:
+    callers = Callers(settings.idle_timeout, settings.max_requests)
+    resources.callback(callers.close)
+    return callers
 
 
 def _upstream(settings: Settings) -> Upstream:

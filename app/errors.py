@@ -12,6 +12,9 @@ GatewayError                  500  ours
 ├── Unauthorized              401
 ├── Forbidden                 403  the right key, for something else
 ├── RateLimited               429  the right key, too often
+├── CallerLeft                499  nobody is there any more
+├── Busy                      503  as many requests as fit are under way
+├── ShuttingDown              503  this process ends, and could not wait longer
 ├── StoreUnavailable          503  the database is out of reach
 ├── EngineUnavailable         503  the embedded engine is off, or not installed
 └── UpstreamError                  the provider's
@@ -173,6 +176,49 @@ class RateLimited(GatewayError):
     """A limit of the gateway's own, on a key, is reached."""
 
     status = 429
+
+
+class CallerLeft(GatewayError):
+    """The caller hung up. Nobody reads this; its status is what nginx logs then."""
+
+    status = 499
+
+    def __init__(self) -> None:
+        super().__init__("The caller has left.", code="client_left")
+
+
+class Busy(GatewayError):
+    """As many requests are under way as this process takes."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway is busy. Please try again in a second.",
+            code="overloaded",
+            headers={"retry-after": "1"},
+        )
+
+
+class ShuttingDown(GatewayError):
+    """This process has to end before the answer could."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway restarts, and could not wait for the end of this answer.",
+            code="shutting_down",
+            headers={"retry-after": "1"},
+        )
+
+
+class Cancelled(Exception):
+    """A request ends before its time, for a *reason*. No try, no target comes next."""
+
+    def __init__(self, reason: GatewayError) -> None:  # noqa: B042 - never pickled
+        super().__init__(reason.message)
+        self.reason = reason
 
 
 class StoreUnavailable(GatewayError):

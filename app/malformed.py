@@ -5,9 +5,29 @@ nothing that gevent patches later.
 """
 
 import json
+import socket
+import time
 from typing import Any
 
 from .errors import GatewayError
+
+# All headers of a request together, in bytes: a config, and twice as much besides.
+_MOST = 2**18
+
+# Seconds, and bytes, in which who is told so may stop sending. As many as pass nginx.
+_PATIENCE = 2.0
+_PASSED_ON = 12 * 2**20
+
+
+def bound_heads(message: type) -> None:
+    """Have requests of gunicorn's class *message* give up on a head that is too long.
+
+    By itself it reads as many headers as it takes, each of the longest, 6.5 MB, and
+    looks through all of it again with every piece that arrives. That takes seconds, in
+    which a gevent worker does nothing else.
+    """
+    bound = property(lambda self: _MOST, lambda self, value: None)
+    setattr(message, "max_buffer_headers", bound)  # noqa: B010 - mypy knows no such
 
 
 def write_error(client: Any, status: int, reason: str, message: str) -> None:
@@ -25,6 +45,7 @@ def write_error(client: Any, status: int, reason: str, message: str) -> None:
     client.setblocking(False)
     try:
         client.sendall(head.encode("latin-1", "replace") + body)
+        client.shutdown(socket.SHUT_WR)
         _read_the_rest(client)
     except OSError:
         pass
@@ -33,8 +54,9 @@ def write_error(client: Any, status: int, reason: str, message: str) -> None:
 
 
 def _read_the_rest(client: Any) -> None:
-    """Take what has arrived and was not read: to close upon it would be a reset, which
-    overtakes the answer."""
-    for _ in range(16):
-        if not client.recv(65536):
-            return
+    """Take what is still on its way, for a while: to close upon it would be a reset,
+    which overtakes the answer."""
+    ends, left = time.monotonic() + _PATIENCE, _PASSED_ON
+    while left > 0 and (seconds := ends - time.monotonic()) > 0:
+        client.settimeout(seconds)
+        left -= len(client.recv(65536)) or left

@@ -20,6 +20,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _seconds_or_none(text: str) -> float | None:
+    return _seconds(text) if text.strip() not in ("", "0") else None
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -90,6 +94,9 @@ class Settings:
     connect_timeout: float = _setting(5.0, _seconds)
     first_byte_timeout: float = _setting(600.0, _seconds)
     idle_timeout: float = _setting(120.0, _seconds)
+    heartbeat: float | None = _setting(15.0, _seconds_or_none)
+    drain_timeout: float = _setting(60.0, _seconds)
+    max_requests: int | None = _setting(None, _count_or_none)
     fanout: int = _setting(16, _count)
     max_choices: int = _setting(4096, _count)
     error_frame_choices: bool = _setting(False, _switch)

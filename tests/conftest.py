@@ -205,3 +205,13 @@ def events(response: TestResponse) -> list[Any]:
     assert all(block.startswith("data: ") for block in blocks)
     texts = [block.removeprefix("data: ") for block in blocks]
     return [text if text == "[DONE]" else json.loads(text) for text in texts]
+
+
+def taken(response: TestResponse, upto: bytes) -> bytes:
+    """What a caller has when it stops reading a stream, as soon as it has *upto*."""
+    said = b""
+    for piece in response.iter_encoded():
+        said += piece
+        if upto in said:
+            break
+    return said

@@ -49,10 +49,16 @@ ONLY = {
         "app/state",
         "app/store",
         "app/engine.py",
+        "app/malformed.py",
     ),
     "random": ("app/gateway",),
     "uuid": ("app/api", "app/state/limits.py"),
-    "socket": ("app/gateway", "app/engine.py", "app/core/hosts.py"),
+    "socket": (
+        "app/gateway",
+        "app/engine.py",
+        "app/malformed.py",
+        "app/core/hosts.py",
+    ),
     "os": ("app/cli", "app/engine.py", "app/store/sealing.py"),
 }
 

@@ -54,6 +54,23 @@ def until_left(connection: socket.socket) -> None:
     raise Hangup
 
 
+def forever(piece: bytes, pause: float = 0) -> Callable[[socket.socket], None]:
+    """Send *piece* again and again, until the other side leaves or 10 seconds pass."""
+
+    def step(connection: socket.socket) -> None:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            connection.sendall(piece)
+            time.sleep(pause)
+
+    return step
+
+
+def dripped(data: bytes, pause: float = 0.05) -> "Answer":
+    """*data*, one byte after the other."""
+    return [step for i in range(len(data)) for step in (data[i : i + 1], pause)]
+
+
 @dataclass(frozen=True)
 class Seen:
     """A request as it arrived. Header names are in lower case."""

@@ -8,6 +8,7 @@ from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
 from . import completions, cors, errors, headers, health, models
+from .body import drain
 from .slowdown import Slowdown
 
 
@@ -19,12 +20,17 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
-    app.register_blueprint(health.blueprint(gateway.answering.engine))
+    app.register_blueprint(health.blueprint(gateway.answering.engine, gateway.callers))
     return app
 
 
 def _sign(response: Response) -> Response:
-    """Say which request this was, and which way it went."""
+    """Say which request this was, and which way it went.
+
+    A proxy that still sends the body of a refused one gets to see the refusal.
+    """
+    if response.status_code >= 400:
+        drain(request)
     response.headers.setdefault("x-request-id", f"req_{uuid.uuid4().hex}")
     known = "trace" in g and g.trace.id
     response.headers["x-portkey-trace-id"] = known or headers.trace_id(request)

@@ -1,5 +1,8 @@
 """Reads the body of a request: a JSON object of bounded length."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flask import Request
@@ -8,14 +11,23 @@ from gunicorn.http.errors import ParseException
 from .. import documents
 from ..errors import BodyTooLarge, InvalidRequest
 
-# Bytes of a body that is too large which are read all the same, so that a caller who is
-# still sending gets to see the answer instead of a broken connection.
-_DRAINED = 64 * 2**20
+# Bytes of a body that is too large which are read all the same, and for how many
+# seconds, so that a caller who is still sending gets to see the answer instead of a
+# broken connection.
+_DRAINED, _DRAINING = 64 * 2**20, 10.0
+
+# Seconds for which a caller may fall silent in the middle of a body, and of one that is
+# too large anyway.
+_PATIENCE, _PAUSE = 60.0, 1.0
 
 
-def json_object(request: Request, limit: int) -> dict[str, Any]:
+def json_object(
+    request: Request, limit: int, patience: float = _PATIENCE
+) -> dict[str, Any]:
     """The body of *request*. Raises InvalidRequest; BodyTooLarge over *limit* bytes."""
-    body = _read(request, limit)
+    with _waiting(request, patience):
+        body = _read(request, limit)
+    _refuse_encoded(request)
     try:
         document = documents.load(body)
     except ValueError as e:
@@ -32,9 +44,40 @@ def json_object(request: Request, limit: int) -> dict[str, Any]:
     return document
 
 
+def _refuse_encoded(request: Request) -> None:
+    """A small body may unfold to a large one, so none is unfolded."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidRequest(
+            f"Unsupported content encoding: {encoding[:40]!r}. Send the body of your "
+            "request as it is.",
+            code="unsupported_content_encoding",
+            status=415,
+        )
+
+
+@contextmanager
+def _waiting(request: Request, seconds: float) -> Iterator[None]:
+    """Give the caller so many seconds for each piece, where the server lets us."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        yield
+        return
+    before = connection.gettimeout()
+    connection.settimeout(seconds)
+    try:
+        yield
+    finally:
+        connection.settimeout(before)
+
+
 def _read(request: Request, limit: int) -> bytes:
     try:
         body = _at_most(request, limit)
+    except TimeoutError as e:
+        raise InvalidRequest(
+            "The body of your request did not arrive in time.", status=408
+        ) from e
     except (OSError, ParseException) as e:
         raise InvalidRequest(
             "The body of your request broke off, or is framed wrongly."
@@ -53,11 +96,15 @@ def _at_most(request: Request, limit: int) -> bytes | None:
         body: bytes = request.stream.read(limit + 1)
         if len(body) <= limit:
             return body
-    _drain(request)
+    drain(request)
     return None
 
 
-def _drain(request: Request) -> None:
-    left = _DRAINED
-    while left > 0 and (block := request.stream.read(min(left, 65536))):
-        left -= len(block)
+def drain(request: Request) -> None:
+    """Take what is still on its way, and throw it away: to close upon it would be a
+    reset, which overtakes the answer.
+    """
+    left, until = _DRAINED, time.monotonic() + _DRAINING
+    with suppress(OSError, ParseException), _waiting(request, _PAUSE):
+        while left > 0 and time.monotonic() < until:
+            left -= len(request.stream.read(min(left, 65536))) or left

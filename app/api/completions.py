@@ -1,11 +1,14 @@
 """POST /v1/completions, and the older spellings of the same."""
 
+from typing import Any
+
 from flask import Blueprint, Response, g, request
 
+from ..core.routing import Route
 from ..gateway.attempts import Trace
+from ..gateway.callers import Connection, Sending
 from ..gateway.outcome import Outcome
 from ..gateway.service import Gateway
-from ..gateway.stream import EventStream
 from ..settings import Settings
 from ..store.directory import Directory
 from . import access, headers
@@ -27,6 +30,11 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     routes = Blueprint("completions", __name__)
 
     def complete(model: str | None = None) -> Response:
+        with gateway.callers.watching(_client()) as connection:
+            way = _way(model)
+            return _response(gateway.complete(way, g.trace, connection), connection)
+
+    def _way(model: str | None) -> Route:
         headers.check_content_type(request)
         caller = access.caller(request.headers, directory, settings)
         wanted = headers.wanted(request, caller, settings.trusted_custom_hosts)
@@ -39,19 +47,25 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
             id=headers.trace_id(request),
             config=wanted.stored_id,
         )
-        return _response(gateway.complete(way, g.trace))
+        return way
 
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes
 
 
-def _response(outcome: Outcome) -> Response:
+def _client() -> Any:
+    """The caller's socket, where the server gives it."""
+    return request.environ.get("gunicorn.socket")
+
+
+def _response(outcome: Outcome, connection: Connection) -> Response:
     told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
-    if not isinstance(outcome.body, EventStream):
-        return Response(outcome.body, 200, told, content_type="application/json")
+    if isinstance(outcome.body, bytes):
+        body = Sending(iter([outcome.body]), connection)
+        told["Content-Length"] = str(len(outcome.body))
+        return Response(body, 200, told, content_type="application/json")
     # Proxies hold a stream back unless they are told not to; nginx by the last one.
     streamed = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return Response(
-        outcome.body, 200, told | streamed, content_type="text/event-stream"
-    )
+    body = Sending(outcome.body, connection)
+    return Response(body, 200, told | streamed, content_type="text/event-stream")

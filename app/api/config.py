@@ -16,6 +16,10 @@ from .config_schema import Config, kind_of
 
 DEEPEST = 16
 
+# Characters of a path that are shown, and complaints: both may be as many as a config
+# has.
+_SHOWN, _LISTED = 200, 100
+
 # Below these keys the names are the caller's own, and stay as they are.
 _VERBATIM = {"override_params", "default_params", "conditions", "drop_params"}
 _VERBATIM |= {"vertex_service_account_json", "model_aliases"}
@@ -66,14 +70,17 @@ def checked(document: Any, trusted: tuple[str, ...]) -> Config:
 
 
 def invalid(complaints: list[tuple[str, str]]) -> InvalidRoute:
-    """All complaints, as Portkey writes them, and the first in our message."""
+    """The complaints, as Portkey writes them, and the first in our message."""
     path, message = complaints[0]
-    where = f" at {path.replace(',', '.')}" if path else ""
+    where = f" at {path.replace(',', '.')[:_SHOWN]}" if path else ""
     return InvalidRoute(
         f"Invalid x-portkey-config{where}: {message}",
         legacy="Invalid config passed",
         code="invalid_config",
-        errors=[f"path: {path}, message: {message}" for path, message in complaints],
+        errors=[
+            f"path: {path[:_SHOWN]}, message: {message}"
+            for path, message in complaints[:_LISTED]
+        ],
     )
 
 

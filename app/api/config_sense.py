@@ -1,6 +1,7 @@
 """The sense of a config: what has the right shape, and could not work all the same."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -83,13 +84,31 @@ def _of_provider(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint
             custom_host(config["custom_host"], trusted)
         except ValueError as e:
             yield (), f"Invalid custom host: {e}"
-    provider = PROVIDERS.get(config.get("provider", ""))
-    for setting in provider.settings if provider else ():
-        kinds = (str, dict) if setting.is_object else (str,)
-        for name in (setting.name, setting.alias):
-            value = config.get(name, "")
-            if not isinstance(value, kinds):
-                yield (name,), f"Expected string, received {kind_of(value)}"
+    for name, value in config.items():
+        if name in _KINDS and value is not None:
+            yield from (((name,), message) for message in _of_setting(name, value))
+
+
+# What each setting may be, of whichever provider: a level may leave it to the headers,
+# to a virtual key or to an alias which one that is.
+_KINDS: Mapping[str, tuple[type, ...]] = {"api_key": (str,)} | {
+    name: (str, dict) if setting.is_object else (str,)
+    for provider in PROVIDERS.values()
+    for setting in provider.settings
+    for name in (setting.name, setting.alias)
+    if name
+}
+
+# Those that are never part of a header, or of an address, and may have lines.
+_OF_LINES = {"oracle_private_key", "vertex_service_account_json"}
+_ONE_LINE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+
+
+def _of_setting(name: str, value: Any) -> Iterator[str]:
+    if not isinstance(value, _KINDS[name]):
+        yield f"Expected string, received {kind_of(value)}"
+    elif name not in _OF_LINES and not _ONE_LINE.fullmatch(str(value)):
+        yield "Expected text that can be sent in a header: on one line, in Latin-1"
 
 
 _ALIAS = {field.name for field in fields(Alias)}
@@ -100,10 +119,18 @@ def _of_aliases(aliases: Config) -> Iterator[Complaint]:
         if not isinstance(alias, dict) or not isinstance(alias.get("model"), str):
             yield ("model_aliases", model), "Expected an object with a model"
         else:
-            strange = sorted(set(alias) - _ALIAS)
             yield from (
-                (("model_aliases", model, key), "Unknown key") for key in strange
+                (("model_aliases", model, key), message)
+                for key, message in _of_alias(alias)
             )
+
+
+def _of_alias(alias: Config) -> Iterator[tuple[str, str]]:
+    for key, value in sorted(alias.items()):
+        if key not in _ALIAS:
+            yield key, "Unknown key"
+        elif not isinstance(value, str | None):
+            yield key, f"Expected string, received {kind_of(value)}"
 
 
 def _of_group(config: Config) -> Iterator[Complaint]:

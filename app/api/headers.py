@@ -93,7 +93,8 @@ class Wanted:
 
     def forwarded(self, names: Iterable[str]) -> dict[str, str]:
         """Those of the caller's headers, without what must not travel."""
-        travel = {name.strip().lower() for name in names} - _NOT_FORWARDED
+        asked = {name.strip().lower() for name in names}
+        travel = {name for name in asked if "_" not in name} - _NOT_FORWARDED
         given = {name: self.headers.get(name) for name in sorted(travel) if name}
         return {
             name: value
@@ -257,11 +258,24 @@ def of_outcome(outcome: Outcome) -> dict[str, str]:
         "x-lastword-model-alias": plan.target.alias,
         "x-lastword-warning": "; ".join(outcome.warnings),
     }
-    return {**{name: value for name, value in told.items() if value}, **outcome.told}
+    shown = {name: _sendable(value) for name, value in told.items() if value}
+    return {**shown, **outcome.told}
+
+
+# What the caller says may be as long as a config; a proxy takes 8 KB of headers.
+_LONGEST = 1000
+
+
+def _sendable(value: str) -> str:
+    """*value*, some of which is the caller's own, as it can stand in a header."""
+    return quote(value[:_LONGEST], safe=_PLAIN)
+
+
+_PLAIN = "".join(map(chr, range(0x20, 0x7F)))
 
 
 def _shown(name: str) -> str:
-    """A caller's own name for a parameter, as it can stand in a header."""
+    """A caller's own name for a parameter, as it can stand in a list."""
     return quote(name[:40], safe=" ")
 
 

@@ -2,11 +2,15 @@
 
 from flask import Blueprint, Response, jsonify
 
+from ..gateway.callers import Callers
 from ..gateway.hosted import Engine
 
 
-def blueprint(engine: Engine) -> Blueprint:
-    """`/healthz` is about this process alone, `/readyz` also about its engine."""
+def blueprint(engine: Engine, callers: Callers) -> Blueprint:
+    """`/healthz` is about this process alone, `/readyz` also about its engine.
+
+    Who is about to end is not ready.
+    """
     routes = Blueprint("health", __name__)
 
     @routes.get("/")
@@ -21,6 +25,8 @@ def blueprint(engine: Engine) -> Blueprint:
 
     @routes.get("/readyz")
     def ready() -> tuple[Response, int]:
+        if callers.is_draining:
+            return jsonify(status="draining", engine=engine.state), 503
         loading = engine.state == "on" and not engine.loaded()
         state = "loading" if loading else engine.state
         status = 503 if state in ("loading", "missing") else 200

@@ -20,7 +20,14 @@ def compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options=_OPTIONS)
     except re2.error as e:
-        raise ValueError(str(e)) from e
+        raise ValueError(_reason(e)) from e
+
+
+def _reason(error: Exception) -> str:
+    """What RE2 says, which may repeat the whole pattern, in short."""
+    said = error.args[0] if error.args else ""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return text[:100]
 
 
 def search(pattern: str, text: str) -> bool:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 _FREE, _WINDOW, _LONGEST = 5, 60.0, 1.0
 _FIRST = 0.05
 
-# Addresses that are remembered at a time.
+# Addresses that are remembered at a time, and who waits at a time: each wait holds a
+# thread, and a flood of refusals must not hold them all.
 _MOST = 10_000
+_WAITING = 8
 
 
 class Slowdown:
@@ -23,13 +25,17 @@ class Slowdown:
     ) -> None:
         self._sleep, self._clock = sleep, clock
         self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(_WAITING)
         self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def refused(self, address: str) -> None:
-        """Wait, if *address* was refused too often of late."""
+        """Wait, if *address* was refused too often of late, and if there is room."""
         over = self._count(address) - _FREE
-        if over > 0:
-            self._sleep(min(_FIRST * 2.0 ** min(over - 1, 10), _LONGEST))
+        if over > 0 and self._room.acquire(blocking=False):
+            try:
+                self._sleep(min(_FIRST * 2.0 ** min(over - 1, 10), _LONGEST))
+            finally:
+                self._room.release()
 
     def _count(self, address: str) -> int:
         now = self._clock()

@@ -170,7 +170,7 @@ def _of_key(
     elif key == "$not":
         yield from _complaints(value, compile, path)
     elif key.startswith("$"):
-        yield path, f"Unsupported operator used in the query router: {key}"
+        yield path, f"Unsupported operator used in the query router: {key[:60]}"
     elif key.partition(".")[0] not in ROOTS or "." not in key:
         yield path, f"A path must start with one of {', '.join(ROOTS)}, and a dot"
     elif len(key) > LONGEST_PATH:
@@ -194,7 +194,7 @@ def _of_operator(
     name: str, operand: Any, compile: Callable[[str], object], path: tuple[str, ...]
 ) -> Iterator[Complaint]:
     if name not in _OPERATORS and name != "$regex":
-        yield path, f"Unsupported operator used in the query router: {name}"
+        yield path, f"Unsupported operator used in the query router: {name[:60]}"
     elif name in ("$in", "$nin") and not isinstance(operand, list):
         yield path, f"{name} needs an array"
     elif name == "$exists" and not isinstance(operand, bool):

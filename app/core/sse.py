@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 DONE = b"[DONE]"
 
+# A comment, which no client takes for an event. Source: the standard's own advice,
+# https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
+KEEP_ALIVE = b": keep-alive\n\n"
+
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventTooLong(ValueError):
-    """An event, or one line of it, that is longer than the limit."""
+    """An event, a line of it, or what is in place of one, longer than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,7 @@ class _Lines:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: list[bytes] = []
-        self._size = 0
+        self._open = bytearray()
         self._after_cr = False
         self._first = True
 
@@ -47,16 +50,15 @@ class _Lines:
         return self._close(tail) if tail else []
 
     def _grow(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > self._limit:
+        self._open += piece
+        if len(self._open) > self._limit:
             raise EventTooLong(f"a line of more than {self._limit} bytes")
-        self._open.append(piece)
 
     def _close(self, tail: list[bytes]) -> list[bytes]:
-        line = b"".join(self._open)
+        line = bytes(self._open)
         if self._first:
             line, self._first = line.removeprefix(_BOM), False
-        self._open, self._size = [tail[-1]], len(tail[-1])
+        self._open = bytearray(tail[-1])
         return [line, *tail[:-1]]
 
 
@@ -67,13 +69,17 @@ class Decoder:
         self._lines = _Lines(limit)
         self._limit = limit
         self._data: list[bytes] = []
-        self._size = 0
+        self._size = self._idle = 0
         self._name = b""
 
     def feed(self, block: bytes) -> list[Event]:
         """The events that *block* completes."""
         found = (self._take(line) for line in self._lines.feed(block))
-        return [event for event in found if event]
+        events = [event for event in found if event]
+        self._idle = 0 if events else self._idle + len(block)
+        if self._idle > self._limit:
+            raise EventTooLong(f"more than {self._limit} bytes without an event")
+        return events
 
     def _take(self, line: bytes) -> Event | None:
         if not line:
@@ -103,7 +109,7 @@ def decode(blocks: Iterable[bytes], *, limit: int = 2**24) -> Iterator[Event]:
 
     Events without data (a bare `retry:`, a comment) are dropped, and so is an event
     that the end of the stream cuts off, as the standard says. Raises EventTooLong
-    for an event of more than *limit* bytes.
+    for an event of more than *limit* bytes, and for as many bytes without an event.
     """
     decoder = Decoder(limit)
     for block in blocks:

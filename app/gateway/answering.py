@@ -18,8 +18,9 @@ from ..errors import (
 )
 from ..providers import PROVIDERS, Provider, fitting
 from ..providers.fitting import Plan
-from ..providers.spec import Answer
+from ..providers.spec import Answer, stumbling
 from . import parts
+from .cancellation import Cancellation
 from .credentials import TOKEN, Credentials
 from .exchange import Exchange, Sizes
 from .hosted import Engine
@@ -45,25 +46,27 @@ class Answering:
     def plan(self, target: Target) -> Plan:
         """How *target* would answer what it is asked. Raises InvalidRequest."""
         assert target.request, "a route to completions asks every target something"
-        return fitting.plan(_provider(target), target, target.request)
+        most = self.sizes.max_choices
+        return fitting.plan(_provider(target), target, target.request, most)
 
-    def answer(self, plan: Plan, tally: Tally) -> Outcome:
+    def answer(self, plan: Plan, tally: Tally, cancellation: Cancellation) -> Outcome:
         """The answer, up to the point from which there is no way back.
 
         An upstream that says that it has to be asked otherwise is asked otherwise.
-        Counts in *tally*. Raises GatewayError.
+        Counts in *tally*. Breaks off when it is cancelled. Raises GatewayError.
         """
         while True:
             try:
-                return self._answer(plan, tally)
+                return self._answer(plan, tally, cancellation)
             except UpstreamStatus as e:
                 again = fitting.otherwise(plan, e)
                 if again is None:
                     raise
                 plan = again
 
-    def _answer(self, plan: Plan, tally: Tally) -> Outcome:
+    def _answer(self, plan: Plan, tally: Tally, cancellation: Cancellation) -> Outcome:
         exchange = self._exchange(plan.target)
+        cancellation.add(exchange.scope.abort)
         try:
             answer = _stream if plan.wanted.stream else _whole
             body, warnings = answer(exchange, plan, tally, self.beside_error)
@@ -83,7 +86,9 @@ class Answering:
         call = provider.models(provider, exchange.target)
         try:
             with exchange.scope:
-                body = provider.model_list(exchange.body(call))
+                given = exchange.body(call)
+                with stumbling(given):
+                    body = provider.model_list(given)
         except UpstreamError as e:
             raise _signed(e, exchange.target) from e
         return Outcome(body, exchange.headers)
@@ -126,8 +131,9 @@ def _stream(
     warnings: list[str] = []
     frames = _frames(parts.chunks(exchange, plan), plan.wanted, tally, warnings)
     signed = _signed_frames(frames, exchange.target)
-    stream = EventStream(signed, exchange.scope, beside_error).commit()
-    return stream, tuple(warnings)
+    choices = plan.wanted.n * len(plan.wanted.prompts)
+    stream = EventStream(signed, exchange.scope, beside_error, choices)
+    return stream.commit(), tuple(warnings)
 
 
 def _refuse_host(target: Target) -> None:

@@ -9,16 +9,20 @@ from typing import Any
 from ..core.caching import CacheStatus
 from ..core.retry import BUDGET
 from ..core.routing import Target
-from ..errors import GatewayError, UpstreamTimeout
+from ..errors import Cancelled, GatewayError, UpstreamTimeout
+from .cancellation import Cancellation
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time and chance, so that a test can have its own."""
+    """Time and chance, so that a test can have its own.
+
+    Without a *sleep* of its own, a request that is to end wakes up.
+    """
 
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] | None = None
     chance: Callable[[], float] = random.random
 
 
@@ -74,9 +78,10 @@ class Attempts:
     trace: Trace
     clock: Clock
     ends: float | None = None
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     def __call__(self, target: Target) -> Any:
-        """The answer of *target*. Raises its last failure."""
+        """The answer of *target*. Raises its last failure, or Cancelled."""
         self.trace.target, self.trace.retries = target, 0
         left = BUDGET
         while True:
@@ -88,13 +93,18 @@ class Attempts:
                     self._give_up(target, e)
                     raise
             left -= wait
-            self.clock.sleep(wait)
+            (self.clock.sleep or self.cancellation.wait)(wait)
             self.trace.retries += 1
 
     def _once(self, target: Target) -> Any:
         began = self.clock.monotonic()
         try:
-            answer = self.call(self._in_time(target))
+            with self.cancellation.explained():
+                self.cancellation.check()
+                answer = self.call(self._in_time(target))
+        except Cancelled as e:
+            self._record(target, began, e.reason.status, e.reason.message)
+            raise
         except GatewayError as e:
             self._record(target, began, e.status, e.message)
             raise

@@ -7,7 +7,7 @@ from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import UpstreamProtocol
 from ..providers import Call, Provider
-from ..providers.spec import Answer, Ask, excerpt
+from ..providers.spec import Answer, Ask, excerpt, stumbling
 from . import framing
 from .deadline import Deadline
 from .hosted import Engine
@@ -47,7 +47,9 @@ class Exchange:
 
     def whole(self, ask: Ask) -> Answer:
         """The answer to one call."""
-        return ask.endpoint.completion(self.body(ask.endpoint.call(ask)), ask)
+        body = self.body(ask.endpoint.call(ask))
+        with stumbling(body):
+            return ask.endpoint.completion(body, ask)
 
     def chunks(self, ask: Ask) -> Generator[Answer, None, None]:
         """The streamed answer to one call, made when the first chunk is asked for.
@@ -57,16 +59,24 @@ class Exchange:
         reply = self.open(ask.endpoint.call(ask))
         let_go = self.scope.abandon
         try:
-            yield from ask.endpoint.chunks(self._events(reply), ask)
+            with stumbling():
+                yield from ask.endpoint.chunks(self._events(reply), ask)
             let_go = self.scope.drop
         finally:
             let_go(reply)
 
     def body(self, call: Call) -> bytes:
         """The body of the answer to *call*."""
-        reply = self.open(call)
-        body = reply.read(self.sizes.max_answer_bytes)
-        self.scope.drop(reply)
+        return self._read(self.open(call))
+
+    def _read(self, reply: HTTPReply) -> bytes:
+        """The body of *reply*, which is let go of in any case."""
+        let_go = self.scope.abandon
+        try:
+            body = reply.read(self.sizes.max_answer_bytes)
+            let_go = self.scope.drop
+        finally:
+            let_go(reply)
         return body
 
     def open(self, call: Call) -> HTTPReply:
@@ -85,8 +95,7 @@ class Exchange:
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
-        body = reply.read(self.sizes.max_answer_bytes)
-        self.scope.drop(reply)
+        body = self._read(reply)
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
             error.headers.update(reply.headers)

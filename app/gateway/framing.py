@@ -24,14 +24,20 @@ def _server_sent(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
 
 def _lines(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
     """A JSON document on each line (Ollama)."""
-    rest = b""
+    rest = bytearray()
     for block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
+        head, *tail = block.split(b"\n")
+        rest += head
         if len(rest) > limit:
             raise UpstreamProtocol(f"upstream sent a line longer than {limit} bytes")
-        yield from (Event(line) for line in lines if line.strip())
-    if rest.strip():
-        yield Event(rest)
+        if tail:
+            yield from _documents(bytes(rest), *tail[:-1])
+            rest = bytearray(tail[-1])
+    yield from _documents(bytes(rest))
+
+
+def _documents(*lines: bytes) -> Iterator[Event]:
+    return (Event(line) for line in lines if line.strip())
 
 
 def _amazon(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:

@@ -1,12 +1,11 @@
 """What a request leads to, and how many tokens that took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..core.completion import Completion, Usage, estimate
 from ..providers.fitting import Plan
 from ..providers.spec import Answer
-from .stream import EventStream
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ class Outcome:
     *told* are headers of the gateway's own.
     """
 
-    body: bytes | EventStream
+    body: bytes | Iterator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     warnings: Sequence[str] = ()

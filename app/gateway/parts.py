@@ -7,7 +7,6 @@ from functools import partial
 from ..core import batch, shaping
 from ..core.batch import Part
 from ..core.completion import Completion
-from ..errors import InvalidRequest
 from ..providers.fitting import Plan
 from ..providers.legacy import rebuilt
 from ..providers.spec import Answer
@@ -17,7 +16,6 @@ from .fanout import Fanout, gather
 
 def whole(exchange: Exchange, plan: Plan) -> Answer:
     """The whole answer. The first failure is raised, and ends the other calls."""
-    _check(exchange, plan)
     if plan.direct:
         return exchange.whole(plan.ask(plan.parts[0], exchange.target))
     calls = [partial(_one, exchange, plan, part) for part in plan.parts]
@@ -28,26 +26,11 @@ def whole(exchange: Exchange, plan: Plan) -> Answer:
 
 def chunks(exchange: Exchange, plan: Plan) -> Iterator[Answer]:
     """The streams of all calls as one."""
-    _check(exchange, plan)
     if plan.direct:
         return exchange.chunks(plan.ask(plan.parts[0], exchange.target))
     streams = [partial(_pieces, exchange, plan, part) for part in plan.parts]
     return batch.merge(
         plan.wanted, plan.parts, _side_by_side(streams, exchange.sizes.fanout)
-    )
-
-
-def _check(exchange: Exchange, plan: Plan) -> None:
-    """Refuse what would be too many calls."""
-    if len(plan.parts) <= exchange.sizes.max_choices:
-        return
-    prompts, drawn = len(plan.wanted.prompts), plan.wanted.drawn
-    raise InvalidRequest(
-        f"Too many parallel completions requested. You submitted {prompts} prompts for "
-        f"{drawn} completions each, but this provider generates at most "
-        f"{exchange.sizes.max_choices} for one request.",
-        param="prompt",
-        code="too_many_completions",
     )
 
 

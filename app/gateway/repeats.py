@@ -19,6 +19,7 @@ from ..providers import Provider
 from ..providers.fitting import Plan
 from ..state.cache import Answers, Lead
 from .attempts import Trace
+from .cancellation import Cancellation
 from .events import End
 from .outcome import Outcome, Tally
 from .scope import Scope
@@ -33,11 +34,18 @@ class Repeats:
 
     answers: Answers
 
-    def outcome(self, plan: Plan, asker: Asker, trace: Trace, ask: Ask) -> Outcome:
+    def outcome(
+        self,
+        plan: Plan,
+        asker: Asker,
+        trace: Trace,
+        ask: Ask,
+        cancellation: Cancellation,
+    ) -> Outcome:
         """The answer that was given before; else that of *ask*, which is kept.
 
-        Only whole ones are. Raises what *ask* raises, and UpstreamTimeout when somebody
-        else has asked the same and gets no answer in time.
+        Only whole ones are. Raises what *ask* raises, UpstreamTimeout when somebody
+        else has asked the same and gets no answer in time, and Cancelled.
         """
         policy, request = plan.target.cache, plan.target.request
         trace.cache = CacheStatus.DISABLED
@@ -47,7 +55,8 @@ class Repeats:
         if asker.refreshes:
             trace.cache = CacheStatus.REFRESH
             return self._kept(name, policy, ask(plan), None)
-        found = self.answers.find(name, policy.max_age, plan.target.request_timeout)
+        wait = plan.target.request_timeout
+        found = self.answers.find(name, policy.max_age, wait, cancellation.check)
         if isinstance(found, Entry):
             trace.cache = CacheStatus.HIT
             return self._again(found, plan)
@@ -73,7 +82,7 @@ class Repeats:
         body, keep = outcome.body, partial(self._keep, name, policy, outcome, lead)
         if isinstance(body, EventStream):
             _joined(body, outcome.tally, keep)
-        else:
+        elif isinstance(body, bytes):
             keep(body)
         return outcome
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from .connections import watched
-from .upstream import HTTPReply, break_off
+from .connections import break_off, watched
+from .upstream import HTTPReply
 
 
 class ScopeClosed(Exception):
@@ -75,13 +75,13 @@ class Scope:
             reply.close()
 
     def abort(self) -> None:
-        """Break everything off."""
-        replies = self._take()
+        """Break everything off, from any thread. Who reads a reply lets go of it."""
         with self._lock:
+            self._closed = True
             for wire in self._calling:
                 break_off(wire)
-        for reply in replies:
-            reply.abort()
+            for reply in self._open:
+                reply.break_off()
 
     def _take(self) -> set[HTTPReply]:
         with self._lock:

@@ -8,13 +8,16 @@ from functools import partial
 from ..core.balance import rendezvous, weighted
 from ..core.caching import Asker
 from ..core.completion import Usage
-from ..core.routing import Group, Hands, Node, Route, Target, run
-from ..errors import GatewayError, UpstreamError
+from ..core.routing import Group, Hands, Node, Route, Target, run, targets
+from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamError
 from ..providers.fitting import Plan
 from ..state.breaker import Breaker, guarded
 from .answering import Answering
 from .attempts import Attempts, Clock, Trace
+from .callers import Callers, Connection
+from .cancellation import Cancellation
 from .events import End, Hook
+from .late import streamed
 from .outcome import Outcome, Tally
 from .repeats import Repeats
 from .spending import Bill, Till, most_used
@@ -26,29 +29,43 @@ class Gateway:
     """The service behind the endpoint. One for each process.
 
     *hooks* are told what became of every request; *resources* are let go of at the end.
+    *callers* watches over those who wait for an answer. A stream says something every
+    *heartbeat* seconds.
     """
 
     answering: Answering
     repeats: Repeats
     till: Till
     breaker: Breaker
+    callers: Callers
+    heartbeat: float | None = None
     clock: Clock = Clock()
     hooks: Sequence[Hook] = ()
     resources: ExitStack = field(default_factory=ExitStack)
 
-    def complete(self, route: Route, trace: Trace) -> Outcome:
+    def complete(self, route: Route, trace: Trace, connection: Connection) -> Outcome:
         """The completion, or its stream once it has begun, from where *route* leads.
 
-        Writes into *trace* what was tried. Raises the GatewayError of the last target.
+        Writes into *trace* what was tried. All ends when *connection* is cancelled.
+        Raises the GatewayError of the last target.
         """
+        begin = partial(self._complete, route, trace, connection.cancellation)
+        if self.heartbeat is None or not _wants_a_stream(route):
+            return begin()
+        beside_error = self.answering.beside_error
+        return streamed(begin, self.heartbeat, connection.cancellation, beside_error)
+
+    def _complete(
+        self, route: Route, trace: Trace, cancellation: Cancellation
+    ) -> Outcome:
         bill = self.till.bill(route)
-        watch = Watch(trace, bill, self.clock, self.hooks)
-        ends = route.deadline and self.clock.monotonic() + route.deadline
-        ask = partial(self._ask, route.asker, trace, bill)
-        attempts = Attempts(ask, trace, self.clock, ends)
-        hands = Hands(attempts, self._pick, self.breaker.available)
+        watch = Watch(trace, bill, cancellation, self.clock, self.hooks)
         try:
-            outcome: Outcome = run(route.root, hands)
+            outcome = self._run(route, trace, bill, cancellation)
+        except Cancelled as e:
+            end = End.LEFT if isinstance(e.reason, CallerLeft) else End.FAILED
+            watch.ended(end, e.reason.status)
+            raise e.reason from e
         except GatewayError as e:
             if len({attempt.path for attempt in trace.attempts}) > 1:
                 e.attempts = [attempt.to_body() for attempt in trace.attempts]
@@ -60,26 +77,43 @@ class Gateway:
         watch.follow(outcome)
         return outcome
 
+    def _run(
+        self, route: Route, trace: Trace, bill: Bill, cancellation: Cancellation
+    ) -> Outcome:
+        ends = route.deadline and self.clock.monotonic() + route.deadline
+        ask = partial(self._ask, route.asker, trace, bill, cancellation)
+        attempts = Attempts(ask, trace, self.clock, ends, cancellation)
+        hands = Hands(attempts, self._pick, self.breaker.available)
+        outcome: Outcome = run(route.root, hands)
+        return outcome
+
     def _pick(self, group: Group, children: Sequence[Node]) -> Node:
         if group.sticky is not None:
             return rendezvous(children, group.sticky)
         return weighted(children, self.clock.chance())
 
-    def _ask(self, asker: Asker, trace: Trace, bill: Bill, target: Target) -> Outcome:
+    def _ask(
+        self,
+        asker: Asker,
+        trace: Trace,
+        bill: Bill,
+        cancellation: Cancellation,
+        target: Target,
+    ) -> Outcome:
         """The answer of one target: one that was given before, or its own."""
         plan = self.answering.plan(target)
-        return self.repeats.outcome(plan, asker, trace, partial(self._fresh, bill))
+        fresh = partial(self._fresh, bill, cancellation)
+        return self.repeats.outcome(plan, asker, trace, fresh, cancellation)
 
-    def _fresh(self, bill: Bill, plan: Plan) -> Outcome:
+    def _fresh(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
         """The target's own answer, within limits."""
         bill.reserve(plan)
         tally = Tally(most_used(plan).prompt_tokens)
         try:
-            with guarded(self.breaker, plan.target):
-                outcome = self.answering.answer(plan, tally)
+            with guarded(self.breaker, plan.target), cancellation.explained():
+                outcome = self.answering.answer(plan, tally, cancellation)
         except BaseException as e:
-            is_billed = isinstance(e, UpstreamError) and e.is_billed
-            bill.charge(tally.total if is_billed else Usage())
+            bill.charge(tally.total if _is_billed(e) else Usage())
             raise
         return replace(outcome, told={**outcome.told, **bill.headers})
 
@@ -90,3 +124,14 @@ class Gateway:
     def close(self) -> None:
         """Let go of connections and files."""
         self.resources.close()
+
+
+def _is_billed(error: BaseException) -> bool:
+    """Whether a provider may want to be paid for a call that has failed so."""
+    under_way = isinstance(error, UpstreamError) and error.is_billed
+    return under_way or isinstance(error, Cancelled)
+
+
+def _wants_a_stream(route: Route) -> bool:
+    """Whether any of its targets will be asked for one."""
+    return any(t.request.stream for t in targets(route.root) if t.request)

@@ -4,7 +4,7 @@ It is requests' adapter without requests' session: nothing from the environment,
 netrc, no cookies, no redirects, no retries of its own can change a call.
 """
 
-import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,7 +23,14 @@ from ..errors import (
 )
 from ..providers import Call
 from ..providers.spec import excerpt
-from .connections import Adapter, StaleConnection
+from .connections import (
+    Adapter,
+    CutHead,
+    Malformed,
+    Source,
+    StaleConnection,
+    due,
+)
 from .deadline import Deadline, Limits
 from .guard import guarded_adapter
 
@@ -94,9 +101,10 @@ class Upstream:
     ) -> "HTTPReply":
         timeout = (min(self.limits.connect, deadline.left), deadline.left)
         try:
-            response = adapter.send(
-                request, stream=True, timeout=timeout, verify=self._verify
-            )
+            with due(deadline.at):
+                response = adapter.send(
+                    request, stream=True, timeout=timeout, verify=self._verify
+                )
         except (errors.RequestException, pool_errors.HTTPError, OSError) as e:
             again = request.headers.get("Connection") == "close"
             if _cause(e, StaleConnection) and not again:
@@ -139,6 +147,7 @@ _FAILURES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
         UpstreamRefused,
         "upstream refused the connection",
     ),
+    (CutHead, UpstreamCut, "upstream broke off in the head of its answer"),
     (
         ConnectionError,
         UpstreamUnreachable,
@@ -173,32 +182,45 @@ def _cause(error: BaseException, kind: type[BaseException]) -> bool:
 class HTTPReply:
     """The open answer to a call.
 
-    The deadline of the call holds until `begin` says that the answer has begun (a
-    server's heartbeats are no beginning); after that, the idle limit does.
+    The deadline of the call holds until `begin` says that the answer has begun; after
+    that, the idle limit does, from one `begin` to the next. A server's heartbeats are
+    neither beginning nor progress, and a piece that drips in is not there until it is.
     """
 
     def __init__(self, response: Response, deadline: Deadline, idle: float) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._raw: Any = response.raw
-        self._wire: Any = getattr(self._raw.connection, "wire", None)
+        self._source: Source = self._raw.connection.source
         self._deadline = deadline
         self._idle = idle
-        self._begun = False
+        self._begun = self._renewed = False
 
     def begin(self) -> None:
-        """Note that the first event, or the first byte of a whole answer, is here."""
-        self._begun = True
+        """Note that an event, or a piece of a whole answer, is here."""
+        self._begun = self._renewed = True
 
     def blocks(self) -> Iterator[bytes]:
         """The body, decoded, as it arrives."""
+        self._refuse_coding()
         while block := self._block():
             yield block
 
+    def _refuse_coding(self) -> None:
+        """Refuse what cannot be decoded, unless it is an error, which says enough."""
+        given = self.headers.get("Content-Encoding", "").lower()
+        codings = {coding.strip() for coding in given.split(",")}
+        if self.status < 400 and codings - _CODINGS:
+            raise UpstreamProtocol(
+                f"upstream's answer is encoded, unasked, as {given[:40]!r}"
+            )
+
     def _block(self) -> bytes:
-        if not self._begun and self._deadline.passed:
-            raise self._deadline.missed()
-        self._wait_at_most(self._idle if self._begun else self._deadline.left)
+        if self._renewed:
+            self._source.until = time.monotonic() + self._idle
+            self._renewed = False
+        elif time.monotonic() >= self._source.until:
+            raise self._late()
         try:
             return self._raw.read1(65536, decode_content=True) or b""
         except pool_errors.ReadTimeoutError as e:
@@ -207,6 +229,8 @@ class HTTPReply:
             raise UpstreamProtocol("upstream's answer cannot be decoded") from e
         except (pool_errors.HTTPError, OSError, ValueError, AttributeError) as e:
             # The last two: the answer was closed from another thread.
+            if _cause(e, Malformed):
+                raise UpstreamProtocol("upstream's answer is not HTTP") from e
             raise UpstreamCut("upstream broke off in the middle of its answer") from e
 
     def _late(self) -> UpstreamTimeout:
@@ -217,24 +241,22 @@ class HTTPReply:
             code="timeout",
         )
 
-    def _wait_at_most(self, seconds: float) -> None:
-        if self._wire is not None and self._wire.fileno() >= 0:
-            self._wire.settimeout(seconds)
-
     def read(self, limit: int) -> bytes:
-        """The whole body. Raises UpstreamProtocol if it exceeds *limit* bytes."""
-        pieces: list[bytes] = []
-        size = 0
+        """The whole body. Raises UpstreamProtocol if it exceeds *limit* bytes.
+
+        Blank space before it is a heartbeat.
+        """
+        body = bytearray()
         for block in self.blocks():
-            self.begin()
-            size += len(block)
-            if size > limit:
+            if self._begun or not block.isspace():
+                self.begin()
+            body += block
+            if len(body) > limit:
                 raise UpstreamProtocol(
                     f"the answer is longer than {limit} bytes; it starts: "
-                    f"{excerpt(pieces[0] if pieces else block)}"
+                    f"{excerpt(bytes(body[:1000]))}"
                 )
-            pieces.append(block)
-        return b"".join(pieces)
+        return bytes(body)
 
     def close(self) -> None:
         """Let go of an answer that was read, and keep its connection for the next."""
@@ -245,22 +267,22 @@ class HTTPReply:
 
     def _finish(self) -> None:
         """Read the end of an answer that has said its last word, if it is there."""
-        self._wait_at_most(_LINGER)
+        self._source.until = time.monotonic() + _LINGER
         try:
             self._raw.read1(1024)
         except (pool_errors.HTTPError, OSError, ValueError, AttributeError):
             pass
 
     def abort(self) -> None:
-        """Break the connection off, from any thread; whoever reads it gets an error."""
-        if self._wire is not None:
-            break_off(self._wire)
+        """Break the connection off, and let go of it."""
+        self.break_off()
         self._raw.close()
 
+    def break_off(self) -> None:
+        """End the connection, from any thread; whoever reads it gets an error."""
+        self._source.break_off()
 
-def break_off(wire: socket.socket) -> None:
-    """End a connection, from any thread; whoever waits at it gets an error."""
-    try:
-        wire.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
+
+# How an answer may be encoded. Whoever has a library for others must not use it: what
+# is asked for is none of them.
+_CODINGS = {"", "identity", "gzip", "x-gzip", "deflate"}

@@ -1,22 +1,32 @@
 """Follows requests to their ends."""
 
+import logging
 from collections.abc import Sequence
 
 from ..core.completion import Usage
 from .attempts import Clock, Trace
+from .cancellation import Cancellation
 from .events import End, Finished, Hook, tell
 from .outcome import Outcome
 from .spending import Bill
 from .stream import EventStream
+
+logger = logging.getLogger("lastword")
 
 
 class Watch:
     """Follows one request to its end, and tells what became of it."""
 
     def __init__(
-        self, trace: Trace, bill: Bill, clock: Clock, hooks: Sequence[Hook]
+        self,
+        trace: Trace,
+        bill: Bill,
+        cancellation: Cancellation,
+        clock: Clock,
+        hooks: Sequence[Hook],
     ) -> None:
         self._trace, self._bill, self._clock, self._hooks = trace, bill, clock, hooks
+        self._cancellation = cancellation
         self._began, self._started = clock.now(), clock.monotonic()
         self._first: float | None = None
         self._outcome: Outcome | None = None
@@ -25,6 +35,7 @@ class Watch:
         """An answer is there, or its first event."""
         self._outcome, self._first = outcome, self._passed
         if isinstance(outcome.body, EventStream):
+            outcome.body.obey(self._cancellation)
             outcome.body.listen(end=self.ended)
         else:
             self.ended(End.WHOLE)
@@ -45,6 +56,8 @@ class Watch:
             usage=bill.usage,
             cost=bill.cost,
         )
+        if end == End.LEFT:
+            logger.info("client_left", extra={"trace_id": self._trace.id})
         tell(self._hooks, finished)
 
     @property

@@ -83,7 +83,8 @@ def _complaint(item: object) -> str:
     """One entry of FastAPI's list of validation errors."""
     if not isinstance(item, dict):
         return str(item)
-    where = ".".join(map(str, item.get("loc", ())))
+    loc = item.get("loc")
+    where = ".".join(map(str, loc)) if isinstance(loc, list) else ""
     return f"{where}: {item.get('msg', item)}" if where else str(item.get("msg", item))
 
 

@@ -18,6 +18,7 @@ from ..core.routing import Target, Way
 from ..core.shaping import Shape
 from ..errors import (
     GatewayError,
+    InvalidRequest,
     UnsupportedParameter,
     UpstreamStatus,
 )
@@ -45,7 +46,8 @@ class Plan:
 
     *wanted* is the request as the caller will see it answered; *dropped* are the names
     of parameters that it goes without. A *direct* answer is that to one call, and may
-    pass through untouched. *stops* are the sequences that the gateway looks out for.
+    pass through untouched. *stops* are the sequences that the gateway looks out for,
+    *most* the calls that there may be.
     """
 
     provider: Provider
@@ -56,6 +58,7 @@ class Plan:
     wanted: CompletionRequest
     parts: Sequence[Part]
     direct: bool
+    most: int
     stops: Sequence[str] = ()
     dropped: Sequence[str] = ()
     warnings: Sequence[str] = ()
@@ -77,11 +80,16 @@ class Plan:
         )
 
 
-def plan(provider: Provider, target: Target, request: CompletionRequest) -> Plan:
-    """How *target* answers *request*. Raises InvalidRequest if it cannot."""
+def plan(
+    provider: Provider, target: Target, request: CompletionRequest, most: int = 4096
+) -> Plan:
+    """How *target* answers *request*, in *most* calls at the most.
+
+    Raises InvalidRequest if it cannot.
+    """
     model = models.model(request.model, target.model_info)
     way = ways.way(provider, target, request, model)
-    return _Fitting(provider, target, request, model, way).plan()
+    return _Fitting(provider, target, request, model, way, most).plan()
 
 
 def otherwise(plan: Plan, error: GatewayError) -> Plan | None:
@@ -95,7 +103,7 @@ def otherwise(plan: Plan, error: GatewayError) -> Plan | None:
         return None
     request = plan.wanted
     model = models.model(request.model, plan.target.model_info)
-    fitting = _Fitting(plan.provider, plan.target, request, model, plan.way)
+    fitting = _Fitting(plan.provider, plan.target, request, model, plan.way, plan.most)
     if _wants_a_chat(plan, error):
         return replace(fitting, way=Way.CHAT).plan()
     if _refuses_stream_options(plan, error):
@@ -128,6 +136,7 @@ class _Fitting:
     request: CompletionRequest
     model: Model
     way: Way
+    most: int
 
     @property
     def endpoint(self) -> Endpoint:
@@ -154,6 +163,7 @@ class _Fitting:
             self._wanted(budget),
             self._parts(said, direct),
             direct,
+            self.most,
             stops,
             dropped,
             warnings,
@@ -338,5 +348,19 @@ class _Fitting:
             return (Part(replace(self.request, params=kept | streaming), 0, 0),)
         if self.request.stream:
             kept |= {"stream": True, "stream_options": {"include_usage": True}}
+        self._refuse_too_many()
         whole = replace(self.request, params=kept)
         return batch.split(whole, self.endpoint.choices)
+
+    def _refuse_too_many(self) -> None:
+        """Before they are made: a million prompts are not worth a million parts."""
+        prompts, drawn = len(self.request.prompts), self.request.drawn
+        if prompts * -(-drawn // self.endpoint.choices) <= self.most:
+            return
+        raise InvalidRequest(
+            f"Too many parallel completions requested. You submitted {prompts} prompts "
+            f"for {drawn} completions each, but this provider generates at most "
+            f"{self.most} for one request.",
+            param="prompt",
+            code="too_many_completions",
+        )

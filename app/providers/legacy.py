@@ -124,7 +124,7 @@ def _repair_choice(choice: Any, ask: Ask, *, final: bool) -> bool:
     reason = finish_reason(choice.get("finish_reason"), strict=ask.target.strict)
     repaired = {
         "text": _text(choice),
-        "index": choice.get("index") or 0,
+        "index": _index(choice),
         "logprobs": choice.get("logprobs"),
         "finish_reason": reason or ("stop" if final else None),
     }
@@ -142,7 +142,7 @@ def _check_scores(choice: Mapping[str, Any], ask: Ask) -> None:
     if not asked.echo or asked.logprobs is None:
         return
     prompt = asked.prompts[choice["index"] // asked.n % len(asked.prompts)]
-    tokens = (choice["logprobs"] or {}).get("tokens") or ()
+    tokens = _tokens(choice["logprobs"])
     seen = len("".join(tokens)) if isinstance(prompt, str) else len(tokens)
     if seen < len(prompt or ()):
         raise UpstreamProtocol(
@@ -151,12 +151,26 @@ def _check_scores(choice: Mapping[str, Any], ask: Ask) -> None:
         )
 
 
+def _tokens(logprobs: Any) -> list[str]:
+    """The tokens that have scores; none, if what stands there is something else."""
+    tokens = logprobs.get("tokens") if isinstance(logprobs, dict) else None
+    told = isinstance(tokens, list) and all(isinstance(t, str) for t in tokens)
+    return tokens if told and tokens else []
+
+
+def _index(choice: Mapping[str, Any]) -> int:
+    index = choice.get("index") or 0
+    if type(index) is not int:
+        raise UpstreamProtocol(f"a choice of the answer has no number: {index!r:.40}")
+    return index
+
+
 def _text(choice: Mapping[str, Any]) -> str:
     """The text, also of servers that speak of messages even here (Mistral's FIM)."""
     said = choice.get("text")
     if said is None:
-        message = choice.get("delta") or choice.get("message") or {}
-        return text_of(message.get("content"))
+        message = choice.get("delta") or choice.get("message")
+        return text_of(message.get("content")) if isinstance(message, dict) else ""
     return str(said)
 
 
@@ -253,6 +267,8 @@ class _Stream:
             return False
         clean = all(mark.search(data) for mark in self._marks)
         fits = clean and b'"error"' not in data and self._usage_fits(data)
+        if fits:
+            read_object(data)  # It raises for what only looks like JSON.
         # Nearly every server sends one token a frame.
         self._made += fits
         return fits
@@ -270,6 +286,8 @@ class _Stream:
         refuse_error(frame)
         self._learn(frame)
         choices = frame.pop("choices", None) or []
+        if not isinstance(choices, list):
+            raise UpstreamProtocol("the answer has no list of choices")
         given = frame.pop("usage", None)
         if isinstance(given, dict) and given.get("total_tokens"):
             self._usage = given

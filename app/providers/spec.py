@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -15,9 +16,9 @@ from ..core.request import CompletionRequest
 from ..core.routing import Target, Way
 from ..core.sse import Event
 from ..errors import (
+    InvalidRequest,
     InvalidRoute,
     UnsupportedProvider,
-    UpstreamError,
     UpstreamProtocol,
     UpstreamStatus,
 )
@@ -325,9 +326,14 @@ def _over(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in low.items() if k.lower() not in taken} | dict(high)
 
 
-def quoted(name: str) -> str:
-    """*name* as one segment of a path."""
-    return quote(name, safe="")
+def quoted(name: str, safe: str = "") -> str:
+    """*name* as one segment of a path; with a slash in *safe*, as several.
+
+    Raises InvalidRequest for one that leads up.
+    """
+    if {".", ".."} & set(name.split("/")):
+        raise InvalidRequest(f"Invalid model: {name[:80]!r}.", param="model")
+    return quote(name, safe=safe)
 
 
 def same(*names: str, **others: Param | str) -> dict[str, Param]:
@@ -380,12 +386,36 @@ def read_object(body: bytes) -> dict[str, Any]:
 def read(body: bytes, reader: Callable[[dict[str, Any]], Completion]) -> Completion:
     """What *reader* makes of a JSON object. Raises UpstreamProtocol if it stumbles."""
     document = read_object(body)
+    with stumbling(body):
+        return _sound(reader(document))
+
+
+@contextmanager
+def stumbling(body: bytes = b"") -> Iterator[None]:
+    """What trips over an answer in here is upstream's fault: UpstreamProtocol."""
     try:
-        return reader(document)
-    except UpstreamError:
-        raise
+        yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as e:
-        raise UpstreamProtocol(f"the answer is not as expected: {excerpt(body)}") from e
+        seen = f": {excerpt(body)}" if body else ""
+        raise UpstreamProtocol(f"the answer is not as expected{seen}") from e
+
+
+def _sound(answer: Completion) -> Completion:
+    """*answer*, if what others count on is there. Raises TypeError."""
+    texts = all(isinstance(choice.text, str) for choice in answer.choices)
+    places = all(
+        type(choice.index) is int and choice.index >= 0 for choice in answer.choices
+    )
+    usage = answer.usage or Usage()
+    numbers = (answer.created, usage.paid_tokens, usage.cached_tokens)
+    if not (texts and places and all(map(_is_count, numbers))):
+        raise TypeError
+    return answer
+
+
+def _is_count(number: Any) -> bool:
+    """Whether it can be written, also the sum of thousands of its kind."""
+    return type(number) is int and 0 <= number < 2**40
 
 
 def excerpt(body: bytes, length: int = 200) -> str:

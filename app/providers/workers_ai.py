@@ -9,7 +9,6 @@ configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), mod
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Way
@@ -17,7 +16,18 @@ from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
 from . import chat, failures
 from .reasons import finish_reason
-from .spec import Ask, Call, Endpoint, Param, Provider, Setting, read, read_object, same
+from .spec import (
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    Provider,
+    Setting,
+    quoted,
+    read,
+    read_object,
+    same,
+)
 from .usage import usage
 
 _PARAMS = same(
@@ -35,7 +45,7 @@ _PARAMS = same(
 def call(ask: Ask) -> Call:
     """The prompt, raw. A model's name has slashes: `@cf/meta/llama-3.1-8b-instruct`."""
     body = {"prompt": ask.request.prompt, "raw": True, **ask.body()}
-    path = f"/run/{quote(ask.request.model, safe='@/')}"
+    path = f"/run/{quoted(ask.request.model, safe='@/')}"
     return ask.post(path, body | {"stream": ask.request.stream})
 
 

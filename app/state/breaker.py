@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..core.routing import BreakerPolicy, Target
-from ..errors import GatewayError
+from ..errors import Cancelled, GatewayError
 
 # Seconds for which a circuit is kept after all that it says is past.
 KEPT = 3600
@@ -120,15 +120,18 @@ class Breaker:
 def guarded(breaker: Breaker, target: Target) -> Iterator[None]:
     """Have *breaker* know of the call to *target* that is made in the block.
 
-    What is raised there goes on; what is no GatewayError counts as a 500.
+    What is raised there goes on; what is no GatewayError counts as a 500. A request
+    that was cancelled says nothing of its target.
     """
     breaker.enter(target)
-    status = 500
     try:
         yield
-        status = 200
-    except GatewayError as e:
-        status = e.status
+    except Cancelled:
         raise
-    finally:
-        breaker.leave(target, status)
+    except GatewayError as e:
+        breaker.leave(target, e.status)
+        raise
+    except BaseException:
+        breaker.leave(target, 500)
+        raise
+    breaker.leave(target, 200)

@@ -268,6 +268,13 @@ def _longest_unused(connection: sqlite3.Connection, size: int) -> Iterator[tuple
 _FAILURES = 2
 _PATIENCE = 30.0
 
+# Seconds between two looks whether one has to wait at all.
+_NAP = 0.25
+
+
+def _go_on() -> None:
+    """What has to be looked at by one who waits in any case: nothing."""
+
 
 class _Flight:
     """One request under way. Its gate opens when it is over; then *entry* is there."""
@@ -282,10 +289,17 @@ class _Flight:
         self.entry = entry
         self._gate.release()
 
-    def has_landed(self, seconds: float) -> bool:
-        """Wait until it has; False if it does not within *seconds*."""
-        if not self._gate.acquire(timeout=seconds):
-            return False
+    def has_landed(self, seconds: float, check: Callable[[], None]) -> bool:
+        """Wait until it has; False if it does not within *seconds*.
+
+        Raises what *check* does, which is asked now and then.
+        """
+        ends = time.monotonic() + seconds
+        while not self._gate.acquire(timeout=min(_NAP, max(0.0, seconds))):
+            check()
+            seconds = ends - time.monotonic()
+            if seconds <= 0:
+                return False
         self._gate.release()
         return True
 
@@ -325,11 +339,17 @@ class Flights:
         self._flights: dict[Hashable, _Flight] = {}
         self._patience = patience
 
-    def board(self, key: Hashable, wait: float | None = None) -> Entry | Lead:
+    def board(
+        self,
+        key: Hashable,
+        wait: float | None = None,
+        check: Callable[[], None] = _go_on,
+    ) -> Entry | Lead:
         """What somebody else brings, or the lead.
 
         Who has waited in vain for several, or for long, goes alone. Raises
-        UpstreamTimeout after *wait* seconds, if that is not long.
+        UpstreamTimeout after *wait* seconds, if that is not long; and what *check*
+        does, which is asked now and then while one waits.
         """
         ends = time.monotonic() + self._longest(wait)
         for _ in range(_FAILURES):
@@ -337,7 +357,7 @@ class Flights:
             first = self._flights.setdefault(key, flight)
             if first is flight:
                 return Lead(partial(self._land, key, flight))
-            if not first.has_landed(max(0.0, ends - time.monotonic())):
+            if not first.has_landed(ends - time.monotonic(), check):
                 return self._late(wait)
             if first.entry is not None:
                 return first.entry
@@ -373,14 +393,21 @@ class Answers:
     flights: Flights = field(default_factory=Flights)
     now: Callable[[], float] = time.time
 
-    def find(self, key: str, max_age: float, wait: float | None = None) -> Entry | Lead:
+    def find(
+        self,
+        key: str,
+        max_age: float,
+        wait: float | None = None,
+        check: Callable[[], None] = _go_on,
+    ) -> Entry | Lead:
         """The answer of this *key*, not older than *max_age*; or the lead to get it.
 
         Who has the lead says what came of it, by `keep` or by `Lead.land`. Raises
-        UpstreamTimeout when somebody else takes longer than *wait* seconds for it.
+        UpstreamTimeout when somebody else takes longer than *wait* seconds for it, and
+        what *check* does, which is asked now and then meanwhile.
         """
         # Who looked into the cache first could miss what lands meanwhile.
-        boarded = self.flights.board((key, max_age), wait)
+        boarded = self.flights.board((key, max_age), wait, check)
         if isinstance(boarded, Entry):
             return boarded
         now = self.now()

@@ -225,6 +225,33 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
         {"provider": "azure-openai", "resource_name": ["x"]},
         "path: resource_name, message: Expected string, received array",
     ),
+    "key of two lines": (
+        {"provider": "openai", "api_key": "k\r\nX-Injected: 1"},
+        "path: api_key, message: Expected text that can be sent in a header: on one "
+        "line, in Latin-1",
+    ),
+    "setting in another script": (
+        {"provider": "azure-openai", "azure_ad_token": "模型"},
+        "path: azure_ad_token, message: Expected text that can be sent in a header",
+    ),
+    "setting of a provider that a header names": (
+        group("single", {"request_timeout": 9, "vertex_service_account_json": [1]}),
+        "path: targets,0,vertex_service_account_json, message: Expected string, "
+        "received array",
+    ),
+    "provider of an alias": (
+        PROVIDER | {"model_aliases": {"m": {"model": "n", "provider": ["x"]}}},
+        "path: model_aliases,m,provider, message: Expected string, received array",
+    ),
+    "date of an alias": (
+        PROVIDER | {"model_aliases": {"m": {"model": "n", "shutdown_date": 5}}},
+        "path: model_aliases,m,shutdown_date, message: Expected string, received num",
+    ),
+    "long pattern": (
+        query({"metadata.a": {"$regex": "(" * 9000}}),
+        "path: strategy,conditions,0,query,metadata.a,$regex, message: $regex needs a "
+        "pattern: missing )",
+    ),
     "strict params": (
         PROVIDER | {"strict_params": 1},
         "path: strict_params, message: Expected boolean, received number",
@@ -240,6 +267,13 @@ def test_112_what_is_wrong_is_named_with_its_path(caller: Caller, name: str) -> 
     assert body["message"] == "Invalid config passed"
     assert any(line.startswith(complaint) for line in body["errors"]), body["errors"]
     assert body["error"]["code"] == "invalid_config"
+
+
+def test_complaints_are_no_longer_than_they_need_to_be(caller: Caller) -> None:
+    strategy = {"mode": "single", "x" * 9000: 1}
+    body = refused(caller, {"strategy": strategy, "targets": [{"weight": ""}] * 900})
+
+    assert len(json.dumps(body)) < 20_000
 
 
 def test_every_complaint_is_listed(caller: Caller) -> None:

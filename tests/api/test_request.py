@@ -4,10 +4,14 @@ Numbers are those of the conformance cases of the contract.
 """
 
 import json
+import socket
 from typing import Any
 
 import pytest
+from flask import Request
 
+from app.api.body import json_object
+from app.errors import InvalidRequest
 from tests.conftest import Absent, Caller
 from tests.upstream import Upstream, completion, whole
 
@@ -305,6 +309,49 @@ def test_27_a_body_that_is_not_json_is_refused(caller: Caller, body: bytes) -> N
     assert response.status_code == 400
     assert "could not parse the JSON body" in response.json["error"]["message"]
     assert response.json["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("levels, fits", [(249, True), (250, False), (253, False)])
+@pytest.mark.parametrize("provider", ["openai", "bedrock", "google"])
+def test_27_what_is_nested_just_deep_enough_can_still_be_wrapped(
+    caller: Caller, upstream: Upstream, provider: str, levels: int, fits: bool
+) -> None:
+    deep = b"[" * levels + b"]" * levels
+    body = b'{"model": "m", "prompt": "x", "top_k": ' + deep + b"}"
+    response = caller.post(body, headers={"x-portkey-provider": provider})
+
+    assert (response.status_code == 400) is not fits
+    assert bool(upstream.requests) is fits
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity", "x" * 999])
+def test_28_a_body_that_is_packed_is_not_unpacked(
+    caller: Caller, upstream: Upstream, encoding: str
+) -> None:
+    response = caller.complete(headers={"Content-Encoding": encoding})
+
+    assert response.status_code == 415
+    assert response.json["error"]["code"] == "unsupported_content_encoding"
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+def test_28_a_body_that_is_said_to_be_bare_is_read(
+    caller: Caller, encoding: str
+) -> None:
+    assert caller.complete(headers={"Content-Encoding": encoding}).status_code == 200
+
+
+def test_a_body_that_stops_arriving_is_not_waited_for_for_ever() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as arriving:
+        environ = {"wsgi.input": arriving, "wsgi.input_terminated": True}
+        theirs.sendall(b'{"model":')
+        with pytest.raises(InvalidRequest) as refused:
+            json_object(Request(environ | {"gunicorn.socket": ours}), 1000, 0.05)
+
+        assert (refused.value.status, refused.value.type) == (408, "timeout_error")
+        assert ours.gettimeout() is None
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,8 @@ def test_98_a_stream_that_fails_before_its_first_event_costs_nothing(
 
     assert response.get_data() == b"".join([*HELLO, DONE])
     assert told(response)[0] == "config.targets[1]"
+    # Where the answer has ended, its connection may serve again.
+    caller.leave()
     assert broken.wait_closed()
 
 

@@ -179,6 +179,33 @@ queries: Any = st.recursive(
 )
 
 
+words = st.sampled_from(
+    """$and $or $not $eq $ne $gt $gte $lt $lte $in $nin $exists $regex $xor metadata
+    metadata.a params.b.0 url.pathname header.x""".split()
+)
+any_queries: Any = st.recursive(
+    json_values | st.sampled_from(["(", "a+", "[", "1e999", "nan"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(words, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(any_queries, contexts)
+def test_a_query_is_refused_or_answered(query: Any, context: Any) -> None:
+    try:
+        check(query, compile_)
+    except BadQuery as refused:
+        assert len(str(refused)) < 300
+    else:
+        assert holds(query, context) in (True, False)
+
+
+@given(st.text(max_size=20), json_values)
+def test_no_path_is_too_strange(path: str, value: Any) -> None:
+    value_at(path, {"metadata": value})
+
+
 @given(queries, contexts)
 def test_no_context_is_too_strange(query: Any, context: Any) -> None:
     assert holds(query, context) in (True, False)

@@ -3,6 +3,8 @@
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,29 @@ def test_an_event_comes_as_soon_as_its_blank_line_is_there() -> None:
 def test_an_endless_line_or_event_is_refused(blocks: list[bytes]) -> None:
     with pytest.raises(sse.EventTooLong):
         list(sse.decode(blocks, limit=99))
+
+
+@pytest.mark.parametrize("idle", [b": x\n\n", b"\n", b"event: x\n\n", b"id: 1\n"])
+def test_endless_lines_without_an_event_are_refused(idle: bytes) -> None:
+    with pytest.raises(sse.EventTooLong, match="99 bytes without an event"):
+        list(sse.decode([b"data: 1\n\n", *[idle] * 100], limit=99))
+
+
+def test_lines_without_an_event_between_events_are_as_many_as_they_like() -> None:
+    beats = [b": x\n\n"] * 10 + [b"data: 1\n\n"]
+
+    assert list(sse.decode(beats * 20, limit=99)) == [Event(b"1")] * 20
+
+
+def test_a_line_in_the_smallest_pieces_takes_little_memory() -> None:
+    decoder = sse.Decoder(limit=10**6)
+    tracemalloc.start()
+    for _ in range(50_000):
+        decoder.feed(bytes(bytearray(b"xy")))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 500_000
 
 
 RECORDINGS = ["ok_stream", "ok_batch2_stream", "ok_stream_logprobs", "ok_n2_stream"]

@@ -24,7 +24,7 @@ def test_every_request_is_entered_once_though_the_server_ends_at_once(
         "Authorization": "Bearer sk-1",
     }
     server = Server(
-        GUNICORN_CMD_ARGS=f"-k {worker} --threads 8",
+        GUNICORN_CMD_ARGS=f"-k {worker} --threads 16",
         WEB_CONCURRENCY="2",
         GATEWAY_INSTANCE=str(tmp_path),
     )
@@ -34,9 +34,11 @@ def test_every_request_is_entered_once_though_the_server_ends_at_once(
             {**headers, "x-portkey-trace-id": str(number)}
         ).status_code
 
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(ask, range(60))) == {200}
-    server.stop()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(ask, range(60))) == {200}
+    finally:
+        server.stop()
 
     connection = sqlite3.connect(tmp_path / "gateway.db")
     ids = [trace for (trace,) in connection.execute("SELECT trace_id FROM requests")]

@@ -73,7 +73,8 @@ def stored(url: str, folder: Path, upstream: Upstream) -> dict[str, str]:
 
 def gateway(stack: ExitStack, worker: str, **environ: str) -> Server:
     server = Server(
-        GUNICORN_CMD_ARGS=f"-k {worker} --threads 16",
+        # All that ask at once find room.
+        GUNICORN_CMD_ARGS=f"-k {worker} --threads 80",
         WEB_CONCURRENCY="2",
         GATEWAY_SECRET_KEY=SECRET,
         **environ,

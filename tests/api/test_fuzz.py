@@ -1,0 +1,142 @@
+"""Whatever is asked, the answer is one that a client can read, and never a 500."""
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.soak import fuzz
+from tests.soak.fuzz import BODIES, Input, Subject
+
+few = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+FIELDS = sorted({key for body in BODIES for key in body} | {"max_tokens", "stop"})
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(codec="utf-8"), max_size=8)
+    | st.sampled_from(["", "m", "$or", "a.b", "\r\nX: y", "{prompt}", "@k/m", "é"])
+)
+JSON: Any = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+CONFIG_KEYS = """strategy targets provider virtual_key api_key custom_host weight retry
+cache request_timeout deadline_ms forward_headers override_params default_params
+drop_params model_aliases strict_params via bridge model_info mode attempts max_age
+on_status_codes conditions default query then name model system template sticky
+cb_config vertex_service_account_json azure_ad_token openai_beta""".split()
+# What a server lets through: Latin-1, without control characters.
+VALUES = st.text(
+    st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=60
+).map(str.strip)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Iterator[Subject]:
+    """An application whose upstream is on this machine, and answers strangely."""
+    made = Subject()
+    with fuzz.fence(made.upstream.port):
+        yield made
+    made.close()
+
+
+def way(subject: Subject, **more: str) -> dict[str, str]:
+    host = f"http://127.0.0.1:{subject.upstream.port}/v1"
+    named = {"x-portkey-provider": "openai", "x-portkey-custom-host": host}
+    return named | {"Authorization": "Bearer k"} | more
+
+
+def asked(subject: Subject, body: Any, headers: dict[str, str], path: str = "") -> int:
+    """The status of an answer; that it is sound, the subject itself sees to."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return subject.status(
+        Input("POST", path or "/v1/completions", headers, data), id(data)
+    )
+
+
+@few
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), JSON, max_size=6))
+def test_no_body_is_too_strange(subject: Subject, body: dict[str, Any]) -> None:
+    whole = {"model": "m", "prompt": "Hi"} | body
+
+    assert asked(subject, whole, way(subject)) != 500
+
+
+@few
+@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_no_bytes_are_too_strange(subject: Subject, data: bytes) -> None:
+    assert asked(subject, data, way(subject)) != 500
+
+
+def configs(values: Any) -> Any:
+    return st.dictionaries(st.sampled_from(CONFIG_KEYS), values, max_size=6)
+
+
+CONFIGS: Any = st.recursive(
+    JSON, lambda inner: configs(inner) | st.lists(configs(inner), max_size=3)
+)
+
+
+@few
+@given(configs(CONFIGS), st.sampled_from(["openai", "vertex-ai", "bedrock", ""]))
+def test_no_config_is_too_strange(subject: Subject, config: Any, provider: str) -> None:
+    sent = json.dumps({"provider": "openai"} | config if not provider else config)
+    headers = way(subject, **{"x-portkey-config": sent, "x-portkey-provider": provider})
+
+    assert asked(subject, {"model": "m", "prompt": "Hi"}, headers) != 500
+
+
+@few
+@given(st.dictionaries(st.sampled_from(sorted(fuzz.OTHER_HEADERS)), VALUES, max_size=5))
+def test_no_header_is_too_strange(subject: Subject, headers: dict[str, str]) -> None:
+    body = {"model": "m", "prompt": "Hi"}
+
+    assert asked(subject, body, way(subject) | headers) != 500
+
+
+@few
+@given(st.text(st.characters(max_codepoint=255), max_size=40))
+def test_no_path_is_too_strange(subject: Subject, path: str) -> None:
+    for shape in ("/{}", "/v1/engines/{}/completions", "{}"):
+        status = asked(subject, {"prompt": "Hi"}, way(subject), shape.format(path))
+
+        assert status != 500
+
+
+def test_two_thousand_inputs_of_the_long_run_go_well() -> None:
+    found = fuzz.run(seed=1, numbers=range(2000))
+
+    assert found.failures == []
+    assert found.statuses[200] > 100
+
+
+def test_the_long_run_is_the_same_for_a_seed() -> None:
+    one, other = (fuzz.made(7, number, "host:1") for number in (3, 3))
+
+    assert one == other != fuzz.made(8, 3, "host:1")
+
+
+def test_the_long_run_makes_a_failure_small() -> None:
+    given = Input("POST", "/", {"a": "1", "b": "2", "c": "3"}, b'{"model": "long"}')
+    least = fuzz.smallest(given, lambda candidate: "b" in candidate.headers)
+
+    assert least.headers == {"b": "2"}
+    assert least.body == b""
+
+
+def test_the_long_run_calls_nobody_else() -> None:
+    with fuzz.fence(1), pytest.raises(socket.gaierror):
+        socket.getaddrinfo("api.openai.com", 443)

@@ -1,0 +1,182 @@
+"""Streams whose upstream is silent for long: their connections are kept alive."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.upstream import (
+    DONE,
+    Upstream,
+    completion,
+    cut_stream,
+    data,
+    frame,
+    stream,
+    until_left,
+    wait_for,
+    whole,
+)
+
+from .server import Server, eventually
+
+pytestmark = pytest.mark.e2e
+
+HELLO = [data(frame("Hel")), data(frame("lo", "stop"))]
+COMMENT = b": keep-alive\n\n"
+
+
+@pytest.fixture(scope="module", params=["gevent", "gthread"])
+def gateway(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One whose heart beats five times a second."""
+    server = Server(
+        GUNICORN_CMD_ARGS=f"-k {request.param} --threads 16",
+        WEB_CONCURRENCY="1",
+        GATEWAY_HEARTBEAT="0.2",
+    )
+    yield server
+    server.stop()
+
+
+def ask(gateway: Server, *upstreams: Upstream, **body: Any) -> Any:
+    """A stream, from the first of *upstreams* that gives one."""
+    targets = [{"provider": "openai", "custom_host": each.url} for each in upstreams]
+    config = {"strategy": {"mode": "fallback"}, "targets": targets}
+    headers = {
+        "Authorization": "Bearer sk-1",
+        "x-portkey-config": json.dumps(config),
+    }
+    return gateway.complete(headers, **{"stream": True} | body)
+
+
+def silence(event: threading.Event) -> Any:
+    """Nothing, until somebody has seen the comments."""
+    return wait_for(event)
+
+
+class Reader:
+    """Reads a streamed answer piece by piece; sets *event* after so many comments."""
+
+    def __init__(self, response: Any, event: threading.Event, comments: int = 2):
+        self.pieces: list[bytes] = []
+        said = b""
+        for byte in response.iter_content(1):
+            said += byte
+            if said.endswith(b"\n\n"):
+                self.pieces.append(said)
+                said = b""
+                if self.pieces.count(COMMENT) == comments:
+                    event.set()
+        assert said == b""
+
+    @property
+    def events(self) -> list[bytes]:
+        return [piece for piece in self.pieces if piece != COMMENT]
+
+
+def test_a_stream_is_kept_alive_between_its_events(gateway: Server, script) -> None:
+    go_on = threading.Event()
+    upstream = script(stream(HELLO[0], silence(go_on), HELLO[1], DONE))
+    with ask(gateway, upstream) as response:
+        read = Reader(response, go_on)
+
+    assert read.events == [*HELLO, DONE]
+    assert read.pieces[0] == HELLO[0] and read.pieces[1:3] == [COMMENT, COMMENT]
+    assert read.pieces[-1] == DONE
+
+
+def test_an_event_that_comes_in_parts_is_not_interrupted(
+    gateway: Server, script
+) -> None:
+    go_on = threading.Event()
+    begin, rest = HELLO[0][:20], HELLO[0][20:]
+    upstream = script(stream(begin, silence(go_on), rest, HELLO[1], DONE))
+    with ask(gateway, upstream) as response:
+        read = Reader(response, go_on)
+
+    assert read.events == [*HELLO, DONE]
+
+
+def test_a_stream_is_kept_alive_before_its_first_event(gateway: Server, script) -> None:
+    go_on = threading.Event()
+    upstream = script([silence(go_on), *stream(*HELLO, DONE)])
+    with ask(gateway, upstream) as response:
+        assert response.status_code == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        read = Reader(response, go_on)
+
+    assert read.pieces[:2] == [COMMENT, COMMENT]
+    assert read.events == [*HELLO, DONE]
+
+
+def test_another_target_is_tried_meanwhile(gateway: Server, script) -> None:
+    go_on = threading.Event()
+    busy = script([silence(go_on), *whole({"error": {"message": "busy"}}, 503)])
+    with ask(gateway, busy, script(stream(*HELLO, DONE))) as response:
+        read = Reader(response, go_on)
+
+    assert read.events == [*HELLO, DONE]
+
+
+def test_a_failure_that_comes_late_ends_the_stream(gateway: Server, script) -> None:
+    go_on = threading.Event()
+    busy = script([silence(go_on), *whole({"error": {"message": "busy"}}, 503)])
+    with ask(gateway, busy) as response:
+        read = Reader(response, go_on)
+    (event,) = read.events
+    error = json.loads(event.removeprefix(b"data: "))["error"]
+
+    assert response.status_code == 200
+    assert error["message"] == "busy"
+
+
+def test_a_failure_that_comes_in_time_is_an_answer_of_its_own(
+    gateway: Server, script
+) -> None:
+    limited = script(whole({"error": {"message": "slow down"}}, 429))
+    response = ask(gateway, limited)
+
+    assert response.status_code == 429
+    assert response.json()["error"]["message"] == "slow down"
+
+
+def test_a_cut_stream_is_still_seen_to_be_cut(gateway: Server, script) -> None:
+    go_on = threading.Event()
+    upstream = script(cut_stream(HELLO[0], silence(go_on)))
+    with ask(gateway, upstream) as response:
+        read = Reader(response, go_on)
+
+    assert read.events[0] == HELLO[0]
+    assert b'"error"' in read.events[-1] and len(read.events) == 2
+
+
+def test_who_asked_for_no_stream_gets_no_comment(gateway: Server, script) -> None:
+    upstream = script([0.5, *whole(completion())])
+    response = ask(gateway, upstream, stream=False)
+
+    assert response.json() == completion()
+
+
+def test_who_leaves_before_the_first_event_is_let_go_of(
+    gateway: Server, script
+) -> None:
+    """Though the answer has begun."""
+    upstream = script([until_left])
+    with ask(gateway, upstream) as response:
+        assert next(response.iter_content(len(COMMENT))) == COMMENT
+
+    assert upstream.wait_closed()
+
+
+def test_many_silent_streams_do_not_hold_up_others(gateway: Server, script) -> None:
+    go_on = threading.Event()
+    upstream = script([silence(go_on), *stream(*HELLO, DONE)])
+    silent = [ask(gateway, upstream) for _ in range(8)]
+    assert ask(gateway, script(whole(completion())), stream=False).ok
+    go_on.set()
+
+    for response in silent:
+        assert Reader(response, threading.Event()).events == [*HELLO, DONE]
+    eventually(lambda: gateway.get("/readyz").ok)

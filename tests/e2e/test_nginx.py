@@ -1,0 +1,508 @@
+"""deploy/nginx.conf in a real nginx, before two gateways, one with each kind of worker.
+
+Where nginx alone is at stake, scripted servers stand in the gateways' place.
+"""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import requests
+
+from tests.upstream import (
+    DONE,
+    Answer,
+    Seen,
+    Upstream,
+    close,
+    closing_stream,
+    completion,
+    data,
+    frame,
+    reset,
+    stream,
+    until_left,
+    wait_for,
+    whole,
+)
+
+from .nginx import Nginx, nowhere
+from .server import Server, eventually
+
+pytestmark = pytest.mark.e2e
+
+WORKERS = ("gevent", "gthread")
+HELLO = [data(frame("Hel")), data(frame("lo")), data(frame("!", "stop"))]
+
+
+def started(stack: ExitStack, worker: str) -> Server:
+    server = Server(GUNICORN_CMD_ARGS=f"-k {worker} --threads 16", WEB_CONCURRENCY="1")
+    stack.callback(server.stop)
+    return server
+
+
+@pytest.fixture(scope="module")
+def gateways() -> Iterator[dict[str, Server]]:
+    """By the kind of their workers."""
+    with ExitStack() as stack:
+        yield {worker: started(stack, worker) for worker in WORKERS}
+
+
+@pytest.fixture(scope="module")
+def front(gateways: dict[str, Server]) -> Iterator[Nginx]:
+    """nginx before both."""
+    with Nginx(*(server.url for server in gateways.values())) as nginx:
+        yield nginx
+
+
+@pytest.fixture(scope="module", params=WORKERS)
+def before_one(
+    request: pytest.FixtureRequest, gateways: dict[str, Server]
+) -> Iterator[Nginx]:
+    """nginx before one of them, so that it is known which one answers."""
+    url = gateways[request.param].url
+    with Nginx(url, url) as nginx:
+        yield nginx
+
+
+def route(upstream: Upstream) -> dict[str, str]:
+    return {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": upstream.url,
+        "Authorization": "Bearer sk-of-the-caller",
+    }
+
+
+def complete(
+    nginx: Nginx, headers: dict[str, str] | None = None, **body: Any
+) -> requests.Response:
+    return requests.post(
+        nginx.url + "/v1/completions",
+        json={"model": "m", "prompt": "Hi"} | body,
+        headers=headers,
+        stream=bool(body.get("stream")),
+        timeout=30,
+    )
+
+
+def in_openais_shape(response: requests.Response) -> Any:
+    """The error that *response* holds."""
+    assert response.headers["content-type"] == "application/json", response.text
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+# What passes
+
+
+def test_nginx_accepts_the_file(front: Nginx) -> None:
+    said = front.test()
+
+    assert "test is successful" in said and "[warn]" not in said
+
+
+def test_a_whole_answer_passes(before_one: Nginx, script) -> None:
+    upstream = script(whole(completion(" there")))
+    response = complete(before_one, route(upstream))
+
+    assert response.status_code == 200
+    assert response.json() == completion(" there")
+
+
+def test_the_first_event_passes_before_the_second_is_sent(
+    before_one: Nginx, script
+) -> None:
+    go_on = threading.Event()
+    upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
+    with complete(before_one, route(upstream), stream=True) as response:
+        lines = filter(None, response.iter_lines(1))
+
+        assert next(lines) == HELLO[0].strip() and not go_on.is_set()
+        go_on.set()
+        assert [*lines] == [line.strip() for line in [*HELLO[1:], DONE]]
+
+
+def test_nginx_holds_no_event_back_of_its_own_accord(script) -> None:
+    """The gateway tells it not to, by a header and by chunks. Here nobody does."""
+    go_on = threading.Event()
+    gateway = script(closing_stream(HELLO[0], wait_for(go_on), DONE))
+    with Nginx(gateway.url, gateway.url) as nginx:
+        with complete(nginx, stream=True) as response:
+            assert next(response.iter_lines(1)) == HELLO[0].strip()
+            assert gateway.closed == 0 and not go_on.is_set()
+            go_on.set()
+
+
+def test_both_gateways_are_used(front: Nginx, gateways, script) -> None:
+    upstream = script(whole(completion()))
+    for _ in range(4):
+        assert complete(front, route(upstream)).status_code == 200
+
+    log = front.log("lastword.access")
+    assert all(f'by="127.0.0.1:{one.port}"' in log for one in gateways.values())
+
+
+def test_headers_pass_in_both_directions(before_one: Nginx, script) -> None:
+    upstream = script(whole(completion(), 200, "x-ratelimit-remaining-tokens: 7"))
+    told = route(upstream) | {"x-portkey-trace-id": "mine"}
+    response = complete(before_one, told)
+
+    assert upstream.last.headers["authorization"] == "Bearer sk-of-the-caller"
+    assert response.headers["x-portkey-provider"] == "openai"
+    assert response.headers["x-portkey-trace-id"] == "mine"
+    assert response.headers["x-lastword-via"] == "native"
+    assert response.headers["x-ratelimit-remaining-tokens"] == "7"
+
+
+def test_a_config_of_32_kb_passes(before_one: Nginx, script) -> None:
+    upstream = script(whole(completion()))
+    target = {"provider": "openai", "custom_host": upstream.url, "name": "x" * 500}
+    config = json.dumps({"strategy": {"mode": "fallback"}, "targets": [target] * 56})
+    assert 31_000 < len(config) < 32_768
+
+    answered = complete(before_one, {"x-portkey-config": config, "api-key": "k"})
+    assert answered.status_code == 200
+
+
+def test_the_longest_trace_id_comes_back(before_one: Nginx, script) -> None:
+    """An answer that was paid for is not refused because its headers are long."""
+    upstream = script(whole(completion()))
+    trace = "x" * 40_000
+    response = complete(before_one, route(upstream) | {"x-portkey-trace-id": trace})
+
+    assert response.status_code == 200
+    assert response.headers["x-portkey-trace-id"] == trace
+
+
+def test_a_gateway_is_told_who_calls_and_for_what(script) -> None:
+    """What a caller claims of itself counts for nothing. Slashes in models survive."""
+    gateway = script(whole({}))
+    path = "/v1/engines/org%2Fmodel//completions?api-version=1"
+    claims = {"X-Forwarded-For": "10.1.1.1", "X-Forwarded-Proto": "https"}
+    with Nginx(gateway.url, gateway.url) as nginx:
+        requests.post(nginx.url + path, headers=claims, timeout=10)
+
+    seen = gateway.last
+    assert seen.path == path
+    assert seen.headers["x-forwarded-for"] == "127.0.0.1"
+    assert seen.headers["x-forwarded-proto"] == "http"
+    assert seen.headers["host"] == "127.0.0.1"
+    assert seen.headers["x-portkey-trace-id"]
+
+
+def test_connections_to_the_gateways_are_kept(script) -> None:
+    gateway = script(whole({}))
+    with Nginx(gateway.url, gateway.url) as nginx:
+        for _ in range(20):
+            complete(nginx)
+
+    # One for each server line, of each of two workers.
+    assert gateway.opened <= 4
+
+
+def test_the_log_tells_requests_apart_and_holds_no_key(front: Nginx, script) -> None:
+    upstream = script(whole(completion()))
+    trace = "a trace of the logs' test"
+    requests.post(
+        front.url + "/v1/completions?key=of-the-query",
+        json={"model": "m", "prompt": "Hi"},
+        headers=route(upstream) | {"x-portkey-trace-id": trace},
+        timeout=10,
+    )
+    eventually(lambda: trace in front.log("lastword.access"))
+    *_, line = front.log("lastword.access").splitlines()
+
+    assert '"POST /v1/completions" 200' in line and 'answered="200"' in line
+    written = front.log("lastword.access") + front.log("lastword.error")
+    assert "sk-of-the-caller" not in written and "of-the-query" not in written
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("size", [11_000_000, 12_000_000], ids=["gateway", "nginx"])
+def test_a_body_above_the_limit_is_refused_in_openais_shape(
+    before_one: Nginx, script, size: int
+) -> None:
+    upstream = script(whole(completion()))
+    response = complete(before_one, route(upstream), prompt="x" * size)
+
+    assert response.status_code == 413
+    error = in_openais_shape(response)
+    assert error["code"] == "request_too_large"
+    assert ("10485760 bytes" in error["message"]) == (size < 11 * 2**20)
+    assert upstream.requests == []
+
+
+# What is wrong with a request can be known before its body has arrived.
+KNOWN_EARLY: dict[str, tuple[str, dict[str, str], int]] = {
+    "provider": ("/v1/completions", {"x-portkey-provider": "nobody"}, 400),
+    "content type": ("/v1/completions", {"Content-Type": "text/plain"}, 400),
+    "method": ("/v1/models", {}, 405),
+    "path": ("/" + "x" * 5000, {}, 414),
+    "headers": ("/v1/completions", {f"a{n}": "" for n in range(120)}, 431),
+}
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+@pytest.mark.parametrize("wrong", KNOWN_EARLY)
+def test_a_long_body_does_not_keep_a_refusal_from_arriving(
+    gateways: dict[str, Server], worker: str, wrong: str
+) -> None:
+    """To nginx a gateway that cuts a body off has failed, and it is out after three."""
+    path, headers, status = KNOWN_EARLY[wrong]
+    headers = {"Content-Type": "application/json"} | headers
+    url, body = gateways[worker].url, b"x" * 5_000_000
+    with Nginx(url, url) as nginx:
+        for _ in range(5):
+            answer = requests.post(nginx.url + path, body, headers=headers, timeout=10)
+
+            assert answer.status_code == status
+
+
+UNREADABLE = {
+    "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+    "no path": b"POST\r\n\r\n",
+    "bad length": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+    "bad chunk": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz",
+    "length and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad coding": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: zip\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "trace": b"TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "endless header": b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 45_000 + b"\r\n\r\n",
+    "endless path": b"GET /" + b"x" * 45_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "long path": b"GET /"
+    + b"x" * 10_000
+    + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_nobody_can_read_is_refused_in_openais_shape(
+    front: Nginx, name: str
+) -> None:
+    with front.connect() as connection:
+        connection.sendall(UNREADABLE[name])
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+
+    assert 400 <= int(head.split()[1]) <= 501, head
+    assert b"Content-Type: application/json" in head
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_place_of_nginxs_errors_is_not_to_be_called(front: Nginx) -> None:
+    response = requests.get(front.url + "/lastword_error", timeout=10)
+
+    assert response.status_code == 404
+    assert in_openais_shape(response)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_no_gateway_at_all_is_told_in_openais_shape() -> None:
+    with Nginx(nowhere(), nowhere()) as nginx:
+        for _ in range(6):
+            response = complete(nginx, {"x-portkey-trace-id": "mine"})
+
+            assert response.status_code == 502
+            assert in_openais_shape(response)["code"] == "gateway_unavailable"
+            assert response.headers["x-portkey-trace-id"] == "mine"
+
+
+# Callers that leave
+
+
+def request(upstream: Upstream, **body: Any) -> bytes:
+    content = json.dumps({"model": "m", "prompt": "Hi"} | body).encode()
+    lines = ["POST /v1/completions HTTP/1.1", "Host: gateway"]
+    lines += [f"{name}: {value}" for name, value in route(upstream).items()]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def test_a_caller_that_leaves_in_the_middle_of_a_stream_closes_its_upstream(
+    before_one: Nginx, script
+) -> None:
+    steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
+    upstream = script(stream(*steps))
+    with complete(before_one, route(upstream), stream=True) as response:
+        next(response.iter_lines(1))
+
+    assert upstream.wait_closed(3)
+
+
+# What upstream says before it falls silent, and what the caller still gets of it.
+SILENT = {
+    "whole answer": ([until_left], b""),
+    "first event": ([until_left], b""),
+    "second event": (stream(HELLO[0], until_left), b"data: "),
+}
+
+
+@pytest.mark.parametrize("awaited", SILENT)
+def test_a_caller_that_leaves_during_silence_closes_its_upstream(
+    before_one: Nginx, script, awaited: str
+) -> None:
+    answer, arrives = SILENT[awaited]
+    upstream = script(answer)
+    with before_one.connect() as connection:
+        connection.sendall(request(upstream, stream=awaited != "whole answer"))
+        eventually(lambda: upstream.requests)
+        received = b""
+        while arrives not in received:
+            received += connection.recv(4096)
+
+    assert upstream.wait_closed(3)
+
+
+# Gateways that fail
+
+
+def asked_for(seen: Upstream) -> Counter[str]:
+    """How often which prompt arrived."""
+    return Counter(one.json["prompt"] for one in seen.requests if is_whole(one))
+
+
+def is_whole(seen: Seen) -> bool:
+    """Whether all of it arrived: who is killed may have sent the half."""
+    return len(seen.body) == int(seen.headers["content-length"])
+
+
+def test_a_gateway_that_is_down_is_passed_over(script) -> None:
+    gateway = script(whole({}))
+    prompts = [f"{number}" for number in range(8)]
+    with Nginx(nowhere(), gateway.url) as nginx:
+        statuses = [complete(nginx, prompt=prompt).status_code for prompt in prompts]
+
+    assert statuses == [200] * 8
+    assert asked_for(gateway) == Counter(prompts)
+
+
+FAILURES: dict[str, list[Answer]] = {
+    "hangs up": [[close]],
+    "breaks down": [[reset]],
+    "is busy": [whole({}, 503)],
+    "hangs up on a kept connection": [whole({}), [close]],
+    "breaks down on a kept connection": [whole({}), [reset]],
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_request_that_was_sent_is_sent_to_no_other_gateway(script, failure) -> None:
+    """It may have been paid for. Nor is it sent twice to the same one."""
+    gateways = [script(*FAILURES[failure]) for _ in range(2)]
+    prompts = [f"{number}" for number in range(4)]
+    with Nginx(*(gateway.url for gateway in gateways)) as nginx:
+        statuses = [complete(nginx, prompt=prompt).status_code for prompt in prompts]
+
+    assert sum(map(asked_for, gateways), Counter()) == Counter(prompts)
+    assert set(statuses) & {502, 503}
+
+
+def test_a_provider_that_is_busy_does_not_make_a_gateway_seem_so(script) -> None:
+    gateway = script(whole({}, 503))
+    with Nginx(gateway.url, gateway.url) as nginx:
+        for _ in range(10):
+            answer = requests.get(nginx.url + "/v1/models", timeout=10)
+            assert answer.json() == {} and complete(nginx).json() == {}
+
+    assert len(gateway.requests) == 20
+
+
+@dataclass
+class Traffic:
+    """Callers who ask one thing after another, and no thing twice."""
+
+    ask: Callable[[int], bool]
+    answers: list[tuple[float, bool]] = field(default_factory=list)
+
+    def since(self, moment: float) -> list[bool]:
+        """Which of the requests that began after *moment* were answered well."""
+        return [good for begun, good in self.answers if begun > moment]
+
+    @contextmanager
+    def of(self, callers: int) -> Iterator[None]:
+        over, numbers = threading.Event(), itertools.count()
+
+        def keep_asking() -> None:
+            while not over.is_set():
+                begun = time.monotonic()
+                self.answers.append((begun, self.ask(next(numbers))))
+
+        with ThreadPoolExecutor(callers) as pool:
+            asking = [pool.submit(keep_asking) for _ in range(callers)]
+            try:
+                yield
+            finally:
+                over.set()
+            for each in asking:
+                each.result()
+
+
+def in_a_moment(seen: Seen) -> Answer:
+    if seen.json.get("stream"):
+        return stream(HELLO[0], 0.02, *HELLO[1:], DONE)
+    return [0.02, *whole(completion())]
+
+
+def is_answered(nginx: Nginx, upstream: Upstream, number: int) -> bool:
+    """Whether a request, a stream if its *number* is odd, is answered to its end."""
+    body = {"prompt": f"{number}", "stream": number % 2 == 1}
+    try:
+        with complete(nginx, route(upstream), **body) as response:
+            end = DONE if body["stream"] else b"}"
+            return response.status_code == 200 and response.content.endswith(end)
+    except requests.exceptions.RequestException:
+        return False
+
+
+@pytest.mark.parametrize("killed", [0, 1], ids=WORKERS)
+def test_a_gateway_that_is_killed_costs_no_request_that_begins_then(
+    script, killed: int
+) -> None:
+    upstream = script(in_a_moment)
+    with ExitStack() as stack:
+        servers = [started(stack, worker) for worker in WORKERS]
+        nginx = stack.enter_context(Nginx(*(server.url for server in servers)))
+        traffic = Traffic(lambda number: is_answered(nginx, upstream, number))
+        with traffic.of(8):
+            eventually(lambda: len(traffic.answers) > 50)
+            os.killpg(servers[killed].pid, signal.SIGKILL)
+            servers[killed].wait()
+            gone = time.monotonic()
+            eventually(lambda: len(traffic.since(gone)) > 100)
+
+    assert all(traffic.since(gone))
+    assert set(asked_for(upstream).values()) == {1}
+
+
+def test_a_gateway_that_is_taken_away_and_stopped_costs_no_request(script) -> None:
+    upstream = script(in_a_moment)
+    with ExitStack() as stack:
+        servers = [started(stack, worker) for worker in WORKERS]
+        nginx = stack.enter_context(Nginx(*(server.url for server in servers)))
+        traffic = Traffic(lambda number: is_answered(nginx, upstream, number))
+        with traffic.of(8):
+            eventually(lambda: len(traffic.answers) > 50)
+            nginx.take_away(servers[1].url)
+            servers[1].stop()
+            gone = time.monotonic()
+            eventually(lambda: len(traffic.since(gone)) > 50)
+
+    assert all(traffic.since(0))
+    assert set(asked_for(upstream).values()) == {1}
