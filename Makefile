@@ -32,9 +32,9 @@ check: $(VENV)/.test $(CLIENTS)
 
 # The long forms, ten minutes at most: many streams, hang-ups, a fuzz of the whole app.
 soak: $(VENV)/.test
-	$(BIN)/python -m tests.soak.streams
 	$(BIN)/python -m tests.soak.hangups
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
+	$(BIN)/python -m tests.soak.streams
 
 coverage: $(VENV)/.test
 	$(BIN)/coverage run -m pytest -m 'not e2e'

@@ -253,7 +253,7 @@ def test_the_official_client_needs_its_base_url_changed_and_nothing_else(
         )
         chunks = list(
             client.completions.create(
-                model="m", prompt=FRANCE, stream=True, max_tokens=5
+                model="m", prompt=FRANCE, stream=True, max_tokens=5, temperature=0
             )
         )
         with pytest.raises(openai.BadRequestError) as error:

@@ -21,11 +21,14 @@ from typing import Any
 
 import requests
 
-from tests.e2e.server import Server, children
+from tests.e2e.server import Server, children, eventually
 from tests.upstream import DONE, STREAM, chunk, data, frame, head
 
 # Events a second of each stream.
 _RATE = 2
+
+# Seconds in which they come, so that each has begun long before the first one ends.
+_RAMP = 10
 
 # What is promised. Seconds, and bytes.
 _HEALTH = 0.25
@@ -90,12 +93,12 @@ async def run(server: Server, upstream: int, count: int, seconds: float) -> Roun
     result = Round()
     callers = [_call(server.port, upstream, result, n / count) for n in range(count)]
     with observed(server, result):
-        await asyncio.wait_for(asyncio.gather(*callers), seconds + 60)
+        await asyncio.wait_for(asyncio.gather(*callers), seconds + _RAMP + 60)
     return result
 
 
 async def _call(gateway: int, upstream: int, result: Round, wait: float) -> None:
-    await asyncio.sleep(2 * wait)
+    await asyncio.sleep(_RAMP * wait)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway)
         writer.write(_request(upstream))
@@ -242,9 +245,8 @@ def main() -> int:
     )
     try:
         with provider(given.seconds) as port:
-            # Both workers have begun, and opened what they keep open.
             server.wait_until_ready()
-            asyncio.run(run(server, port, 8, given.seconds / 10))
+            eventually(lambda: len(children(server.pid)) == 2)
             print(_HEAD)
             rounds = range(given.rounds)
             kept = [
