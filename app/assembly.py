@@ -23,7 +23,7 @@ from .gateway.upstream import Upstream
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
 from .state.cache import Answers, Cache, LocalCache
-from .state.limits import Counters, CountingMeter
+from .state.limits import Counters, Meter
 from .state.local import LocalCircuits, LocalCounters, LocalFile
 from .store.ledger import Ledger
 
@@ -36,7 +36,7 @@ def gateway(settings: Settings, ledger: Ledger, clock: Clock | None) -> Gateway:
     return Gateway(
         _answering(settings, resources),
         Repeats(Answers(state.cache, now=clock.now)),
-        Till(CountingMeter(state.counters), settings.prices, clock.now),
+        Till(Meter(state.counters), settings.prices, clock.now),
         Breaker(state.circuits, clock.now),
         _callers(settings, resources),
         settings.heartbeat,

@@ -57,7 +57,6 @@ class Entry:
     body: bytes
     made: float
     max_age: float
-    provider: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 

@@ -5,6 +5,7 @@ times a second. A caller that has closed its sending side has left: whether it w
 still read cannot be told before something is sent, and no client of HTTP does that.
 """
 
+import logging
 import select
 import socket
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 from ..errors import Busy, CallerLeft, ShuttingDown
 from .cancellation import Cancellation
 from .connections import break_off
+
+logger = logging.getLogger("lastword")
 
 # Seconds between two looks.
 _EVERY = 0.25
@@ -121,7 +124,10 @@ class Callers:
         while not self._closed.wait(self._every):
             with self._lock:
                 connections = list(self._connections)
-            self._look(connections)
+            try:
+                self._look(connections)
+            except Exception:
+                logger.exception("callers are not watched for a moment")
 
     def _look(self, connections: Sequence[Connection]) -> None:
         for connection in (*_gone(connections), *filter(self._is_stalled, connections)):
@@ -160,7 +166,9 @@ class Sending:
 
 def _gone(connections: Sequence[Connection]) -> list[Connection]:
     """Those whose other side has closed."""
-    by_number = {each.number: each for each in connections if each.number >= 0}
+    # Asked once each: a socket may be closed by its own thread meanwhile.
+    by_number = {each.number: each for each in connections}
+    by_number.pop(-1, None)
     poll = _unpatched_poll()
     for number in by_number:
         poll.register(number, _GONE)

@@ -99,12 +99,10 @@ class Repeats:
             if lead:
                 lead.land()
             return
-        provider = outcome.plan.provider.name if outcome.plan else ""
         entry = Entry(
             body,
             self.answers.now(),
             policy.max_age,
-            provider,
             repeated(outcome.headers),
             outcome.warnings,
         )

@@ -20,7 +20,7 @@ from .events import End, Hook
 from .late import streamed
 from .outcome import Outcome, Tally
 from .repeats import Repeats
-from .spending import Bill, Till, most_used
+from .spending import Bill, Till
 from .watch import Watch
 
 
@@ -107,8 +107,7 @@ class Gateway:
 
     def _fresh(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
         """The target's own answer, within limits."""
-        bill.reserve(plan)
-        tally = Tally(most_used(plan).prompt_tokens)
+        tally = Tally(bill.reserve(plan).prompt_tokens)
         try:
             with guarded(self.breaker, plan.target), cancellation.explained():
                 outcome = self.answering.answer(plan, tally, cancellation)

@@ -61,7 +61,7 @@ class Bill:
         self.cost: Decimal | None = None
         self.headers: dict[str, str] = {}
 
-    def reserve(self, plan: Plan) -> None:
+    def reserve(self, plan: Plan) -> Usage:
         """Take as much as one try may use. Raises LimitReached, and takes nothing."""
         most = most_used(plan)
         claims = [*self._claims(plan, most.paid_tokens, self._till.cost(plan, most))]
@@ -69,6 +69,7 @@ class Bill:
         for claim, reservation in zip(claims, held, strict=True):
             self._hold(claim, reservation)
         self._plan = plan
+        return most
 
     def _claims(
         self, plan: Plan, tokens: int, money: Decimal | None

@@ -56,7 +56,7 @@ _PAYS = 0.9
 def pack(entry: Entry) -> bytes:
     """*entry* as bytes: a letter, its head as a line of JSON, its body."""
     warnings, headers = list(entry.warnings), dict(entry.headers)
-    head = [entry.made, entry.max_age, entry.provider, headers, warnings]
+    head = [entry.made, entry.max_age, headers, warnings]
     plain = orjson.dumps(head) + b"\n" + entry.body
     if len(plain) in _COMPRESSED:
         packed = zlib.compress(plain, 1)
@@ -70,8 +70,8 @@ def unpack(value: bytes) -> Entry | None:
     try:
         plain = zlib.decompress(value[1:]) if value[:1] == b"z" else value[1:]
         head, _, body = plain.partition(b"\n")
-        made, max_age, provider, headers, warnings = orjson.loads(head)
-        return Entry(body, made, max_age, provider, dict(headers), tuple(warnings))
+        made, max_age, headers, warnings = orjson.loads(head)
+        return Entry(body, made, max_age, dict(headers), tuple(warnings))
     except (TypeError, ValueError, zlib.error):
         return None
 

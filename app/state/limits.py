@@ -83,25 +83,8 @@ class Charge:
     money: Decimal | None = None
 
 
-class Meter(Protocol):
-    """Who may use how much."""
-
-    def reserve(self, claims: Sequence[Claim], now: float) -> tuple[Reservation, ...]:
-        """Take all that is claimed, or nothing. Raises LimitReached.
-
-        Each claim has its own reservation, in their order, and each holder one claim at
-        most. They are settled apart from each other.
-        """
-
-    def settle(self, charges: Sequence[Charge], now: float) -> None:
-        """Charge what was used, and free the rest; once, and then never again."""
-
-    def close(self) -> None:
-        """Have done all that is still to be done."""
-
-
-class CountingMeter:
-    """A meter whose counters are kept by *counters*.
+class Meter:
+    """Who may use how much, counted by *counters*.
 
     A request belongs to the day and the month in which it began. What it takes beyond
     its estimate counts in the minute in which it ends.
@@ -111,6 +94,11 @@ class CountingMeter:
         self._counters = counters
 
     def reserve(self, claims: Sequence[Claim], now: float) -> tuple[Reservation, ...]:
+        """Take all that is claimed, or nothing. Raises LimitReached.
+
+        Each claim has its own reservation, in their order, and each holder one claim at
+        most. They are settled apart from each other.
+        """
         id = secrets.token_hex(16)
         draws = limits.draws(claims, id, now)
         drawn = self._counters.draw(id, draws, now) if draws else Drawn(None, ())
@@ -120,6 +108,7 @@ class CountingMeter:
         return tuple(_reserved(id, c.holder, pairs, drawn.keeper, now) for c in claims)
 
     def settle(self, charges: Sequence[Charge], now: float) -> None:
+        """Charge what was used, and free the rest; once, and then never again."""
         corrected: dict[Counters, dict[str, Sequence[Change]]] = {}
         for charge in charges:
             reservation = charge.reservation
@@ -130,6 +119,7 @@ class CountingMeter:
             keeper.change(changes, now)
 
     def close(self) -> None:
+        """Have done all that is still to be done."""
         self._counters.close()
 
 

@@ -43,6 +43,10 @@ def status(response: Any) -> str:
     return str(response.headers["x-portkey-cache-status"])
 
 
+def tokens_left(response: Any) -> int:
+    return int(response.headers["x-ratelimit-remaining-tokens"])
+
+
 def statuses(*responses: Any) -> list[str]:
     assert {response.status_code for response in responses} == {200}
     return list(map(status, responses))
@@ -317,6 +321,8 @@ def test_a_hit_costs_nothing_of_any_limit(house: House) -> None:
     house.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
     caller = house.caller(house.key(config="main", limits=limits))
     answers = [caller.complete(max_tokens=20) for _ in range(5)]
+    # Who wants more than there can be is told what is left; Redis is told beside.
+    eventually(lambda: tokens_left(caller.complete(prompt="?", max_tokens=99)) == 27)
     last = caller.complete(prompt="Ho", max_tokens=20)
 
     assert statuses(*answers) == ["MISS"] + ["HIT"] * 4

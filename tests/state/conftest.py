@@ -10,7 +10,7 @@ import pytest
 from app.state.breaker import Breaker
 from app.state.courier import Courier
 from app.state.failover import FailoverCircuits, FailoverCounters
-from app.state.limits import Counters, CountingMeter
+from app.state.limits import Counters, Meter
 from app.state.local import LocalCircuits, LocalCounters, LocalFile
 from app.state.redis import Link, RedisCircuits, RedisCounters
 
@@ -90,7 +90,7 @@ class Gateway:
         local, self.kept = LocalCounters(file), LocalCircuits(file)
         counters = FailoverCounters(RedisCounters(link), local, courier)
         self.circuits = FailoverCircuits(RedisCircuits(link), self.kept, courier, clock)
-        self.meter, self.local = CountingMeter(counters), CountingMeter(local)
+        self.meter, self.local = Meter(counters), Meter(local)
         self.breaker = Breaker(self.circuits)
 
     @classmethod

@@ -44,7 +44,6 @@ ENTRY = Entry(
     b'{"choices":[{"text":"\\u2013"}]}',
     made=NOW,
     max_age=60,
-    provider="openai",
     headers={"openai-model": "m-1"},
     warnings=("a warning",),
 )
@@ -124,7 +123,7 @@ def test_a_cache_goes_on_after_it_was_closed(cache: Cache) -> None:
 
 @given(st.binary(max_size=3000), st.floats(0, 1e12), st.text(max_size=9))
 def test_an_entry_survives_its_packing(body: bytes, made: float, text: str) -> None:
-    packed = Entry(body, made, 1.5, text, {text: text}, (text,))
+    packed = Entry(body, made, 1.5, {text: text}, (text,))
 
     assert unpack(pack(packed)) == packed
 

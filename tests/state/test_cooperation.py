@@ -12,11 +12,11 @@ import sqlite3, sys
 from pathlib import Path
 import gevent
 from app.core.limits import Claim, Limits
-from app.state.limits import CountingMeter
+from app.state.limits import Meter
 from app.state.local import LocalCounters, LocalFile
 
 file = LocalFile(Path(sys.argv[1]))
-meter = CountingMeter(LocalCounters(file))
+meter = Meter(LocalCounters(file))
 mine = [Claim("key:a", Limits(requests_per_minute=9))]
 meter.reserve(mine, 0.0)
 other = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -422,13 +422,13 @@ from pathlib import Path
 from app.core.limits import Claim, Limits
 from app.state.courier import Courier
 from app.state.failover import FailoverCounters
-from app.state.limits import Charge, CountingMeter
+from app.state.limits import Charge, Meter
 from app.state.local import LocalCounters, LocalFile
 from app.state.redis import Link, RedisCounters
 
 link = Link(sys.argv[1])
 own = LocalCounters(LocalFile(Path(sys.argv[2])))
-meter = CountingMeter(FailoverCounters(RedisCounters(link), own, Courier(link)))
+meter = Meter(FailoverCounters(RedisCounters(link), own, Courier(link)))
 
 def ask():
     mine = Claim("key:a", Limits(tokens_per_day=10**6), 50)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from app.core.limits import LEASE, Claim, LimitReached, Limits, duration
-from app.state.limits import Charge, CountingMeter, Reservation
+from app.state.limits import Charge, Meter, Reservation
 from app.state.local import LocalCounters, LocalFile
 
 from ..e2e.server import ROOT
@@ -28,8 +28,8 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
-def meter(place: Place) -> CountingMeter:
-    return CountingMeter(place.counters())
+def meter(place: Place) -> Meter:
+    return Meter(place.counters())
 
 
 def claim(
@@ -39,18 +39,18 @@ def claim(
     return Claim(holder, Limits.of(limits), tokens, price)
 
 
-def reserve(meter: CountingMeter, one: Claim, now: float = NOON) -> Reservation:
+def reserve(meter: Meter, one: Claim, now: float = NOON) -> Reservation:
     (reserved,) = meter.reserve([one], now)
     return reserved
 
 
-def refusal(meter: CountingMeter, *claims: Claim, now: float = NOON) -> LimitReached:
+def refusal(meter: Meter, *claims: Claim, now: float = NOON) -> LimitReached:
     with pytest.raises(LimitReached) as raised:
         meter.reserve(claims, now)
     return raised.value
 
 
-def passes(meter: CountingMeter, *claims: Claim, now: float = NOON) -> bool:
+def passes(meter: Meter, *claims: Claim, now: float = NOON) -> bool:
     try:
         meter.reserve(claims, now)
     except LimitReached:
@@ -100,21 +100,21 @@ def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None
 # What passes, and what does not
 
 
-def test_without_limits_everything_passes(meter: CountingMeter) -> None:
+def test_without_limits_everything_passes(meter: Meter) -> None:
     reserved = reserve(meter, claim(tokens=10**9))
     meter.settle([Charge(reserved, 5)], NOON)
 
     assert reserved.headers == {}
 
 
-def test_no_more_requests_pass_than_a_minute_allows(meter: CountingMeter) -> None:
+def test_no_more_requests_pass_than_a_minute_allows(meter: Meter) -> None:
     mine = claim(requests_per_minute=3)
     passed = [passes(meter, mine) for _ in range(5)]
 
     assert passed == [True, True, True, False, False]
 
 
-def test_a_minute_slides(meter: CountingMeter) -> None:
+def test_a_minute_slides(meter: Meter) -> None:
     mine = claim(requests_per_minute=2)
     times = (0, 30, 59.9, 61, 61.5, 90.5, 91)
     passed = [passes(meter, mine, now=NOON + seconds) for seconds in times]
@@ -122,13 +122,13 @@ def test_a_minute_slides(meter: CountingMeter) -> None:
     assert passed == [True, True, False, True, False, False, True]
 
 
-def test_holders_are_counted_apart(meter: CountingMeter) -> None:
+def test_holders_are_counted_apart(meter: Meter) -> None:
     assert passes(meter, claim("key:a", requests_per_minute=1))
     assert passes(meter, claim("key:b", requests_per_minute=1))
     assert not passes(meter, claim("key:a", requests_per_minute=1))
 
 
-def test_all_holders_are_charged_or_none(meter: CountingMeter) -> None:
+def test_all_holders_are_charged_or_none(meter: Meter) -> None:
     narrow = claim("virtual-key:v", requests_per_minute=1)
     wide = claim("key:a", requests_per_minute=3)
     assert passes(meter, wide, narrow)
@@ -139,7 +139,7 @@ def test_all_holders_are_charged_or_none(meter: CountingMeter) -> None:
 
 
 def test_a_refusal_says_what_was_reached_and_when_to_come_back(
-    meter: CountingMeter,
+    meter: Meter,
 ) -> None:
     mine = claim(tokens=60, tokens_per_minute=100, requests_per_minute=5)
     reserve(meter, mine)
@@ -165,7 +165,7 @@ def test_a_refusal_says_what_was_reached_and_when_to_come_back(
     }
 
 
-def test_who_waits_as_told_passes(meter: CountingMeter) -> None:
+def test_who_waits_as_told_passes(meter: Meter) -> None:
     mine = claim(tokens=30, tokens_per_minute=100)
     for seconds in (0, 10, 20):
         reserve(meter, mine, NOON + seconds)
@@ -176,7 +176,7 @@ def test_who_waits_as_told_passes(meter: CountingMeter) -> None:
     assert passes(meter, mine, now=NOON + 25 + wait)
 
 
-def test_what_never_fits_is_not_told_to_wait(meter: CountingMeter) -> None:
+def test_what_never_fits_is_not_told_to_wait(meter: Meter) -> None:
     error = refusal(meter, claim(tokens=101, tokens_per_minute=100))
 
     assert error.retry_after is None and "retry-after" not in error.headers
@@ -184,7 +184,7 @@ def test_what_never_fits_is_not_told_to_wait(meter: CountingMeter) -> None:
 
 
 def test_headers_tell_what_is_left_of_each_holders_tightest_limits(
-    meter: CountingMeter,
+    meter: Meter,
 ) -> None:
     claims = (
         claim("key:a", 60, tokens_per_minute=100, tokens_per_day=90),
@@ -210,7 +210,7 @@ def test_headers_tell_what_is_left_of_each_holders_tightest_limits(
 # Budgets
 
 
-def test_a_used_up_budget_is_insufficient_quota(meter: CountingMeter) -> None:
+def test_a_used_up_budget_is_insufficient_quota(meter: Meter) -> None:
     mine = claim(money="0.75", money_per_month=1, money_per_day="1")
     reserve(meter, mine)
     error = refusal(meter, mine)
@@ -222,7 +222,7 @@ def test_a_used_up_budget_is_insufficient_quota(meter: CountingMeter) -> None:
     assert error.headers["retry-after"] == str(6 * 86400 + 43200)
 
 
-def test_days_end_at_midnight_utc(meter: CountingMeter) -> None:
+def test_days_end_at_midnight_utc(meter: Meter) -> None:
     mine = claim(tokens=6, tokens_per_day=10)
     midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
     assert passes(meter, mine, now=NOON)
@@ -232,7 +232,7 @@ def test_days_end_at_midnight_utc(meter: CountingMeter) -> None:
 
 
 @pytest.mark.parametrize("month", [1, 2, 11, 12])
-def test_months_are_those_of_the_calendar(meter: CountingMeter, month: int) -> None:
+def test_months_are_those_of_the_calendar(meter: Meter, month: int) -> None:
     mine = claim(money="6", money_per_month=10)
     begin = datetime(2027, month, 1, tzinfo=UTC).timestamp()
     end = datetime(2027 + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
@@ -243,13 +243,13 @@ def test_months_are_those_of_the_calendar(meter: CountingMeter, month: int) -> N
     assert passes(meter, mine, now=end)
 
 
-def test_money_is_counted_to_a_billionth(meter: CountingMeter) -> None:
+def test_money_is_counted_to_a_billionth(meter: Meter) -> None:
     mine = claim(money="0.000000001", money_per_day="0.000000003")
 
     assert [passes(meter, mine) for _ in range(4)] == [True, True, True, False]
 
 
-def test_without_a_price_tokens_alone_are_counted(meter: CountingMeter) -> None:
+def test_without_a_price_tokens_alone_are_counted(meter: Meter) -> None:
     limits = {"money_per_day": "1", "tokens_per_day": 30}
     reserve(meter, claim(tokens=10, money="1", **limits))
     unpriced = claim(tokens=10, **limits)
@@ -258,7 +258,7 @@ def test_without_a_price_tokens_alone_are_counted(meter: CountingMeter) -> None:
     assert refusal(meter, unpriced).rule == "tokens_per_day"
 
 
-def test_a_price_that_turns_up_later_is_charged(meter: CountingMeter) -> None:
+def test_a_price_that_turns_up_later_is_charged(meter: Meter) -> None:
     reserved = reserve(meter, claim(money_per_day="1"))
     meter.settle([Charge(reserved, 0, Decimal("0.75"))], NOON)
 
@@ -268,7 +268,7 @@ def test_a_price_that_turns_up_later_is_charged(meter: CountingMeter) -> None:
 # Settling
 
 
-def test_settling_frees_what_was_not_used(meter: CountingMeter) -> None:
+def test_settling_frees_what_was_not_used(meter: Meter) -> None:
     limits = {"tokens_per_minute": 100, "tokens_per_day": 100, "money_per_month": "1"}
     big, small = (claim(tokens=n, money=f"{n / 100}", **limits) for n in (100, 90))
     reserved = reserve(meter, big)
@@ -279,7 +279,7 @@ def test_settling_frees_what_was_not_used(meter: CountingMeter) -> None:
     assert not passes(meter, claim(tokens=1, **limits), now=NOON + 6)
 
 
-def test_settling_charges_what_was_used_beyond(meter: CountingMeter) -> None:
+def test_settling_charges_what_was_used_beyond(meter: Meter) -> None:
     limits = {"tokens_per_minute": 100, "tokens_per_day": 300}
     meter.settle([Charge(reserve(meter, claim(tokens=10, **limits)), 250)], NOON)
 
@@ -288,7 +288,7 @@ def test_settling_charges_what_was_used_beyond(meter: CountingMeter) -> None:
 
 
 def test_what_is_used_beyond_counts_in_the_minute_in_which_it_ends(
-    meter: CountingMeter,
+    meter: Meter,
 ) -> None:
     limits = {"tokens_per_minute": 100}
     reserved = reserve(meter, claim(tokens=10, **limits))
@@ -297,7 +297,7 @@ def test_what_is_used_beyond_counts_in_the_minute_in_which_it_ends(
     assert refusal(meter, claim(tokens=21, **limits), now=NOON + 301).used == 80
 
 
-def test_a_request_belongs_to_the_day_in_which_it_began(meter: CountingMeter) -> None:
+def test_a_request_belongs_to_the_day_in_which_it_began(meter: Meter) -> None:
     limits = {"tokens_per_day": 100}
     midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
     reserved = reserve(meter, claim(tokens=10, **limits), midnight - 1)
@@ -306,7 +306,7 @@ def test_a_request_belongs_to_the_day_in_which_it_began(meter: CountingMeter) ->
     assert passes(meter, claim(tokens=100, **limits), now=midnight + 2)
 
 
-def test_settling_twice_does_nothing(meter: CountingMeter) -> None:
+def test_settling_twice_does_nothing(meter: Meter) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 2}
     reserve(meter, claim(tokens=50, **limits))
     reserved = reserve(meter, claim(tokens=50, **limits))
@@ -317,7 +317,7 @@ def test_settling_twice_does_nothing(meter: CountingMeter) -> None:
     assert refusal(meter, claim(tokens=1, **limits)).used == 100
 
 
-def test_settling_from_many_threads_is_done_once(meter: CountingMeter) -> None:
+def test_settling_from_many_threads_is_done_once(meter: Meter) -> None:
     reserved = reserve(meter, claim(tokens=50, tokens_per_day=100))
     threads = [
         threading.Thread(target=meter.settle, args=([Charge(reserved, 60)], NOON))
@@ -332,7 +332,7 @@ def test_settling_from_many_threads_is_done_once(meter: CountingMeter) -> None:
 
 
 def test_a_request_that_used_nothing_is_a_request_all_the_same(
-    meter: CountingMeter,
+    meter: Meter,
 ) -> None:
     mine = claim(tokens=5, requests_per_minute=1, tokens_per_minute=5)
     meter.settle([Charge(reserve(meter, mine), 0)], NOON)
@@ -340,7 +340,7 @@ def test_a_request_that_used_nothing_is_a_request_all_the_same(
     assert refusal(meter, mine).rule == "requests_per_minute"
 
 
-def test_what_is_held_of_two_holders_is_settled_apart(meter: CountingMeter) -> None:
+def test_what_is_held_of_two_holders_is_settled_apart(meter: Meter) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 1}
     wide, narrow = claim("key:a", 50, **limits), claim("virtual-key:v", 50, **limits)
     key, virtual_key = meter.reserve([wide, narrow], NOON)
@@ -355,7 +355,7 @@ def test_what_is_held_of_two_holders_is_settled_apart(meter: CountingMeter) -> N
     assert passes(meter, *rest)
 
 
-def test_a_claim_without_limits_is_reserved_beside_others(meter: CountingMeter) -> None:
+def test_a_claim_without_limits_is_reserved_beside_others(meter: Meter) -> None:
     free, narrow = claim("key:a", 9), claim("virtual-key:v", requests_in_parallel=1)
     first, second = meter.reserve([free, narrow], NOON)
     meter.settle([Charge(first, 9)], NOON)
@@ -367,7 +367,7 @@ def test_a_claim_without_limits_is_reserved_beside_others(meter: CountingMeter) 
 # Parallel requests
 
 
-def test_a_place_is_free_when_its_request_is_settled(meter: CountingMeter) -> None:
+def test_a_place_is_free_when_its_request_is_settled(meter: Meter) -> None:
     mine = claim(requests_in_parallel=2)
     first, _ = reserve(meter, mine), reserve(meter, mine)
     error = refusal(meter, mine)
@@ -378,7 +378,7 @@ def test_a_place_is_free_when_its_request_is_settled(meter: CountingMeter) -> No
 
 
 def test_a_place_that_is_never_given_back_is_free_when_its_lease_ends(
-    meter: CountingMeter,
+    meter: Meter,
 ) -> None:
     mine = claim(requests_in_parallel=1)
     lost = reserve(meter, mine)
@@ -416,13 +416,13 @@ def test_a_place_of_a_process_that_has_died_stays_taken_until_its_lease_ends(
     place: Place,
 ) -> None:
     assert sum(workers("places", place.where, 2, NOON)) == 3
-    meter = CountingMeter(place.counters())
+    meter = Meter(place.counters())
 
     assert not passes(meter, claim(requests_in_parallel=3), now=NOON + 60)
     assert passes(meter, claim(requests_in_parallel=3), now=NOON + LEASE)
 
 
-def test_threads_let_exactly_as_many_through_as_one(meter: CountingMeter) -> None:
+def test_threads_let_exactly_as_many_through_as_one(meter: Meter) -> None:
     passed: list[bool] = []
     mine = claim(requests_per_minute=100)
 
@@ -496,7 +496,7 @@ STEPS = some.lists(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_counters_say_what_the_words_of_the_limits_say(
-    meter: CountingMeter, steps: list[tuple[str, int, int, int]]
+    meter: Meter, steps: list[tuple[str, int, int, int]]
 ) -> None:
     # Every example has holders of its own.
     mark = os.urandom(8).hex()
@@ -527,7 +527,7 @@ def test_counters_say_what_the_words_of_the_limits_say(
 
 def test_the_file_forgets_what_has_expired(tmp_path: Path) -> None:
     with closing(LocalFile(tmp_path / "limits.db")) as file:
-        meter = CountingMeter(LocalCounters(file))
+        meter = Meter(LocalCounters(file))
         for number in range(30):
             passes(meter, claim(f"key:{number}", requests_per_minute=1))
         for _ in range(4):
@@ -541,7 +541,7 @@ def test_the_file_forgets_what_has_expired(tmp_path: Path) -> None:
 def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "instance" / "limits.db"
     with closing(LocalFile(path)) as file:
-        passes(CountingMeter(LocalCounters(file)), claim(requests_per_minute=1))
+        passes(Meter(LocalCounters(file)), claim(requests_per_minute=1))
 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -551,7 +551,7 @@ def test_a_broken_file_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     path.write_bytes(b"this is no database, and never was one. " * 200)
     with closing(LocalFile(path)) as file:
-        meter = CountingMeter(LocalCounters(file))
+        meter = Meter(LocalCounters(file))
         mine = claim(requests_per_minute=1)
 
         assert passes(meter, mine) and not passes(meter, mine)
@@ -561,7 +561,7 @@ def test_a_file_that_breaks_while_it_is_in_use_is_begun_anew(tmp_path: Path) -> 
     """Damage within another file is told from damage in this one by nobody."""
     (tmp_path / "broken").write_bytes(b"no database at all " * 200)
     with closing(LocalFile(tmp_path / "limits.db")) as file:
-        meter = CountingMeter(LocalCounters(file))
+        meter = Meter(LocalCounters(file))
         mine = claim(requests_per_minute=1)
         assert passes(meter, mine) and not passes(meter, mine)
         with pytest.raises(sqlite3.DatabaseError), file.connection() as connection:
@@ -574,7 +574,7 @@ def test_requests_go_on_without_the_file_and_the_log_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    meter = CountingMeter(LocalCounters(LocalFile(tmp_path / "file" / "limits.db")))
+    meter = Meter(LocalCounters(LocalFile(tmp_path / "file" / "limits.db")))
     mine = claim(tokens=5, requests_per_minute=1, tokens_per_day=5)
     with caplog.at_level(logging.WARNING, "lastword"):
         for _ in range(3):
@@ -587,10 +587,10 @@ FORKED = """
 import os, sys
 from pathlib import Path
 from app.core.limits import Claim, LimitReached, Limits
-from app.state.limits import CountingMeter
+from app.state.limits import Meter
 from app.state.local import LocalCounters, LocalFile
 
-meter = CountingMeter(LocalCounters(LocalFile(Path(sys.argv[1]))))
+meter = Meter(LocalCounters(LocalFile(Path(sys.argv[1]))))
 
 def ask():
     try:

@@ -11,7 +11,7 @@ import pytest
 from app.core.limits import Claim, LimitReached, Limits
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import Breaker
-from app.state.limits import Charge, CountingMeter, Reservation
+from app.state.limits import Charge, Meter, Reservation
 from app.state.redis import Away, Link, RedisCircuits, RedisCounters
 
 from ..valkey import Valkey
@@ -24,12 +24,12 @@ def claim(tokens: int = 0, **limits: Any) -> Claim:
     return Claim("key:a", Limits.of(limits), tokens)
 
 
-def reserve(meter: CountingMeter, mine: Claim) -> Reservation:
+def reserve(meter: Meter, mine: Claim) -> Reservation:
     (reserved,) = meter.reserve([mine], NOON)
     return reserved
 
 
-def passes(meter: CountingMeter, mine: Claim, now: float = NOON) -> bool:
+def passes(meter: Meter, mine: Claim, now: float = NOON) -> bool:
     try:
         meter.reserve([mine], now)
     except LimitReached:
@@ -37,7 +37,7 @@ def passes(meter: CountingMeter, mine: Claim, now: float = NOON) -> bool:
     return True
 
 
-def used(meter: CountingMeter, name: str) -> int:
+def used(meter: Meter, name: str) -> int:
     """What is counted, as a refusal says."""
     with pytest.raises(LimitReached) as raised:
         meter.reserve([claim(10**9, **{name: 0})], NOON)
@@ -57,7 +57,7 @@ def test_a_reservation_and_its_end_are_one_round_trip_each(
     valkey: Valkey,
 ) -> None:
     with closing(Link(valkey.url)) as link:
-        meter = CountingMeter(RedisCounters(link))
+        meter = Meter(RedisCounters(link))
         mine = [
             claim(5, tokens_per_day=9, requests_per_minute=9, requests_in_parallel=9),
             Claim("virtual-key:v", Limits(tokens_per_minute=9), 5),
@@ -82,7 +82,7 @@ def test_all_that_is_stored_expires(valkey: Valkey) -> None:
     valkey.clear()
     limits = {"tokens_per_minute": 9, "tokens_per_month": 9, "requests_in_parallel": 2}
     with closing(Link(valkey.url)) as link:
-        meter = CountingMeter(RedisCounters(link))
+        meter = Meter(RedisCounters(link))
         meter.settle([Charge(reserve(meter, claim(2, **limits)), 1)], NOON)
         reserve(meter, claim(2, **limits))
         meter.settle([Charge(reserve(meter, claim(2, **limits)), 3)], NOON + 90)
@@ -102,7 +102,7 @@ def test_all_that_is_stored_expires(valkey: Valkey) -> None:
 def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None:
     valkey.clear()
     with closing(Link(valkey.url)) as link:
-        meter = CountingMeter(RedisCounters(link))
+        meter = Meter(RedisCounters(link))
         for seconds in range(0, 600, 10):
             passes(meter, claim(requests_per_minute=99), NOON + seconds)
     with valkey.client() as client:
@@ -114,10 +114,10 @@ def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None
 def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
     valkey.clear()
     with closing(Link(valkey.url)) as one, closing(Link(valkey.url)) as two:
-        meters = [CountingMeter(RedisCounters(link)) for link in (one, two)]
+        meters = [Meter(RedisCounters(link)) for link in (one, two)]
         passed: list[bool] = []
 
-        def ask(meter: CountingMeter) -> None:
+        def ask(meter: Meter) -> None:
             mine = claim(requests_per_minute=100)
             passed.extend(passes(meter, mine) for _ in range(20))
 
@@ -138,7 +138,7 @@ def test_more_requests_than_connections_wait_for_their_turn(
     valkey.clear()
     passed: list[bool] = []
     with closing(Link(valkey.url)) as link:
-        meter = CountingMeter(RedisCounters(link))
+        meter = Meter(RedisCounters(link))
 
         def ask() -> None:
             passed.append(passes(meter, claim(requests_per_minute=100)))

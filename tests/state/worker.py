@@ -13,7 +13,7 @@ from pathlib import Path
 from app.core.limits import Claim, LimitReached, Limits
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import Breaker, Circuits
-from app.state.limits import Counters, CountingMeter
+from app.state.limits import Counters, Meter
 from app.state.local import LocalCircuits, LocalCounters, LocalFile
 from app.state.redis import Link, RedisCircuits, RedisCounters
 
@@ -33,7 +33,7 @@ def opened(where: str) -> tuple[Counters, Circuits]:
 
 
 def let_through(counters: Counters, what: str, times: int, now: float) -> int:
-    meter, count = CountingMeter(counters), 0
+    meter, count = Meter(counters), 0
     for _ in range(times):
         try:
             meter.reserve([Claim("key:a", LIMITS[what])], now)
