@@ -8,6 +8,7 @@ from gunicorn import util
 from gunicorn.http.message import Message
 
 from app import engine, malformed
+from app.worker import equip
 
 # Requests that no application gets to see are answered in the same shape as others.
 util.write_error = malformed.write_error
@@ -75,40 +76,7 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """The worker has its handlers: have the gateway hear of its end as well."""
-    callers = worker.wsgi.extensions["lastword"].callers
-    callers.most = callers.most or _room(worker.cfg)
-    end = signal.getsignal(signal.SIGTERM)
-
-    def drain(number, frame):
-        callers.drain(drain_timeout)
-        end(number, frame)
-
-    signal.signal(signal.SIGTERM, drain)
-    if worker.cfg.worker_class_str == "gthread":
-        _close_with_the_door(worker)
-
-
-def _close_with_the_door(worker):
-    """gthread accepts no more when it ends, and leaves the socket open: close it.
-
-    Else the kernel would go on accepting for it, and nobody would ever answer.
-    """
-    enable = worker.set_accept_enabled
-
-    def set_accept_enabled(enabled):
-        enable(enabled)
-        if not worker.alive:
-            for listener in worker.sockets:
-                listener.close()
-
-    worker.set_accept_enabled = set_accept_enabled
-
-
-def _room(cfg):
-    """How many requests a worker can hold, and still say to others that it is full."""
-    if cfg.worker_class_str == "gthread":
-        return max(1, cfg.threads - 1)
-    return cfg.worker_connections * 9 // 10
+    equip(worker, drain_timeout)
 
 
 def on_exit(server):

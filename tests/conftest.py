@@ -97,17 +97,23 @@ Script = Callable[..., Upstream]
 
 
 @pytest.fixture
-def script() -> Iterator[Script]:
-    """Makes upstreams that answer as they are told; they end with the test."""
+def upstreams() -> Iterator[list[Upstream]]:
+    """Those of the test, which end with it."""
     made: list[Upstream] = []
-
-    def make(*answers: scripted.Script) -> Upstream:
-        made.append(Upstream(list(answers)))
-        return made[-1]
-
-    yield make
+    yield made
     for upstream in made:
         upstream.stop()
+
+
+@pytest.fixture
+def script(upstreams: list[Upstream]) -> Script:
+    """Makes upstreams that answer as they are told."""
+
+    def make(*answers: scripted.Script) -> Upstream:
+        upstreams.append(Upstream(list(answers)))
+        return upstreams[-1]
+
+    return make
 
 
 @pytest.fixture

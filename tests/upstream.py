@@ -99,6 +99,7 @@ class Upstream:
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self.connections: set[socket.socket] = set()
+        self._idle: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -134,6 +135,14 @@ class Upstream:
             time.sleep(0.01)
         return False
 
+    @property
+    def held(self) -> int:
+        """How many connections the other side holds open for something else than to
+        send a next request on them.
+        """
+        with self._lock:
+            return sum(map(_is_held, self.connections - self._idle))
+
     def _accept(self) -> None:
         while True:
             try:
@@ -155,7 +164,7 @@ class Upstream:
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection.makefile("rb") as reader:
-                while seen := _request(reader, number):
+                while seen := self._wait(reader, number, plain):
                     script = self._next(seen)
                     answer = script(seen) if callable(script) else script
                     self._perform(connection, answer)
@@ -165,7 +174,18 @@ class Upstream:
             connection.close()
             with self._lock:
                 self.connections.discard(plain)
+                self._idle.discard(plain)
                 self.closed += 1
+
+    def _wait(self, reader: Any, number: int, plain: socket.socket) -> Seen | None:
+        """The next request; until it is here, its connection is idle."""
+        with self._lock:
+            self._idle.add(plain)
+        try:
+            return _request(reader, number)
+        finally:
+            with self._lock:
+                self._idle.discard(plain)
 
     def _next(self, seen: Seen) -> Script:
         with self._lock:
@@ -181,6 +201,18 @@ class Upstream:
                 step(connection)
             else:
                 time.sleep(step)
+
+
+def _is_held(connection: socket.socket) -> bool:
+    """Whether the other side has neither closed *connection* nor broken it off."""
+    with contextlib.suppress(OSError):
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state == _ESTABLISHED
+    return False
+
+
+# Linux's number for it, in its tcp_states.h.
+_ESTABLISHED = 1
 
 
 def _request(reader: Any, number: int) -> Seen | None:

@@ -83,7 +83,7 @@ class Source(io.RawIOBase):
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What http.client asks of a socket."""
-        return io.BufferedReader(self, 2**16)
+        return io.BufferedReader(self, 2**13)
 
     def readable(self) -> bool:
         return True

@@ -62,6 +62,16 @@ def ask(server: Server, upstream: Upstream, **body: Any) -> Any:
 
 
 @WORKERS
+def test_idle_connections_do_not_hold_it(start, worker: str) -> None:
+    server = start(worker, GATEWAY_DRAIN_TIMEOUT="40")
+    with requests.Session() as session, server.connect() as silent:
+        assert session.get(server.url + "/healthz", timeout=10).ok
+        server.signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert silent.recv(10) == b""
+
+
+@WORKERS
 def test_a_stream_may_end_and_nobody_else_begins(start, script, worker: str) -> None:
     go_on = threading.Event()
     upstream = script(stream(FIRST, wait_for(go_on), LAST, DONE))

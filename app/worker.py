@@ -1,0 +1,103 @@
+"""What a worker of gunicorn needs besides, so that it ends well and is never overfull.
+
+Reaches into gunicorn's classes where they have no hook. Whether that still holds with a
+new version of gunicorn, tests/e2e/test_drain.py says.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Seconds in which a client may still send something on a connection that is kept, after
+# its worker was told to end. gthread does so by itself.
+_LINGER = 2.0
+
+
+def equip(worker: Any, drain_timeout: float) -> None:
+    """Have a *worker* that is about to serve fill up, and end, as the gateway wants it.
+
+    Answers under way have *drain_timeout* seconds when it is told to end.
+    """
+    callers = worker.wsgi.extensions["lastword"].callers
+    callers.most = callers.most or _room(worker.cfg)
+    at_the_end: list[Callable[[], None]] = [lambda: callers.drain(drain_timeout)]
+    if worker.cfg.worker_class_str == "gthread":
+        _close_with_the_door(worker)
+    else:
+        at_the_end.append(_Idle(worker).end)
+    before: Any = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        for step in at_the_end:
+            step()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _room(cfg: Any) -> int:
+    """How many requests a worker can hold, and still say to others that it is full."""
+    if cfg.worker_class_str == "gthread":
+        return max(1, cfg.threads - 1)
+    connections: int = cfg.worker_connections
+    return connections * 9 // 10
+
+
+def _close_with_the_door(worker: Any) -> None:
+    """gthread accepts no more when it ends, and leaves the socket open: close it.
+
+    Else the kernel would go on accepting for it, and nobody would ever answer.
+    """
+    enable = worker.set_accept_enabled
+
+    def set_accept_enabled(enabled: bool) -> None:
+        enable(enabled)
+        if not worker.alive:
+            for listener in worker.sockets:
+                listener.close()
+
+    worker.set_accept_enabled = set_accept_enabled
+
+
+class _Idle:
+    """The connections on which a gevent worker waits for a next request.
+
+    By itself it would wait as long as ever when it is told to end: a proxy that keeps
+    its connections could hold it for the whole of graceful_timeout.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        self._waiting: dict[Any, Any] = {}
+        self._seconds = float(worker.cfg.keepalive)
+        worker.timeout_ctx = self._wait
+
+    @contextmanager
+    def _wait(self) -> Iterator[None]:
+        """Let the block wait for a request, and end quietly when it waits no more."""
+        import gevent
+
+        timeout = gevent.Timeout(self._seconds, False)
+        self._waiting[timeout] = gevent.getcurrent()
+        try:
+            with timeout:
+                yield
+        finally:
+            del self._waiting[timeout]
+
+    def end(self) -> None:
+        """Let them have a moment, and then wait no more. May be called by a signal."""
+        import gevent
+
+        self._seconds = _LINGER
+        gevent.spawn_later(_LINGER, self._give_up)
+
+    def _give_up(self) -> None:
+        import gevent
+
+        for timeout, greenlet in list(self._waiting.items()):
+            gevent.get_hub().loop.run_callback(self._throw, timeout, greenlet)
+
+    def _throw(self, timeout: Any, greenlet: Any) -> None:
+        if timeout in self._waiting:
+            greenlet.throw(timeout)
