@@ -38,8 +38,9 @@ def equip(worker: Any, drain_timeout: float) -> None:
 
 def _room(cfg: Any) -> int:
     """How many requests a worker can hold, and still say to others that it is full."""
+    threads: int = cfg.threads
     if cfg.worker_class_str == "gthread":
-        return max(1, cfg.threads - 1)
+        return max(1, threads - 1)
     connections: int = cfg.worker_connections
     return connections * 9 // 10
 
