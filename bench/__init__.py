@@ -1,0 +1,1 @@
+"""How much a gateway costs, beside others: `make bench`, `make bench-peers`."""

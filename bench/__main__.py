@@ -1,0 +1,137 @@
+"""Measures contestants side by side, round by round.
+
+python -m bench --rounds 5 --peers --json bench.json --svg docs/performance.svg
+"""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import requests
+import trustme
+
+from . import report, upstream
+from .cases import CASES, Bout, Case, cold
+from .contestants import OTHERS, OWN, Contestant, Places, Running
+from .process import OURS, pin, until
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="of each whole case")
+    parser.add_argument("--peers", action="store_true", help="Portkey and LiteLLM, too")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--without", default="", help="contestants to leave out: a,b")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--svg", type=Path)
+    given = parser.parse_args()
+    contestants = [
+        each
+        for each in (*OWN, *(OTHERS if given.peers else ()))
+        if each.name not in given.without.split(",")
+    ]
+    cases = [case for case in CASES if given.only in case.name]
+    pin(OURS)
+    found = report.added(measured(contestants, cases, given))
+    names = [each.name for each in contestants]
+    print(report.table(found, names), report.kept(found), sep="\n\n")
+    if given.json:
+        report.write_json(found, given.json)
+    if given.svg:
+        report.plot(found, names, given.svg)
+    return 0
+
+
+def measured(
+    contestants: Sequence[Contestant],
+    cases: Sequence[Case],
+    given: argparse.Namespace,
+) -> report.Found:
+    """All cases of all contestants, so many rounds; interleaved."""
+    found: report.Found = {}
+    with called() as places:
+        for turn in range(given.rounds):
+            with ready(contestants, places) as running:
+                for case in cases:
+                    for contestant in contestants:
+                        if case.needs and case.needs not in contestant.able:
+                            continue
+                        bout = Bout(
+                            contestant, running[contestant.name], places, given.seconds
+                        )
+                        _note(found, case, bout)
+            if not given.only or given.only in "cold start":
+                _start(found, contestants, places)
+            print(f"round {turn + 1} of {given.rounds}", file=sys.stderr, flush=True)
+    return found
+
+
+def _note(found: report.Found, case: Case, bout: Bout) -> None:
+    name = bout.contestant.name
+    try:
+        figures = case.measure(bout)
+    except (RuntimeError, TimeoutError) as e:
+        print(f"{case.name}, {name}: {e}", file=sys.stderr, flush=True)
+        return
+    for figure, value in figures.items():
+        found.setdefault((case.name, figure, name), []).append(value)
+
+
+def _start(
+    found: report.Found, contestants: Sequence[Contestant], places: Places
+) -> None:
+    for contestant in contestants:
+        if "process" in contestant.able:
+            seconds = cold(contestant, places)
+            key = ("cold start", "start", contestant.name)
+            found.setdefault(key, []).append(seconds)
+
+
+@contextlib.contextmanager
+def called() -> Iterator[Places]:
+    """What the contestants call."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        files = [str(Path(folder, name)) for name in ("ca.pem", "cert.pem", "key.pem")]
+        authority = trustme.CA()
+        given = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(files[0])
+        given.cert_chain_pems[0].write_to_path(files[1])
+        given.private_key_pem.write_to_path(files[2])
+        whole = stack.enter_context(upstream.whole())
+        stream = stack.enter_context(upstream.streamer(upstream.Pace()))
+        tls = stack.enter_context(upstream.whole((files[1], files[2])))
+        yield Places(whole, stream, tls, files[0])
+
+
+@contextlib.contextmanager
+def ready(
+    contestants: Sequence[Contestant], places: Places
+) -> Iterator[dict[str, Running]]:
+    """All of them, started anew and ready to answer, but not warm."""
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for each in contestants:
+            running[each.name] = stack.enter_context(each.start(places))
+            bout = Bout(each, running[each.name], places, 0)
+            until(lambda bout=bout: _answers(bout), each.patience)  # type: ignore[misc]
+        yield running
+
+
+def _answers(bout: Bout) -> bool:
+    headers = bout.contestant.headers(bout.places.whole)
+    try:
+        answer = requests.post(
+            bout.url(), json=bout.body("whole"), headers=headers, timeout=10
+        )
+    except requests.RequestException:
+        return False
+    return answer.ok
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Those that are measured: how each is started, and where it wants its requests."""
+
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .process import ROOT, free_port, running, tree
+from .upstream import nginx
+
+PEERS = ROOT / ".bench"
+
+# LiteLLM does not start without one, or with one that is easy to guess.
+_MASTER_KEY = f"sk-{secrets.token_hex(32)}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The ports of what is called; the file of the authority that the one with TLS
+    has its certificate from.
+    """
+
+    whole: int
+    stream: int
+    tls: int
+    authority: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """A contestant that runs: its process, none for what is called directly."""
+
+    pid: int | None
+    url: str
+
+    @property
+    def worker(self) -> int:
+        """The process that answers: the last one that was started."""
+        assert self.pid is not None
+        return tree(self.pid)[-1]
+
+
+Start = Callable[[Places], AbstractContextManager[Running]]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """*able* names what it can be asked beside plain requests (`cases.py`).
+
+    Who *is_routed* learns from a request whom to call, others from how they are
+    started. It may take *patience* seconds to start.
+    """
+
+    name: str
+    start: Start
+    able: frozenset[str] = field(default_factory=frozenset)
+    is_routed: bool = True
+    patience: float = 60
+
+    def headers(
+        self, port: int, config: object = None, tls: bool = False
+    ) -> dict[str, str]:
+        """Those of a request that is to reach the provider at *port*."""
+        if not self.is_routed:
+            return {"Authorization": f"Bearer {_MASTER_KEY}"}
+        scheme = "https" if tls else "http"
+        given = {
+            "Authorization": "Bearer sk-1",
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": f"{scheme}://127.0.0.1:{port}/v1",
+        }
+        if config is not None:
+            del given["x-portkey-custom-host"], given["x-portkey-provider"]
+            given["x-portkey-config"] = json.dumps(config)
+        return given
+
+
+# lastword
+
+
+@contextmanager
+def lastword(places: Places) -> Iterator[Running]:
+    """As it is shipped, with one worker."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {
+            "GATEWAY_BIND": f"127.0.0.1:{port}",
+            "GATEWAY_INSTANCE": folder,
+            "GATEWAY_CA_BUNDLE": places.authority,
+            "WEB_CONCURRENCY": "1",
+        }
+        with running([sys.executable, "-m", "gunicorn"], environ) as pid:
+            yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
+
+
+# The limit: a proxy in C that looks at nothing
+
+_PROXY = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
+    client_max_body_size 64m; client_body_buffer_size 2m;
+    keepalive_requests 1000000;
+    upstream whole {{ server 127.0.0.1:{whole}; keepalive 256; }}
+    upstream stream {{ server 127.0.0.1:{stream}; keepalive 256; }}
+    server {{
+        listen 127.0.0.1:{port};
+        proxy_http_version 1.1; proxy_set_header Connection "";
+        proxy_buffering off;
+        location /whole/ {{ proxy_pass http://whole/; }}
+        location /stream/ {{ proxy_pass http://stream/; }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def proxy(places: Places) -> Iterator[Running]:
+    with tempfile.TemporaryDirectory() as folder:
+        port, config = free_port(), Path(folder, "nginx.conf")
+        ports = {"port": port, "whole": places.whole, "stream": places.stream}
+        config.write_text(_PROXY.format(folder=folder, **ports))
+        with running([nginx(), "-c", str(config), "-p", folder]) as pid:
+            yield Running(pid, f"http://127.0.0.1:{port}/whole/v1/completions")
+
+
+@contextmanager
+def direct(places: Places) -> Iterator[Running]:
+    """Nobody between: what the others add something to."""
+    yield Running(None, f"http://127.0.0.1:{places.whole}/v1/completions")
+
+
+# Peers
+
+
+@contextmanager
+def portkey(places: Places) -> Iterator[Running]:
+    """Its gateway, as npm installs it."""
+    port = free_port()
+    built = PEERS / "node_modules/@portkey-ai/gateway/build/start-server.js"
+    command = [_found("node"), str(built), f"--port={port}", "--headless"]
+    with running(command, {"NODE_ENV": "production"}) as pid:
+        yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
+
+
+_LITELLM = """
+model_list:
+  - model_name: whole
+    litellm_params: &whole
+      model: text-completion-openai/gpt-3.5-turbo-instruct
+      api_base: http://127.0.0.1:{whole}/v1
+      api_key: sk-1
+  - model_name: stream
+    litellm_params:
+      model: text-completion-openai/gpt-3.5-turbo-instruct
+      api_base: http://127.0.0.1:{stream}/v1
+      api_key: sk-1
+litellm_settings: {{telemetry: false, set_verbose: false}}
+"""
+
+
+@contextmanager
+def litellm(places: Places) -> Iterator[Running]:
+    """Its proxy with one worker, which routes by the model's name."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "config.yaml")
+        config.write_text(_LITELLM.format(whole=places.whole, stream=places.stream))
+        program = str(PEERS / "litellm/bin/litellm")
+        arguments = ["--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+        environ = {
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MASTER_KEY": _MASTER_KEY,
+        }
+        with running([program, "--config", str(config), *arguments], environ) as pid:
+            yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise SystemExit(f"{program} is needed for this peer, and is not there")
+    return path
+
+
+OWN = (
+    Contestant("direct", direct),
+    Contestant("nginx", proxy, frozenset({"process"})),
+    Contestant(
+        "lastword",
+        lastword,
+        frozenset({"process", "bridge", "fallback", "cache", "tls"}),
+    ),
+)
+OTHERS = (
+    Contestant("portkey", portkey, frozenset({"process", "fallback"})),
+    Contestant(
+        "litellm", litellm, frozenset({"process"}), is_routed=False, patience=180
+    ),
+)

@@ -1,0 +1,113 @@
+"""A contestant's processes: started, pinned to a processor, measured, ended."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+# The contestant has one processor, what loads and answers it another.
+THEIRS, OURS = 0, 1
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        return int(place.getsockname()[1])
+
+
+def pin(cpu: int) -> None:
+    """Have this process, and those that it starts, run on *cpu*, if there are two."""
+    if len(os.sched_getaffinity(0)) > 1 or os.sched_getaffinity(0) == {cpu}:
+        os.sched_setaffinity(0, {cpu})
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    environ: Mapping[str, str] = {},  # noqa: B006 - read only
+    cpus: Sequence[int] = (THEIRS,),
+) -> Iterator[int]:
+    """*command* in a group of its own; its process id. What it says is kept aside."""
+    everything = os.sched_getaffinity(0) | {THEIRS, OURS}
+    cpus = [cpu for cpu in cpus if cpu in everything and cpu < (os.cpu_count() or 1)]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**_inherited(), **environ},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus or everything),
+        )
+        try:
+            yield process.pid
+        except TimeoutError:
+            said.seek(0)
+            print(said.read().decode(errors="replace")[-4000:])
+            raise
+        finally:
+            end(process)
+
+
+def _inherited() -> dict[str, str]:
+    """The environment, without what configures a gateway."""
+    own = ("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_")
+    return {name: v for name, v in os.environ.items() if not name.startswith(own)}
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End *process*, gently at first, and all that it has started."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until *condition* holds. Raises TimeoutError."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"not within {seconds:g} s")
+        time.sleep(0.005)
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for each in found:
+        for path in Path(f"/proc/{each}/task").glob("*/children"):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time that a process and all below it have used."""
+    return sum(_ticks(each) for each in tree(pid)) / _TICK
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13]))
+
+
+def memory(pid: int) -> int:
+    """Bytes that a process holds for itself, and its share of what it shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(li.split()[1]) for li in lines if li.startswith("Pss:"))

@@ -1,0 +1,209 @@
+"""What was found: a table, JSON, a plot; and whether the promises hold."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Of a case, a figure and a contestant: what each round found.
+Found = dict[tuple[str, str, str], list[float]]
+
+OWN = "lastword"
+
+_UNITS: Mapping[str, tuple[float, str]] = {
+    "cpu": (1e6, "us"),
+    "p50": (1e3, "ms"),
+    "p99": (1e3, "ms"),
+    "added p50": (1e3, "ms"),
+    "added first": (1e3, "ms"),
+    "first": (1e3, "ms"),
+    "gap p99": (1e3, "ms"),
+    "start": (1.0, "s"),
+    "rest": (2**-20, "MB"),
+    "stream": (2**-10, "kB"),
+}
+
+
+def added(found: Found) -> Found:
+    """*found*, and what each contestant adds to asking directly, round by round."""
+    more: Found = {}
+    for (case, figure, name), values in found.items():
+        straight = found.get((case, figure, "direct"))
+        if figure in ("p50", "first") and straight and name != "direct":
+            pairs = zip(values, straight, strict=False)
+            more[case, f"added {figure}", name] = [a - b for a, b in pairs]
+    return found | more
+
+
+def median(found: Found, case: str, figure: str, name: str = OWN) -> float | None:
+    values = found.get((case, figure, name))
+    return statistics.median(values) if values else None
+
+
+def ratio(
+    found: Found, case: str, figure: str, of: str, name: str = OWN
+) -> float | None:
+    """The median of the ratios, round by round: the machine's moods cancel out."""
+    own, other = found.get((case, figure, name)), found.get((case, figure, of))
+    if not own or not other or not all(other):
+        return None
+    return statistics.median(a / b for a, b in zip(own, other, strict=False))
+
+
+# The table
+
+
+def table(found: Found, names: Sequence[str]) -> str:
+    """A row for each figure: median and spread of each, our ratio to the others."""
+    others = [name for name in names if name not in (OWN, "direct")]
+    head = ["case", "figure", *names, *(f"/ {name}" for name in others)]
+    rows = [head, *_rows(found, names, others)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _rows(
+    found: Found, names: Sequence[str], others: Sequence[str]
+) -> Iterator[list[str]]:
+    for case, figure in dict.fromkeys((c, f) for c, f, _ in found):
+        cells = [_cell(found.get((case, figure, name)), figure) for name in names]
+        ratios = [ratio(found, case, figure, of) for of in others]
+        yield [case, figure, *cells, *("" if r is None else f"{r:.2f}" for r in ratios)]
+
+
+def _cell(values: Sequence[float] | None, figure: str) -> str:
+    if not values:
+        return ""
+    factor, unit = _UNITS[figure]
+    middle = statistics.median(values) * factor
+    spread = (max(values) - min(values)) * factor / 2
+    return f"{_short(middle)} {unit} +-{_short(spread)}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+# The promises
+
+
+@dataclass(frozen=True)
+class Promise:
+    """*seen* is at most *most*; None if it was not measured."""
+
+    what: str
+    most: float
+    seen: Callable[[Found], float | None]
+
+
+def _slope(found: Found) -> float | None:
+    """How often the cost above the base of 100 kB goes into that of 1 MB."""
+    cases = (
+        "whole, 32 connections",
+        "whole, prompt of 100 kB",
+        "whole, prompt of 1 MB",
+    )
+    cpus = [median(found, case, "cpu") for case in cases]
+    if None in cpus:
+        return None
+    base, short, long = (cpu or 0.0 for cpu in cpus)
+    return (long - base) / (short - base)
+
+
+def _times(case: str, figure: str, of: str) -> Callable[[Found], float | None]:
+    return lambda found: ratio(found, case, figure, of)
+
+
+def _is(case: str, figure: str, factor: float) -> Callable[[Found], float | None]:
+    def seen(found: Found) -> float | None:
+        value = median(found, case, figure)
+        return None if value is None else value * factor
+
+    return seen
+
+
+def _bridged(found: Found) -> float | None:
+    own = median(found, "bridged stream, 100", "cpu")
+    other = median(found, "stream, 100 connections", "cpu", "portkey")
+    return own / other if own and other else None
+
+
+W32, S100 = "whole, 32 connections", "stream, 100 connections"
+PROMISES = (
+    Promise("CPU of a whole answer / Portkey", 0.55, _times(W32, "cpu", "portkey")),
+    Promise("CPU of a whole answer / LiteLLM", 0.05, _times(W32, "cpu", "litellm")),
+    Promise(
+        "added latency / Portkey",
+        0.65,
+        _times("whole, 1 connection", "added p50", "portkey"),
+    ),
+    Promise("CPU of an event / Portkey", 0.4, _times(S100, "cpu", "portkey")),
+    Promise("CPU of an event / nginx", 3, _times(S100, "cpu", "nginx")),
+    Promise("CPU of a bridged event / Portkey's own", 1, _bridged),
+    Promise(
+        "added time to the first event, ms",
+        3,
+        _is("stream, 1 after the other", "added first", 1e3),
+    ),
+    Promise("memory of a worker at rest, MB", 60, _is("memory", "rest", 2**-20)),
+    Promise("memory of each of 500 streams, kB", 100, _is("memory", "stream", 2**-10)),
+    Promise("1 MB / 100 kB of prompt, CPU above the base", 10, _slope),
+    Promise("cold start to the first answer, s", 1.5, _is("cold start", "start", 1)),
+)
+
+
+def kept(found: Found) -> str:
+    """A line for each promise that was measured."""
+    lines = []
+    for promise in PROMISES:
+        seen = promise.seen(found)
+        if seen is not None:
+            verdict = "holds" if seen <= promise.most else "FALLS SHORT"
+            lines.append(
+                f"{promise.what:<45} {seen:>8.3g}  at most {promise.most:g}  {verdict}"
+            )
+    return "\n".join(lines)
+
+
+# Files
+
+
+def write_json(found: Found, path: Path) -> None:
+    """Every round's figures, in seconds, bytes and bare numbers."""
+    flat = [
+        {"case": case, "figure": figure, "contestant": name, "rounds": values}
+        for (case, figure, name), values in found.items()
+    ]
+    path.write_text(json.dumps(flat, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Found:
+    flat = json.loads(path.read_text())
+    return {(f["case"], f["figure"], f["contestant"]): f["rounds"] for f in flat}
+
+
+def plot(found: Found, names: Sequence[str], path: Path) -> None:
+    """The processor time of each case, a bar for each contestant, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "lastword"
+    from matplotlib import pyplot
+
+    cases = [c for c, f, n in found if f == "cpu" and n == OWN and "of 1 MB" not in c]
+    shown = [name for name in names if name != "direct"]
+    figure, axes = pyplot.subplots(figsize=(9, 0.55 * len(cases) + 1.5))
+    high = 0.8 / len(shown)
+    for i, name in enumerate(shown):
+        values = [(median(found, case, "cpu", name) or 0) * 1e6 for case in cases]
+        places = [row + i * high for row in range(len(cases))]
+        axes.barh(places, values, high, label=name)
+    axes.set_yticks([row + 0.4 - high / 2 for row in range(len(cases))], cases)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("processor time of a request, or of a streamed event, in us")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
