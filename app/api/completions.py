@@ -7,7 +7,8 @@ from flask import Blueprint, Response, g, request
 from ..core.routing import Route
 from ..gateway.attempts import Trace
 from ..gateway.callers import Connection, Sending
-from ..gateway.outcome import Outcome
+from ..gateway.outcome import Outcome, Stream
+from ..gateway.pulse import Pulse
 from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
@@ -32,7 +33,10 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     def complete(model: str | None = None) -> Response:
         with gateway.callers.watching(_client()) as connection:
             way = _way(model)
-            return _response(gateway.complete(way, g.trace, connection), connection)
+            outcome = gateway.complete(way, g.trace, connection)
+            if isinstance(outcome.body, bytes):
+                return _whole(outcome, outcome.body, connection)
+            return _stream(outcome, outcome.body, connection, gateway.heartbeat)
 
     def _way(model: str | None) -> Route:
         headers.check_content_type(request)
@@ -59,13 +63,45 @@ def _client() -> Any:
     return request.environ.get("gunicorn.socket")
 
 
-def _response(outcome: Outcome, connection: Connection) -> Response:
-    told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
-    if isinstance(outcome.body, bytes):
-        body = Sending(iter([outcome.body]), connection)
-        told["Content-Length"] = str(len(outcome.body))
-        return Response(body, 200, told, content_type="application/json")
+def _whole(outcome: Outcome, body: bytes, connection: Connection) -> Response:
+    told = _told(outcome) | {"Content-Length": str(len(body))}
+    sent = Sending(iter([body]), connection)
+    return Response(sent, 200, told, content_type="application/json")
+
+
+class _Streamed(Response):
+    """A stream that can also be spoken to between two of its pieces.
+
+    That is what WSGI's `write` is for. Of servers we know gunicorn to mean it.
+    """
+
+    def __init__(self, *given: Any, connection: Connection, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._connection = connection
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        def start(*given: Any) -> Any:
+            self._connection.write = start_response(*given)
+            return self._connection.write
+
+        return super().__call__(environ, start)
+
+
+def _stream(
+    outcome: Outcome, body: Stream, connection: Connection, heartbeat: float | None
+) -> Response:
     # Proxies hold a stream back unless they are told not to; nginx by the last one.
     streamed = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    body = Sending(outcome.body, connection)
-    return Response(body, 200, told | streamed, content_type="text/event-stream")
+    if connection.socket is not None:
+        body.beat(Pulse(connection.say, heartbeat))
+    return _Streamed(
+        Sending(body, connection),
+        200,
+        _told(outcome) | streamed,
+        content_type="text/event-stream",
+        connection=connection,
+    )
+
+
+def _told(outcome: Outcome) -> dict[str, str]:
+    return headers.passed_on(outcome.headers) | headers.of_outcome(outcome)

@@ -34,18 +34,32 @@ class Connection:
     """The connection of one request under way.
 
     *sending* is since when its caller is being sent a piece, by the monotonic clock;
-    None while there is nothing to send.
+    None while there is nothing to send. *write* sends one at once, where the server
+    lets us.
     """
 
     socket: socket.socket | None
     cancellation: Cancellation = field(default_factory=Cancellation)
     sending: float | None = None
+    write: Callable[[bytes], object] | None = None
     forget: Callable[[], None] = lambda: None
 
     @property
     def number(self) -> int:
         """Its file descriptor; -1 if there is none (any more)."""
         return -1 if self.socket is None else self.socket.fileno()
+
+    def say(self, piece: bytes) -> None:
+        """Send *piece* at once. Raises Cancelled if the caller has left."""
+        assert self.write, "there is a server to send it"
+        self.sending = time.monotonic()
+        try:
+            self.write(piece)
+        except OSError:
+            self.cancellation.cancel(CallerLeft())
+            self.cancellation.check()
+        finally:
+            self.sending = None
 
     def break_off(self) -> None:
         """End it; whoever is about to send something there waits no longer."""

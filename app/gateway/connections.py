@@ -10,6 +10,7 @@ import http.client
 import io
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from . import pulse
 
 Watch = Callable[[socket.socket], None]
 
@@ -79,7 +82,8 @@ class Source(io.RawIOBase):
         self.until = until
         self.begun = self.ended = False
         self._wire: socket.socket | None = wire
-        self._bytes: Any = wire.makefile("rb", buffering=0)
+        # As long as there is a file of it, a socket that is closed can still be read.
+        self._file: Any = wire.makefile("rb", buffering=0)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What http.client asks of a socket."""
@@ -91,10 +95,20 @@ class Source(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if self._wire is None:
             return 0
-        arm(self._wire, self.until)
-        count: int = self._bytes.readinto(buffer)
+        count = self._received(self._wire, buffer)
         self.begun, self.ended = self.begun or count > 0, count == 0
         return count
+
+    def _received(self, wire: socket.socket, buffer: Any) -> int:
+        """How many bytes have come into *buffer*; the caller hears of us meanwhile."""
+        while True:
+            speak = pulse.wait()
+            arm(wire, min(self.until, speak))
+            try:
+                return wire.recv_into(buffer)
+            except (TimeoutError, ssl.SSLError) as e:
+                if speak >= self.until or not _is_late(e):
+                    raise
 
     def surplus(self, reader: io.BufferedReader) -> bytes:
         """What *reader* has of it that nobody asked for. Nothing more is read."""
@@ -103,13 +117,18 @@ class Source(io.RawIOBase):
 
     def close(self) -> None:
         self._wire = None
-        self._bytes.close()
+        self._file.close()
         super().close()
 
     def break_off(self) -> None:
         """End the connection, from any thread, unless the answer has ended."""
         if self._wire is not None:
             break_off(self._wire)
+
+
+def _is_late(error: OSError) -> bool:
+    """Whether nothing has come in time. TLS under gevent has its own word for it."""
+    return isinstance(error, TimeoutError) or "timed out" in str(error)
 
 
 def arm(wire: socket.socket, until: float) -> None:
