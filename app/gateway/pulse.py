@@ -62,14 +62,8 @@ class Pulse:
         self.spoke()
 
 
-class _Silence:
-    """The pulse of those who have no caller to speak to while they wait."""
-
-    def wait(self) -> float:
-        return inf
-
-
-_pulse: ContextVar[Pulse | _Silence] = ContextVar("pulse", default=_Silence())
+# None for those who have no caller to speak to while they wait.
+_pulse: ContextVar[Pulse | None] = ContextVar("pulse", default=None)
 
 
 @contextmanager
@@ -87,4 +81,5 @@ def wait() -> float:
 
     That time is on the monotonic clock; it may be infinite.
     """
-    return _pulse.get().wait()
+    pulse = _pulse.get()
+    return pulse.wait() if pulse else inf
