@@ -6,6 +6,7 @@ netrc, no cookies, no redirects, no retries of its own can change a call.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPException
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -23,16 +24,11 @@ from ..errors import (
 )
 from ..providers import Call
 from ..providers.spec import excerpt
-from .connections import (
-    Adapter,
-    CutHead,
-    Malformed,
-    Source,
-    StaleConnection,
-    due,
-)
+from .adapter import Adapter
+from .connections import CutHead, Source, StaleConnection, due
 from .deadline import Deadline, Limits
 from .guard import guarded_adapter
+from .heads import Malformed
 
 # How long to wait for the end of an answer that has said [DONE], in seconds, so that
 # its connection can serve again.
@@ -105,7 +101,7 @@ class Upstream:
                 response = adapter.send(
                     request, stream=True, timeout=timeout, verify=self._verify
                 )
-        except (errors.RequestException, pool_errors.HTTPError, OSError) as e:
+        except (HTTPException, pool_errors.HTTPError, OSError) as e:
             again = request.headers.get("Connection") == "close"
             if _cause(e, StaleConnection) and not again:
                 raise StaleConnection("") from e
@@ -114,9 +110,11 @@ class Upstream:
 
     def _translated(self, e: Exception, deadline: Deadline) -> UpstreamError:
         """A failure before the head of the answer, in our words."""
-        if isinstance(e, errors.ConnectTimeout):
+        refused = pool_errors.NewConnectionError
+        is_late = isinstance(e, pool_errors.ConnectTimeoutError)
+        if is_late and not isinstance(e, refused):
             return self._not_connected(deadline)
-        if _cause(e, TimeoutError) or isinstance(e, errors.ReadTimeout):
+        if _cause(e, TimeoutError):
             return deadline.missed()
         named = (
             kind(message) for cause, kind, message in _FAILURES if _cause(e, cause)
