@@ -277,10 +277,12 @@ class Remembering(HTTPConnection):
         arm(self.sock, _due.get())
 
     def _write(self, head: bytes, body: bytes) -> None:
-        pieces = (head + body,) if len(body) < _ONE_WRITE else (head, body)
         try:
-            for piece in pieces:
-                self.sock.sendall(piece)
+            if len(body) < _ONE_WRITE:
+                _send_all(self.sock, head + body)
+            else:
+                self.sock.sendall(head)
+                self.sock.sendall(body)
         except (BrokenPipeError, ConnectionResetError):
             # Who answers before all is read, and closes, has answered.
             pass
@@ -301,6 +303,12 @@ class Remembering(HTTPConnection):
 
 class RememberingTLS(Remembering, HTTPSConnection):
     pass
+
+
+def _send_all(wire: socket.socket, data: bytes) -> None:
+    """Send *data*, mostly at once: gevent's sendall would first ask how much fits."""
+    if (sent := wire.send(data)) < len(data):
+        wire.sendall(data[sent:])
 
 
 def _is_readable(wire: socket.socket) -> bool:

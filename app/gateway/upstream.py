@@ -160,8 +160,8 @@ def _prepared(call: Call, user_agent: str) -> PreparedRequest:
     request.method, request.url, request.body = call.method, call.url, call.body
     own = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
     request.headers = CaseInsensitiveDict(own | dict(call.headers))
-    if call.body is not None:
-        request.headers["Content-Length"] = str(len(call.body))
+    if call.body is not None or call.method != "GET":
+        request.headers["Content-Length"] = str(len(call.body or b""))
     return request
 
 
