@@ -25,8 +25,24 @@ def load(body: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidRequest for the first field that is wrong.
     """
-    loaded: dict[str, Any] = _SCHEMA.load(body)
+    loaded = checked(body)
     return {k: v for k, v in loaded.items() if v is not None or k == "prompt"}
+
+
+def checked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the schema's own `load` makes of *body*, in one walk over what was given.
+
+    That one asks each field of the specification for its value, one after the other,
+    and most of them are never given.
+    """
+    known = {
+        name: field.deserialize(body.get(name, missing))
+        for name, field in _SCHEMA.fields.items()
+        if name in body or field.required
+    }
+    loaded = {**known, **body, **known}
+    _SCHEMA.fits_together(loaded)
+    return loaded
 
 
 class _Field(fields.Field[Any]):
