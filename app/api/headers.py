@@ -25,9 +25,11 @@ from ..errors import (
 from ..gateway.attempts import Trace
 from ..gateway.outcome import Outcome
 from ..providers.names import KNOWN_NAMES
-from . import config
+from . import config, levels
 from .access import Caller, is_ours
 from .config_schema import Config
+from .levels import Level
+from .memory import remembered
 
 # Never forwarded, even if the caller asks for it: they belong to one connection, or
 # would break the framing of the call upstream.
@@ -68,9 +70,14 @@ class Wanted:
     custom_host: str | None
     request_timeout: float | None
     forward: tuple[str, ...] | None
-    config: Config
+    level: Level
     stored_id: str | None = None
     trusted: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        """The config as a whole."""
+        return self.level.own
 
     @property
     def is_stored(self) -> bool:
@@ -110,9 +117,8 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
     """
     headers = request.headers
     provider, virtual_key = _provider(headers)
-    host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
-    named = provider or virtual_key
-    plan, stored_id = _plan(headers.get("x-portkey-config"), named, caller, trusted)
+    host = _custom_host(headers.get("x-portkey-custom-host", ""), trusted)
+    level, stored_id = _level(headers, provider or virtual_key, caller, trusted)
     return Wanted(
         headers,
         caller,
@@ -120,8 +126,8 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
         virtual_key,
         host,
         _request_timeout(headers.get("x-portkey-request-timeout")),
-        _forward(headers.get("x-portkey-forward-headers")),
-        plan,
+        _forward(headers.get("x-portkey-forward-headers", "")),
+        level,
         stored_id,
         trusted,
     )
@@ -129,7 +135,8 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
 
 def check_content_type(request: Request) -> None:
     """Raise InvalidRoute unless the body is JSON, or says nothing of its type."""
-    if request.content_type and request.mimetype != "application/json":
+    given = request.content_type or "application/json"
+    if given != "application/json" and request.mimetype != "application/json":
         raise InvalidRoute(
             "Invalid content type: expected application/json, but got "
             f"{request.mimetype[:80]!r}.",
@@ -163,17 +170,33 @@ def is_id(text: str) -> bool:
     return bool(_ID.fullmatch(text))
 
 
-def _plan(
-    given: str | None, named: str | None, caller: Caller, trusted: tuple[str, ...]
-) -> tuple[Config, str | None]:
+def _level(
+    headers: Headers, named: str | None, caller: Caller, trusted: tuple[str, ...]
+) -> tuple[Level, str | None]:
     """The config of the header, if there is one; and its id, if it is a stored one."""
+    given, strict = headers.get("x-portkey-config"), is_strict(headers)
     if not given:
-        return {}, None
-    if is_id(given.strip()):
-        return dict(caller.config(given.strip())), given.strip()
-    document = config.read(given)
-    if named or config.names_provider(document):
-        return config.checked(document, trusted), None
+        return levels.nothing(strict), None
+    id = given.strip()
+    if is_id(id):
+        return levels.stored(caller.config(id), strict), id
+    return _read(given, bool(named), trusted, strict), None
+
+
+def is_strict(headers: Headers) -> bool:
+    """Whether a provider's own words are kept out of answers, as far as headers say."""
+    return headers.get("x-portkey-strict-open-ai-compliance") != "false"
+
+
+@remembered
+def _read(text: str, is_named: bool, trusted: tuple[str, ...], strict: bool) -> Level:
+    """The config in *text*, which must say where to go if nobody else has *named* it.
+
+    It holds what the caller's config holds, credentials as well.
+    """
+    document = config.read(text)
+    if is_named or config.names_provider(document):
+        return Level.of(config.checked(document, trusted), strict=strict)
     message = (
         "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
         "should have a valid config with provider details in it."
@@ -181,7 +204,8 @@ def _plan(
     raise InvalidRoute(message, legacy=message)
 
 
-def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
+@remembered
+def _custom_host(url: str, trusted: Iterable[str]) -> str | None:
     if not url:
         return None
     try:
@@ -192,8 +216,9 @@ def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
         ) from e
 
 
-def _forward(listed: str | None) -> tuple[str, ...] | None:
-    names = tuple(name.strip().lower() for name in (listed or "").split(","))
+@remembered
+def _forward(listed: str) -> tuple[str, ...] | None:
+    names = tuple(name.strip().lower() for name in listed.split(","))
     if "x-portkey-forward-headers" in names:
         message = (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"

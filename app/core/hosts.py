@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -48,6 +49,7 @@ def may_be_called(host: str, addresses: Iterable[str], trusted: Iterable[str]) -
     return all(_is_public(address, networks) for address in addresses)
 
 
+@lru_cache(8)
 def is_loopback(bind: str) -> bool:
     """Whether only this machine reaches a server that is bound to *bind*.
 
