@@ -1,14 +1,16 @@
 """The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
 
-import uuid
+import secrets
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 
+from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
 from . import completions, cors, errors, headers, health, models
 from .body import drain
+from .given import Given, request
 from .slowdown import Slowdown
 
 
@@ -29,11 +31,14 @@ def _sign(response: Response) -> Response:
 
     A proxy that still sends the body of a refused one gets to see the refusal.
     """
+    asked = request()
     if response.status_code >= 400:
-        drain(request)
-    response.headers.setdefault("x-request-id", f"req_{uuid.uuid4().hex}")
-    known = "trace" in g and g.trace.id
-    response.headers["x-portkey-trace-id"] = known or headers.trace_id(request)
-    if "trace" in g:
-        response.headers.update(headers.of_trace(g.trace))
+        drain(asked)
+    trace: Trace | None = g.get("trace")
+    known = trace and trace.id
+    told = {"x-portkey-trace-id": known or headers.trace_id(Given(asked.environ))}
+    if "x-request-id" not in response.headers:
+        told["x-request-id"] = f"req_{secrets.token_hex(16)}"
+    # Nobody else says any of these: there is none to be replaced.
+    response.headers.extend(told | (headers.of_trace(trace) if trace else {}))
     return response

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Request, Response, g
 
 from ..core.routing import Route
 from ..gateway.attempts import Trace
@@ -12,7 +12,9 @@ from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
 from . import access, headers
+from .answer import Answer
 from .body import json_object
+from .given import Given, request
 from .resolution import resolved
 from .route import route
 
@@ -30,33 +32,35 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     routes = Blueprint("completions", __name__)
 
     def complete(model: str | None = None) -> Response:
-        with gateway.callers.watching(_client()) as connection:
-            way = _way(model)
-            return _response(gateway.complete(way, g.trace, connection), connection)
+        asked = request()
+        with gateway.callers.watching(_client(asked)) as connection:
+            way, trace = _way(asked, model)
+            return _response(gateway.complete(way, trace, connection), connection)
 
-    def _way(model: str | None) -> Route:
-        headers.check_content_type(request)
-        caller = access.caller(request.headers, directory, settings)
-        wanted = headers.wanted(request, caller, settings.trusted_custom_hosts)
-        body = json_object(request, settings.max_body_bytes)
+    def _way(asked: Request, model: str | None) -> tuple[Route, Trace]:
+        headers.check_content_type(asked)
+        given = Given(asked.environ)
+        caller = access.caller(given, directory, settings)
+        wanted = headers.wanted(given, caller, settings.trusted_custom_hosts)
+        body = json_object(asked, settings.max_body_bytes)
         named = {"model": model} | body if model else body
         wanted = resolved(wanted, named, settings)
-        way = route(wanted, named, request.path, settings.default_max_tokens)
-        g.trace = Trace(
+        way = route(wanted, named, asked.path, settings.default_max_tokens)
+        g.trace = trace = Trace(
             key=caller.key.name if caller.key else None,
-            id=headers.trace_id(request),
+            id=headers.trace_id(given),
             config=wanted.stored_id,
         )
-        return way
+        return way, trace
 
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes
 
 
-def _client() -> Any:
+def _client(asked: Request) -> Any:
     """The caller's socket, where the server gives it."""
-    return request.environ.get("gunicorn.socket")
+    return asked.environ.get("gunicorn.socket")
 
 
 def _response(outcome: Outcome, connection: Connection) -> Response:
@@ -64,8 +68,8 @@ def _response(outcome: Outcome, connection: Connection) -> Response:
     if isinstance(outcome.body, bytes):
         body = Sending(iter([outcome.body]), connection)
         told["Content-Length"] = str(len(outcome.body))
-        return Response(body, 200, told, content_type="application/json")
+        return Answer(body, told, "application/json")
     # Proxies hold a stream back unless they are told not to; nginx by the last one.
     streamed = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     body = Sending(outcome.body, connection)
-    return Response(body, 200, told | streamed, content_type="text/event-stream")
+    return Answer(body, told | streamed, "text/event-stream")

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Request
-from werkzeug.datastructures import Headers
 
 from .. import documents
 from ..core.hosts import custom_host
@@ -28,6 +27,7 @@ from ..providers.names import KNOWN_NAMES
 from . import config, levels
 from .access import Caller, is_ours
 from .config_schema import Config
+from .given import Given
 from .levels import Level
 from .memory import remembered
 
@@ -63,7 +63,7 @@ class Wanted:
     is in seconds. *trusted* are hosts that may be internal.
     """
 
-    headers: Headers
+    headers: Given
     caller: Caller
     provider: str | None
     virtual_key: str | None
@@ -110,12 +110,11 @@ class Wanted:
         }
 
 
-def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
-    """What *request* wants, checked in Portkey's order. Raises InvalidRoute.
+def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
+    """What *headers* want, checked in Portkey's order. Raises InvalidRoute.
 
     *trusted* are custom hosts that are exempt from the guard.
     """
-    headers = request.headers
     provider, virtual_key = _provider(headers)
     host = _custom_host(headers.get("x-portkey-custom-host", ""), trusted)
     level, stored_id = _level(headers, provider or virtual_key, caller, trusted)
@@ -145,7 +144,7 @@ def check_content_type(request: Request) -> None:
         )
 
 
-def _provider(headers: Headers) -> tuple[str | None, str | None]:
+def _provider(headers: Given) -> tuple[str | None, str | None]:
     """The provider, or the virtual key: by its own header, or as `@id`."""
     name = headers.get("x-portkey-provider") or ""
     virtual_key = headers.get("x-portkey-virtual-key") or None
@@ -171,7 +170,7 @@ def is_id(text: str) -> bool:
 
 
 def _level(
-    headers: Headers, named: str | None, caller: Caller, trusted: tuple[str, ...]
+    headers: Given, named: str | None, caller: Caller, trusted: tuple[str, ...]
 ) -> tuple[Level, str | None]:
     """The config of the header, if there is one; and its id, if it is a stored one."""
     given, strict = headers.get("x-portkey-config"), is_strict(headers)
@@ -183,7 +182,7 @@ def _level(
     return _read(given, bool(named), trusted, strict), None
 
 
-def is_strict(headers: Headers) -> bool:
+def is_strict(headers: Given) -> bool:
     """Whether a provider's own words are kept out of answers, as far as headers say."""
     return headers.get("x-portkey-strict-open-ai-compliance") != "false"
 
@@ -237,9 +236,9 @@ def _request_timeout(value: str | None) -> float | None:
     return seconds if 0 < seconds < 1e9 else None
 
 
-def trace_id(request: Request) -> str:
+def trace_id(headers: Given) -> str:
     """The caller's trace id, or a new one."""
-    return request.headers.get("x-portkey-trace-id") or str(uuid.uuid4())
+    return headers.get("x-portkey-trace-id") or str(uuid.uuid4())
 
 
 def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
@@ -293,7 +292,9 @@ _LONGEST = 1000
 
 def _sendable(value: str) -> str:
     """*value*, some of which is the caller's own, as it can stand in a header."""
-    return quote(value[:_LONGEST], safe=_PLAIN)
+    short = value[:_LONGEST]
+    is_plain = short.isascii() and short.isprintable()
+    return short if is_plain else quote(short, safe=_PLAIN)
 
 
 _PLAIN = "".join(map(chr, range(0x20, 0x7F)))
