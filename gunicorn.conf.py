@@ -8,7 +8,7 @@ from gunicorn import util
 from gunicorn.http.message import Message
 
 from app import engine, malformed
-from app.worker import equip
+from app.worker import equip, settle
 
 # Requests that no application gets to see are answered in the same shape as others.
 util.write_error = malformed.write_error
@@ -77,6 +77,7 @@ def post_fork(server, worker):
 def post_worker_init(worker):
     """The worker has its handlers: have the gateway hear of its end as well."""
     equip(worker, drain_timeout)
+    settle()
 
 
 def on_exit(server):
