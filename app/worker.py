@@ -6,8 +6,11 @@ new version of gunicorn, tests/e2e/test_drain.py says.
 
 import gc
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 # Seconds in which a client may still send something on a connection that is kept, after
@@ -35,6 +38,16 @@ def equip(worker: Any, drain_timeout: float) -> None:
         before(number, frame)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def http_date(timestamp: float | None = None) -> str:
+    """The date of an answer, which is the same for all of a second."""
+    return _date(int(time.time() if timestamp is None else timestamp))
+
+
+@lru_cache(8)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 # Objects that a search for garbage waits for. A request leaves a dozen in circles.

@@ -1,7 +1,5 @@
 """The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
 
-import secrets
-
 from flask import Flask, Response, g
 
 from ..gateway.attempts import Trace
@@ -9,6 +7,7 @@ from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
 from . import completions, cors, errors, headers, health, models
+from .answer import Answer
 from .body import drain
 from .given import Given, request
 from .slowdown import Slowdown
@@ -27,18 +26,16 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
 
 
 def _sign(response: Response) -> Response:
-    """Say which request this was, and which way it went.
+    """Say which request this was, and which way it went, unless that is said.
 
     A proxy that still sends the body of a refused one gets to see the refusal.
     """
+    if isinstance(response, Answer):
+        return response
     asked = request()
     if response.status_code >= 400:
         drain(asked)
-    trace: Trace | None = g.get("trace")
-    known = trace and trace.id
-    told = {"x-portkey-trace-id": known or headers.trace_id(Given(asked.environ))}
-    if "x-request-id" not in response.headers:
-        told["x-request-id"] = f"req_{secrets.token_hex(16)}"
-    # Nobody else says any of these: there is none to be replaced.
-    response.headers.extend(told | (headers.of_trace(trace) if trace else {}))
+    trace: Trace = g.get("trace") or Trace()
+    given, told = Given(asked.environ), dict(response.headers)
+    response.headers.update(headers.signature(trace, given, told))
     return response

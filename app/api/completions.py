@@ -1,5 +1,6 @@
 """POST /v1/completions, and the older spellings of the same."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Request, Response, g
@@ -7,7 +8,6 @@ from flask import Blueprint, Request, Response, g
 from ..core.routing import Route
 from ..gateway.attempts import Trace
 from ..gateway.callers import Connection, Sending
-from ..gateway.outcome import Outcome
 from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
@@ -33,13 +33,16 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
 
     def complete(model: str | None = None) -> Response:
         asked = request()
-        with gateway.callers.watching(_client(asked)) as connection:
-            way, trace = _way(asked, model)
-            return _response(gateway.complete(way, trace, connection), connection)
-
-    def _way(asked: Request, model: str | None) -> tuple[Route, Trace]:
-        headers.check_content_type(asked)
         given = Given(asked.environ)
+        with gateway.callers.watching(_client(asked)) as connection:
+            way, trace = _way(asked, given, model)
+            outcome = gateway.complete(way, trace, connection)
+            told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
+            told |= headers.signature(trace, given, told)
+            return _answer(outcome.body, told, connection)
+
+    def _way(asked: Request, given: Given, model: str | None) -> tuple[Route, Trace]:
+        headers.check_content_type(asked)
         caller = access.caller(given, directory, settings)
         wanted = headers.wanted(given, caller, settings.trusted_custom_hosts)
         body = json_object(asked, settings.max_body_bytes)
@@ -63,13 +66,12 @@ def _client(asked: Request) -> Any:
     return asked.environ.get("gunicorn.socket")
 
 
-def _response(outcome: Outcome, connection: Connection) -> Response:
-    told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
-    if isinstance(outcome.body, bytes):
-        body = Sending(iter([outcome.body]), connection)
-        told["Content-Length"] = str(len(outcome.body))
-        return Answer(body, told, "application/json")
+def _answer(
+    body: bytes | Iterator[bytes], told: dict[str, str], connection: Connection
+) -> Answer:
+    if isinstance(body, bytes):
+        told["Content-Length"] = str(len(body))
+        return Answer(Sending(iter([body]), connection), told, "application/json")
     # Proxies hold a stream back unless they are told not to; nginx by the last one.
     streamed = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    body = Sending(outcome.body, connection)
-    return Answer(body, told | streamed, "text/event-stream")
+    return Answer(Sending(body, connection), told | streamed, "text/event-stream")

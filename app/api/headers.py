@@ -4,6 +4,7 @@ The checks are Portkey's, in its order, and every failure is a 400 in both error
 """
 
 import re
+import secrets
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -249,6 +250,14 @@ def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
         for name, value in lower.items()
         if name.startswith(_PASSED_ON) or name in _PASSED_ON_WHOLE
     }
+
+
+def signature(trace: Trace, given: Given, told: Mapping[str, str]) -> dict[str, str]:
+    """Which request this was, and which way it went; beside what is *told* anyway."""
+    named = {"x-portkey-trace-id": trace.id or trace_id(given)}
+    if "x-request-id" not in told:
+        named["x-request-id"] = f"req_{secrets.token_hex(16)}"
+    return named | of_trace(trace)
 
 
 # A proxy refuses an answer whose headers are too long.
