@@ -8,11 +8,12 @@ from gunicorn import util
 from gunicorn.http.message import Message
 
 from app import engine, malformed
-from app.worker import equip
+from app.worker import equip, http_date
 
 # Requests that no application gets to see are answered in the same shape as others.
 util.write_error = malformed.write_error
 malformed.bound_heads(Message)
+util.http_date = http_date
 
 wsgi_app = "wsgi:app"
 # Kept apart for a reload, which reads this again: when_ready writes where the workers

@@ -6,8 +6,11 @@ new version of gunicorn, tests/e2e/test_drain.py says.
 
 import gc
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 # Seconds in which a client may still send something on a connection that is kept, after
@@ -23,9 +26,7 @@ def equip(worker: Any, drain_timeout: float) -> None:
 
     Answers under way have *drain_timeout* seconds when it is told to end.
     """
-    # What is here now stays: the collector need not look through it again and again.
-    gc.collect()
-    gc.freeze()
+    _settle()
     callers = worker.wsgi.extensions["lastword"].callers
     callers.most = callers.most or _room(worker.cfg)
     at_the_end: list[Callable[[], None]] = [lambda: callers.drain(drain_timeout)]
@@ -42,6 +43,29 @@ def equip(worker: Any, drain_timeout: float) -> None:
         before(number, frame)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def http_date(timestamp: float | None = None) -> str:
+    """The date of an answer, which is the same for all of a second."""
+    return _date(int(time.time() if timestamp is None else timestamp))
+
+
+@lru_cache(8)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+# Objects that a search for garbage waits for. A request leaves a dozen in circles.
+_GARBAGE = 10_000
+
+
+def _settle() -> None:
+    """Look for garbage less often, and never among what is there before all requests:
+    a hundred thousand objects of modules and packages, which stay anyway.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
 
 
 def _room(cfg: Any) -> int:

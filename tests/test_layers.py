@@ -53,6 +53,7 @@ ONLY = {
         "app/store",
         "app/engine.py",
         "app/malformed.py",
+        "app/worker.py",
     ),
     "random": ("app/gateway",),
     "uuid": ("app/api", "app/state/limits.py"),

@@ -1,14 +1,15 @@
 """The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
 
-import uuid
+from flask import Flask, Response, g
 
-from flask import Flask, Response, g, request
-
+from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
 from . import completions, cors, errors, headers, health, models
+from .answer import Answer
 from .body import drain
+from .given import Given, request
 from .slowdown import Slowdown
 
 
@@ -25,15 +26,16 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
 
 
 def _sign(response: Response) -> Response:
-    """Say which request this was, and which way it went.
+    """Say which request this was, and which way it went, unless that is said.
 
     A proxy that still sends the body of a refused one gets to see the refusal.
     """
+    if isinstance(response, Answer):
+        return response
+    asked = request()
     if response.status_code >= 400:
-        drain(request)
-    response.headers.setdefault("x-request-id", f"req_{uuid.uuid4().hex}")
-    known = "trace" in g and g.trace.id
-    response.headers["x-portkey-trace-id"] = known or headers.trace_id(request)
-    if "trace" in g:
-        response.headers.update(headers.of_trace(g.trace))
+        drain(asked)
+    trace: Trace = g.get("trace") or Trace()
+    given, told = Given(asked.environ), dict(response.headers)
+    response.headers.update(headers.signature(trace, given, told))
     return response

@@ -8,11 +8,9 @@ machine can call.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
-
-from werkzeug.datastructures import Headers
 
 from ..core.access import Alias, GatewayKey, VirtualKey
 from ..core.hosts import is_loopback
@@ -20,6 +18,7 @@ from ..errors import Forbidden, InvalidRoute, StoreUnavailable, Unauthorized
 from ..settings import Settings
 from ..store.directory import Directory
 from ..store.repository import PREFIX
+from .given import Given
 
 # What portkey-ai sends when it was given no key of a provider.
 PLACEHOLDER_KEY = "OPENAI_API_KEY"
@@ -99,9 +98,9 @@ class Caller:
         return self.directory.alias(model) if self.is_known else None
 
 
-def caller(headers: Headers, directory: Directory, settings: Settings) -> Caller:
+def caller(headers: Given, directory: Directory, settings: Settings) -> Caller:
     """Who sends these *headers*. Raises Unauthorized, or StoreUnavailable."""
-    keys = [*_keys(headers)]
+    keys = _keys(headers)
     told = next((key for key in keys if key.startswith(PREFIX)), None)
     theirs = (key for key in keys if not key.startswith(PREFIX))
     own = next(theirs, None) if settings.byok else None
@@ -145,7 +144,7 @@ def no_key() -> Unauthorized:
     )
 
 
-def _keys(headers: Headers) -> Iterator[str]:
+def _keys(headers: Given) -> list[str]:
     """All keys in *headers*, in the order in which they count.
 
     Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's
@@ -155,8 +154,8 @@ def _keys(headers: Headers) -> Iterator[str]:
     names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
     if headers.get("x-portkey-package-version"):
         names[:2] = reversed(names[:2])
-    keys = (bare(headers.get(name, "")) for name in names)
-    yield from (key for key in keys if key and key != PLACEHOLDER_KEY)
+    keys = [bare(value) for value in map(headers.get, names) if value]
+    return [key for key in keys if key and key != PLACEHOLDER_KEY]
 
 
 def is_ours(value: str) -> bool:

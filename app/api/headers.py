@@ -4,6 +4,7 @@ The checks are Portkey's, in its order, and every failure is a 400 in both error
 """
 
 import re
+import secrets
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Request
-from werkzeug.datastructures import Headers
 
 from .. import documents
 from ..core.hosts import custom_host
@@ -25,9 +25,12 @@ from ..errors import (
 from ..gateway.attempts import Trace
 from ..gateway.outcome import Outcome
 from ..providers.names import KNOWN_NAMES
-from . import config
+from . import config, levels
 from .access import Caller, is_ours
 from .config_schema import Config
+from .given import Given
+from .levels import Level
+from .memory import remembered
 
 # Never forwarded, even if the caller asks for it: they belong to one connection, or
 # would break the framing of the call upstream.
@@ -61,16 +64,21 @@ class Wanted:
     is in seconds. *trusted* are hosts that may be internal.
     """
 
-    headers: Headers
+    headers: Given
     caller: Caller
     provider: str | None
     virtual_key: str | None
     custom_host: str | None
     request_timeout: float | None
     forward: tuple[str, ...] | None
-    config: Config
+    level: Level
     stored_id: str | None = None
     trusted: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        """The config as a whole."""
+        return self.level.own
 
     @property
     def is_stored(self) -> bool:
@@ -103,16 +111,14 @@ class Wanted:
         }
 
 
-def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
-    """What *request* wants, checked in Portkey's order. Raises InvalidRoute.
+def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
+    """What *headers* want, checked in Portkey's order. Raises InvalidRoute.
 
     *trusted* are custom hosts that are exempt from the guard.
     """
-    headers = request.headers
     provider, virtual_key = _provider(headers)
-    host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
-    named = provider or virtual_key
-    plan, stored_id = _plan(headers.get("x-portkey-config"), named, caller, trusted)
+    host = _custom_host(headers.get("x-portkey-custom-host", ""), trusted)
+    level, stored_id = _level(headers, provider or virtual_key, caller, trusted)
     return Wanted(
         headers,
         caller,
@@ -120,8 +126,8 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
         virtual_key,
         host,
         _request_timeout(headers.get("x-portkey-request-timeout")),
-        _forward(headers.get("x-portkey-forward-headers")),
-        plan,
+        _forward(headers.get("x-portkey-forward-headers", "")),
+        level,
         stored_id,
         trusted,
     )
@@ -129,7 +135,8 @@ def wanted(request: Request, caller: Caller, trusted: tuple[str, ...]) -> Wanted
 
 def check_content_type(request: Request) -> None:
     """Raise InvalidRoute unless the body is JSON, or says nothing of its type."""
-    if request.content_type and request.mimetype != "application/json":
+    given = request.content_type or "application/json"
+    if given != "application/json" and request.mimetype != "application/json":
         raise InvalidRoute(
             "Invalid content type: expected application/json, but got "
             f"{request.mimetype[:80]!r}.",
@@ -138,7 +145,7 @@ def check_content_type(request: Request) -> None:
         )
 
 
-def _provider(headers: Headers) -> tuple[str | None, str | None]:
+def _provider(headers: Given) -> tuple[str | None, str | None]:
     """The provider, or the virtual key: by its own header, or as `@id`."""
     name = headers.get("x-portkey-provider") or ""
     virtual_key = headers.get("x-portkey-virtual-key") or None
@@ -163,17 +170,33 @@ def is_id(text: str) -> bool:
     return bool(_ID.fullmatch(text))
 
 
-def _plan(
-    given: str | None, named: str | None, caller: Caller, trusted: tuple[str, ...]
-) -> tuple[Config, str | None]:
+def _level(
+    headers: Given, named: str | None, caller: Caller, trusted: tuple[str, ...]
+) -> tuple[Level, str | None]:
     """The config of the header, if there is one; and its id, if it is a stored one."""
+    given, strict = headers.get("x-portkey-config"), is_strict(headers)
     if not given:
-        return {}, None
-    if is_id(given.strip()):
-        return dict(caller.config(given.strip())), given.strip()
-    document = config.read(given)
-    if named or config.names_provider(document):
-        return config.checked(document, trusted), None
+        return levels.nothing(strict), None
+    id = given.strip()
+    if is_id(id):
+        return levels.stored(caller.config(id), strict), id
+    return _read(given, bool(named), trusted, strict), None
+
+
+def is_strict(headers: Given) -> bool:
+    """Whether a provider's own words are kept out of answers, as far as headers say."""
+    return headers.get("x-portkey-strict-open-ai-compliance") != "false"
+
+
+@remembered
+def _read(text: str, is_named: bool, trusted: tuple[str, ...], strict: bool) -> Level:
+    """The config in *text*, which must say where to go if nobody else has *named* it.
+
+    It holds what the caller's config holds, credentials as well.
+    """
+    document = config.read(text)
+    if is_named or config.names_provider(document):
+        return Level.of(config.checked(document, trusted), strict=strict)
     message = (
         "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
         "should have a valid config with provider details in it."
@@ -181,7 +204,8 @@ def _plan(
     raise InvalidRoute(message, legacy=message)
 
 
-def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
+@remembered
+def _custom_host(url: str, trusted: Iterable[str]) -> str | None:
     if not url:
         return None
     try:
@@ -192,8 +216,9 @@ def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
         ) from e
 
 
-def _forward(listed: str | None) -> tuple[str, ...] | None:
-    names = tuple(name.strip().lower() for name in (listed or "").split(","))
+@remembered
+def _forward(listed: str) -> tuple[str, ...] | None:
+    names = tuple(name.strip().lower() for name in listed.split(","))
     if "x-portkey-forward-headers" in names:
         message = (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
@@ -212,9 +237,9 @@ def _request_timeout(value: str | None) -> float | None:
     return seconds if 0 < seconds < 1e9 else None
 
 
-def trace_id(request: Request) -> str:
+def trace_id(headers: Given) -> str:
     """The caller's trace id, or a new one."""
-    return request.headers.get("x-portkey-trace-id") or str(uuid.uuid4())
+    return headers.get("x-portkey-trace-id") or str(uuid.uuid4())
 
 
 def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
@@ -225,6 +250,14 @@ def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
         for name, value in lower.items()
         if name.startswith(_PASSED_ON) or name in _PASSED_ON_WHOLE
     }
+
+
+def signature(trace: Trace, given: Given, told: Mapping[str, str]) -> dict[str, str]:
+    """Which request this was, and which way it went; beside what is *told* anyway."""
+    named = {"x-portkey-trace-id": trace.id or trace_id(given)}
+    if "x-request-id" not in told:
+        named["x-request-id"] = f"req_{secrets.token_hex(16)}"
+    return named | of_trace(trace)
 
 
 # A proxy refuses an answer whose headers are too long.
@@ -268,7 +301,9 @@ _LONGEST = 1000
 
 def _sendable(value: str) -> str:
     """*value*, some of which is the caller's own, as it can stand in a header."""
-    return quote(value[:_LONGEST], safe=_PLAIN)
+    short = value[:_LONGEST]
+    is_plain = short.isascii() and short.isprintable()
+    return short if is_plain else quote(short, safe=_PLAIN)
 
 
 _PLAIN = "".join(map(chr, range(0x20, 0x7F)))

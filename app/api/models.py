@@ -1,6 +1,6 @@
 """GET /v1/models: what the chosen provider serves."""
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 
 from ..core.routing import targets
 from ..gateway.attempts import Trace
@@ -8,6 +8,7 @@ from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
 from . import access, headers
+from .given import Given, request
 from .resolution import resolved
 from .route import route
 
@@ -21,10 +22,12 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
 
     @routes.get("/v1/models", strict_slashes=False)
     def models() -> Response:
-        caller = access.caller(request.headers, directory, settings)
-        wanted = headers.wanted(request, caller, settings.trusted_custom_hosts)
+        asked = request()
+        given = Given(asked.environ)
+        caller = access.caller(given, directory, settings)
+        wanted = headers.wanted(given, caller, settings.trusted_custom_hosts)
         wanted = resolved(wanted, _ANY, settings)
-        target = next(targets(route(wanted, _ANY, request.path, None).root))
+        target = next(targets(route(wanted, _ANY, asked.path, None).root))
         g.trace = Trace(target=target)
         outcome = gateway.models(target)
         passed_on = headers.passed_on(outcome.headers)

@@ -1,7 +1,7 @@
 """From the fields of a body to what a provider is asked."""
 
+import secrets
 import time
-import uuid
 from typing import Any
 
 from ..core.request import CompletionRequest
@@ -26,7 +26,7 @@ def completion_request(
         model=params.pop("model"),
         prompt=params.pop("prompt"),
         params=params | defaults,
-        id=f"cmpl-{uuid.uuid4().hex}",
+        id=f"cmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
         defaults=defaults,
     )

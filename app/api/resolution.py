@@ -16,9 +16,9 @@ from typing import Any
 
 from ..errors import Forbidden, InvalidRoute
 from ..settings import Settings
-from . import config
+from . import config, levels
 from .config_schema import Config
-from .headers import Wanted, is_id
+from .headers import Wanted, is_id, is_strict
 
 # Who sends one of these does not mean the embedded engine.
 _OTHER_WAYS = ("x-portkey-custom-host",)
@@ -59,7 +59,8 @@ def _of_key(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
     found = caller.directory.config(caller.key.config)
     if found is None:
         raise Forbidden("The config of this key is not there any more.")
-    return replace(wanted, config=dict(found), stored_id=caller.key.config)
+    level = levels.stored(found, is_strict(wanted.headers))
+    return replace(wanted, level=level, stored_id=caller.key.config)
 
 
 def _of_alias(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
@@ -73,14 +74,15 @@ def _of_operator(wanted: Wanted, model: Any, settings: Settings) -> Wanted | Non
     given = settings.default_config.strip()
     if not given or not wanted.caller.is_known:
         return None
-    if is_id(given):
-        found = wanted.caller.directory.config(given)
-        document: Config | None = dict(found) if found is not None else None
-    else:
-        document = _checked(given, wanted.trusted)
+    document = (
+        wanted.caller.directory.config(given)
+        if is_id(given)
+        else _checked(given, wanted.trusted)
+    )
     if document is None:
         raise Forbidden("GATEWAY_DEFAULT_CONFIG names a config that is not there.")
-    return replace(wanted, config=document, stored_id=given[:80])
+    level = levels.stored(document, is_strict(wanted.headers))
+    return replace(wanted, level=level, stored_id=given[:80])
 
 
 @lru_cache(8)

@@ -1,32 +1,19 @@
 """From what the headers want to a tree of targets, with inheritance resolved once."""
 
-import hashlib
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
-
-import orjson
 
 from ..core import conditions
 from ..core.access import Alias, VirtualKey
 from ..core.cachekey import fingerprint
-from ..core.caching import Asker, CachePolicy
+from ..core.caching import Asker
 from ..core.hosts import custom_host
 from ..core.limits import Limits
 from ..core.request import CompletionRequest
-from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
-from ..core.routing import (
-    BreakerPolicy,
-    Bridge,
-    Group,
-    Mode,
-    Node,
-    Route,
-    Target,
-    Way,
-    targets,
-)
+from ..core.routing import Group, Mode, Node, Route, Target, Way, targets
 from ..errors import Forbidden, InvalidRoute
 from ..providers import PROVIDERS
 from ..providers.spec import Setting
@@ -34,58 +21,23 @@ from . import config, patterns
 from .access import Caller, no_key
 from .config_schema import Config
 from .headers import Wanted
+from .levels import Changes, Inherited, Level, seconds
 from .params import Params, completion_request
 from .resolution import split
-
-
-@dataclass(frozen=True, slots=True)
-class Inherited:
-    """What a target has from the levels above it, unless it says otherwise."""
-
-    override_params: Mapping[str, Any]
-    default_params: Mapping[str, Any]
-    drop_params: tuple[str, ...] = ()
-    retry: RetryPolicy = RetryPolicy()
-    breaker: BreakerPolicy | None = None
-    cache: CachePolicy | None = None
-    request_timeout: float | None = None
-    custom_host: str | None = None
-    forward_headers: tuple[str, ...] = ()
-    strict: bool = True
-    strict_params: bool = False
-    bridge: Bridge = Bridge()
-    aliases: Mapping[str, Any] = field(default_factory=dict)
-
-    def at(self, level: Config) -> "Inherited":
-        """The same, as *level* has it for itself and for what is below it."""
-        return replace(
-            self,
-            override_params={**self.override_params, **_get(level, "override_params")},
-            default_params={**self.default_params, **_get(level, "default_params")},
-            drop_params=(*self.drop_params, *(level.get("drop_params") or ())),
-            retry=_retry(level["retry"]) if level.get("retry") else self.retry,
-            breaker=_breaker(level) or self.breaker,
-            cache=CachePolicy.of(level["cache"]) if level.get("cache") else self.cache,
-            request_timeout=_seconds(level.get("request_timeout"))
-            or self.request_timeout,
-            custom_host=level.get("custom_host") or self.custom_host,
-            forward_headers=tuple(level.get("forward_headers") or self.forward_headers),
-            strict=level.get("strict_open_ai_compliance", self.strict),
-            strict_params=level.get("strict_params", self.strict_params),
-            bridge=Bridge(**level["bridge"]) if level.get("bridge") else self.bridge,
-            aliases={**self.aliases, **_get(level, "model_aliases")},
-        )
 
 
 def route(
     wanted: Wanted, body: Params, pathname: str, default_max_tokens: int | None
 ) -> Route:
     """The way of a request with *body*. Raises InvalidRoute or InvalidRequest."""
-    tree = _Tree(wanted, body, pathname, default_max_tokens)
-    strict = wanted.headers.get("x-portkey-strict-open-ai-compliance") != "false"
-    root = tree.node(wanted.config, Inherited({}, {}, strict=strict), "config")
-    deadline, key = _seconds(wanted.config.get("deadline_ms")), wanted.caller.key
-    return Route(root, deadline, _asker(wanted, root), key.limits if key else Limits())
+    root = _Tree(wanted, body, pathname, default_max_tokens).node(wanted.level)
+    deadline, key = seconds(wanted.config.get("deadline_ms")), wanted.caller.key
+    return Route(
+        root, deadline, _asker(wanted, root), key.limits if key else _NO_LIMITS
+    )
+
+
+_NO_LIMITS = Limits()
 
 
 def _asker(wanted: Wanted, root: Node) -> Asker:
@@ -113,46 +65,43 @@ class _Tree:
         self._key_in_model, model = split(body.get("model"))
         self._body = body | {"model": model} if self._key_in_model else body
         self._default_max_tokens = default_max_tokens
+        self._params, self._pathname = body, pathname
         self._requests: dict[bytes, CompletionRequest] = {}
-        self._context = {
-            "metadata": wanted.metadata,
-            "params": body,
-            "url": {"pathname": pathname},
+
+    @cached_property
+    def _context(self) -> Mapping[str, Any]:
+        """What conditions ask about."""
+        return {
+            "metadata": self._wanted.metadata,
+            "params": self._params,
+            "url": {"pathname": self._pathname},
         }
 
-    def node(self, level: Config, above: Inherited, path: str) -> Node:
-        inherited = above.at(level)
-        if level.get("strategy"):
-            return self._group(level, inherited, path)
-        return self._target(level, inherited, path)
+    def node(self, level: Level) -> Node:
+        if level.own.get("strategy"):
+            return self._group(level)
+        return self._target(level)
 
-    def _group(self, level: Config, inherited: Inherited, path: str) -> Group:
-        strategy = level["strategy"]
+    def _group(self, level: Level) -> Group:
+        strategy = level.own["strategy"]
         mode = Mode(strategy["mode"])
         codes = strategy.get("on_status_codes")
-        ways = list(self._ways(level, mode))
         return Group(
             mode,
-            tuple(
-                self.node(level["targets"][i], inherited, f"{path}.targets[{i}]")
-                for i in ways
-            ),
+            tuple(map(self.node, self._ways(level, mode))),
             on_status_codes=None if codes is None else tuple(codes),
             sticky=self._sticky(strategy.get("sticky")),
-            name=level.get("name"),
-            weight=level.get("weight", 1),
-            identity=_identity(level),
-            path=path,
+            name=level.own.get("name"),
+            weight=level.own.get("weight", 1),
+            identity=level.identity(),
+            path=level.path,
         )
 
-    def _ways(self, level: Config, mode: Mode) -> Iterator[int]:
+    def _ways(self, level: Level, mode: Mode) -> Sequence[Level]:
         """The children that are ways for this request."""
         if mode == Mode.CONDITIONAL:
-            yield self._chosen(level)
-        elif mode == Mode.SINGLE:
-            yield 0
-        else:
-            yield from range(len(level["targets"]))
+            return [level.below[self._chosen(level.own)]]
+        return level.below[:1] if mode == Mode.SINGLE else level.below
 
     def _chosen(self, level: Config) -> int:
         """The target whose condition holds first, else the default."""
@@ -170,51 +119,50 @@ class _Tree:
         value = None if path is None else conditions.value_at(path, self._context)
         return str(value) if isinstance(value, (str, int, float)) else None
 
-    def _target(self, level: Config, inherited: Inherited, path: str) -> Target:
-        place = self._place(level, inherited, path)
-        said = self._settings(level, place)
-        options = {setting.name: said[setting] for setting in said}
+    def _target(self, level: Level) -> Target:
+        own, inherited = level.own, level.inherited
+        place = self._place(level)
+        said = self._settings(own, place)
         base_url = self._host(place, inherited) or self._address(said)
-        target = Target(
+        known = place.key.id if place.key else None
+        return Target(
             provider=place.provider,
-            api_key=self._key(level, place),
+            api_key=self._key(own, place),
             base_url=base_url.rstrip("/") if base_url else None,
             headers=self._headers(said, inherited),
-            options=options,
+            options={setting.name: value for setting, value in said},
             request_timeout=self._wanted.request_timeout or inherited.request_timeout,
             strict=inherited.strict,
-            via=Way(level["via"]) if level.get("via") else None,
+            via=Way(own["via"]) if own.get("via") else None,
             bridge=inherited.bridge,
-            model_info=level.get("model_info") or {},
+            model_info=own.get("model_info") or {},
             strict_params=inherited.strict_params,
-            virtual_key=place.key.id if place.key else None,
-            limits=place.key.limits if place.key else Limits(),
+            virtual_key=known,
+            limits=place.key.limits if place.key else _NO_LIMITS,
             alias=place.alias,
             notices=place.notices,
             request=place.request,
             retry=inherited.retry,
             breaker=inherited.breaker,
             cache=inherited.cache,
-            name=level.get("name"),
-            weight=level.get("weight", 1),
-            path=path,
-        )
-        known = place.key.id if place.key else None
-        return replace(
-            target, identity=_identity(level, place.provider, base_url, known)
+            name=own.get("name"),
+            weight=own.get("weight", 1),
+            identity=level.identity(place.provider, base_url, known),
+            path=level.path,
         )
 
     # Where a target is
 
-    def _place(self, level: Config, inherited: Inherited, path: str) -> "_Place":
+    def _place(self, level: Level) -> "_Place":
         """The provider, or virtual key, of a level; or of an alias of its model."""
-        key = self._virtual_key(level)
-        provider = key.provider if key else level.get("provider")
+        key = self._virtual_key(level.own)
+        provider = key.provider if key else level.own.get("provider")
         provider = provider or self._wanted.provider or ""
-        request = self._request(inherited, key)
+        changes, aliases = level.inherited.changes, level.inherited.aliases
+        request = self._request(changes, key)
         model = request.model
-        fixed = "model" in inherited.override_params
-        alias = None if fixed else self._caller.alias(model, inherited.aliases)
+        fixed = "model" in changes.overrides
+        alias = None if fixed else self._caller.alias(model, aliases)
         if alias and not alias.is_due(_today()) and (provider or key):
             notice = f"{model} will be shut down on {alias.shutdown_date}"
             place = _Place(provider, key, request, notices=(notice,))
@@ -222,7 +170,7 @@ class _Tree:
             place = self._elsewhere(alias, provider, key, request)
         else:
             place = _Place(provider, key, request)
-        return self._allowed(place, model if alias else request.model, path)
+        return self._allowed(place, model if alias else request.model, level.path)
 
     def _elsewhere(
         self,
@@ -289,28 +237,31 @@ class _Tree:
         own = level.get("api_key")
         return own or (self._caller.provider_key if meant else None)
 
-    def _settings(self, level: Config, place: "_Place") -> dict[Setting, Any]:
+    def _settings(self, level: Config, place: "_Place") -> "_Said":
         """What the provider alone has to know, from the config or the request.
 
         A config that names its provider says all of it; the request's headers are about
         the provider that it names itself. A virtual key says it itself, and only a
         stored config may say more.
         """
-        provider = PROVIDERS.get(place.provider)
-        settings = provider.settings if provider else ()
-        said = {s: level.get(s.name) or level.get(s.alias or s.name) for s in settings}
-        if place.key:
-            sealed = place.key.settings
-            kept = said if self._wanted.is_stored else dict[Setting, Any]()
-            said = {s: kept.get(s) or sealed.get(s.name) for s in settings}
-        elif not level.get("provider"):
-            said |= {s: self._in_header(s) or said[s] for s in settings}
-        given = {s: value or s.default for s, value in said.items()}
-        return {s: value for s, value in given.items() if value}
+        own = level if place.key is None or self._wanted.is_stored else {}
+        sealed = place.key.settings if place.key else {}
+        asked = place.key is None and not level.get("provider")
+        return [
+            (setting, value)
+            for setting, headers in _settings(place.provider)
+            if (
+                value := (asked and self._in_header(headers))
+                or own.get(setting.name)
+                or own.get(setting.alias or setting.name)
+                or sealed.get(setting.name)
+                or setting.default
+            )
+        ]
 
-    def _address(self, said: Mapping[Setting, Any]) -> str | None:
+    def _address(self, said: "_Said") -> str | None:
         """The address that a setting holds; guarded as a custom host is."""
-        given = next(((s.name, str(said[s])) for s in said if s.url), None)
+        given = next(((s.name, str(value)) for s, value in said if s.url), None)
         if given is None:
             return None
         name, address = given
@@ -321,31 +272,37 @@ class _Tree:
                 f"Invalid {name}: {e}.", legacy=f"Invalid {name} passed"
             ) from e
 
-    def _in_header(self, setting: Setting) -> str | None:
-        found = map(self._wanted.headers.get, setting.headers)
+    def _in_header(self, names: Iterable[str]) -> str | None:
+        found = map(self._wanted.headers.get, names)
         return next((value for value in found if value), None)
 
-    def _headers(
-        self, said: Mapping[Setting, Any], inherited: Inherited
-    ) -> dict[str, str]:
+    def _headers(self, said: "_Said", inherited: Inherited) -> dict[str, str]:
         """Those of the provider, and the forwarded."""
-        own = {s.sends: str(said[s]) for s in said if s.sends}
+        own = {s.sends: str(value) for s, value in said if s.sends}
         forward = self._wanted.forward
         listed = inherited.forward_headers if forward is None else forward
-        return own | self._wanted.forwarded(listed)
+        return own | self._wanted.forwarded(listed) if listed else own
 
-    def _request(
-        self, inherited: Inherited, key: VirtualKey | None
-    ) -> CompletionRequest:
-        """What a target is asked; the same for all that share these settings."""
-        defaults = {**_defaults(key), **inherited.default_params}
-        settings = (defaults, inherited.drop_params, inherited.override_params)
-        told = orjson.dumps(settings)
-        if told not in self._requests:
-            params = _merged(self._body, *settings)
+    def _request(self, changes: Changes, key: VirtualKey | None) -> CompletionRequest:
+        """What a target is asked; the same for all whose levels change it alike."""
+        if key:
+            changes = changes.under(_defaults(key))
+        if changes.text not in self._requests:
+            params = changes.of(self._body)
             request = completion_request(params, self._default_max_tokens)
-            self._requests[told] = request
-        return self._requests[told]
+            self._requests[changes.text] = request
+        return self._requests[changes.text]
+
+
+# What is said to a provider alone.
+_Said = Sequence[tuple[Setting, Any]]
+
+
+@lru_cache
+def _settings(provider: str) -> Sequence[tuple[Setting, tuple[str, ...]]]:
+    """What *provider* alone has to know, and the headers that may say it."""
+    known = PROVIDERS.get(provider)
+    return [(s, s.headers) for s in known.settings] if known else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,10 +316,8 @@ class _Place:
     notices: tuple[str, ...] = ()
 
 
-def _defaults(key: VirtualKey | None) -> Mapping[str, Any]:
+def _defaults(key: VirtualKey) -> Mapping[str, Any]:
     """What a virtual key fills up a request with."""
-    if key is None:
-        return {}
     return key.params if key.model is None else {"model": key.model, **key.params}
 
 
@@ -373,57 +328,3 @@ def _at_sign(provider: str | None) -> str | None:
 
 def _today() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime())
-
-
-def _merged(
-    body: Params,
-    default_params: Mapping[str, Any],
-    drop_params: tuple[str, ...],
-    override_params: Mapping[str, Any],
-) -> Params:
-    """The body as a config changes it: filled up, thinned out, and overruled."""
-    given = {key: value for key, value in body.items() if value is not None}
-    prompt = {"prompt": body["prompt"]} if "prompt" in body else {}
-    full = {**default_params, **prompt, **given} if default_params else body
-    kept = {key: value for key, value in full.items() if key not in drop_params}
-    return {**kept, **override_params}
-
-
-def _get(level: Config, key: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = level.get(key) or {}
-    return found
-
-
-def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _retry(given: Config) -> RetryPolicy:
-    codes = given.get("on_status_codes")
-    obeys = ("use_retry_after_header", "use_retry_after_headers")
-    return RetryPolicy(
-        attempts=int(given["attempts"]),
-        on_status_codes=RETRY_STATUS_CODES if codes is None else tuple(codes),
-        use_retry_after=any(given.get(key) for key in obeys),
-    )
-
-
-def _breaker(level: Config) -> BreakerPolicy | None:
-    given = (level.get("strategy") or {}).get("cb_config")
-    if not given:
-        return None
-    codes = given.get("failure_status_codes")
-    return BreakerPolicy(
-        failure_threshold=given.get("failure_threshold"),
-        failure_threshold_percentage=given.get("failure_threshold_percentage"),
-        minimum_requests=int(given.get("minimum_requests", 1)),
-        cooldown=given.get("cooldown_interval", 30_000) / 1000,
-        failure_status_codes=None if codes is None else tuple(codes),
-    )
-
-
-def _identity(level: Config, *more: str | None) -> str:
-    """What tells a node from others, wherever in a config it stands."""
-    told = {k: v for k, v in level.items() if k not in ("weight", "retry", "cache")}
-    text = orjson.dumps([told, more], option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -25,8 +25,24 @@ def load(body: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidRequest for the first field that is wrong.
     """
-    loaded: dict[str, Any] = _SCHEMA.load(body)
+    loaded = checked(body)
     return {k: v for k, v in loaded.items() if v is not None or k == "prompt"}
+
+
+def checked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the schema's own `load` makes of *body*, in one walk over what was given.
+
+    That one asks each field of the specification for its value, one after the other,
+    and most of them are never given.
+    """
+    known = {
+        name: field.deserialize(body.get(name, missing))
+        for name, field in _SCHEMA.fields.items()
+        if name in body or field.required
+    }
+    loaded = {**known, **body, **known}
+    _SCHEMA.fits_together(loaded)
+    return loaded
 
 
 class _Field(fields.Field[Any]):
@@ -42,7 +58,11 @@ class _Field(fields.Field[Any]):
             raise self.absent()
         if value is None and not self.allow_none:
             raise self.wrong(value)
-        return super().deserialize(value, *args, **kwargs)
+        return (
+            value
+            if value is None or value is missing
+            else self._deserialize(value, *args, **kwargs)
+        )
 
     def absent(self) -> InvalidRequest:
         return InvalidRequest(
@@ -220,15 +240,15 @@ class CompletionSchema(Schema):
     @validates_schema
     def fits_together(self, body: Mapping[str, Any], **_: Any) -> None:
         """Refuse what is right alone, and not together."""
-        given = {key: value for key, value in body.items() if value is not None}
-        _check_best_of(given.get("n", 1), given.get("best_of"), given.get("stream"))
-        if "stream_options" in given and not given.get("stream"):
+        n, stream = body.get("n"), body.get("stream")
+        _check_best_of(1 if n is None else n, body.get("best_of"), stream)
+        if body.get("stream_options") is not None and not stream:
             raise InvalidRequest(
                 "The 'stream_options' parameter is only allowed when 'stream' is "
                 "enabled.",
                 param="stream_options",
             )
-        if given.get("echo") and given.get("suffix"):
+        if body.get("echo") and body.get("suffix"):
             raise InvalidRequest(
                 "'echo' is not supported together with 'suffix'.", param="suffix"
             )

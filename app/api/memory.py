@@ -1,0 +1,28 @@
+"""What was made of a header's text is kept for the next request that sends the same."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Texts for each function, and characters of each: 2 MB in all, and what is made of it.
+_MOST, _LONGEST = 256, 8192
+
+
+def remembered(
+    make: Callable[Concatenate[str, P], T],
+) -> Callable[Concatenate[str, P], T]:
+    """Have *make*, which is to be pure, make it once for each of the last texts.
+
+    What is too long is made again each time, and what it raises is raised each time.
+    """
+    known: Any = lru_cache(_MOST)(make)
+
+    def recalled(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        which = known if len(text) <= _LONGEST else make
+        made: T = which(text, *args, **kwargs)
+        return made
+
+    return recalled

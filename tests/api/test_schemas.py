@@ -1,0 +1,51 @@
+"""The walk over a body, against the one that marshmallow itself would take."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.api.schemas import CompletionSchema, checked
+from app.errors import InvalidRequest
+
+WORDS = st.text(max_size=3)
+TOKENS = st.lists(st.integers(-1, 3), max_size=3)
+NUMBERS = st.integers(-3, 30) | st.floats() | st.just(2.0**64)
+VALUES = (
+    st.none()
+    | st.booleans()
+    | NUMBERS
+    | WORDS
+    | TOKENS
+    | st.lists(WORDS | TOKENS, max_size=5)
+    | st.dictionaries(st.sampled_from(["50256", "x", "include_usage"]), NUMBERS)
+)
+NAMES = st.sampled_from([*CompletionSchema().fields, "top_k", "", "a.b", "_schema"])
+BODIES = st.builds(
+    lambda sound, any: sound | any,
+    st.fixed_dictionaries({"model": WORDS, "prompt": WORDS}) | st.just({}),
+    st.dictionaries(NAMES, VALUES, max_size=6),
+)
+
+Read = Callable[[Mapping[str, Any]], Any]
+
+
+def made(read: Read, body: Mapping[str, Any]) -> Any:
+    """What *read* makes of *body*, or what it complains of."""
+    try:
+        return read(body)
+    except InvalidRequest as e:
+        return e.to_body()
+
+
+@settings(max_examples=1000)
+@given(BODIES)
+def test_one_walk_finds_what_the_schema_finds(body: Mapping[str, Any]) -> None:
+    assert made(checked, body) == made(CompletionSchema().load, body)
+
+
+def test_fields_come_in_the_order_of_the_specification() -> None:
+    body = {"z": 1, "top_p": 1, "prompt": "p", "n": 1, "a": 1, "model": "m"}
+
+    assert [*checked(body)] == ["model", "prompt", "n", "top_p", "z", "a"]
