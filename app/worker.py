@@ -124,9 +124,14 @@ class _Idle:
 
     @contextmanager
     def _wait(self) -> Iterator[None]:
-        """Let the block wait for a request, and end quietly when it waits no more."""
+        """Let the block wait for a request, and end quietly when it waits no more.
+
+        All others come first: who sends one request upon the other would be served
+        again and again, as long as upstream is quick.
+        """
         import gevent
 
+        gevent.sleep(0)
         timeout = gevent.Timeout(self._seconds, False)
         self._waiting[timeout] = gevent.getcurrent()
         try:
