@@ -26,6 +26,9 @@ from .heads import LONGEST_LINE, Head, Headers, Malformed, read_head, read_lines
 
 T = TypeVar("T")
 
+# Bytes that are read from a connection at once. More would be held for each stream.
+_BUFFER = 2**13
+
 Watch = Callable[[socket.socket], None]
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -88,7 +91,7 @@ class Source(io.RawIOBase):
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What http.client asks of a socket."""
-        return io.BufferedReader(self, 2**13)
+        return io.BufferedReader(self, _BUFFER)
 
     def readable(self) -> bool:
         return True
@@ -152,6 +155,8 @@ def break_off(wire: socket.socket) -> None:
         pass
 
 
+# The head of a chunk that is neither the last one nor larger than what is read at once.
+_PLAIN_CHUNK = re.compile(rb"0{0,4}([1-9A-Fa-f][0-9A-Fa-f]{0,3})\r\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
@@ -210,13 +215,32 @@ class Answer(http.client.HTTPResponse):
             self.will_close = True
 
     def read1(self, n: int = -1) -> bytes:
-        """As http.client's, but closed with the last byte that it was told of."""
+        """As http.client's, but closed with the last byte that it was told of.
+
+        Chunks that have come together are one piece.
+        """
+        if self.chunked and self.chunk_left is None and n >= _BUFFER:
+            if chunks := self._whole_chunks():
+                return chunks
         piece = super().read1(n)
         if self.length == 0 and not self.isclosed():
             self._close_conn()
         elif self.length and not piece:
             raise http.client.IncompleteRead(b"", self.length)
         return piece
+
+    def _whole_chunks(self) -> bytes:
+        """What is in the chunks that are here as a whole; the last one is not."""
+        here, at, found = self.fp.peek(), 0, []
+        while size := _PLAIN_CHUNK.match(here, at):
+            end = size.end() + int(size[1], 16)
+            if not here.startswith(b"\r\n", end):
+                break
+            found.append(here[size.end() : end])
+            at = end + 2
+        if at:
+            self.fp.read(at)
+        return b"".join(found)
 
     def _get_chunk_left(self) -> int | None:
         if self.chunk_left == 0:
