@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,6 +28,12 @@ def custom_host(url: str, trusted: Iterable[str]) -> str:
     *trusted* names hosts that are exempt: `name`, `*.suffix`, an address, or a network
     in CIDR form.
     """
+    return _custom_host(url, tuple(trusted))
+
+
+# The same few hosts are named again and again.
+@lru_cache(256)
+def _custom_host(url: str, trusted: tuple[str, ...]) -> str:
     parts = _parts(url)
     host = (parts.hostname or "").lower()
     if not any(_covers(rule.strip().lower(), host) for rule in trusted):
@@ -48,6 +55,7 @@ def may_be_called(host: str, addresses: Iterable[str], trusted: Iterable[str]) -
     return all(_is_public(address, networks) for address in addresses)
 
 
+@lru_cache(8)
 def is_loopback(bind: str) -> bool:
     """Whether only this machine reaches a server that is bound to *bind*.
 

@@ -158,13 +158,19 @@ def _response(
     connection: Remembering,
     pool: HTTPConnectionPool,
 ) -> Response:
-    response = Response()
-    response.status_code, response.headers = answer.status, answer.headers
-    response.request, response.url = request, str(request.url)
     coding = answer.headers.get("Content-Encoding", "identity")
     kind: Any = Plain if coding == "identity" else _decoded
-    response.raw = kind(answer, connection, pool)
-    return response
+    return _Reply(request, answer, kind(answer, connection, pool))
+
+
+class _Reply(Response):
+    """requests' response, without a jar for cookies, which takes longest to make."""
+
+    def __init__(self, request: PreparedRequest, answer: Answer, raw: Any) -> None:
+        self.status_code, self.headers = answer.status, answer.headers
+        self.request, self.url, self.raw = request, str(request.url), raw
+        self.history, self.encoding, self.reason = [], None, answer.reason
+        self._content, self._content_consumed = False, False
 
 
 class Plain:

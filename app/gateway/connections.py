@@ -13,15 +13,16 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from functools import cache
+from typing import Any, ContextManager, Generic, TypeVar
 
-from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .heads import LONGEST_LINE, Head, Malformed, read_head, read_lines
+from .heads import LONGEST_LINE, Head, Headers, Malformed, read_head, read_lines
+
+T = TypeVar("T")
 
 Watch = Callable[[socket.socket], None]
 
@@ -29,29 +30,32 @@ _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 _due: ContextVar[float] = ContextVar("due")
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[None]:
+class _Set(Generic[T]):
+    """The value of a variable within a block."""
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable, self._value = variable, value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *_: Any) -> None:
+        self._variable.reset(self._token)
+
+
+def watched(watch: Watch) -> ContextManager[None]:
     """Show *watch* the socket of every call within, before the call is sent on it.
 
     What it raises ends the call.
     """
-    token = _watch.set(watch)
-    try:
-        yield
-    finally:
-        _watch.reset(token)
+    return _Set(_watch, watch)
 
 
-@contextmanager
-def due(at: float) -> Iterator[None]:
+def due(at: float) -> ContextManager[None]:
     """Calls within have to be sent, and the heads of their answers to be there, by
     then on the monotonic clock.
     """
-    token = _due.set(at)
-    try:
-        yield
-    finally:
-        _due.reset(token)
+    return _Set(_due, at)
 
 
 class NoAnswer(http.client.RemoteDisconnected):
@@ -141,7 +145,7 @@ class Answer(http.client.HTTPResponse):
     caller's: such a connection is not used again.
     """
 
-    headers: CaseInsensitiveDict[str]  # type: ignore[assignment]
+    headers: Headers  # type: ignore[assignment]
 
     def __init__(
         self, connection: "Remembering", method: str, is_last: bool, wire: socket.socket
@@ -319,5 +323,11 @@ def _is_readable(wire: socket.socket) -> bool:
 
 def unpatched_poll() -> Any:
     """A poll that does not wait, of which gevent need not know."""
+    return _poll_kind()()
+
+
+@cache
+def _poll_kind() -> Callable[[], Any]:
     monkey = sys.modules.get("gevent.monkey")
-    return monkey.get_original("select", "poll")() if monkey else select.poll()
+    kind: Any = monkey.get_original("select", "poll") if monkey else select.poll
+    return kind  # type: ignore[no-any-return]

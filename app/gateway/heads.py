@@ -5,7 +5,8 @@ either at once, and allows less: no folded lines, no header without a name.
 """
 
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from http.client import HTTPException
@@ -24,12 +25,25 @@ class Lines(Protocol):
     def readline(self, limit: int, /) -> bytes: ...
 
 
+class Headers(CaseInsensitiveDict[str]):
+    """requests' headers, made at once. One that comes twice has both values, in one."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        self._store = store = OrderedDict[str, tuple[str, str]]()
+        for name, value in fields:
+            key = name.lower()
+            if key in store:
+                name, first = store[key]
+                value = f"{first}, {value}"
+            store[key] = name, value
+
+
 class Head(NamedTuple):
-    """The head of an answer. A header that came twice has both values, in one."""
+    """The head of an answer."""
 
     minor: int
     status: int
-    headers: CaseInsensitiveDict[str]
+    headers: Headers
 
     @property
     def is_last(self) -> bool:
@@ -63,7 +77,7 @@ def read_head(source: Lines) -> Head:
     for _ in range(_MOST_INTERIM):
         minor, status = _read_status(source)
         if status >= 200:
-            return Head(minor, status, _headers([*map(_field, read_lines(source))]))
+            return Head(minor, status, Headers(map(_field, read_lines(source))))
         if status == HTTPStatus.SWITCHING_PROTOCOLS:
             break
         read_lines(source)
@@ -99,16 +113,6 @@ def _field(line: bytes) -> tuple[str, str]:
     if found is None:
         raise Malformed("a header that is none")
     return found[1].decode("ascii"), found[2].decode("latin-1")
-
-
-def _headers(fields: list[tuple[str, str]]) -> CaseInsensitiveDict[str]:
-    headers = CaseInsensitiveDict(fields)
-    if len(headers) == len(fields):
-        return headers
-    headers.clear()
-    for name, value in fields:
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
 
 
 # What http.client takes for a name.

@@ -11,7 +11,6 @@ from typing import Any
 
 from requests import PreparedRequest, Response
 from requests import exceptions as errors
-from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as pool_errors
 
 from ..errors import (
@@ -23,12 +22,12 @@ from ..errors import (
     UpstreamUnreachable,
 )
 from ..providers import Call
-from ..providers.spec import excerpt
+from ..providers.spec import excerpt, over
 from .adapter import Adapter
 from .connections import CutHead, Source, StaleConnection, due
 from .deadline import Deadline, Limits
 from .guard import guarded_adapter
-from .heads import Malformed
+from .heads import Headers, Malformed
 
 # How long to wait for the end of an answer that has said [DONE], in seconds, so that
 # its connection can serve again.
@@ -159,9 +158,10 @@ def _prepared(call: Call, user_agent: str) -> PreparedRequest:
     request = PreparedRequest()
     request.method, request.url, request.body = call.method, call.url, call.body
     own = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-    request.headers = CaseInsensitiveDict(own | dict(call.headers))
+    headers: Any = Headers(over(own, call.headers).items())
+    request.headers = headers
     if call.body is not None or call.method != "GET":
-        request.headers["Content-Length"] = str(len(call.body or b""))
+        headers["Content-Length"] = str(len(call.body or b""))
     return request
 
 

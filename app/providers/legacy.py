@@ -96,7 +96,8 @@ def completion(body: bytes, ask: Ask) -> Answer:
 def _counted(document: Mapping[str, Any]) -> Usage | None:
     """The usage of a whole answer, which may be an estimate of ours."""
     found = usage(document["usage"])
-    return found and replace(found, estimated="usage_estimated" in document)
+    estimated = "usage_estimated" in document
+    return replace(found, estimated=True) if found and estimated else found
 
 
 def _repair_head(document: dict[str, Any], ask: Ask) -> bool:
