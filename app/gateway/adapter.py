@@ -135,7 +135,7 @@ def _opening(pool: HTTPConnectionPool, method: str, path: str) -> tuple[bytes, b
 
 def _head(target: _Target, headers: Mapping[str, Any]) -> bytes:
     """Raises InvalidHeader."""
-    host = b"" if "Host" in headers else target.host
+    host = b"" if headers.get("Host") else target.host
     try:
         return b"".join((target.line, host, written(headers), b"\r\n"))
     except ValueError as e:

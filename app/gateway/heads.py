@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from requests.structures import CaseInsensitiveDict
 
@@ -36,6 +36,15 @@ class Headers(CaseInsensitiveDict[str]):
                 name, first = store[key]
                 value = f"{first}, {value}"
             store[key] = name, value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As Mapping's, which would raise and catch a KeyError for each that is not."""
+        _, value = self._store.get(key.lower(), (key, default))
+        return value
+
+    def items(self) -> Any:
+        """As Mapping's, which would look each of them up."""
+        return self._store.values()
 
 
 class Head(NamedTuple):
