@@ -6,7 +6,7 @@ retries, redirects, bodies that are no bytes.
 """
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from http.client import HTTPException
 from typing import Any, NamedTuple
@@ -44,8 +44,9 @@ class _Target(NamedTuple):
     host: bytes
 
 
-# How many URLs are remembered; the oldest is forgotten.
+# How many URLs are remembered, the last ones; and how long one may be for that.
 _MOST_TARGETS = 512
+_LONGEST_TARGET = 1000
 
 
 class Adapter(HTTPAdapter):
@@ -58,7 +59,7 @@ class Adapter(HTTPAdapter):
         http_pool, https_pool = self.pools
         schemes = {"http": http_pool, "https": https_pool}
         self.poolmanager.pool_classes_by_scheme = schemes
-        self._target: Callable[..., _Target] = lru_cache(_MOST_TARGETS)(self._aimed)
+        self._remembered = lru_cache(_MOST_TARGETS)(self._aimed)
 
     def send(
         self,
@@ -71,15 +72,16 @@ class Adapter(HTTPAdapter):
     ) -> Response:
         """The answer to *request*, once its head is there.
 
-        It is always a stream; *timeout* holds for the connection, `due` for the rest.
-        Raises what urllib3 and http.client do; InvalidURL, InvalidHeader, SSLError.
+        It is always a stream. In *timeout* seconds there has to be a connection; `due`
+        holds for the rest. There are no *cert* and no *proxies*. Raises what urllib3
+        and http.client do; InvalidURL, InvalidHeader, SSLError.
         """
-        target: _Target = self._target(request.method, request.url, verify)
+        target = self._target(str(request.method), str(request.url), verify)
         head = _head(target, request.headers)
         pool = self._pool(target)
         connection: Any = pool._get_conn()
         try:
-            connection.timeout, _ = timeout
+            connection.timeout = timeout
             answer = _ask(connection, request, head)
         except BaseException:
             connection.close()
@@ -87,12 +89,16 @@ class Adapter(HTTPAdapter):
             raise
         return _response(request, answer, connection, pool)
 
+    def _target(self, method: str, url: str, verify: Any) -> _Target:
+        aim = self._remembered if len(url) <= _LONGEST_TARGET else self._aimed
+        return aim(method, url, verify)
+
     def _pool(self, target: _Target) -> HTTPConnectionPool:
         return self.poolmanager.connection_from_pool_key(
             target.key, dict(target.context)
         )
 
-    def _aimed(self, method: str, url: str, verify: bool | str) -> _Target:
+    def _aimed(self, method: str, url: str, verify: Any) -> _Target:
         """The target of *url*. Raises InvalidURL."""
         request = PreparedRequest()
         request.method, request.url = method, url
@@ -104,7 +110,7 @@ class Adapter(HTTPAdapter):
         except (ValueError, KeyError, HTTPException) as e:
             raise errors.InvalidURL(e) from e
 
-    def _context(self, request: PreparedRequest, verify: bool | str) -> dict[str, Any]:
+    def _context(self, request: PreparedRequest, verify: Any) -> dict[str, Any]:
         """What urllib3 makes the pool of. Raises ValueError, KeyError."""
         place, tls = self.build_connection_pool_key_attributes(request, verify)
         if not place["host"]:
@@ -135,7 +141,7 @@ def _opening(pool: HTTPConnectionPool, method: str, path: str) -> tuple[bytes, b
 
 def _head(target: _Target, headers: Mapping[str, Any]) -> bytes:
     """Raises InvalidHeader."""
-    host = b"" if headers.get("Host") else target.host
+    host = target.host if headers.get("Host") is None else b""
     try:
         return b"".join((target.line, host, written(headers), b"\r\n"))
     except ValueError as e:
@@ -169,7 +175,7 @@ class _Reply(Response):
     def __init__(self, request: PreparedRequest, answer: Answer, raw: Any) -> None:
         self.status_code, self.headers = answer.status, answer.headers
         self.request, self.url, self.raw = request, str(request.url), raw
-        self.history, self.encoding, self.reason = [], None, answer.reason
+        self.history, self.encoding, self.reason = [], None, ""
         self._content, self._content_consumed = False, False
 
 

@@ -94,7 +94,7 @@ class Upstream:
     def _send(
         self, adapter: Adapter, request: PreparedRequest, deadline: Deadline
     ) -> "HTTPReply":
-        timeout = (min(self.limits.connect, deadline.left), deadline.left)
+        timeout = min(self.limits.connect, deadline.left)
         try:
             with due(deadline.at):
                 response = adapter.send(

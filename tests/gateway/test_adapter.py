@@ -44,7 +44,7 @@ def prepared(url: str, body: bytes = b"{}", **headers: str) -> PreparedRequest:
 
 def sent(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
     with due(time.monotonic() + 5):
-        return adapter.send(request, stream=True, timeout=(5, 5))
+        return adapter.send(request, stream=True, timeout=5)
 
 
 def taken(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
@@ -85,9 +85,11 @@ REQUESTS: list[dict[str, Any]] = [
     {},
     {"path": "/a b?c=d e&f=%20#g"},
     {"path": "/\xe4?\u0394"},
+    {"path": "/" + "a" * 2000},
     {"body": b""},
     {"body": b"x" * 200_000},
     {"Host": "elsewhere"},
+    {"Host": ""},
     {"host": "elsewhere:1"},
     {"X-A": "\xe4 b", "x-b": "  c "},
 ]
