@@ -135,7 +135,7 @@ def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
 
 def check_content_type(request: Request) -> None:
     """Raise InvalidRoute unless the body is JSON, or says nothing of its type."""
-    given = request.content_type or "application/json"
+    given = Given(request.environ).get("content-type") or "application/json"
     if given != "application/json" and request.mimetype != "application/json":
         raise InvalidRoute(
             "Invalid content type: expected application/json, but got "
