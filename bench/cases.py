@@ -176,6 +176,12 @@ def _memory(bout: Bout) -> int:
     return memory(bout.running.worker)
 
 
+# What each is asked before it is measured: Node compiles what it runs often.
+WARM = (
+    Case("", _whole(32)),
+    Case("", _stream(50)),
+)
+
 CASES = (
     Case("memory", _held, needs="process"),
     Case("whole, 1 connection", _whole(1)),

@@ -29,12 +29,15 @@ ONLY = {
     "marshmallow": ("app/api",),
     "requests": (
         "app/gateway/upstream.py",
+        "app/gateway/adapter.py",
         "app/gateway/connections.py",
+        "app/gateway/heads.py",
         # Oracle's package signs requests of requests.
         "app/gateway/signing.py",
     ),
     "urllib3": (
         "app/gateway/upstream.py",
+        "app/gateway/adapter.py",
         "app/gateway/connections.py",
         "app/gateway/guard.py",
     ),

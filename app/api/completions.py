@@ -1,6 +1,5 @@
 """POST /v1/completions, and the older spellings of the same."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Request, Response, g
@@ -8,6 +7,8 @@ from flask import Blueprint, Request, Response, g
 from ..core.routing import Route
 from ..gateway.attempts import Trace
 from ..gateway.callers import Connection, Sending
+from ..gateway.outcome import Stream
+from ..gateway.pulse import Pulse
 from ..gateway.service import Gateway
 from ..settings import Settings
 from ..store.directory import Directory
@@ -39,7 +40,9 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
             outcome = gateway.complete(way, trace, connection)
             told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
             told |= headers.signature(trace, given, told)
-            return _answer(outcome.body, told, connection)
+            if isinstance(outcome.body, bytes):
+                return _whole(outcome.body, told, connection)
+            return _stream(outcome.body, told, connection, gateway.heartbeat)
 
     def _way(asked: Request, given: Given, model: str | None) -> tuple[Route, Trace]:
         headers.check_content_type(asked)
@@ -66,12 +69,35 @@ def _client(asked: Request) -> Any:
     return asked.environ.get("gunicorn.socket")
 
 
-def _answer(
-    body: bytes | Iterator[bytes], told: dict[str, str], connection: Connection
+def _whole(body: bytes, told: dict[str, str], connection: Connection) -> Answer:
+    told["Content-Length"] = str(len(body))
+    return Answer(Sending(iter([body]), connection), told, "application/json")
+
+
+class _Streamed(Answer):
+    """A stream that can also be spoken to between two of its pieces.
+
+    That is what WSGI's `write` is for. Of servers we know gunicorn to mean it.
+    """
+
+    def __init__(self, *given: Any, connection: Connection) -> None:
+        super().__init__(*given)
+        self._connection = connection
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        def start(*given: Any) -> Any:
+            self._connection.write = start_response(*given)
+            return self._connection.write
+
+        return super().__call__(environ, start)
+
+
+def _stream(
+    body: Stream, told: dict[str, str], connection: Connection, heartbeat: float | None
 ) -> Answer:
-    if isinstance(body, bytes):
-        told["Content-Length"] = str(len(body))
-        return Answer(Sending(iter([body]), connection), told, "application/json")
     # Proxies hold a stream back unless they are told not to; nginx by the last one.
     streamed = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return Answer(Sending(body, connection), told | streamed, "text/event-stream")
+    if connection.socket is not None:
+        body.beat(Pulse(connection.say, heartbeat))
+    sent = Sending(body, connection)
+    return _Streamed(sent, told | streamed, "text/event-stream", connection=connection)

@@ -28,6 +28,12 @@ def custom_host(url: str, trusted: Iterable[str]) -> str:
     *trusted* names hosts that are exempt: `name`, `*.suffix`, an address, or a network
     in CIDR form.
     """
+    return _custom_host(url, tuple(trusted))
+
+
+# The same few hosts are named again and again.
+@lru_cache(256)
+def _custom_host(url: str, trusted: tuple[str, ...]) -> str:
     parts = _parts(url)
     host = (parts.hostname or "").lower()
     if not any(_covers(rule.strip().lower(), host) for rule in trusted):

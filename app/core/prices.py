@@ -83,6 +83,8 @@ def _listed(provider: str, model: str) -> Price | None:
 
 
 def _found(provider: str, model: str, table: Sequence[Price]) -> Price | None:
+    if not table:
+        return None
     name = model.lower()
     names = (name, _DATED.sub("", name))
     rows = ((name, row) for name in names for row in table)

@@ -38,6 +38,11 @@ class _Lines:
         self._after_cr = False
         self._first = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether what comes next begins a line, and is no rest of one."""
+        return not (self._open or self._after_cr or self._first)
+
     def feed(self, block: bytes) -> list[bytes]:
         """The lines that *block* completes, without their ends."""
         if self._after_cr and block:
@@ -74,6 +79,23 @@ class Decoder:
 
     def feed(self, block: bytes) -> list[Event]:
         """The events that *block* completes."""
+        return self._plain(block) or self._feed(block)
+
+    def _plain(self, block: bytes) -> list[Event] | None:
+        """Those of a block that is nothing but whole events of one `data: ` line each,
+        as nearly all are. None if it is, or may be, something else.
+        """
+        whole = self._lines.is_empty and not (self._data or self._name)
+        if not (whole and block.endswith(b"\n\n") and len(block) <= self._limit):
+            return None
+        pieces = block[6:-2].split(b"\n\ndata: ")
+        plain = block.startswith(b"data: ") and b"\r" not in block
+        if not plain or block.count(b"\n") != 2 * len(pieces):
+            return None
+        self._idle = 0
+        return [Event(piece) for piece in pieces]
+
+    def _feed(self, block: bytes) -> list[Event]:
         found = (self._take(line) for line in self._lines.feed(block))
         events = [event for event in found if event]
         self._idle = 0 if events else self._idle + len(block)
@@ -118,4 +140,6 @@ def decode(blocks: Iterable[bytes], *, limit: int = 2**24) -> Iterator[Event]:
 
 def encode(data: bytes) -> bytes:
     """One event as every legacy client reads it: a single `data: ` line."""
-    return b"data: %b\n\n" % b"".join(_LINE_END.split(data))
+    if b"\n" in data or b"\r" in data:
+        data = b"".join(_LINE_END.split(data))
+    return b"data: %b\n\n" % data

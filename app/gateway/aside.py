@@ -1,106 +1,68 @@
-"""Fetches what comes late, while somebody else can do something meanwhile."""
+"""Works something out in a thread of its own, while somebody else can speak."""
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Items that may wait for a slow reader before their source has to wait, too.
-_BUFFER = 64
 
-# Items that are taken at a time, if they are there.
-_TAKEN = 16
-
-
-class _End:
-    """Stands for the end of the items; that of *error*, if there is one."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
+@dataclass(frozen=True, slots=True)
+class _Result(Generic[T]):
+    value: T | None = None
+    error: BaseException | None = None
 
 
 class Aside(Generic[T]):
-    """The items of a generator, which a thread of its own goes through.
-
-    None, in place of an item, says that none has come for *every* seconds. Raises what
-    the generator does. Close it in any case: *discard* gets the items that nobody took.
-    """
+    """What *call* comes to. *discard* gets it, if nobody wants it any more."""
 
     def __init__(
-        self,
-        items: Generator[T, None, None],
-        every: float,
-        discard: Callable[[T], None] = lambda item: None,
+        self, call: Callable[[], T], discard: Callable[[T], None] = lambda value: None
     ) -> None:
-        self._items, self._every, self._discard = items, every, discard
-        self._queue: SimpleQueue[T | _End] = SimpleQueue()
-        self._room = threading.Semaphore(_BUFFER)
+        self._call, self._discard = call, discard
+        self._results: SimpleQueue[_Result[T]] = SimpleQueue()
         self._lock = threading.Lock()
-        self._closed = False
-        self._end: _End | None = None
+        self._abandoned = False
 
     def start(self) -> None:
-        threading.Thread(target=self._fetch, name="aside", daemon=True).start()
+        threading.Thread(target=self._work, name="aside", daemon=True).start()
 
-    def __iter__(self) -> "Aside[T]":
-        return self
+    def wait(self, seconds: float) -> T | None:
+        """The value, once; None if it is not there within so many *seconds*.
 
-    def __next__(self) -> T | None:
-        return self.some(1)[0]
-
-    def some(self, most: int = _TAKEN) -> list[T | None]:
-        """All that has come by now, *most* items; one at least, or None."""
-        if self._end:
-            self._raise(self._end)
+        Raises what the call does.
+        """
         try:
-            item = self._queue.get(timeout=self._every)
+            result = self._results.get(timeout=seconds)
         except Empty:
-            return [None]
-        items: list[T | None] = []
-        while not isinstance(item, _End):
-            self._room.release()
-            items.append(item)
-            if len(items) == most or self._queue.empty():
-                return items
-            item = self._queue.get()
-        self._end = item
-        return items or self._raise(item)
+            return None
+        if result.error is not None:
+            raise result.error
+        return result.value
 
-    @staticmethod
-    def _raise(end: _End) -> NoReturn:
-        if end.error is not None:
-            raise end.error
-        raise StopIteration
-
-    def close(self) -> None:
-        """Take no more. The thread ends when its generator lets it."""
+    def abandon(self) -> None:
+        """Want it no more. The thread ends when its call lets it."""
         with self._lock:
-            self._closed = True
-        self._room.release()
-        while not self._queue.empty():
-            item = self._queue.get()
-            if not isinstance(item, _End):
-                self._discard(item)
+            self._abandoned = True
+        while not self._results.empty():
+            self._let_go(self._results.get())
 
-    def _fetch(self) -> None:
-        end = _End()
+    def _work(self) -> None:
+        result = self._result()
+        with self._lock:
+            if not self._abandoned:
+                self._results.put(result)
+                return
+        self._let_go(result)
+
+    def _result(self) -> _Result[T]:
         try:
-            for item in self._items:
-                if not self._put(item):
-                    self._discard(item)
-                    break
-        except BaseException as e:  # noqa: B036 - raised where the items are read
-            end = _End(e)
-        finally:
-            self._items.close()
-            self._put(end)
+            return _Result(self._call())
+        except BaseException as e:  # noqa: B036 - raised where it is waited for
+            return _Result(error=e)
 
-    def _put(self, item: T | _End) -> bool:
-        """Whether somebody may still take *item*."""
-        self._room.acquire()
-        with self._lock:
-            if not self._closed:
-                self._queue.put(item)
-            return not self._closed
+    def _let_go(self, result: _Result[T]) -> None:
+        if result.value is not None:
+            self._discard(result.value)

@@ -8,17 +8,15 @@ still read cannot be told before something is sent, and no client of HTTP does t
 import logging
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..errors import Busy, CallerLeft, ShuttingDown
 from .cancellation import Cancellation
-from .connections import break_off
+from .connections import break_off, unpatched_poll
 
 logger = logging.getLogger("lastword")
 
@@ -34,18 +32,32 @@ class Connection:
     """The connection of one request under way.
 
     *sending* is since when its caller is being sent a piece, by the monotonic clock;
-    None while there is nothing to send.
+    None while there is nothing to send. *write* sends one at once, where the server
+    lets us.
     """
 
     socket: socket.socket | None
     cancellation: Cancellation = field(default_factory=Cancellation)
     sending: float | None = None
+    write: Callable[[bytes], object] | None = None
     forget: Callable[[], None] = lambda: None
 
     @property
     def number(self) -> int:
         """Its file descriptor; -1 if there is none (any more)."""
         return -1 if self.socket is None else self.socket.fileno()
+
+    def say(self, piece: bytes) -> None:
+        """Send *piece* at once. Raises Cancelled if the caller has left."""
+        assert self.write, "there is a server to send it"
+        self.sending = time.monotonic()
+        try:
+            self.write(piece)
+        except OSError:
+            self.cancellation.cancel(CallerLeft())
+            self.cancellation.check()
+        finally:
+            self.sending = None
 
     def break_off(self) -> None:
         """End it; whoever is about to send something there waits no longer."""
@@ -169,13 +181,7 @@ def _gone(connections: Sequence[Connection]) -> list[Connection]:
     # Asked once each: a socket may be closed by its own thread meanwhile.
     by_number = {each.number: each for each in connections}
     by_number.pop(-1, None)
-    poll = _unpatched_poll()
+    poll = unpatched_poll()
     for number in by_number:
         poll.register(number, _GONE)
     return [by_number[number] for number, _ in poll.poll(0)]
-
-
-def _unpatched_poll() -> Any:
-    """A poll that does not wait, of which gevent need not know."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey.get_original("select", "poll")() if monkey else select.poll()

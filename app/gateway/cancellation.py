@@ -14,7 +14,7 @@ class Cancellation:
     """Whether a request is to end, and why. One for each."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._event: threading.Event | None = None
         self._lock = threading.Lock()
         self._hooks: list[Hook] = []
         self.reason: GatewayError | None = None
@@ -26,7 +26,8 @@ class Cancellation:
                 return
             self.reason = reason
             hooks, self._hooks = self._hooks, []
-        self._event.set()
+        if self._event is not None:
+            self._event.set()
         for hook in hooks:
             hook()
 
@@ -37,6 +38,10 @@ class Cancellation:
 
     def wait(self, seconds: float) -> None:
         """Sleep, and raise Cancelled as soon as it is to end."""
+        # Few requests ever sleep, and an event costs more than all else in here.
+        with self._lock:
+            self.check()
+            self._event = self._event or threading.Event()
         self._event.wait(seconds)
         self.check()
 

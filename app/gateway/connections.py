@@ -1,4 +1,4 @@
-"""Connections that remember: requests' adapter over urllib3's pools, with a memory.
+"""Connections that remember: urllib3's, with a memory, and answers read to the letter.
 
 Servers close connections that lie idle, some after 5 seconds or 100 requests. A call on
 such a connection fails before the first byte of an answer; it was not seen, and may be
@@ -9,17 +9,22 @@ import http
 import http.client
 import io
 import re
+import select
 import socket
+import ssl
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from functools import partial
-from typing import Any
+from functools import cache
+from typing import Any, ContextManager, Generic, TypeVar
 
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from . import pulse
+from .heads import LONGEST_LINE, Head, Headers, Malformed, read_head, read_lines
+
+T = TypeVar("T")
 
 Watch = Callable[[socket.socket], None]
 
@@ -27,29 +32,32 @@ _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 _due: ContextVar[float] = ContextVar("due")
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[None]:
+class _Set(Generic[T]):
+    """The value of a variable within a block."""
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable, self._value = variable, value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *_: Any) -> None:
+        self._variable.reset(self._token)
+
+
+def watched(watch: Watch) -> ContextManager[None]:
     """Show *watch* the socket of every call within, before the call is sent on it.
 
     What it raises ends the call.
     """
-    token = _watch.set(watch)
-    try:
-        yield
-    finally:
-        _watch.reset(token)
+    return _Set(_watch, watch)
 
 
-@contextmanager
-def due(at: float) -> Iterator[None]:
+def due(at: float) -> ContextManager[None]:
     """Calls within have to be sent, and the heads of their answers to be there, by
     then on the monotonic clock.
     """
-    token = _due.set(at)
-    try:
-        yield
-    finally:
-        _due.reset(token)
+    return _Set(_due, at)
 
 
 class NoAnswer(http.client.RemoteDisconnected):
@@ -64,10 +72,6 @@ class CutHead(http.client.HTTPException):
     """The connection ended in the head of an answer."""
 
 
-class Malformed(http.client.HTTPException):
-    """What came is not HTTP, or could be read in more than one way."""
-
-
 class Source(io.RawIOBase):
     """The bytes of one answer as they come from its connection, until a time.
 
@@ -79,7 +83,8 @@ class Source(io.RawIOBase):
         self.until = until
         self.begun = self.ended = False
         self._wire: socket.socket | None = wire
-        self._bytes: Any = wire.makefile("rb", buffering=0)
+        # As long as there is a file of it, a socket that is closed can still be read.
+        self._file: Any = wire.makefile("rb", buffering=0)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """What http.client asks of a socket."""
@@ -91,10 +96,20 @@ class Source(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if self._wire is None:
             return 0
-        arm(self._wire, self.until)
-        count: int = self._bytes.readinto(buffer)
+        count = self._received(self._wire, buffer)
         self.begun, self.ended = self.begun or count > 0, count == 0
         return count
+
+    def _received(self, wire: socket.socket, buffer: Any) -> int:
+        """How many bytes have come into *buffer*; the caller hears of us meanwhile."""
+        while True:
+            speak = pulse.wait()
+            arm(wire, min(self.until, speak))
+            try:
+                return wire.recv_into(buffer)
+            except (TimeoutError, ssl.SSLError) as e:
+                if speak >= self.until or not _is_late(e):
+                    raise
 
     def surplus(self, reader: io.BufferedReader) -> bytes:
         """What *reader* has of it that nobody asked for. Nothing more is read."""
@@ -103,13 +118,18 @@ class Source(io.RawIOBase):
 
     def close(self) -> None:
         self._wire = None
-        self._bytes.close()
+        self._file.close()
         super().close()
 
     def break_off(self) -> None:
         """End the connection, from any thread, unless the answer has ended."""
         if self._wire is not None:
             break_off(self._wire)
+
+
+def _is_late(error: OSError) -> bool:
+    """Whether nothing has come in time. TLS under gevent has its own word for it."""
+    return isinstance(error, TimeoutError) or "timed out" in str(error)
 
 
 def arm(wire: socket.socket, until: float) -> None:
@@ -132,34 +152,31 @@ def break_off(wire: socket.socket) -> None:
         pass
 
 
-# Heads before the one that counts ("103 Early Hints"), and no more of them.
-_MOST_INTERIM = 100
-_LONGEST_LINE = 2**16
-
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
-# A folded header has line ends in it.
-_CONTROLS = re.compile(r"[\0-\x08\n-\x1f\x7f]")
 
 
-class _Answer(http.client.HTTPResponse):
+class Answer(http.client.HTTPResponse):
     """An answer, read to the letter: where it ends is never a matter of opinion.
 
     What comes after the end would be the head of the next answer, which is another
     caller's: such a connection is not used again.
     """
 
+    headers: Headers  # type: ignore[assignment]
+
     def __init__(
-        self, connection: "Remembering", is_last: bool, wire: socket.socket, **told: Any
+        self, connection: "Remembering", method: str, is_last: bool, wire: socket.socket
     ) -> None:
         self._connection, self._is_last = connection, is_last
         self._source = connection.source = Source(wire, _due.get())
-        super().__init__(self._source, **told)  # type: ignore[arg-type]
+        super().__init__(self._source, method=method)  # type: ignore[arg-type]
 
     def begin(self) -> None:
+        """Read the head."""
         try:
-            super().begin()
-        except (ConnectionError, http.client.HTTPException) as e:
+            head = read_head(self.fp)
+        except (ConnectionError, Malformed) as e:
             if not self._source.begun and isinstance(e, ConnectionError):
                 raise NoAnswer(str(e)) from e
             if self._source.ended or isinstance(e, ConnectionError):
@@ -167,39 +184,39 @@ class _Answer(http.client.HTTPResponse):
             raise
         if self._source.ended:
             raise CutHead
-        self._check()
+        self._take(head)
 
-    def _read_status(self) -> tuple[str, int, str]:
-        """The status of the answer, past those that say that it will come."""
-        for _ in range(_MOST_INTERIM):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if status >= 200:
-                return version, status, reason
-            if status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                break
-            http.client.parse_headers(self.fp)
-        raise Malformed("no answer, only announcements")
-
-    def _check(self) -> None:
-        """Refuse a head that others could read otherwise; note when it ends."""
-        if self.headers.get_payload() or _CONTROLS.search(_values(self.headers)):
-            raise Malformed("a header that is none")
-        told = _length(self.headers.get_all("Content-Length", []))
-        codings = self.headers.get_all("Transfer-Encoding", [])
-        if codings and (len(codings) > 1 or not self.chunked):
+    def _take(self, head: Head) -> None:
+        """Refuse a head that others could read otherwise; note when the body ends."""
+        self.status, self.headers = head.status, head.headers
+        self.version = 11 if head.minor else 10
+        coding = head.headers.get("Transfer-Encoding")
+        if coding is not None and coding.lower() != "chunked":
             raise Malformed("a transfer encoding that nobody asked for")
-        self._frame(told)
-        self.will_close = self.will_close or self._is_last
+        self.chunked, self.chunk_left = coding is not None, None
+        self.will_close = head.is_last or self._is_last
+        self._frame(_length(head.headers.get("Content-Length")))
 
     def _frame(self, told: int | None) -> None:
         """Say where the body ends, of which the head has *told* the length."""
+        self.length = told
         if self.status in _BODILESS:
             self.will_close = self.will_close or self.chunked or bool(told)
             self.chunked, self.length = False, 0
         elif self.chunked:
             self.will_close = self.will_close or told is not None
-        else:
-            self.length = told
+            self.length = None
+        elif told is None:
+            self.will_close = True
+
+    def read1(self, n: int = -1) -> bytes:
+        """As http.client's, but closed with the last byte that it was told of."""
+        piece = super().read1(n)
+        if self.length == 0 and not self.isclosed():
+            self._close_conn()
+        elif self.length and not piece:
+            raise http.client.IncompleteRead(b"", self.length)
+        return piece
 
     def _get_chunk_left(self) -> int | None:
         if self.chunk_left == 0:
@@ -210,7 +227,7 @@ class _Answer(http.client.HTTPResponse):
         return found
 
     def _read_next_chunk_size(self) -> int:
-        line = self.fp.readline(_LONGEST_LINE)
+        line = self.fp.readline(LONGEST_LINE)
         if found := _CHUNK.fullmatch(line):
             return int(found[1], 16)
         if self._source.ended:
@@ -218,10 +235,7 @@ class _Answer(http.client.HTTPResponse):
         raise Malformed("the size of a chunk that is none")
 
     def _read_and_discard_trailer(self) -> None:
-        try:
-            http.client.parse_headers(self.fp)
-        except http.client.HTTPException as e:
-            raise Malformed("no end after the last chunk") from e
+        read_lines(self.fp)
 
     def _close_conn(self) -> None:
         surplus = self._source.surplus(self.fp)
@@ -233,19 +247,19 @@ class _Answer(http.client.HTTPResponse):
 _BODILESS = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
 
 
-def _values(headers: http.client.HTTPMessage) -> str:
-    return "".join(str(value) for _, value in headers.raw_items())
-
-
-def _length(values: Sequence[str]) -> int | None:
-    """The length that all of *values* name. Raises Malformed if they differ."""
-    told = {length.strip() for value in values for length in value.split(",")}
-    if not told:
+def _length(given: str | None) -> int | None:
+    """The length that all values of *given* name. Raises Malformed if they differ."""
+    if given is None:
         return None
+    told = {length.strip() for length in given.split(",")}
     only = _LENGTH.fullmatch(told.pop())
     if told or only is None:
         raise Malformed("a length that is none")
     return int(only[0])
+
+
+# One write for a head and its body, unless to put them together costs more.
+_ONE_WRITE = 2**16
 
 
 class Remembering(HTTPConnection):
@@ -254,34 +268,58 @@ class Remembering(HTTPConnection):
     source: Source | None = None
     served = 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is as it was left: neither closed nor spoken on since."""
+        return self.sock is not None and not _is_readable(self.sock)
+
     def connect(self) -> None:
         super().connect()
         self.served = 0
         self._show()
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._show()
-        is_last = kwargs["headers"].get("Connection") == "close"
-        answer: Any = partial(_Answer, self, is_last)
-        self.response_class = answer
-        super().request(*args, **kwargs)
+    def ask(self, method: str, head: bytes, body: bytes, is_last: bool) -> Answer:
+        """Send a request; the answer to it, once its head is there.
+
+        With *is_last*, it has told the server that no other will follow.
+        """
+        if self.sock is None:
+            self.connect()
+        else:
+            self._show()
+        self._write(head, body)
+        answer = self._begun(Answer(self, method, is_last, self.sock))
+        self.served += 1
+        return answer
 
     def _show(self) -> None:
         """Show who watches where a call will be sent, and give it its time."""
-        if self.sock is None:
-            return
         if watch := _watch.get():
             watch(self.sock)
         arm(self.sock, _due.get())
 
-    def getresponse(self) -> Any:
+    def _write(self, head: bytes, body: bytes) -> None:
         try:
-            answer = super().getresponse()
-        except NoAnswer as e:
-            if self.served:
+            if len(body) < _ONE_WRITE:
+                _send_all(self.sock, head + body)
+            else:
+                self.sock.sendall(head)
+                self.sock.sendall(body)
+        except (BrokenPipeError, ConnectionResetError):
+            # Who answers before all is read, and closes, has answered.
+            pass
+
+    def _begun(self, answer: Answer) -> Answer:
+        try:
+            answer.begin()
+        except BaseException as e:
+            answer.close()
+            if isinstance(e, NoAnswer) and self.served:
                 raise StaleConnection(str(e)) from e
             raise
-        self.served += 1
+        if answer.will_close:
+            # The answer has hold of the socket still.
+            self.close()
         return answer
 
 
@@ -289,28 +327,25 @@ class RememberingTLS(Remembering, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = Remembering
+def _send_all(wire: socket.socket, data: bytes) -> None:
+    """Send *data*, mostly at once: gevent's sendall would first ask how much fits."""
+    if (sent := wire.send(data)) < len(data):
+        wire.sendall(data[sent:])
 
 
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = RememberingTLS
+def _is_readable(wire: socket.socket) -> bool:
+    poll = unpatched_poll()
+    poll.register(wire, select.POLLIN)
+    return bool(poll.poll(0))
 
 
-class Adapter(HTTPAdapter):
-    """requests' adapter with those connections."""
+def unpatched_poll() -> Any:
+    """A poll that does not wait, of which gevent need not know."""
+    return _poll_kind()()
 
-    pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]] = _Pool, _TLSPool
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        http_pool, https_pool = self.pools
-        schemes = {"http": http_pool, "https": https_pool}
-        self.poolmanager.pool_classes_by_scheme = schemes
-
-    def close(self) -> None:
-        """Close what lies idle now; urllib3 would wait for the last answer's memory."""
-        pools = self.poolmanager.pools
-        for key in pools.keys():
-            pools[key].close()
-        super().close()
+@cache
+def _poll_kind() -> Callable[[], Any]:
+    monkey = sys.modules.get("gevent.monkey")
+    kind: Any = monkey.get_original("select", "poll") if monkey else select.poll
+    return kind  # type: ignore[no-any-return]

@@ -5,9 +5,13 @@ follow as places come free.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from queue import Empty, Queue
 from typing import Generic, TypeVar
+
+from . import pulse
 
 T = TypeVar("T")
 
@@ -39,13 +43,26 @@ class Fanout(Generic[T]):
 
     def __iter__(self) -> Iterator[tuple[int, T]]:
         while self._running:
-            number, item = self._queue.get()
+            number, item = self._get()
             if isinstance(item, BaseException):
                 raise item
             if isinstance(item, _End):
                 self._running -= 1
             else:
                 yield number, item
+
+    def _get(self) -> tuple[int, T | _End | BaseException]:
+        """The next item; the caller hears of us meanwhile."""
+        while True:
+            try:
+                return self._queue.get_nowait()
+            except Empty:
+                pass
+            seconds = pulse.wait() - time.monotonic()
+            try:
+                return self._queue.get(timeout=None if seconds == inf else seconds)
+            except Empty:
+                pass
 
     def close(self) -> None:
         """Start nothing more, and let those that wait for a place in the queue go."""

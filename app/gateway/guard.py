@@ -18,7 +18,8 @@ from urllib3.exceptions import (
 
 from ..core.hosts import may_be_called
 from ..errors import HostRefused
-from .connections import Adapter, Remembering, RememberingTLS
+from .adapter import Adapter
+from .connections import Remembering, RememberingTLS
 
 
 def guarded_adapter(trusted: Sequence[str]) -> type[Adapter]:

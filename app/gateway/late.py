@@ -4,7 +4,7 @@ Until a heartbeat is due, a failure is an answer of its own. Then the answer beg
 with a comment; what fails after that, ends it with a frame.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import sse
@@ -13,11 +13,9 @@ from ..errors import CallerLeft, Cancelled
 from .aside import Aside
 from .cancellation import Cancellation
 from .outcome import Outcome
+from .pulse import Pulse
 from .scope import Scope
 from .stream import EventStream, error_frame
-
-# An outcome, and then its frames.
-_Steps = Generator[Outcome | bytes | None, None, None]
 
 
 def streamed(
@@ -34,10 +32,7 @@ def streamed(
 
 
 class _Late:
-    """A stream that begins without knowing what it will be.
-
-    It goes through *begin*, and then the frames of its stream, in a thread of its own.
-    """
+    """A stream that begins without knowing what it will be: *begin* is still at it."""
 
     def __init__(
         self,
@@ -46,26 +41,21 @@ class _Late:
         cancellation: Cancellation,
         beside_error: Mapping[str, Any],
     ) -> None:
-        self._begin, self._cancellation = begin, cancellation
+        self._every, self._cancellation = every, cancellation
         self._beside_error = beside_error
         self._body: EventStream | None = None
+        self._pulse: Pulse | None = None
         self._ended = False
-        self._aside: Aside[Any] = Aside(self._steps(), every, _let_go)
-
-    def _steps(self) -> _Steps:
-        outcome = self._begin()
-        if not isinstance(outcome.body, EventStream):
-            yield outcome
-            return
-        own = outcome.body.divert(self._aside)
-        yield outcome
-        yield from own
+        self._aside = Aside(begin, _let_go)
 
     def outcome(self) -> Outcome:
         """The outcome, if it comes in time; else one whose body is this."""
         self._aside.start()
-        first = next(self._aside)
-        return Outcome(self) if first is None else first
+        return self._aside.wait(self._every) or Outcome(self)
+
+    def beat(self, pulse: Pulse) -> None:
+        """Speak by *pulse*, once it is known what to say."""
+        self._pulse = pulse
 
     def __iter__(self) -> "_Late":
         return self
@@ -79,13 +69,15 @@ class _Late:
 
     def _next(self) -> bytes:
         try:
-            outcome = next(self._aside)
+            outcome = self._aside.wait(self._every)
         except Exception as e:
             self._ended = True
             return sse.encode(error_frame(_reason(e), self._beside_error))
         if outcome is None:
             return sse.KEEP_ALIVE
         self._body = _stream_of(outcome)
+        if self._pulse:
+            self._body.beat(self._pulse)
         return next(self._body)
 
     def close(self) -> None:
@@ -94,7 +86,7 @@ class _Late:
             self._body.close()
         elif not self._ended:
             self._cancellation.cancel(CallerLeft())
-        self._aside.close()
+        self._aside.abandon()
 
 
 def _reason(error: Exception) -> Exception:
@@ -109,7 +101,7 @@ def _stream_of(outcome: Outcome) -> EventStream:
     return EventStream(frames(outcome.body, include_usage=False), Scope())
 
 
-def _let_go(item: Any) -> None:
+def _let_go(outcome: Outcome) -> None:
     """Close the stream of an outcome that nobody took."""
-    if isinstance(item, Outcome) and isinstance(item.body, EventStream):
-        item.body.close()
+    if isinstance(outcome.body, EventStream):
+        outcome.body.close()

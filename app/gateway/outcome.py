@@ -2,10 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..core.completion import Completion, Usage, estimate
 from ..providers.fitting import Plan
 from ..providers.spec import Answer
+from .pulse import Pulse
+
+
+class Stream(Protocol):
+    """Pieces of a body, for WSGI."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __next__(self) -> bytes: ...
+
+    def beat(self, pulse: Pulse) -> None:
+        """Speak by *pulse* while the next piece is waited for."""
+
+    def close(self) -> None:
+        """Let go of everything. Harmless when done twice."""
 
 
 @dataclass(slots=True)
@@ -41,7 +57,7 @@ class Outcome:
     *told* are headers of the gateway's own.
     """
 
-    body: bytes | Iterator[bytes]
+    body: bytes | Stream
     headers: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     warnings: Sequence[str] = ()

@@ -64,21 +64,23 @@ class Bill:
     def reserve(self, plan: Plan) -> Usage:
         """Take as much as one try may use. Raises LimitReached, and takes nothing."""
         most = most_used(plan)
-        claims = [*self._claims(plan, most.paid_tokens, self._till.cost(plan, most))]
+        claims = [*self._claims(plan, most)]
         held = self._till.meter.reserve(claims, self._till.now()) if claims else ()
         for claim, reservation in zip(claims, held, strict=True):
             self._hold(claim, reservation)
         self._plan = plan
         return most
 
-    def _claims(
-        self, plan: Plan, tokens: int, money: Decimal | None
-    ) -> Iterator[Claim]:
+    def _claims(self, plan: Plan, most: Usage) -> Iterator[Claim]:
         if self._key is None and self._route.limits != _NONE:
-            yield Claim(self._key_holder, self._route.limits, tokens, money)
+            yield self._claim(self._key_holder, self._route.limits, plan, most)
         if plan.target.limits != _NONE:
             holder = f"virtual-key:{plan.target.virtual_key}"
-            yield Claim(holder, plan.target.limits, tokens, money)
+            yield self._claim(holder, plan.target.limits, plan, most)
+
+    def _claim(self, holder: str, limits: Limits, plan: Plan, most: Usage) -> Claim:
+        money = self._till.cost(plan, most)
+        return Claim(holder, limits, most.paid_tokens, money)
 
     @property
     def _key_holder(self) -> str:

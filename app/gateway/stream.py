@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +11,15 @@ import orjson
 
 from ..core import sse
 from ..errors import CallerLeft, GatewayError
-from .aside import Aside
 from .cancellation import Cancellation
 from .events import End
+from .pulse import Pulse, beating
 from .scope import Scope
 
 logger = logging.getLogger("lastword")
+
+# Frames that are sent as one piece, at most.
+_AT_ONCE = 16
 
 # In the JSON of a frame: a choice that ends in it.
 _FINISH = re.compile(rb'"finish_reason":\s?"')
@@ -34,7 +37,7 @@ class EventStream:
 
     def __init__(
         self,
-        frames: Iterator[bytes | None],
+        frames: Iterator[bytes],
         scope: Scope,
         beside_error: Mapping[str, Any] = MappingProxyType({}),
         choices: int = 0,
@@ -47,7 +50,8 @@ class EventStream:
         self._scope = scope
         self._cancellation = Cancellation()
         self._beside_error = beside_error
-        self._first: list[bytes | None] = []
+        self._first: list[bytes] = []
+        self._pulse: Pulse | None = None
         self._ended = False
 
     def commit(self) -> "EventStream":
@@ -65,13 +69,9 @@ class EventStream:
         """End when that is cancelled, and say why."""
         self._cancellation = cancellation
 
-    def divert(self, frames: Iterator[bytes | None]) -> Iterator[bytes | None]:
-        """Have *frames* in place of its own, which it gives away.
-
-        None among them stands for a while in which none came.
-        """
-        own, self._frames = self._frames, frames
-        return own
+    def beat(self, pulse: Pulse) -> None:
+        """Speak by *pulse* while the next frame is waited for."""
+        self._pulse = pulse
 
     def listen(
         self,
@@ -98,20 +98,29 @@ class EventStream:
 
     def _next(self) -> bytes:
         try:
-            return b"".join(map(self._sent, self._some()))
+            return self._pieces(self._pulse) if self._pulse else self._piece()
         except StopIteration:
             self._end = End.WHOLE
             last = sse.DONE
         except Exception as e:
             last = self._cut(self._cancellation.reason or e)
         self._ended = True
-        return sse.encode(last)
+        return self._left() + sse.encode(last)
 
-    def _some(self) -> Sequence[bytes | None]:
-        """The next frame; or several, if they have come at once."""
-        if isinstance(self._frames, Aside):
-            return self._frames.some()
-        return [next(self._frames)]
+    def _piece(self) -> bytes:
+        return self._sent(next(self._frames))
+
+    def _pieces(self, pulse: Pulse) -> bytes:
+        """What has come at once; what had come before somebody had to wait is sent."""
+        pulse.spoke()
+        with beating(pulse):
+            while pulse.held < _AT_ONCE:
+                pulse.add(self._piece())
+        return pulse.take()
+
+    def _left(self) -> bytes:
+        """What had come before the end, and is not sent yet."""
+        return self._pulse.take() if self._pulse else b""
 
     def _cut(self, error: Exception) -> bytes:
         """The last frame of a stream that *error* has ended."""
@@ -121,9 +130,7 @@ class EventStream:
         self._end = End.CUT
         return error_frame(error, self._beside_error)
 
-    def _sent(self, frame: bytes | None) -> bytes:
-        if frame is None:
-            return sse.KEEP_ALIVE
+    def _sent(self, frame: bytes) -> bytes:
         self._unended -= len(_FINISH.findall(frame))
         for listener in self._on_frame:
             listener(frame)
@@ -138,9 +145,7 @@ class EventStream:
             self._scope.finish()
         else:
             self._scope.abort()
-        frames, self._frames = self._frames, iter(())
-        if isinstance(frames, Aside):
-            frames.close()
+        self._frames = iter(())
         listeners, self._on_end = self._on_end, []
         for listener in listeners:
             listener(self._end or End.LEFT)

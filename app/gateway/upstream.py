@@ -6,11 +6,11 @@ netrc, no cookies, no redirects, no retries of its own can change a call.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPException
 from typing import Any
 
 from requests import PreparedRequest, Response
 from requests import exceptions as errors
-from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as pool_errors
 
 from ..errors import (
@@ -22,17 +22,12 @@ from ..errors import (
     UpstreamUnreachable,
 )
 from ..providers import Call
-from ..providers.spec import excerpt
-from .connections import (
-    Adapter,
-    CutHead,
-    Malformed,
-    Source,
-    StaleConnection,
-    due,
-)
+from ..providers.spec import excerpt, over
+from .adapter import Adapter
+from .connections import CutHead, Source, StaleConnection, due
 from .deadline import Deadline, Limits
 from .guard import guarded_adapter
+from .heads import Headers, Malformed
 
 # How long to wait for the end of an answer that has said [DONE], in seconds, so that
 # its connection can serve again.
@@ -105,7 +100,7 @@ class Upstream:
                 response = adapter.send(
                     request, stream=True, timeout=timeout, verify=self._verify
                 )
-        except (errors.RequestException, pool_errors.HTTPError, OSError) as e:
+        except (HTTPException, pool_errors.HTTPError, OSError) as e:
             again = request.headers.get("Connection") == "close"
             if _cause(e, StaleConnection) and not again:
                 raise StaleConnection("") from e
@@ -114,9 +109,11 @@ class Upstream:
 
     def _translated(self, e: Exception, deadline: Deadline) -> UpstreamError:
         """A failure before the head of the answer, in our words."""
-        if isinstance(e, errors.ConnectTimeout):
+        refused = pool_errors.NewConnectionError
+        is_late = isinstance(e, pool_errors.ConnectTimeoutError)
+        if is_late and not isinstance(e, refused):
             return self._not_connected(deadline)
-        if _cause(e, TimeoutError) or isinstance(e, errors.ReadTimeout):
+        if _cause(e, TimeoutError):
             return deadline.missed()
         named = (
             kind(message) for cause, kind, message in _FAILURES if _cause(e, cause)
@@ -161,9 +158,10 @@ def _prepared(call: Call, user_agent: str) -> PreparedRequest:
     request = PreparedRequest()
     request.method, request.url, request.body = call.method, call.url, call.body
     own = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-    request.headers = CaseInsensitiveDict(own | dict(call.headers))
-    if call.body is not None:
-        request.headers["Content-Length"] = str(len(call.body))
+    headers: Any = Headers(over(own, call.headers).items())
+    request.headers = headers
+    if call.body is not None or call.method != "GET":
+        headers["Content-Length"] = str(len(call.body or b""))
     return request
 
 

@@ -303,13 +303,13 @@ class Ask:
     def headers(self) -> dict[str, str]:
         """Those of a JSON call with the target's key."""
         auth = self.provider.auth(self.target)
-        return _over({"Content-Type": "application/json", **auth}, self.target.headers)
+        return over({"Content-Type": "application/json", **auth}, self.target.headers)
 
     def post(
         self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})
     ) -> Call:
         """The call that posts *body*; *headers* yield to those of the target."""
-        sent = _over(headers, self.headers())
+        sent = over(headers, self.headers())
         return Call("POST", self.url(path), sent, orjson.dumps(body))
 
 
@@ -320,7 +320,7 @@ def _put(body: dict[str, Any], path: str, value: Any) -> None:
     body[name] = value
 
 
-def _over(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
+def over(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
     """Both, where *high* wins, however the names are spelled."""
     taken = set(map(str.lower, high))
     return {k: v for k, v in low.items() if k.lower() not in taken} | dict(high)
@@ -351,7 +351,7 @@ def models_at(path: str) -> Callable[[Provider, Target], Call]:
     """`GET /models`, as on every OpenAI-compatible provider."""
 
     def models(provider: Provider, target: Target) -> Call:
-        headers = _over(provider.auth(target), target.headers)
+        headers = over(provider.auth(target), target.headers)
         return Call("GET", provider.address(target) + path, headers)
 
     return models

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    insert,
     inspect,
     make_url,
     select,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreUnavailable
+from .tables import metadata, revisions
 
 # Seconds that a request may wait for a database that does not answer, and for a
 # writer of SQLite.
@@ -37,7 +39,9 @@ _MIGRATION_LOCK = 0x6C617374776F7264
 _HEAD = "0002"
 
 # Where Alembic notes which one the tables are at.
-_version = Table("alembic_version", MetaData(), Column("version_num", String(32)))
+_version = Table(
+    "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
+)
 
 
 def connect(url: str, instance: Path) -> Engine:
@@ -124,7 +128,8 @@ def upgrade(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(:number)")
             connection.execute(lock, {"number": _MIGRATION_LOCK})
-        _migrate(connection)
+        make = _migrate if inspect(connection).get_table_names() else _create
+        make(connection)
 
 
 def is_current(engine: Engine) -> bool:
@@ -133,6 +138,14 @@ def is_current(engine: Engine) -> bool:
         if not inspect(connection).has_table(_version.name):
             return False
         return connection.scalars(select(_version.c.version_num)).all() == [_HEAD]
+
+
+def _create(connection: Connection) -> None:
+    """Make the tables where there are none: what all migrations come to."""
+    metadata.create_all(connection)
+    connection.execute(insert(revisions), {"number": 0})
+    _version.create(connection)
+    connection.execute(insert(_version), {"version_num": _HEAD})
 
 
 def _migrate(connection: Connection) -> None:

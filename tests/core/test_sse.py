@@ -144,3 +144,15 @@ def test_what_is_encoded_is_decoded(text: str) -> None:
 
 def test_data_of_several_lines_goes_out_as_one() -> None:
     assert sse.encode(b'{"a":\n1}') == b'data: {"a":1}\n\n'
+
+
+PIECES = [b"data: 1\n\n", b"data: 22\n\n", b"data:3\n\n", b"\n", b"\n\n", b"data: "]
+PIECES += [b": c\n\n", b"event: e\n", b"data: 4\n", b"data: 5\r\n\r\n", b"\r", b"x"]
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)))
+def test_plain_events_are_read_as_all_others_are(blocks: list[bytes]) -> None:
+    close = sse.Decoder(2**20)
+    closely = [event for block in blocks for event in close._feed(block)]
+
+    assert decoded(*blocks) == closely

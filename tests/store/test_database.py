@@ -3,16 +3,19 @@
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Connection, select
 
 from app.settings import Settings
 from app.store import database, opening
-from app.store.tables import metadata
+from app.store.tables import metadata, revisions
 
 MANY = 4
 ROUNDS = 15
@@ -46,22 +49,35 @@ def test_a_file_that_is_not_there_is_not_current(tmp_path: Path) -> None:
         engine.dispose()
 
 
-def test_all_migrations_make_the_tables_that_the_code_knows(settings: Settings) -> None:
-    engine = opening.database(settings)
+@pytest.mark.parametrize("make", [database._create, database._migrate])
+@pytest.mark.parametrize("kind", ["file", "postgres"])
+def test_tables_are_as_the_code_knows_them(
+    make: Callable[[Connection], None],
+    kind: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    url = request.getfixturevalue("postgres").database() if kind == "postgres" else ""
+    engine = database.connect(url, tmp_path)
     try:
+        with database.writing(engine) as connection:
+            make(connection)
         assert database.is_current(engine)
         with engine.connect() as connection:
             context = MigrationContext.configure(connection)
             assert compare_metadata(context, metadata) == []
+            assert connection.scalar(select(revisions.c.number)) == 0
     finally:
         engine.dispose()
 
 
-def test_a_store_that_is_ready_is_opened_without_alembic(settings: Settings) -> None:
-    opening.database(settings).dispose()
+def test_a_store_that_is_new_or_ready_is_opened_without_alembic(
+    settings: Settings,
+) -> None:
     code = (
         "import sys; from app.settings import Settings; from app.store import opening; "
-        f"opening.database(Settings(instance={settings.instance!r})).dispose(); "
+        f"own = Settings(instance={settings.instance!r}); "
+        "[opening.database(own).dispose() for _ in 'ab']; "
         "sys.exit('alembic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
