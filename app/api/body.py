@@ -10,6 +10,7 @@ from gunicorn.http.errors import ParseException
 
 from .. import documents
 from ..errors import BodyTooLarge, InvalidRequest
+from .given import Given
 
 # Bytes of a body that is too large which are read all the same, and for how many
 # seconds, so that a caller who is still sending gets to see the answer instead of a
@@ -46,7 +47,7 @@ def json_object(
 
 def _refuse_encoded(request: Request) -> None:
     """A small body may unfold to a large one, so none is unfolded."""
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = Given(request.environ).get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequest(
             f"Unsupported content encoding: {encoding[:40]!r}. Send the body of your "

@@ -117,7 +117,7 @@ def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
     *trusted* are custom hosts that are exempt from the guard.
     """
     provider, virtual_key = _provider(headers)
-    host = _custom_host(headers.get("x-portkey-custom-host", ""), trusted)
+    host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
     level, stored_id = _level(headers, provider or virtual_key, caller, trusted)
     return Wanted(
         headers,
@@ -135,7 +135,7 @@ def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
 
 def check_content_type(request: Request) -> None:
     """Raise InvalidRoute unless the body is JSON, or says nothing of its type."""
-    given = request.content_type or "application/json"
+    given = Given(request.environ).get("content-type") or "application/json"
     if given != "application/json" and request.mimetype != "application/json":
         raise InvalidRoute(
             "Invalid content type: expected application/json, but got "
@@ -204,8 +204,7 @@ def _read(text: str, is_named: bool, trusted: tuple[str, ...], strict: bool) -> 
     raise InvalidRoute(message, legacy=message)
 
 
-@remembered
-def _custom_host(url: str, trusted: Iterable[str]) -> str | None:
+def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
     if not url:
         return None
     try:
