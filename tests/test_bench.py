@@ -1,0 +1,72 @@
+"""What the benchmark says of what it has measured."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.report import Found
+
+WHOLE, STREAM = "whole, 32 connections", "stream, 100 connections"
+FOUND: Found = {
+    (WHOLE, "cpu", "lastword"): [3.0, 1.0, 2.0],
+    (WHOLE, "cpu", "portkey"): [6.0, 1.0, 8.0],
+    (WHOLE, "p50", "direct"): [0.5, 0.5, 0.5],
+    (WHOLE, "p50", "lastword"): [1.5, 1.5, 2.5],
+    (STREAM, "cpu", "lastword"): [0.0001],
+    (STREAM, "cpu", "nginx"): [0.00005],
+}
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    assert report.ratio(FOUND, WHOLE, "cpu", "portkey") == 0.5
+    assert report.ratio(FOUND, WHOLE, "cpu", "litellm") is None
+
+
+def test_what_is_added_is_the_difference_to_asking_directly() -> None:
+    found = report.added(FOUND)
+
+    assert found[WHOLE, "added p50", "lastword"] == [1.0, 1.0, 2.0]
+    assert (WHOLE, "added p50", "direct") not in found
+
+
+def test_a_promise_that_is_broken_is_said_to_be() -> None:
+    said = dict(line.split("  ", 1) for line in report.kept(FOUND).splitlines())
+
+    assert said["CPU of a whole answer / Portkey"].endswith("holds")
+    assert said["CPU of an event / nginx"].endswith("holds")
+    slow = FOUND | {(WHOLE, "cpu", "portkey"): [3.0, 1.0, 2.0]}
+    assert "FALLS SHORT" in report.kept(slow)
+
+
+def test_what_was_not_measured_is_no_promise_kept() -> None:
+    assert report.kept({}) == ""
+
+
+def test_a_table_has_a_row_for_each_figure_and_a_ratio_to_each_other() -> None:
+    names = ["direct", "nginx", "lastword", "portkey"]
+    head, *rows = report.table(FOUND, names).splitlines()
+
+    assert (
+        head.split()
+        == "case figure direct nginx lastword portkey / nginx".split()
+        + [
+            "/",
+            "portkey",
+        ]
+    )
+    assert len(rows) == 3
+    assert rows[0].endswith("0.50")
+
+
+def test_figures_come_back_from_a_file(tmp_path: Path) -> None:
+    report.write_json(FOUND, tmp_path / "found.json")
+
+    assert report.read_json(tmp_path / "found.json") == FOUND
+
+
+@pytest.mark.parametrize("of", ["nginx", "portkey"])
+def test_nobody_is_compared_with_nothing(of: str) -> None:
+    none = FOUND | {(WHOLE, "cpu", of): [0.0, 0.0, 0.0]}
+
+    assert report.ratio(none, WHOLE, "cpu", of) is None
