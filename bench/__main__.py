@@ -118,7 +118,9 @@ def called() -> Iterator[Places]:
         whole = stack.enter_context(upstream.whole())
         stream = stack.enter_context(upstream.streamer(upstream.Pace()))
         tls = stack.enter_context(upstream.whole((files[1], files[2])))
-        yield Places(whole, stream, tls, files[0])
+        closing = upstream.whole((files[1], files[2]), keeps=False)
+        tls_closing = stack.enter_context(closing)
+        yield Places(whole, stream, tls, tls_closing, files[0])
 
 
 @contextlib.contextmanager

@@ -62,13 +62,13 @@ def _whole(
     connections: int,
     prompt: str = "Say hi",
     config: Callable[[Places], Any] | None = None,
-    tls: bool = False,
+    tls: Callable[[Places], int] | None = None,
 ) -> Measure:
     def measure(bout: Bout) -> Figures:
         places = bout.places
         given = config(places) if config else None
-        port = places.tls if tls else places.whole
-        headers = bout.contestant.headers(port, given, tls)
+        port = tls(places) if tls else places.whole
+        headers = bout.contestant.headers(port, given, tls is not None)
         body = bout.body("whole", prompt=prompt)
         before = bout.cpu()
         found = wholes(bout.url(), headers, body, connections, bout.seconds)
@@ -196,7 +196,8 @@ CASES = (
     Case("bridged stream, 100", _stream(100, _bridged_stream), "bridge"),
     Case("fallback from a dead target", _whole(32, config=_dead_first), "fallback"),
     Case("cache hit, 32 connections", _whole(32, config=_cached), "cache"),
-    Case("TLS upstream, 32 connections", _whole(32, tls=True), "tls"),
+    Case("TLS upstream, 32 connections", _whole(32, tls=lambda to: to.tls), "tls"),
+    Case("TLS upstream that closes", _whole(8, tls=lambda to: to.tls_closing), "tls"),
 )
 
 

@@ -21,13 +21,14 @@ _MASTER_KEY = f"sk-{secrets.token_hex(32)}"
 
 @dataclass(frozen=True)
 class Places:
-    """The ports of what is called; the file of the authority that the one with TLS
-    has its certificate from.
+    """The ports of what is called; the file of the authority that those with TLS
+    have their certificates from. One of them closes each connection.
     """
 
     whole: int
     stream: int
     tls: int
+    tls_closing: int
     authority: str
 
 

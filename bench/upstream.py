@@ -47,7 +47,7 @@ daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
     access_log off; client_body_temp_path {folder}; client_max_body_size 64m;
-    keepalive_requests 1000000; default_type application/json;
+    keepalive_requests {kept}; default_type application/json;
     server {{
         listen 127.0.0.1:{port}{tls};
         location /v1/completions {{ return 200 '{whole}'; }}
@@ -65,11 +65,15 @@ def nginx() -> str:
 
 
 @contextmanager
-def whole(tls: tuple[str, str] | None = None) -> Iterator[int]:
-    """The port of an nginx that has one answer; with *tls*, a certificate and key."""
+def whole(tls: tuple[str, str] | None = None, *, keeps: bool = True) -> Iterator[int]:
+    """The port of an nginx that has one answer; with *tls*, a certificate and key.
+
+    It *keeps* connections, or closes each after its answer.
+    """
     with tempfile.TemporaryDirectory() as folder:
         port, config = free_port(), Path(folder, "nginx.conf")
         given = {"folder": folder, "port": port, "tls": _tls(tls)}
+        given |= {"kept": 1_000_000 if keeps else 1}
         answers = {"whole": json.dumps(COMPLETION), "chat": json.dumps(REPLY)}
         config.write_text(_NGINX.format(**given, **answers))
         with running([nginx(), "-c", str(config), "-p", folder], cpus=[OURS]):

@@ -40,6 +40,7 @@ ONLY = {
         "app/gateway/adapter.py",
         "app/gateway/connections.py",
         "app/gateway/guard.py",
+        "app/gateway/tls.py",
     ),
     "re2": ("app/api",),
     "sqlalchemy": ("app/store",),
@@ -63,7 +64,7 @@ ONLY = {
         "app/malformed.py",
         "app/core/hosts.py",
     ),
-    "os": ("app/cli", "app/engine.py", "app/store/sealing.py"),
+    "os": ("app/gateway/tls.py", "app/cli", "app/engine.py", "app/store/sealing.py"),
 }
 
 

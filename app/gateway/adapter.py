@@ -23,6 +23,7 @@ from urllib3.poolmanager import PoolKey
 from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import _encode_target
 
+from . import tls
 from .connections import Answer, Remembering, RememberingTLS
 from .heads import written
 
@@ -60,6 +61,7 @@ class Adapter(HTTPAdapter):
         schemes = {"http": http_pool, "https": https_pool}
         self.poolmanager.pool_classes_by_scheme = schemes
         self._remembered = lru_cache(_MOST_TARGETS)(self._aimed)
+        self._tls = lru_cache(1)(tls.context)
 
     def send(
         self,
@@ -99,7 +101,7 @@ class Adapter(HTTPAdapter):
         )
 
     def _aimed(self, method: str, url: str, verify: Any) -> _Target:
-        """The target of *url*. Raises InvalidURL."""
+        """The target of *url*. Raises InvalidURL; SSLError if nobody is to be trusted."""
         request = PreparedRequest()
         request.method, request.url = method, url
         try:
@@ -109,16 +111,19 @@ class Adapter(HTTPAdapter):
             return _Target(key, context, *_opening(pool, method, request.path_url))
         except (ValueError, KeyError, HTTPException) as e:
             raise errors.InvalidURL(e) from e
+        except OSError as e:
+            raise errors.SSLError(e) from e
 
     def _context(self, request: PreparedRequest, verify: Any) -> dict[str, Any]:
         """What urllib3 makes the pool of. Raises ValueError, KeyError."""
-        place, tls = self.build_connection_pool_key_attributes(request, verify)
+        place, own = self.build_connection_pool_key_attributes(request, verify)
         if not place["host"]:
             raise ValueError("no host")
         place["port"] = place["port"] or port_by_scheme[place["scheme"]]
-        if verify is True:
-            tls["ca_certs"] = DEFAULT_CA_BUNDLE_PATH
-        return self.poolmanager.connection_pool_kw | tls | place
+        if place["scheme"] == "https":
+            trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
+            own = {"ssl_context": self._tls(trusted)}
+        return self.poolmanager.connection_pool_kw | own | place
 
     def close(self) -> None:
         """Close what lies idle now; urllib3 would wait for the last answer's memory."""

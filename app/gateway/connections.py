@@ -21,7 +21,7 @@ from typing import Any, ContextManager, Generic, TypeVar
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from . import pulse
+from . import pulse, tls
 from .heads import LONGEST_LINE, Head, Headers, Malformed, read_head, read_lines
 
 T = TypeVar("T")
@@ -333,6 +333,9 @@ class Remembering(HTTPConnection):
             # Who answers before all is read, and closes, has answered.
             pass
 
+    def _met(self) -> None:
+        """The server has answered on this connection for the first time."""
+
     def _begun(self, answer: Answer) -> Answer:
         try:
             answer.begin()
@@ -341,6 +344,8 @@ class Remembering(HTTPConnection):
             if isinstance(e, NoAnswer) and self.served:
                 raise StaleConnection(str(e)) from e
             raise
+        if not self.served:
+            self._met()
         if answer.will_close:
             # The answer has hold of the socket still.
             self.close()
@@ -348,7 +353,8 @@ class Remembering(HTTPConnection):
 
 
 class RememberingTLS(Remembering, HTTPSConnection):
-    pass
+    def _met(self) -> None:
+        tls.note(self.sock)
 
 
 def _send_all(wire: socket.socket, data: bytes) -> None:

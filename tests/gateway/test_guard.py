@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tests.conftest import Caller
-from tests.upstream import Upstream, completion, whole
+from tests.upstream import Upstream, close, completion, whole
 
 NAME = "models.example.com"
 
@@ -188,6 +188,51 @@ def test_an_unknown_authority_is_not_trusted(call, script, names, authority) -> 
     names(["127.0.0.1"])
     caller = call(upstream, trusted_custom_hosts=(NAME,))
     host = {"x-portkey-custom-host": f"https://{NAME}:{upstream.port}/v1"}
+    response = caller.complete(headers=host)
+
+    assert response.status_code == 502
+    assert "TLS" in response.json["error"]["message"]
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)], ids=["kept", "closed"])
+def test_a_session_is_taken_up_again(
+    call, script, authority: trustme.CA, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    resumed: list[bool | None] = []
+
+    def note(connection: Any) -> None:
+        resumed.append(connection.session_reused)
+
+    last = [close] if more else []
+    upstream = encrypted(script, authority, "127.0.0.1")
+    upstream.answers[:] = [[note, *whole(completion(), 200, *more), *last]]
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    caller = call(upstream, ca_bundle=str(tmp_path / "ca.pem"))
+    host = {"x-portkey-custom-host": f"https://127.0.0.1:{upstream.port}/v1"}
+    for _ in range(3):
+        assert caller.complete(headers=host).status_code == 200
+
+    assert resumed == ([False, True, True] if more else [False, False, False])
+    assert upstream.opened == (3 if more else 1)
+
+
+def test_certificates_are_read_once(call, script, authority, tmp_path: Path) -> None:
+    upstream = encrypted(script, authority, "127.0.0.1")
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    caller = call(upstream, ca_bundle=str(bundle))
+    host = {"x-portkey-custom-host": f"https://127.0.0.1:{upstream.port}/v1"}
+    assert caller.complete(headers=host).status_code == 200
+    bundle.unlink()
+    upstream.answers[:] = [[*whole(completion(), 200, "Connection: close"), close]]
+
+    assert [caller.complete(headers=host).status_code for _ in range(3)] == [200] * 3
+
+
+def test_without_the_file_of_authorities_nobody_is_trusted(call, script, authority):
+    upstream = encrypted(script, authority, "127.0.0.1")
+    caller = call(upstream, ca_bundle="/nowhere/ca.pem")
+    host = {"x-portkey-custom-host": f"https://127.0.0.1:{upstream.port}/v1"}
     response = caller.complete(headers=host)
 
     assert response.status_code == 502
