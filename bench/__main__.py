@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import certifi
 import requests
 import trustme
 
@@ -112,7 +113,9 @@ def called() -> Iterator[Places]:
         files = [str(Path(folder, name)) for name in ("ca.pem", "cert.pem", "key.pem")]
         authority = trustme.CA()
         given = authority.issue_cert("127.0.0.1")
-        authority.cert_pem.write_to_path(files[0])
+        # Among as many others as there are in life.
+        Path(files[0]).write_bytes(Path(certifi.where()).read_bytes())
+        authority.cert_pem.write_to_path(files[0], append=True)
         given.cert_chain_pems[0].write_to_path(files[1])
         given.private_key_pem.write_to_path(files[2])
         whole = stack.enter_context(upstream.whole())
