@@ -1,10 +1,11 @@
 """A request, and its headers, without a proxy or an exception for each look."""
 
-from functools import lru_cache
 from typing import Any, overload
 
 from flask import Request
 from flask.globals import request_ctx
+
+from ..core.memory import remembered
 
 
 def request() -> Request:
@@ -37,8 +38,7 @@ class Given:
         return _variable(name) in self._environ
 
 
-# Names may be the caller's, of headers that are to be forwarded: up to so many.
-@lru_cache(1024)
+@remembered
 def _variable(name: str) -> str:
     """What WSGI calls a header.
 

@@ -15,6 +15,7 @@ from flask import Request
 
 from .. import documents
 from ..core.hosts import custom_host
+from ..core.memory import remembered
 from ..errors import (
     GatewayError,
     InvalidRoute,
@@ -30,7 +31,6 @@ from .access import Caller, is_ours
 from .config_schema import Config
 from .given import Given
 from .levels import Level
-from .memory import remembered
 
 # Never forwarded, even if the caller asks for it: they belong to one connection, or
 # would break the framing of the call upstream.

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
+from .memory import remembered
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
@@ -31,8 +33,7 @@ def custom_host(url: str, trusted: Iterable[str]) -> str:
     return _custom_host(url, tuple(trusted))
 
 
-# The same few hosts are named again and again.
-@lru_cache(256)
+@remembered
 def _custom_host(url: str, trusted: tuple[str, ...]) -> str:
     parts = _parts(url)
     host = (parts.hostname or "").lower()

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import Any
 
 from .completion import Usage
+from .memory import remembered
 
 _MILLION = 1_000_000
 
@@ -73,12 +73,11 @@ def cost(
 
 def price(provider: str, model: str, overrides: Sequence[Price] = ()) -> Price | None:
     """The price of a model, by its full name, else by that without date and version."""
-    return _found(provider, model, overrides) or _listed(provider, model)
+    return _found(provider, model, overrides) or _listed(model, provider)
 
 
-# The same few models are asked for again and again, and the list is long.
-@lru_cache(1024)
-def _listed(provider: str, model: str) -> Price | None:
+@remembered
+def _listed(model: str, provider: str) -> Price | None:
     return _found(provider, model, PRICES)
 
 

@@ -101,7 +101,7 @@ class Adapter(HTTPAdapter):
         )
 
     def _aimed(self, method: str, url: str, verify: Any) -> _Target:
-        """The target of *url*. Raises InvalidURL; SSLError if nobody is to be trusted."""
+        """The target of *url*. Raises InvalidURL; SSLError if there is no trust."""
         request = PreparedRequest()
         request.method, request.url = method, url
         try:

@@ -7,12 +7,13 @@ either at once, and allows less: no folded lines, no header without a name.
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any, NamedTuple, Protocol
 
 from requests.structures import CaseInsensitiveDict
+
+from ..core.memory import remembered
 
 
 class Malformed(HTTPException):
@@ -137,6 +138,6 @@ def written(headers: Mapping[str, str]) -> bytes:
     return lines.encode("latin-1")
 
 
-@lru_cache(256)
+@remembered
 def _is_name(name: str) -> bool:
     return name.isascii() and _NAME.fullmatch(name) is not None

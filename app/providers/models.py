@@ -16,9 +16,9 @@ provider's file.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
+from ..core.memory import remembered
 from ..core.routing import Way
 
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -119,15 +119,11 @@ _PATTERNS = tuple(
 
 def model(name: str, info: Mapping[str, Any]) -> Model:
     """What is known of the model *name*; *info* is what its target says."""
-    # A name that nobody would remember is not remembered.
-    known = _known(name) if len(name) < 200 else _searched(name)
+    known = _searched(name)
     return replace(known, **info) if info else known
 
 
+@remembered
 def _searched(name: str) -> Model:
     known = (found for pattern, found in _PATTERNS if pattern.search(name))
     return next(known, Model())
-
-
-# The same few models are asked for again and again, and the list is long.
-_known = lru_cache(1024)(_searched)

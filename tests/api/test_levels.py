@@ -4,7 +4,7 @@ import pytest
 
 from app.api import levels
 from app.api.levels import Level
-from app.api.memory import remembered
+from app.core.memory import remembered
 
 
 def test_a_text_is_made_something_of_once() -> None:

@@ -1,4 +1,4 @@
-"""What was made of a header's text is kept for the next request that sends the same."""
+"""What was made of a text is kept for the next request that has the same in it."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,7 +7,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Texts for each function, and characters of each: 2 MB in all, and what is made of it.
+# Texts for each function, and characters of each: 2 MB, and what is made of it. Whoever
+# sends a text may make it up.
 _MOST, _LONGEST = 256, 8192
 
 
