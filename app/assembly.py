@@ -14,12 +14,14 @@ from .gateway.attempts import Clock
 from .gateway.callers import Callers
 from .gateway.credentials import Credentials
 from .gateway.deadline import Limits
+from .gateway.events import Hook
 from .gateway.exchange import Sizes
 from .gateway.hosted import Engine
 from .gateway.repeats import Repeats
 from .gateway.service import Gateway
 from .gateway.spending import Till
 from .gateway.upstream import Upstream
+from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
 from .state.cache import Answers, Cache, LocalCache
@@ -28,22 +30,45 @@ from .state.local import LocalCircuits, LocalCounters, LocalFile
 from .store.ledger import Ledger
 
 
-def gateway(settings: Settings, ledger: Ledger, clock: Clock | None) -> Gateway:
-    """A gateway as *settings* want it, which enters its requests into *ledger*."""
+def metrics(settings: Settings, ledger: Ledger) -> Metrics | None:
+    """What counts requests, if *settings* want it; and what waits in *ledger*."""
+    if not settings.metrics:
+        return None
+    made = Metrics()
+    made.show("ledger_waiting", lambda: ledger.waiting)
+    made.show("ledger_dropped", lambda: ledger.dropped)
+    return made
+
+
+def gateway(
+    settings: Settings, ledger: Ledger, metrics: Metrics | None, clock: Clock | None
+) -> Gateway:
+    """A gateway as *settings* want it. It tells *ledger* and *metrics* of requests."""
     clock = clock or Clock()
     resources = ExitStack()
     state = _state(settings, resources)
+    callers = _callers(settings, resources)
+    hooks: list[Hook] = [bookkeeper(ledger)] if settings.ledger else []
+    if metrics is not None:
+        _show(metrics, callers, resources)
+        hooks.append(metrics.finished)
     return Gateway(
         _answering(settings, resources),
         Repeats(Answers(state.cache, now=clock.now)),
         Till(Meter(state.counters), settings.prices, clock.now),
         Breaker(state.circuits, clock.now),
-        _callers(settings, resources),
+        callers,
         settings.heartbeat,
         clock=clock,
-        hooks=[bookkeeper(ledger)] if settings.ledger else [],
+        hooks=hooks,
         resources=resources,
     )
+
+
+def _show(metrics: Metrics, callers: Callers, resources: ExitStack) -> None:
+    metrics.show("requests_open", lambda: callers.count)
+    metrics.show("streams_open", lambda: callers.streams)
+    resources.callback(metrics.close)
 
 
 def _answering(settings: Settings, resources: ExitStack) -> Answering:

@@ -115,6 +115,8 @@ class Settings:
     redis_url: str = _secret(str)
     cache_bytes: int = _setting(256 * 2**20, _count)
     prices: tuple[Price, ...] = _setting((), _prices)
+    metrics: bool = _setting(True, _switch)
+    metrics_token: str = _secret(str)
     ledger: bool = _setting(True, _switch)
     ledger_days: int | None = _setting(400, _count_or_none)
     store_ttl: float = _setting(5.0, _seconds)

@@ -4,16 +4,21 @@ from flask import Flask, Response, g
 
 from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
+from ..observability.metrics import Metrics
 from ..settings import Settings
 from ..store.directory import Directory
-from . import completions, cors, errors, headers, health, models
+from . import completions, cors, errors, headers, health
+from . import metrics as counted
+from . import models
 from .answer import Answer
 from .body import drain
 from .given import Given, request
 from .slowdown import Slowdown
 
 
-def application(gateway: Gateway, directory: Directory, settings: Settings) -> Flask:
+def application(
+    gateway: Gateway, directory: Directory, metrics: Metrics | None, settings: Settings
+) -> Flask:
     """The Flask application in front of *gateway*, for those in *directory*."""
     app = Flask("lastword", static_folder=None)
     errors.register(app, Slowdown())
@@ -22,6 +27,9 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
     app.register_blueprint(health.blueprint(gateway.answering.engine, gateway.callers))
+    if metrics is not None:
+        app.register_blueprint(counted.blueprint(metrics, settings))
+        app.after_request(counted.refusals(metrics))
     return app
 
 
