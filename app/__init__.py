@@ -25,9 +25,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     from .store import opening as store
 
     ledger, directory = store.ledger(settings), store.directory(settings)
-    metrics = assembly.metrics(settings, ledger)
-    gateway = assembly.gateway(settings, ledger, metrics, clock)
-    app = application(gateway, directory, metrics, settings)
+    observed = assembly.observed(settings, ledger)
+    gateway = assembly.gateway(settings, ledger, observed, clock)
+    app = application(gateway, directory, observed.later, observed.metrics, settings)
     app.extensions["lastword.directory"] = directory
     app.extensions["lastword.ledger"] = ledger
     app.extensions["lastword"] = gateway

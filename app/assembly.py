@@ -21,6 +21,8 @@ from .gateway.repeats import Repeats
 from .gateway.service import Gateway
 from .gateway.spending import Till
 from .gateway.upstream import Upstream
+from .observability.later import Later
+from .observability.logs import RequestLog
 from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
@@ -30,28 +32,40 @@ from .state.local import LocalCircuits, LocalCounters, LocalFile
 from .store.ledger import Ledger
 
 
-def metrics(settings: Settings, ledger: Ledger) -> Metrics | None:
-    """What counts requests, if *settings* want it; and what waits in *ledger*."""
-    if not settings.metrics:
-        return None
-    made = Metrics()
-    made.show("ledger_waiting", lambda: ledger.waiting)
-    made.show("ledger_dropped", lambda: ledger.dropped)
-    return made
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Who looks at requests when they are over: *metrics* may be one of *later*'s."""
+
+    later: Later
+    metrics: Metrics | None
+
+
+def observed(settings: Settings, ledger: Ledger) -> Observed:
+    """Those whom *settings* want; the metrics also show what waits in *ledger*."""
+    metrics = Metrics() if settings.metrics else None
+    log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
+    later = Later([each for each in (metrics, log) if each is not None])
+    if metrics is not None:
+        metrics.show("ledger_waiting", lambda: ledger.waiting)
+        metrics.show("ledger_dropped", lambda: ledger.dropped)
+        metrics.show("uncounted", lambda: later.lost)
+    return Observed(later, metrics)
 
 
 def gateway(
-    settings: Settings, ledger: Ledger, metrics: Metrics | None, clock: Clock | None
+    settings: Settings, ledger: Ledger, observed: Observed, clock: Clock | None
 ) -> Gateway:
-    """A gateway as *settings* want it. It tells *ledger* and *metrics* of requests."""
+    """A gateway as *settings* want it. It tells *ledger* and *observed* of requests."""
     clock = clock or Clock()
     resources = ExitStack()
     state = _state(settings, resources)
     callers = _callers(settings, resources)
     hooks: list[Hook] = [bookkeeper(ledger)] if settings.ledger else []
-    if metrics is not None:
-        _show(metrics, callers, resources)
-        hooks.append(metrics.finished)
+    hooks.append(observed.later.finished)
+    resources.callback(observed.later.close)
+    if observed.metrics is not None:
+        observed.metrics.show("requests_open", lambda: callers.count)
+        observed.metrics.show("streams_open", lambda: callers.streams)
     return Gateway(
         _answering(settings, resources),
         Repeats(Answers(state.cache, now=clock.now)),
@@ -63,12 +77,6 @@ def gateway(
         hooks=hooks,
         resources=resources,
     )
-
-
-def _show(metrics: Metrics, callers: Callers, resources: ExitStack) -> None:
-    metrics.show("requests_open", lambda: callers.count)
-    metrics.show("streams_open", lambda: callers.streams)
-    resources.callback(metrics.close)
 
 
 def _answering(settings: Settings, resources: ExitStack) -> Answering:

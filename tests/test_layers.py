@@ -49,6 +49,7 @@ ONLY = {
     "prometheus_client": ("app/observability",),
     "cryptography": ("app/store",),
     "time": (
+        "app/observability",
         "app/api",
         "app/cli",
         "app/gateway",

@@ -7,22 +7,25 @@ from flask import Blueprint, Response, g, request
 
 from ..core.hosts import is_loopback
 from ..errors import NotFound, Unauthorized
+from ..observability.later import Later
 from ..observability.metrics import Metrics
 from ..settings import Settings
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def blueprint(metrics: Metrics, settings: Settings) -> Blueprint:
-    """What *metrics* counts. Who is asked from elsewhere wants a token.
+def blueprint(metrics: Metrics, later: Later, settings: Settings) -> Blueprint:
+    """What *metrics* counts, also what *later* has not told it yet.
 
-    Without `GATEWAY_METRICS_TOKEN`, it is only there where nobody else can ask.
+    Who asks from elsewhere needs the token; where none is set, nobody but this machine
+    may reach the gateway.
     """
     routes = Blueprint("metrics", __name__)
 
     @routes.get("/metrics")
     def tell() -> Response:
         _check(request.headers.get("Authorization", ""), settings)
+        later.flush()
         return Response(metrics.text(), content_type=_TYPE)
 
     return routes
@@ -32,7 +35,6 @@ def refusals(metrics: Metrics) -> Callable[[Response], Response]:
     """Counts the requests that the endpoint refuses before they go anywhere."""
 
     def count(response: Response) -> Response:
-        metrics.start()
         refused = response.status_code >= 400 and "trace" not in g
         if refused and request.blueprint == "completions":
             metrics.refused(response.status_code)

@@ -1,14 +1,12 @@
 """What is counted, for Prometheus: one table of all there is.
 
 docs/metrics.md explains it. No label holds what a caller can make up: providers, ways,
-limits and the like are from lists, statuses are numbers of three digits. Requests only
-append to a queue; a thread counts them, once a second. Under gunicorn the processes
-share files, in the folder of PROMETHEUS_MULTIPROC_DIR, and any of them tells for all.
+limits and the like are from lists, statuses are numbers of three digits. Under gunicorn
+the processes share files, in the folder of PROMETHEUS_MULTIPROC_DIR, and any of them
+tells for all.
 """
 
-import logging
-import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +26,10 @@ from ..core.limits import LimitReached
 from ..gateway.events import End, Finished
 from ..providers.names import KNOWN_NAMES
 
-logger = logging.getLogger("lastword")
-
 # Each counter would have a second series, that says since when it is there.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-# Requests that may wait to be counted.
-_MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +86,7 @@ TABLE = (
     Metric("streams_open", Gauge, "Streams under way that have begun."),
     Metric("ledger_waiting", Gauge, "Rows that the ledger has not written yet."),
     Metric("ledger_dropped", Gauge, "Rows that the ledger has lost since the start."),
-    Metric("uncounted", Counter, "Requests that came too fast to be counted here."),
+    Metric("uncounted", Gauge, "Requests that came too fast to be counted here."),
 )
 
 _KNOWN = frozenset(KNOWN_NAMES)
@@ -110,39 +103,17 @@ class Sums(defaultdict[tuple[str, ...], float]):
 
 
 class Metrics:
-    """Counts requests, every *every* seconds. One for each process."""
+    """Counts requests. One for each process."""
 
-    def __init__(self, every: float = 1.0) -> None:
+    def __init__(self) -> None:
         self._levels: dict[str, Callable[[], float]] = {}
-        self._every = every
         self._registry = CollectorRegistry()
         self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in TABLE}
-        self._finished: deque[Finished] = deque()
         self._sums = Sums()
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to count, in a thread. Nothing is done if it has begun."""
-        if self._thread is None:
-            with self._lock:
-                self._thread = self._thread or self._begun()
-
-    def _begun(self) -> threading.Thread:
-        thread = threading.Thread(target=self._work, name="metrics", daemon=True)
-        thread.start()
-        return thread
 
     def show(self, name: str, level: Callable[[], float]) -> None:
         """Have the gauge of this *name* show *level*."""
         self._levels[name] = level
-
-    def finished(self, finished: Finished) -> None:
-        """Have a request counted soon."""
-        if len(self._finished) < _MOST:
-            self._finished.append(finished)
-        else:
-            self._child("uncounted").inc()
 
     def refused(self, status: int) -> None:
         """Count a request that did not get as far as to a target."""
@@ -150,52 +121,33 @@ class Metrics:
 
     def text(self) -> bytes:
         """All that there is, of all processes, in Prometheus' format."""
-        self.flush()
         if ValueClass is MutexValue:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 
-    def flush(self) -> None:
-        """Count what waits to be."""
-        with self._lock:
-            while self._finished:
-                self._note(self._finished.popleft())
-            sums, self._sums = self._sums, Sums()
-            for (name, *labels), by in sums.items():
-                self._child(name, *labels).inc(by)
-            for name, level in self._levels.items():
-                self._child(name).set(level())
-
-    def close(self) -> None:
-        """Count what waits, and no more."""
-        self._stop.set()
-        if self._thread and self._thread is not threading.current_thread():
-            self._thread.join(5)
-        self.flush()
-
-    def _work(self) -> None:
-        while not self._stop.wait(self._every):
-            try:
-                self.flush()
-            except Exception:
-                logger.exception("requests are not counted")
-
-    def _child(self, name: str, *labels: str) -> Any:
-        """The series of that *name* that has these *labels*."""
-        family = self._all[name]
-        return family.labels(*labels) if labels else family
-
-    # One request
-
-    def _note(self, finished: Finished) -> None:
+    def note(self, finished: Finished) -> None:
+        """Count a request."""
         target = finished.trace.target
         provider = _provider(target.provider if target else "")
         self._note_end(finished, provider)
         self._note_times(finished, provider)
         self._note_use(finished, provider)
         self._note_way(finished, provider)
+
+    def publish(self) -> None:
+        """Add to the counters what was counted, and let the gauges show what is now."""
+        sums, self._sums = self._sums, Sums()
+        for (name, *labels), by in sums.items():
+            self._child(name, *labels).inc(by)
+        for name, level in self._levels.items():
+            self._child(name).set(level())
+
+    def _child(self, name: str, *labels: str) -> Any:
+        """The series of that *name* that has these *labels*."""
+        family = self._all[name]
+        return family.labels(*labels) if labels else family
 
     def _note_end(self, finished: Finished, provider: str) -> None:
         self._sums[
