@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..gateway.events import Finished
@@ -57,14 +57,20 @@ class Later:
             self.lost += 1
 
     def flush(self) -> None:
-        """Tell all that waits."""
+        """Tell all that waits. An observer that fails misses that, and no more."""
         with self._lock:
-            while self._waiting:
-                finished = self._waiting.popleft()
-                for observer in self._observers:
-                    observer.note(finished)
+            waiting, self._waiting = self._waiting, deque()
             for observer in self._observers:
-                observer.publish()
+                try:
+                    self._tell(observer, waiting)
+                except Exception:
+                    logger.exception("requests are not observed")
+
+    @staticmethod
+    def _tell(observer: Observer, waiting: Iterable[Finished]) -> None:
+        for finished in waiting:
+            observer.note(finished)
+        observer.publish()
 
     def close(self) -> None:
         """Tell what waits, and end."""
@@ -75,7 +81,4 @@ class Later:
 
     def _work(self) -> None:
         while not self._stop.wait(self._every):
-            try:
-                self.flush()
-            except Exception:
-                logger.exception("requests are not observed")
+            self.flush()

@@ -174,9 +174,11 @@ class Metrics:
 
     def _note_use(self, finished: Finished, provider: str) -> None:
         usage = finished.usage
-        self._sums["tokens", provider, "prompt"] += usage.prompt_tokens
-        self._sums["tokens", provider, "completion"] += usage.completion_tokens
-        if finished.cost:
+        # There are providers that count below nothing.
+        sent, made = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
+        self._sums["tokens", provider, "prompt"] += sent
+        self._sums["tokens", provider, "completion"] += made
+        if finished.cost and finished.cost > 0:
             self._sums["cost_usd", provider] += float(finished.cost)
 
     def _note_way(self, finished: Finished, provider: str) -> None:

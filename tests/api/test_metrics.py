@@ -61,6 +61,17 @@ def test_a_whole_answer_is_counted(call, upstream: Upstream) -> None:
     assert counted("request_duration_seconds_count", provider="openai") == 1
 
 
+def test_a_provider_that_counts_below_nothing_spoils_no_counter(call, script) -> None:
+    odd = {"prompt_tokens": -5, "completion_tokens": 10**30, "total_tokens": 1}
+    caller = call(script(whole(completion(usage=odd)), whole(completion())))
+    caller.complete()
+    caller.complete()
+    counted = Counted(caller)
+
+    assert counted("requests_total") == 2
+    assert counted("tokens_total", kind="prompt") == 1
+
+
 def test_a_stream_is_counted_with_its_longest_gap(call, script) -> None:
     caller = call(script(stream(FRAMES[0], 0.3, *FRAMES[1:])))
     taken(caller.complete(stream=True))
