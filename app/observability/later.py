@@ -59,7 +59,8 @@ class Later:
     def flush(self) -> None:
         """Tell all that waits. An observer that fails misses that, and no more."""
         with self._lock:
-            waiting, self._waiting = self._waiting, deque()
+            # Others come meanwhile, and wait for the next time.
+            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
             for observer in self._observers:
                 try:
                     self._tell(observer, waiting)
