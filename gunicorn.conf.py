@@ -2,7 +2,9 @@
 
 import math
 import os
+import shutil
 import signal
+import tempfile
 
 from gunicorn import util
 from gunicorn.http.message import Message
@@ -43,6 +45,15 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
+# Where the workers put what they count, so that any of them can tell of all.
+_COUNTED, _OURS = "PROMETHEUS_MULTIPROC_DIR", "lastword-metrics-"
+
+
+def on_starting(server):
+    if _COUNTED not in os.environ:
+        os.environ[_COUNTED] = tempfile.mkdtemp(prefix=_OURS)
+
+
 def when_ready(server):
     """The sockets are open and no worker runs yet: start what they share.
 
@@ -80,5 +91,16 @@ def post_worker_init(worker):
     equip(worker, drain_timeout)
 
 
+def child_exit(server, worker):
+    """What the worker showed, it shows no longer; what it has counted stays."""
+    # Not before the workers are there, in which gevent patches what it loads.
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
+
+
 def on_exit(server):
     engine.stop()
+    folder = os.environ[_COUNTED]
+    if os.path.basename(folder).startswith(_OURS):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,10 +2,14 @@
 
 import os
 
-from app import create_app, engine
+from app import __version__, create_app, engine
+from app.observability import logs
 from app.settings import Settings
 
 # Under gunicorn the master has started the engine already, and this does nothing.
 engine.start(os.environ)
 
-app = create_app(Settings.from_environ(os.environ))
+settings = Settings.from_environ(os.environ)
+logs.configure(settings.log_format)
+app = create_app(settings)
+logs.begun(__version__, settings)

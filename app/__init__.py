@@ -25,8 +25,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     from .store import opening as store
 
     ledger, directory = store.ledger(settings), store.directory(settings)
-    gateway = assembly.gateway(settings, ledger, clock)
-    app = application(gateway, directory, settings)
+    observed = assembly.observed(settings, ledger)
+    gateway = assembly.gateway(settings, ledger, observed, clock)
+    app = application(gateway, directory, observed.later, observed.metrics, settings)
     app.extensions["lastword.directory"] = directory
     app.extensions["lastword.ledger"] = ledger
     app.extensions["lastword"] = gateway

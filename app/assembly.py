@@ -14,12 +14,16 @@ from .gateway.attempts import Clock
 from .gateway.callers import Callers
 from .gateway.credentials import Credentials
 from .gateway.deadline import Limits
+from .gateway.events import Hook
 from .gateway.exchange import Sizes
 from .gateway.hosted import Engine
 from .gateway.repeats import Repeats
 from .gateway.service import Gateway
 from .gateway.spending import Till
 from .gateway.upstream import Upstream
+from .observability.later import Later
+from .observability.logs import RequestLog
+from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
 from .state.cache import Answers, Cache, LocalCache
@@ -28,20 +32,49 @@ from .state.local import LocalCircuits, LocalCounters, LocalFile
 from .store.ledger import Ledger
 
 
-def gateway(settings: Settings, ledger: Ledger, clock: Clock | None) -> Gateway:
-    """A gateway as *settings* want it, which enters its requests into *ledger*."""
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Who looks at requests when they are over: *metrics* may be one of *later*'s."""
+
+    later: Later
+    metrics: Metrics | None
+
+
+def observed(settings: Settings, ledger: Ledger) -> Observed:
+    """Those whom *settings* want; the metrics also show what waits in *ledger*."""
+    metrics = Metrics() if settings.metrics else None
+    log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
+    later = Later([each for each in (metrics, log) if each is not None])
+    if metrics is not None:
+        metrics.show("ledger_waiting", lambda: ledger.waiting)
+        metrics.show("ledger_dropped", lambda: ledger.dropped)
+        metrics.show("uncounted", lambda: later.lost)
+    return Observed(later, metrics)
+
+
+def gateway(
+    settings: Settings, ledger: Ledger, observed: Observed, clock: Clock | None
+) -> Gateway:
+    """A gateway as *settings* want it. It tells *ledger* and *observed* of requests."""
     clock = clock or Clock()
     resources = ExitStack()
     state = _state(settings, resources)
+    callers = _callers(settings, resources)
+    hooks: list[Hook] = [bookkeeper(ledger)] if settings.ledger else []
+    hooks.append(observed.later.finished)
+    resources.callback(observed.later.close)
+    if observed.metrics is not None:
+        observed.metrics.show("requests_open", lambda: callers.count)
+        observed.metrics.show("streams_open", lambda: callers.streams)
     return Gateway(
         _answering(settings, resources),
         Repeats(Answers(state.cache, now=clock.now)),
         Till(Meter(state.counters), settings.prices, clock.now),
         Breaker(state.circuits, clock.now),
-        _callers(settings, resources),
+        callers,
         settings.heartbeat,
         clock=clock,
-        hooks=[bookkeeper(ledger)] if settings.ledger else [],
+        hooks=hooks,
         resources=resources,
     )
 

@@ -49,6 +49,12 @@ def _auth(text: str) -> str:
     return text
 
 
+def _log_format(text: str) -> str:
+    if text not in ("console", "json"):
+        raise ValueError("must be console or json")
+    return text
+
+
 def _secrets(text: str) -> str:
     if any(len(key.strip()) < 16 for key in text.split(",") if key.strip()):
         raise ValueError("must be secrets of 16 characters or more, newest first")
@@ -115,6 +121,11 @@ class Settings:
     redis_url: str = _secret(str)
     cache_bytes: int = _setting(256 * 2**20, _count)
     prices: tuple[Price, ...] = _setting((), _prices)
+    log_format: str = _setting("console", _log_format)
+    log_requests: bool = _setting(True, _switch)
+    log_prompts: bool = _setting(False, _switch)
+    metrics: bool = _setting(True, _switch)
+    metrics_token: str = _secret(str)
     ledger: bool = _setting(True, _switch)
     ledger_days: int | None = _setting(400, _count_or_none)
     store_ttl: float = _setting(5.0, _seconds)

@@ -13,6 +13,7 @@ FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "app").rglob("*.py"))
 # A layer may import those after it. What is not named here is wiring, and free.
 LAYERS = (
     "app.api",
+    "app.observability",
     "app.gateway",
     "app.store",
     "app.state",
@@ -45,8 +46,10 @@ ONLY = {
     "re2": ("app/api",),
     "sqlalchemy": ("app/store",),
     "alembic": ("app/store",),
+    "prometheus_client": ("app/observability",),
     "cryptography": ("app/store",),
     "time": (
+        "app/observability",
         "app/api",
         "app/cli",
         "app/gateway",

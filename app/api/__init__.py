@@ -1,20 +1,35 @@
 """The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
 
+from collections.abc import Callable
+
 from flask import Flask, Response, g
 
 from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
+from ..observability.later import Later
+from ..observability.metrics import Metrics
 from ..settings import Settings
 from ..store.directory import Directory
-from . import completions, cors, errors, headers, health, models
+from . import completions, cors, errors, headers, health
+from . import metrics as counted
+from . import models
 from .answer import Answer
 from .body import drain
 from .given import Given, request
 from .slowdown import Slowdown
 
 
-def application(gateway: Gateway, directory: Directory, settings: Settings) -> Flask:
-    """The Flask application in front of *gateway*, for those in *directory*."""
+def application(
+    gateway: Gateway,
+    directory: Directory,
+    later: Later,
+    metrics: Metrics | None,
+    settings: Settings,
+) -> Flask:
+    """The Flask application in front of *gateway*, for those in *directory*.
+
+    *later* looks at requests when they are over, *metrics* counts them.
+    """
     app = Flask("lastword", static_folder=None)
     errors.register(app, Slowdown())
     app.after_request(_sign)
@@ -22,7 +37,21 @@ def application(gateway: Gateway, directory: Directory, settings: Settings) -> F
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
     app.register_blueprint(health.blueprint(gateway.answering.engine, gateway.callers))
+    app.after_request(_awake(later))
+    if metrics is not None:
+        app.register_blueprint(counted.blueprint(metrics, later, settings))
+        app.after_request(counted.refusals(metrics))
     return app
+
+
+def _awake(later: Later) -> Callable[[Response], Response]:
+    """Has *later* begin with the first request: a thread outlives no fork."""
+
+    def awake(response: Response) -> Response:
+        later.start()
+        return response
+
+    return awake
 
 
 def _sign(response: Response) -> Response:

@@ -113,6 +113,17 @@ class Callers:
             self._connections.discard(connection)
 
     @property
+    def count(self) -> int:
+        """How many requests are under way."""
+        return len(self._connections)
+
+    @property
+    def streams(self) -> int:
+        """How many of them are streams that have begun."""
+        with self._lock:
+            return sum(each.write is not None for each in self._connections)
+
+    @property
     def is_draining(self) -> bool:
         """Whether this process is about to end."""
         return self._ends is not None

@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ..core.completion import Usage
+from ..errors import GatewayError
 from .attempts import Trace
 
 logger = logging.getLogger("lastword")
@@ -30,8 +31,10 @@ class Finished:
     """One request, when it is over.
 
     *status* is what the caller saw first; *began* is in Unix seconds, *first* and
-    *took* are seconds from then to the first event and to the end. *usage* is what was
-    counted or estimated until then, *cost* that in US dollars, if the price is known.
+    *took* are seconds from then to the first event and to the end, *gap* the longest
+    that its caller waited between two events. *usage* is what was counted or estimated
+    until then, *cost* that in US dollars, if the price is known. *via* is how the last
+    target came to the text; *error* is why there is none.
     """
 
     trace: Trace
@@ -44,6 +47,9 @@ class Finished:
     stream: bool = False
     usage: Usage = Usage()
     cost: Decimal | None = None
+    via: str = ""
+    error: GatewayError | None = None
+    gap: float | None = None
 
 
 Hook = Callable[[Finished], None]

@@ -64,12 +64,12 @@ class Gateway:
             outcome = self._run(route, trace, bill, cancellation)
         except Cancelled as e:
             end = End.LEFT if isinstance(e.reason, CallerLeft) else End.FAILED
-            watch.ended(end, e.reason.status)
+            watch.ended(end, e.reason.status, e.reason)
             raise e.reason from e
         except GatewayError as e:
             if len({attempt.path for attempt in trace.attempts}) > 1:
                 e.attempts = [attempt.to_body() for attempt in trace.attempts]
-            watch.ended(End.FAILED, e.status)
+            watch.ended(End.FAILED, e.status, e)
             raise
         except Exception:
             watch.ended(End.FAILED, 500)

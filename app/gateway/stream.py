@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from types import MappingProxyType
@@ -51,6 +52,8 @@ class EventStream:
         self._cancellation = Cancellation()
         self._beside_error = beside_error
         self._first: list[bytes] = []
+        self._came: float | None = None
+        self.gap: float | None = None
         self._pulse: Pulse | None = None
         self._ended = False
 
@@ -131,10 +134,17 @@ class EventStream:
         return error_frame(error, self._beside_error)
 
     def _sent(self, frame: bytes) -> bytes:
+        self._note_gap(time.monotonic())
         self._unended -= len(_FINISH.findall(frame))
         for listener in self._on_frame:
             listener(frame)
         return sse.encode(frame)
+
+    def _note_gap(self, now: float) -> None:
+        """*gap* is the longest between two frames so far, in seconds."""
+        if self._came is not None:
+            self.gap = max(self.gap or 0.0, now - self._came)
+        self._came = now
 
     def close(self) -> None:
         """Let go of upstream, and say how it ended. Harmless when done twice."""

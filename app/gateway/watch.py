@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from ..core.completion import Usage
+from ..errors import GatewayError
 from .attempts import Clock, Trace
 from .cancellation import Cancellation
 from .events import End, Finished, Hook, tell
@@ -40,8 +41,12 @@ class Watch:
         else:
             self.ended(End.WHOLE)
 
-    def ended(self, end: End, status: int = 200) -> None:
-        """It is over, and is paid. *status* is what the caller saw first."""
+    def ended(
+        self, end: End, status: int = 200, error: GatewayError | None = None
+    ) -> None:
+        """It is over, and is paid. *status* is what the caller saw first, *error* why
+        there was no answer.
+        """
         outcome, bill = self._outcome, self._bill
         bill.close(outcome.tally.total if outcome else Usage())
         finished = Finished(
@@ -52,13 +57,26 @@ class Watch:
             took=self._passed,
             first=self._first,
             model=self._model,
-            stream=isinstance(outcome.body, EventStream) if outcome else False,
+            stream=self._stream is not None,
             usage=bill.usage,
             cost=bill.cost,
+            via=self._via,
+            error=error,
+            gap=self._stream.gap if self._stream else None,
         )
         if end == End.LEFT:
             logger.info("client_left", extra={"trace_id": self._trace.id})
         tell(self._hooks, finished)
+
+    @property
+    def _stream(self) -> EventStream | None:
+        body = self._outcome.body if self._outcome else None
+        return body if isinstance(body, EventStream) else None
+
+    @property
+    def _via(self) -> str:
+        plan = self._outcome.plan if self._outcome else None
+        return plan.way.value if plan else ""
 
     @property
     def _model(self) -> str:

@@ -77,6 +77,11 @@ class Ledger:
             if self._writer is None:
                 self._start()
 
+    @property
+    def waiting(self) -> int:
+        """How many rows are not written yet."""
+        return len(self._rows)
+
     def _start(self) -> None:
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._writer.start()

@@ -314,6 +314,13 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+def test_what_is_counted_is_not_for_callers(front: Nginx) -> None:
+    response = requests.get(front.url + "/metrics", timeout=10)
+
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "invalid_url"
+
+
 def test_no_gateway_at_all_is_told_in_openais_shape() -> None:
     with Nginx(nowhere(), nowhere()) as nginx:
         for _ in range(6):

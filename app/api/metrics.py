@@ -1,0 +1,59 @@
+"""GET /metrics, for Prometheus."""
+
+import hmac
+from collections.abc import Callable
+
+from flask import Blueprint, Response, g, request
+
+from ..core.hosts import is_loopback
+from ..errors import NotFound, Unauthorized
+from ..observability.later import Later
+from ..observability.metrics import Metrics
+from ..settings import Settings
+
+_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def blueprint(metrics: Metrics, later: Later, settings: Settings) -> Blueprint:
+    """What *metrics* counts, also what *later* has not told it yet.
+
+    Who asks from elsewhere needs the token; where none is set, nobody but this machine
+    may reach the gateway.
+    """
+    routes = Blueprint("metrics", __name__)
+
+    @routes.get("/metrics")
+    def tell() -> Response:
+        _check(request.headers.get("Authorization", ""), settings)
+        later.flush()
+        return Response(metrics.text(), content_type=_TYPE)
+
+    return routes
+
+
+def refusals(metrics: Metrics) -> Callable[[Response], Response]:
+    """Counts the requests that the endpoint refuses before they go anywhere."""
+
+    def count(response: Response) -> Response:
+        refused = response.status_code >= 400 and "trace" not in g
+        if refused and request.blueprint == "completions":
+            metrics.refused(response.status_code)
+        return response
+
+    return count
+
+
+def _check(given: str, settings: Settings) -> None:
+    token = settings.metrics_token
+    if not token:
+        if not is_loopback(settings.bind):
+            raise NotFound(
+                "/metrics is there when GATEWAY_METRICS_TOKEN is set, since others "
+                "than this machine reach this gateway.",
+                code="invalid_url",
+            )
+    elif not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise Unauthorized(
+            "/metrics wants GATEWAY_METRICS_TOKEN, as Authorization: Bearer ...",
+            code="invalid_token",
+        )

@@ -1,0 +1,110 @@
+"""The line that is written of each request."""
+
+import json
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from app.observability import logs
+from tests.conftest import Caller
+from tests.upstream import whole
+
+logger = logging.getLogger("lastword")
+
+
+class Written:
+    """What the gateway has written."""
+
+    def __init__(self, out: StringIO) -> None:
+        self._out = out
+
+    def lines(self, caller: Caller) -> list[str]:
+        """All that is written of the requests of *caller*."""
+        caller.app.extensions["lastword"].close()
+        return self._out.getvalue().splitlines()
+
+    def request(self, caller: Caller) -> dict[str, Any]:
+        """The one line of a request, as JSON."""
+        told = [json.loads(line) for line in self.lines(caller)]
+        (request,) = [line for line in told if line["event"] == "request"]
+        return request
+
+
+@pytest.fixture(params=["json"])
+def written(request: pytest.FixtureRequest) -> Iterator[Written]:
+    before = logger.handlers[:], logger.level, logger.propagate
+    logs.configure(request.param)
+    out = StringIO()
+    (handler,) = logger.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(out)
+    yield Written(out)
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
+
+
+def test_a_request_is_one_line_of_json(call, upstream, written: Written) -> None:
+    caller = call(upstream)
+    caller.complete(headers={"x-portkey-trace-id": "t-1"}, model="gpt-x")
+    told = written.request(caller)
+
+    assert told["trace_id"] == "t-1" and told["level"] == "info"
+    assert told["status"] == 200 and told["end"] == "whole"
+    assert told["provider"] == "openai" and told["model"] == "gpt-x"
+    assert told["prompt_tokens"] == 1 and told["completion_tokens"] == 2
+    assert told["took_ms"] >= told["first_ms"] > 0
+    (attempt,) = told["attempts"]
+    assert attempt.startswith("config 200 ")
+    assert "prompt" not in told and "error" not in told
+
+
+def test_a_failure_says_why(call, script, written: Written) -> None:
+    caller = call(script(whole({"error": {"message": "no", "code": "odd"}}, 400)))
+    caller.complete()
+    told = written.request(caller)
+
+    assert told["status"] == 400 and told["end"] == "failed" and told["error"] == "odd"
+
+
+def test_a_prompt_is_written_only_if_that_is_wanted(
+    call, upstream, written: Written
+) -> None:
+    caller = call(upstream, log_prompts=True)
+    key = "sk-proj-0123456789abcdef"
+    caller.complete(prompt=f"Use {key} and Bearer abc.def to say " + "x" * 500)
+    told = written.request(caller)
+
+    assert told["prompt"].startswith("Use [redacted] and Bearer [redacted] to say xx")
+    assert len(told["prompt"]) == 200 and key not in json.dumps(told)
+
+
+def test_it_can_be_switched_off(call, upstream, written: Written) -> None:
+    caller = call(upstream, log_requests=False)
+    caller.complete()
+
+    assert written.lines(caller) == []
+
+
+@pytest.mark.parametrize("written", ["console"], indirect=True)
+def test_people_get_a_line_that_they_can_read(call, upstream, written: Written) -> None:
+    caller = call(upstream)
+    caller.complete(model="a model\nof two lines")
+    (line,) = written.lines(caller)
+
+    assert " INFO    request " in line and " status=200 " in line
+    assert r"model='a model\nof two lines'" in line
+
+
+def test_what_fails_is_one_line_as_well(written: Written, call, upstream) -> None:
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        logger.exception("it failed", extra={"size": 3})
+    (line,) = written.lines(call(upstream))
+    told = json.loads(line)
+
+    assert told["event"] == "it failed" and told["size"] == 3
+    assert "ValueError: odd" in told["traceback"]

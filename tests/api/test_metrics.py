@@ -1,0 +1,201 @@
+"""What is counted of requests, as Prometheus reads it."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.observability import metrics
+from tests.conftest import Caller
+from tests.upstream import (
+    DONE,
+    Upstream,
+    completion,
+    cut_stream,
+    data,
+    frame,
+    stream,
+    whole,
+)
+
+DOCS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+FRAMES = [data(frame("Hel")), data(frame("lo", "stop")), DONE]
+
+
+class Counted:
+    """What a gateway tells, by the name and labels of each series."""
+
+    def __init__(self, caller: Caller) -> None:
+        text = caller.get("/metrics").get_data(as_text=True)
+        self.families = list(text_string_to_metric_families(text))
+        self.samples = [s for family in self.families for s in family.samples]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """The sum of all series of that *name* that have these *labels*."""
+        named = [s for s in self.samples if s.name == f"lastword_{name}"]
+        return sum(s.value for s in named if labels.items() <= s.labels.items())
+
+
+def taken(response: Any) -> bytes:
+    """All of a response, read as a server does it."""
+    said = b"".join(response.iter_encoded())
+    response.close()
+    return said
+
+
+def test_a_whole_answer_is_counted(call, upstream: Upstream) -> None:
+    caller = call(upstream)
+    caller.complete()
+    counted = Counted(caller)
+
+    told = {"provider": "openai", "via": "native", "status": "200"}
+    told |= {"stream": "no", "cache": "disabled", "end": "whole"}
+    assert counted("requests_total", **told) == 1
+    assert counted("requests_total") == 1
+    assert counted("tokens_total", kind="prompt") == 1
+    assert counted("tokens_total", kind="completion") == 2
+    assert counted("request_duration_seconds_count", provider="openai") == 1
+
+
+def test_a_provider_that_counts_below_nothing_spoils_no_counter(call, script) -> None:
+    odd = {"prompt_tokens": -5, "completion_tokens": 10**30, "total_tokens": 1}
+    caller = call(script(whole(completion(usage=odd)), whole(completion())))
+    caller.complete()
+    caller.complete()
+    counted = Counted(caller)
+
+    assert counted("requests_total") == 2
+    assert counted("tokens_total", kind="prompt") == 1
+
+
+def test_a_stream_is_counted_with_its_longest_gap(call, script) -> None:
+    caller = call(script(stream(FRAMES[0], 0.3, *FRAMES[1:])))
+    taken(caller.complete(stream=True))
+    counted = Counted(caller)
+
+    assert counted("requests_total", stream="yes", end="whole") == 1
+    assert counted("longest_gap_seconds_sum") == pytest.approx(0.3, abs=0.2)
+
+
+def test_a_cut_stream_and_a_failure_are_told_apart(call, script) -> None:
+    caller = call(script(cut_stream(FRAMES[0]), whole({"error": {}}, 500)))
+    taken(caller.complete(stream=True))
+    caller.complete()
+    counted = Counted(caller)
+
+    assert counted("requests_total", end="cut", status="200") == 1
+    assert counted("requests_total", end="failed", status="500") == 1
+
+
+def test_a_caller_who_leaves_is_counted(call, script) -> None:
+    caller = call(script(stream(*FRAMES)))
+    response = caller.complete(stream=True)
+    next(response.iter_encoded())
+    response.close()
+    counted = Counted(caller)
+
+    assert counted("left_total", provider="openai") == 1
+    assert counted("requests_total", end="left") == 1
+
+
+def test_tries_are_counted_by_target(call, script) -> None:
+    busy = script(whole({"error": {}}, 503))
+    good = script(whole(completion()))
+    caller = call(good)
+    targets = [{"custom_host": busy.url, "retry": {"attempts": 2}}]
+    targets += [{"custom_host": good.url}]
+    del caller.headers["x-portkey-custom-host"]
+    caller.headers["x-portkey-config"] = fallback(targets)
+    caller.complete()
+    counted = Counted(caller)
+
+    assert counted("attempts_total") == 4
+    assert counted("attempts_total", status="503") == 3
+    assert counted("retries_total") == 2
+    assert counted("fallbacks_total") == 1
+
+
+def fallback(targets: list[dict[str, Any]]) -> str:
+    named = [{"provider": "openai", "api_key": "sk-1", **each} for each in targets]
+    return json.dumps({"strategy": {"mode": "fallback"}, "targets": named})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"prompt": 7}, {"model": None}, {"n": -1}], ids=lambda w: str(w)
+)
+def test_what_is_refused_at_once_is_counted_apart(call, upstream, wrong) -> None:
+    caller = call(upstream)
+    status = caller.complete(**wrong).status_code
+    counted = Counted(caller)
+
+    assert counted("refused_total", status=str(status)) == 1
+    assert counted("requests_total") == 0
+
+
+def test_nothing_is_emitted_that_is_not_in_the_table(call, upstream) -> None:
+    caller = call(upstream)
+    caller.complete()
+    emitted = {family.name for family in Counted(caller).families}
+
+    assert emitted <= {name for name, _ in metrics.families()}
+
+
+def test_the_table_is_that_of_the_documentation() -> None:
+    rows = re.findall(r"^\| `(lastword_\w+)` \| (.*?) \|", DOCS, re.M)
+    told = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    counters = {metrics.Counter: "_total"}
+    known = {
+        name + counters.get(metric.kind, ""): metric.labels
+        for name, metric in metrics.families()
+    }
+
+    assert told == known
+
+
+def test_series_do_not_grow_with_what_callers_make_up(call, upstream) -> None:
+    caller = call(upstream)
+    sizes = []
+    for turn in range(2):
+        for i in range(200):
+            made_up = f"{turn}-{i}"
+            headers = {"x-portkey-trace-id": made_up, "Authorization": made_up}
+            caller.complete(headers=headers, model=made_up)
+        sizes.append(len(Counted(caller).samples))
+
+    assert sizes[0] == sizes[1]
+
+
+# Who may ask
+
+
+@pytest.fixture
+def asked(call, upstream) -> Iterator[Callable[..., int]]:
+    def ask(token: str = "", **settings: Any) -> int:
+        caller = call(upstream, **settings)
+        caller.headers = {"Authorization": token} if token else {}
+        status: int = caller.get("/metrics").status_code
+        return status
+
+    yield ask
+
+
+def test_this_machine_may_ask(asked: Callable[..., int]) -> None:
+    assert asked() == 200
+
+
+def test_others_need_a_token(asked: Callable[..., int]) -> None:
+    everywhere = {"bind": "0.0.0.0:8787"}
+
+    assert asked(**everywhere) == 404
+    told = {**everywhere, "metrics_token": "a-token"}
+    assert asked(**told) == 401
+    assert asked("Bearer another", **told) == 401
+    assert asked("Bearer a-token", **told) == 200
+
+
+def test_it_can_be_switched_off(asked: Callable[..., int]) -> None:
+    assert asked(metrics=False) == 404

@@ -1,0 +1,61 @@
+"""What many workers count together."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.upstream import DONE, completion, data, frame, stream, until_left, whole
+
+from .server import Server, children, eventually
+
+pytestmark = pytest.mark.e2e
+
+WORKERS = pytest.mark.parametrize("worker", ["gevent", "gthread"])
+
+
+def counted(server: Server, name: str) -> float:
+    """The sum of all series of that name, as any worker tells it."""
+    text = server.get("/metrics").text
+    samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
+    return sum(s.value for s in samples if s.name == f"lastword_{name}")
+
+
+def folders() -> set[str]:
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
+    return {path.name for path in temporary.glob("lastword-metrics-*")}
+
+
+@WORKERS
+def test_all_workers_count_together_and_the_dead_still_count(
+    script, worker: str
+) -> None:
+    before = folders()
+    upstream = script(whole(completion()))
+    running = script(stream(data(frame("Hel")), until_left, DONE))
+    server = Server(WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=f"-k {worker} --threads 8")
+    try:
+        server.wait_until_ready()
+        headers = {"x-portkey-provider": "openai", "Authorization": "Bearer sk-1"}
+        for _ in range(20):
+            to = {"x-portkey-custom-host": upstream.url}
+            assert server.complete(headers | to).status_code == 200
+        eventually(lambda: counted(server, "requests_total") == 20)
+
+        to = {"x-portkey-custom-host": running.url}
+        with server.complete(headers | to, stream=True) as response:
+            next(response.iter_content(None))
+            eventually(lambda: counted(server, "streams_open") == 1)
+        eventually(lambda: counted(server, "streams_open") == 0)
+        eventually(lambda: counted(server, "left_total") == 1)
+
+        first, *_ = children(server.pid)
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: first not in children(server.pid))
+        server.wait_until_ready()
+        assert counted(server, "requests_total") == 21
+    finally:
+        server.stop()
+    assert folders() <= before
