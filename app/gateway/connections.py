@@ -325,7 +325,7 @@ class Remembering(HTTPConnection):
     def _write(self, head: bytes, body: bytes) -> None:
         try:
             if len(body) < _ONE_WRITE:
-                _send_all(self.sock, head + body)
+                self.sock.sendall(head + body)
             else:
                 self.sock.sendall(head)
                 self.sock.sendall(body)
@@ -355,12 +355,6 @@ class Remembering(HTTPConnection):
 class RememberingTLS(Remembering, HTTPSConnection):
     def _met(self) -> None:
         tls.note(self.sock)
-
-
-def _send_all(wire: socket.socket, data: bytes) -> None:
-    """Send *data*, mostly at once: gevent's sendall would first ask how much fits."""
-    if (sent := wire.send(data)) < len(data):
-        wire.sendall(data[sent:])
 
 
 def _is_readable(wire: socket.socket) -> bool:
