@@ -378,7 +378,7 @@ def test_a_sticky_caller_stays_and_others_spread(plan, script) -> None:
         metadata = {"x-portkey-metadata": json.dumps({"user": user})}
         return told(caller.complete(headers=metadata))[0]
 
-    places = {f"u{i}": place(f"u{i}") for i in range(12)}
+    places = {f"u{i}": place(f"u{i}") for i in range(40)}
     assert places == {user: place(user) for user in places}
     assert len(set(places.values())) == 3
 
