@@ -1,5 +1,6 @@
 """Writes every request into the ledger."""
 
+import json
 from decimal import ROUND_CEILING, Decimal
 
 from ..store.ledger import Ledger, Row
@@ -39,7 +40,38 @@ def entry(finished: Finished) -> Row:
         "estimated": usage.estimated,
         "cost_micros": _micros(finished.cost),
         "trace_id": _text(trace.id),
+        "via": finished.via or None,
+        "error": _error(finished),
+        "story": story(finished),
     }
+
+
+def _error(finished: Finished) -> str | None:
+    code = finished.error.code if finished.error else None
+    return _text(str(code))[:80] if code is not None else None
+
+
+# Tries, and names of parameters, that are written down of one request.
+_TOLD = 32
+
+
+def story(finished: Finished) -> str | None:
+    """What the row of a request does not say of its way, as JSON.
+
+    Most have gone straight to one target, and have none. What a provider has said is
+    left out: it may hold what was asked.
+    """
+    trace = finished.trace
+    alias = trace.target.alias if trace.target else ""
+    if len(trace.attempts) < 2 and not (finished.dropped or alias):
+        return None
+    tries = [
+        (_text(each.path), each.provider, each.status, each.after, each.milliseconds)
+        for each in trace.attempts[-_TOLD:]
+    ]
+    dropped = [_text(name) for name in finished.dropped[:_TOLD]]
+    told = {"tries": tries, "dropped": dropped, "alias": _text(alias)}
+    return json.dumps(told)
 
 
 def _micros(cost: Decimal | None) -> int | None:

@@ -28,13 +28,17 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try: where, how it ended, and after how many milliseconds."""
+    """One try: where, how it ended, and after how many milliseconds.
+
+    It began *after* so many milliseconds of the request.
+    """
 
     path: str
     provider: str
     status: int
     milliseconds: int
     message: str | None = None
+    after: int = 0
 
     def __str__(self) -> str:
         return f"{self.path} {self.status} {self.milliseconds}ms"
@@ -71,12 +75,14 @@ class Trace:
 class Attempts:
     """Calls targets, each as often as its policy wants, and writes a trace.
 
-    *ends* is when the whole request has to be answered, on the monotonic clock.
+    *began* is when the request did, *ends* when the whole of it has to be answered, on
+    the monotonic clock.
     """
 
     call: Callable[[Target], Any]
     trace: Trace
     clock: Clock
+    began: float = 0.0
     ends: float | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -118,7 +124,8 @@ class Attempts:
         self, target: Target, began: float, status: int, message: str | None
     ) -> None:
         took = round(1000 * (self.clock.monotonic() - began))
-        record = Attempt(target.path, target.provider, status, took, message)
+        after = round(1000 * (began - self.began))
+        record = Attempt(target.path, target.provider, status, took, message, after)
         self.trace.attempts.append(record)
 
     def _in_time(self, target: Target) -> Target:

@@ -80,9 +80,10 @@ class Gateway:
     def _run(
         self, route: Route, trace: Trace, bill: Bill, cancellation: Cancellation
     ) -> Outcome:
-        ends = route.deadline and self.clock.monotonic() + route.deadline
+        began = self.clock.monotonic()
+        ends = route.deadline and began + route.deadline
         ask = partial(self._ask, route.asker, trace, bill, cancellation)
-        attempts = Attempts(ask, trace, self.clock, ends, cancellation)
+        attempts = Attempts(ask, trace, self.clock, began, ends, cancellation)
         hands = Hands(attempts, self._pick, self.breaker.available)
         outcome: Outcome = run(route.root, hands)
         return outcome

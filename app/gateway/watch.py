@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..core.completion import Usage
 from ..errors import GatewayError
+from ..providers.fitting import Plan
 from .attempts import Clock, Trace
 from .cancellation import Cancellation
 from .events import End, Finished, Hook, tell
@@ -63,6 +64,7 @@ class Watch:
             via=self._via,
             error=error,
             gap=self._stream.gap if self._stream else None,
+            dropped=self._plan.dropped if self._plan else (),
         )
         if end == End.LEFT:
             logger.info("client_left", extra={"trace_id": self._trace.id})
@@ -75,8 +77,11 @@ class Watch:
 
     @property
     def _via(self) -> str:
-        plan = self._outcome.plan if self._outcome else None
-        return plan.way.value if plan else ""
+        return self._plan.way.value if self._plan else ""
+
+    @property
+    def _plan(self) -> Plan | None:
+        return self._outcome.plan if self._outcome else None
 
     @property
     def _model(self) -> str:

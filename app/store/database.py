@@ -36,7 +36,7 @@ _BUSY_TIMEOUT = 5
 _MIGRATION_LOCK = 0x6C617374776F7264
 
 # The newest of the migrations.
-_HEAD = "0002"
+_HEAD = "0003"
 
 # Where Alembic notes which one the tables are at.
 _version = Table(

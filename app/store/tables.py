@@ -76,6 +76,7 @@ aliases = Table(
 
 # The ledger: what became of each request. Times are in seconds, `first` and `took` from
 # `began` on; `cost_micros` is in millionths of a US dollar, and null without a price.
+# `story` is JSON, of those that did not go straight to one target: see history.py.
 requests = Table(
     "requests",
     metadata,
@@ -99,4 +100,7 @@ requests = Table(
     Column("estimated", Boolean, nullable=False),
     Column("cost_micros", BigInteger),
     Column("trace_id", String(200), nullable=False),
+    Column("via", String(10)),
+    Column("error", String(80)),
+    Column("story", Text),
 )

@@ -22,6 +22,7 @@ from tests.upstream import (
     cut_stream,
     data,
     frame,
+    reply,
     stream,
     whole,
 )
@@ -239,3 +240,55 @@ def test_usage_asked_wrongly_is_explained(settings: Settings) -> None:
 
     assert "'planet' is not one of" in operator.refused("usage", "--by", "planet")
     assert "2027-01-31" in operator.refused("usage", "--since", "yesterday")
+
+
+# The way of a request
+
+
+def test_a_request_that_went_straight_has_no_story(call, script) -> None:
+    caller = call(script(whole(completion(TEXT, usage=USAGE))))
+    caller.complete()
+
+    only(caller, story=None, via="native", error=None)
+
+
+def test_the_story_of_a_request_tells_its_tries_and_what_it_went_without(
+    call, script
+) -> None:
+    secret = {"error": {"message": f"we do not like: {PROMPT}"}}
+    bad, good = script(whole(secret, 503)), script(whole(reply(TEXT)))
+    openai = {"provider": "openai", "api_key": "k"}
+    seedless = {"model_info": {"lacks": ["seed"]}, "via": "chat"}
+    targets = [
+        openai | {"custom_host": bad.url},
+        openai | {"custom_host": good.url} | seedless,
+    ]
+    caller = call(bad)
+    del caller.headers["x-portkey-provider"], caller.headers["x-portkey-custom-host"]
+    caller.headers["x-portkey-config"] = json.dumps(
+        {
+            "strategy": {"mode": "fallback"},
+            "targets": targets,
+            "model_aliases": {"old": {"model": "new"}},
+        }
+    )
+    caller.complete(model="old", prompt=PROMPT, seed=4)
+    entered = only(caller, via="chat", error=None, model="new")
+    story = json.loads(entered["story"])
+
+    assert [each[:3] for each in story["tries"]] == [
+        ["config.targets[0]", "openai", 503],
+        ["config.targets[1]", "openai", 200],
+    ]
+    (_, _, _, first, took), (_, _, _, second, _) = story["tries"]
+    assert 0 <= first <= first + took <= second + 1
+    assert story["alias"] == "old -> new" and story["dropped"] == ["seed"]
+    assert PROMPT not in entered["story"]
+
+
+def test_why_there_is_no_answer_is_entered_as_a_code(call, script) -> None:
+    error = {"message": f"no: {PROMPT}", "code": "model_not_found"}
+    caller = call(script(whole({"error": error}, 404)))
+    caller.complete()
+
+    only(caller, error="model_not_found", status=404, story=None)

@@ -42,6 +42,9 @@ def row(**changes: Any) -> Row:
         "estimated": False,
         "cost_micros": None,
         "trace_id": "t",
+        "via": None,
+        "error": None,
+        "story": None,
     } | changes
 
 
