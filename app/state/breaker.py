@@ -7,7 +7,7 @@ heard of it for another cooldown, the next one is.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -78,16 +78,71 @@ def current(circuit: Circuit | None, policy: BreakerPolicy, now: float) -> Circu
 
 
 class Circuits(Protocol):
-    """Where circuits are kept, for several processes. *now* is in Unix seconds."""
+    """Where circuits are kept, for several processes. *now* is in Unix seconds.
+
+    A circuit has the name that `name_of` gives its target.
+    """
 
     def read(self, name: str, now: float) -> Circuit | None:
-        """The circuit of the target with this identity."""
+        """The circuit of this name."""
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
         """Have it `entered`, with nobody else in between."""
 
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
         """Have it `left`, with nobody else in between."""
+
+    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
+        """Those that are kept by their names, *most* of them at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A target that has a breaker, and how that is: *seconds* until the next call.
+
+    *state* is `closed`, `open`, `ready` (the next call is let through) or `probing`.
+    """
+
+    provider: str
+    virtual_key: str
+    name: str
+    state: str
+    calls: int
+    failures: int
+    seconds: float = 0.0
+
+
+def name_of(target: Target) -> str:
+    """The name of a target's circuit: its identity, and what tells people of it.
+
+    What has the same identity has the same of all these.
+    """
+    return "|".join(
+        (
+            target.identity,
+            target.provider,
+            target.virtual_key or "",
+            target.name or "",
+        )
+    )
+
+
+def _seen(name: str, circuit: Circuit, now: float) -> Seen:
+    _, provider, virtual_key, told = (name.split("|", 3) + [""] * 3)[:4]
+    left = max(circuit.open_until or 0, circuit.probed_until or 0) - now
+    state = "closed"
+    if circuit.is_open:
+        waits = "probing" if circuit.probed_until else "open"
+        state = waits if left > 0 else "ready"
+    return Seen(
+        provider,
+        virtual_key,
+        told,
+        state,
+        circuit.calls,
+        circuit.failures,
+        max(left, 0.0) if circuit.is_open else 0.0,
+    )
 
 
 class Breaker:
@@ -102,18 +157,25 @@ class Breaker:
         if target.breaker is None:
             return True
         now = self._clock()
-        circuit = self._circuits.read(target.identity, now)
+        circuit = self._circuits.read(name_of(target), now)
         return circuit is None or circuit.available(now)
 
     def enter(self, target: Target) -> None:
         if target.breaker is not None:
-            self._circuits.enter(target.identity, target.breaker, self._clock())
+            self._circuits.enter(name_of(target), target.breaker, self._clock())
 
     def leave(self, target: Target, status: int) -> None:
         policy = target.breaker
         if policy is not None:
             failed = policy.is_failure(status)
-            self._circuits.leave(target.identity, policy, failed, self._clock())
+            self._circuits.leave(name_of(target), policy, failed, self._clock())
+
+    def known(self, most: int = 200) -> list[Seen]:
+        """The targets that have been called, those that are left alone first."""
+        now = self._clock()
+        found = self._circuits.known(now, most).items()
+        seen = [_seen(name, circuit, now) for name, circuit in found]
+        return sorted(seen, key=lambda each: (each.state == "closed", each.provider))
 
 
 @contextmanager

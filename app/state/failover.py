@@ -9,7 +9,7 @@ answer.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -240,6 +240,12 @@ class FailoverCircuits:
             mirror.hear(name, circuit_of(answer))
 
         self._courier.put(Parcel(self._shared.reading(name), heard, lambda: None))
+
+    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
+        try:
+            return self._shared.known(now, most)
+        except Away:
+            return self._local.known(now, most)
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
         known = self._known(name, now)

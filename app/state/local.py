@@ -12,11 +12,11 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..core.limits import Change, Draw, Standing
 from ..core.routing import BreakerPolicy
@@ -251,6 +251,14 @@ class LocalCircuits:
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
         self._update(name, policy, lambda c: c.left(policy, failed, now), now)
 
+    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
+        return self._tried(lambda: self._known(now, most), {})
+
+    def _known(self, now: float, most: int) -> Mapping[str, Circuit]:
+        with self._file.connection() as connection:
+            rows = _patiently(lambda: _circuits(connection, now, most))
+        return {name: Circuit(*row) for name, *row in rows}
+
     def _read(self, name: str) -> Circuit | None:
         with self._file.connection() as connection:
             return _patiently(lambda: _circuit(connection, name))
@@ -278,6 +286,17 @@ def _circuit(connection: sqlite3.Connection, name: str) -> Circuit | None:
         (name,),
     ).fetchone()
     return Circuit(*row) if row else None
+
+
+def _circuits(
+    connection: sqlite3.Connection, now: float, most: int
+) -> list[tuple[Any, ...]]:
+    """The rows of circuits, those that are open first."""
+    return connection.execute(
+        "SELECT name, began, calls, failures, open_until, probed_until FROM circuits"
+        " WHERE expires > ? ORDER BY open_until IS NULL, expires DESC LIMIT ?",
+        (now, most),
+    ).fetchall()
 
 
 def _put(

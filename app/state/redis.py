@@ -13,7 +13,7 @@ away. failover.py has what is done without it.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -302,9 +302,10 @@ end
 _READ = _FIELDS + "return read()"
 
 # All of a circuit as one hash; what is not set is absent. It has to do what `Circuit`
-# and `current` do. KEYS: the circuit. ARGV: what to do, now, the policy's cooldown,
-# minimum_requests, failure_threshold, failure_threshold_percentage (-1: none), whether
-# the call has failed, and for how long to keep what it comes to. Answers as _READ does.
+# and `current` do. KEYS: the circuit, and the list of all circuits. ARGV: what to do,
+# now, the policy's cooldown, minimum_requests, failure_threshold,
+# failure_threshold_percentage (-1: none), whether the call has failed, for how long to
+# keep what it comes to, and the circuit's name. Answers as _READ does.
 _CIRCUIT = _FIELDS + """
 local what, now, cooldown = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local got = read()
@@ -336,7 +337,22 @@ redis.call('HSET', KEYS[1], 'began', string.format('%.17g', began), 'calls', cal
   'failures', failures)
 if open then redis.call('HSET', KEYS[1], 'open_until', open) end
 redis.call('EXPIRE', KEYS[1], ARGV[8])
+redis.call('ZADD', KEYS[2], now, ARGV[9])
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1001)
+redis.call('EXPIRE', KEYS[2], 86400)
 return read()
+"""
+
+# KEYS: the list of all circuits. ARGV: how many are wanted. Answers: names and what
+# _READ answers, in turn, the one that was called last first.
+_KNOWN = """
+local told = {}
+for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, ARGV[1] - 1)) do
+  told[#told + 1] = name
+  told[#told + 1] = redis.call('HMGET', ARGV[2] .. name, 'began', 'calls', 'failures',
+    'open_until', 'probed_until')
+end
+return told
 """
 
 
@@ -346,6 +362,7 @@ class RedisCircuits:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._update, self._read = link.script(_CIRCUIT), link.script(_READ)
+        self._known = link.script(_KNOWN)
 
     @property
     def is_away(self) -> bool:
@@ -362,6 +379,12 @@ class RedisCircuits:
         self, name: str, policy: BreakerPolicy, failed: bool, now: float
     ) -> Circuit | None:
         return circuit_of(self._link.run(self.leaving(name, policy, failed, now)))
+
+    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
+        args = [most, PREFIX + _circuit("")]
+        answer = self._link.run(Call(self._known, [_CIRCUITS], args))
+        pairs = zip(answer[::2], map(circuit_of, answer[1::2]), strict=True)
+        return {name.decode(): circuit for name, circuit in pairs if circuit}
 
     def reading(self, name: str) -> Call:
         return Call(self._read, [_circuit(name)], [])
@@ -386,8 +409,13 @@ class RedisCircuits:
             *(-1 if value is None else value for value in thresholds),
             int(failed),
             int(policy.cooldown) + KEPT,
+            name,
         )
-        return Call(self._update, [_circuit(name)], args)
+        return Call(self._update, [_circuit(name), _CIRCUITS], args)
+
+
+# The list of all circuits.
+_CIRCUITS = "circuits"
 
 
 def _circuit(name: str) -> str:

@@ -1,8 +1,9 @@
 """Targets that are left alone for a while."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as some
 
 from app.core.routing import BreakerPolicy, Target
 from app.errors import UpstreamRefused, UpstreamStatus
-from app.state.breaker import Breaker, Circuit, Circuits, current, guarded
+from app.state.breaker import Breaker, Circuit, Circuits, current, guarded, name_of
 from app.state.redis import Link
 
+from ..e2e.server import eventually
 from .conftest import PLACES, FakeTime, Gateway, Place, opened
 from .test_limits import workers
 from .worker import TARGET
@@ -59,6 +61,9 @@ class MemoryCircuits:
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
         circuit = current(self._circuits.get(name), policy, now)
         self._circuits[name] = circuit.left(policy, failed, now)
+
+    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
+        return self._circuits
 
 
 @pytest.fixture(params=SHARED)
@@ -184,7 +189,7 @@ def test_a_shared_breaker_counts_the_failures_of_all(place: Place) -> None:
     assert breaker.available(TARGET) is False
     call(breaker, target, 500)
 
-    assert place.circuits().read("t", 0).failures == 8
+    assert place.circuits().read(name_of(target), 0).failures == 8
 
 
 def test_a_guarded_call_tells_the_breaker_of_its_end(setting: Setting) -> None:
@@ -242,3 +247,22 @@ def test_every_place_keeps_a_circuit_as_the_pure_functions_do(
                 breaker.leave(target, status)
         here, there = (breaker.available(target) for breaker in breakers)
         assert here == there
+
+
+def test_those_that_are_left_alone_are_known_by_what_they_are(setting: Setting) -> None:
+    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+    other = replace(
+        target, identity=target.identity + "2", provider="q", virtual_key="vk"
+    )
+    breaker.enter(target)
+    breaker.leave(target, 200)
+    breaker.enter(other)
+    breaker.leave(other, 500)
+    eventually(lambda: {each.provider for each in breaker.known()} >= {"p", "q"})
+    left, well = [each for each in breaker.known() if each.provider in "pq"][:2]
+
+    assert (left.virtual_key, left.state, left.failures) == ("vk", "open", 1)
+    assert 0 < left.seconds <= 30
+    assert (well.provider, well.state, well.calls) == ("p", "closed", 1)
+    clock.now += 31
+    assert breaker.known()[0].state == "ready"

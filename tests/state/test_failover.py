@@ -14,7 +14,7 @@ import pytest
 
 from app.core.limits import Claim, Limits
 from app.core.routing import BreakerPolicy, Target
-from app.state.breaker import guarded
+from app.state.breaker import guarded, name_of
 from app.state.limits import Charge
 from app.state.redis import Link
 
@@ -41,7 +41,7 @@ def call(gateway: Gateway, target: Target, status: int = 200) -> None:
 def calls(valkey: Valkey, target: Target = TARGET) -> int:
     """How many have ended, as far as Redis has heard."""
     with valkey.client() as client:
-        return int(client.hget(f"lastword:circuit:{target.identity}", "calls") or 0)
+        return int(client.hget(f"lastword:circuit:{name_of(target)}", "calls") or 0)
 
 
 def wait_until_back(gateway: Gateway) -> None:
@@ -164,15 +164,21 @@ def test_of_two_machines_one_tries_again_what_was_left_alone(
     policy, circuits = TARGET.breaker, (gateway.circuits, other.circuits)
     assert policy
     for each in circuits:
-        each.leave("t", policy, True, NOON)
+        each.leave(name_of(TARGET), policy, True, NOON)
     eventually(lambda: calls(mortal) == 2)
     other.clock.now = 1
-    eventually(lambda: other.circuits.read("t", NOON).calls == 2)
-    gateway.circuits.enter("t", policy, NOON + 30)
+    eventually(lambda: other.circuits.read(name_of(TARGET), NOON).calls == 2)
+    gateway.circuits.enter(name_of(TARGET), policy, NOON + 30)
     with mortal.client() as client:
-        eventually(lambda: client.hexists("lastword:circuit:t", "probed_until"))
+        eventually(
+            lambda: client.hexists(
+                f"lastword:circuit:{name_of(TARGET)}", "probed_until"
+            )
+        )
 
-    tries = [each.read("t", NOON + 30).available(NOON + 30) for each in circuits]
+    tries = [
+        each.read(name_of(TARGET), NOON + 30).available(NOON + 30) for each in circuits
+    ]
     assert tries == [False, False]
 
 
