@@ -8,7 +8,7 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,16 @@ class Directory:
 
     def config(self, id: str) -> Mapping[str, Any] | None:
         return self._current().configs.get(id)
+
+    @property
+    def configs(self) -> Mapping[str, Mapping[str, Any]]:
+        """All of them, by their ids. Raises StoreUnavailable."""
+        return self._current().configs
+
+    @property
+    def keys(self) -> Collection[GatewayKey]:
+        """All gateway keys. Raises StoreUnavailable."""
+        return self._current().keys.values()
 
     def virtual_key(self, id: str) -> VirtualKey | None:
         """The virtual key with its settings. Raises StoreUnavailable if sealed."""

@@ -222,11 +222,11 @@ def usage(engine: Engine, by: str, since: float = 0) -> list[Sum]:
         select(
             group,
             func.count(),
-            _count(requests.c.status >= 400),
-            _count(requests.c.cache == CacheStatus.HIT.value),
-            _total(requests.c.prompt_tokens),
-            _total(requests.c.completion_tokens),
-            _total(func.coalesce(requests.c.cost_micros, 0)),
+            counted(requests.c.status >= 400),
+            counted(requests.c.cache == CacheStatus.HIT.value),
+            total(requests.c.prompt_tokens),
+            total(requests.c.completion_tokens),
+            total(func.coalesce(requests.c.cost_micros, 0)),
         )
         .where(requests.c.began >= since)
         .group_by(group)
@@ -237,11 +237,11 @@ def usage(engine: Engine, by: str, since: float = 0) -> list[Sum]:
     return [_sum(by, *row) for row in rows]
 
 
-def _count(condition: Any) -> Any:
+def counted(condition: Any) -> Any:
     return func.sum(case((condition, 1), else_=0))
 
 
-def _total(column: Any) -> Any:
+def total(column: Any) -> Any:
     """Of numbers of any size: SQLite's sum of integers fails beyond 64 bits."""
     return func.sum(cast(column, Float))
 

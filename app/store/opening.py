@@ -9,6 +9,7 @@ from ..settings import Settings
 from . import sealing
 from .database import connect, is_current, upgrade
 from .directory import Directory
+from .history import History
 from .ledger import Ledger
 from .repository import Repository
 
@@ -34,6 +35,11 @@ def repository(settings: Settings) -> Repository:
 def ledger(settings: Settings) -> Ledger:
     """Where requests are entered; opened when the first one is."""
     return Ledger(lambda: database(settings), days=settings.ledger_days)
+
+
+def history(settings: Settings) -> History:
+    """What the ledger tells the console; opened when that asks."""
+    return History(lambda: database(settings))
 
 
 def _make_ready(engine: Engine, *, by_hand: bool) -> None:
