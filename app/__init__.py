@@ -28,6 +28,14 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     observed = assembly.observed(settings, ledger)
     gateway = assembly.gateway(settings, ledger, observed, clock)
     app = application(gateway, directory, observed.later, observed.metrics, settings)
+    if settings.console_token:
+        # 1 MB, which a worker need not hold whose console is off.
+        from . import console
+
+        history = store.history(settings)
+        gateway.resources.callback(history.close)
+        parts = gateway, directory, history, observed.metrics, settings
+        app.register_blueprint(console.blueprint(console.Parts(*parts)))
     app.extensions["lastword.directory"] = directory
     app.extensions["lastword.ledger"] = ledger
     app.extensions["lastword"] = gateway

@@ -61,6 +61,12 @@ def _secrets(text: str) -> str:
     return text
 
 
+def _token(text: str) -> str:
+    if text and len(text.strip()) < 16:
+        raise ValueError("must be 16 characters or more")
+    return text.strip()
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -128,6 +134,7 @@ class Settings:
     metrics_token: str = _secret(str)
     ledger: bool = _setting(True, _switch)
     ledger_days: int | None = _setting(400, _count_or_none)
+    console_token: str = _secret(_token)
     store_ttl: float = _setting(5.0, _seconds)
     store_grace: float = _setting(300.0, _seconds)
     engine: bool = _setting(False, _switch)

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Request
 from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from .. import documents
 from ..errors import BodyTooLarge, InvalidRequest
@@ -106,6 +107,7 @@ def drain(request: Request) -> None:
     reset, which overtakes the answer.
     """
     left, until = _DRAINED, time.monotonic() + _DRAINING
-    with suppress(OSError, ParseException), _waiting(request, _PAUSE):
+    ends = OSError, ParseException, RequestEntityTooLarge
+    with suppress(*ends), _waiting(request, _PAUSE):
         while left > 0 and time.monotonic() < until:
             left -= len(request.stream.read(min(left, 65536))) or left

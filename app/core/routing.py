@@ -187,11 +187,11 @@ def _only(group: Group, hands: Hands) -> Any:
 
 
 def _loadbalance(group: Group, hands: Hands) -> Any:
-    return run(hands.pick(group, _open_ways(group, hands)), hands)
+    return run(hands.pick(group, open_ways(group, hands.available)), hands)
 
 
 def _fallback(group: Group, hands: Hands) -> Any:
-    *others, last = _open_ways(group, hands)
+    *others, last = open_ways(group, hands.available)
     for child in others:
         try:
             return run(child, hands)
@@ -209,9 +209,9 @@ _WAYS: Mapping[Mode, Callable[[Group, Hands], Any]] = {
 }
 
 
-def _open_ways(group: Group, hands: Hands) -> Sequence[Node]:
+def open_ways(group: Group, available: Callable[[Target], bool]) -> Sequence[Node]:
     """The children that have an available target; all of them, if none has."""
-    ways = [c for c in group.children if any(map(hands.available, targets(c)))]
+    ways = [c for c in group.children if any(map(available, targets(c)))]
     return ways or group.children
 
 

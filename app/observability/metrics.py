@@ -121,11 +121,24 @@ class Metrics:
 
     def text(self) -> bytes:
         """All that there is, of all processes, in Prometheus' format."""
+        return generate_latest(self._shown())
+
+    def _shown(self) -> CollectorRegistry:
+        """What there is of all processes."""
         if ValueClass is MutexValue:
-            return generate_latest(self._registry)
+            return self._registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return registry
+
+    def levels(self, *names: str) -> list[float]:
+        """What the gauges of these *names* show, all processes together."""
+        found = {
+            sample.name: sample.value
+            for family in self._shown().collect()
+            for sample in family.samples
+        }
+        return [found.get(f"lastword_{name}", 0.0) for name in names]
 
     def note(self, finished: Finished) -> None:
         """Count a request."""

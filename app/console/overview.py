@@ -1,0 +1,217 @@
+"""What goes on: requests, failures, waits, tokens and cost over time."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flask import Blueprint, render_template, request
+from flask.typing import ResponseReturnValue
+from markupsafe import Markup
+
+from ..store.history import DIVISIONS, History
+from . import words
+from .figures import Slice, Total, by_group, per_slice, total
+from .parts import Parts
+from .plots import Plot, Series, columns, lines
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time up to now, in slices of *step* seconds.
+
+    *label* writes the time below a plot, at every *every*-th slice.
+    """
+
+    id: str
+    name: str
+    slices: int
+    step: int
+    label: Callable[[float], str]
+    every: int
+
+    @property
+    def freshness(self) -> float:
+        """Seconds for which its sums are not asked for again."""
+        return min(self.step / 30, 120)
+
+
+WINDOWS = {
+    each.id: each
+    for each in (
+        Window("15m", "15 min", 60, 15, words.clock, 12),
+        Window("24h", "24 h", 48, 1800, words.clock, 8),
+        Window("30d", "30 d", 60, 43200, words.day, 12),
+    )
+}
+
+
+class Sums:
+    """The slices of windows, which *history* is asked for no more often than needed."""
+
+    def __init__(self, history: History, now: Callable[[], float] = time.time) -> None:
+        self._history, self._now = history, now
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, str], tuple[float, list[Slice]]] = {}
+
+    def slices(self, window: Window, by: str) -> list[Slice]:
+        """Those up to now. Raises StoreUnavailable."""
+        with self._lock:
+            asked, slices = self._kept.get((window.id, by), (0.0, []))
+            if not 0 <= self._now() - asked < window.freshness:
+                asked, slices = self._now(), self._asked(window, by)
+                self._kept[window.id, by] = asked, slices
+            return slices
+
+    def _asked(self, window: Window, by: str) -> list[Slice]:
+        now = self._now()
+        last = now // window.step * window.step
+        starts = [last - i * window.step for i in reversed(range(window.slices))]
+        return [self._slice(start, window.step, by, now) for start in starts]
+
+    def _slice(self, start: float, step: int, by: str, now: float) -> Slice:
+        # One slice at a time: between them others have their turn.
+        time.sleep(0)
+        sums = self._history.sums(by, start, start + step)
+        return Slice(start, step, sums, min(step, now - start))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A plot with its heading, and what its colours stand for."""
+
+    title: str
+    note: str
+    svg: Markup
+    legend: Sequence[tuple[str, str]]
+
+
+def register(routes: Blueprint, parts: Parts) -> None:
+    """The page itself, and the word for it."""
+    sums = Sums(parts.history)
+
+    @routes.get("/")
+    def overview() -> ResponseReturnValue:
+        window = WINDOWS.get(request.args.get("window", ""), WINDOWS["15m"])
+        by = request.args.get("by", "")
+        by = by if by in DIVISIONS else DIVISIONS[0]
+        slices = sums.slices(window, by)
+        groups = by_group(slices)
+        return render_template(
+            "console/overview.html",
+            windows=WINDOWS.values(),
+            window=window,
+            by=by,
+            divisions=DIVISIONS,
+            total=total(s for each in slices for s in each.sums),
+            groups=groups,
+            drawings=_drawings(window, slices, groups),
+            breakers=parts.gateway.breaker.known(),
+            open=_open(parts),
+            ledger=parts.settings.ledger,
+        )
+
+
+def _open(parts: Parts) -> tuple[int, int, bool]:
+    """Requests and streams under way, and whether those are all workers'."""
+    if parts.metrics is not None:
+        levels = parts.metrics.levels("requests_open", "streams_open")
+        return int(levels[0]), int(levels[1]), True
+    return parts.gateway.callers.count, parts.gateway.callers.streams, False
+
+
+def _drawings(
+    window: Window, slices: Sequence[Slice], groups: Sequence[Total]
+) -> list[Drawing]:
+    maker = _Maker(window, slices, [each.group for each in groups])
+    return [maker.rate(), maker.failing(), maker.waits(), maker.tokens(), maker.cost()]
+
+
+class _Maker:
+    """Makes the plots of one page."""
+
+    def __init__(
+        self, window: Window, slices: Sequence[Slice], groups: Sequence[str]
+    ) -> None:
+        self._window, self._slices, self._groups = window, slices, groups
+        self._split = per_slice(slices, groups)
+        self._whole = [total(each.sums) for each in slices]
+
+    def rate(self) -> Drawing:
+        def rate(each: Total, within: Slice) -> float:
+            return each.requests / within.minutes
+
+        return self._by_group("Requests", "a minute", rate, words.count)
+
+    def cost(self) -> Drawing:
+        title, note = "Cost", f"US dollars in {self._step}"
+        return self._by_group(title, note, lambda t, _: t.cost, words.money, 0.001)
+
+    def failing(self) -> Drawing:
+        values = [each.failing for each in self._whole]
+        series = [Series("failed", values, "bad")]
+        title, note = "Errors", "share of requests that failed or were cut"
+        return self._drawn(lines, title, note, series, words.share, 0.04, legend=False)
+
+    def waits(self) -> Drawing:
+        series = [
+            Series("p50", [t.p50 for t in self._whole], "c0"),
+            Series("p95", [t.p95 for t in self._whole], "c1"),
+        ]
+        title, note = "First event", "after a request"
+        return self._drawn(lines, title, note, series, words.duration, 0.1)
+
+    def tokens(self) -> Drawing:
+        minutes = [each.minutes for each in self._slices]
+        pairs = list(zip(self._whole, minutes, strict=True))
+        series = [
+            Series("prompts", [t.prompt_tokens / m for t, m in pairs], "c0"),
+            Series("completions", [t.completion_tokens / m for t, m in pairs], "c1"),
+        ]
+        return self._drawn(columns, "Tokens", "a minute", series, words.count)
+
+    def _by_group(
+        self,
+        title: str,
+        note: str,
+        value: Callable[[Total, Slice], float],
+        unit: Callable[[float], str],
+        least: float = 1.0,
+    ) -> Drawing:
+        rows = list(zip(self._split, self._slices, strict=True))
+        series = [
+            Series(name, [value(totals[i], within) for totals, within in rows], f"c{i}")
+            for i, name in enumerate(self._groups)
+        ]
+        return self._drawn(columns, title, note, series, unit, least)
+
+    def _drawn(
+        self,
+        draw: Callable[[Plot], str],
+        title: str,
+        note: str,
+        series: Sequence[Series],
+        unit: Callable[[float], str],
+        least: float = 1.0,
+        legend: bool = True,
+    ) -> Drawing:
+        plot = Plot(title, series, self._marks, self._labels, unit, least)
+        told = [(each.name, each.look) for each in series] if legend else []
+        return Drawing(title, note, Markup(draw(plot)), told)
+
+    @property
+    def _step(self) -> str:
+        return {15: "15 s", 1800: "30 min", 43200: "12 h"}[self._window.step]
+
+    @property
+    def _marks(self) -> list[str]:
+        return [f"{words.moment(each.start)} UTC" for each in self._slices]
+
+    @property
+    def _labels(self) -> list[tuple[int, str]]:
+        every = self._window.every
+        return [
+            (i, self._window.label(each.start))
+            for i, each in enumerate(self._slices)
+            if i % every == every // 2
+        ]

@@ -1,0 +1,90 @@
+"""An operator of a gateway that has something to show."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import Client, TestResponse
+
+from app import create_app
+from app.settings import Settings
+
+from .browser import CHROMIUM
+from .demo import TOKEN
+
+Console = Callable[..., "Operator"]
+
+# What opens the console's own forms.
+CSRF = re.compile(r'<meta name="csrf" content="(\w+)">')
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly what was not tested."""
+    if CHROMIUM is None:
+        terminalreporter.section("NOT TESTED", red=True, bold=True)
+        terminalreporter.line("The console in a browser: apt-get install chromium")
+
+
+@dataclass
+class Operator:
+    """Somebody before the console, with a browser's cookies."""
+
+    app: Flask
+    client: Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = self.app.test_client()
+
+    def get(self, path: str = "/", **options: Any) -> TestResponse:
+        return self.client.get(f"/console{path}", **options)
+
+    def post(self, path: str, csrf: str | None = None, **options: Any) -> TestResponse:
+        """With the token of the page that is open, or *csrf*."""
+        token = self.csrf() if csrf is None else csrf
+        headers = {"X-CSRF-Token": token} | options.pop("headers", {})
+        return self.client.post(f"/console{path}", headers=headers, **options)
+
+    def csrf(self) -> str:
+        found = CSRF.search(self.text("/login", follow_redirects=True))
+        assert found
+        return found[1]
+
+    def text(self, path: str = "/", **options: Any) -> str:
+        return self.get(path, **options).get_data(as_text=True)
+
+    def log_in(self, token: str = TOKEN) -> TestResponse:
+        return self.post("/login", data={"token": token})
+
+    def leave(self) -> None:
+        for part in ("", ".directory", ".ledger"):
+            self.app.extensions[f"lastword{part}"].close()
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(settings, ledger=True, console_token=TOKEN, secret_key="s" * 16)
+
+
+@pytest.fixture
+def visitor(settings: Settings) -> Iterator[Console]:
+    """Makes visitors, who have not come in."""
+    made: list[Operator] = []
+
+    def make(**changes: Any) -> Operator:
+        made.append(Operator(create_app(replace(settings, **changes))))
+        return made[-1]
+
+    yield make
+    for operator in made:
+        operator.leave()
+
+
+@pytest.fixture
+def operator(visitor: Console) -> Operator:
+    """One who has come in."""
+    made = visitor()
+    made.log_in()
+    return made

@@ -1,0 +1,161 @@
+"""Who may come into the console."""
+
+import subprocess
+import sys
+
+import pytest
+
+from app.settings import BadSettings, Settings
+
+from .conftest import Console, Operator
+from .demo import TOKEN
+
+PAGES = ("/", "/requests", "/requests/1", "/playground", "/configs", "/try")
+
+
+def cookie(response: object) -> str:
+    found: str = response.headers["Set-Cookie"]  # type: ignore[attr-defined]
+    return found
+
+
+def test_without_a_token_there_is_no_console(visitor: Console) -> None:
+    nobody = visitor(console_token="")
+
+    assert [nobody.get(page).status_code for page in ("/", "/login")] == [404, 404]
+
+
+def test_nothing_of_it_is_loaded_where_it_is_off(settings: Settings) -> None:
+    code = (
+        "import sys; from app import create_app; from app.settings import Settings; "
+        f"create_app(Settings(instance={settings.instance!r})); "
+        "sys.exit(any(name.startswith('app.console') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_token_is_no_short_one() -> None:
+    with pytest.raises(BadSettings, match="GATEWAY_CONSOLE_TOKEN: must be 16"):
+        Settings.from_environ({"GATEWAY_CONSOLE_TOKEN": "short"})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_who_has_not_come_in_sees_nothing(visitor: Console, page: str) -> None:
+    response = visitor().get(page)
+
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/console/login"
+
+
+def test_the_token_lets_in(visitor: Console) -> None:
+    somebody = visitor()
+    response = somebody.log_in()
+
+    assert response.status_code == 303
+    assert somebody.get().status_code == 200
+    assert all(
+        word in cookie(response)
+        for word in ("HttpOnly", "SameSite=Strict", "Path=/console", "Max-Age=43200")
+    )
+    assert TOKEN not in cookie(response) and "Secure" not in cookie(response)
+    assert somebody.get("/login").status_code == 302
+
+
+def test_over_https_the_cookie_stays_there(visitor: Console) -> None:
+    somebody = visitor()
+    page = somebody.get("/login", base_url="https://gateway.example")
+
+    assert "Secure" in cookie(page)
+
+
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", "ä" * 20])
+def test_another_token_does_not(visitor: Console, token: str) -> None:
+    somebody = visitor()
+    response = somebody.log_in(token)
+
+    assert response.status_code == 401
+    assert "not the token" in response.get_data(as_text=True)
+    assert somebody.get().status_code == 302
+
+
+def test_who_tries_often_has_to_wait_and_is_not_let_in_even_with_the_token(
+    visitor: Console,
+) -> None:
+    somebody = visitor()
+    statuses = [somebody.log_in("wrong").status_code for _ in range(10)]
+    last = somebody.log_in()
+
+    assert set(statuses) == {401}
+    assert last.status_code == 429 and int(last.headers["Retry-After"]) > 0
+    assert somebody.get().status_code == 302
+
+
+@pytest.mark.parametrize("csrf", ["", "0" * 64, "ä"])
+@pytest.mark.parametrize("path", ["/login", "/logout", "/try", "/playground/snippets"])
+def test_a_form_of_elsewhere_is_refused(
+    operator: Operator, path: str, csrf: str
+) -> None:
+    sent = csrf.encode().decode("latin-1")
+    assert operator.post(path, sent, data={"token": TOKEN}).status_code == 403
+
+
+def test_a_form_of_another_session_is_refused(visitor: Console) -> None:
+    one, other = visitor(), visitor()
+    for each in (one, other):
+        each.log_in()
+
+    assert one.post("/try", other.csrf(), data={}).status_code == 403
+    assert one.post("/try", data={}).status_code in (200, 400)
+
+
+def test_who_goes_out_is_out(operator: Operator) -> None:
+    assert operator.post("/logout").status_code == 303
+    assert operator.get().status_code == 302
+
+
+def test_another_token_ends_all_sessions(visitor: Console, operator: Operator) -> None:
+    renewed = visitor(console_token="another token of the tests")
+    own = operator.client.get_cookie("lastword_console", path="/console")
+    assert own
+    renewed.client.set_cookie("lastword_console", own.value, path="/console")
+
+    assert renewed.get().status_code == 302
+
+
+def test_a_cookie_that_was_changed_is_none(operator: Operator) -> None:
+    own = operator.client.get_cookie("lastword_console", path="/console")
+    assert own
+    changed = own.value.replace("in:", "in:x")
+    operator.client.set_cookie("lastword_console", changed, path="/console")
+
+    assert operator.get().status_code == 302
+
+
+def test_who_stands_before_the_door_is_not_in(visitor: Console) -> None:
+    somebody = visitor()
+    somebody.csrf()
+
+    assert somebody.get().status_code == 302
+    assert somebody.get("/requests/live", headers=_EVENTS).status_code == 401
+
+
+def test_a_form_has_an_end(visitor: Console) -> None:
+    somebody = visitor()
+    long = {"token": "x" * 2**19}
+
+    assert somebody.post("/login", data=long).status_code == 413
+    assert somebody.post("/login", "", data=long).status_code == 413
+
+
+_EVENTS = {"Accept": "text/event-stream"}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "/login"])
+def test_every_page_is_protected_and_stays_nowhere(
+    operator: Operator, page: str
+) -> None:
+    headers = operator.get(page).headers
+
+    assert headers["Cache-Control"] == "no-store"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy

@@ -1,0 +1,294 @@
+"""What the console makes of numbers: sums, plots, words, snippets. Pure."""
+
+import ast
+import json
+import math
+import re
+import shlex
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from app.console import snippets, words
+from app.console.figures import Slice, by_group, per_slice, quantile, total
+from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfall
+from app.console.requests import bars
+from app.console.snippets import Asked
+from app.store.history import Entry, Sums, Try, wait_of
+
+
+def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> Sums:
+    fields = {
+        "requests": 1,
+        "failed": 0,
+        "cached": 0,
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "cost": 0.5,
+    }
+    return Sums(group, wait, **(fields | changes))
+
+
+# Figures
+
+
+def test_a_total_is_the_sum_of_all() -> None:
+    whole = total([sums(), sums("groq", 20, requests=3, failed=1), sums(wait=None)])
+
+    assert (whole.requests, whole.failed, whole.prompt_tokens) == (5, 1, 30)
+    assert (whole.cost, whole.failing) == (1.5, 0.2)
+    assert total([]).failing is None and total([]).p50 is None
+
+
+@given(some.lists(some.floats(0.001, 1000), min_size=1, max_size=60))
+def test_a_percentile_is_right_within_five_percent(waits: list[float]) -> None:
+    steps: dict[int, int] = {}
+    for wait in waits:
+        step = int(math.log(wait / 0.001) / math.log(1.1))
+        steps[step] = steps.get(step, 0) + 1
+    exact = sorted(waits)[math.ceil(len(waits) / 2) - 1]
+    told = quantile(steps, 0.5)
+
+    assert told is not None and told == pytest.approx(exact, rel=0.0501)
+
+
+def test_small_groups_are_the_others() -> None:
+    many = [sums(f"p{i}", requests=10 - i) for i in range(9)]
+    slices = [Slice(0, 60, many, 60), Slice(60, 60, [sums("")], 60)]
+    groups = by_group(slices)
+    split = per_slice(slices, [each.group for each in groups])
+
+    assert [each.group for each in groups] == ["p0", "p1", "p2", "p3", "p4", "others"]
+    assert groups[-1].requests == 5 + 4 + 3 + 2 + 1
+    assert [each.requests for each in split[0]] == [10, 9, 8, 7, 6, 14]
+    assert [each.requests for each in split[1]] == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_slice_under_way_counts_what_has_passed_of_it() -> None:
+    assert Slice(0, 60, (), 30).minutes == 0.5
+    assert Slice(0, 60, (), 0).minutes == 0.25
+
+
+# Plots
+
+
+@given(some.floats(0, 1e12), some.sampled_from([0.001, 0.04, 1.0]))
+def test_a_scale_ends_at_a_round_number_above_all(highest: float, least: float) -> None:
+    top, ticks = scale(highest, least)
+
+    assert top >= max(highest, least) * (1 - 1e-9)
+    assert ticks[0] == 0 and ticks[-1] == pytest.approx(top) and 3 <= len(ticks) <= 6
+
+
+def plot(*values: float | None, name: str = "openai") -> Plot:
+    marks = [f"mark {i}" for i in range(len(values))]
+    series = [Series(name, values, "c0")]
+    return Plot("Requests", series, marks, [(0, "12:00")], words.count)
+
+
+def elements(svg: str, tag: str, look: str) -> list[ElementTree.Element]:
+    return [
+        each
+        for each in ElementTree.fromstring(svg).iter(tag)
+        if look in (each.get("class") or "").split()
+    ]
+
+
+def test_columns_are_as_high_as_their_values() -> None:
+    drawn = elements(columns(plot(1, 0, 2)), "rect", "c0")
+    heights = [float(each.get("height", 0)) for each in drawn]
+
+    assert len(heights) == 2 and heights[1] == pytest.approx(2 * heights[0], rel=0.01)
+
+
+def test_a_line_is_broken_where_nothing_is_known() -> None:
+    svg = lines(plot(1, 2, None, 3))
+
+    assert len(elements(svg, "polyline", "c0")) == 1
+    assert len(elements(svg, "circle", "c0")) == 1
+
+
+@pytest.mark.parametrize("draw", [columns, lines])
+@pytest.mark.parametrize("values", [(), (0,), (None, None)])
+def test_a_plot_of_nothing_has_axes_all_the_same(draw: Any, values: Any) -> None:
+    svg = draw(plot(*values))
+
+    assert len(elements(svg, "line", "grid")) >= 3
+
+
+def test_a_plot_says_in_words_what_it_shows() -> None:
+    svg = ElementTree.fromstring(columns(plot(3, 1200, 2)))
+
+    assert svg.get("aria-label") == "Requests. openai: 1.2k at most, 2 at last"
+    assert "mark 1\nopenai: 1.2k" in [each.text for each in svg.iter("title")]
+
+
+def test_names_in_a_plot_are_text() -> None:
+    svg = columns(plot(1, name='<b a="1">&'))
+
+    assert "<b" not in svg and ElementTree.fromstring(svg) is not None
+
+
+# Waterfalls
+
+
+def entry(**changes: Any) -> Entry:
+    fields: dict[str, Any] = {name: None for name in Entry.__slots__}
+    fields |= {"id": 1, "took": 2.0, "first": 0.5, "status": 200, "stream": True}
+    fields |= {"provider": "openai", "target": "config", "tries": ()}
+    return Entry(**(fields | changes))
+
+
+def test_a_request_is_drawn_as_its_tries_and_its_stream() -> None:
+    tries = (Try("config.targets[0]", "groq", 503, 1, 20), Try("x", "p", 200, 30, 470))
+    drawn = bars(entry(tries=tries))
+
+    assert [(each.start, each.length) for each in drawn] == [
+        (1, 20),
+        (30, 470),
+        (500, 1500),
+    ]
+    assert [each.look for each in drawn] == ["bad", "good", "c0"]
+
+
+@pytest.mark.parametrize(
+    "changes, lengths",
+    [
+        ({}, [500, 1500]),
+        ({"stream": False}, [500]),
+        ({"first": None, "status": 502}, [2000]),
+    ],
+)
+def test_one_without_a_story_has_one_try(changes: Any, lengths: list[float]) -> None:
+    assert [each.length for each in bars(entry(**changes))] == lengths
+
+
+def test_bars_stay_within_the_drawing() -> None:
+    svg = waterfall([Bar("a", 0, 0, "", "good"), Bar("b", 5, 95, "", "bad")], str)
+    for each in ElementTree.fromstring(svg).iter("rect"):
+        assert 0 <= float(each.get("x", -1)) + float(each.get("width", 0)) <= 420
+
+
+def test_a_wait_grows_by_a_tenth_each_step() -> None:
+    assert wait_of(1) / wait_of(0) == pytest.approx(1.1)
+
+
+# Words
+
+
+def test_numbers_are_short() -> None:
+    told = [
+        words.count(0),
+        words.count(2.5),
+        words.count(1234),
+        words.count(5e6),
+        words.whole(1234567),
+        words.share(None),
+        words.share(0),
+        words.share(0.0123),
+        words.share(0.5),
+        words.duration(None),
+        words.duration(0.0123),
+        words.duration(0.9999),
+        words.duration(90),
+        words.duration(600),
+        words.money(None),
+        words.money(0),
+        words.money(0.00001),
+        words.money(0.004),
+        words.money(1234.5),
+        words.money(2.5e6),
+    ]
+
+    assert [each.replace("\u202f", " ") for each in told] == [
+        "0",
+        "2.5",
+        "1.23k",
+        "5M",
+        "1 234 567",
+        "–",
+        "0 %",
+        "1.2 %",
+        "50 %",
+        "–",
+        "12.3 ms",
+        "1 s",
+        "90 s",
+        "10 min",
+        "–",
+        "$0",
+        "$0.000010",
+        "$0.004",
+        "$1,234.50",
+        "$2.5M",
+    ]
+
+
+# Snippets
+
+ASKED = Asked(
+    "http://127.0.0.1:8787",
+    {"x-portkey-provider": "openai"},
+    {"model": "m", "prompt": 'It\'s "so" $HOME\n', "stream": True, "top_k": 4},
+    has_key=True,
+)
+
+
+def test_curl_sends_what_was_asked() -> None:
+    words_ = shlex.split(snippets.curl(ASKED).replace("\\\n", ""))
+    body = words_[words_.index("-d") + 1]
+
+    assert words_[:3] == ["curl", "-N", "http://127.0.0.1:8787/v1/completions"]
+    assert json.loads(body) == ASKED.body
+    assert "x-portkey-provider: openai" in words_
+    assert "Authorization: Bearer $LASTWORD_KEY" in words_
+
+
+def call_in(text: str) -> dict[str, Any]:
+    """The keywords of the call that makes the answer."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("create"):
+            return {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+    raise AssertionError("nothing is called")
+
+
+def test_python_calls_with_what_was_asked() -> None:
+    called = call_in(snippets.python(ASKED))
+
+    assert called["prompt"] == ASKED.body["prompt"]
+    assert called["stream"] is True and called["extra_body"] == {"top_k": 4}
+
+
+def test_the_old_package_takes_everything_by_name() -> None:
+    called = call_in(snippets.openai_0_28(ASKED))
+
+    assert called["top_k"] == 4 and called["headers"] == dict(ASKED.headers)
+
+
+@pytest.mark.parametrize("name", ["curl", "Python", "openai 0.28"])
+def test_without_a_key_none_is_shown(name: str) -> None:
+    asked = Asked("http://h", {}, {"model": "m", "prompt": "x"}, has_key=False)
+
+    assert "LASTWORD_KEY" not in snippets.all_of(asked)[name]
+
+
+def test_keys_in_headers_are_hidden_and_names_are_not() -> None:
+    config = {"targets": [{"api_key": "S1", "virtual_key": "v", "retry": {}}]}
+    told = snippets.without_secrets(
+        {
+            "x-portkey-config": json.dumps(config),
+            "x-portkey-virtual-key": "v",
+            "x-portkey-api-key": "S2",
+            "x-portkey-aws-secret-access-key": "S3",
+            "x-portkey-metadata": '{"max_tokens": 3}',
+            "x-portkey-trace-id": "t",
+        }
+    )
+
+    assert not re.search(r"S\d", str(told))
+    assert '"virtual_key": "v"' in told["x-portkey-config"]
+    assert told["x-portkey-virtual-key"] == "v"
+    assert told["x-portkey-metadata"] == '{"max_tokens": 3}'
