@@ -314,8 +314,9 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def test_what_is_counted_is_not_for_callers(front: Nginx) -> None:
-    response = requests.get(front.url + "/metrics", timeout=10)
+@pytest.mark.parametrize("path", ["/metrics", "/console", "/console/login"])
+def test_what_is_for_operators_is_not_for_callers(front: Nginx, path: str) -> None:
+    response = requests.get(front.url + path, timeout=10)
 
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "invalid_url"
