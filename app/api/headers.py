@@ -211,7 +211,9 @@ def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
         return custom_host(url, trusted)
     except ValueError as e:
         raise InvalidRoute(
-            f"Invalid x-portkey-custom-host: {e}.", legacy="Invalid custom host"
+            f"Invalid x-portkey-custom-host: {e}.",
+            legacy="Invalid custom host",
+            code="invalid_custom_host",
         ) from e
 
 
