@@ -26,7 +26,7 @@ events {{
 http {{
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
-    include {folder}/lastword.conf;
+    include {folder}/conf.d/*.conf;
 }}
 """
 
@@ -72,11 +72,12 @@ def test_no_secret_stands_in_it() -> None:
 
 def made(folder: Path) -> str:
     """What the command of the nginx service makes of deploy/nginx.conf."""
+    (folder / "conf.d").mkdir()
     (folder / "image.conf").write_text(AROUND.format(folder=folder))
     shell, option, script = SERVICES["nginx"]["command"]
     for there, here in {
         "/etc/lastword/nginx.conf": str(DEPLOY / "nginx.conf"),
-        "/etc/nginx/conf.d/": f"{folder}/",
+        "/etc/nginx/conf.d/": f"{folder}/conf.d/",
         "/etc/nginx/nginx.conf": f"{folder}/image.conf",
         "/run/nginx.conf": f"{folder}/nginx.conf",
         "exec nginx": "true",
@@ -84,19 +85,18 @@ def made(folder: Path) -> str:
         assert there in script
         script = script.replace(there, here)
     subprocess.run([shell, option, script], check=True)
-    return (folder / "lastword.conf").read_text()
+    return (folder / "conf.d" / "lastword.conf").read_text()
 
 
 def test_nginx_asks_the_gateways(tmp_path: Path) -> None:
-    asked = re.findall(r"^    server (\S+) ", made(tmp_path), re.M)
+    asked = re.findall(r"^    server (\S+ \S+) ", made(tmp_path), re.M)
 
-    assert asked == [f"{name}:{PORT}" for name in GATEWAYS]
+    assert asked == [f"{name}:{PORT} resolve" for name in GATEWAYS]
 
 
 def test_nginx_takes_what_is_made_for_it(tmp_path: Path) -> None:
     text = made(tmp_path).replace("listen 80 ", f"listen 127.0.0.1:{free_port()} ")
-    # Names that only Docker knows.
-    (tmp_path / "lastword.conf").write_text(text.replace("gateway-", "127.0.0."))
+    (tmp_path / "conf.d" / "lastword.conf").write_text(text)
     done = run_nginx(tmp_path)
 
     assert done.returncode == 0 and "successful" in done.stderr, done.stderr
