@@ -9,6 +9,9 @@ from typing import Any
 
 import promql_parser as promql
 import pytest
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import Counter, Histogram
 
 from app.gateway.events import End
@@ -105,6 +108,32 @@ def test_the_dashboard_shows_all_that_is_counted() -> None:
     families = {re.sub("_(total|bucket|count)$", "", name) for name in shown}
 
     assert families == {f"lastword_{metric.name}" for metric in TABLE}
+
+
+def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Where *after* lacks something of *before*. What it has besides is fine."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after.get(key), f"{path}.{key}")
+    elif isinstance(before, list) and isinstance(after, list):
+        for i, pair in enumerate(itertools.zip_longest(before, after)):
+            yield from lost(*pair, f"{path}[{i}]")
+    elif before != after:
+        yield path
+
+
+def written_by_grafana(dashboard: Any) -> Any:
+    """What is left when Grafana's own types have read it, which know all fields."""
+    plugins.register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+
+def test_grafana_knows_all_that_is_in_the_dashboard() -> None:
+    misspelt = json.loads(json.dumps(DASHBOARD))
+    misspelt["panels"][1]["gridpos"] = misspelt["panels"][1].pop("gridPos")
+
+    assert [*lost(DASHBOARD, written_by_grafana(DASHBOARD))] == []
+    assert [*lost(misspelt, written_by_grafana(misspelt))] == [".panels[1].gridpos"]
 
 
 def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:

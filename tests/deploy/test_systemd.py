@@ -10,7 +10,7 @@ from .files import DEPLOY, INSTANCE, needs
 UNIT = (DEPLOY / "lastword.service").read_text()
 # It says some things twice, which is fine with systemd.
 PARSED = configparser.ConfigParser(strict=False, interpolation=None)
-PARSED.optionxform = str  # type: ignore[assignment]
+PARSED.optionxform = str
 PARSED.read_string(UNIT)
 SERVICE = PARSED["Service"]
 
