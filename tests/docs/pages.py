@@ -11,6 +11,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 TYPED, READ = {"console", "sh", "python"}, {"json", "yaml"}
 LOOKED_AT = {"", "text"}
+MARKS = ("not run:", "with", "in")
 
 _BLOCK = re.compile(
     r"(?:^ *<!-- (?P<mark>[^>]*?) -->\n+)?"
@@ -34,12 +35,12 @@ class Block:
     @property
     def not_run(self) -> str | None:
         """Why it is left out."""
-        found = re.fullmatch(r"not run: *(.*)", self.mark, re.S)
-        return found and found[1]
+        return self.marked("not run:")
 
     def marked(self, word: str) -> str | None:
         """What the mark says after *word*."""
-        return self.mark.removeprefix(word + " ") if word in self.mark.split() else None
+        found = re.fullmatch(rf"{word} +(.*)", self.mark, re.S)
+        return found and found[1]
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
