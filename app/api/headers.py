@@ -321,7 +321,7 @@ def of_failure(trace: Trace, error: GatewayError) -> dict[str, str]:
     theirs = (UpstreamStatus, UpstreamTimeout, RateLimited)
     if trace.attempts and not isinstance(error, theirs):
         told["x-portkey-gateway-exception"] = "true"
-    if len(trace.attempts) > 1:
-        # SDKs would multiply our tries by theirs.
+    if len(trace.attempts) > 1 and not isinstance(error, RateLimited):
+        # SDKs would multiply our tries by theirs. A limit says when to come again.
         told["x-should-retry"] = "false"
     return told
