@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..store.history import Sums, wait_of
 
@@ -81,6 +81,16 @@ def quantile(waits: Mapping[int, int], share: float) -> float | None:
         if left <= 0:
             return wait_of(step + 0.5)
     return None
+
+
+def only(slices: Iterable[Slice], group: str) -> list[Slice]:
+    """The same slices with the sums of one *group* alone; of all, if it is empty."""
+    if not group:
+        return list(slices)
+    return [
+        replace(each, sums=[s for s in each.sums if (s.group or NOBODY) == group])
+        for each in slices
+    ]
 
 
 def by_group(slices: Iterable[Slice]) -> list[Total]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ..store.history import DIVISIONS, History
 from . import words
-from .figures import Slice, Total, by_group, per_slice, total
+from .figures import Slice, Total, by_group, only, per_slice, total
 from .parts import Parts
 from .plots import Plot, Series, columns, lines
 
@@ -95,13 +95,15 @@ def register(routes: Blueprint, parts: Parts) -> None:
         window = WINDOWS.get(request.args.get("window", ""), WINDOWS["15m"])
         by = request.args.get("by", "")
         by = by if by in DIVISIONS else DIVISIONS[0]
-        slices = sums.slices(window, by)
+        chosen = request.args.get("only", "")[:80]
+        slices = only(sums.slices(window, by), chosen)
         groups = by_group(slices)
         return render_template(
             "console/overview.html",
             windows=WINDOWS.values(),
             window=window,
             by=by,
+            only=chosen,
             divisions=DIVISIONS,
             total=total(s for each in slices for s in each.sums),
             groups=groups,
@@ -145,13 +147,16 @@ class _Maker:
 
     def cost(self) -> Drawing:
         title, note = "Cost", f"US dollars in {self._step}"
-        return self._by_group(title, note, lambda t, _: t.cost, words.money, 0.001)
+        return self._by_group(title, note, lambda t, _: t.cost, words.money, 0.01)
 
     def failing(self) -> Drawing:
-        values = [each.failing for each in self._whole]
-        series = [Series("failed", values, "bad")]
-        title, note = "Errors", "share of requests that failed or were cut"
-        return self._drawn(lines, title, note, series, words.share, 0.04, legend=False)
+        every = {id(s): t.requests for s, t in zip(self._slices, self._whole)}
+
+        def share(each: Total, within: Slice) -> float:
+            return each.failed / max(every[id(within)], 1)
+
+        note = "share of all requests that failed or were cut"
+        return self._by_group("Errors", note, share, words.share, 0.04)
 
     def waits(self) -> Drawing:
         series = [
@@ -162,13 +167,10 @@ class _Maker:
         return self._drawn(lines, title, note, series, words.duration, 0.1)
 
     def tokens(self) -> Drawing:
-        minutes = [each.minutes for each in self._slices]
-        pairs = list(zip(self._whole, minutes, strict=True))
-        series = [
-            Series("prompts", [t.prompt_tokens / m for t, m in pairs], "c0"),
-            Series("completions", [t.completion_tokens / m for t, m in pairs], "c1"),
-        ]
-        return self._drawn(columns, "Tokens", "a minute", series, words.count)
+        def rate(each: Total, within: Slice) -> float:
+            return (each.prompt_tokens + each.completion_tokens) / within.minutes
+
+        return self._by_group("Tokens", "in and out, a minute", rate, words.count)
 
     def _by_group(
         self,
@@ -193,10 +195,9 @@ class _Maker:
         series: Sequence[Series],
         unit: Callable[[float], str],
         least: float = 1.0,
-        legend: bool = True,
     ) -> Drawing:
         plot = Plot(title, series, self._marks, self._labels, unit, least)
-        told = [(each.name, each.look) for each in series] if legend else []
+        told = [(each.name, each.look) for each in series]
         return Drawing(title, note, Markup(draw(plot)), told)
 
     @property

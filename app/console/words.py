@@ -42,13 +42,15 @@ def milliseconds(value: float) -> str:
 
 
 def money(dollars: float | None) -> str:
-    """US dollars, with as many digits as there is something to see."""
+    """US dollars: to the cent, and below one to a hundredth of it."""
     if dollars is None:
         return "–"
     if dollars == 0:
         return "$0"
-    if dollars < 0.01:
-        return f"${dollars:.1g}" if dollars >= 1e-4 else f"${dollars:.6f}"
+    if dollars < 0.00005:
+        return "<$0.0001"
+    if dollars < 0.00995:
+        return f"${dollars:.4f}"
     return f"${dollars:,.2f}" if dollars < 1e5 else f"${count(dollars)}"
 
 

@@ -12,20 +12,12 @@ from werkzeug.test import Client, TestResponse
 from app import create_app
 from app.settings import Settings
 
-from .browser import CHROMIUM
 from .demo import TOKEN
 
 Console = Callable[..., "Operator"]
 
 # What opens the console's own forms.
 CSRF = re.compile(r'<meta name="csrf" content="(\w+)">')
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say loudly what was not tested."""
-    if CHROMIUM is None:
-        terminalreporter.section("NOT TESTED", red=True, bold=True)
-        terminalreporter.line("The console in a browser: apt-get install chromium")
 
 
 @dataclass

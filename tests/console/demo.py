@@ -109,7 +109,7 @@ def _request(chance: random.Random, began: float) -> Any:
         provider=provider,
         model=_MODELS[provider],
         stream=chance.random() < 0.7,
-        cache="HIT" if chance.random() < 0.08 else "MISS",
+        cache="MISS" if fails or chance.random() > 0.08 else "HIT",
         prompt_tokens=sent,
         completion_tokens=0 if fails else made,
         cost_micros=0 if fails else int(sent * 1.5 + made * 2),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from app.console import snippets, words
-from app.console.figures import Slice, by_group, per_slice, quantile, total
+from app.console.figures import Slice, by_group, only, per_slice, quantile, total
 from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfall
 from app.console.requests import bars
 from app.console.snippets import Asked
@@ -65,6 +65,14 @@ def test_small_groups_are_the_others() -> None:
     assert groups[-1].requests == 5 + 4 + 3 + 2 + 1
     assert [each.requests for each in split[0]] == [10, 9, 8, 7, 6, 14]
     assert [each.requests for each in split[1]] == [0, 0, 0, 0, 0, 1]
+
+
+def test_one_group_can_be_looked_at_alone() -> None:
+    slices = [Slice(0, 60, [sums(), sums("groq"), sums("")], 60)]
+
+    assert [each.group for each in by_group(only(slices, "groq"))] == ["groq"]
+    assert [each.group for each in by_group(only(slices, "none"))] == ["none"]
+    assert len(by_group(only(slices, ""))) == 3
 
 
 def test_a_slice_under_way_counts_what_has_passed_of_it() -> None:
@@ -220,8 +228,8 @@ def test_numbers_are_short() -> None:
         "10 min",
         "–",
         "$0",
-        "$0.000010",
-        "$0.004",
+        "<$0.0001",
+        "$0.0040",
         "$1,234.50",
         "$2.5M",
     ]

@@ -59,6 +59,14 @@ def test_the_overview_shows_groups_and_breakers(
     assert "openai-prod" in page and ">open<" in page and ">closed<" in page
 
 
+def test_the_overview_shows_one_group_alone(busy: Operator) -> None:
+    page = busy.text("/?by=provider&window=24h&only=groq")
+
+    assert "Show all" in page and "/console/requests?provider=groq" in page
+    assert ">anthropic</a>" not in page
+    assert "<script>" not in busy.text("/?only=<script>")
+
+
 def test_a_ledger_that_is_off_is_said_to_be(visitor: Console) -> None:
     somebody = visitor(ledger=False)
     somebody.log_in()
