@@ -91,7 +91,10 @@ def _secret(read: Callable[[str], str]) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator can choose. Durations are in seconds, sizes in bytes."""
+    """What an operator can choose. Durations are in seconds, sizes in bytes.
+
+    *otel* are OpenTelemetry's own variables, by their names.
+    """
 
     default_max_tokens: int | None = _setting(100, _count_or_none)
     max_body_bytes: int = _setting(10 * 2**20, _count)
@@ -137,12 +140,14 @@ class Settings:
     engine_context: int = _setting(2048, _count)
     engine_url: str = _setting("", str)
     engine_key: str = _secret(str)
+    otel: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """The settings in *environ*. Raises BadSettings, which names every bad one."""
-        values, problems = {}, []
-        for declared in fields(cls):
+        values: dict[str, Any] = {"otel": _standard(environ)}
+        problems = []
+        for declared in _declared(cls):
             name = _given(declared, environ)
             if name is None:
                 continue
@@ -154,6 +159,15 @@ class Settings:
         if problems:
             raise BadSettings("; ".join(problems))
         return cls(**values)
+
+
+def _declared(cls: type[Settings]) -> list[Field[Any]]:
+    """Those that have a variable of their own."""
+    return [each for each in fields(cls) if "read" in each.metadata]
+
+
+def _standard(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in environ if name.startswith("OTEL_")}
 
 
 def variable(setting: Field[Any]) -> str:

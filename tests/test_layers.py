@@ -47,6 +47,7 @@ ONLY = {
     "sqlalchemy": ("app/store",),
     "alembic": ("app/store",),
     "prometheus_client": ("app/observability",),
+    "opentelemetry": ("app/observability/traces.py",),
     "cryptography": ("app/store",),
     "time": (
         "app/observability",

@@ -34,7 +34,8 @@ class Finished:
     *took* are seconds from then to the first event and to the end, *gap* the longest
     that its caller waited between two events. *usage* is what was counted or estimated
     until then, *cost* that in US dollars, if the price is known. *via* is how the last
-    target came to the text; *error* is why there is none.
+    target came to the text; *error* is why there is none, or no more. Between events
+    there were *gaps*, *gap_seconds* long in all.
     """
 
     trace: Trace
@@ -50,6 +51,8 @@ class Finished:
     via: str = ""
     error: GatewayError | None = None
     gap: float | None = None
+    gaps: int = 0
+    gap_seconds: float = 0.0
 
 
 Hook = Callable[[Finished], None]

@@ -1,5 +1,6 @@
 """Takes what became of requests, and has it looked at when the request is over."""
 
+import atexit
 import logging
 import threading
 from collections import deque
@@ -23,6 +24,9 @@ class Observer(Protocol):
     def publish(self) -> None:
         """Show what was noted; nothing else waits just now."""
 
+    def close(self) -> None:
+        """Let go of everything: no more will come."""
+
 
 class Later:
     """Tells *observers* of requests, in a thread, every *every* seconds.
@@ -45,6 +49,7 @@ class Later:
                 self._thread = self._thread or self._begun()
 
     def _begun(self) -> threading.Thread:
+        atexit.register(self.close)
         thread = threading.Thread(target=self._work, name="observers", daemon=True)
         thread.start()
         return thread
@@ -75,10 +80,16 @@ class Later:
 
     def close(self) -> None:
         """Tell what waits, and end."""
+        atexit.unregister(self.close)
         self._stop.set()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(5)
         self.flush()
+        for observer in self._observers:
+            try:
+                observer.close()
+            except Exception:
+                logger.exception("an observer does not end")
 
     def _work(self) -> None:
         while not self._stop.wait(self._every):

@@ -82,11 +82,14 @@ class RequestLog:
     def note(self, finished: Finished) -> None:
         told = line(finished)
         if self._prompts:
-            told["prompt"] = _prompt(finished)
+            told["prompt"] = prompt(finished)
         logger.info("request", extra=told)
 
     def publish(self) -> None:
         """There is nothing to do: a line is out when it is written."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 def line(finished: Finished) -> dict[str, Any]:
@@ -120,7 +123,8 @@ def line(finished: Finished) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _prompt(finished: Finished) -> str:
+def prompt(finished: Finished) -> str:
+    """As much of what was asked as may be shown, without what looks like a key."""
     target = finished.trace.target
     asked = target.request.prompt if target and target.request else ""
     text = asked if isinstance(asked, str) else str(asked)[: 10 * _SHOWN]
