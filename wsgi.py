@@ -11,5 +11,6 @@ engine.start(os.environ)
 
 settings = Settings.from_environ(os.environ)
 logs.configure(settings.log_format)
+logs.capture()
 app = create_app(settings)
 logs.begun(__version__, settings)

@@ -147,23 +147,23 @@ class Settings:
         """The settings in *environ*. Raises BadSettings, which names every bad one."""
         values: dict[str, Any] = {"otel": _standard(environ)}
         problems = []
-        for declared in _declared(cls):
-            name = _given(declared, environ)
+        for setting in declared():
+            name = _given(setting, environ)
             if name is None:
                 continue
             try:
-                values[declared.name] = declared.metadata["read"](environ[name])
+                values[setting.name] = setting.metadata["read"](environ[name])
             except ValueError as e:
-                seen = f"={environ[name]!r}" if declared.repr else ""
+                seen = f"={environ[name]!r}" if setting.repr else ""
                 problems.append(f"{name}{seen}: {e}")
         if problems:
             raise BadSettings("; ".join(problems))
         return cls(**values)
 
 
-def _declared(cls: type[Settings]) -> list[Field[Any]]:
-    """Those that have a variable of their own."""
-    return [each for each in fields(cls) if "read" in each.metadata]
+def declared() -> list[Field[Any]]:
+    """The settings that have variables of our own."""
+    return [each for each in fields(Settings) if "read" in each.metadata]
 
 
 def _standard(environ: Mapping[str, str]) -> dict[str, str]:

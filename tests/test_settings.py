@@ -1,12 +1,11 @@
 """Settings from the environment, and the README's table of them."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from app.settings import BadSettings, Settings, variable
+from app.settings import BadSettings, Settings, declared, variable
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 ROW = re.compile(r"^\| `((?:GATEWAY|WEB)_[A-Z_]+)` \| (.*?) \|", re.M)
@@ -63,12 +62,12 @@ def test_a_key_is_not_shown() -> None:
 def test_the_readme_lists_every_setting_and_no_other() -> None:
     listed = {name for name, _ in ROW.findall(README)}
 
-    assert listed == {variable(f) for f in fields(Settings)} | OF_THE_SERVER
+    assert listed == {variable(f) for f in declared()} | OF_THE_SERVER
 
 
 def test_the_readme_tells_the_defaults() -> None:
     told = dict(ROW.findall(README))
-    for setting in fields(Settings):
+    for setting in declared():
         default = setting.default
         shown = ",".join(default) if isinstance(default, tuple) else default
         if isinstance(default, bool):
