@@ -1,7 +1,9 @@
 """The spans of requests, as a collector gets them."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -357,6 +359,21 @@ def test_without_an_endpoint_nothing_is_traced(caller: Caller, upstream) -> None
     caller.complete(headers={"traceparent": TRACEPARENT})
 
     assert "traceparent" not in upstream.last.headers
+
+
+def test_without_an_endpoint_nothing_of_it_is_loaded(tmp_path: Path) -> None:
+    code = "import sys, wsgi; print([n for n in sys.modules if 'opentelemetry' in n])"
+    environ = {name: os.environ[name] for name in os.environ if "OTEL" not in name}
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=environ | {"GATEWAY_INSTANCE": str(tmp_path), "OTEL_SERVICE_NAME": "mine"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert told.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
