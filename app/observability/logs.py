@@ -84,6 +84,7 @@ def line(finished: Finished) -> dict[str, Any]:
     trace, target, usage = finished.trace, finished.trace.target, finished.usage
     told = {
         "trace_id": trace.id,
+        "otel_trace_id": trace.span.trace_id if trace.span else None,
         "status": finished.status,
         "end": finished.end.value,
         "error": finished.error.code if finished.error else None,

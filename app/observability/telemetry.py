@@ -32,7 +32,7 @@ def traces(settings: Settings) -> Traces | None:
             f"{_ALL}ENDPOINT needs a package: pip install 'lastword[otel]'; or "
             "OTEL_TRACES_EXPORTER=none, for no traces"
         ) from e
-    return Traces(__version__, prompts=settings.log_prompts)
+    return Traces(__version__, settings.otel, prompts=settings.log_prompts)
 
 
 def wanted(otel: Mapping[str, str]) -> bool:

@@ -272,6 +272,10 @@ def test_the_cache_is_hit_whatever_the_trace(
     assert len(upstream.requests) == 1
     states = {span.attributes.get("lastword.cache") for span in collector.spans}
     assert states == {"miss", "hit", None}
+    statuses = [
+        tried.attributes.get("http.response.status_code") for tried in collector.tries
+    ]
+    assert statuses == [200, None]
 
 
 def test_prompts_are_told_if_the_operator_wants_that(

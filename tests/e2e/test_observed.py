@@ -59,6 +59,8 @@ def test_lines_are_json_and_the_last_spans_are_exported(
     assert events.count("request") == 2 and "lastword has begun" in events
     assert any(event.startswith("Worker (pid:") for event in events)
     assert {line["process"] for line in told} > {server.pid}
+    traced = {line["otel_trace_id"] for line in told if line["event"] == "request"}
+    assert traced == {span.trace_id for span in collector.spans}
     # The stop came at once: what had waited was exported by the worker's end.
     assert len(collector.spans) == 4
     tried = {span.span_id for span in collector.tries}
