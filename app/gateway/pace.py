@@ -6,10 +6,10 @@ from math import inf
 class Pace:
     """Notes when events come. Done for each one, so that it must cost nothing."""
 
-    __slots__ = ("gaps", "_longest", "_first", "_last")
+    __slots__ = ("_events", "_longest", "_first", "_last")
 
     def __init__(self) -> None:
-        self.gaps = -1
+        self._events = 0
         self._longest = 0.0
         self._first = self._last = inf
 
@@ -18,10 +18,15 @@ class Pace:
         gap = now - self._last
         if gap > self._longest:
             self._longest = gap
-        elif self.gaps < 0:
+        elif not self._events:
             self._first = now
         self._last = now
-        self.gaps += 1
+        self._events += 1
+
+    @property
+    def gaps(self) -> int:
+        """How many gaps there were between two events."""
+        return max(self._events - 1, 0)
 
     @property
     def longest(self) -> float | None:

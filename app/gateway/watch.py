@@ -68,7 +68,7 @@ class Watch:
             via=self._via,
             error=stream.error if stream else error,
             gap=stream.pace.longest if stream else None,
-            gaps=max(stream.pace.gaps, 0) if stream else 0,
+            gaps=stream.pace.gaps if stream else 0,
             gap_seconds=stream.pace.seconds if stream else 0.0,
         )
         if end == End.LEFT:

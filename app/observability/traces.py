@@ -11,6 +11,7 @@ with runs in a thread of its own, so that a collector that is away holds up nobo
 Source: https://github.com/open-telemetry/semantic-conventions-genai
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,9 @@ from ..providers import PROVIDERS
 from .logs import prompt
 
 Attributes = Mapping[str, Any]
+
+# A caller may send any tracestate, as often as it likes.
+logging.getLogger(api.span.__name__).setLevel(logging.ERROR)
 
 _OPERATION = "text_completion"
 
@@ -248,7 +252,7 @@ def _asked(target: Target | None, model: str) -> Attributes:
         **_given("gen_ai.request.model", model[:_LONGEST] or None),
         **dict(_params(request)),
         **({"gen_ai.request.stream": True} if request.stream else {}),
-        **_given("gen_ai.request.stop_sequences", request.stops or None),
+        **_given("gen_ai.request.stop_sequences", _stops(request) or None),
     }
 
 
@@ -257,6 +261,10 @@ def _params(request: CompletionRequest) -> Iterator[tuple[str, int | float]]:
         value = request.params.get(name)
         if isinstance(value, (int, float)) and -(2**63) <= value < 2**63:
             yield f"gen_ai.request.{theirs}", value
+
+
+def _stops(request: CompletionRequest) -> Sequence[str]:
+    return [str(stop)[:_LONGEST] for stop in request.stops]
 
 
 def _place(target: Target) -> Attributes:

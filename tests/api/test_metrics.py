@@ -81,6 +81,9 @@ def test_a_stream_is_counted_with_its_longest_gap(call, script) -> None:
 
     assert counted("requests_total", stream="yes", end="whole") == 1
     assert counted("longest_gap_seconds_sum") == pytest.approx(0.3, abs=0.2)
+    assert counted("stream_gaps_total") == 1
+    only = counted("longest_gap_seconds_sum")
+    assert counted("stream_gap_seconds_total") == pytest.approx(only)
 
 
 def test_a_cut_stream_and_a_failure_are_told_apart(call, script) -> None:

@@ -292,6 +292,21 @@ def test_prompts_are_told_if_the_operator_wants_that(
     assert len(part["content"]) == 200
 
 
+def test_what_a_caller_makes_up_spoils_nothing(
+    traced: Traced, upstream, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = traced(upstream)
+    odd = {"top_k": 2**70, "stop": ["s\0é" * 9000]}
+    states = {"traceparent": TRACEPARENT, "tracestate": "no state = , at all"}
+    caller.complete(model="m\0\n", headers=states, **odd)
+    caller.complete(model="n" * 5000)
+    ended(caller)
+
+    assert len(collector.spans) == 4 and caplog.text == ""
+    values = [v for span in collector.spans for v in span.attributes.values()]
+    assert max(len(str(value)) for value in values) < 250
+
+
 def test_the_service_has_the_name_and_sends_the_headers_that_variables_say(
     traced: Traced, upstream, collector: Collector
 ) -> None:
