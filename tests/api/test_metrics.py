@@ -162,7 +162,7 @@ def test_the_table_is_that_of_the_documentation() -> None:
 
 
 def test_series_do_not_grow_with_what_callers_make_up(call, upstream) -> None:
-    app = call(upstream).app
+    app = call(upstream, log_requests=False).app
     ask(app, upstream, range(600))
     before = series(app)
     ask(app, upstream, range(600, 10_600))
@@ -171,7 +171,7 @@ def test_series_do_not_grow_with_what_callers_make_up(call, upstream) -> None:
     # Most of them are refused at once, or by the target: they count all the same.
     counted = Counted(Caller(app))
     assert counted("requests_total") + counted("refused_total") == 10_600
-    assert counted("requests_total") > 4_000
+    assert counted("requests_total") > 3_000
 
 
 def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
@@ -188,7 +188,7 @@ def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
 
 
 # Ways to ask: each ends in another place.
-WAYS = ("no text", "refused", "no key", "provider", "config", "virtual key", "search")
+WAYS = ("no text", "refused", "no key", "provider", "config", "virtual key")
 
 
 def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
@@ -204,7 +204,6 @@ def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
         "provider": {"x-portkey-provider": made_up},
         "config": {"x-portkey-config": json.dumps({"provider": made_up})},
         "virtual key": {"x-portkey-virtual-key": made_up},
-        "search": {"x-portkey-provider": "jina"},
     }[way]
 
 

@@ -296,7 +296,7 @@ def test_what_a_caller_makes_up_spoils_nothing(
     traced: Traced, upstream, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = traced(upstream)
-    odd = {"top_k": 2**70, "stop": ["s\0é" * 9000]}
+    odd = {"top_k": 2**70, "stop": ["sé" * 9000]}
     states = {"traceparent": TRACEPARENT, "tracestate": "no state = , at all"}
     caller.complete(model="m\0\n", headers=states, **odd)
     caller.complete(model="n" * 5000)
