@@ -251,6 +251,7 @@ class Provider:
                 f"Provider {self.name} has no address of its own: name it by "
                 "x-portkey-custom-host, or custom_host in a config.",
                 legacy="Invalid custom host",
+                code="invalid_custom_host",
             )
         options = target.options
         return _PLACE.sub(
