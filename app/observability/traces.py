@@ -7,7 +7,7 @@ thread of its own, so that a collector that is away holds up nobody.
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from opentelemetry import trace as api
@@ -24,15 +24,10 @@ from ..gateway.attempts import Attempt
 from ..gateway.events import End, Finished
 from ..gateway.spans import Span, Try
 from .attributes import OPERATION, Attributes, of_request, of_try
+from .telemetry import Batches
 
 # A caller may send any tracestate, as often as it likes.
 logging.getLogger(api.span.__name__).setLevel(logging.ERROR)
-
-# Spans that are exported at once, unless a variable says how many. Under gevent all
-# else waits while they are encoded: 8 ms, and with OpenTelemetry's own 512 four times
-# that.
-_BATCH = 128
-_SIZES = ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_MAX_QUEUE_SIZE")
 
 # Seconds for what is left, when the process ends.
 _PATIENCE = 5.0
@@ -41,18 +36,18 @@ _PATIENCE = 5.0
 class Traces:
     """Makes spans of requests; with *prompts*, they say what was asked.
 
-    *version* is the gateway's, *otel* are OpenTelemetry's variables.
+    *version* is the gateway's, *batches* are how they are exported.
     """
 
     def __init__(
-        self, version: str, otel: Mapping[str, str], *, prompts: bool = False
+        self, version: str, batches: Batches, *, prompts: bool = False
     ) -> None:
         provider = TracerProvider(shutdown_on_exit=False)
         self._sampler = provider.sampler
         self._resource = _resource(provider.resource, version)
         self._scope = InstrumentationScope("lastword", version)
         self._prompts = prompts
-        self._batch = None if any(map(otel.get, _SIZES)) else _BATCH
+        self._batches = batches
         self._processor: BatchSpanProcessor | None = None
 
     def samples(self, trace_id: int, parent: SpanContext | None) -> bool:
@@ -87,7 +82,10 @@ class Traces:
         """What exports; begun here, since its thread outlives no fork."""
         if self._processor is None:
             self._processor = BatchSpanProcessor(
-                OTLPSpanExporter(), max_export_batch_size=self._batch
+                OTLPSpanExporter(),
+                self._batches.most,
+                self._batches.delay,
+                self._batches.size,
             )
         return self._processor
 

@@ -424,6 +424,19 @@ def test_what_cannot_be_done_is_said_at_the_start(name, value, right) -> None:
         telemetry.wanted(given | {name: value})
 
 
+def test_batches_are_as_the_variables_say() -> None:
+    sizes = {"OTEL_BSP_MAX_QUEUE_SIZE": "64", "OTEL_BSP_SCHEDULE_DELAY": "1000"}
+
+    assert telemetry.Batches.of({}) == telemetry.Batches(2048, 128, 5000)
+    assert telemetry.Batches.of(sizes) == telemetry.Batches(64, 64, 1000)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_batches_that_cannot_be_are_said_at_the_start(value: str) -> None:
+    with pytest.raises(BadSettings, match="OTEL_BSP_SCHEDULE_DELAY='.*' *: must be"):
+        telemetry.Batches.of({"OTEL_BSP_SCHEDULE_DELAY": value})
+
+
 def test_an_endpoint_without_the_package_is_said_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
