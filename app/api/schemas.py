@@ -55,7 +55,7 @@ def _full(items: Shape) -> Shape:
 
 
 _STRING: Shape = {"type": "string"}
-_TOKENS = _full({"type": "integer", "minimum": 0})
+_TOKENS = _full({"type": "integer", "minimum": 0, "maximum": _INT64 - 1})
 
 
 class _Field(fields.Field[Any]):
@@ -368,4 +368,4 @@ def _all(kind: type, value: list[Any]) -> bool:
 def _are_tokens(value: Any) -> bool:
     """Whether *value* is a prompt in token ids. A boolean is no integer."""
     array = isinstance(value, list) and bool(value)
-    return array and _all(int, value) and min(value) >= 0
+    return array and _all(int, value) and min(value) >= 0 and max(value) < _INT64

@@ -35,7 +35,6 @@ def document(routes: Map, settings: Settings) -> dict[str, Any]:
         openapi_version="3.1.0",
         plugins=[schemas.plugin()],
         info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
-        servers=[{"url": "/"}],
         tags=TAGS,
     )
     schemas.describe(spec, settings)

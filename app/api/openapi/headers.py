@@ -10,6 +10,7 @@ from ...core.limits import Unit
 from ...core.routing import Way
 from ...providers import PROVIDERS
 from ...providers.names import KNOWN_NAMES
+from ..answer import AT_ONCE
 from . import examples
 from .schemas import CONFIG, Shape, ref
 
@@ -43,7 +44,11 @@ _TRACED: dict[str, Shape] = {
 _PROVIDER = {
     "anyOf": [
         {"type": "string", "enum": list(KNOWN_NAMES)},
-        {"type": "string", "pattern": "^@", "description": "The id of a virtual key."},
+        {
+            "type": "string",
+            "pattern": "^(@|$)",
+            "description": "The id of a virtual key; or nothing, as if it were absent.",
+        },
     ]
 }
 
@@ -61,7 +66,7 @@ _OF_ROUTE: dict[str, Shape] = {
     },
     "x-portkey-custom-host": {
         "description": "Replaces the provider's base URL, `/v1` included.",
-        "schema": _TEXT | {"format": "uri"},
+        "schema": _TEXT,
         "example": "http://localhost:8000/v1",
     },
     "x-portkey-config": {
@@ -109,7 +114,7 @@ _OF_COMPLETION: dict[str, Shape] = {
     },
     "Content-Encoding": {
         "description": "No other is taken: 415.",
-        "schema": _TEXT | {"enum": ["identity"]},
+        "schema": _TEXT | {"enum": ["identity", ""]},
     },
 }
 
@@ -195,6 +200,11 @@ OF_OUTCOME: dict[str, Shape] = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
+# What keeps proxies from holding a stream back.
+OF_STREAM: dict[str, Shape] = {
+    name: {"description": "Of a stream.", "schema": _TEXT | {"const": value}}
+    for name, value in AT_ONCE.items()
+}
 # The provider's, or about the limits of a key. Whatever else begins with `openai-`,
 # `x-ratelimit-` or `retry-after` is passed on, too.
 PASSED_ON: dict[str, Shape] = {
@@ -224,7 +234,7 @@ OF_FAILURE: dict[str, Shape] = {
 ALLOW: dict[str, Shape] = {
     "Allow": {"description": "The methods that are.", "schema": _TEXT, "required": True}
 }
-TOLD = SIGNED | OF_WAY | OF_OUTCOME | PASSED_ON | OF_FAILURE | ALLOW
+TOLD = SIGNED | OF_WAY | OF_OUTCOME | OF_STREAM | PASSED_ON | OF_FAILURE | ALLOW
 
 
 def describe(spec: APISpec) -> None:

@@ -12,9 +12,9 @@ from .schemas import NAMELESS, REQUEST, Shape, ref
 Operation = Callable[[str, Settings], Shape]
 
 _STREAM = """\
-Server-sent events. The data of each is a CompletionChunk; comments (`: keep-alive`)
-keep a silent stream alive. A stream that is whole ends with `data: [DONE]`. One that was
-cut ends with one event whose data is an Error, and without `[DONE]`.
+A completion; if `stream` is true, in server-sent events. Comments (`: keep-alive`) keep
+a silent stream alive. A stream that is whole ends with `data: [DONE]`. One that was cut
+ends with one event whose data is an Error, and without `[DONE]`.
 """
 _COMPLETE = """\
 Answered by whichever provider the headers, the config or the key lead to. A failure
@@ -23,7 +23,8 @@ before the first event of a stream is a plain error with its own status.
 `n` must not be above `best_of`, `stream` goes with a `best_of` of 1 at most, and
 `stream_options` with `stream` alone; `echo` and `suffix` exclude each other. What a
 provider has not is dropped and named, or refused: 400 with `unsupported_parameter`.
-Parameters that are not listed travel on to providers that may know them.
+Parameters that are not listed travel on to providers that may know them. A number
+with a fraction is no integer, be it 1.0.
 """
 
 
@@ -46,7 +47,8 @@ def _complete(path: str, settings: Settings) -> Shape:
         },
         "responses": {
             "200": _completed(),
-            **failures.refs(*failures.statuses(), failures.OF_UPSTREAM),
+            **failures.refs(*failures.statuses(), *([404] if of_model else [])),
+            **failures.refs(failures.OF_UPSTREAM),
         },
     }
 
@@ -66,26 +68,24 @@ _MODEL: Shape = {
     "in": "path",
     "required": True,
     "description": "The model, if the body has none. It may have slashes in it.",
-    "schema": {"type": "string", "minLength": 1},
+    "schema": {"type": "string", "pattern": r"^[^/\n]+(/[^/\n]+)*$"},
     "example": "gpt-3.5-turbo-instruct",
 }
 
 
 def _completed() -> Shape:
-    told = (headers.SIGNED, headers.OF_WAY, headers.OF_OUTCOME, headers.PASSED_ON)
+    told = headers.SIGNED, headers.OF_WAY, headers.OF_OUTCOME, headers.OF_STREAM
     return {
-        "description": "A completion; in events, if `stream` is true.",
-        "headers": headers.refs(*told),
+        "description": _STREAM,
+        "headers": headers.refs(*told, headers.PASSED_ON),
         "content": {
             "application/json": {
                 "schema": ref("Completion"),
                 "example": examples.COMPLETION,
             },
             "text/event-stream": {
-                "schema": {"type": "string", "description": _STREAM},
+                "schema": ref("Event"),
                 "example": examples.STREAM,
-                # Until OpenAPI 3.2, which has itemSchema.
-                "x-event-data": {"anyOf": [ref("CompletionChunk"), ref("Error")]},
             },
         },
     }

@@ -141,6 +141,27 @@ ANSWERS: dict[str, Shape] = {
         "usage_estimated",
         about="The data of an event. All of a stream have one id and one time.",
     ),
+    "Event": _object(
+        {
+            "event": {"const": "message", "description": "It is never named."},
+            "data": {
+                "type": "string",
+                "description": "A CompletionChunk; last of all `[DONE]`, or an Error.",
+                "anyOf": [
+                    {"const": "[DONE]"},
+                    {
+                        "pattern": "^\\{",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {
+                            "anyOf": [ref("CompletionChunk"), ref("Error")]
+                        },
+                    },
+                ],
+            },
+        },
+        "event",
+        about="One of the events of a stream.",
+    ),
     "Choice": _object(
         {
             "text": _STRING,
