@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app import create_app, errors
-from app.api import config_schema, config_sense, schemas
+from app.api import config_schema, schemas
+from app.api.config_sense import KINDS
 from app.core.completion import Choice, Logprobs, Usage
 from app.errors import GatewayError, InvalidRequest, InvalidRoute
 from app.gateway.attempts import Attempt
@@ -25,13 +26,22 @@ from app.providers import PROVIDERS
 from app.settings import Settings
 from tests.conftest import Caller, events
 from tests.soak.openapi import only_words_refuse
-from tests.upstream import DONE, Upstream, completion, cut_stream, data, frame, stream
+from tests.upstream import (
+    DONE,
+    Upstream,
+    completion,
+    cut_stream,
+    data,
+    frame,
+    stream,
+    whole,
+)
 
-from .test_fuzz import JSON, SCALARS, configs
 from .test_schemas import BODIES
 
 API = Path(schemas.__file__).parent
 Document = dict[str, Any]
+Shape = Callable[[str], Draft202012Validator]
 SETTINGS = Settings(metrics_token="a token of the tests")
 
 
@@ -47,7 +57,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 
 @pytest.fixture(scope="module")
-def shape(told: Document) -> Callable[[str], Draft202012Validator]:
+def shape(told: Document) -> Shape:
     """The schema of that name."""
 
     def make(name: str) -> Draft202012Validator:
@@ -110,32 +120,27 @@ def test_it_has_the_headers_that_the_code_knows(told: Document) -> None:
     assert {name for name in described if OURS.fullmatch(name)} - known == set()
 
 
-def test_every_header_of_an_answer_is_in_it(told: Document, call, script) -> None:
+FALLBACK = {
+    "strategy": {"mode": "fallback"},
+    "targets": [{"provider": "cohere"}, {"provider": "openai"}],
+    "model_aliases": {"m": {"model": "gpt-4o"}},
+    "cache": {"mode": "simple"},
+}
+
+
+def test_it_has_every_header_of_an_answer(told: Document, call, script) -> None:
     """Those of a way that failed, and that led somewhere in the end, most of all."""
-    config = {
-        "strategy": {"mode": "fallback"},
-        "targets": [{"provider": "cohere"}, {"provider": "openai"}],
-        "model_aliases": {"m": {"model": "gpt-4o"}},
-        "cache": {"mode": "simple"},
-    }
-    upstream = script(*[[b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"]] * 2)
+    upstream = script(whole({}, 503), whole(completion()))
     caller = call(upstream, default_max_tokens=100)
-    sent = {"x-portkey-config": json.dumps(config)}
-    answers = [caller.complete(headers=sent, seed=1, user="u") for _ in "ab"]
-    upstream.answers[:] = [[*upstream_answer()]]
-    answers += [caller.complete(headers=sent, seed=1, user="u") for _ in "ab"]
+    caller.headers["x-portkey-config"] = json.dumps(FALLBACK)
+    answers = [caller.complete(seed=1, user="u") for _ in range(3)]
     seen = {name.lower() for answer in answers for name, _ in answer.headers}
 
-    assert [answer.status_code for answer in answers][-2:] == [200, 200]
+    assert [answer.status_code for answer in answers] == [503, 200, 200]
     assert {"age", "x-lastword-attempts", "x-lastword-model-alias"} <= seen
     assert seen - {"content-type", "content-length"} <= {
         name.lower() for name in told["components"]["headers"]
     }
-
-
-def upstream_answer() -> list[bytes]:
-    body = json.dumps(completion()).encode()
-    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body]
 
 
 def tree(root: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
@@ -186,9 +191,9 @@ def test_completions_have_the_shape_that_it_says(told: Document, shape) -> None:
 
 def test_events_have_the_shape_that_it_says(shape, call, script) -> None:
     pieces = data(frame("Hel")), data(frame("lo", "stop")), DONE
-    whole, cut = stream(*pieces), cut_stream(*pieces[:1])
-    *chunks, end = events(call(script(whole)).complete(stream=True))
-    first, error = events(call(script(cut)).complete(stream=True))
+    upstream = script(stream(*pieces), cut_stream(*pieces[:1]))
+    *chunks, end = events(call(upstream).complete(stream=True))
+    first, error = events(call(upstream).complete(stream=True))
 
     for chunk in (*chunks, first):
         shape("CompletionChunk").validate(chunk)
@@ -258,14 +263,79 @@ def test_it_allows_the_bodies_that_are_taken(shape, body: Document) -> None:
     assert shape("CompletionRequest").is_valid(body) == is_taken(body)
 
 
-@limited(max_examples=50, suppress_health_check=SLOW)
-@given(configs(JSON | configs(SCALARS)))
-def test_it_allows_the_configs_whose_shape_is_taken(shape, config: Document) -> None:
-    if only_words_refuse(config) or any(key in config_sense.KINDS for key in config):
-        return
-    taken = config_schema.complaints(config) == []
+# Every key that a config has, and at most one of each kind of object.
+CONFIG: Document = {
+    "strategy": {
+        "mode": "conditional",
+        "on_status_codes": [429],
+        "conditions": [{"query": {}, "then": "a"}],
+        "default": "a",
+        "sticky": "metadata.user",
+        "cb_config": {
+            "failure_threshold": 3,
+            "failure_threshold_percentage": 50,
+            "minimum_requests": 10,
+            "cooldown_interval": 30_000,
+            "failure_status_codes": [500],
+        },
+    },
+    "targets": [{"provider": "openai", "name": "a", "targets": []}],
+    "name": "all",
+    "provider": "@key",
+    "virtual_key": "key",
+    "api_key": "k",
+    "custom_host": "http://localhost/v1",
+    "weight": 0.5,
+    "retry": {
+        "attempts": 2,
+        "on_status_codes": [429],
+        "use_retry_after_header": True,
+        "use_retry_after_headers": False,
+    },
+    "cache": {"mode": "simple", "max_age": 60, "scope": "config"},
+    "request_timeout": 1000,
+    "deadline_ms": 1000,
+    "forward_headers": ["x-tenant"],
+    "override_params": {"n": 1},
+    "default_params": {"n": 1},
+    "drop_params": ["user"],
+    "model_aliases": {"m": {"model": "o"}},
+    "strict_open_ai_compliance": True,
+    "strict_params": False,
+    "via": "chat",
+    "bridge": {"system": "s", "template": "{prompt}"},
+    "model_info": {"lacks": ["n"], "max_tokens": "mt", "token_floor": 3},
+}
+# What stands in the place of each of them.
+OTHER: list[Any] = [None, [None], True, 0, -1, 2, 0.5, 10**13, "", "x", "@x", "openai"]
+OTHER += [[], ["x"], [1], [{}], {}, {"x": 1}, {"mode": "single"}]
 
-    assert shape("Config").is_valid(config) == taken
+
+def changed(value: Any) -> Iterator[Any]:
+    """*value* with something else in one place."""
+    if isinstance(value, dict):
+        yield value | {"unknown": 1}
+        for key in value:
+            yield {k: v for k, v in value.items() if k != key}
+            yield from ({**value, key: other} for other in changed(value[key]))
+    if isinstance(value, list):
+        yield from ([other] for item in value for other in changed(item))
+    yield from OTHER
+
+
+def test_it_allows_the_configs_whose_shape_is_taken(
+    told: Document, shape: Shape
+) -> None:
+    allowed = shape("Config")
+    configs = [each for each in changed(CONFIG) if isinstance(each, dict)]
+
+    assert {*CONFIG, *KINDS} == set(
+        told["components"]["schemas"]["Config"]["properties"]
+    )
+    assert allowed.is_valid(CONFIG) and config_schema.complaints(CONFIG) == []
+    for config in configs:
+        taken = config_schema.complaints(config) == []
+        assert allowed.is_valid(config) == taken, config
 
 
 # The page
