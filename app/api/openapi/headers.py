@@ -1,5 +1,6 @@
 """The headers of requests and answers. A test holds that the code knows no others."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -52,35 +53,44 @@ _PROVIDER = {
     ]
 }
 
-# What says where a request goes.
+# Not as `content`, which would have the page send an example with every request.
+_CONFIG = {
+    "anyOf": [
+        {"type": "string", "description": "The id of a stored config."},
+        {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": ref(CONFIG),
+        },
+    ]
+}
+
+# What says where a request goes. Without examples: the page would send them as well.
 _OF_ROUTE: dict[str, Shape] = {
     "x-portkey-provider": {
         "description": "Who answers. Without it, and without a config, a request goes "
         "where its key or its model is told to go, else to the embedded engine.",
         "schema": _PROVIDER,
-        "example": "openai",
     },
     "x-portkey-virtual-key": {
         "description": "The id of a stored key of a provider.",
         "schema": _TEXT,
     },
     "x-portkey-custom-host": {
-        "description": "Replaces the provider's base URL, `/v1` included.",
+        "description": "Replaces the provider's base URL, `/v1` included: "
+        "`http://localhost:8000/v1`.",
         "schema": _TEXT,
-        "example": "http://localhost:8000/v1",
     },
     "x-portkey-config": {
         "description": "A plan of several targets, as a JSON object of up to 32 KiB; "
-        "its keys may be in camelCase, too. Or the id of a stored config.",
-        "content": {
-            "application/json": {"schema": ref(CONFIG), "example": examples.CONFIG}
-        },
+        "its keys may be in camelCase, too. Or the id of a stored config. Such as "
+        f"`{json.dumps(examples.CONFIG)}`.",
+        "schema": _CONFIG,
     },
     "x-portkey-request-timeout": {
         "description": "Milliseconds until the answer begins, with a stream until its "
         "first event. What is no number above 0 sets no limit.",
         "schema": _TEXT,
-        "example": "30000",
     },
     "x-portkey-forward-headers": {
         "description": "Names of headers that go upstream as they are, with commas.",
@@ -89,8 +99,7 @@ _OF_ROUTE: dict[str, Shape] = {
     "x-portkey-metadata": {
         "description": "A JSON object about the request, for the conditions of a "
         "config. What is none says nothing.",
-        "schema": _TEXT | {"contentMediaType": "application/json"},
-        "example": '{"user": "u-1"}',
+        "schema": _TEXT,
     },
     "x-portkey-strict-open-ai-compliance": {
         "description": "`false` keeps a provider's own finish reasons.",
