@@ -27,8 +27,11 @@ lint: $(VENV)/.test
 	$(BIN)/flake8
 	$(BIN)/mypy
 
+# More at a time than there are processors, since most tests wait for something.
+JOBS ?= 3
+
 check: $(VENV)/.test $(CLIENTS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 # The long forms, twelve minutes at most: many streams, hang-ups, a fuzz of the whole app,
 # and one that knows the OpenAPI document alone.

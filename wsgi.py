@@ -12,4 +12,6 @@ engine.start(os.environ)
 settings = Settings.from_environ(os.environ)
 logs.configure(settings.log_format)
 app = create_app(settings)
-logs.begun(__version__, settings)
+# A command of flask's says only what it was asked for.
+if "FLASK_RUN_FROM_CLI" not in os.environ:
+    logs.begun(__version__, settings)

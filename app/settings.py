@@ -1,4 +1,4 @@
-"""Settings, read once from the environment. The README has them in one table."""
+"""Settings, read once from the environment. docs/settings.md lists them."""
 
 import json
 from collections.abc import Callable, Mapping

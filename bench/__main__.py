@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import certifi
-import requests
 import trustme
 
 from . import report, upstream
 from .cases import CASES, WARM, Bout, Case, cold
 from .contestants import OTHERS, OWN, Contestant, Places, Running
-from .process import OURS, pin, until
+from .many import Many
+from .process import OURS, pin, raise_limit, until
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3, help="of each whole case")
     parser.add_argument("--peers", action="store_true", help="Portkey and LiteLLM, too")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--streams", type=int, default=2000, help="at once, or 0")
     parser.add_argument("--without", default="", help="contestants to leave out: a,b")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
@@ -37,6 +38,7 @@ def main() -> int:
     ]
     cases = [case for case in CASES if given.only in case.name]
     pin(OURS)
+    raise_limit()
     found = report.added(measured(contestants, cases, given))
     names = [each.name for each in contestants]
     print(report.table(found, names), report.kept(found), sep="\n\n")
@@ -65,6 +67,7 @@ def measured(
             if not given.only or given.only in "cold start":
                 _start(found, contestants, places)
             print(f"round {turn + 1} of {given.rounds}", file=sys.stderr, flush=True)
+        _many(found, Many(given.streams), contestants, given.only, places)
     return found
 
 
@@ -93,6 +96,20 @@ def _note(found: report.Found, case: Case, bout: Bout) -> None:
         return
     for figure, value in figures.items():
         found.setdefault((case.name, figure, name), []).append(value)
+
+
+def _many(
+    found: report.Found,
+    many: Many,
+    contestants: Sequence[Contestant],
+    only: str,
+    places: Places,
+) -> None:
+    """Once: it takes longer than all else, and is a question of yes or no."""
+    for contestant in contestants:
+        if many.streams and only in many.name and "many" in contestant.able:
+            for figure, value in many.measure(contestant, places).items():
+                found[many.name, figure, contestant.name] = [value]
 
 
 def _start(
@@ -134,21 +151,10 @@ def ready(
     with contextlib.ExitStack() as stack:
         running = {}
         for each in contestants:
-            running[each.name] = stack.enter_context(each.start(places))
+            running[each.name] = stack.enter_context(each.start(places, 1))
             bout = Bout(each, running[each.name], places, 0)
-            until(lambda bout=bout: _answers(bout), each.patience)  # type: ignore[misc]
+            until(bout.is_ready, each.patience)
         yield running
-
-
-def _answers(bout: Bout) -> bool:
-    headers = bout.contestant.headers(bout.places.whole)
-    try:
-        answer = requests.post(
-            bout.url(), json=bout.body("whole"), headers=headers, timeout=10
-        )
-    except requests.RequestException:
-        return False
-    return answer.ok
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import requests
+
 from .contestants import Contestant, Places, Running
 from .load import streams, wholes
-from .process import cpu, free_port, memory
+from .process import cpu, free_port, memory, until
 
 Figures = Mapping[str, float]
 
@@ -38,6 +40,15 @@ class Bout:
         # LiteLLM is told whom to call by the model.
         model = {} if self.contestant.is_routed else {"model": kind}
         return {**_SMALL, **model, **more}
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        headers = self.contestant.headers(self.places.whole)
+        try:
+            body = self.body("whole")
+            return requests.post(self.url(), json=body, headers=headers, timeout=10).ok
+        except requests.RequestException:
+            return False
 
     def cpu(self) -> float:
         return cpu(self.running.pid) if self.running.pid else 0.0
@@ -203,21 +214,7 @@ CASES = (
 
 def cold(contestant: Contestant, places: Places) -> float:
     """Seconds from the start of a process to its first completion."""
-    import requests
-
     began = time.monotonic()
-    with contestant.start(places) as started:
-        bout = Bout(contestant, started, places, 0)
-        headers, body = contestant.headers(places.whole), bout.body("whole")
-        while True:
-            try:
-                answer = requests.post(
-                    bout.url(), json=body, headers=headers, timeout=5
-                )
-                if answer.ok:
-                    return time.monotonic() - began
-            except requests.RequestException:
-                pass
-            if time.monotonic() - began > contestant.patience:
-                raise TimeoutError(f"{contestant.name} does not start")
-            time.sleep(0.005)
+    with contestant.start(places, 1) as started:
+        until(Bout(contestant, started, places, 0).is_ready, contestant.patience)
+        return time.monotonic() - began

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urljoin
 
-from .process import ROOT, free_port, running, tree
+from .process import ROOT, THEIRS, free_port, running, tree
 from .upstream import nginx
 
 PEERS = ROOT / ".bench"
@@ -40,18 +41,25 @@ class Running:
     url: str
 
     @property
+    def page(self) -> str:
+        """A small page of its own, which asks nobody."""
+        return urljoin(self.url, "/healthz")
+
+    @property
     def worker(self) -> int:
         """The process that answers: the last one that was started."""
         assert self.pid is not None
         return tree(self.pid)[-1]
 
 
-Start = Callable[[Places], AbstractContextManager[Running]]
+Start = Callable[[Places, int], AbstractContextManager[Running]]
 
 
 @dataclass(frozen=True)
 class Contestant:
     """*able* names what it can be asked beside plain requests (`cases.py`).
+
+    It is started with a number of workers: with one, it has one processor.
 
     Who *is_routed* learns from a request whom to call, others from how they are
     started. It may take *patience* seconds to start.
@@ -85,24 +93,25 @@ class Contestant:
 
 
 @contextmanager
-def lastword(places: Places) -> Iterator[Running]:
-    """As it is shipped, with one worker."""
+def lastword(places: Places, workers: int = 1) -> Iterator[Running]:
+    """As it is shipped."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environ = {
             "GATEWAY_BIND": f"127.0.0.1:{port}",
             "GATEWAY_INSTANCE": folder,
             "GATEWAY_CA_BUNDLE": places.authority,
-            "WEB_CONCURRENCY": "1",
+            "WEB_CONCURRENCY": str(workers),
         }
-        with running([sys.executable, "-m", "gunicorn"], environ) as pid:
+        command = [sys.executable, "-m", "gunicorn"]
+        with running(command, environ, _cpus(workers)) as pid:
             yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
 
 
 # The limit: a proxy in C that looks at nothing
 
 _PROXY = """
-daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+daemon off; worker_processes {workers}; pid {folder}/pid; error_log stderr crit;
 events {{ worker_connections 8192; }}
 http {{
     access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
@@ -116,23 +125,26 @@ http {{
         proxy_buffering off;
         location /whole/ {{ proxy_pass http://whole/; }}
         location /stream/ {{ proxy_pass http://stream/; }}
+        location = /healthz {{ return 200; }}
     }}
 }}
 """
 
 
 @contextmanager
-def proxy(places: Places) -> Iterator[Running]:
+def proxy(places: Places, workers: int = 1) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as folder:
         port, config = free_port(), Path(folder, "nginx.conf")
         ports = {"port": port, "whole": places.whole, "stream": places.stream}
-        config.write_text(_PROXY.format(folder=folder, **ports))
-        with running([nginx(), "-c", str(config), "-p", folder]) as pid:
+        given = {"folder": folder, "workers": workers, **ports}
+        config.write_text(_PROXY.format(**given))
+        command = [nginx(), "-c", str(config), "-p", folder]
+        with running(command, cpus=_cpus(workers)) as pid:
             yield Running(pid, f"http://127.0.0.1:{port}/whole/v1/completions")
 
 
 @contextmanager
-def direct(places: Places) -> Iterator[Running]:
+def direct(places: Places, workers: int = 1) -> Iterator[Running]:
     """Nobody between: what the others add something to."""
     yield Running(None, f"http://127.0.0.1:{places.whole}/v1/completions")
 
@@ -141,12 +153,12 @@ def direct(places: Places) -> Iterator[Running]:
 
 
 @contextmanager
-def portkey(places: Places) -> Iterator[Running]:
-    """Its gateway, as npm installs it."""
+def portkey(places: Places, workers: int = 1) -> Iterator[Running]:
+    """Its gateway, as npm installs it: one process."""
     port = free_port()
     built = PEERS / "node_modules/@portkey-ai/gateway/build/start-server.js"
     command = [_found("node"), str(built), f"--port={port}", "--headless"]
-    with running(command, {"NODE_ENV": "production"}) as pid:
+    with running(command, {"NODE_ENV": "production"}, _cpus(workers)) as pid:
         yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
 
 
@@ -167,20 +179,28 @@ litellm_settings: {{telemetry: false, set_verbose: false}}
 
 
 @contextmanager
-def litellm(places: Places) -> Iterator[Running]:
-    """Its proxy with one worker, which routes by the model's name."""
+def litellm(places: Places, workers: int = 1) -> Iterator[Running]:
+    """Its proxy, which routes by the model's name."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.yaml")
         config.write_text(_LITELLM.format(whole=places.whole, stream=places.stream))
         program = str(PEERS / "litellm/bin/litellm")
-        arguments = ["--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+        arguments = [
+            "--port",
+            str(port),
+            "--host",
+            "127.0.0.1",
+            "--num_workers",
+            str(workers),
+        ]
         environ = {
             "LITELLM_LOG": "ERROR",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LITELLM_MASTER_KEY": _MASTER_KEY,
         }
-        with running([program, "--config", str(config), *arguments], environ) as pid:
+        command = [program, "--config", str(config), *arguments]
+        with running(command, environ, _cpus(workers)) as pid:
             yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
 
 
@@ -191,17 +211,22 @@ def _found(program: str) -> str:
     return path
 
 
+def _cpus(workers: int) -> tuple[int, ...]:
+    """One processor for one worker, else all."""
+    return (THEIRS,) if workers == 1 else ()
+
+
 OWN = (
     Contestant("direct", direct),
-    Contestant("nginx", proxy, frozenset({"process"})),
+    Contestant("nginx", proxy, frozenset({"process", "many"})),
     Contestant(
         "lastword",
         lastword,
-        frozenset({"process", "bridge", "fallback", "cache", "tls"}),
+        frozenset({"process", "many", "bridge", "fallback", "cache", "tls"}),
     ),
 )
 OTHERS = (
-    Contestant("portkey", portkey, frozenset({"process", "fallback"})),
+    Contestant("portkey", portkey, frozenset({"process", "many", "fallback"})),
     Contestant(
         "litellm", litellm, frozenset({"process"}), is_routed=False, patience=180
     ),

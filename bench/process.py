@@ -1,6 +1,7 @@
 """A contestant's processes: started, pinned to a processor, measured, ended."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -28,6 +29,12 @@ def pin(cpu: int) -> None:
     """Have this process, and those that it starts, run on *cpu*, if there are two."""
     if len(os.sched_getaffinity(0)) > 1 or os.sched_getaffinity(0) == {cpu}:
         os.sched_setaffinity(0, {cpu})
+
+
+def raise_limit() -> None:
+    """As many open files as there may be, here and in what is started."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

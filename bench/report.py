@@ -19,6 +19,10 @@ _UNITS: Mapping[str, tuple[float, str]] = {
     "added first": (1e3, "ms"),
     "first": (1e3, "ms"),
     "gap p99": (1e3, "ms"),
+    "late p99": (1e3, "ms"),
+    "page": (1e3, "ms"),
+    "most": (2**-20, "MB"),
+    "lost": (1.0, ""),
     "start": (1.0, "s"),
     "rest": (2**-20, "MB"),
     "stream": (2**-10, "kB"),
@@ -130,6 +134,7 @@ def _bridged(found: Found) -> float | None:
     return own / other if own and other else None
 
 
+MANY = "2000 streams of 2 events a second"
 W32, S100 = "whole, 32 connections", "stream, 100 connections"
 PROMISES = (
     Promise("CPU of a whole answer / Portkey", 0.55, _times(W32, "cpu", "portkey")),
@@ -150,6 +155,10 @@ PROMISES = (
     Promise("memory of a worker at rest, MB", 60, _is("memory", "rest", 2**-20)),
     Promise("memory of each of 500 streams, kB", 100, _is("memory", "stream", 2**-10)),
     Promise("1 MB / 100 kB of prompt, CPU above the base", 10, _slope),
+    Promise("streams lost of 2,000", 0, _is(MANY, "lost", 1)),
+    Promise("their events, p99 of what was added, ms", 250, _is(MANY, "late p99", 1e3)),
+    Promise("a health check meanwhile, ms", 50, _is(MANY, "page", 1e3)),
+    Promise("memory of all processes meanwhile, MB", 300, _is(MANY, "most", 2**-20)),
     Promise("cold start to the first answer, s", 1.5, _is("cold start", "start", 1)),
 )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import report
+from bench.many import Many
 from bench.report import Found
 
 WHOLE, STREAM = "whole, 32 connections", "stream, 100 connections"
@@ -70,3 +71,7 @@ def test_nobody_is_compared_with_nothing(of: str) -> None:
     none = FOUND | {(WHOLE, "cpu", of): [0.0, 0.0, 0.0]}
 
     assert report.ratio(none, WHOLE, "cpu", of) is None
+
+
+def test_what_is_promised_of_many_streams_is_measured_under_that_name() -> None:
+    assert Many().name == report.MANY

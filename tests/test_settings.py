@@ -1,4 +1,4 @@
-"""Settings from the environment, and the README's table of them."""
+"""Settings from the environment, and the page that lists them."""
 
 import re
 from dataclasses import fields
@@ -8,11 +8,14 @@ import pytest
 
 from app.settings import BadSettings, Settings, variable
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-ROW = re.compile(r"^\| `((?:GATEWAY|WEB)_[A-Z_]+)` \| (.*?) \|", re.M)
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "settings.md").read_text()
+ROW = re.compile(r"^\| `([A-Z][A-Z_]+)` \| (.*?) \|", re.M)
 
 # Read by gunicorn, or by its configuration file.
 OF_THE_SERVER = {"WEB_CONCURRENCY"}
+# The gateway tells itself by them, and nobody else.
+INTERNAL = {"GATEWAY_LISTEN"}
 
 
 def test_without_variables_the_defaults_hold() -> None:
@@ -60,14 +63,28 @@ def test_a_key_is_not_shown() -> None:
     assert "secret" not in repr(Settings(engine_key="secret"))
 
 
-def test_the_readme_lists_every_setting_and_no_other() -> None:
-    listed = {name for name, _ in ROW.findall(README)}
+def test_the_page_lists_every_setting_and_no_other() -> None:
+    listed = [name for name, _ in ROW.findall(PAGE)]
 
-    assert listed == {variable(f) for f in fields(Settings)} | OF_THE_SERVER
+    assert sorted(listed) == sorted({*map(variable, fields(Settings)), *OF_THE_SERVER})
 
 
-def test_the_readme_tells_the_defaults() -> None:
-    told = dict(ROW.findall(README))
+def test_the_page_lists_what_gunicorn_reads() -> None:
+    read = re.findall(
+        r"environ[.\w]*[(\[]\s*\"([A-Z_]+)\"", (ROOT / "gunicorn.conf.py").read_text()
+    )
+
+    assert read and set(read) - INTERNAL <= {name for name, _ in ROW.findall(PAGE)}
+
+
+def test_the_page_names_the_other_names_of_settings() -> None:
+    others = [f.metadata["alias"] for f in fields(Settings) if f.metadata["alias"]]
+
+    assert others and all(f"`{name}`" in PAGE for name in others)
+
+
+def test_the_page_tells_the_defaults() -> None:
+    told = dict(ROW.findall(PAGE))
     for setting in fields(Settings):
         default = setting.default
         shown = ",".join(default) if isinstance(default, tuple) else default

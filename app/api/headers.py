@@ -211,7 +211,9 @@ def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
         return custom_host(url, trusted)
     except ValueError as e:
         raise InvalidRoute(
-            f"Invalid x-portkey-custom-host: {e}.", legacy="Invalid custom host"
+            f"Invalid x-portkey-custom-host: {e}.",
+            legacy="Invalid custom host",
+            code="invalid_custom_host",
         ) from e
 
 
@@ -319,7 +321,7 @@ def of_failure(trace: Trace, error: GatewayError) -> dict[str, str]:
     theirs = (UpstreamStatus, UpstreamTimeout, RateLimited)
     if trace.attempts and not isinstance(error, theirs):
         told["x-portkey-gateway-exception"] = "true"
-    if len(trace.attempts) > 1:
-        # SDKs would multiply our tries by theirs.
+    if len(trace.attempts) > 1 and not isinstance(error, RateLimited):
+        # SDKs would multiply our tries by theirs. A limit says when to come again.
         told["x-should-retry"] = "false"
     return told

@@ -87,8 +87,18 @@ def checked(key: VirtualKey) -> VirtualKey:
             f"{', '.join(sorted(known))}"
         )
     if key.custom_host:
-        custom_host(key.custom_host, inputs.settings().trusted_custom_hosts)
+        _check_host(key.custom_host)
     return key
+
+
+def _check_host(url: str) -> None:
+    try:
+        custom_host(url, inputs.settings().trusted_custom_hosts)
+    except ValueError as e:
+        raise ValueError(
+            f"custom host {url!r}: {e}; GATEWAY_TRUSTED_CUSTOM_HOSTS lists those that "
+            "may be internal, for the gateway and for this command"
+        ) from e
 
 
 def _plain(provider: Provider, given: Sequence[str]) -> dict[str, Any]:

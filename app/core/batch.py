@@ -128,10 +128,10 @@ def merge(
     for number, chunk in chunks:
         part = parts[number]
         first = first or replace(chunk, choices=(), usage=None, warnings=())
-        usage += _usage(part, chunk)
+        if chunk.usage:
+            usage += _usage(part, chunk)
         for choice in chunk.choices:
             index = part.prompt * request.n + part.sample + choice.index
-            numbered = replace(choice, index=index)
-            yield replace(first, choices=(numbered,), warnings=chunk.warnings)
+            yield first.piece(choice.at(index), chunk.warnings)
     if first:
         yield replace(first, usage=usage)

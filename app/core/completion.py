@@ -78,6 +78,10 @@ class Choice:
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
+    def at(self, index: int) -> "Choice":
+        """The same at that index."""
+        return self if self.index == index else replace(self, index=index)
+
     def to_body(self) -> dict[str, Any]:
         return {
             "text": self.text,
@@ -151,6 +155,11 @@ class Completion:
     choices: tuple[Choice, ...] = ()
     usage: Usage | None = None
     warnings: tuple[str, ...] = ()
+
+    def piece(self, choice: Choice, warnings: tuple[str, ...] = ()) -> "Completion":
+        """A chunk of the same answer that holds just this *choice*."""
+        head = self.id, self.created, self.model
+        return Completion(*head, (choice,), warnings=warnings)
 
     def to_body(self) -> dict[str, Any]:
         """The completion as JSON, `usage` included when there is one."""

@@ -79,7 +79,7 @@ def _shaped(
         fitted = running[choice.index].feed(choice)
         if fitted:
             warnings = running[choice.index].warnings(fitted)
-            yield replace(head, choices=(fitted,), warnings=warnings)
+            yield head.piece(fitted, warnings)
 
 
 def _counted(usage: Usage | None, shape: Shape, choices: Sequence["_Running"]) -> Usage:
@@ -149,6 +149,8 @@ class _Running:
 
     def _certain(self, *, all_of_them: bool) -> Logprobs | None:
         """The tokens that begin within the text that was said."""
+        if not self._has_logprobs:
+            return None
         offsets = self._logprobs.text_offset
         said = self._start + len(self.text)
         count = sum(offset < said for offset in offsets)

@@ -141,6 +141,7 @@ def _refuse_host(target: Target) -> None:
         raise InvalidRoute(
             f"Invalid custom host: provider {target.provider} runs in the gateway.",
             legacy="Invalid custom host",
+            code="invalid_custom_host",
         )
 
 

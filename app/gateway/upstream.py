@@ -45,7 +45,8 @@ class _Pair:
 class Upstream:
     """Sends calls. One for a whole process; it may be used from many threads.
 
-    *pool* is the number of idle connections kept for each host.
+    Of each host, *pool* connections are kept for later calls: as many as a worker may
+    need at once.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Upstream:
         user_agent: str = "lastword",
         ca_bundle: str = "",
         trusted: Iterable[str] = (),
-        pool: int = 256,
+        pool: int = 2048,
     ) -> None:
         self.limits = limits
         self._user_agent = user_agent

@@ -132,9 +132,14 @@ class _Reader:
             usage=_usage(document),
         )
 
+    def _begun(self, index: int) -> "_Choice":
+        """A choice of which nothing was read so far."""
+        self._choices[index] = begun = _Choice(self._ask)
+        return begun
+
     def _choice(self, choice: Mapping[str, Any]) -> Choice:
         index = choice.get("index") or 0
-        known = self._choices.setdefault(index, _Choice(self._ask))
+        known = self._choices.get(index) or self._begun(index)
         # Whole answers in a stream's place have messages, not deltas.
         part = self._part if self._part in choice else "message"
         said = choice.get(part) or {}
@@ -242,9 +247,10 @@ def created(document: Mapping[str, Any], ask: Ask) -> int:
 
 def _usage(document: Mapping[str, Any]) -> Usage | None:
     """The counts, be they for the answer, in Groq's own place, or Moonshot's."""
-    places = [document, _groq(document), *(document.get("choices") or ())]
-    counted = (usage(place.get("usage")) for place in places)
-    return next((found for found in counted if found), None)
+    for place in (document, _groq(document), *(document.get("choices") or ())):
+        if found := usage(place.get("usage")):
+            return found
+    return None
 
 
 def _groq(document: Mapping[str, Any]) -> Mapping[str, Any]:

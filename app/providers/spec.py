@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -252,6 +251,7 @@ class Provider:
                 f"Provider {self.name} has no address of its own: name it by "
                 "x-portkey-custom-host, or custom_host in a config.",
                 legacy="Invalid custom host",
+                code="invalid_custom_host",
             )
         options = target.options
         return _PLACE.sub(
@@ -390,27 +390,40 @@ def read(body: bytes, reader: Callable[[dict[str, Any]], Completion]) -> Complet
         return _sound(reader(document))
 
 
-@contextmanager
-def stumbling(body: bytes = b"") -> Iterator[None]:
+class stumbling:  # noqa: N801 - a context, and one for each event of a stream
     """What trips over an answer in here is upstream's fault: UpstreamProtocol."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as e:
-        seen = f": {excerpt(body)}" if body else ""
-        raise UpstreamProtocol(f"the answer is not as expected{seen}") from e
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes = b"") -> None:
+        self._body = body
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, _STUMBLES):
+            seen = f": {excerpt(self._body)}" if self._body else ""
+            raise UpstreamProtocol(f"the answer is not as expected{seen}") from error
+
+
+_STUMBLES = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 
 def _sound(answer: Completion) -> Completion:
     """*answer*, if what others count on is there. Raises TypeError."""
-    texts = all(isinstance(choice.text, str) for choice in answer.choices)
-    places = all(
-        type(choice.index) is int and choice.index >= 0 for choice in answer.choices
-    )
-    usage = answer.usage or Usage()
-    numbers = (answer.created, usage.paid_tokens, usage.cached_tokens)
-    if not (texts and places and all(map(_is_count, numbers))):
+    for choice in answer.choices:
+        if not (isinstance(choice.text, str) and _is_place(choice.index)):
+            raise TypeError
+    usage = answer.usage
+    numbers = (usage.paid_tokens, usage.cached_tokens) if usage else ()
+    if not all(map(_is_count, (answer.created, *numbers))):
         raise TypeError
     return answer
+
+
+def _is_place(index: Any) -> bool:
+    return type(index) is int and index >= 0
 
 
 def _is_count(number: Any) -> bool:

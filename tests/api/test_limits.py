@@ -356,6 +356,22 @@ def test_a_fallback_goes_on_where_there_is_room(house: House) -> None:
     assert used == ["config.targets[0]", "config.targets[1]", "config.targets[1]"]
 
 
+def test_who_may_come_again_is_told_so_after_a_fallback_as_well(house: House) -> None:
+    targets = [{"virtual_key": house.virtual_key(name)} for name in ("a", "b")]
+    house.store.put_config(
+        "main", {"strategy": {"mode": "fallback"}, "targets": targets}
+    )
+    minute, never = Limits(requests_per_minute=1), Limits(tokens_per_day=1)
+    caller = house.caller(house.key(config="main", limits=minute))
+    assert caller.complete().status_code == 200
+    later = caller.complete()
+    spent = house.caller(house.key("spent", config="main", limits=never)).complete()
+
+    assert later.status_code == spent.status_code == 429
+    assert "retry-after" in later.headers and "x-should-retry" not in later.headers
+    assert spent.headers["x-should-retry"] == "false"
+
+
 def test_a_limit_is_no_failure_of_its_target(house: House) -> None:
     """No breaker opens, no retry is made."""
     key = house.virtual_key(limits=Limits.of({"requests_in_parallel": 1}))

@@ -9,18 +9,17 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import Event, Process, Queue
-from pathlib import Path
+from multiprocessing import Process, Queue
 from typing import Any
 
-import requests
-
+from bench import process
+from bench.looking import looked_at
+from bench.process import raise_limit
 from tests.e2e.server import Server, children, eventually
 from tests.upstream import DONE, STREAM, chunk, data, frame, head
 
@@ -92,8 +91,9 @@ async def run(server: Server, upstream: int, count: int, seconds: float) -> Roun
     """One round of *count* streams through *server*."""
     result = Round()
     callers = [_call(server.port, upstream, result, n / count) for n in range(count)]
-    with observed(server, result):
+    with looked_at(server.url + "/healthz", server.pid) as seen:
         await asyncio.wait_for(asyncio.gather(*callers), seconds + _RAMP + 60)
+    result.health, result.memory = seen.slowest, seen.memory
     return result
 
 
@@ -140,34 +140,6 @@ async def _read(reader: Any, result: Round) -> bytes:
     return said.removesuffix(b"0\r\n\r\n").removesuffix(b"\r\n")
 
 
-@contextmanager
-def observed(server: Server, result: Round) -> Iterator[None]:
-    """Note meanwhile the longest that /healthz takes, and the most memory there is.
-
-    From a process of its own: one that is busy with streams would note its own delays.
-    """
-    over = Event()
-    told: Queue[tuple[float, int]] = Queue()
-    process = Process(target=_observe, args=(server.url, server.pid, over, told))
-    process.start()
-    try:
-        yield
-    finally:
-        over.set()
-        result.health, result.memory = told.get(timeout=10)
-        process.join()
-
-
-def _observe(url: str, pid: int, over: Any, told: Any) -> None:
-    slowest, most = 0.0, 0
-    while not over.wait(0.5):
-        began = time.monotonic()
-        requests.get(url + "/healthz", headers={"Connection": "close"}, timeout=30)
-        slowest = max(slowest, time.monotonic() - began)
-        most = max(most, memory([pid, *children(pid)]))
-    told.put((slowest, most))
-
-
 # What it takes
 
 
@@ -176,36 +148,24 @@ def processes(server: Server) -> list[int]:
 
 
 def memory(pids: list[int]) -> int:
-    """Bytes that processes hold for themselves, and their share of what is shared."""
-    return 1024 * sum(_pss(pid) for pid in pids)
-
-
-def _pss(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(map(process.memory, pids))
 
 
 def files(pids: list[int]) -> int:
     return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
 
-def raise_limit() -> None:
-    """As many open files as there may be."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 @contextmanager
 def provider(seconds: float) -> Iterator[int]:
     """The port of an upstream in a process of its own."""
     port: Queue[int] = Queue()
-    process = Process(target=upstream, args=(seconds, port), daemon=True)
-    process.start()
+    server = Process(target=upstream, args=(seconds, port), daemon=True)
+    server.start()
     try:
         yield port.get(timeout=10)
     finally:
-        process.terminate()
-        process.join()
+        server.terminate()
+        server.join()
 
 
 _HEAD = (

@@ -1,0 +1,90 @@
+"""What the ways to deploy have to agree on: names of settings, and time to end."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from yamllint import linter
+from yamllint.config import YamlLintConfig
+
+from .files import (
+    DEPLOY,
+    KUBERNETES,
+    ROOT,
+    VARIABLES,
+    documents,
+    env_file,
+    load,
+    seconds,
+)
+from .test_systemd import SERVICE
+
+FILES = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file()]
+COMPOSE = load(DEPLOY / "compose.yaml")["services"]
+
+RULES = """
+extends: default
+rules:
+  document-start: disable
+  line-length: {max: 120}
+  comments: {min-spaces-from-content: 1}
+  indentation: {indent-sequences: consistent}
+"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_a_setting_that_is_named_is_one(path: Path) -> None:
+    named = set(re.findall(r"\bGATEWAY_[A-Z][A-Z_]*", path.read_text()))
+
+    assert named <= VARIABLES
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.suffix == ".yaml"], ids=lambda p: p.name
+)
+def test_yamllint_finds_nothing(path: Path) -> None:
+    problems = linter.run(path.read_text(), YamlLintConfig(RULES))
+
+    assert [str(each) for each in problems] == []
+
+
+def graceful_timeout(drain: str) -> float:
+    """What gunicorn gives its workers to end, by our settings of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--print-config"],
+        cwd=ROOT,
+        env=os.environ | {"GATEWAY_DRAIN_TIMEOUT": drain, "GATEWAY_ENGINE": "0"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"^graceful_timeout\s*= (\d+)$", done.stdout, re.M)
+    assert found
+    return float(found[1])
+
+
+@pytest.fixture(scope="module")
+def graceful() -> float:
+    """By the drain that all of them have."""
+    drains = {
+        COMPOSE["gateway-1"]["environment"]["GATEWAY_DRAIN_TIMEOUT"],
+        env_file(KUBERNETES / "gateway.env")["GATEWAY_DRAIN_TIMEOUT"],
+        # systemd's is the default.
+        "60",
+    }
+    assert len(drains) == 1
+    return graceful_timeout(drains.pop())
+
+
+def test_everybody_waits_until_a_gateway_has_ended(graceful: float) -> None:
+    (deployment,) = documents(KUBERNETES / "deployment.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+    assert pod["terminationGracePeriodSeconds"] >= before + graceful + 5
+    assert seconds(SERVICE["TimeoutStopSec"]) >= graceful + 5
+    for name in ("gateway-1", "gateway-2", "nginx"):
+        assert seconds(COMPOSE[name]["stop_grace_period"]) >= graceful + 5

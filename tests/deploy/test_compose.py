@@ -1,0 +1,109 @@
+"""deploy/compose.yaml, and the nginx.conf that it makes of ours."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compose_spec import PyCompose
+
+from tests.e2e.nginx import free_port, nginx_binary
+
+from .files import DEPLOY, INSTANCE, PORT, USER, VARIABLES, load
+
+COMPOSE = load(DEPLOY / "compose.yaml")
+SERVICES = COMPOSE["services"]
+GATEWAYS = [name for name in SERVICES if name.startswith("gateway-")]
+
+# Around our file, in nginx's own image.
+AROUND = """
+pid {folder}/nginx.pid;
+events {{
+    worker_connections  1024;
+}}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    include {folder}/conf.d/*.conf;
+}}
+"""
+
+
+def test_it_is_as_the_specification_wants_it() -> None:
+    compose = PyCompose.from_json(json.dumps(COMPOSE))
+    compose.validate()
+
+    assert set(compose.service_names()) == set(SERVICES)
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_a_gateway_runs_as_the_image_wants_it(name: str) -> None:
+    gateway = SERVICES[name]
+
+    assert gateway["read_only"] and gateway["cap_drop"] == ["ALL"]
+    assert f"{INSTANCE}:uid={USER},gid={USER},mode=0700" in gateway["tmpfs"]
+    assert "/tmp" in gateway["tmpfs"]
+    assert "ports" not in gateway, "only nginx, whose word is believed, reaches it"
+    assert {v for v in gateway["environment"] if "GATEWAY" in v} <= VARIABLES
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_waits_only_for_what_says_that_it_is_there(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        checked = "healthcheck" in SERVICES[other] or other in GATEWAYS
+        ends = SERVICES[other].get("restart") == "no"
+
+        assert how["condition"] == (
+            "service_completed_successfully" if ends else "service_healthy"
+        )
+        assert ends or checked
+
+
+def test_no_secret_stands_in_it() -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    names = ("POSTGRES_PASSWORD", "GATEWAY_SECRET_KEY", "GATEWAY_METRICS_TOKEN")
+
+    for name in names:
+        assert f"${{{name}:?" in text
+    assert not re.findall(r"(?:PASSWORD|KEY|TOKEN): (?!\$\{)", text)
+
+
+def made(folder: Path) -> str:
+    """What the command of the nginx service makes of deploy/nginx.conf."""
+    (folder / "conf.d").mkdir()
+    (folder / "image.conf").write_text(AROUND.format(folder=folder))
+    shell, option, script = SERVICES["nginx"]["command"]
+    for there, here in {
+        "/etc/lastword/nginx.conf": str(DEPLOY / "nginx.conf"),
+        "/etc/nginx/conf.d/": f"{folder}/conf.d/",
+        "/etc/nginx/nginx.conf": f"{folder}/image.conf",
+        "/run/nginx.conf": f"{folder}/nginx.conf",
+        "exec nginx": "true",
+    }.items():
+        assert there in script
+        script = script.replace(there, here)
+    subprocess.run([shell, option, script], check=True)
+    return (folder / "conf.d" / "lastword.conf").read_text()
+
+
+def test_nginx_asks_the_gateways(tmp_path: Path) -> None:
+    asked = re.findall(r"^    server (\S+ \S+) ", made(tmp_path), re.M)
+
+    assert asked == [f"{name}:{PORT} resolve" for name in GATEWAYS]
+
+
+def test_nginx_takes_what_is_made_for_it(tmp_path: Path) -> None:
+    text = made(tmp_path).replace("listen 80 ", f"listen 127.0.0.1:{free_port()} ")
+    (tmp_path / "conf.d" / "lastword.conf").write_text(text)
+    done = run_nginx(tmp_path)
+
+    assert done.returncode == 0 and "successful" in done.stderr, done.stderr
+    assert "worker_connections 8192;" in (tmp_path / "nginx.conf").read_text()
+
+
+def run_nginx(folder: Path) -> Any:
+    where = ("-p", f"{folder}/", "-c", f"{folder}/nginx.conf", "-e", "error.log")
+    command = [str(nginx_binary()), *where, "-t"]
+    return subprocess.run(command, capture_output=True, text=True)

@@ -1,0 +1,118 @@
+"""deploy/kubernetes, by the schemas of Kubernetes and by kubectl."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from .files import (
+    INSTANCE,
+    KUBERNETES,
+    PORT,
+    USER,
+    VARIABLES,
+    documents,
+    env_file,
+    load,
+    needs,
+)
+
+MANIFESTS = [
+    each
+    for path in sorted(KUBERNETES.glob("*.yaml"))
+    # Kinds that Kubernetes itself does not have.
+    if path.name not in ("kustomization.yaml", "monitor.yaml")
+    for each in documents(path)
+]
+KUSTOMIZATION = load(KUBERNETES / "kustomization.yaml")
+LABELS = {"app.kubernetes.io/name": "lastword"}
+
+
+def named(kind: str) -> Any:
+    (found,) = (each for each in MANIFESTS if each["kind"] == kind)
+    return found
+
+
+POD = named("Deployment")["spec"]["template"]["spec"]
+(GATEWAY,) = POD["containers"]
+CONTAINERS = [GATEWAY, *POD["initContainers"]]
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: each["kind"])
+def test_a_manifest_is_as_the_schema_wants_it(manifest: Any, version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@needs("kubectl")
+def test_kubectl_puts_them_together() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(KUBERNETES)], stdout=subprocess.PIPE, check=True
+    )
+    made = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    pod = made["Deployment"]["spec"]["template"]["spec"]
+    (gateway,) = pod["containers"]
+
+    for each in made.values():
+        kubernetes_validate.validate(each, "1.37", strict=True)
+    name = made["ConfigMap"]["metadata"]["name"]
+    assert gateway["envFrom"][0]["configMapRef"]["name"] == name != "lastword"
+    assert gateway["image"] == "registry.example.com/lastword:0.1.0"
+
+
+def test_every_file_is_part_of_it() -> None:
+    apart = {"kustomization.yaml", "secret.example.yaml", "monitor.yaml"}
+    files = {path.name for path in KUBERNETES.glob("*.yaml")}
+
+    assert set(KUSTOMIZATION["resources"]) == files - apart
+
+
+@pytest.mark.parametrize("container", CONTAINERS, ids=lambda each: each["name"])
+def test_a_container_may_do_no_more_than_it_has_to(container: Any) -> None:
+    """What the namespace's level, restricted, wants; and a root that is not written."""
+    security, pod = container["securityContext"], POD["securityContext"]
+    writable = {each["mountPath"] for each in container["volumeMounts"]}
+
+    assert pod["runAsNonRoot"] and pod["runAsUser"] == pod["fsGroup"] == USER
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["readOnlyRootFilesystem"] is True
+    assert writable == {INSTANCE, "/tmp"}
+
+
+def test_probes_and_service_meet_at_the_port_of_the_image() -> None:
+    (port,) = GATEWAY["ports"]
+    (service,) = named("Service")["spec"]["ports"]
+    probes = [GATEWAY[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness")]
+    rule = named("NetworkPolicy")["spec"]["ingress"][0]["ports"][0]
+
+    assert port["containerPort"] == rule["port"] == PORT
+    assert service["targetPort"] == port["name"]
+    assert all(p == {"path": "/healthz", "port": port["name"]} for p in probes)
+    assert GATEWAY["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_all_of_them_mean_the_same_pods() -> None:
+    deployment = named("Deployment")["spec"]
+    monitor = load(KUBERNETES / "monitor.yaml")["spec"]
+
+    assert deployment["template"]["metadata"]["labels"] == LABELS
+    assert deployment["selector"]["matchLabels"] == LABELS
+    assert named("Service")["spec"]["selector"] == LABELS
+    assert named("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == LABELS
+    assert named("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == LABELS
+    assert monitor["selector"]["matchLabels"] == LABELS
+
+
+def test_the_settings_are_settings() -> None:
+    secret = named("Secret")["stringData"]
+    (endpoint,) = load(KUBERNETES / "monitor.yaml")["spec"]["endpoints"]
+    given = set(env_file(Path(KUBERNETES / "gateway.env"))) | set(secret)
+
+    assert {name for name in given if name.startswith("GATEWAY_")} <= VARIABLES
+    assert endpoint["authorization"]["credentials"]["key"] in secret
+    assert all(value.startswith("HERE: ") for value in secret.values())

@@ -1,0 +1,197 @@
+"""The dashboard and the alerts ask for what there is, and in PromQL."""
+
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import promql_parser as promql
+import pytest
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import Counter, Histogram
+
+from app.gateway.events import End
+from app.observability.metrics import TABLE, Metric
+
+from .files import DEPLOY, ROOT, load, needs
+
+DASHBOARD = json.loads((DEPLOY / "grafana.json").read_text())
+PANELS = DASHBOARD["panels"]
+PLOTS = [panel for panel in PANELS if panel["type"] != "row"]
+(GROUP,) = load(DEPLOY / "alerts.yaml")["groups"]
+RULES = GROUP["rules"]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+SCRAPED = {"job", "instance"}
+# Labels whose values are from a list.
+VALUES = {"end": set(End), "stream": {"yes", "no"}}
+
+
+def series(metric: Metric) -> Iterator[tuple[str, set[str]]]:
+    """The names under which a metric is asked for, and its labels there."""
+    name, labels = f"lastword_{metric.name}", {*metric.labels, *SCRAPED}
+    if metric.kind is Counter:
+        yield f"{name}_total", labels
+    elif metric.kind is Histogram:
+        yield f"{name}_bucket", labels | {"le"}
+        yield f"{name}_count", labels
+    else:
+        yield name, labels
+
+
+KNOWN = {"up": SCRAPED} | dict(itertools.chain.from_iterable(map(series, TABLE)))
+
+
+def parsed(expression: str) -> Any:
+    """An expression as a tree. Raises ValueError if it is no PromQL."""
+    for variable, value in {"$__rate_interval": "5m", "$__range": "3h"}.items():
+        expression = expression.replace(variable, value)
+    return promql.parse(expression)
+
+
+def parts(tree: Any, kind: type[Any]) -> list[Any]:
+    """The parts of a *tree* that are of a *kind*."""
+    found: list[Any] = []
+    promql.walk(tree, pre_visit=found.append)
+    return [part for part in found if isinstance(part, kind)]
+
+
+def selectors(tree: Any) -> list[Any]:
+    return parts(tree, promql.VectorSelector)
+
+
+def sums(tree: Any) -> list[tuple[set[str], Any]]:
+    """What is added up by which labels."""
+    found = parts(tree, promql.AggregateExpr)
+    return [(set(each.modifier.labels), each.expr) for each in found if each.modifier]
+
+
+def kept(tree: Any) -> set[str]:
+    """The labels that what comes out of it has."""
+    return set.union(*(labels for labels, _ in sums(tree))) if sums(tree) else SCRAPED
+
+
+EXPRESSIONS = [
+    *(target["expr"] for panel in PLOTS for target in panel["targets"]),
+    *(rule["expr"] for rule in RULES),
+]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_an_expression_asks_for_what_there_is(expression: str) -> None:
+    tree = parsed(expression)
+
+    assert selectors(tree) and all(each.name in KNOWN for each in selectors(tree))
+    for labels, added in sums(tree):
+        assert all(labels <= KNOWN[selector.name] for selector in selectors(added))
+    for selector in selectors(tree):
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in KNOWN[selector.name]
+            assert matcher.value in VALUES.get(matcher.name, {matcher.value})
+
+
+def test_an_expression_that_is_none_is_found() -> None:
+    with pytest.raises(ValueError):
+        parsed("sum by (provider) (rate(lastword_requests_total[5m])")
+    for wrong in ("sum(lastword_requests)", "sum by (model) (up)", "up{end='cut'}"):
+        with pytest.raises(AssertionError):
+            test_an_expression_asks_for_what_there_is(wrong)
+
+
+def test_the_dashboard_shows_all_that_is_counted() -> None:
+    trees = [parsed(target["expr"]) for p in PLOTS for target in p["targets"]]
+    shown = {selector.name for tree in trees for selector in selectors(tree)}
+    families = {re.sub("_(total|bucket|count)$", "", name) for name in shown}
+
+    assert families == {f"lastword_{metric.name}" for metric in TABLE}
+
+
+def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Where *after* lacks something of *before*. What it has besides is fine."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after.get(key), f"{path}.{key}")
+    elif isinstance(before, list) and isinstance(after, list):
+        for i, pair in enumerate(itertools.zip_longest(before, after)):
+            yield from lost(*pair, f"{path}[{i}]")
+    elif before != after:
+        yield path
+
+
+def written_by_grafana(dashboard: Any) -> Any:
+    """What is left when Grafana's own types have read it, which know all fields."""
+    plugins.register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+
+def test_grafana_knows_all_that_is_in_the_dashboard() -> None:
+    misspelt = json.loads(json.dumps(DASHBOARD))
+    misspelt["panels"][1]["gridpos"] = misspelt["panels"][1].pop("gridPos")
+
+    assert [*lost(DASHBOARD, written_by_grafana(DASHBOARD))] == []
+    assert [*lost(misspelt, written_by_grafana(misspelt))] == [".panels[1].gridpos"]
+
+
+def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
+    taken = [
+        (x, y)
+        for panel in PANELS
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    assert len(set(taken)) == len(taken) and max(x for x, _ in taken) == 23
+
+
+@pytest.mark.parametrize("panel", PLOTS, ids=lambda panel: panel["title"])
+def test_a_panel_says_what_it_shows_and_in_what(panel: Any) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    steps = defaults["thresholds"]["steps"]
+    names = [target["refId"] for target in panel["targets"]]
+
+    assert panel["description"] and defaults["unit"]
+    assert steps[0]["value"] is None and len(set(names)) == len(names)
+
+
+def test_no_data_source_is_anybodys_own() -> None:
+    variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
+    text = json.dumps(DASHBOARD)
+
+    assert set(variables) == {"datasource", "provider", "instance"}
+    assert set(re.findall(r'"type": "prometheus", "uid": "([^"]*)"', text)) == {
+        "${datasource}"
+    }
+    assert text.count('"uid"') == text.count("${datasource}") + 1, "its own beside"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_to_do(rule: Any) -> None:
+    told = rule["annotations"]
+    page, _, anchor = told["runbook"].partition("#")
+
+    assert page == "docs/operations.md" and anchor == rule["alert"].lower()
+    assert f"\n### {rule['alert']}\n" in OPERATIONS
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    used = set(re.findall(r"\$labels\.(\w+)", told["summary"]))
+    assert used <= kept(parsed(rule["expr"]))
+
+
+def test_what_the_runbook_tells_of_are_alerts() -> None:
+    told = re.findall(r"^### (Lastword\w+)$", OPERATIONS, re.M)
+
+    assert told == [rule["alert"] for rule in RULES]
+
+
+@needs("promtool")
+def test_the_alerts_fire_when_they_should() -> None:
+    cases = ROOT / "tests" / "deploy" / "alerts.yaml"
+    command = ["promtool", "test", "rules", str(cases)]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,75 @@
+"""Every config of the documentation, sent to a gateway; every file, applied."""
+
+import json
+from typing import Any
+
+import pytest
+
+from app.api.config import checked
+from app.core.prices import prices
+from app.settings import Settings
+from tests.cli_runner import Operator
+from tests.conftest import Caller
+
+from .pages import PAGES, ROOT, blocks
+
+DOCUMENTS = {
+    str(block): json.loads(block.text)
+    for page in PAGES
+    for block in blocks(page)
+    if block.language == "json"
+}
+ROUTES = ("provider", "virtual_key", "targets")
+CONFIGS = {
+    place: document
+    for place, document in DOCUMENTS.items()
+    if isinstance(document, dict) and any(key in document for key in ROUTES)
+}
+# The others name what a store would have to hold.
+SENT = {k: v for k, v in CONFIGS.items() if "virtual_key" not in json.dumps(v)}
+
+
+def mode(config: Any) -> str:
+    return str(config.get("strategy", {}).get("mode", "target"))
+
+
+@pytest.mark.parametrize("place", CONFIGS)
+def test_the_configs_of_the_documentation_are_valid(place: str) -> None:
+    assert checked(CONFIGS[place], Settings().trusted_custom_hosts)
+
+
+@pytest.mark.parametrize("place", SENT)
+def test_the_configs_of_the_documentation_work(call, upstream, place: str) -> None:
+    caller: Caller = call(upstream)
+    caller.headers["x-portkey-config"] = json.dumps(SENT[place])
+    response = caller.complete()
+
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert response.headers["x-portkey-last-used-option-index"].startswith("config")
+
+
+def test_every_strategy_is_documented() -> None:
+    documented = {mode(c) for place, c in CONFIGS.items() if "routing" in place}
+
+    assert {"target", "fallback", "loadbalance", "conditional"} == documented
+
+
+def test_the_price_lists_of_the_documentation_are_read() -> None:
+    lists = [d for d in DOCUMENTS.values() if isinstance(d, list)]
+
+    assert lists and all(prices(listed) for listed in lists)
+
+
+def test_the_file_about_keys_can_be_applied(settings: Settings, tmp_path) -> None:
+    keys = blocks(ROOT / "docs" / "keys.md")
+    (text,) = [block.text for block in keys if block.language == "yaml"]
+    secret = tmp_path / "aws"
+    secret.write_text("secret")
+    told = Operator(settings)(
+        *("apply", "-"),
+        stdin=text.replace("/run/secrets/aws", str(secret)),
+        OPENAI_API_KEY="sk-1",
+        AWS_ACCESS_KEY_ID="AK",
+    )
+
+    assert told.count("+ ") == 5 and "lw-" in told

@@ -1,0 +1,37 @@
+"""Links of the documentation lead to files and headings that there are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .pages import PAGES, ROOT
+
+_FENCED = re.compile(r"^```.*?^```", re.M | re.S)
+LINKS = {
+    f"{page.name}: {link}": (page, link)
+    for page in PAGES
+    for link in re.findall(r"\]\(([^)\s]+)\)", _FENCED.sub("", page.read_text()))
+    if "://" not in link
+}
+
+
+def anchor(heading: str) -> str:
+    """What a heading is called in links, as GitHub and others do it."""
+    return re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page, link", LINKS.values(), ids=LINKS)
+def test_a_link_leads_somewhere(page: Path, link: str) -> None:
+    name, _, place = link.partition("#")
+    path = page.parent / name if name else page
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M) if place else []
+
+    assert path.exists()
+    assert not place or place in map(anchor, headings)
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {link for page, link in LINKS.values() if page == ROOT / "README.md"}
+
+    assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked

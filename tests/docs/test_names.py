@@ -1,0 +1,52 @@
+"""What pages name in passing: commands, targets of make, settings."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from app import create_app
+from app.settings import Settings, variable
+
+from .pages import PAGES, ROOT
+
+COMMANDS = re.compile(r"(?<![\w.-])flask ([a-z-]+)(?: ([a-z-]+))?")
+TARGETS = re.compile(r"`make ([a-z-]+)")
+VARIABLES = re.compile(r"\bGATEWAY_[A-Z_]+\b")
+
+
+@pytest.fixture(scope="module")
+def groups() -> dict[str, set[str]]:
+    """All commands, and what each has below it."""
+    commands = create_app(Settings()).cli.commands
+    return {
+        name: {*getattr(command, "commands", {})} for name, command in commands.items()
+    }
+
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+@pages
+def test_the_commands_of_a_page_are_there(
+    page: Path, groups: dict[str, set[str]]
+) -> None:
+    for command, below in COMMANDS.findall(page.read_text()):
+        assert command in groups, command
+        assert not below or below in (groups[command] or {below}), f"{command} {below}"
+
+
+@pages
+def test_the_targets_of_make_of_a_page_are_there(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+
+    for target in TARGETS.findall(page.read_text()):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+@pages
+def test_the_settings_of_a_page_are_there(page: Path) -> None:
+    known = {*map(variable, fields(Settings))}
+
+    assert set(VARIABLES.findall(page.read_text())) <= known

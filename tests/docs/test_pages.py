@@ -1,0 +1,163 @@
+"""Every page, as its reader would follow it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Script
+from tests.e2e.server import Server, eventually
+from tests.upstream import Answer, Seen, whole
+
+from .pages import (
+    LOOKED_AT,
+    MARKS,
+    PAGES,
+    READ,
+    ROOT,
+    TYPED,
+    Step,
+    alike,
+    blocks,
+    steps,
+)
+from .shell import ADDRESS, clone, typed
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+FOLLOWED = [page for page in PAGES if steps(page)]
+WIRE = Path(__file__).parents[1] / "wire"
+
+# Of all that could be typed, at most this share is left out.
+LEFT_OUT = 0.25
+
+pytestmark = pytest.mark.e2e
+
+
+def answer(seen: Seen) -> Answer:
+    """What a provider says to a request of any of the ways."""
+    kind = "legacy"
+    if "messages" in seen.path:
+        kind = "anthropic"
+    elif "chat" in seen.path:
+        kind = "chat"
+    return whole((WIRE / kind / "whole.json").read_bytes())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return clone(tmp_path)
+
+
+@pytest.fixture
+def gateway(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server | None]:
+    """The gateway of the page, if it has one.
+
+    It is the page's own where the page stores something, and sees that at once.
+    """
+    page: Path = request.param
+    if not typed_on(page, ADDRESS):
+        yield None
+        return
+    if not typed_on(page, "flask "):
+        yield request.getfixturevalue("engine")
+        return
+    server = Server(
+        GATEWAY_ENGINE="1",
+        GATEWAY_INSTANCE=str(folder / "instance"),
+        GATEWAY_STORE_TTL="0.0001",
+        WEB_CONCURRENCY="1",
+    )
+    eventually(lambda: "Try it" in server.said, 30)
+    yield server
+    server.stop()
+
+
+def typed_on(page: Path, text: str) -> bool:
+    return any(text in step.command for step in steps(page))
+
+
+@pytest.mark.parametrize(
+    "page, gateway",
+    [(page, page) for page in FOLLOWED],
+    ids=[page.stem for page in FOLLOWED],
+    indirect=["gateway"],
+)
+def test_a_page_shows_what_its_reader_will_see(
+    page: Path, gateway: Server | None, folder: Path, script: Script
+) -> None:
+    done = steps(page)
+    log = folder / "gateway.log"
+    log.write_text(gateway.said if gateway else "")
+    seen = typed(
+        done,
+        folder.parent if typed_on(page, "git clone") else folder,
+        gateway.port if gateway else 8787,
+        UPSTREAM=script(answer).url,
+        GATEWAY_LOG=str(log),
+        OPENAI_API_KEY="sk-of-the-test",
+        ANTHROPIC_API_KEY="sk-of-the-test",
+    )
+
+    problems = [text for pair in zip(done, seen, strict=False) for text in told(*pair)]
+    assert not problems, "\n\n".join(problems)
+    assert len(seen) == len(done), f"the shell ended at {done[len(seen)].block}"
+
+
+def told(step: Step, seen: str) -> Iterator[str]:
+    """What is wrong with what a step printed."""
+    place = f"{step.block}\n$ {step.command}"
+    if step.shown is None and not seen.endswith("status 0"):
+        yield f"{place}failed:\n{seen}"
+    if step.shown is not None and not alike(step.shown, seen):
+        yield f"{place}shows:\n{step.shown}\nand prints:\n{seen}"
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in READ], ids=str)
+def test_data_on_a_page_can_be_read(block) -> None:
+    if block.language == "json":
+        assert json.loads(block.text)
+    else:
+        assert [*yaml.safe_load_all(block.text)]
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark], ids=str)
+def test_a_comment_before_a_block_is_a_mark_with_a_reason(block) -> None:
+    assert any(block.marked(word) for word in MARKS)
+
+
+def test_every_block_is_tried_or_says_why_not() -> None:
+    unknown = [b for b in BLOCKS if b.language not in TYPED | READ | LOOKED_AT]
+
+    assert [str(block) for block in unknown if block.not_run is None] == []
+
+
+def test_few_commands_are_left_out() -> None:
+    typable = [block for block in BLOCKS if block.language in TYPED]
+    missing = {str(b): b.not_run for b in typable if b.not_run is not None}
+
+    assert len(missing) <= LEFT_OUT * len(typable), missing
+
+
+def test_the_tutorial_begins_with_a_clone() -> None:
+    first, *others = steps(ROOT / "docs" / "tutorial.md")
+
+    assert first.command.startswith("git clone ")
+    assert not any("git clone" in step.command for step in others)
+
+
+@pytest.mark.parametrize(
+    "shown, seen, same",
+    [
+        ("a\nb", "a\nb", True),
+        ("a\n...\nz", "a\nz", True),
+        ("a\n...\nz", "a\n1\n2\nz", True),
+        ("id ...!", "id 12!", True),
+        ("id ...", "id 1\n2", False),
+        ("a", "a\nb", False),
+        ("", "error", False),
+    ],
+)
+def test_dots_stand_for_anything(shown: str, seen: str, same: bool) -> None:
+    assert alike(shown, seen) is same
