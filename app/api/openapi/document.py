@@ -42,7 +42,8 @@ def document(routes: Map, settings: Settings) -> dict[str, Any]:
     failures.describe(spec)
     if settings.metrics_token:
         spec.components.security_scheme("metrics", _METRICS_TOKEN)
-    for rule in sorted(routes.iter_rules(), key=_order):
+    described = (rule for rule in routes.iter_rules() if rule.endpoint in OPERATIONS)
+    for rule in sorted(described, key=_order):
         path = template(rule.rule)
         operation = OPERATIONS[rule.endpoint](path, settings)
         spec.path(path, operations={method: operation for method in methods(rule)})

@@ -24,7 +24,7 @@ _CHOSEN = {
     415: "A body that is compressed.",
 }
 
-# Nobody is asked before these; what is told besides.
+# What is told of these, which are about the path: nobody was asked.
 _OF_PATH: Mapping[Status, tuple[Shape, ...]] = {404: (), 405: (headers.ALLOW,)}
 
 # Any other status.

@@ -8,7 +8,7 @@ from ..completions import PATHS
 from . import examples, failures, headers
 from .schemas import NAMELESS, REQUEST, Shape, ref
 
-# Makes the operation of one path; in OpenAPI's form, without what all have.
+# Makes the operation of one path, in OpenAPI's form.
 Operation = Callable[[str, Settings], Shape]
 
 _STREAM = """\
@@ -47,8 +47,8 @@ def _complete(path: str, settings: Settings) -> Shape:
         },
         "responses": {
             "200": _completed(),
-            **failures.refs(*failures.statuses(), *([404] if of_model else [])),
-            **failures.refs(failures.OF_UPSTREAM),
+            **(failures.refs(404) if of_model else {}),
+            **failures.refs(*failures.statuses(), failures.OF_UPSTREAM),
         },
     }
 
