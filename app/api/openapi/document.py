@@ -19,6 +19,9 @@ are those of OpenAI's endpoint.
 
 Errors have one shape on every path, `{"error": {"message", "type", "param", "code"}}`,
 also for paths and methods that do not exist (404, 405).
+
+Pages of other origins may call where GATEWAY_CORS_ORIGINS names them; answers have the
+headers of CORS then.
 """
 _METRICS_TOKEN = {
     "type": "http",
