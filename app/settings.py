@@ -129,6 +129,7 @@ class Settings:
     log_prompts: bool = _setting(False, _switch)
     metrics: bool = _setting(True, _switch)
     metrics_token: str = _secret(str)
+    docs: bool = _setting(True, _switch)
     ledger: bool = _setting(True, _switch)
     ledger_days: int | None = _setting(400, _count_or_none)
     store_ttl: float = _setting(5.0, _seconds)

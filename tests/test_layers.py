@@ -43,6 +43,7 @@ ONLY = {
         "app/gateway/guard.py",
         "app/gateway/tls.py",
     ),
+    "apispec": ("app/api/openapi",),
     "re2": ("app/api",),
     "sqlalchemy": ("app/store",),
     "alembic": ("app/store",),
