@@ -35,10 +35,12 @@ JOBS ?= 3
 check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-# The long forms, ten minutes at most: many streams, hang-ups, a fuzz of the whole app.
+# The long forms, twelve minutes at most: many streams, hang-ups, a fuzz of the whole app,
+# and one that knows the OpenAPI document alone.
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.hangups
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
+	$(BIN)/python -m tests.soak.openapi
 	$(BIN)/python -m tests.soak.streams
 
 # Seven minutes: nginx and asking upstream directly stand beside.

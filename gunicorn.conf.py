@@ -10,6 +10,7 @@ from gunicorn import util
 from gunicorn.http.message import Message
 
 from app import engine, malformed
+from app.settings import BadSettings
 from app.worker import equip, http_date
 
 # Requests that no application gets to see are answered in the same shape as others.
@@ -45,6 +46,10 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
+# Its own lines are as all others.
+if os.environ.get("GATEWAY_LOG_FORMAT") == "json":
+    logger_class = "app.serverlog.JSONLogger"
+
 # Where the workers put what they count, so that any of them can tell of all.
 _COUNTED, _OURS = "PROMETHEUS_MULTIPROC_DIR", "lastword-metrics-"
 
@@ -67,7 +72,10 @@ def when_ready(server):
     Workers learn where they are reached, from which they see who can reach them.
     """
     os.environ["GATEWAY_BIND"] = ",".join(map(str, server.LISTENERS))
-    engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
+    try:
+        engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
+    except BadSettings as e:
+        server.halt(reason=str(e), exit_status=1)
     if _is_new:
         # What stands behind # is sent to no server, and so is in no log of requests.
         link = f"{server.LISTENERS[0]}/console/login#{os.environ[_TOKEN]}"

@@ -11,6 +11,7 @@ engine.start(os.environ)
 
 settings = Settings.from_environ(os.environ)
 logs.configure(settings.log_format)
+logs.capture()
 app = create_app(settings)
 # A command of flask's says only what it was asked for.
 if "FLASK_RUN_FROM_CLI" not in os.environ:

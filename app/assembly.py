@@ -19,9 +19,11 @@ from .gateway.exchange import Sizes
 from .gateway.hosted import Engine
 from .gateway.repeats import Repeats
 from .gateway.service import Gateway
+from .gateway.spans import Tracing
 from .gateway.spending import Till
 from .gateway.upstream import Upstream
-from .observability.later import Later
+from .observability import telemetry
+from .observability.later import Later, Observer
 from .observability.logs import RequestLog
 from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
@@ -34,22 +36,28 @@ from .store.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Who looks at requests when they are over: *metrics* may be one of *later*'s."""
+    """Who looks at requests when they are over: *metrics* may be one of *later*'s.
+
+    *tracing* begins the spans of requests, if one of them wants those.
+    """
 
     later: Later
     metrics: Metrics | None
+    tracing: Tracing | None
 
 
 def observed(settings: Settings, ledger: Ledger) -> Observed:
     """Those whom *settings* want; the metrics also show what waits in *ledger*."""
     metrics = Metrics() if settings.metrics else None
     log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
-    later = Later([each for each in (metrics, log) if each is not None])
+    traces = telemetry.traces(settings)
+    all_there_are: tuple[Observer | None, ...] = (metrics, log, traces)
+    later = Later([each for each in all_there_are if each is not None])
     if metrics is not None:
         metrics.show("ledger_waiting", lambda: ledger.waiting)
         metrics.show("ledger_dropped", lambda: ledger.dropped)
         metrics.show("uncounted", lambda: later.lost)
-    return Observed(later, metrics)
+    return Observed(later, metrics, Tracing(traces.samples) if traces else None)
 
 
 def gateway(
@@ -75,6 +83,7 @@ def gateway(
         settings.heartbeat,
         clock=clock,
         hooks=hooks,
+        tracing=observed.tracing,
         resources=resources,
     )
 

@@ -23,6 +23,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+from .observability.lines import JSONLines
 from .settings import BadSettings, Settings
 
 logger = logging.getLogger("lastword.engine")
@@ -173,15 +174,17 @@ def main(owner: int, pause: float, gateway: str) -> None:
     time.sleep(pause)
     settings = Settings.from_environ(os.environ)
     model = Path(settings.engine_model)
-    _say(f"The engine loads {model.stem} ...")
+    say = _say_json if settings.log_format == "json" else _say
+    say(f"The engine loads {model.stem} ...")
     began = time.monotonic()
     try:
         server = _server(settings, model)
     except RuntimeError as e:
-        sys.exit(f"The engine cannot load {model}: {e}")
-    _say(f"The engine is ready after {time.monotonic() - began:.1f} s.")
+        say(f"The engine cannot load {model}: {e}")
+        sys.exit(1)
+    say(f"The engine is ready after {time.monotonic() - began:.1f} s.")
     if gateway:
-        _say(_TRY.format(url=gateway))
+        say(_TRY.format(url=gateway))
     while os.getppid() == owner:
         time.sleep(0.5)
     # Not in good order: the server would wait for callers that are gone with the owner.
@@ -190,6 +193,11 @@ def main(owner: int, pause: float, gateway: str) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _say_json(text: str) -> None:
+    record = {"name": logger.name, "levelname": "INFO", "msg": text}
+    _say(JSONLines().format(logging.makeLogRecord(record)))
 
 
 def _die_with(owner: int) -> None:

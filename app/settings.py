@@ -97,7 +97,10 @@ def _secret(read: Callable[[str], str]) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator can choose. Durations are in seconds, sizes in bytes."""
+    """What an operator can choose. Durations are in seconds, sizes in bytes.
+
+    *otel* are OpenTelemetry's own variables, by their names.
+    """
 
     default_max_tokens: int | None = _setting(100, _count_or_none)
     max_body_bytes: int = _setting(10 * 2**20, _count)
@@ -132,6 +135,7 @@ class Settings:
     log_prompts: bool = _setting(False, _switch)
     metrics: bool = _setting(True, _switch)
     metrics_token: str = _secret(str)
+    docs: bool = _setting(True, _switch)
     ledger: bool = _setting(True, _switch)
     ledger_days: int | None = _setting(400, _count_or_none)
     console_token: str = _secret(_token)
@@ -144,23 +148,34 @@ class Settings:
     engine_context: int = _setting(2048, _count)
     engine_url: str = _setting("", str)
     engine_key: str = _secret(str)
+    otel: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """The settings in *environ*. Raises BadSettings, which names every bad one."""
-        values, problems = {}, []
-        for declared in fields(cls):
-            name = _given(declared, environ)
+        values: dict[str, Any] = {"otel": _standard(environ)}
+        problems = []
+        for setting in declared():
+            name = _given(setting, environ)
             if name is None:
                 continue
             try:
-                values[declared.name] = declared.metadata["read"](environ[name])
+                values[setting.name] = setting.metadata["read"](environ[name])
             except ValueError as e:
-                seen = f"={environ[name]!r}" if declared.repr else ""
+                seen = f"={environ[name]!r}" if setting.repr else ""
                 problems.append(f"{name}{seen}: {e}")
         if problems:
             raise BadSettings("; ".join(problems))
         return cls(**values)
+
+
+def declared() -> list[Field[Any]]:
+    """The settings that have variables of our own."""
+    return [each for each in fields(Settings) if "read" in each.metadata]
+
+
+def _standard(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in environ if name.startswith("OTEL_")}
 
 
 def variable(setting: Field[Any]) -> str:

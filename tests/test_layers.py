@@ -47,10 +47,12 @@ ONLY = {
         "app/gateway/guard.py",
         "app/gateway/tls.py",
     ),
+    "apispec": ("app/api/openapi",),
     "re2": ("app/api",),
     "sqlalchemy": ("app/store",),
     "alembic": ("app/store",),
     "prometheus_client": ("app/observability",),
+    "opentelemetry": ("app/observability/traces.py",),
     "cryptography": ("app/store",),
     "time": (
         "app/observability",

@@ -10,7 +10,7 @@ from ..observability.later import Later
 from ..observability.metrics import Metrics
 from ..settings import Settings
 from ..store.directory import Directory
-from . import completions, cors, errors, headers, health
+from . import completions, cors, docs, errors, headers, health
 from . import metrics as counted
 from . import models
 from .answer import Answer
@@ -37,6 +37,8 @@ def application(
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
     app.register_blueprint(health.blueprint(gateway.answering.engine, gateway.callers))
+    if settings.docs:
+        app.register_blueprint(docs.blueprint(settings))
     app.after_request(_awake(later))
     if metrics is not None:
         app.register_blueprint(counted.blueprint(metrics, later, settings))

@@ -9,7 +9,7 @@ from werkzeug.datastructures import Headers
 from ..gateway.callers import Connection
 
 # Proxies hold a stream back unless they are told not to; nginx by the last one.
-_AT_ONCE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+AT_ONCE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class Answer(Response):
@@ -40,7 +40,7 @@ class StreamedAnswer(Answer):
         headers: Mapping[str, str],
         connection: Connection,
     ) -> None:
-        super().__init__(events, {**headers, **_AT_ONCE}, "text/event-stream")
+        super().__init__(events, {**headers, **AT_ONCE}, "text/event-stream")
         self._connection = connection
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:

@@ -52,10 +52,12 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         named = {"model": model} | body if model else body
         wanted = resolved(wanted, named, settings)
         way = route(wanted, named, asked.path, settings.default_max_tokens)
+        span = headers.span(given, asked.path, gateway.tracing)
         g.trace = trace = Trace(
             key=caller.key.name if caller.key else None,
-            id=headers.trace_id(given),
+            id=headers.trace_id(given, span),
             config=wanted.stored_id,
+            span=span,
         )
         return way, trace
 

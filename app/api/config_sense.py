@@ -85,13 +85,13 @@ def _of_provider(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint
         except ValueError as e:
             yield (), f"Invalid custom host: {e}"
     for name, value in config.items():
-        if name in _KINDS and value is not None:
+        if name in KINDS and value is not None:
             yield from (((name,), message) for message in _of_setting(name, value))
 
 
 # What each setting may be, of whichever provider: a level may leave it to the headers,
 # to a virtual key or to an alias which one that is.
-_KINDS: Mapping[str, tuple[type, ...]] = {"api_key": (str,)} | {
+KINDS: Mapping[str, tuple[type, ...]] = {"api_key": (str,)} | {
     name: (str, dict) if setting.is_object else (str,)
     for provider in PROVIDERS.values()
     for setting in provider.settings
@@ -105,7 +105,7 @@ _ONE_LINE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 
 
 def _of_setting(name: str, value: Any) -> Iterator[str]:
-    if not isinstance(value, _KINDS[name]):
+    if not isinstance(value, KINDS[name]):
         yield f"Expected string, received {kind_of(value)}"
     elif name not in _OF_LINES and not _ONE_LINE.fullmatch(str(value)):
         yield "Expected text that can be sent in a header: on one line, in Latin-1"

@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..gateway.attempts import Trace
 from ..gateway.outcome import Outcome
+from ..gateway.spans import Span, Tracing
 from ..providers.names import KNOWN_NAMES
 from . import config, levels
 from .access import Caller, is_ours
@@ -238,9 +239,17 @@ def _request_timeout(value: str | None) -> float | None:
     return seconds if 0 < seconds < 1e9 else None
 
 
-def trace_id(headers: Given) -> str:
-    """The caller's trace id, or a new one."""
-    return headers.get("x-portkey-trace-id") or str(uuid.uuid4())
+def trace_id(headers: Given, span: Span | None = None) -> str:
+    """The caller's trace id, that of the trace of *span*, or a new one."""
+    given = headers.get("x-portkey-trace-id")
+    return given or (span.trace_id if span else str(uuid.uuid4()))
+
+
+def span(headers: Given, path: str, tracing: Tracing | None) -> Span | None:
+    """The span of a request to *path*, within that of its caller, if there is one."""
+    if tracing is None:
+        return None
+    return tracing.begin(path, headers.get("traceparent"), headers.get("tracestate"))
 
 
 def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,11 @@ from ..errors import InvalidRequest
 
 _INT64 = 2**63
 
+# The most stop sequences, and the strongest bias of a token.
+_STOPS, _BIAS = 4, 100
+
+Shape = Mapping[str, Any]
+
 
 def load(body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that were given, without nulls; `prompt` always, since null is one.
@@ -45,13 +50,25 @@ def checked(body: Mapping[str, Any]) -> dict[str, Any]:
     return loaded
 
 
+def _full(items: Shape) -> Shape:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
+_STRING: Shape = {"type": "string"}
+_TOKENS = _full({"type": "integer", "minimum": 0, "maximum": _INT64 - 1})
+
+
 class _Field(fields.Field[Any]):
-    """A field of one JSON type. *expected* names that type in complaints."""
+    """A field of one JSON type: *about* says what it is for. *expected* names that type
+    in complaints, *shape* is what it takes besides null, in JSON Schema.
+    """
 
     expected = ""
+    shape: Shape = {}
 
-    def __init__(self, *, null: bool = True, **kwargs: Any) -> None:
-        super().__init__(allow_none=null, **kwargs)
+    def __init__(self, about: str, *, null: bool = True, **kwargs: Any) -> None:
+        metadata = {"description": about}
+        super().__init__(allow_none=null, metadata=metadata, **kwargs)
 
     def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if value is missing and self.required:
@@ -78,9 +95,12 @@ class _Field(fields.Field[Any]):
 class _Integer(_Field):
     expected = "an integer"
 
-    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    kind = "integer"
+
+    def __init__(self, low: int, high: int, about: str, **kwargs: Any) -> None:
+        super().__init__(about, **kwargs)
         self.low, self.high = low, high
+        self.shape = {"type": self.kind, "minimum": low, "maximum": high}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is float and abs(value) >= _INT64:
@@ -92,7 +112,7 @@ class _Integer(_Field):
 
 
 class _Decimal(_Integer):
-    expected = "a decimal number"
+    expected, kind = "a decimal number", "number"
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) not in (int, float):
@@ -101,7 +121,7 @@ class _Decimal(_Integer):
 
 
 class _Boolean(_Field):
-    expected = "a boolean"
+    expected, shape = "a boolean", {"type": "boolean"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is not bool:
@@ -110,7 +130,7 @@ class _Boolean(_Field):
 
 
 class _Text(_Field):
-    expected = "a string"
+    expected, shape = "a string", _STRING
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is not str:
@@ -130,6 +150,9 @@ class _Prompt(_Field):
         "a string, an array of strings, an array of token ids, or an array of arrays "
         "of token ids"
     )
+    shape = {
+        "anyOf": [_STRING, _full(_STRING), _TOKENS, _full(_TOKENS)],
+    }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, str) or _are_tokens(value):
@@ -154,16 +177,20 @@ class _Stop(_Field):
     """Up to four sequences. None of them, and empty ones, mean that none is wanted."""
 
     expected = "a string or an array of strings"
+    shape = {
+        "anyOf": [_STRING, {"type": "array", "items": _STRING, "maxItems": _STOPS}]
+    }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, str):
             return value or None
         if not isinstance(value, list) or not (value == [] or _all(str, value)):
             raise self.wrong(value)
-        if len(value) > 4:
+        if len(value) > _STOPS:
             raise InvalidRequest(
                 f"Invalid '{self.name}': array too long. Expected an array with "
-                f"maximum length 4, but got an array with length {len(value)} instead.",
+                f"maximum length {_STOPS}, but got an array with length {len(value)} "
+                "instead.",
                 param=self.name,
                 code="array_above_max_length",
             )
@@ -174,6 +201,11 @@ class _LogitBias(_Field):
     """Token ids, written as strings, to numbers."""
 
     expected = "an object"
+    shape = {
+        "type": "object",
+        "propertyNames": {"pattern": "^[0-9]+$"},
+        "additionalProperties": {"type": "number", "minimum": -_BIAS, "maximum": _BIAS},
+    }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, dict):
@@ -193,18 +225,23 @@ class _LogitBias(_Field):
             )
         if type(bias) not in (int, float):
             raise _wrong_type(name, _Decimal.expected, bias)
-        _within(-100, 100, bias, name, "decimal")
+        _within(-_BIAS, _BIAS, bias, name, "decimal")
 
 
 class _StreamOptions(_Field):
     """Known switches are checked; what other upstreams understand travels on."""
 
     expected = "an object"
+    switches = ("include_usage", "include_obfuscation")
+    shape = {
+        "type": "object",
+        "properties": {name: {"type": ["boolean", "null"]} for name in switches},
+    }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, dict):
             raise self.wrong(value)
-        for key in ("include_usage", "include_obfuscation"):
+        for key in self.switches:
             if not isinstance(value.get(key), bool | None):
                 name = f"{self.name}.{key}"
                 raise _wrong_type(name, _Boolean.expected, value[key])
@@ -217,25 +254,41 @@ class CompletionSchema(Schema):
     class Meta:
         unknown = INCLUDE
 
-    model = _Model(required=True, null=False)
-    prompt = _Prompt(required=True)
-    best_of = _Integer(0, 20)
-    echo = _Boolean()
-    frequency_penalty = _Decimal(-2, 2)
-    logit_bias = _LogitBias()
+    model = _Model(
+        "The model; or the id of a virtual key before it, as in `@key/model`.",
+        required=True,
+        null=False,
+    )
+    prompt = _Prompt(
+        "What is to be continued: one text or several, or the same in token ids. Null "
+        "is no document at all, where the provider knows that.",
+        required=True,
+    )
+    best_of = _Integer(
+        0, 20, "How many choices are drawn for each prompt; the best `n` come back."
+    )
+    echo = _Boolean("Whether the prompt stands before each text.")
+    frequency_penalty = _Decimal(
+        -2, 2, "Makes tokens rarer the more often they have come."
+    )
+    logit_bias = _LogitBias("What is added to the logits of tokens, by their ids.")
     # The specification says 5; the real endpoint took 20, and so does vLLM.
-    logprobs = _Integer(0, 20)
-    max_tokens = _Integer(0, _INT64 - 1)
-    n = _Integer(1, 128)
-    presence_penalty = _Decimal(-2, 2)
-    seed = _Integer(-_INT64, _INT64 - 1)
-    stop = _Stop()
-    stream = _Boolean()
-    stream_options = _StreamOptions()
-    suffix = _Text()
-    temperature = _Decimal(0, 2)
-    top_p = _Decimal(0, 1)
-    user = _Text(null=False)
+    logprobs = _Integer(
+        0, 20, "How many of the likeliest tokens are told at each place."
+    )
+    max_tokens = _Integer(0, _INT64 - 1, "The most tokens of a choice.")
+    n = _Integer(1, 128, "Choices for each prompt.")
+    presence_penalty = _Decimal(-2, 2, "Makes tokens rarer that have come at all.")
+    seed = _Integer(-_INT64, _INT64 - 1, "The same for the same answer, if possible.")
+    stop = _Stop("Sequences before which a text ends.")
+    stream = _Boolean("Whether the answer comes in events, as it is written.")
+    stream_options = _StreamOptions(
+        "Only with `stream`: whether usage comes in an event of its own."
+    )
+    suffix = _Text("What follows the text that is to be written.")
+    temperature = _Decimal(0, 2, "How far the unlikely is drawn, too.")
+    top_p = _Decimal(0, 1, "The share of the likeliest tokens that are drawn from.")
+    user = _Text("Who asks, for the provider.", null=False)
 
     @validates_schema
     def fits_together(self, body: Mapping[str, Any], **_: Any) -> None:
@@ -315,4 +368,4 @@ def _all(kind: type, value: list[Any]) -> bool:
 def _are_tokens(value: Any) -> bool:
     """Whether *value* is a prompt in token ids. A boolean is no integer."""
     array = isinstance(value, list) and bool(value)
-    return array and _all(int, value) and min(value) >= 0
+    return array and _all(int, value) and min(value) >= 0 and max(value) < _INT64

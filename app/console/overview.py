@@ -20,13 +20,15 @@ from .plots import Plot, Series, columns, lines
 class Window:
     """A stretch of time up to now, in slices of *step* seconds.
 
-    *label* writes the time below a plot, at every *every*-th slice.
+    *each* says how long those are, *label* writes the time below a plot, at every
+    *every*-th slice.
     """
 
     id: str
     name: str
     slices: int
     step: int
+    each: str
     label: Callable[[float], str]
     every: int
 
@@ -39,9 +41,9 @@ class Window:
 WINDOWS = {
     each.id: each
     for each in (
-        Window("15m", "15 min", 60, 15, words.clock, 12),
-        Window("24h", "24 h", 48, 1800, words.clock, 8),
-        Window("30d", "30 d", 60, 43200, words.day, 12),
+        Window("15m", "15 min", 60, 15, "15 s", words.clock, 12),
+        Window("24h", "24 h", 48, 1800, "30 min", words.clock, 8),
+        Window("30d", "30 d", 60, 43200, "12 h", words.day, 12),
     )
 }
 
@@ -140,20 +142,18 @@ class _Maker:
         self._whole = [total(each.sums) for each in slices]
 
     def rate(self) -> Drawing:
-        def rate(each: Total, within: Slice) -> float:
-            return each.requests / within.minutes
+        def rate(each: Total, whole: Total, minutes: float) -> float:
+            return each.requests / minutes
 
         return self._by_group("Requests", "a minute", rate, words.count)
 
     def cost(self) -> Drawing:
-        title, note = "Cost", f"US dollars in {self._step}"
-        return self._by_group(title, note, lambda t, _: t.cost, words.money, 0.01)
+        title, note = "Cost", f"US dollars in {self._window.each}"
+        return self._by_group(title, note, lambda t, *_: t.cost, words.money, 0.01)
 
     def failing(self) -> Drawing:
-        every = {id(s): t.requests for s, t in zip(self._slices, self._whole)}
-
-        def share(each: Total, within: Slice) -> float:
-            return each.failed / max(every[id(within)], 1)
+        def share(each: Total, whole: Total, minutes: float) -> float:
+            return each.failed / max(whole.requests, 1)
 
         note = "share of all requests that failed or were cut"
         return self._by_group("Errors", note, share, words.share, 0.04)
@@ -167,8 +167,8 @@ class _Maker:
         return self._drawn(lines, title, note, series, words.duration, 0.1)
 
     def tokens(self) -> Drawing:
-        def rate(each: Total, within: Slice) -> float:
-            return (each.prompt_tokens + each.completion_tokens) / within.minutes
+        def rate(each: Total, whole: Total, minutes: float) -> float:
+            return (each.prompt_tokens + each.completion_tokens) / minutes
 
         return self._by_group("Tokens", "in and out, a minute", rate, words.count)
 
@@ -176,13 +176,14 @@ class _Maker:
         self,
         title: str,
         note: str,
-        value: Callable[[Total, Slice], float],
+        value: Callable[[Total, Total, float], float],
         unit: Callable[[float], str],
         least: float = 1.0,
     ) -> Drawing:
-        rows = list(zip(self._split, self._slices, strict=True))
+        minutes = [each.minutes for each in self._slices]
+        rows = list(zip(self._split, self._whole, minutes, strict=True))
         series = [
-            Series(name, [value(totals[i], within) for totals, within in rows], f"c{i}")
+            Series(name, [value(row[i], whole, m) for row, whole, m in rows], f"c{i}")
             for i, name in enumerate(self._groups)
         ]
         return self._drawn(columns, title, note, series, unit, least)
@@ -199,10 +200,6 @@ class _Maker:
         plot = Plot(title, series, self._marks, self._labels, unit, least)
         told = [(each.name, each.look) for each in series]
         return Drawing(title, note, Markup(draw(plot)), told)
-
-    @property
-    def _step(self) -> str:
-        return {15: "15 s", 1800: "30 min", 43200: "12 h"}[self._window.step]
 
     @property
     def _marks(self) -> list[str]:

@@ -81,7 +81,8 @@ class Target:
     *strict_params* refuses what would be dropped. *virtual_key* is the id of the one
     that it has its credentials from, and *limits* are those of that; *alias* says which
     model answers for which, and *notices* is what the caller has to be told. Without
-    *cache*, no answer is given twice.
+    *cache*, no answer is given twice. *context* are headers that say within which span
+    it is called, beside all that is asked.
     """
 
     provider: str
@@ -107,6 +108,7 @@ class Target:
     weight: float = 1
     identity: str = field(default="", repr=False)
     path: str = "config"
+    context: Mapping[str, str] | None = None
 
     def has(self, options: Iterable[str]) -> bool:
         """Whether all these options are given."""

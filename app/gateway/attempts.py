@@ -11,6 +11,7 @@ from ..core.retry import BUDGET
 from ..core.routing import Target
 from ..errors import Cancelled, GatewayError, UpstreamTimeout
 from .cancellation import Cancellation
+from .spans import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Clock:
 class Attempt:
     """One try: where, how it ended, and after how many milliseconds.
 
-    It began *after* so many milliseconds of the request.
+    It began *after* so many milliseconds of the request; *failure* is the kind of error
+    that it has ended with.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Attempt:
     status: int
     milliseconds: int
     message: str | None = None
+    failure: str | None = None
     after: int = 0
 
     def __str__(self) -> str:
@@ -59,7 +62,7 @@ class Trace:
     *target* is the last one that was tried, *retries* how often it was tried again; -1
     if that was not enough. *key* is the name of the gateway key that was sent, *id* the
     trace id, *config* the id of the stored config. *cache* says whether the last
-    target's answer had been given before.
+    target's answer had been given before. *span* is there if requests are traced.
     """
 
     key: str | None = None
@@ -69,6 +72,7 @@ class Trace:
     attempts: list[Attempt] = field(default_factory=list)
     target: Target | None = None
     retries: int = 0
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +107,38 @@ class Attempts:
             self.trace.retries += 1
 
     def _once(self, target: Target) -> Any:
-        began = self.clock.monotonic()
+        began, asked = self.clock.monotonic(), self._traced(target)
         try:
             with self.cancellation.explained():
                 self.cancellation.check()
-                answer = self.call(self._in_time(target))
+                answer = self.call(self._in_time(asked))
         except Cancelled as e:
-            self._record(target, began, e.reason.status, e.reason.message)
+            self._record(target, began, e.reason)
             raise
         except GatewayError as e:
-            self._record(target, began, e.status, e.message)
+            self._record(target, began, e)
             raise
         except BaseException:
-            self._record(target, began, 500, "the gateway failed")
+            self._record(target, began, GatewayError("the gateway failed"))
             raise
-        self._record(target, began, 200, None)
+        self._record(target, began)
         return answer
 
     def _record(
-        self, target: Target, began: float, status: int, message: str | None
+        self, target: Target, began: float, error: GatewayError | None = None
     ) -> None:
         took = round(1000 * (self.clock.monotonic() - began))
         after = round(1000 * (began - self.began))
-        record = Attempt(target.path, target.provider, status, took, message, after)
+        status, message = (error.status, error.message) if error else (200, None)
+        failure = type(error).__name__ if error else None
+        where = target.path, target.provider
+        record = Attempt(*where, status, took, message, failure, after)
         self.trace.attempts.append(record)
+
+    def _traced(self, target: Target) -> Target:
+        """*target*, whose calls are made within a span if requests are traced."""
+        span = self.trace.span
+        return target if span is None else span.tried(target, self.clock.now())
 
     def _in_time(self, target: Target) -> Target:
         """*target*, limited to what is left of the whole request's time."""

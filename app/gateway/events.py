@@ -35,7 +35,7 @@ class Finished:
     that its caller waited between two events. *usage* is what was counted or estimated
     until then, *cost* that in US dollars, if the price is known. *via* is how the last
     target came to the text, *dropped* what it was not told; *error* is why there is
-    none.
+    none, or no more. Between events there were *gaps*, *gap_seconds* long in all.
     """
 
     trace: Trace
@@ -51,6 +51,8 @@ class Finished:
     via: str = ""
     error: GatewayError | None = None
     gap: float | None = None
+    gaps: int = 0
+    gap_seconds: float = 0.0
     dropped: Sequence[str] = ()
 
 

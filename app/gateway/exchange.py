@@ -1,13 +1,13 @@
 """One target: calls to it, and what comes back, as the provider reads it."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import UpstreamProtocol
 from ..providers import Call, Provider
-from ..providers.spec import Answer, Ask, excerpt, stumbling
+from ..providers.spec import Answer, Ask, excerpt, over, stumbling
 from . import framing
 from .deadline import Deadline
 from .hosted import Engine
@@ -90,7 +90,8 @@ class Exchange:
     def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
         guarded = self.target.base_url is not None and not self.provider.hosted
         with self.scope.calling():
-            sent = self.upstream.send(self.sign(call), deadline, guarded=guarded)
+            signed = self.sign(self._within(call))
+            sent = self.upstream.send(signed, deadline, guarded=guarded)
             reply = self.scope.hold(sent)
         self.headers = reply.headers
         if 200 <= reply.status < 300:
@@ -104,6 +105,13 @@ class Exchange:
             f"upstream answered {reply.status}, which is no completion and is not "
             f"followed: {excerpt(body)}"
         )
+
+    def _within(self, call: Call) -> Call:
+        """*call*, which says within which span it is made."""
+        context = self.target.context
+        if context is None:
+            return call
+        return replace(call, headers=over(call.headers, context))
 
     def _events(self, reply: HTTPReply) -> Iterator[Event]:
         """The events of a stream. A whole answer in a stream's place is one event."""

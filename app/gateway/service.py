@@ -20,6 +20,7 @@ from .events import End, Hook
 from .late import streamed
 from .outcome import Outcome, Tally
 from .repeats import Repeats
+from .spans import Tracing
 from .spending import Bill, Till
 from .watch import Watch
 
@@ -28,7 +29,8 @@ from .watch import Watch
 class Gateway:
     """The service behind the endpoint. One for each process.
 
-    *hooks* are told what became of every request; *resources* are let go of at the end.
+    *hooks* are told what became of every request; *tracing*, if there is one, begins
+    their spans; *resources* are let go of at the end.
     *callers* watches over those who wait for an answer. A stream says something every
     *heartbeat* seconds.
     """
@@ -41,6 +43,7 @@ class Gateway:
     heartbeat: float | None = None
     clock: Clock = Clock()
     hooks: Sequence[Hook] = ()
+    tracing: Tracing | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
     def complete(self, route: Route, trace: Trace, connection: Connection) -> Outcome:

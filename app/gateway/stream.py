@@ -14,6 +14,7 @@ from ..core import sse
 from ..errors import CallerLeft, GatewayError
 from .cancellation import Cancellation
 from .events import End
+from .pace import Pace
 from .pulse import Pulse, beating
 from .scope import Scope
 
@@ -22,8 +23,11 @@ logger = logging.getLogger("lastword")
 # Frames that are sent as one piece, at most.
 _AT_ONCE = 16
 
-# In the JSON of a frame: a choice that ends in it.
-_FINISH = re.compile(rb'"finish_reason":\s?"')
+# In the JSON of a frame: a choice that ends in it, and why.
+_FINISH = re.compile(rb'"finish_reason":\s?"([^"\\]{0,40})')
+
+# Reasons that are kept, about; an upstream may send one with every frame.
+_MOST_REASONS = 128
 
 
 class EventStream:
@@ -34,6 +38,9 @@ class EventStream:
     whatever happens; a generator could not, since the `finally` of one that was never
     started does not run. *beside_error* stands in the frame of an error, for clients
     that want more there. Who leaves when all *choices* have ended has had the whole.
+
+    *reasons* are those for which choices have ended, *pace* is that of the frames, and
+    *error* what has cut it.
     """
 
     def __init__(
@@ -52,8 +59,9 @@ class EventStream:
         self._cancellation = Cancellation()
         self._beside_error = beside_error
         self._first: list[bytes] = []
-        self._came: float | None = None
-        self.gap: float | None = None
+        self.reasons: list[bytes] = []
+        self.error: GatewayError | None = None
+        self.pace = Pace()
         self._pulse: Pulse | None = None
         self._ended = False
 
@@ -67,6 +75,11 @@ class EventStream:
             self.close()
             raise
         return self
+
+    @property
+    def opening(self) -> bytes:
+        """The first frame, until it is sent."""
+        return self._first[0] if self._first else b""
 
     def obey(self, cancellation: Cancellation) -> None:
         """End when that is cancelled, and say why."""
@@ -131,20 +144,21 @@ class EventStream:
         if isinstance(error, CallerLeft):
             raise StopIteration from error
         self._end = End.CUT
+        self.error = error if isinstance(error, GatewayError) else None
         return error_frame(error, self._beside_error)
 
     def _sent(self, frame: bytes) -> bytes:
-        self._note_gap(time.monotonic())
-        self._unended -= len(_FINISH.findall(frame))
+        self.pace.note(time.monotonic())
+        if reasons := _FINISH.findall(frame):
+            self._note_end(reasons)
         for listener in self._on_frame:
             listener(frame)
         return sse.encode(frame)
 
-    def _note_gap(self, now: float) -> None:
-        """*gap* is the longest between two frames so far, in seconds."""
-        if self._came is not None:
-            self.gap = max(self.gap or 0.0, now - self._came)
-        self._came = now
+    def _note_end(self, reasons: list[bytes]) -> None:
+        """Some choices have ended. A frame may say so that is none of the last."""
+        self._unended -= len(reasons)
+        self.reasons += reasons if len(self.reasons) < _MOST_REASONS else ()
 
     def close(self) -> None:
         """Let go of upstream, and say how it ended. Harmless when done twice."""

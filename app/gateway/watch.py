@@ -36,10 +36,15 @@ class Watch:
     def follow(self, outcome: Outcome) -> None:
         """An answer is there, or its first event."""
         self._outcome, self._first = outcome, self._passed
+        span = self._trace.span
         if isinstance(outcome.body, EventStream):
+            if span:
+                span.answered(outcome.body.opening, outcome.body.reasons)
             outcome.body.obey(self._cancellation)
             outcome.body.listen(end=self.ended)
         else:
+            if span and isinstance(outcome.body, bytes):
+                span.answered(outcome.body)
             self.ended(End.WHOLE)
 
     def ended(
@@ -48,7 +53,7 @@ class Watch:
         """It is over, and is paid. *status* is what the caller saw first, *error* why
         there was no answer.
         """
-        outcome, bill = self._outcome, self._bill
+        outcome, bill, stream = self._outcome, self._bill, self._stream
         bill.close(outcome.tally.total if outcome else Usage())
         finished = Finished(
             self._trace,
@@ -58,12 +63,14 @@ class Watch:
             took=self._passed,
             first=self._first,
             model=self._model,
-            stream=self._stream is not None,
+            stream=stream is not None,
             usage=bill.usage,
             cost=bill.cost,
             via=self._via,
-            error=error,
-            gap=self._stream.gap if self._stream else None,
+            error=stream.error if stream else error,
+            gap=stream.pace.longest if stream else None,
+            gaps=stream.pace.gaps if stream else 0,
+            gap_seconds=stream.pace.seconds if stream else 0.0,
             dropped=self._plan.dropped if self._plan else (),
         )
         if end == End.LEFT:

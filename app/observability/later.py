@@ -1,7 +1,9 @@
 """Takes what became of requests, and has it looked at when the request is over."""
 
+import atexit
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -9,6 +11,9 @@ from typing import Protocol
 from ..gateway.events import Finished
 
 logger = logging.getLogger("lastword")
+
+# Requests that are looked at before somebody else has a turn.
+_AT_ONCE = 50
 
 # Requests that may wait.
 _MOST = 100_000
@@ -22,6 +27,9 @@ class Observer(Protocol):
 
     def publish(self) -> None:
         """Show what was noted; nothing else waits just now."""
+
+    def close(self) -> None:
+        """Let go of everything: no more will come."""
 
 
 class Later:
@@ -45,6 +53,7 @@ class Later:
                 self._thread = self._thread or self._begun()
 
     def _begun(self) -> threading.Thread:
+        atexit.register(self.close)
         thread = threading.Thread(target=self._work, name="observers", daemon=True)
         thread.start()
         return thread
@@ -69,16 +78,24 @@ class Later:
 
     @staticmethod
     def _tell(observer: Observer, waiting: Iterable[Finished]) -> None:
-        for finished in waiting:
+        for number, finished in enumerate(waiting, 1):
             observer.note(finished)
+            if number % _AT_ONCE == 0:
+                time.sleep(0)
         observer.publish()
 
     def close(self) -> None:
         """Tell what waits, and end."""
+        atexit.unregister(self.close)
         self._stop.set()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(5)
         self.flush()
+        for observer in self._observers:
+            try:
+                observer.close()
+            except Exception:
+                logger.exception("an observer does not end")
 
     def _work(self) -> None:
         while not self._stop.wait(self._every):

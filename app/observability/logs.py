@@ -7,14 +7,13 @@ looks like a key.
 
 import logging
 import re
-import time
-from collections.abc import Mapping
+import sys
+import threading
 from dataclasses import fields
 from typing import Any
 
-import orjson
-
 from ..gateway.events import Finished
+from .lines import Console, JSONLines, rfc3339
 
 logger = logging.getLogger("lastword")
 
@@ -26,45 +25,33 @@ _KEY = re.compile(
     r"\b(?:sk|pk|lw|gsk|xai|hf|AIza|AKIA|eyJ)[-_\w.]{12,}|(?<=Bearer )\S+"
 )
 
-# What every record of Python's has.
-_USUAL = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class JSONLines(logging.Formatter):
-    """A record as one line of JSON, with what is extra in it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        told = {
-            "time": _time(record.created),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            "logger": record.name,
-            "process": record.process,
-            **_extra(record),
-        }
-        if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(told, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-class Console(logging.Formatter):
-    """A record for people: the time, what happened, what is extra as name=value."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        words = " ".join(f"{k}={_word(v)}" for k, v in _extra(record).items())
-        line = f"{_time(record.created)} {record.levelname:<7} {record.getMessage()}"
-        if record.exc_info:
-            words += "\n" + self.formatException(record.exc_info)
-        return f"{line} {words}".rstrip()
-
 
 def configure(kind: str) -> None:
-    """Have the gateway's own lines go to standard error, as *kind* says."""
+    """Have the gateway's own lines go to standard error, as *kind* says.
+
+    So do warnings of libraries, unless somebody else looks after those.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines() if kind == "json" else Console())
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
+def capture() -> None:
+    """Have what Python itself would print go into the log."""
+    logging.captureWarnings(True)
+    sys.excepthook = lambda *raised: _uncaught("the process", raised)
+    threading.excepthook = lambda failed: _uncaught(
+        f"thread {failed.thread.name if failed.thread else ''}",
+        (failed.exc_type, failed.exc_value, failed.exc_traceback),
+    )
+
+
+def _uncaught(what: str, raised: Any) -> None:
+    if not issubclass(raised[0], (KeyboardInterrupt, SystemExit)):
+        logger.critical("%s failed", what, exc_info=raised)
 
 
 def begun(version: str, settings: Any) -> None:
@@ -82,11 +69,14 @@ class RequestLog:
     def note(self, finished: Finished) -> None:
         told = line(finished)
         if self._prompts:
-            told["prompt"] = _prompt(finished)
+            told["prompt"] = prompt(finished)
         logger.info("request", extra=told)
 
     def publish(self) -> None:
         """There is nothing to do: a line is out when it is written."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 def line(finished: Finished) -> dict[str, Any]:
@@ -94,6 +84,7 @@ def line(finished: Finished) -> dict[str, Any]:
     trace, target, usage = finished.trace, finished.trace.target, finished.usage
     told = {
         "trace_id": trace.id,
+        "otel_trace_id": trace.span.trace_id if trace.span else None,
         "status": finished.status,
         "end": finished.end.value,
         "error": finished.error.code if finished.error else None,
@@ -107,7 +98,7 @@ def line(finished: Finished) -> dict[str, Any]:
         "alias": (target.alias or None) if target else None,
         "stream": finished.stream,
         "cache": trace.cache.value.lower(),
-        "began": _time(finished.began),
+        "began": rfc3339(finished.began),
         "took_ms": _milliseconds(finished.took),
         "first_ms": _milliseconds(finished.first),
         "gap_ms": _milliseconds(finished.gap),
@@ -120,7 +111,8 @@ def line(finished: Finished) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _prompt(finished: Finished) -> str:
+def prompt(finished: Finished) -> str:
+    """As much of what was asked as may be shown, without what looks like a key."""
     target = finished.trace.target
     asked = target.request.prompt if target and target.request else ""
     text = asked if isinstance(asked, str) else str(asked)[: 10 * _SHOWN]
@@ -129,19 +121,3 @@ def _prompt(finished: Finished) -> str:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
-
-
-def _time(seconds: float) -> str:
-    """As RFC 3339 writes it, in UTC."""
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03}Z"
-
-
-def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
-    return {k: v for k, v in vars(record).items() if k not in _USUAL}
-
-
-def _word(value: Any) -> str:
-    text = ",".join(value) if isinstance(value, list) else str(value)
-    plain = text and " " not in text and text.isprintable()
-    return text if plain else repr(text)

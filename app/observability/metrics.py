@@ -68,6 +68,13 @@ TABLE = (
         "The longest that a stream made its caller wait between two events.",
         ("provider",),
     ),
+    Metric("stream_gaps", Counter, "Gaps between two events.", ("provider",)),
+    Metric(
+        "stream_gap_seconds",
+        Counter,
+        "What streams have made their callers wait between events, in all.",
+        ("provider",),
+    ),
     Metric("tokens", Counter, "Tokens, counted or estimated.", ("provider", "kind")),
     Metric("cost_usd", Counter, "US dollars, where a price is known.", ("provider",)),
     Metric("attempts", Counter, "Tries of targets.", ("provider", "status")),
@@ -157,6 +164,9 @@ class Metrics:
         for name, level in self._levels.items():
             self._child(name).set(level())
 
+    def close(self) -> None:
+        """There is nothing to let go of: what is counted can still be asked for."""
+
     def _child(self, name: str, *labels: str) -> Any:
         """The series of that *name* that has these *labels*."""
         family = self._all[name]
@@ -184,6 +194,9 @@ class Metrics:
             self._child("first_event_seconds", *told).observe(finished.first)
         if finished.gap is not None:
             self._child("longest_gap_seconds", provider).observe(finished.gap)
+        if finished.gaps:
+            self._sums["stream_gaps", provider] += finished.gaps
+            self._sums["stream_gap_seconds", provider] += finished.gap_seconds
 
     def _note_use(self, finished: Finished, provider: str) -> None:
         usage = finished.usage

@@ -98,6 +98,14 @@ def test_people_get_a_line_that_they_can_read(call, upstream, written: Written) 
     assert r"model='a model\nof two lines'" in line
 
 
+def test_what_is_no_text_is_written_as_well(written: Written, caller) -> None:
+    logger.info("odd", extra={"half": "a\ud800", "long": 2**70, 5: "five"})
+    (line,) = written.lines(caller)
+    told = json.loads(line)
+
+    assert told["half"] == "a\ud800" and told["long"] == 2**70
+
+
 def test_what_fails_is_one_line_as_well(written: Written, call, upstream) -> None:
     try:
         raise ValueError("odd")

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability import metrics
@@ -79,6 +81,9 @@ def test_a_stream_is_counted_with_its_longest_gap(call, script) -> None:
 
     assert counted("requests_total", stream="yes", end="whole") == 1
     assert counted("longest_gap_seconds_sum") == pytest.approx(0.3, abs=0.2)
+    assert counted("stream_gaps_total") == 1
+    only = counted("longest_gap_seconds_sum")
+    assert counted("stream_gap_seconds_total") == pytest.approx(only)
 
 
 def test_a_cut_stream_and_a_failure_are_told_apart(call, script) -> None:
@@ -157,16 +162,77 @@ def test_the_table_is_that_of_the_documentation() -> None:
 
 
 def test_series_do_not_grow_with_what_callers_make_up(call, upstream) -> None:
-    caller = call(upstream)
-    sizes = []
-    for turn in range(2):
-        for i in range(200):
-            made_up = f"{turn}-{i}"
-            headers = {"x-portkey-trace-id": made_up, "Authorization": made_up}
-            caller.complete(headers=headers, model=made_up)
-        sizes.append(len(Counted(caller).samples))
+    app = call(upstream, log_requests=False).app
+    ask(app, upstream, range(600))
+    before = series(app)
+    ask(app, upstream, range(600, 10_600))
 
-    assert sizes[0] == sizes[1]
+    assert series(app) == before
+    # Most of them are refused at once, or by the target: they count all the same.
+    counted = Counted(Caller(app))
+    assert counted("requests_total") + counted("refused_total") == 10_600
+    assert counted("requests_total") > 3_000
+
+
+def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
+    """Ask for completions as nobody did before, each in one of several ways."""
+    for number in numbers:
+        made_up = f"made-up-{number}"
+        body = json.dumps({"model": made_up, "prompt": made_up, made_up: number})
+        headers = {"x-portkey-trace-id": made_up, "traceparent": made_up}
+        headers |= {f"x-{made_up}": made_up, "authorization": f"Bearer {made_up}"}
+        headers["x-portkey-metadata"] = json.dumps({made_up: made_up})
+        way = WAYS[number % len(WAYS)] if number % 40 else "upstream"
+        headers |= way_of(way, made_up, upstream)
+        send(app, f"address-{number}", headers, body.encode())
+
+
+# Ways to ask: each ends in another place.
+WAYS = ("no text", "refused", "no key", "provider", "config", "virtual key")
+
+
+def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
+    """The headers that lead a request that way."""
+    return {
+        "upstream": {
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": upstream.url,
+        },
+        "no text": {"x-portkey-provider": "stability-ai"},
+        "refused": {"x-portkey-provider": "ollama", "x-portkey-custom-host": "http://"},
+        "no key": {"x-portkey-provider": "anthropic", "authorization": ""},
+        "provider": {"x-portkey-provider": made_up},
+        "config": {"x-portkey-config": json.dumps({"provider": made_up})},
+        "virtual key": {"x-portkey-virtual-key": made_up},
+    }[way]
+
+
+def send(app: Flask, address: str, headers: dict[str, str], body: bytes) -> None:
+    """Post *body* as a server would, which costs less than a client for tests.
+
+    Nobody is refused twice, and has to wait.
+    """
+    environ = {f"HTTP_{k.upper().replace('-', '_')}": v for k, v in headers.items()}
+    environ |= {
+        "REMOTE_ADDR": address,
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/v1/completions",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "SERVER_NAME": "gateway",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(body),
+    }
+    answer: Any = app(environ, lambda status, headers: None)
+    b"".join(answer)
+    answer.close()
+
+
+def series(app: Flask) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    """The names and labels of all that is emitted."""
+    samples = Counted(Caller(app)).samples
+    return {(sample.name, frozenset(sample.labels.items())) for sample in samples}
 
 
 # Who may ask

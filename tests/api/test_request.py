@@ -427,7 +427,7 @@ def test_31_32_33_batches_and_token_ids_are_one_call(
 @pytest.mark.parametrize(
     "prompt",
     [[], [[]], [[1], []], [1, "a"], ["a", 1], [-1], [[-1]], [True], [[True]]]
-    + [[None], [1.0], 5, {"a": 1}, True, [[["a"]]], [["a"]]],
+    + [[None], [1.0], [2**63], 5, {"a": 1}, True, [[["a"]]], [["a"]]],
     ids=str,
 )
 def test_34_other_prompts_are_refused(caller: Caller, upstream, prompt: Any) -> None:

@@ -3,20 +3,19 @@
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from app.settings import Settings, variable
+from app.settings import declared, variable
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 
-VARIABLES = {variable(setting) for setting in fields(Settings)}
+VARIABLES = {variable(setting) for setting in declared()}
 
 # Of the image, which everything else has to agree with.
 USER, PORT, INSTANCE = 10001, 8787, "/var/lib/lastword"

@@ -1,13 +1,12 @@
 """What pages name in passing: commands, targets of make, settings."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from app import create_app
-from app.settings import Settings, variable
+from app.settings import Settings, declared, variable
 
 from .pages import PAGES, ROOT
 
@@ -47,6 +46,6 @@ def test_the_targets_of_make_of_a_page_are_there(page: Path) -> None:
 
 @pages
 def test_the_settings_of_a_page_are_there(page: Path) -> None:
-    known = {*map(variable, fields(Settings))}
+    known = {*map(variable, declared())}
 
     assert set(VARIABLES.findall(page.read_text())) <= known

@@ -33,7 +33,7 @@ class Server:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_"))
+            if not name.startswith(("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_", "OTEL_"))
         }
         self.log: list[str] = []
         # What it stores is its own, unless a test says otherwise.

@@ -322,6 +322,14 @@ def test_what_is_for_operators_is_not_for_callers(front: Nginx, path: str) -> No
     assert response.json()["error"]["code"] == "invalid_url"
 
 
+def test_the_page_about_it_is(front: Nginx) -> None:
+    page = requests.get(front.url + "/docs", timeout=10)
+
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    for path in ("/openapi.json", "/docs/swagger-ui-bundle.js"):
+        assert requests.get(front.url + path, timeout=10).status_code == 200
+
+
 def test_no_gateway_at_all_is_told_in_openais_shape() -> None:
     with Nginx(nowhere(), nowhere()) as nginx:
         for _ in range(6):

@@ -1,0 +1,76 @@
+"""What a real gunicorn tells others: every line as JSON, and spans of its workers."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.collector import Collector
+from tests.upstream import DONE, completion, data, frame, stream, whole
+
+from .server import Server, children, eventually
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.stop()
+
+
+def lines(server: Server) -> list[dict[str, Any]]:
+    """All that it has written, of which each line has to be JSON."""
+    return [json.loads(line) for line in server.log]
+
+
+@pytest.mark.parametrize("worker", ["gevent", "gthread"])
+def test_lines_are_json_and_the_last_spans_are_exported(
+    script, collector: Collector, worker: str
+) -> None:
+    upstream = script(
+        whole(completion()), stream(data(frame("Hel")), data(frame("lo", "stop")), DONE)
+    )
+    server = Server(
+        GATEWAY_LOG_FORMAT="json",
+        WEB_CONCURRENCY="1",
+        GUNICORN_CMD_ARGS=f"-k {worker} --threads 8 --access-logfile -",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+    )
+    try:
+        (first,) = children(server.pid)
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: children(server.pid) not in ([], [first]))
+        headers = {"x-portkey-provider": "openai", "Authorization": "Bearer sk-1"}
+        headers |= {"x-portkey-custom-host": upstream.url, "x-portkey-trace-id": "é"}
+        assert server.complete(headers).status_code == 200
+        assert server.complete(headers, stream=True).content.endswith(DONE)
+    finally:
+        server.stop()
+
+    told = lines(server)
+    loggers = {line["logger"] for line in told}
+    assert loggers == {"gunicorn.error", "gunicorn.access", "lastword"}
+    events = [line["event"] for line in told]
+    assert events.count("request") == 2 and "lastword has begun" in events
+    assert any(event.startswith("Worker (pid:") for event in events)
+    assert {line["process"] for line in told} > {server.pid}
+    traced = {line["otel_trace_id"] for line in told if line["event"] == "request"}
+    assert traced == {span.trace_id for span in collector.spans}
+    # The stop came at once: what had waited was exported by the worker's end.
+    assert len(collector.spans) == 4
+    tried = {span.span_id for span in collector.tries}
+    seen = [each.headers["traceparent"].split("-")[2] for each in upstream.requests]
+    assert set(seen) == tried
+
+
+def test_a_server_that_cannot_start_says_why_as_json() -> None:
+    server = Server(GATEWAY_LOG_FORMAT="json", GATEWAY_IDLE_TIMEOUT="soon")
+
+    assert server.wait() == 1
+    *_, last = [line["event"] for line in lines(server) if line["level"] == "error"]
+    assert "GATEWAY_IDLE_TIMEOUT='soon'" in last

@@ -1,0 +1,137 @@
+"""schemathesis against a running gateway: whatever the document allows, and does not.
+
+    python -m tests.soak.openapi --examples 200 --seed 1
+
+Each input goes to an upstream of our own, which answers as OpenAI would.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from app.api.schemas import CompletionSchema
+from app.core.completion import Logprobs
+from app.core.request import CompletionRequest
+from app.errors import InvalidRequest
+from tests.e2e.server import Server
+from tests.upstream import (
+    DONE,
+    Answer,
+    Seen,
+    Upstream,
+    completion,
+    data,
+    frame,
+    stream,
+    whole,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def answer(seen: Seen) -> Answer:
+    """What OpenAI would say to *seen*, roughly."""
+    if seen.method == "GET":
+        return whole({"object": "list", "data": [{"id": "m", "object": "model"}]})
+    choices = [*_choices(seen.json)]
+    if seen.json.get("stream"):
+        return stream(*(data(frame(choices=[choice])) for choice in choices), DONE)
+    return whole(completion(choices=choices))
+
+
+def _choices(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What it says to each prompt, as often as it is to; scored, if it is to be."""
+    request = CompletionRequest(body["model"], body["prompt"], body)
+    for i, prompt in enumerate(request.prompts * int(body.get("n") or 1)):
+        said = [*map(str, prompt or ())] * request.echo + [" there"]
+        scores = None if request.logprobs is None else _scores(said)
+        ended = {"index": i, "logprobs": scores, "finish_reason": "stop"}
+        yield {"text": "".join(said)} | ended
+
+
+def _scores(tokens: list[str]) -> dict[str, Any]:
+    return Logprobs(
+        tokens, [-0.5] * len(tokens), [{}] * len(tokens), [0] * len(tokens)
+    ).to_body()
+
+
+def way(upstream: Upstream) -> dict[str, str]:
+    """Headers that lead there, whichever others are sent.
+
+    The config has the last word about the provider, and the header about the host.
+    """
+    config = {"provider": "openai", "api_key": "sk-1", "custom_host": upstream.url}
+    return {
+        "x-portkey-config": json.dumps(config),
+        "x-portkey-custom-host": upstream.url,
+    }
+
+
+def only_words_refuse(body: Any) -> bool:
+    """Whether a schema allows what is refused: fields that do not fit together, and 1.0
+    for an integer.
+    """
+    if _has_fractions(body):
+        return True
+    try:
+        # Of what has the wrong type, it cannot be told.
+        with suppress(TypeError, AttributeError):
+            CompletionSchema().fits_together(body)
+    except InvalidRequest:
+        return True
+    return False
+
+
+def _has_fractions(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_fractions, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_fractions, value))
+    return isinstance(value, float) and value.is_integer()
+
+
+def run(url: str, upstream: Upstream, *options: str) -> CompletedProcess[str]:
+    """What schemathesis finds in the gateway at *url*; nothing, if it ends with 0."""
+    headers = [f"--header={name}: {value}" for name, value in way(upstream).items()]
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
+    fixed = ["--generation-database=none", "--no-color"]
+    # The checks of our own hold it against the rest.
+    fixed += ["--exclude-checks=positive_data_acceptance"]
+    own = {"SCHEMATHESIS_HOOKS": "tests.soak.openapi_checks", "PYTHONPATH": str(ROOT)}
+    # It keeps what it finds in the folder where it runs.
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(
+            [*command, *fixed, *headers, *options],
+            cwd=folder,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+        )
+
+
+def main(argv: list[str]) -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.soak.openapi")
+    options.add_argument("--examples", type=int, default=200)
+    options.add_argument("--seed", type=int, default=1)
+    asked = options.parse_args(argv)
+    upstream = Upstream([answer])
+    server = Server(GATEWAY_LOG_REQUESTS="0", WEB_CONCURRENCY="1")
+    bounds = f"--max-examples={asked.examples}", f"--seed={asked.seed}"
+    phases = "--phases=examples,coverage,fuzzing"
+    found = run(server.url, upstream, phases, "--continue-on-failure", *bounds)
+    server.stop()
+    upstream.stop()
+    print(found.stdout, found.stderr)
+    return found.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
