@@ -149,14 +149,19 @@ class _Maker:
 
     def cost(self) -> Drawing:
         title, note = "Cost", f"US dollars in {self._window.each}"
-        return self._by_group(title, note, lambda t, *_: t.cost, words.money, 0.01)
+
+        def cost(each: Total, whole: Total, minutes: float) -> float:
+            return each.cost
+
+        return self._by_group(title, note, cost, words.money, 0.01, "no cost")
 
     def failing(self) -> Drawing:
         def share(each: Total, whole: Total, minutes: float) -> float:
             return each.failed / max(whole.requests, 1)
 
         note = "share of all requests that failed or were cut"
-        return self._by_group("Errors", note, share, words.share, 0.04)
+        nothing = "no errors" if any(t.requests for t in self._whole) else None
+        return self._by_group("Errors", note, share, words.share, 0.04, nothing)
 
     def waits(self) -> Drawing:
         series = [
@@ -179,6 +184,7 @@ class _Maker:
         value: Callable[[Total, Total, float], float],
         unit: Callable[[float], str],
         least: float = 1.0,
+        nothing: str | None = None,
     ) -> Drawing:
         minutes = [each.minutes for each in self._slices]
         rows = list(zip(self._split, self._whole, minutes, strict=True))
@@ -186,7 +192,7 @@ class _Maker:
             Series(name, [value(row[i], whole, m) for row, whole, m in rows], f"c{i}")
             for i, name in enumerate(self._groups)
         ]
-        return self._drawn(columns, title, note, series, unit, least)
+        return self._drawn(columns, title, note, series, unit, least, nothing)
 
     def _drawn(
         self,
@@ -196,8 +202,10 @@ class _Maker:
         series: Sequence[Series],
         unit: Callable[[float], str],
         least: float = 1.0,
+        nothing: str | None = None,
     ) -> Drawing:
-        plot = Plot(title, series, self._marks, self._labels, unit, least)
+        said = nothing or "no requests"
+        plot = Plot(title, series, self._marks, self._labels, unit, least, said)
         told = [(each.name, each.look) for each in series]
         return Drawing(title, note, Markup(draw(plot)), told)
 

@@ -11,7 +11,7 @@ from html import escape
 
 # In the units of the drawing: the whole of it, and the space around the plot itself.
 _WIDTH, _HEIGHT = 420, 176
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 10, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 10, 24
 
 _INNER = _WIDTH - _LEFT - _RIGHT
 _DEPTH = _HEIGHT - _TOP - _BOTTOM
@@ -33,7 +33,8 @@ class Plot:
     """What several series come to over time. *marks* name the slices.
 
     *labels* are those that stand below: numbers of slices, and texts. *unit* writes a
-    value, *least* is how far the scale goes at least.
+    value, *least* is how far the scale goes at least. *nothing* is said where there is
+    nothing to draw.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Plot:
     labels: Sequence[tuple[int, str]]
     unit: Format
     least: float = 1.0
+    nothing: str = "no requests"
 
 
 def columns(plot: Plot) -> str:
@@ -111,8 +113,14 @@ def _framed(plot: Plot, top: float, ticks: Sequence[float], drawn: str) -> str:
     return (
         f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(_summary(plot))}">'
-        f"{_grid(ticks, top, plot.unit)}{drawn}{_below(plot)}{_hints(plot)}</svg>"
+        f"{_grid(ticks, top, plot.unit)}{drawn or _blank(plot)}{_below(plot)}"
+        f"{_hints(plot)}</svg>"
     )
+
+
+def _blank(plot: Plot) -> str:
+    x, y = _LEFT + _INNER / 2, _TOP + _DEPTH / 2 + 4
+    return f'<text class="blank middle" x="{x}" y="{y}">{escape(plot.nothing)}</text>'
 
 
 def _grid(ticks: Sequence[float], top: float, unit: Format) -> str:

@@ -127,6 +127,13 @@ def test_a_plot_of_nothing_has_axes_all_the_same(draw: Any, values: Any) -> None
     assert len(elements(svg, "line", "grid")) >= 3
 
 
+def test_where_there_is_nothing_to_draw_that_is_said() -> None:
+    (said,) = elements(columns(plot(0, 0)), "text", "blank")
+
+    assert said.text == "no requests"
+    assert elements(columns(plot(0, 1)), "text", "blank") == []
+
+
 def test_a_plot_says_in_words_what_it_shows() -> None:
     svg = ElementTree.fromstring(columns(plot(3, 1200, 2)))
 
