@@ -9,11 +9,14 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from typing import TYPE_CHECKING
 
 from ..errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 logger = logging.getLogger("lastword")
 
@@ -24,13 +27,22 @@ class Sealer:
     """Seals with the first of *keys*, opens with any of them."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._fernet = MultiFernet([Fernet(_derived(key)) for key in keys])
+        self._keys = keys
+
+    @cached_property
+    def _fernet(self) -> "MultiFernet":
+        # 6 MB in each worker, which is spared where nothing is sealed.
+        from cryptography.fernet import Fernet, MultiFernet
+
+        return MultiFernet([Fernet(_derived(key)) for key in self._keys])
 
     def seal(self, secret: bytes) -> bytes:
         return self._fernet.encrypt(secret)
 
     def open(self, sealed: bytes) -> bytes:
         """What was sealed. Raises StoreUnavailable if that was under another key."""
+        from cryptography.fernet import InvalidToken
+
         try:
             return self._fernet.decrypt(sealed)
         except InvalidToken as e:
