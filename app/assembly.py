@@ -68,17 +68,19 @@ def gateway(
     resources = ExitStack()
     state = _state(settings, resources)
     callers = _callers(settings, resources)
+    breaker = Breaker(state.circuits, clock.now)
     hooks: list[Hook] = [bookkeeper(ledger)] if settings.ledger else []
     hooks.append(observed.later.finished)
     resources.callback(observed.later.close)
     if observed.metrics is not None:
         observed.metrics.show("requests_open", lambda: callers.count)
         observed.metrics.show("streams_open", lambda: callers.streams)
+        observed.metrics.show_breakers(breaker.known)
     return Gateway(
         _answering(settings, resources),
         Repeats(Answers(state.cache, now=clock.now)),
         Till(Meter(state.counters), settings.prices, clock.now),
-        Breaker(state.circuits, clock.now),
+        breaker,
         callers,
         settings.heartbeat,
         clock=clock,

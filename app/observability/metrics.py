@@ -6,8 +6,9 @@ the processes share files, in the folder of PROMETHEUS_MULTIPROC_DIR, and any of
 tells for all.
 """
 
+from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
@@ -25,6 +28,7 @@ from prometheus_client.values import MutexValue, ValueClass
 from ..core.limits import LimitReached
 from ..gateway.events import End, Finished
 from ..providers.names import KNOWN_NAMES
+from ..state.breaker import Seen
 
 # Each counter would have a second series, that says since when it is there.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -34,14 +38,25 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One family of series. *name* is without `lastword_`."""
+    """One family of series. *name* is without `lastword_`.
+
+    What is *shared* is the same for all processes, and looked up when Prometheus asks.
+    """
 
     name: str
     kind: type[Counter] | type[Gauge] | type[Histogram]
     help: str
     labels: tuple[str, ...] = ()
+    shared: bool = False
 
 
+BREAKERS = Metric(
+    "breakers",
+    Gauge,
+    "Targets that have a breaker and were called, by how that is.",
+    ("provider", "state"),
+    shared=True,
+)
 TABLE = (
     Metric(
         "requests",
@@ -89,6 +104,7 @@ TABLE = (
         "Requests for a model that an alias says will be shut down.",
         ("provider",),
     ),
+    BREAKERS,
     Metric("requests_open", Gauge, "Requests under way."),
     Metric("streams_open", Gauge, "Streams under way that have begun."),
     Metric("ledger_waiting", Gauge, "Rows that the ledger has not written yet."),
@@ -115,12 +131,18 @@ class Metrics:
     def __init__(self) -> None:
         self._levels: dict[str, Callable[[], float]] = {}
         self._registry = CollectorRegistry()
-        self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in TABLE}
+        counted = [metric for metric in TABLE if not metric.shared]
+        self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in counted}
+        self._breakers: Callable[[], Iterable[Seen]] = tuple
         self._sums = Sums()
 
     def show(self, name: str, level: Callable[[], float]) -> None:
         """Have the gauge of this *name* show *level*."""
         self._levels[name] = level
+
+    def show_breakers(self, known: Callable[[], Iterable[Seen]]) -> None:
+        """Have the gauge of breakers count those that are *known*, in all processes."""
+        self._breakers = known
 
     def refused(self, status: int) -> None:
         """Count a request that did not get as far as to a target."""
@@ -128,21 +150,26 @@ class Metrics:
 
     def text(self) -> bytes:
         """All that there is, of all processes, in Prometheus' format."""
-        return generate_latest(self._shown())
+        return generate_latest(self)
 
-    def _shown(self) -> CollectorRegistry:
-        """What there is of all processes."""
+    def collect(self) -> Iterator[Family]:
+        """What there is of all processes: Prometheus' own word for it."""
+        yield from self._counted()
+        yield _breakers(self._breakers())
+
+    def _counted(self) -> Iterable[Family]:
         if ValueClass is MutexValue:
-            return self._registry
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return registry
+            return self._registry.collect()
+        everyones = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        found: Iterable[Family]
+        found = everyones.collect()  # type: ignore[no-untyped-call]
+        return found
 
     def levels(self, *names: str) -> list[float]:
         """What the gauges of these *names* show, all processes together."""
         found = {
             sample.name: sample.value
-            for family in self._shown().collect()
+            for family in self._counted()
             for sample in family.samples
         }
         return [found.get(f"lastword_{name}", 0.0) for name in names]
@@ -237,6 +264,16 @@ def _made(metric: Metric, registry: CollectorRegistry) -> Any:
     if metric.kind is Histogram:
         given["buckets"] = _SECONDS
     return metric.kind(metric.name, metric.help, metric.labels, **given)
+
+
+def _breakers(known: Iterable[Seen]) -> Family:
+    """How many targets of each provider have a breaker in each state."""
+    name, labels = f"lastword_{BREAKERS.name}", BREAKERS.labels
+    family = GaugeMetricFamily(name, BREAKERS.help, labels=labels)
+    found = Tally((_provider(seen.provider), seen.state) for seen in known)
+    for told, count in sorted(found.items()):
+        family.add_metric(told, count)
+    return family
 
 
 def _provider(name: str) -> str:

@@ -124,9 +124,23 @@ def test_tries_are_counted_by_target(call, script) -> None:
     assert counted("fallbacks_total") == 1
 
 
-def fallback(targets: list[dict[str, Any]]) -> str:
+def test_breakers_are_counted_by_how_they_are(call, script) -> None:
+    sick, well = script(whole({"error": {}}, 503)), script(whole(completion()))
+    caller = call(well)
+    targets = [{"custom_host": sick.url}, {"custom_host": well.url}]
+    del caller.headers["x-portkey-custom-host"]
+    breaker = {"failure_threshold": 1}
+    caller.headers["x-portkey-config"] = fallback(targets, cb_config=breaker)
+    caller.complete()
+    counted = Counted(caller)
+
+    assert counted("breakers", provider="openai", state="open") == 1
+    assert counted("breakers", provider="openai", state="closed") == 1
+
+
+def fallback(targets: list[dict[str, Any]], **strategy: Any) -> str:
     named = [{"provider": "openai", "api_key": "sk-1", **each} for each in targets]
-    return json.dumps({"strategy": {"mode": "fallback"}, "targets": named})
+    return json.dumps({"strategy": {"mode": "fallback", **strategy}, "targets": named})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What many workers count together."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -23,6 +24,12 @@ def counted(server: Server, name: str) -> float:
     return sum(s.value for s in samples if s.name == f"lastword_{name}")
 
 
+def with_breaker(url: str) -> str:
+    target = {"provider": "openai", "api_key": "sk-1", "custom_host": url}
+    strategy = {"mode": "fallback", "cb_config": {"failure_threshold": 5}}
+    return json.dumps({"strategy": strategy, "targets": [target]})
+
+
 @WORKERS
 def test_all_workers_count_together_and_the_dead_still_count(
     script, tmp_path: Path, worker: str
@@ -38,9 +45,10 @@ def test_all_workers_count_together_and_the_dead_still_count(
         server.wait_until_ready()
         headers = {"x-portkey-provider": "openai", "Authorization": "Bearer sk-1"}
         for _ in range(20):
-            to = {"x-portkey-custom-host": upstream.url}
+            to = {"x-portkey-config": with_breaker(upstream.url)}
             assert server.complete(headers | to).status_code == 200
         eventually(lambda: counted(server, "requests_total") == 20)
+        assert counted(server, "breakers") == 1
 
         to = {"x-portkey-custom-host": running.url}
         with server.complete(headers | to, stream=True) as response:
