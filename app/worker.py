@@ -4,18 +4,25 @@ Reaches into gunicorn's classes where they have no hook. Whether that still hold
 new version of gunicorn, tests/e2e/test_drain.py says.
 """
 
+import atexit
 import gc
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from functools import lru_cache
+from queue import SimpleQueue
 from typing import Any
 
 # Seconds in which a client may still send something on a connection that is kept, after
 # its worker was told to end. gthread does so by itself.
 _LINGER = 2.0
+
+# Seconds between two looks at those that have been told so.
+_EVERY = 0.1
 
 # Bytes that a socket nearly always takes as a whole.
 _SMALL = 2**16
@@ -32,6 +39,7 @@ def equip(worker: Any, drain_timeout: float) -> None:
     at_the_end: list[Callable[[], None]] = [lambda: callers.drain(drain_timeout)]
     if worker.cfg.worker_class_str == "gthread":
         _close_with_the_door(worker)
+        Farewells().begin()
     else:
         at_the_end.append(_Idle(worker).end)
         _send_at_once()
@@ -91,6 +99,69 @@ def _close_with_the_door(worker: Any) -> None:
                 listener.close()
 
     worker.set_accept_enabled = set_accept_enabled
+
+
+class Farewells:
+    """Takes leave of connections in a thread of its own.
+
+    gthread does it in the one that hands out requests, where all others would wait for
+    a client that keeps its end open. What it may still say is thrown away, so that the
+    kernel does not take back an answer that is on its way.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._coming: SimpleQueue[tuple[Any, float]] = SimpleQueue()
+        self._waiting: list[tuple[Any, float]] = []
+
+    def begin(self) -> None:
+        """Do it for this process. When it ends, those who are left have their time."""
+        from gunicorn import util
+
+        util.close_graceful = self.close
+        threading.Thread(target=self._work, name="farewells", daemon=True).start()
+        atexit.register(self._end)
+
+    def close(self, client: Any) -> None:
+        """Close the socket *client* when its other side has, or after a while."""
+        try:
+            client.shutdown(socket.SHUT_WR)
+            client.setblocking(False)
+        except OSError:
+            client.close()
+            return
+        self._coming.put((client, self._now() + _LINGER))
+
+    def _work(self) -> None:
+        while True:
+            self._waiting.append(self._coming.get())
+            while self.look():
+                time.sleep(_EVERY)
+
+    def look(self) -> int:
+        """Close those whose time has come; how many are left."""
+        while not self._coming.empty():
+            self._waiting.append(self._coming.get())
+        self._waiting[:] = [w for w in self._waiting if not self._is_over(*w)]
+        return len(self._waiting)
+
+    def _is_over(self, client: Any, until: float) -> bool:
+        """Whether *client* is closed, now at the latest."""
+        try:
+            left = not client.recv(_SMALL)
+        except BlockingIOError:
+            left = False
+        except OSError:
+            left = True
+        if left or self._now() > until:
+            client.close()
+            return True
+        return False
+
+    def _end(self) -> None:
+        until = time.monotonic() + _LINGER
+        while (self._waiting or not self._coming.empty()) and time.monotonic() < until:
+            time.sleep(_EVERY / 10)
 
 
 def _send_at_once() -> None:

@@ -72,6 +72,7 @@ ONLY = {
         "app/gateway",
         "app/engine.py",
         "app/malformed.py",
+        "app/worker.py",
         "app/core/hosts.py",
     ),
     "os": ("app/gateway/tls.py", "app/cli", "app/engine.py", "app/store/sealing.py"),

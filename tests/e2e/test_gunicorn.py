@@ -4,6 +4,8 @@ import json
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -290,3 +292,25 @@ def test_the_number_of_workers_is_the_operators() -> None:
         eventually(lambda: len(children(server.pid)) == 3)
     finally:
         server.stop()
+
+
+def test_who_keeps_an_answered_connection_open_holds_up_nobody_else() -> None:
+    server = Server(GUNICORN_CMD_ARGS="-k gthread --threads 4", WEB_CONCURRENCY="1")
+    asked = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+
+    def ask_all(kept: ExitStack) -> list[bytes]:
+        answers = []
+        for _ in range(12):
+            connection = kept.enter_context(server.connect())
+            connection.sendall(asked)
+            answers.append(read_answer(connection))
+        return answers
+
+    try:
+        server.wait_until_ready()
+        with ExitStack() as kept, ThreadPoolExecutor(1) as pool:
+            # One after the other, with two seconds for each, would be twice as long.
+            answers = pool.submit(ask_all, kept).result(timeout=12)
+    finally:
+        server.stop()
+    assert all(b" 200 " in answer for answer in answers)
