@@ -1,6 +1,8 @@
 """The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from flask import Flask, Response, g
 
@@ -31,6 +33,7 @@ def application(
     *later* looks at requests when they are over, *metrics* counts them.
     """
     app = Flask("lastword", static_folder=None)
+    app.wsgi_app = _merged(app.wsgi_app)  # type: ignore[method-assign]
     errors.register(app, Slowdown())
     app.after_request(_sign)
     cors.register(app, settings.cors_origins)
@@ -44,6 +47,19 @@ def application(
         app.register_blueprint(counted.blueprint(metrics, later, settings))
         app.after_request(counted.refusals(metrics))
     return app
+
+
+def _merged(serve: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Has paths mean the same with doubled slashes, which a base URL that ends in one
+    makes. Flask would redirect, and many clients do not follow with a POST.
+    """
+
+    def served(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if "//" in environ["PATH_INFO"]:
+            environ["PATH_INFO"] = re.sub("/+", "/", environ["PATH_INFO"])
+        return serve(environ, start_response)
+
+    return served
 
 
 def _awake(later: Later) -> Callable[[Response], Response]:

@@ -498,6 +498,8 @@ def test_stream_options_are_an_object_of_switches(caller: Caller, options) -> No
 @pytest.mark.parametrize(
     "path",
     [
+        "/v1//completions",
+        "//v1/completions//",
         "/v1/completions/",
         "/completions",
         "/completions/",
