@@ -1,8 +1,9 @@
 """The connection to the database, and its tables as they have to be."""
 
+import math
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,27 @@ def _prepare(connection: Any, _: Any) -> None:
     _use_wal(connection)
     for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
+    teach(connection)
+
+
+_TAUGHT: dict[str, Callable[[float], float]] = {"ln": math.log, "trunc": math.trunc}
+
+
+def teach(connection: sqlite3.Connection) -> None:
+    """Give it the functions that SQLite need not have been built with.
+
+    Its own are faster. Source: https://www.sqlite.org/lang_mathfunc.html
+    """
+    for name, function in _TAUGHT.items():
+        try:
+            connection.execute(f"SELECT {name}(1.0)")
+        except sqlite3.OperationalError:
+            connection.create_function(name, 1, _of_null(function), deterministic=True)
+
+
+def _of_null(function: Callable[[float], float]) -> Callable[[float | None], Any]:
+    """*function*, with nothing made of nothing, as in SQL."""
+    return lambda value: None if value is None else function(value)
 
 
 def _use_wal(connection: Any) -> None:

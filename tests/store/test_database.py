@@ -1,9 +1,11 @@
 """A new store that many open at once, as the workers of a server do."""
 
 import multiprocessing
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,25 @@ def test_a_store_that_is_new_or_ready_is_opened_without_alembic(
         "sys.exit('alembic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Plain(sqlite3.Connection):
+    """As of a SQLite that was built without its functions for mathematics."""
+
+    def execute(self, query: str, *values: Any) -> sqlite3.Cursor:
+        if "ln(" in query or "trunc(" in query:
+            raise sqlite3.OperationalError("no such function")
+        return super().execute(query, *values)
+
+
+@pytest.mark.parametrize("query", ["ln(8.0)", "trunc(2.9)", "trunc(-2.9)", "ln(NULL)"])
+def test_a_sqlite_without_functions_for_mathematics_is_taught_them(query: str) -> None:
+    with (
+        closing(sqlite3.connect(":memory:", factory=Plain)) as taught,
+        closing(sqlite3.connect(":memory:")) as able,
+    ):
+        database.teach(taught)
+        sql = f"SELECT {query}"
+
+        ours = sqlite3.Connection.execute(taught, sql).fetchone()
+        assert ours == able.execute(sql).fetchone()
