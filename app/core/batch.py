@@ -131,7 +131,8 @@ def merge(
         if chunk.usage:
             usage += _usage(part, chunk)
         for choice in chunk.choices:
-            index = part.prompt * request.n + part.sample + choice.index
-            yield first.piece(choice.at(index), chunk.warnings)
+            numbered = choice.at(part.prompt * request.n + part.sample + choice.index)
+            as_it_is = first.is_piece(chunk, numbered)
+            yield chunk if as_it_is else first.piece(numbered, chunk.warnings)
     if first:
         yield replace(first, usage=usage)

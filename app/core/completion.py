@@ -161,15 +161,20 @@ class Completion:
         head = self.id, self.created, self.model
         return Completion(*head, (choice,), warnings=warnings)
 
+    def is_piece(self, piece: "Completion", choice: Choice) -> bool:
+        """Whether *piece* is that chunk already: most are, and need not be made."""
+        return (
+            piece.usage is None
+            and len(piece.choices) == 1
+            and piece.choices[0] is choice
+            and piece.id == self.id
+            and piece.created == self.created
+            and piece.model == self.model
+        )
+
     def to_body(self) -> dict[str, Any]:
         """The completion as JSON, `usage` included when there is one."""
-        body = {
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": [choice.to_body() for choice in self.choices],
-        }
+        body = self._head()
         if self.usage is None:
             return body
         body["usage"] = self.usage.to_body()
@@ -180,7 +185,17 @@ class Completion:
 
         The key is absent from every chunk when it was not.
         """
-        body = self.to_body()
         if include_usage:
+            body = self.to_body()
             return body | {"usage": body.get("usage")}
-        return {k: v for k, v in body.items() if not k.startswith("usage")}
+        return self._head()
+
+    def _head(self) -> dict[str, Any]:
+        """All of it but the usage."""
+        return {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [choice.to_body() for choice in self.choices],
+        }

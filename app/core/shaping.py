@@ -79,7 +79,9 @@ def _shaped(
         fitted = running[choice.index].feed(choice)
         if fitted:
             warnings = running[choice.index].warnings(fitted)
-            yield head.piece(fitted, warnings)
+            told = warnings or piece.warnings
+            as_it_is = not told and head.is_piece(piece, fitted)
+            yield piece if as_it_is else head.piece(fitted, warnings)
 
 
 def _counted(usage: Usage | None, shape: Shape, choices: Sequence["_Running"]) -> Usage:
@@ -117,6 +119,9 @@ class _Running:
             return None
         if self._shape.nothing:
             return self._silenced(choice)
+        if self._is_plain(choice):
+            self.text += choice.text
+            return choice
         self._held += choice.text
         if choice.logprobs:
             self._has_logprobs = True
@@ -128,6 +133,13 @@ class _Running:
         return self._released(
             len(self._held) - self._doubt if end is None else end, reason
         )
+
+    def _is_plain(self, choice: Choice) -> bool:
+        """Whether *choice* can be said as it is: just text, as in most pieces."""
+        shape = self._shape
+        busy = self._held or self._echo or self._has_logprobs or shape.stops
+        more = choice.logprobs or choice.finish_reason
+        return bool(choice.text) and not (busy or more)
 
     @property
     def _doubt(self) -> int:

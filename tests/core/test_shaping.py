@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core import shaping
 from app.core.completion import Choice, Completion, Logprobs, Usage
 from app.core.shaping import SILENT, Shape, shaped, whole
 from app.errors import UpstreamCut, UpstreamProtocol
@@ -210,3 +212,50 @@ def test_the_last_count_of_a_stream_is_the_right_one() -> None:
     stream = [piece("a", usage=Usage(5, 1)), piece("b", "stop", usage=Usage(5, 2))]
 
     assert list(shaped(stream, Shape()))[-1].usage == Usage(5, 2)
+
+
+# What is passed on as it is
+
+LOGPROBS = Logprobs(("a",), (-0.5,), ({"a": -0.5},), (0,))
+PIECES = st.builds(
+    piece,
+    TEXTS,
+    st.sampled_from([None, None, None, "stop", "length"]),
+    st.integers(0, 1),
+    logprobs=st.sampled_from([None, None, LOGPROBS]),
+    usage=st.sampled_from([None, None, Usage(3, 2)]),
+    warnings=st.sampled_from([(), (), ("odd",)]),
+)
+SHAPES = st.builds(
+    Shape,
+    prompt=TEXTS,
+    count=st.just(2),
+    echo=st.booleans(),
+    stops=st.one_of(st.just([]), STOPS),
+    nothing=st.booleans(),
+    may_reason=st.booleans(),
+)
+
+
+def outcome(pieces: Sequence[Completion], shape: Shape) -> list[Any]:
+    """What comes of them, and what it ends with."""
+    came: list[Any] = []
+    try:
+        came += shaped(pieces, shape)
+    except UpstreamCut as e:
+        came.append(str(e))
+    return came
+
+
+@given(st.lists(PIECES, max_size=8), SHAPES)
+def test_what_is_passed_on_as_it_is_would_have_been_made_the_same(
+    pieces: list[Completion], shape: Shape
+) -> None:
+    slowly = {"_is_plain": lambda *_: False}
+    with (
+        patch.multiple(shaping._Running, **slowly),
+        patch.object(Completion, "is_piece", lambda *_: False),
+    ):
+        made = outcome(pieces, shape)
+
+    assert outcome(pieces, shape) == made
