@@ -65,6 +65,20 @@ def test_what_it_still_says_is_thrown_away(farewells: Farewells, pair: Pair) -> 
         ours.recv(1)
 
 
+def test_who_goes_on_and_on_is_not_listened_to(
+    farewells: Farewells, pair: Pair
+) -> None:
+    ours, theirs = pair
+    farewells.close(ours)
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            theirs.send(b"x" * 2**16)
+
+    assert farewells.look() == 0
+    assert is_closed(ours)
+
+
 def test_it_is_closed_after_a_while_anyway(
     farewells: Farewells, pair: Pair, clock: Clock
 ) -> None:
