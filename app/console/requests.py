@@ -48,15 +48,8 @@ def register(routes: Blueprint, parts: Parts) -> None:
 
     @routes.get("/requests/live")
     def live() -> ResponseReturnValue:
-        places.take()
-        try:
-            live = Live(parts.history, _wanted(), render=_rows(), release=places.free)
-        except BaseException:
-            places.free()
-            raise
-        live.ends = lambda: parts.gateway.callers.is_draining
         return Response(
-            live,
+            _followed(parts, places),
             content_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
             direct_passthrough=True,
@@ -73,6 +66,18 @@ def register(routes: Blueprint, parts: Parts) -> None:
             outcome=outcome,
             timing=Markup(waterfall(bars(entry), words.milliseconds)),
         )
+
+
+def _followed(parts: Parts, places: "Places") -> "Live":
+    """The requests that end from now on. Raises GatewayError if too many follow."""
+    places.take()
+    try:
+        live = Live(parts.history, _wanted(), render=_rows(), release=places.free)
+    except BaseException:
+        places.free()
+        raise
+    live.ends = lambda: parts.gateway.callers.is_draining
+    return live
 
 
 def _rows() -> Callable[[list[Entry]], str]:

@@ -38,25 +38,14 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One family of series. *name* is without `lastword_`.
-
-    What is *shared* is the same for all processes, and looked up when Prometheus asks.
-    """
+    """One family of series. *name* is without `lastword_`."""
 
     name: str
     kind: type[Counter] | type[Gauge] | type[Histogram]
     help: str
     labels: tuple[str, ...] = ()
-    shared: bool = False
 
 
-BREAKERS = Metric(
-    "breakers",
-    Gauge,
-    "Targets that have a breaker and were called, by how that is.",
-    ("provider", "state"),
-    shared=True,
-)
 TABLE = (
     Metric(
         "requests",
@@ -104,12 +93,19 @@ TABLE = (
         "Requests for a model that an alias says will be shut down.",
         ("provider",),
     ),
-    BREAKERS,
     Metric("requests_open", Gauge, "Requests under way."),
     Metric("streams_open", Gauge, "Streams under way that have begun."),
     Metric("ledger_waiting", Gauge, "Rows that the ledger has not written yet."),
     Metric("ledger_dropped", Gauge, "Rows that the ledger has lost since the start."),
     Metric("uncounted", Gauge, "Requests that came too fast to be counted here."),
+)
+
+# The same for all processes, which share them: looked up when Prometheus asks.
+BREAKERS = Metric(
+    "breakers",
+    Gauge,
+    "Targets that have a breaker and were called, by how that is.",
+    ("provider", "state"),
 )
 
 _KNOWN = frozenset(KNOWN_NAMES)
@@ -131,8 +127,7 @@ class Metrics:
     def __init__(self) -> None:
         self._levels: dict[str, Callable[[], float]] = {}
         self._registry = CollectorRegistry()
-        counted = [metric for metric in TABLE if not metric.shared]
-        self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in counted}
+        self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in TABLE}
         self._breakers: Callable[[], Iterable[Seen]] = tuple
         self._sums = Sums()
 
@@ -253,7 +248,7 @@ class Metrics:
 
 def families() -> Iterator[tuple[str, Metric]]:
     """All that may ever be emitted, by the names of their families."""
-    return ((f"lastword_{metric.name}", metric) for metric in TABLE)
+    return ((f"lastword_{metric.name}", metric) for metric in (*TABLE, BREAKERS))
 
 
 def _made(metric: Metric, registry: CollectorRegistry) -> Any:

@@ -344,13 +344,20 @@ return read()
 """
 
 # KEYS: the list of all circuits. ARGV: how many are wanted. Answers: names and what
-# _READ answers, in turn, the one that was called last first.
+# _READ answers, in turn; those that are open first, then the one that was called last.
 _KNOWN = """
-local told = {}
-for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, ARGV[1] - 1)) do
-  told[#told + 1] = name
-  told[#told + 1] = redis.call('HMGET', ARGV[2] .. name, 'began', 'calls', 'failures',
+local open, closed, told = {}, {}, {}
+for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
+  local row = redis.call('HMGET', ARGV[2] .. name, 'began', 'calls', 'failures',
     'open_until', 'probed_until')
+  table.insert(row[4] and open or closed, {name, row})
+end
+for _, rows in ipairs({open, closed}) do
+  for _, each in ipairs(rows) do
+    if #told == 2 * ARGV[1] then return told end
+    table.insert(told, each[1])
+    table.insert(told, each[2])
+  end
 end
 return told
 """

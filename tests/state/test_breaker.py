@@ -266,3 +266,14 @@ def test_those_that_are_left_alone_are_known_by_what_they_are(setting: Setting) 
     assert (well.provider, well.state, well.calls) == ("p", "closed", 1)
     clock.now += 31
     assert breaker.known()[0].state == "ready"
+
+
+def test_of_many_those_that_are_left_alone_are_known_first(setting: Setting) -> None:
+    breaker, target, _ = setting(failure_threshold=1, cooldown=30)
+    well = replace(target, identity=target.identity + "2")
+    breaker.enter(target)
+    breaker.leave(target, 500)
+    breaker.enter(well)
+    breaker.leave(well, 200)
+
+    eventually(lambda: [each.state for each in breaker.known(1)] == ["open"])
