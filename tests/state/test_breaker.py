@@ -269,11 +269,13 @@ def test_those_that_are_left_alone_are_known_by_what_they_are(setting: Setting) 
 
 
 def test_of_many_those_that_are_left_alone_are_known_first(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold=1, cooldown=30)
-    well = replace(target, identity=target.identity + "2")
+    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+    well = replace(target, identity=target.identity + "2", provider="called last")
     breaker.enter(target)
     breaker.leave(target, 500)
+    clock.now += 1
     breaker.enter(well)
     breaker.leave(well, 200)
+    eventually(lambda: any(s.provider == well.provider for s in breaker.known(1000)))
 
-    eventually(lambda: [each.state for each in breaker.known(1)] == ["open"])
+    assert [each.state for each in breaker.known(1)] == ["open"]
