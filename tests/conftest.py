@@ -71,7 +71,7 @@ class Caller:
         content_type: str | None = "application/json",
     ) -> TestResponse:
         sent = {**self.headers, **(headers or {})}
-        response = self.app.test_client().post(
+        response = self.app.test_client(use_cookies=False).post(
             path, data=body, headers=sent, content_type=content_type
         )
         self.responses.append(response)

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..core.access import Alias, GatewayKey, VirtualKey
+from ..core.access import Alias, GatewayKey, Permissions, VirtualKey
+from ..core.gateway_keys import gateway_key_in, holds_gateway_key
 from ..core.hosts import is_loopback
 from ..errors import Forbidden, InvalidRoute, StoreUnavailable, Unauthorized
+from ..gateway.authorization import gateway_key_required
 from ..settings import Settings
 from ..store.directory import Directory
-from ..store.repository import PREFIX
 from .given import Given
+from .levels import Level
 
 # What portkey-ai sends when it was given no key of a provider.
 PLACEHOLDER_KEY = "OPENAI_API_KEY"
@@ -35,13 +37,15 @@ _LEGACY = {
 class Caller:
     """Who calls: with a gateway key, with a key of the provider's own, or neither.
 
-    *is_open* says that nobody needs a gateway key here.
+    *is_open* says that nobody needs a gateway key here, *byok* that credentials of
+    providers may be the caller's own.
     """
 
     directory: Directory
     key: GatewayKey | None = None
     provider_key: str | None = None
     is_open: bool = True
+    byok: bool = True
 
     @property
     def is_known(self) -> bool:
@@ -65,7 +69,7 @@ class Caller:
 
     def _may_use(self, resource: str, name: str) -> bool:
         if not self.is_known:
-            raise no_key()
+            raise gateway_key_required()
         return self.key is None or self.key.may_use(resource, name)
 
     def _nothing(self, kind: str, id: str) -> NoReturn:
@@ -78,39 +82,34 @@ class Caller:
             code=f"unknown_{kind.replace(' ', '_')}",
         )
 
-    def check(self, provider: str, model: str) -> None:
-        """Raise Forbidden if their key is not for this *provider* or *model*."""
-        for resource, name in (("providers", provider), ("models", model)):
-            if self.key and not self.key.may_use(resource, name):
-                raise Forbidden(
-                    f"This key may not use the {resource.removesuffix('s')} "
-                    f"{name[:80]!r}."
-                )
-
-    def alias(self, model: str, near: Mapping[str, Any]) -> Alias | None:
-        """What answers in place of *model*: the key's, the config's, anybody's alias.
-
-        *near* are those of the config.
-        """
+    def stored_alias(self, model: str) -> Alias | None:
+        """The alias of *model* that is stored for this key, or for everybody."""
         own = self.key.aliases.get(model) if self.key else None
-        if own or model in near:
-            return own or Alias(**near[model])
-        return self.directory.alias(model) if self.is_known else None
+        if own or not self.is_known:
+            return own
+        return self.directory.alias(model)
+
+    def permissions(self, config: Level | None) -> Permissions:
+        """What they may reach in a request that goes by the stored *config*."""
+        granted = config.virtual_keys if config else frozenset()
+        known = self.is_known
+        return Permissions(self.key, known, self.byok, granted, self.stored_alias)
 
 
 def caller(headers: Given, directory: Directory, settings: Settings) -> Caller:
     """Who sends these *headers*. Raises Unauthorized, or StoreUnavailable."""
-    keys = _keys(headers)
-    told = next((key for key in keys if key.startswith(PREFIX)), None)
-    theirs = (key for key in keys if not key.startswith(PREFIX))
-    own = next(theirs, None) if settings.byok else None
-    if told is not None:
-        key = _valid(directory.key(told))
-        return Caller(directory, key, own, is_open=False)
-    if _is_open(own, directory, settings):
-        return Caller(directory, None, own)
-    if own is None:
-        raise no_key()
+    presented = _credentials(headers)
+    ours = filter(None, map(gateway_key_in, presented))
+    theirs = (bare(each) for each in presented if not holds_gateway_key(each))
+    gateway_key, own = next(ours, None), next(theirs, None)
+    byok = settings.byok
+    if gateway_key is not None:
+        key = _valid(directory.key(gateway_key))
+        return Caller(directory, key, own, is_open=False, byok=byok)
+    if _is_open(own if byok else None, directory, settings):
+        return Caller(directory, None, own, byok=byok)
+    if own is None or not byok:
+        raise gateway_key_required()
     return Caller(directory, None, own, is_open=False)
 
 
@@ -136,16 +135,8 @@ def _is_open(own: str | None, directory: Directory, settings: Settings) -> bool:
         return False
 
 
-def no_key() -> Unauthorized:
-    return Unauthorized(
-        "You didn't provide an API key of this gateway. Send it as Authorization: "
-        "Bearer YOUR_KEY, x-portkey-api-key or api-key.",
-        code="missing_api_key",
-    )
-
-
-def _keys(headers: Given) -> list[str]:
-    """All keys in *headers*, in the order in which they count.
+def _credentials(headers: Given) -> list[str]:
+    """All that *headers* present as a key, in the order in which they count.
 
     Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's
     into Authorization, which therefore comes first when x-portkey-package-version shows
@@ -154,17 +145,11 @@ def _keys(headers: Given) -> list[str]:
     names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
     if headers.get("x-portkey-package-version"):
         names[:2] = reversed(names[:2])
-    keys = [bare(value) for value in map(headers.get, names) if value]
-    return [key for key in keys if key and key != PLACEHOLDER_KEY]
-
-
-def is_ours(value: str) -> bool:
-    """Whether a header's *value* is a key of this gateway's, or a key of nobody's."""
-    key = bare(value)
-    return key.startswith(PREFIX) or key == PLACEHOLDER_KEY
+    values = [value for value in map(headers.get, names) if value]
+    return [value for value in values if bare(value) not in ("", PLACEHOLDER_KEY)]
 
 
 def bare(value: str) -> str:
     """A key without its scheme."""
-    scheme, _, rest = value.strip().partition(" ")
-    return rest.strip() if scheme.lower() == "bearer" else value.strip()
+    scheme, *rest = value.split(maxsplit=1) or [""]
+    return rest[0].strip() if scheme.lower() == "bearer" and rest else value.strip()

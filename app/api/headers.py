@@ -6,7 +6,7 @@ The checks are Portkey's, in its order, and every failure is a 400 in both error
 import re
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,8 @@ from urllib.parse import quote
 from flask import Request
 
 from .. import documents
+from ..core.access import Permissions
+from ..core.forwarding import forwarded_headers
 from ..core.hosts import custom_host
 from ..core.memory import remembered
 from ..errors import (
@@ -28,27 +30,10 @@ from ..gateway.outcome import Outcome
 from ..gateway.spans import Span, Tracing
 from ..providers.names import KNOWN_NAMES
 from . import config, levels
-from .access import Caller, is_ours
+from .access import PLACEHOLDER_KEY, Caller, bare
 from .config_schema import Config
 from .given import Given
 from .levels import Level
-
-# Never forwarded, even if the caller asks for it: they belong to one connection, or
-# would break the framing of the call upstream.
-_NOT_FORWARDED = {
-    "connection",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
 
 # What callers read of upstream's answer: limits, waits, and who answered.
 _PASSED_ON = ("openai-", "x-ratelimit-", "retry-after")
@@ -92,6 +77,11 @@ class Wanted:
         return not (self.provider or self.virtual_key or self.config)
 
     @property
+    def permissions(self) -> Permissions:
+        """What the caller may reach by this config."""
+        return self.caller.permissions(self.level if self.is_stored else None)
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What the caller says of the request; as in Portkey, bad JSON says nothing."""
         try:
@@ -100,16 +90,15 @@ class Wanted:
             return {}
         return value if isinstance(value, dict) else {}
 
-    def forwarded(self, names: Iterable[str]) -> dict[str, str]:
-        """Those of the caller's headers, without what must not travel."""
-        asked = {name.strip().lower() for name in names}
-        travel = {name for name in asked if "_" not in name} - _NOT_FORWARDED
-        given = {name: self.headers.get(name) for name in sorted(travel) if name}
-        return {
-            name: value
-            for name, value in given.items()
-            if value is not None and not is_ours(value)
-        }
+    def forwarded(
+        self, names: Iterable[str], reserved: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Those of the caller's headers that may travel; see core/forwarding.py."""
+        lower = [name.strip().lower() for name in names]
+        values = {name: self.headers.get(name) for name in lower}
+        # What SDKs send in place of a key that they were not given is none.
+        sent = {k: v for k, v in values.items() if v and bare(v) != PLACEHOLDER_KEY}
+        return forwarded_headers(lower, sent, reserved)
 
 
 def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:

@@ -11,6 +11,7 @@ import orjson
 from ..core.caching import CachePolicy
 from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ..core.routing import BreakerPolicy, Bridge
+from ..core.spellings import one_budget
 from .config_schema import Config
 from .params import Params
 
@@ -26,9 +27,9 @@ class Changes:
     def at(self, level: Config) -> "Changes":
         """The same, as *level* adds to it."""
         return Changes(
-            {**self.defaults, **_get(level, "default_params")},
+            {**self.defaults, **one_budget(_get(level, "default_params"))},
             (*self.drops, *(level.get("drop_params") or ())),
-            {**self.overrides, **_get(level, "override_params")},
+            {**self.overrides, **one_budget(_get(level, "override_params"))},
         )
 
     def under(self, defaults: Mapping[str, Any]) -> "Changes":
@@ -108,6 +109,19 @@ class Level:
             Level(target, self.inherited.at(target), f"{self.path}.targets[{i}]")
             for i, target in enumerate(self.own.get("targets") or ())
         )
+
+    @cached_property
+    def virtual_keys(self) -> frozenset[str]:
+        """The ids of all virtual keys that it, and those below it, name."""
+        provider = str(self.own.get("provider") or "")
+        aliases = _get(self.own, "model_aliases").values()
+        own = [
+            self.own.get("virtual_key"),
+            provider[1:] if provider.startswith("@") else None,
+            *(alias.get("virtual_key") for alias in aliases),
+        ]
+        named = {id for id in own if id}
+        return frozenset(named.union(*(level.virtual_keys for level in self.below)))
 
     def identity(self, *more: str | None) -> str:
         """What tells a node from others, wherever in a config it stands."""

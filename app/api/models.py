@@ -1,10 +1,14 @@
 """GET /v1/models: what the chosen provider serves."""
 
+import orjson
 from flask import Blueprint, Response, g
 
+from ..core.access import Permissions
 from ..core.routing import targets
 from ..gateway.attempts import Trace
+from ..gateway.authorization import authorize_listing
 from ..gateway.service import Gateway
+from ..providers.spec import read_object, stumbling
 from ..settings import Settings
 from ..store.directory import Directory
 from . import access, headers
@@ -12,7 +16,8 @@ from .given import Given, request
 from .resolution import resolved
 from .route import route
 
-# A route leads to completions; the list of models is asked of its first target.
+# A route leads to completions; the list of models is asked of its first target. No key
+# has to be allowed this model.
 _ANY = {"model": "any", "prompt": ""}
 
 
@@ -27,10 +32,25 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         caller = access.caller(given, directory, settings)
         wanted = headers.wanted(given, caller, settings.trusted_custom_hosts)
         wanted = resolved(wanted, _ANY, settings)
-        target = next(targets(route(wanted, _ANY, asked.path, None).root))
+        way = route(wanted, _ANY, asked.path, None, authorize_listing)
+        target = next(targets(way.root))
         g.trace = Trace(target=target)
-        outcome = gateway.models(target)
+        outcome = gateway.models(target, way.permissions)
+        assert isinstance(outcome.body, bytes)
+        body = _allowed(outcome.body, way.permissions)
         passed_on = headers.passed_on(outcome.headers)
-        return Response(outcome.body, 200, passed_on, content_type="application/json")
+        return Response(body, 200, passed_on, content_type="application/json")
 
     return routes
+
+
+def _allowed(listing: bytes, permissions: Permissions) -> bytes:
+    """*listing* without the models that the caller's key may not ask for."""
+    key = permissions.key
+    if key is None or "models" not in key.allowed:
+        return listing
+    document = read_object(listing)
+    with stumbling(listing):
+        models = document["data"]
+        document["data"] = [m for m in models if key.may_use("models", str(m["id"]))]
+    return orjson.dumps(document)

@@ -1,50 +1,69 @@
 """From what the headers want to a tree of targets, with inheritance resolved once."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from ..core import conditions
-from ..core.access import Alias, VirtualKey
+from ..core.access import Alias, Permissions, VirtualKey
 from ..core.cachekey import fingerprint
 from ..core.caching import Asker
+from ..core.forwarding import is_credential_header
 from ..core.hosts import custom_host
 from ..core.limits import Limits
 from ..core.request import CompletionRequest
 from ..core.routing import Group, Mode, Node, Route, Target, Way, targets
+from ..core.spellings import one_budget
 from ..errors import Forbidden, InvalidRoute
+from ..gateway.authorization import authorize
 from ..providers import PROVIDERS
-from ..providers.spec import Setting
+from ..providers.spec import Setting, over
 from . import config, patterns
-from .access import Caller, no_key
+from .access import Caller
 from .config_schema import Config
 from .headers import Wanted
 from .levels import Changes, Inherited, Level, seconds
 from .params import Params, completion_request
-from .resolution import split
+from .resolution import split, today
+
+Authorize = Callable[[Target, Permissions], None]
 
 
 def route(
-    wanted: Wanted, body: Params, pathname: str, default_max_tokens: int | None
+    wanted: Wanted,
+    body: Params,
+    pathname: str,
+    default_max_tokens: int | None,
+    authorize: Authorize = authorize,
 ) -> Route:
-    """The way of a request with *body*. Raises InvalidRoute or InvalidRequest."""
-    root = _Tree(wanted, body, pathname, default_max_tokens).node(wanted.level)
+    """The way of a request with *body*. Raises InvalidRoute, InvalidRequest, Forbidden.
+
+    Every target of it is one that *authorize* lets pass.
+    """
+    permissions = wanted.permissions
+
+    def check(target: Target) -> None:
+        authorize(target, permissions)
+
+    root = _Tree(wanted, body, pathname, default_max_tokens, check).node(wanted.level)
     deadline, key = seconds(wanted.config.get("deadline_ms")), wanted.caller.key
-    return Route(
-        root, deadline, _asker(wanted, root), key.limits if key else _NO_LIMITS
-    )
+    limits = key.limits if key else _NO_LIMITS
+    return Route(root, deadline, _asker(wanted, root), limits, permissions)
 
 
 _NO_LIMITS = Limits()
 
 
 def _asker(wanted: Wanted, root: Node) -> Asker:
-    """Who asks. A config that was sent has a name only where it shares answers."""
+    """Who asks. A config that was sent has a name only where it shares answers.
+
+    Without a gateway key nothing says who callers are but their credentials, so no
+    config is shared among them.
+    """
     caller = wanted.caller.key.name if wanted.caller.key else ""
-    config = wanted.stored_id or ""
-    if not config and any(target.cache for target in targets(root)):
+    config = wanted.stored_id or "" if caller else ""
+    if caller and not config and any(target.cache for target in targets(root)):
         config = fingerprint([caller, wanted.config])
     refreshes = "x-portkey-cache-force-refresh" in wanted.headers
     namespace = wanted.headers.get("x-portkey-cache-namespace", "")
@@ -60,10 +79,12 @@ class _Tree:
         body: Params,
         pathname: str,
         default_max_tokens: int | None,
+        check: Callable[[Target], None],
     ) -> None:
-        self._wanted = wanted
+        self._wanted, self._check = wanted, check
         self._key_in_model, model = split(body.get("model"))
-        self._body = body | {"model": model} if self._key_in_model else body
+        asked = body | {"model": model} if self._key_in_model else body
+        self._body = dict(one_budget(asked))
         self._default_max_tokens = default_max_tokens
         self._params, self._pathname = body, pathname
         self._requests: dict[bytes, CompletionRequest] = {}
@@ -125,11 +146,15 @@ class _Tree:
         said = self._settings(own, place)
         base_url = self._host(place, inherited) or self._address(said)
         known = place.key.id if place.key else None
-        return Target(
+        headers = self._headers(said, inherited, place)
+        # An answer to credentials in a header is that of an account which this gateway
+        # knows nothing of: nobody else may be given it.
+        cache = None if any(map(is_credential_header, headers)) else inherited.cache
+        target = Target(
             provider=place.provider,
             api_key=self._key(own, place),
             base_url=base_url.rstrip("/") if base_url else None,
-            headers=self._headers(said, inherited),
+            headers=headers,
             options={setting.name: value for setting, value in said},
             request_timeout=self._wanted.request_timeout or inherited.request_timeout,
             strict=inherited.strict,
@@ -140,16 +165,19 @@ class _Tree:
             virtual_key=known,
             limits=place.key.limits if place.key else _NO_LIMITS,
             alias=place.alias,
+            aliased_model=place.aliased_model,
             notices=place.notices,
             request=place.request,
             retry=inherited.retry,
             breaker=inherited.breaker,
-            cache=inherited.cache,
+            cache=cache,
             name=own.get("name"),
             weight=own.get("weight", 1),
             identity=level.identity(place.provider, base_url, known),
             path=level.path,
         )
+        self._check(target)
+        return target
 
     # Where a target is
 
@@ -160,43 +188,36 @@ class _Tree:
         provider = provider or self._wanted.provider or ""
         changes, aliases = level.inherited.changes, level.inherited.aliases
         request = self._request(changes, key)
-        model = request.model
         fixed = "model" in changes.overrides
-        alias = None if fixed else self._caller.alias(model, aliases)
-        if alias and not alias.is_due(_today()) and (provider or key):
-            notice = f"{model} will be shut down on {alias.shutdown_date}"
+        alias, is_stored = (None, False) if fixed else self._alias(request, aliases)
+        if alias and not alias.is_due(today()) and (provider or key):
+            notice = f"{request.model} will be shut down on {alias.shutdown_date}"
             place = _Place(provider, key, request, notices=(notice,))
         elif alias:
-            place = self._elsewhere(alias, provider, key, request)
+            if alias.virtual_key:
+                key = self._caller.virtual_key(alias.virtual_key, trusted=is_stored)
+                request = self._request(changes, key)
+            place = _elsewhere(alias, provider, key, request)
         else:
             place = _Place(provider, key, request)
-        return self._allowed(place, model if alias else request.model, level.path)
-
-    def _elsewhere(
-        self,
-        alias: Alias,
-        provider: str,
-        key: VirtualKey | None,
-        request: CompletionRequest,
-    ) -> "_Place":
-        """Where an alias leads. A key of the caller's own is only for its provider."""
-        if alias.virtual_key:
-            key = self._caller.virtual_key(alias.virtual_key, trusted=True)
-        elif alias.provider and alias.provider != provider:
-            key = None
-        provider = key.provider if key else alias.provider or provider
-        told = f"{request.model} -> {alias.model}"
-        return _Place(provider, key, replace(request, model=alias.model), told)
-
-    def _allowed(self, place: "_Place", model: str, path: str) -> "_Place":
         if not place.provider:
-            at = path.replace("config", "", 1).strip(".").replace(".", ",")
+            at = level.path.replace("config", "", 1).strip(".").replace(".", ",")
             raise config.invalid([(at, "Required: provider, or a strategy")])
-        self._caller.check(place.provider, model)
-        known = PROVIDERS.get(place.provider)
-        if known and known.hosted and not self._caller.is_known:
-            raise no_key()
         return place
+
+    def _alias(
+        self, request: CompletionRequest, near: Mapping[str, Any]
+    ) -> tuple[Alias | None, bool]:
+        """What answers in place of a model: the key's, the config's, anybody's alias.
+
+        And whether the operator stored it. *near* are those of the config, which may be
+        the caller's own: only one that is stored may lead to a virtual key that the
+        caller may not use otherwise.
+        """
+        model, key = request.model, self._caller.key
+        if model in near and not (key and model in key.aliases):
+            return Alias(**near[model]), self._wanted.is_stored
+        return self._caller.stored_alias(model), True
 
     @property
     def _caller(self) -> Caller:
@@ -276,12 +297,21 @@ class _Tree:
         found = map(self._wanted.headers.get, names)
         return next((value for value in found if value), None)
 
-    def _headers(self, said: "_Said", inherited: Inherited) -> dict[str, str]:
-        """Those of the provider, and the forwarded."""
+    def _headers(
+        self, said: "_Said", inherited: Inherited, place: "_Place"
+    ) -> dict[str, str]:
+        """Those of the provider's settings, and those of the caller's that travel on.
+
+        A header of the caller's replaces that of a setting, however they are spelled;
+        but beside a virtual key, settings and credentials are the operator's alone.
+        """
         own = {s.sends: str(value) for s, value in said if s.sends}
         forward = self._wanted.forward
         listed = inherited.forward_headers if forward is None else forward
-        return own | self._wanted.forwarded(listed) if listed else own
+        if not listed:
+            return own
+        reserved = _RESERVED if place.key else None
+        return over(own, self._wanted.forwarded(listed, reserved))
 
     def _request(self, changes: Changes, key: VirtualKey | None) -> CompletionRequest:
         """What a target is asked; the same for all whose levels change it alike."""
@@ -305,6 +335,20 @@ def _settings(provider: str) -> Sequence[tuple[Setting, tuple[str, ...]]]:
     return [(s, s.headers) for s in known.settings] if known else []
 
 
+def _headers_of_settings() -> frozenset[str]:
+    """The headers, in lower case, that a setting or a key of any provider is sent in.
+
+    Of any, since a server of one provider's shape may read another's headers.
+    """
+    names = {s.sends for provider in PROVIDERS.values() for s in provider.settings}
+    for provider in PROVIDERS.values():
+        names.update(provider.auth(Target(provider.name, api_key="key")))
+    return frozenset(name.lower() for name in names if name)
+
+
+_RESERVED = _headers_of_settings()
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Whom a target asks for what. *alias* says which model stands for which."""
@@ -313,18 +357,31 @@ class _Place:
     key: VirtualKey | None
     request: CompletionRequest
     alias: str = ""
+    aliased_model: str = ""
     notices: tuple[str, ...] = ()
+
+
+def _elsewhere(
+    alias: Alias, provider: str, key: VirtualKey | None, request: CompletionRequest
+) -> _Place:
+    """Where *alias* leads from a *provider* or from its own virtual *key*.
+
+    A key of the caller's own is only for its provider.
+    """
+    if not alias.virtual_key and alias.provider and alias.provider != provider:
+        key = None
+    provider = key.provider if key else alias.provider or provider
+    notice = f"{request.model} -> {alias.model}"
+    asked = replace(request, model=alias.model)
+    return _Place(provider, key, asked, notice, request.model)
 
 
 def _defaults(key: VirtualKey) -> Mapping[str, Any]:
     """What a virtual key fills up a request with."""
-    return key.params if key.model is None else {"model": key.model, **key.params}
+    params = one_budget(key.params)
+    return params if key.model is None else {"model": key.model, **params}
 
 
 def _at_sign(provider: str | None) -> str | None:
     """The virtual key that is written as a provider: `@id`."""
     return provider[1:] if provider and provider.startswith("@") else None
-
-
-def _today() -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime())

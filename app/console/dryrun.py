@@ -131,12 +131,13 @@ def _caller(name: str, parts: Parts) -> Caller:
     """
     own = _THEIRS if parts.settings.byok else None
     if not name:
-        return Caller(parts.directory, None, own)
+        return Caller(parts.directory, None, own, byok=parts.settings.byok)
     named = (key for key in parts.directory.keys if key.name == name)
     key = next(named, None)
     if key is None:
         raise InvalidRequest(f"There is no gateway key {name[:80]!r}.")
-    return Caller(parts.directory, key, own, is_open=False)
+    byok = parts.settings.byok
+    return Caller(parts.directory, key, own, is_open=False, byok=byok)
 
 
 def _levels(level: Level) -> Iterator[Level]:

@@ -4,7 +4,7 @@ A name that a key may use is listed, or fits a pattern with `*`; a list that is 
 allows all, an empty one nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -80,3 +80,24 @@ class GatewayKey:
 
     def is_valid(self, now: float) -> bool:
         return not self.disabled and (self.expires is None or now < self.expires)
+
+
+def _no_alias(model: str) -> Alias | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What one caller may reach in one request.
+
+    *key* is the gateway key, None without one. *is_known* says whether they may use
+    what belongs to the gateway, *byok* whether they may bring credentials of providers.
+    *config_virtual_keys* are the ids of all that the stored config of this request
+    names, *stored_alias* looks up an alias of the key's or of everybody's.
+    """
+
+    key: GatewayKey | None = None
+    is_known: bool = True
+    byok: bool = True
+    config_virtual_keys: frozenset[str] = frozenset()
+    stored_alias: Callable[[str], Alias | None] = _no_alias

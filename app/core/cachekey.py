@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .caching import Asker, CachePolicy, Scope
+from .forwarding import is_credential_header
 from .request import DEFAULTS, CompletionRequest
 from .routing import Target
 
@@ -56,22 +57,25 @@ def _place(target: Target) -> list[Any]:
     ]
 
 
-# Headers that say who calls.
-_CREDENTIALS = {"authorization", "cookie", "proxy-authorization"}
-_CREDENTIALS |= {"api-key", "x-api-key", "x-goog-api-key"}
-
-
 def _circle(
     target: Target, policy: CachePolicy, asker: Asker, secrets: Collection[str]
 ) -> list[Any]:
-    """Those who share an answer: they have this in common."""
+    """Those who share an answer: they have this in common.
+
+    All callers of a config share what the operator's credentials answered, or an
+    upstream that wants none. What a caller's own credentials answered could be the work
+    of an account that the caller has prepared, so it is for those who have the same.
+    """
     headers = {name.lower(): value for name, value in target.headers.items()}
-    if policy.scope == Scope.CONFIG and asker.config:
+    own = target.virtual_key is None and (
+        bool(target.api_key)
+        or any(map(target.options.get, secrets))
+        or any(map(is_credential_header, headers))
+    )
+    if policy.scope == Scope.CONFIG and asker.config and not own:
         options = {k: v for k, v in target.options.items() if k not in secrets}
-        open_headers = {k: v for k, v in headers.items() if k not in _CREDENTIALS}
-        return ["config", asker.config, options, open_headers]
-    own = [asker.caller, target.api_key, dict(target.options), headers]
-    return ["credentials", *own]
+        return ["config", asker.config, options, headers]
+    return ["credentials", asker.caller, target.api_key, dict(target.options), headers]
 
 
 # How an answer is sent, not what it says.

@@ -99,6 +99,11 @@ class Limits:
     money_per_day: Decimal | None = None
     money_per_month: Decimal | None = None
 
+    @property
+    def has_money(self) -> bool:
+        """Whether there is a budget of money."""
+        return self.money_per_day is not None or self.money_per_month is not None
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Limits":
         """The limits in JSON. Raises ValueError, which names everything wrong."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from ..errors import GatewayError, UpstreamInBand, UpstreamStatus, UpstreamTimeout
+from .access import Permissions
 from .caching import Asker, CachePolicy
 from .limits import Limits
 from .request import CompletionRequest
@@ -80,9 +81,9 @@ class Target:
     *via* overrules which way a provider goes, *model_info* what is known of the model;
     *strict_params* refuses what would be dropped. *virtual_key* is the id of the one
     that it has its credentials from, and *limits* are those of that; *alias* says which
-    model answers for which, and *notices* is what the caller has to be told. Without
-    *cache*, no answer is given twice. *context* are headers that say within which span
-    it is called, beside all that is asked.
+    model answers for which, *aliased_model* is the latter alone, and *notices* is what
+    the caller has to be told. Without *cache*, no answer is given twice. *context* are
+    headers that say within which span it is called, beside all that is asked.
     """
 
     provider: str
@@ -99,6 +100,7 @@ class Target:
     virtual_key: str | None = None
     limits: Limits = Limits()
     alias: str = ""
+    aliased_model: str = ""
     notices: tuple[str, ...] = ()
     request: CompletionRequest | None = field(default=None, repr=False)
     retry: RetryPolicy = RetryPolicy()
@@ -142,13 +144,15 @@ Node = Target | Group
 class Route:
     """A tree, and the seconds in which the whole of it has to give an answer.
 
-    *limits* are those of the gateway key of who asks.
+    *limits* are those of the gateway key of who asks, *permissions* what they may
+    reach.
     """
 
     root: Node
     deadline: float | None = None
     asker: Asker = Asker()
     limits: Limits = Limits()
+    permissions: Permissions = Permissions()
 
 
 def targets(node: Node) -> Iterator[Target]:

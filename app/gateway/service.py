@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ..core.access import Permissions
 from ..core.balance import rendezvous, weighted
-from ..core.caching import Asker
 from ..core.completion import Usage
 from ..core.routing import Group, Hands, Node, Route, Target, run, targets
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamError
@@ -14,6 +14,7 @@ from ..providers.fitting import Plan
 from ..state.breaker import Breaker, guarded
 from .answering import Answering
 from .attempts import Attempts, Clock, Trace
+from .authorization import authorize, authorize_listing
 from .callers import Callers, Connection
 from .cancellation import Cancellation
 from .events import End, Hook
@@ -85,7 +86,7 @@ class Gateway:
     ) -> Outcome:
         began = self.clock.monotonic()
         ends = route.deadline and began + route.deadline
-        ask = partial(self._ask, route.asker, trace, bill, cancellation)
+        ask = partial(self._ask, route, trace, bill, cancellation)
         attempts = Attempts(ask, trace, self.clock, began, ends, cancellation)
         hands = Hands(attempts, self._pick, self.breaker.available)
         outcome: Outcome = run(route.root, hands)
@@ -98,16 +99,17 @@ class Gateway:
 
     def _ask(
         self,
-        asker: Asker,
+        route: Route,
         trace: Trace,
         bill: Bill,
         cancellation: Cancellation,
         target: Target,
     ) -> Outcome:
         """The answer of one target: one that was given before, or its own."""
+        authorize(target, route.permissions)
         plan = self.answering.plan(target)
         fresh = partial(self._fresh, bill, cancellation)
-        return self.repeats.outcome(plan, asker, trace, fresh, cancellation)
+        return self.repeats.outcome(plan, route.asker, trace, fresh, cancellation)
 
     def _fresh(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
         """The target's own answer, within limits."""
@@ -120,8 +122,9 @@ class Gateway:
             raise
         return replace(outcome, told={**outcome.told, **bill.headers})
 
-    def models(self, target: Target) -> Outcome:
+    def models(self, target: Target, permissions: Permissions) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
+        authorize_listing(target, permissions)
         return self.answering.models(target)
 
     def close(self) -> None:

@@ -94,6 +94,7 @@ AZURE_OPENAI = Provider(
         Setting("azure_api_version", alias="api_version"),
         *_ENTRA,
     ),
+    model_settings=("azure_deployment_id",),
     error=failures.error,
 )
 

@@ -16,6 +16,7 @@ from ..core.batch import Part
 from ..core.request import DEFAULTS, CompletionRequest
 from ..core.routing import Target, Way
 from ..core.shaping import Shape
+from ..core.spellings import rivals, without
 from ..errors import (
     GatewayError,
     InvalidRequest,
@@ -256,8 +257,11 @@ class _Fitting:
     def _sorted(self, params: Params) -> tuple[dict[str, Any], list[str]]:
         """The simple parameters: those that are said, and the names of the others."""
         said: dict[str, Any] = {}
-        dropped: list[str] = []
-        for name, value in self.request.params.items():
+        dropped = rivals(self.request.params)
+        fields = self.request.params
+        if dropped:
+            fields = without(fields, dropped)
+        for name, value in fields.items():
             if name in _DECIDED:
                 continue
             if self._can_be_said(name, value, params):

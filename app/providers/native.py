@@ -320,6 +320,7 @@ HOSTED: Sequence[Provider] = (
         ),
         open_chat(stop=_STOP_LIST),
         settings=(Setting("predibase_tenant"), Setting("predibase_deployment")),
+        model_settings=("predibase_deployment",),
     ),
 )
 

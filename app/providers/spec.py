@@ -201,6 +201,7 @@ class Provider:
     signer      who signs its calls: a name that gateway/signing.py knows
     hosted      the gateway runs it itself, and knows its address and key
     settings    what else it has to know
+    model_settings  the settings that name a model, beside or in place of the request's
     error       an answer with an error status, as the error that the caller gets
     models      the call that lists its models; None if it has no such list
     model_list  its answer to that, in OpenAI's shape
@@ -220,6 +221,7 @@ class Provider:
     signer: str | None = None
     hosted: bool = False
     settings: Sequence[Setting] = ()
+    model_settings: Sequence[str] = ()
     error: Callable[[int, bytes], UpstreamStatus]
     models: Callable[["Provider", Target], Call] | None = None
     model_list: Callable[[bytes], bytes] = lambda body: body

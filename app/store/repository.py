@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 
 from ..core.access import Alias, GatewayKey, VirtualKey
+from ..core.gateway_keys import PREFIX
 from . import records
 from .database import reading, writing
 from .sealing import Sealer
@@ -27,8 +28,6 @@ from .tables import (
 )
 
 logger = logging.getLogger("lastword")
-
-PREFIX = "lw-"
 
 
 class Absent(LookupError):

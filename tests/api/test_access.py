@@ -169,7 +169,7 @@ def test_unless_the_operator_wants_none(house: House, with_ours: bool) -> None:
     }
     response = house.caller(OWN, byok=False).complete(headers=headers)
 
-    assert response.status_code == 401 and house.upstream.requests == []
+    assert response.status_code == 403 and house.upstream.requests == []
 
 
 def test_both_keys_may_be_sent_together(house: House) -> None:

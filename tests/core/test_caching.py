@@ -222,11 +222,12 @@ def test_different_values_have_different_keys(one: Any, other: Any) -> None:
 
 
 def test_a_config_may_share_its_answers_between_credentials() -> None:
+    """If these are the operator's."""
     shared = CachePolicy(scope=Scope.CONFIG)
+    target = replace(TARGET, virtual_key="vk-1")
     others = replace(
-        TARGET,
-        api_key="sk-of-another-caller",
-        headers={**TARGET.headers, "authorization": "Bearer x"},
+        target,
+        api_key="sk-another-after-a-change",
         options={"region": "eu", "session": "s-2"},
     )
 
@@ -234,7 +235,7 @@ def test_a_config_may_share_its_answers_between_credentials() -> None:
         one, other = Asker("k1", config), Asker("k2", config)
         secrets = ("session",)
         return {
-            named(TARGET, policy, one, secrets=secrets),
+            named(target, policy, one, secrets=secrets),
             named(others, policy, other, secrets=secrets),
         }
 
@@ -246,9 +247,10 @@ def test_a_config_may_share_its_answers_between_credentials() -> None:
 
 def test_a_shared_config_still_asks_in_one_region_only() -> None:
     shared, asker = CachePolicy(scope=Scope.CONFIG), Asker(config="pc-1")
-    elsewhere = replace(TARGET, options={**TARGET.options, "region": "us"})
+    here = replace(TARGET, virtual_key="vk-1")
+    elsewhere = replace(here, options={**TARGET.options, "region": "us"})
 
-    assert named(elsewhere, shared, asker) != named(TARGET, shared, asker)
+    assert named(elsewhere, shared, asker) != named(here, shared, asker)
 
 
 def test_a_key_says_nothing() -> None:

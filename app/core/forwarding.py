@@ -1,0 +1,75 @@
+"""Which headers of a caller travel on to a provider.
+
+A caller, or a config, names headers to forward. Some never travel, since they belong to
+one connection or would change the framing of the call. Others say who pays: beside a
+virtual key, which is the operator's, they would join or replace its credentials.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from .gateway_keys import holds_gateway_key
+
+# Headers of one connection, or of the form of one message.
+# Source: RFC 9110 section 7.6.1, RFC 9112, and what proxies add in their own name.
+_NEVER = {
+    "accept-encoding",
+    "alt-svc",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+# A name that has one of these words authenticates, whoever invented the header.
+_WORDS = re.compile(
+    r"(^|[-.])(auth|authorization|authentication|bearer|cookie2?|credentials?|jwt|key|"
+    r"keys|passw(or)?d|secret|session|signature|sig|token|tokens|apikey|accesskey|"
+    r"accesstoken|authtoken|authkey|sessionid)([-.]|$)"
+)
+
+# Prefixes of vendors whose headers name accounts, projects and signatures.
+_VENDORS = ("x-amz-", "x-goog-", "x-ms-", "x-oci-", "opc-", "x-portkey-", "cf-access-")
+
+
+def is_credential_header(name: str) -> bool:
+    """Whether a header, in whichever spelling, may say who is calling or who pays."""
+    lower = name.strip().lower().replace("_", "-")
+    return bool(_WORDS.search(lower)) or lower.startswith(_VENDORS)
+
+
+def forwarded_headers(
+    names: Iterable[str],
+    values: Mapping[str, str | None],
+    reserved: Collection[str] | None = None,
+) -> dict[str, str]:
+    """Those of the headers *names*, in lower case, that may travel, with their values.
+
+    *values* maps names in lower case to what the caller sent. *reserved* is for a
+    target with a virtual key: the headers, in lower case, that the provider's settings
+    send; then no credential travels either.
+    """
+    travelling = {}
+    for name in sorted({each.strip().lower() for each in names}):
+        # WSGI cannot tell `_` from `-`: such a name could be any of two headers.
+        if not name or "_" in name or name in _NEVER:
+            continue
+        if reserved is not None and (name in reserved or is_credential_header(name)):
+            continue
+        value = values.get(name)
+        if value is not None and not holds_gateway_key(value):
+            travelling[name] = value
+    return travelling

@@ -1,0 +1,145 @@
+"""Whether a caller may have a target called. The one place that says yes or no.
+
+A target is put together from what several writers say: the operator (stored configs,
+virtual keys, aliases), the caller (a config in a header, the body, headers), and the
+rules by which one overrules the other. Each of these can change who is asked, for which
+model, and with whose credentials, so no single step can decide alone what is allowed.
+Therefore `authorize` looks at the finished target only, and derives what the caller may
+have from what is stored, not from how the target came about. The gateway calls it just
+before a target is planned, looked up in the cache, or called; the API calls it earlier
+as well, so that a forbidden request costs nothing.
+
+The rules:
+
+- The provider, and every name under which a model is asked for, must be allowed to the
+  gateway key: after overrides, defaults, aliases, and the defaults of a virtual key.
+- A virtual key must be allowed to the gateway key, or be named by the stored config
+  that the request goes by, or be where a stored alias leads, for that alias's model.
+- Other models that a body offers in place of its `model` are refused to a key that is
+  limited in models or in money.
+- With GATEWAY_BYOK=0 no credential may be the caller's own, by whichever way it came.
+- No gateway key may stand where a credential of a provider does.
+"""
+
+from collections.abc import Iterator
+
+from ..core.access import Permissions
+from ..core.forwarding import is_credential_header
+from ..core.gateway_keys import holds_gateway_key
+from ..core.request import CompletionRequest
+from ..core.routing import Target
+from ..core.spellings import MODEL_ALTERNATIVES
+from ..errors import Forbidden, InvalidRequest, Unauthorized
+from ..providers import PROVIDERS
+from ..providers.spec import Provider
+
+
+def authorize(target: Target, permissions: Permissions) -> None:
+    """Raise Forbidden, Unauthorized or InvalidRequest unless *target* may be called."""
+    authorize_listing(target, permissions)
+    if target.request is not None:
+        for model in models_requested(target, target.request):
+            _check_list(permissions, "models", model)
+        _check_alternatives(target.request, permissions)
+
+
+def authorize_listing(target: Target, permissions: Permissions) -> None:
+    """The same for a list of models, which asks for no model."""
+    _check_list(permissions, "providers", target.provider)
+    provider = PROVIDERS.get(target.provider)
+    if provider and provider.hosted and not permissions.is_known:
+        raise gateway_key_required()
+    if target.virtual_key is not None:
+        _check_virtual_key(target, permissions)
+    elif not permissions.byok:
+        _refuse_own_credentials(target, provider)
+    _refuse_misplaced_gateway_key(target)
+
+
+def models_requested(target: Target, request: CompletionRequest) -> Iterator[str]:
+    """The names under which *target* is asked for a model.
+
+    There is a second one where a setting names the deployment that will answer.
+    """
+    yield request.model
+    provider = PROVIDERS.get(target.provider)
+    for name in provider.model_settings if provider else ():
+        if value := target.options.get(name):
+            yield str(value)
+
+
+def gateway_key_required() -> Unauthorized:
+    return Unauthorized(
+        "You didn't provide an API key of this gateway. Send it as Authorization: "
+        "Bearer YOUR_KEY, x-portkey-api-key or api-key.",
+        code="missing_api_key",
+    )
+
+
+def _check_list(permissions: Permissions, resource: str, name: str) -> None:
+    if permissions.key and not permissions.key.may_use(resource, name):
+        raise Forbidden(
+            f"This key may not use the {resource.removesuffix('s')} {name[:80]!r}."
+        )
+
+
+def _check_virtual_key(target: Target, permissions: Permissions) -> None:
+    name, key = str(target.virtual_key), permissions.key
+    if not permissions.is_known:
+        raise gateway_key_required()
+    if any(map(is_credential_header, target.headers)):
+        raise Forbidden("A virtual key cannot be used with credentials in a header.")
+    if key is None or key.may_use("virtual_keys", name):
+        return
+    if name in permissions.config_virtual_keys:
+        return
+    # An alias grants its virtual key for its own model, and for nothing else.
+    alias = permissions.stored_alias(target.aliased_model)
+    asks_for = target.request.model if target.request else None
+    if alias is None or (alias.virtual_key, alias.model) != (name, asks_for):
+        raise Forbidden(
+            f"This key may not use the virtual key {name[:80]!r}, or there is none."
+        )
+
+
+def _check_alternatives(request: CompletionRequest, permissions: Permissions) -> None:
+    """Refuse fields that have the provider choose among other models.
+
+    Which one answers, and what it costs, is then known to nobody beforehand.
+    """
+    key = permissions.key
+    if key is None or not ("models" in key.allowed or key.limits.has_money):
+        return
+    for name in MODEL_ALTERNATIVES & request.params.keys():
+        raise Forbidden(
+            f"This key is limited in models or money, so {name!r} may not offer the "
+            "provider other models than 'model'."
+        )
+
+
+def _refuse_own_credentials(target: Target, provider: Provider | None) -> None:
+    """Without a virtual key all credentials are the caller's: configs hold none."""
+    settings = provider.settings if provider else ()
+    own = [each.name for each in settings if each.secret and target.has([each.name])]
+    own += filter(is_credential_header, target.headers)
+    if target.api_key and not (provider and provider.hosted):
+        own.append("a key of the provider")
+    if own:
+        raise Forbidden(
+            "This gateway accepts no credentials of providers from callers "
+            f"(GATEWAY_BYOK=0), but the request has: {', '.join(sorted(own))}."
+        )
+
+
+def _refuse_misplaced_gateway_key(target: Target) -> None:
+    """Refuse what would send a gateway key to a provider."""
+    values = {"the key of the provider": target.api_key or "", **target.headers}
+    if target.virtual_key is None:
+        values |= {k: v for k, v in target.options.items() if isinstance(v, str)}
+    for name, value in values.items():
+        if holds_gateway_key(value):
+            raise InvalidRequest(
+                f"A key of this gateway stands in {name}, from where it would be sent "
+                "to the provider. Send it as Authorization: Bearer YOUR_KEY alone.",
+                code="misplaced_gateway_key",
+            )

@@ -1,0 +1,562 @@
+"""A key reaches what it was given and nothing else: each way around, at the wire.
+
+`lim` is the key of the examples: it may use one virtual key, one provider, one config,
+and models of one family. What arrived upstream is what counts.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from app.core.access import Alias
+from app.core.gateway_keys import holds_gateway_key
+from app.core.limits import Limits
+from app.core.spellings import BUDGET_SPELLINGS, MODEL_ALTERNATIVES
+from app.providers import PROVIDERS
+from app.settings import Settings
+from tests.conftest import Caller, Script
+from tests.house import SEALED, House
+from tests.upstream import Upstream, completion, reply, whole
+
+OWN = "sk-of-the-callers-own"
+MODEL = "gpt-3.5-turbo-instruct"
+SEALED_B = "sk-sealed-for-others"
+
+
+@pytest.fixture
+def house(
+    call: Callable[..., Caller], upstream: Upstream, settings: Settings
+) -> Iterator[House]:
+    """A gateway that stores vk-a and vk-b."""
+    made = House(call, upstream, settings)
+    made.virtual_key("vk-a")
+    made.virtual_key("vk-b", settings={"api_key": SEALED_B})
+    yield made
+    made.store.engine.dispose()
+
+
+LIM = {
+    "virtual_keys": ["vk-a"],
+    "models": ["gpt-3.5*"],
+    "providers": ["openai"],
+    "configs": ["cfg-a"],
+}
+
+
+def lim(house: House, **fields: Any) -> Caller:
+    """Someone who holds that key."""
+    return house.caller(house.key("lim", allowed=LIM, **fields))
+
+
+def config(document: Any) -> dict[str, str]:
+    return {"x-portkey-config": json.dumps(document)}
+
+
+def refused(house: House, response: Any, status: int = 403) -> str:
+    """The message of a refusal that cost nothing."""
+    assert response.status_code == status, response.json
+    assert house.upstream.requests == []
+    return str(response.json["error"]["message"])
+
+
+# Aliases, and the model that is really asked for
+
+
+def test_sent_alias_grants_no_virtual_key(house: House) -> None:
+    alias = {MODEL: {"model": "gpt-3.5-x", "virtual_key": "vk-b"}}
+    sent = {"virtual_key": "vk-a", "model_aliases": alias}
+    response = lim(house).complete(model=MODEL, headers=config(sent))
+
+    assert "vk-b" in refused(house, response)
+
+
+@pytest.mark.parametrize("where", ["everybody's", "key's", "config's"])
+def test_stored_alias_grants_its_virtual_key(house: House, where: str) -> None:
+    alias = Alias("gpt-3.5-new", virtual_key="vk-b")
+    fields: dict[str, Any] = {}
+    if where == "everybody's":
+        house.store.put_alias(MODEL, alias)
+    elif where == "key's":
+        fields["aliases"] = {MODEL: alias}
+    else:
+        aliases = {MODEL: {"model": alias.model, "virtual_key": "vk-b"}}
+        stored = {"virtual_key": "vk-a", "model_aliases": aliases}
+        house.store.put_config("cfg-a", stored)
+        fields["config"] = "cfg-a"
+    caller = lim(house, **fields)
+    assert caller.complete(model=MODEL).status_code == 200
+    assert house.sent_key == f"Bearer {SEALED_B}"
+    assert house.upstream.last.json["model"] == "gpt-3.5-new"
+
+    # For no other model, and by no other route.
+    house.upstream.requests.clear()
+    direct = {"x-portkey-virtual-key": "vk-b"}
+    refused(house, caller.complete(model="gpt-3.5-new", headers=direct))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_aliases": {MODEL: {"model": "o1-pro"}}},
+        {"override_params": {"model": "o1-pro"}},
+        {
+            "default_params": {"model": "gpt-3.5-x"},
+            "drop_params": ["model"],
+            "override_params": {"model": "o1-pro"},
+        },
+    ],
+    ids=["alias", "override", "dropped and overridden"],
+)
+def test_model_really_requested_must_be_allowed(house: House, changes: Any) -> None:
+    sent = {"virtual_key": "vk-a", **changes}
+    response = lim(house).complete(model=MODEL, headers=config(sent))
+
+    assert "o1-pro" in refused(house, response)
+
+
+def test_stored_alias_gives_no_other_model(house: House) -> None:
+    house.store.put_alias(MODEL, Alias("gpt-4o", virtual_key="vk-b"))
+    response = lim(house).complete(
+        model=MODEL, headers={"x-portkey-virtual-key": "vk-a"}
+    )
+
+    assert "gpt-4o" in refused(house, response)
+
+
+def test_model_of_a_virtual_key_must_be_allowed(house: House) -> None:
+    house.virtual_key("vk-a", model="gpt-4o")
+    body = json.dumps({"prompt": "Hi"}).encode()
+    response = lim(house).post(body, headers={"x-portkey-virtual-key": "vk-a"})
+
+    assert "gpt-4o" in refused(house, response)
+
+
+def test_model_of_default_params_must_be_allowed(house: House) -> None:
+    sent = {"virtual_key": "vk-a", "default_params": {"model": "gpt-4o"}}
+    body = json.dumps({"prompt": "Hi"}).encode()
+
+    assert "gpt-4o" in refused(house, lim(house).post(body, headers=config(sent)))
+
+
+@pytest.mark.parametrize("how", ["header", "config", "alias name", "sealed"])
+def test_deployment_counts_as_a_model(house: House, how: str) -> None:
+    """Azure answers by the deployment, whatever the body's model says."""
+    allowed = {"models": ["gpt-3.5*"]}
+    host = {"x-portkey-custom-host": house.upstream.url}
+    azure = {"x-portkey-provider": "azure-openai", **host}
+    headers = {
+        "header": {**azure, "x-portkey-azure-deployment-id": "gpt-4o"},
+        "config": config({"provider": "azure-openai", "azure_deployment_id": "gpt-4o"}),
+        "alias name": config({"provider": "azure-openai", "deployment_id": "gpt-4o"}),
+        "sealed": {"x-portkey-virtual-key": "azure"},
+    }[how]
+    sealed = {"api_key": SEALED, "azure_deployment_id": "gpt-4o"}
+    house.virtual_key("azure", provider="azure-openai", settings=sealed)
+    caller = house.caller(house.key(allowed=allowed))
+    own = {"x-portkey-api-key": OWN}
+    response = caller.complete(model=MODEL, headers=host | headers | own)
+
+    if how == "sealed":
+        response = caller.complete(model=MODEL, headers=headers | own)
+    assert "gpt-4o" in refused(house, response)
+
+
+# Headers that are forwarded beside a virtual key
+
+CREDENTIALS = (
+    "authorization",
+    "Cookie",
+    "API-Key",
+    "x-api-key",
+    "X-Goog-Api-Key",
+    "x-auth-token",
+    "X-Amz-Security-Token",
+    "x-vendor-secret",
+)
+
+
+@pytest.mark.parametrize("where", ["header", "sent config", "stored config"])
+@pytest.mark.parametrize("name", [*CREDENTIALS, "openai-project", "OpenAI-BETA"])
+def test_no_credential_travels_beside_a_virtual_key(
+    house: House, name: str, where: str
+) -> None:
+    sealed = {"api_key": SEALED, "openai_project": "project-of-the-operator"}
+    house.virtual_key("vk-a", settings=sealed)
+    listed = {"virtual_key": "vk-a", "forward_headers": [name, "x-tenant"]}
+    house.store.put_config("cfg-a", listed)
+    headers = {
+        "header": {
+            "x-portkey-virtual-key": "vk-a",
+            "x-portkey-forward-headers": f"{name}, x-tenant",
+        },
+        "sent config": config(listed),
+        "stored config": {"x-portkey-config": "cfg-a"},
+    }[where]
+    caller = lim(house)
+    if name == "authorization":
+        caller.headers = {"x-portkey-api-key": caller.headers["Authorization"]}
+    sent = {**headers, name: "of the caller", "x-tenant": "t"}
+    response = caller.complete(model=MODEL, headers=sent)
+
+    assert response.status_code == 200, response.json
+    arrived = house.upstream.last.headers
+    assert "of the caller" not in str(arrived)
+    assert arrived["authorization"] == f"Bearer {SEALED}"
+    assert arrived["openai-project"] == "project-of-the-operator"
+    assert arrived["x-tenant"] == "t"
+
+
+NEVER = (
+    "proxy-connection accept-encoding content-encoding content-length host te "
+    "connection keep-alive upgrade trailer proxy-authorization expect"
+).split()
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_headers_of_a_connection_never_travel(
+    caller: Caller, upstream: Upstream, name: str
+) -> None:
+    caller.complete(headers={"x-portkey-forward-headers": "TE"})
+    usual = upstream.last.headers.get(name)
+    sent = {"x-portkey-forward-headers": name.upper(), "x-sent": "1"}
+    if name not in ("content-length", "host", "expect", "content-encoding"):
+        sent[name] = "sent-by-the-test"
+    caller.complete(headers=sent)
+
+    assert upstream.last.headers.get(name) == usual or name == "host"
+    assert "sent-by-the-test" not in str(upstream.last.headers)
+
+
+def test_forwarded_header_replaces_a_setting_once(
+    caller: Caller, upstream: Upstream
+) -> None:
+    """Without a virtual key the caller's header wins, and is not joined."""
+    headers = {
+        "x-portkey-openai-project": "of the setting",
+        "OpenAI-Project": "of the header",
+        "x-portkey-forward-headers": "OPENAI-project",
+    }
+    caller.complete(headers=headers)
+
+    assert upstream.last.headers["openai-project"] == "of the header"
+
+
+# GATEWAY_BYOK=0
+
+SECRETS = sorted(
+    {
+        (provider.name, setting.name, setting.headers[0])
+        for provider in PROVIDERS.values()
+        for setting in provider.settings
+        if setting.secret
+    }
+)
+
+
+@pytest.mark.parametrize("place", ["config", "header"])
+@pytest.mark.parametrize(
+    "provider, name, header", SECRETS, ids=[f"{p}-{n}" for p, n, _ in SECRETS]
+)
+def test_without_byok_every_credential_setting_is_refused(
+    house: House, provider: str, name: str, header: str, place: str
+) -> None:
+    host = {"x-portkey-custom-host": house.upstream.url}
+    headers = (
+        config({"provider": provider, name: "secret-of-the-caller"})
+        if place == "config"
+        else {"x-portkey-provider": provider, header: "secret-of-the-caller"}
+    )
+    caller = house.caller(house.key(), byok=False)
+    response = caller.complete(headers=host | headers)
+
+    message = refused(house, response)
+    assert "GATEWAY_BYOK" in message and name in message
+    assert "secret-of-the-caller" not in message
+
+
+def own_credentials(house: House) -> dict[str, dict[str, str]]:
+    host = {"x-portkey-custom-host": house.upstream.url}
+    openai = {"x-portkey-provider": "openai", **host}
+    forward = {"x-portkey-forward-headers": "api-key, cookie"}
+    return {
+        "key beside": {**openai, "api-key": OWN},
+        "api_key": config({"provider": "openai", "api_key": OWN}) | host,
+        "nested api_key": config(
+            {
+                "strategy": {"mode": "fallback"},
+                "targets": [
+                    {"virtual_key": "vk-a"},
+                    {"provider": "groq", "api_key": OWN},
+                ],
+            }
+        ),
+        "forwarded cookie": {**openai, **forward, "cookie": OWN},
+        "keyless provider": {
+            "x-portkey-provider": "vllm",
+            **host,
+            "x-portkey-forward-headers": "x-auth-token",
+            "x-auth-token": OWN,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    "key beside,api_key,nested api_key,forwarded cookie,keyless provider".split(","),
+)
+def test_without_byok_no_credential_is_the_callers(house: House, how: str) -> None:
+    caller = house.caller(house.key(), byok=False)
+    caller.headers = {"x-portkey-api-key": caller.headers["Authorization"]}
+    response = caller.complete(headers=own_credentials(house)[how])
+
+    assert "GATEWAY_BYOK" in refused(house, response)
+
+
+def test_without_byok_virtual_keys_go_on(house: House) -> None:
+    caller = house.caller(house.key(), byok=False)
+    headers = {"x-portkey-virtual-key": "vk-a"}
+
+    assert caller.complete(headers=headers).status_code == 200
+
+
+# Other words for the budget, other words for the model
+
+
+@pytest.mark.parametrize("word", sorted(BUDGET_SPELLINGS))
+def test_one_budget_goes_up(caller: Caller, upstream: Upstream, word: str) -> None:
+    """In the target's own word: that of the caller, or max_tokens if both stand."""
+    caller.complete(**{word: 7})
+    assert _budgets(upstream.last.json) == {"max_tokens": 7}
+    response = caller.complete(max_tokens=3, **{word: 60})
+
+    assert _budgets(upstream.last.json) == {"max_tokens": 3}
+    assert word in response.headers["x-lastword-dropped-params"]
+
+
+def _budgets(body: dict[str, Any]) -> dict[str, Any]:
+    words = {*BUDGET_SPELLINGS, "max_tokens"}
+    return {name: value for name, value in body.items() if name in words}
+
+
+@pytest.mark.parametrize("value", [-1, "60", 1.5, None, True, [], 10**12])
+def test_unusable_budget_is_dropped(
+    caller: Caller, upstream: Upstream, value: Any
+) -> None:
+    caller.complete(n_predict=value)
+
+    assert _budgets(upstream.last.json) == {}
+
+
+@pytest.mark.parametrize("outer", ["options", "parameters", "extra_body"])
+def test_budget_within_an_object_is_dropped(
+    caller: Caller, upstream: Upstream, outer: str
+) -> None:
+    response = caller.complete(max_tokens=3, **{outer: {"num_predict": 60, "x": 1}})
+
+    assert upstream.last.json[outer] == {"x": 1}
+    dropped = response.headers["x-lastword-dropped-params"]
+    assert dropped == f"{outer}.num_predict"
+
+
+def test_budget_of_an_override_wins_in_any_word(
+    call: Callable[..., Caller], upstream: Upstream
+) -> None:
+    caller = call(upstream)
+    override = {"override_params": {"max_completion_tokens": 5}}
+    headers = config({"provider": "openai", "api_key": OWN} | override)
+    caller.complete(headers=headers, n_predict=500)
+
+    assert _budgets(upstream.last.json) == {"max_tokens": 5}
+
+
+def test_chat_gets_the_budget_in_its_own_word(
+    call: Callable[..., Caller], script: Script
+) -> None:
+    upstream = script(whole(reply()))
+    headers = config({"provider": "openai", "api_key": OWN, "via": "chat"})
+    body = {"model": "gpt-5", "max_new_tokens": 2000, "n_predict": 3000}
+    call(upstream).complete(headers=headers, **body)
+
+    assert _budgets(upstream.last.json) == {"max_completion_tokens": 2000}
+
+
+def test_reservation_covers_a_budget_in_another_word(house: House) -> None:
+    limits = Limits.of({"tokens_per_day": 30})
+    caller = lim(house, limits=limits)
+    headers = {"x-portkey-virtual-key": "vk-a"}
+    response = caller.complete(model=MODEL, headers=headers, n_predict=60)
+
+    assert "tokens_per_day" in refused(house, response, 429)
+
+
+@pytest.mark.parametrize("name", sorted(MODEL_ALTERNATIVES))
+def test_other_models_in_a_body_are_refused(house: House, name: str) -> None:
+    headers = {"x-portkey-virtual-key": "vk-a"}
+    response = lim(house).complete(model=MODEL, headers=headers, **{name: ["gpt-4o"]})
+
+    assert name in refused(house, response)
+
+
+def test_other_models_are_refused_to_a_budget_of_money(house: House) -> None:
+    limits = Limits.of({"money_per_day": 1})
+    caller = house.caller(house.key(limits=limits))
+    headers = {"x-portkey-virtual-key": "vk-a"}
+    response = caller.complete(model=MODEL, headers=headers, models=["o1-pro"])
+
+    assert "models" in refused(house, response)
+
+
+def test_other_models_pass_where_nothing_is_limited(
+    caller: Caller, upstream: Upstream
+) -> None:
+    caller.complete(models=["a", "b"])
+
+    assert upstream.last.json["models"] == ["a", "b"]
+
+
+# Gateway keys never travel
+
+
+def forms(key: str) -> dict[str, str]:
+    """A key as clients and mischief write it."""
+    return {
+        "bearer": f"Bearer {key}",
+        "basic": f"Basic {key}",
+        "token": f"Token {key}",
+        "tab": f"bearer\t{key}",
+        "bare": key,
+        "within": f"a={key}; b",
+        "quoted": f'Digest user="{key}"',
+        "percent": quote(key, safe="").replace("-", "%2D"),
+        "base64": "Basic " + base64.b64encode(key.encode()).decode(),
+        "base64 user": "Basic " + base64.b64encode(f"{key}:".encode()).decode(),
+        "base64 password": "Basic " + base64.b64encode(f"u:{key}".encode()).decode(),
+        "base64 url": base64.urlsafe_b64encode(f"ab:{key}".encode()).decode(),
+    }
+
+
+@pytest.mark.parametrize("form", forms("lw-x"))
+def test_gateway_key_in_any_form_stays_here(house: House, form: str) -> None:
+    key = house.key()
+    caller = house.caller(key)
+    value = forms(key)[form]
+    headers = {
+        "x-portkey-provider": "vllm",
+        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-forward-headers": "x-copy, x-auth-token",
+        "x-copy": value,
+        "x-auth-token": value,
+    }
+    response = caller.complete(headers=headers)
+
+    assert response.status_code == 200, response.json
+    assert not {"x-copy", "x-auth-token"} & set(house.upstream.last.headers)
+    assert not any(map(holds_gateway_key, house.upstream.last.headers.values()))
+
+
+@pytest.mark.parametrize("form", ["bearer", "token", "basic", "tab", "bare"])
+def test_gateway_key_opens_behind_any_scheme(house: House, form: str) -> None:
+    caller = house.caller()
+    headers = {"Authorization": forms(house.key())[form], "x-portkey-provider": "@vk-a"}
+
+    assert caller.complete(headers=headers).status_code == 200
+    assert house.sent_key == f"Bearer {SEALED}"
+
+
+def test_gateway_key_in_place_of_a_providers_is_refused(house: House) -> None:
+    key = house.key()
+    host = {"x-portkey-custom-host": house.upstream.url}
+    for document in (
+        {"provider": "openai", "api_key": f"Token {key}"},
+        {"provider": "azure-openai", "azure_ad_token": key},
+        {"provider": "openai", "api_key": "x", "openai_organization": f"o {key}"},
+    ):
+        response = house.caller(key).complete(headers=host | config(document))
+        message = refused(house, response, 400)
+        assert key not in message and "key of this gateway" in message
+
+
+# Who shares cached answers
+
+
+def cached(house: House, key: str, **target: Any) -> Any:
+    """What a request gets that asks for a shared cache, with *key*."""
+    document = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
+    headers = config(document | target)
+    headers["x-portkey-custom-host"] = house.upstream.url
+    return house.caller(key).complete(headers=headers)
+
+
+def test_sent_config_shares_nothing_without_a_gateway_key(house: House) -> None:
+    for key in (OWN, "sk-wrong"):
+        response = cached(house, key)
+        assert response.headers["x-portkey-cache-status"] == "MISS"
+    assert cached(house, OWN).headers["x-portkey-cache-status"] == "HIT"
+
+
+def test_own_key_poisons_no_shared_cache(house: House) -> None:
+    """What a caller's own credentials answered is for the same credentials."""
+    shared = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
+    house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
+
+    def status(name: str, own: str) -> str:
+        headers = {"x-portkey-config": "shared", "x-portkey-api-key": house.key(name)}
+        response = house.caller(own).complete(headers=headers)
+        return str(response.headers["x-portkey-cache-status"])
+
+    assert [status("one", OWN), status("two", "sk-other")] == ["MISS", "MISS"]
+
+
+@pytest.mark.parametrize("scope", ["config", "credentials"])
+def test_answer_to_a_forwarded_credential_is_not_cached(
+    house: House, scope: str
+) -> None:
+    shared = {"provider": "vllm", "cache": {"mode": "simple", "scope": scope}}
+    house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
+    caller = house.caller(house.key())
+    headers = {
+        "x-portkey-config": "shared",
+        "x-portkey-forward-headers": "x-auth-token",
+    }
+    for _ in range(2):
+        response = caller.complete(headers=headers | {"x-auth-token": "mine"})
+        assert response.headers["x-portkey-cache-status"] == "DISABLED"
+    assert len(house.upstream.requests) == 2
+
+    response = caller.complete(headers={"x-portkey-config": "shared"})
+    assert response.headers["x-portkey-cache-status"] == "MISS"
+
+
+# The list of models
+
+
+def test_list_of_models_is_filtered(house: House, script: Script) -> None:
+    data = [{"id": id, "object": "model"} for id in (MODEL, "gpt-4o", "gpt-3.5-x")]
+    lists = script(whole({"object": "list", "data": data}))
+    house.virtual_key("vk-a", custom_host=lists.url)
+    caller = lim(house)
+    caller.headers["x-portkey-virtual-key"] = "vk-a"
+    response = caller.get("/v1/models")
+
+    assert response.status_code == 200, response.json
+    assert [m["id"] for m in response.json["data"]] == [MODEL, "gpt-3.5-x"]
+
+
+def test_list_of_models_needs_the_provider(house: House) -> None:
+    allowed = {"providers": ["groq"], "models": ["*"]}
+    caller = house.caller(house.key(allowed=allowed))
+    caller.headers["x-portkey-virtual-key"] = "vk-a"
+    response = caller.get("/v1/models")
+
+    assert "openai" in refused(house, response)
+
+
+def test_whole_answer_keeps_its_bytes(caller: Caller, upstream: Upstream) -> None:
+    """The check costs an answer nothing: what came is what is passed on."""
+    body = caller.complete().data
+
+    assert json.loads(body) == completion()

@@ -1,0 +1,1 @@
+"""Random gateways and callers: what arrives upstream stays within the allowance."""

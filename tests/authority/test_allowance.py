@@ -1,0 +1,18 @@
+"""No credential and no model outside a key's allowance arrives upstream."""
+
+from pathlib import Path
+
+import pytest
+
+from .world import run
+
+# 24 gateways, 100 requests each; `make soak` sends 100,000.
+SEEDS, REQUESTS = range(24), 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_beyond_allowance_arrives(tmp_path: Path, seed: int) -> None:
+    answered, calls = run(tmp_path, seed, REQUESTS)
+
+    # Requests that are all refused would show nothing.
+    assert answered >= 5 and calls >= 5
