@@ -40,6 +40,7 @@ check: $(VENV)/.test $(CLIENTS)
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.hangups
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
+	$(BIN)/python -m tests.soak.authority --requests 100000 --headers 50000
 	$(BIN)/python -m tests.soak.openapi
 	$(BIN)/python -m tests.soak.streams
 

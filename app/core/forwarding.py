@@ -36,13 +36,15 @@ _NEVER = {
 
 # A name that has one of these words authenticates, whoever invented the header.
 _WORDS = re.compile(
-    r"(^|[-.])(auth|authorization|authentication|bearer|cookie2?|credentials?|jwt|key|"
-    r"keys|passw(or)?d|secret|session|signature|sig|token|tokens|apikey|accesskey|"
-    r"accesstoken|authtoken|authkey|sessionid)([-.]|$)"
+    r"(^|[-.])(auth|auth(oriz|ent)[a-z]*|bearer|cookie2?|credentials?|dpop|jwt|keys?|"
+    r"passw(or)?d|secrets?|session|signature|sig|tokens?|wsse|apikey|apitoken|"
+    r"accesskey|accesstoken|authtoken|authkey|sessionid|sessiontoken|idtoken)([-.]|$)"
 )
 
 # Prefixes of vendors whose headers name accounts, projects and signatures.
-_VENDORS = ("x-amz-", "x-goog-", "x-ms-", "x-oci-", "opc-", "x-portkey-", "cf-access-")
+_VENDORS = tuple(
+    "x-amz- x-amzn-oidc- x-goog- x-ms- x-oci- opc- x-portkey- cf-access-".split()
+)
 
 
 def is_credential_header(name: str) -> bool:

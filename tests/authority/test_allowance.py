@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from . import forwarding
 from .world import run
 
 # 24 gateways, 100 requests each; `make soak` sends 100,000.
@@ -16,3 +17,11 @@ def test_nothing_beyond_allowance_arrives(tmp_path: Path, seed: int) -> None:
 
     # Requests that are all refused would show nothing.
     assert answered >= 5 and calls >= 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_forwarded_headers_carry_no_credential(tmp_path: Path, seed: int) -> None:
+    """`make soak` sends 50,000."""
+    answered, travelled = forwarding.run(tmp_path, seed, 250)
+
+    assert answered > 150 and travelled > 50

@@ -132,6 +132,13 @@ class World:
         # Nothing may lead to a provider's real address; this one has none.
         return Alias(model, None, rng.choice([None, "vllm"]), date)
 
+    def key_for_all(self) -> str:
+        """A gateway key without any limit. To be made before the first request."""
+        key = GatewayKey("all")
+        text = self.store.create_key(key)
+        self.keys[text] = key
+        return text
+
     # What is asked
 
     def _config(self, *, stored: bool, depth: int = 0) -> dict[str, Any]:
