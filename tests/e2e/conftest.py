@@ -54,6 +54,7 @@ def nothing_stays_open_in_the_gateway(request: pytest.FixtureRequest) -> Iterato
         yield
         return
     server: Server = request.getfixturevalue("gunicorn")
+    eventually(lambda: children(server.pid) != [])
     (worker,) = children(server.pid)
     # An event loop makes some of its own when it first needs them.
     files = plain_files(worker) | Counter(anon_inode=3)
