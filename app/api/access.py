@@ -91,9 +91,14 @@ class Caller:
 
     def permissions(self, config: Level | None) -> Permissions:
         """What they may reach in a request that goes by the stored *config*."""
-        granted = config.virtual_keys if config else frozenset()
-        known = self.is_known
-        return Permissions(self.key, known, self.byok, granted, self.stored_alias)
+        return Permissions(
+            self.key,
+            self.is_known,
+            self.byok,
+            config.virtual_keys if config else frozenset(),
+            config.secrets if config else frozenset(),
+            self.stored_alias,
+        )
 
 
 def caller(headers: Given, directory: Directory, settings: Settings) -> Caller:

@@ -12,6 +12,7 @@ from ..core.caching import CachePolicy
 from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ..core.routing import BreakerPolicy, Bridge
 from ..core.spellings import one_budget
+from ..providers import PROVIDERS
 from .config_schema import Config
 from .params import Params
 
@@ -123,6 +124,12 @@ class Level:
         named = {id for id in own if id}
         return frozenset(named.union(*(level.virtual_keys for level in self.below)))
 
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """All credentials that stand in it, and in those below it."""
+        own = {str(self.own[name]) for name in SECRET_SETTINGS if self.own.get(name)}
+        return frozenset(own.union(*(level.secrets for level in self.below)))
+
     def identity(self, *more: str | None) -> str:
         """What tells a node from others, wherever in a config it stands."""
         digest = self._begun.copy()
@@ -137,6 +144,16 @@ class Level:
         told = {key: value for key, value in self.own.items() if key not in passing}
         text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(b"[%b," % text, digest_size=16)
+
+
+# What holds a credential, by the names that a config may use.
+SECRET_SETTINGS = {"api_key"} | {
+    name
+    for provider in PROVIDERS.values()
+    for setting in provider.settings
+    for name in (setting.name, setting.alias)
+    if setting.secret and name
+}
 
 
 @lru_cache

@@ -93,11 +93,13 @@ class Permissions:
     *key* is the gateway key, None without one. *is_known* says whether they may use
     what belongs to the gateway, *byok* whether they may bring credentials of providers.
     *config_virtual_keys* are the ids of all that the stored config of this request
-    names, *stored_alias* looks up an alias of the key's or of everybody's.
+    names, *config_secrets* the credentials in it (only GATEWAY_DEFAULT_CONFIG can have
+    any), *stored_alias* looks up an alias of the key's or of everybody's.
     """
 
     key: GatewayKey | None = None
     is_known: bool = True
     byok: bool = True
     config_virtual_keys: frozenset[str] = frozenset()
+    config_secrets: frozenset[str] = field(default=frozenset(), repr=False)
     stored_alias: Callable[[str], Alias | None] = _no_alias

@@ -52,7 +52,7 @@ def authorize_listing(target: Target, permissions: Permissions) -> None:
     if target.virtual_key is not None:
         _check_virtual_key(target, permissions)
     elif not permissions.byok:
-        _refuse_own_credentials(target, provider)
+        _refuse_own_credentials(target, provider, permissions)
     _refuse_misplaced_gateway_key(target)
 
 
@@ -117,13 +117,17 @@ def _check_alternatives(request: CompletionRequest, permissions: Permissions) ->
         )
 
 
-def _refuse_own_credentials(target: Target, provider: Provider | None) -> None:
-    """Without a virtual key all credentials are the caller's: configs hold none."""
+def _refuse_own_credentials(
+    target: Target, provider: Provider | None, permissions: Permissions
+) -> None:
+    """Refuse credentials of a target without a virtual key, unless they are stored."""
     settings = provider.settings if provider else ()
-    own = [each.name for each in settings if each.secret and target.has([each.name])]
+    values = {s.name: target.options.get(s.name) for s in settings if s.secret}
+    if not (provider and provider.hosted):
+        values["a key of the provider"] = target.api_key
+    stored = permissions.config_secrets
+    own = [name for name, value in values.items() if value and str(value) not in stored]
     own += filter(is_credential_header, target.headers)
-    if target.api_key and not (provider and provider.hosted):
-        own.append("a key of the provider")
     if own:
         raise Forbidden(
             "This gateway accepts no credentials of providers from callers "

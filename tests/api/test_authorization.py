@@ -323,6 +323,21 @@ def test_without_byok_virtual_keys_go_on(house: House) -> None:
     assert caller.complete(headers=headers).status_code == 200
 
 
+def test_without_byok_the_operators_default_goes_on(house: House) -> None:
+    """A key in GATEWAY_DEFAULT_CONFIG is the operator's; one beside it is not."""
+    target = {"provider": "openai", "custom_host": house.upstream.url}
+    own = json.dumps(target | {"api_key": SEALED})
+    key = house.key()
+    assert (
+        house.caller(key, byok=False, default_config=own).complete().status_code == 200
+    )
+    assert house.sent_key == f"Bearer {SEALED}"
+
+    house.upstream.requests.clear()
+    caller = house.caller(key, byok=False, default_config=json.dumps(target))
+    refused(house, caller.complete(headers={"x-portkey-api-key": OWN}))
+
+
 # Other words for the budget, other words for the model
 
 
