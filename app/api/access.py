@@ -13,11 +13,18 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..core.access import Alias, GatewayKey, VirtualKey
-from ..core.hosts import is_loopback
-from ..errors import Forbidden, InvalidRoute, StoreUnavailable, Unauthorized
+from ..core.hosts import LOCALHOST, is_loopback
+from ..errors import (
+    Forbidden,
+    InvalidRoute,
+    StoreUnavailable,
+    Unauthorized,
+    WrongKey,
+)
 from ..settings import Settings
 from ..store.directory import Directory
 from ..store.repository import PREFIX
+from .client import is_direct
 from .given import Given
 
 # What portkey-ai sends when it was given no key of a provider.
@@ -32,6 +39,16 @@ _LEGACY = {
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedHosts:
+    """Hosts that may be internal: where the operator has stored them, and where the
+    caller names them. The former are among the latter.
+    """
+
+    stored: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls: with a gateway key, with a key of the provider's own, or neither.
 
@@ -42,6 +59,7 @@ class Caller:
     key: GatewayKey | None = None
     provider_key: str | None = None
     is_open: bool = True
+    trusted: TrustedHosts = TrustedHosts()
 
     @property
     def is_known(self) -> bool:
@@ -98,25 +116,53 @@ class Caller:
         return self.directory.alias(model) if self.is_known else None
 
 
-def caller(headers: Given, directory: Directory, settings: Settings) -> Caller:
+def caller(
+    headers: Given,
+    directory: Directory,
+    settings: Settings,
+    environ: Mapping[str, Any],
+) -> Caller:
     """Who sends these *headers*. Raises Unauthorized, or StoreUnavailable."""
     keys = _keys(headers)
+    trusted = trusted_hosts(directory, settings, environ)
     told = next((key for key in keys if key.startswith(PREFIX)), None)
     theirs = (key for key in keys if not key.startswith(PREFIX))
     own = next(theirs, None) if settings.byok else None
     if told is not None:
         key = _valid(directory.key(told))
-        return Caller(directory, key, own, is_open=False)
+        return Caller(directory, key, own, is_open=False, trusted=trusted)
     if _is_open(own, directory, settings):
-        return Caller(directory, None, own)
+        return Caller(directory, None, own, trusted=trusted)
     if own is None:
         raise no_key()
-    return Caller(directory, None, own, is_open=False)
+    return Caller(directory, None, own, is_open=False, trusted=trusted)
+
+
+def trusted_hosts(
+    directory: Directory, settings: Settings, environ: Mapping[str, Any] | None
+) -> TrustedHosts:
+    """Whom to trust in a request with *environ*; None is one of this very machine.
+
+    Those whom the operator names. If they say nothing of it, this machine, as long as
+    nobody else can call, and nothing is kept from anybody.
+    """
+    named = settings.trusted_custom_hosts
+    if named is not None:
+        return TrustedHosts(named, named)
+    if settings.auth == "keys" or settings.trusted_proxies:
+        return TrustedHosts()
+    if not (environ is None or is_direct(environ, settings)):
+        return TrustedHosts()
+    try:
+        is_development = settings.auth == "open" or not directory.protects
+    except StoreUnavailable:
+        is_development = False
+    return TrustedHosts((), LOCALHOST) if is_development else TrustedHosts()
 
 
 def _valid(key: GatewayKey | None) -> GatewayKey:
     if key is None or not key.is_valid(time.time()):
-        raise Unauthorized(
+        raise WrongKey(
             "Incorrect API key provided: this gateway key is unknown, disabled or "
             "expired.",
             code="invalid_api_key",
@@ -129,7 +175,8 @@ def _is_open(own: str | None, directory: Directory, settings: Settings) -> bool:
     if settings.auth:
         return settings.auth == "open"
     try:
-        return is_loopback(settings.bind) and not directory.protects
+        alone = is_loopback(settings.bind) and not settings.trusted_proxies
+        return alone and not directory.protects
     except StoreUnavailable:
         if own is None:
             raise
