@@ -117,7 +117,6 @@ def _upstream(settings: Settings) -> Upstream:
         limits,
         user_agent=f"lastword/{__version__}",
         ca_bundle=settings.ca_bundle,
-        trusted=settings.trusted_custom_hosts,
     )
 
 

@@ -10,8 +10,10 @@ GatewayError                  500  ours
 │   ├── NotFound              404
 │   └── MethodNotAllowed      405
 ├── Unauthorized              401
+│   └── WrongKey              401  a key of the gateway's that is none
 ├── Forbidden                 403  the right key, for something else
 ├── RateLimited               429  the right key, too often
+│   └── TooManyWrongKeys      429  a wrong one, too often
 ├── CallerLeft                499  nobody is there any more
 ├── Busy                      503  as many requests as fit are under way
 ├── ShuttingDown              503  this process ends, and could not wait longer
@@ -129,14 +131,14 @@ class InvalidRoute(InvalidRequest):
 
 
 class HostRefused(InvalidRequest):
-    """A custom host whose name leads into the network of the gateway."""
+    """A custom host that leads into the network of the gateway, or is no base URL."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Invalid custom host: its name leads to an address of a private or "
-            "reserved network.",
-            code="invalid_custom_host",
-        )
+    def __init__(
+        self,
+        reason: str = "its name leads to an address of a private or reserved network, "
+        "and is called only if GATEWAY_TRUSTED_CUSTOM_HOSTS lists it",
+    ) -> None:
+        super().__init__(f"Invalid custom host: {reason}.", code="invalid_custom_host")
 
 
 class BodyTooLarge(InvalidRequest):
@@ -163,6 +165,13 @@ class Unauthorized(GatewayError):
     status = 401
 
 
+class WrongKey(Unauthorized):
+    """A key, or a token, of the gateway's own that is wrong: somebody may be guessing.
+
+    Only these are counted, and slowed down.
+    """
+
+
 class Forbidden(GatewayError):
     """A key that is right, and not for this, be there such a thing or not."""
 
@@ -176,6 +185,18 @@ class RateLimited(GatewayError):
     """A limit of the gateway's own, on a key, is reached."""
 
     status = 429
+
+
+class TooManyWrongKeys(RateLimited):
+    """As many wrong keys of an address are under way as may wait for their answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many wrong keys come from your address. Please check yours, and try "
+            "again in a second.",
+            code="too_many_wrong_keys",
+            headers={"retry-after": "1", "x-should-retry": "false"},
+        )
 
 
 class CallerLeft(GatewayError):

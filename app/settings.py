@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.prices import Price, prices
+from .core.proxies import trusted_proxies
 
 
 class BadSettings(ValueError):
@@ -99,6 +100,7 @@ def _secret(read: Callable[[str], str]) -> Any:
 class Settings:
     """What an operator can choose. Durations are in seconds, sizes in bytes.
 
+    Without *trusted_custom_hosts* this machine is trusted, while nobody else calls.
     *otel* are OpenTelemetry's own variables, by their names.
     """
 
@@ -116,9 +118,10 @@ class Settings:
     max_choices: int = _setting(4096, _count)
     error_frame_choices: bool = _setting(False, _switch)
     cors_origins: tuple[str, ...] = _setting((), _names)
-    trusted_custom_hosts: tuple[str, ...] = _setting(
-        ("localhost", "127.0.0.1", "::1"), _names, alias="TRUSTED_CUSTOM_HOSTS"
+    trusted_custom_hosts: tuple[str, ...] | None = _setting(
+        None, _names, alias="TRUSTED_CUSTOM_HOSTS"
     )
+    trusted_proxies: tuple[str, ...] = _setting((), trusted_proxies)
     ca_bundle: str = _setting("", str)
     bind: str = _setting("127.0.0.1:8787", str)
     auth: str = _setting("", _auth)
@@ -149,6 +152,11 @@ class Settings:
     engine_url: str = _setting("", str)
     engine_key: str = _secret(str)
     otel: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def named_custom_hosts(self) -> tuple[str, ...]:
+        """Internal hosts that the operator names: what is stored leads to no other."""
+        return self.trusted_custom_hosts or ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":

@@ -14,6 +14,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.core.hosts import LOCALHOST
 from app.settings import Settings
 from app.store import database
 
@@ -120,10 +121,14 @@ def script(upstreams: list[Upstream]) -> Script:
 def settings(tmp_path: Path) -> Settings:
     """Like the defaults, with no length put into requests that name none.
 
-    What is stored is the test's own.
+    What is stored is the test's own, and may lead to the upstreams of this machine.
     """
-    instance = str(tmp_path / "instance")
-    return Settings(default_max_tokens=None, instance=instance, ledger=False)
+    return Settings(
+        default_max_tokens=None,
+        instance=str(tmp_path / "instance"),
+        ledger=False,
+        trusted_custom_hosts=LOCALHOST,
+    )
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,119 @@ def test_an_alias_is_made_listed_and_deleted(operator: Operator) -> None:
     ]
     operator("aliases", "delete", "gpt-3.5-turbo-instruct")
     assert operator.json("aliases", "list") == []
+
+
+# Hosts
+
+
+LOCAL = "http://127.0.0.1:9/v1"
+CREATE = ("virtual-keys", "create", "v", "--key-from", "-", "--provider")
+
+
+@pytest.mark.parametrize(
+    "trusted, value",
+    [
+        (None, "127.0.0.1"),
+        ((), "127.0.0.1"),
+        (("vllm", "10.0.0.0/8"), "vllm,10.0.0.0/8,127.0.0.1"),
+    ],
+)
+def test_host_that_is_not_trusted_is_not_stored(
+    stored: Settings, trusted: tuple[str, ...] | None, value: str
+) -> None:
+    """Not even where callers may name it, since what is stored outlives that."""
+    operator = Operator(replace(stored, trusted_custom_hosts=trusted))
+    words = (*CREATE, "openai", "--custom-host", LOCAL)
+    assert f"GATEWAY_TRUSTED_CUSTOM_HOSTS={value} " in operator.refused(
+        *words, stdin="k"
+    )
+    named = Operator(replace(stored, trusted_custom_hosts=tuple(value.split(","))))
+    named(*words, stdin="k")
+
+    assert named.json("virtual-keys", "list")[0]["custom_host"] == LOCAL
+
+
+def test_config_with_a_host_that_is_not_trusted_is_not_stored(
+    stored: Settings,
+) -> None:
+    operator = Operator(replace(stored, trusted_custom_hosts=None))
+    document = json.dumps({"provider": "openai", "custom_host": LOCAL})
+    told = operator.refused("configs", "create", "main", "-", stdin=document)
+    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in told
+    for text in (
+        f"configs: {{main: {document}}}",
+        f"virtual_keys: {{v: {{provider: openai, custom_host: '{LOCAL}'}}}}",
+    ):
+        told = operator.refused("apply", "-", stdin=text)
+        assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in told and "127.0.0.1" in told
+
+    assert operator.json("configs", "list") == operator.json("virtual-keys", "list")
+
+
+def test_config_is_checked_again_when_it_is_rolled_back(stored: Settings) -> None:
+    named = Operator(stored)
+    for document in (
+        {"provider": "openai", "custom_host": LOCAL},
+        {"provider": "x-ai"},
+    ):
+        named("configs", "create", "main", "-", stdin=json.dumps(document))
+    nobody = Operator(replace(stored, trusted_custom_hosts=None))
+
+    assert "127.0.0.1" in nobody.refused("configs", "rollback", "main", "1")
+    assert len(named.json("configs", "history", "main")) == 2
+    assert "version 3" in named("configs", "rollback", "main", "1")
+
+
+URLS = {
+    "custom host": lambda url: ("openai", "--custom-host", url),
+    "huggingface": lambda url: (
+        "huggingface",
+        *("--setting", f"huggingface_base_url={url}"),
+    ),
+    "azure": lambda url: ("azure-ai", "--setting", f"azure_foundry_url={url}"),
+    "authority": lambda url: (
+        "azure-openai",
+        *("--setting", f"azure_entra_authority={url.removeprefix('https://')}"),
+    ),
+    "service account": lambda url: (
+        *("vertex-ai", "--secret-from", "vertex_service_account_json=env:ACCOUNT"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "rest", ["/x?", "?", "/x#", "/x;", "/x%2Fy", "/x%5c", "/x/../y", "/x\\y"]
+)
+@pytest.mark.parametrize("kind", URLS)
+def test_stored_base_url_ends_in_its_path(
+    operator: Operator, kind: str, rest: str
+) -> None:
+    url = f"https://api.example.com{rest}"
+    account = json.dumps({"token_uri": url, "client_email": "x", "private_key": "x"})
+    told = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
+
+    assert "must not hold" in told
+    assert operator.json("virtual-keys", "list") == []
+
+
+@pytest.mark.parametrize("kind", URLS)
+def test_stored_url_of_an_internal_network_is_refused(
+    operator: Operator, kind: str
+) -> None:
+    url = "https://168.63.129.16"
+    account = json.dumps({"token_uri": url, "client_email": "x", "private_key": "x"})
+    told = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
+
+    assert "168.63.129.16 for the gateway" in told
+    assert operator.json("virtual-keys", "list") == []
+
+
+def test_token_uri_without_tls_is_not_stored(operator: Operator) -> None:
+    account = json.dumps({"token_uri": "http://oauth2.googleapis.com/token"})
+    words = URLS["service account"]("")
+    told = operator.refused(*CREATE, *words, stdin="k", ACCOUNT=account)
+
+    assert "must start with https://" in told
 
 
 # All at once

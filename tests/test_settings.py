@@ -45,12 +45,21 @@ def test_our_own_name_wins_over_portkeys() -> None:
     assert Settings.from_environ(both).trusted_custom_hosts == ("a",)
 
 
+def test_unset_and_empty_trusted_hosts_differ() -> None:
+    unset = Settings.from_environ({})
+    empty = Settings.from_environ({"GATEWAY_TRUSTED_CUSTOM_HOSTS": ""})
+
+    assert unset.trusted_custom_hosts is None and unset.named_custom_hosts == ()
+    assert empty.trusted_custom_hosts == ()
+
+
 def test_every_bad_value_is_named_in_one_message() -> None:
     bad = {
         "GATEWAY_IDLE_TIMEOUT": "soon",
         "GATEWAY_MAX_BODY_BYTES": "0",
         "GATEWAY_ENGINE": "maybe",
         "GATEWAY_CONNECT_TIMEOUT": "nan",
+        "GATEWAY_TRUSTED_PROXIES": "127.0.0.1,nginx",
     }
     with pytest.raises(BadSettings) as error:
         Settings.from_environ(bad)

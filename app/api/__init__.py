@@ -34,7 +34,7 @@ def application(
     """
     app = Flask("lastword", static_folder=None)
     app.wsgi_app = _merged(app.wsgi_app)  # type: ignore[method-assign]
-    errors.register(app, Slowdown())
+    errors.register(app, Slowdown(), settings)
     app.after_request(_sign)
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 
 from ..core.access import Alias, GatewayKey, Permissions, VirtualKey
 from ..core.gateway_keys import gateway_key_in, holds_gateway_key
-from ..core.hosts import is_loopback
-from ..errors import Forbidden, InvalidRoute, StoreUnavailable, Unauthorized
+from ..core.hosts import LOCALHOST, is_loopback
+from ..errors import Forbidden, InvalidRoute, StoreUnavailable, WrongKey
 from ..gateway.authorization import gateway_key_required
 from ..settings import Settings
 from ..store.directory import Directory
+from .client import is_direct
 from .given import Given
 from .levels import Level
 
@@ -34,6 +35,16 @@ _LEGACY = {
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedHosts:
+    """Hosts that may be internal: where the operator has stored them, and where the
+    caller names them. The former are among the latter.
+    """
+
+    stored: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls: with a gateway key, with a key of the provider's own, or neither.
 
@@ -46,6 +57,7 @@ class Caller:
     provider_key: str | None = None
     is_open: bool = True
     byok: bool = True
+    trusted: TrustedHosts = TrustedHosts()
 
     @property
     def is_known(self) -> bool:
@@ -101,26 +113,54 @@ class Caller:
         )
 
 
-def caller(headers: Given, directory: Directory, settings: Settings) -> Caller:
+def caller(
+    headers: Given,
+    directory: Directory,
+    settings: Settings,
+    environ: Mapping[str, Any],
+) -> Caller:
     """Who sends these *headers*. Raises Unauthorized, or StoreUnavailable."""
     presented = _credentials(headers)
+    trusted = trusted_hosts(directory, settings, environ)
     ours = filter(None, map(gateway_key_in, presented))
     theirs = (bare(each) for each in presented if not holds_gateway_key(each))
     gateway_key, own = next(ours, None), next(theirs, None)
     byok = settings.byok
     if gateway_key is not None:
         key = _valid(directory.key(gateway_key))
-        return Caller(directory, key, own, is_open=False, byok=byok)
+        return Caller(directory, key, own, is_open=False, byok=byok, trusted=trusted)
     if _is_open(own if byok else None, directory, settings):
-        return Caller(directory, None, own, byok=byok)
+        return Caller(directory, None, own, byok=byok, trusted=trusted)
     if own is None or not byok:
         raise gateway_key_required()
-    return Caller(directory, None, own, is_open=False)
+    return Caller(directory, None, own, is_open=False, trusted=trusted)
+
+
+def trusted_hosts(
+    directory: Directory, settings: Settings, environ: Mapping[str, Any] | None
+) -> TrustedHosts:
+    """Whom to trust in a request with *environ*; None is one of this very machine.
+
+    Those whom the operator names. If they say nothing of it, this machine, as long as
+    nobody else can call, and nothing is kept from anybody.
+    """
+    named = settings.trusted_custom_hosts
+    if named is not None:
+        return TrustedHosts(named, named)
+    if settings.auth == "keys" or settings.trusted_proxies:
+        return TrustedHosts()
+    if not (environ is None or is_direct(environ, settings)):
+        return TrustedHosts()
+    try:
+        is_development = settings.auth == "open" or not directory.protects
+    except StoreUnavailable:
+        is_development = False
+    return TrustedHosts((), LOCALHOST) if is_development else TrustedHosts()
 
 
 def _valid(key: GatewayKey | None) -> GatewayKey:
     if key is None or not key.is_valid(time.time()):
-        raise Unauthorized(
+        raise WrongKey(
             "Incorrect API key provided: this gateway key is unknown, disabled or "
             "expired.",
             code="invalid_api_key",
@@ -133,7 +173,8 @@ def _is_open(own: str | None, directory: Directory, settings: Settings) -> bool:
     if settings.auth:
         return settings.auth == "open"
     try:
-        return is_loopback(settings.bind) and not directory.protects
+        alone = is_loopback(settings.bind) and not settings.trusted_proxies
+        return alone and not directory.protects
     except StoreUnavailable:
         if own is None:
             raise

@@ -46,8 +46,8 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
 
     def _way(asked: Request, given: Given, model: str | None) -> tuple[Route, Trace]:
         headers.check_content_type(asked)
-        caller = access.caller(given, directory, settings)
-        wanted = headers.wanted(given, caller, settings.trusted_custom_hosts)
+        caller = access.caller(given, directory, settings, asked.environ)
+        wanted = headers.wanted(given, caller)
         body = json_object(asked, settings.max_body_bytes)
         named = {"model": model} | body if model else body
         wanted = resolved(wanted, named, settings)

@@ -10,6 +10,7 @@ from ..core.access import Alias
 from ..core.hosts import custom_host
 from ..core.routing import Mode
 from ..providers import PROVIDERS
+from ..providers.spec import Setting
 from . import patterns
 from .config_schema import Config, kind_of
 
@@ -86,7 +87,8 @@ def _of_provider(config: Config, trusted: tuple[str, ...]) -> Iterator[Complaint
             yield (), f"Invalid custom host: {e}"
     for name, value in config.items():
         if name in KINDS and value is not None:
-            yield from (((name,), message) for message in _of_setting(name, value))
+            messages = [*_of_setting(name, value)] or [*_of_url(name, value, trusted)]
+            yield from (((name,), message) for message in messages)
 
 
 # What each setting may be, of whichever provider: a level may leave it to the headers,
@@ -109,6 +111,25 @@ def _of_setting(name: str, value: Any) -> Iterator[str]:
         yield f"Expected string, received {kind_of(value)}"
     elif name not in _OF_LINES and not _ONE_LINE.fullmatch(str(value)):
         yield "Expected text that can be sent in a header: on one line, in Latin-1"
+
+
+# Those because of which a URL is called.
+_URLS: Mapping[str, Setting] = {
+    name: setting
+    for provider in PROVIDERS.values()
+    for setting in provider.settings
+    if setting.url or setting.token_url
+    for name in (setting.name, setting.alias)
+    if name
+}
+
+
+def _of_url(name: str, value: Any, trusted: tuple[str, ...]) -> Iterator[str]:
+    try:
+        if name in _URLS and value:
+            _URLS[name].check_url(value, trusted)
+    except ValueError as e:
+        yield f"Invalid {name}: {e}"
 
 
 _ALIAS = {field.name for field in fields(Alias)}

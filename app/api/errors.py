@@ -8,26 +8,31 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as PathNotFound
 
 from .. import errors
-from ..errors import Forbidden, GatewayError, Unauthorized
+from ..errors import GatewayError, TooManyWrongKeys, WrongKey
+from ..settings import Settings
+from .client import throttle_key
 from .headers import of_failure, passed_on
 from .slowdown import Slowdown
 
 logger = logging.getLogger("lastword")
 
 
-def register(app: Flask, slowdown: Slowdown) -> None:
+def register(app: Flask, slowdown: Slowdown, settings: Settings) -> None:
     """Have *app* answer in this way whatever goes wrong.
 
-    Who is refused again and again waits, as *slowdown* says.
+    Who sends wrong keys again and again waits, as *slowdown* says. A right key that is
+    not for something, or no key at all, is no guess.
     """
 
-    def refuse(error: GatewayError) -> Response:
-        slowdown.refused(request.remote_addr or "")
+    def refuse(error: WrongKey) -> Response:
+        try:
+            slowdown.wrong(throttle_key(request.environ, settings))
+        except TooManyWrongKeys as e:
+            return _answer(e)
         return _answer(error)
 
     app.register_error_handler(GatewayError, _answer)
-    app.register_error_handler(Unauthorized, refuse)
-    app.register_error_handler(Forbidden, refuse)
+    app.register_error_handler(WrongKey, refuse)
     app.register_error_handler(HTTPException, _of_werkzeug)
     app.register_error_handler(Exception, _unexpected)
 

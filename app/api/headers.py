@@ -47,7 +47,7 @@ class Wanted:
     *provider* is None if only the config or the *virtual_key* names one, or nobody;
     *stored_id* says which of the operator's own configs it is. *forward* are names of
     headers to send on, in lower case; None leaves that to the config. *request_timeout*
-    is in seconds. *trusted* are hosts that may be internal.
+    is in seconds.
     """
 
     headers: Given
@@ -59,7 +59,6 @@ class Wanted:
     forward: tuple[str, ...] | None
     level: Level
     stored_id: str | None = None
-    trusted: tuple[str, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -101,12 +100,10 @@ class Wanted:
         return forwarded_headers(lower, sent, reserved)
 
 
-def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
-    """What *headers* want, checked in Portkey's order. Raises InvalidRoute.
-
-    *trusted* are custom hosts that are exempt from the guard.
-    """
+def wanted(headers: Given, caller: Caller) -> Wanted:
+    """What *headers* want, checked in Portkey's order. Raises InvalidRoute."""
     provider, virtual_key = _provider(headers)
+    trusted = caller.trusted.sent
     host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
     level, stored_id = _level(headers, provider or virtual_key, caller, trusted)
     return Wanted(
@@ -119,7 +116,6 @@ def wanted(headers: Given, caller: Caller, trusted: tuple[str, ...]) -> Wanted:
         _forward(headers.get("x-portkey-forward-headers", "")),
         level,
         stored_id,
-        trusted,
     )
 
 

@@ -3,13 +3,13 @@
 import hmac
 from collections.abc import Callable
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Request, Response, g, request
 
-from ..core.hosts import is_loopback
-from ..errors import NotFound, Unauthorized
+from ..errors import NotFound, Unauthorized, WrongKey
 from ..observability.later import Later
 from ..observability.metrics import Metrics
 from ..settings import Settings
+from .client import is_direct
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,14 +17,14 @@ _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def blueprint(metrics: Metrics, later: Later, settings: Settings) -> Blueprint:
     """What *metrics* counts, also what *later* has not told it yet.
 
-    Who asks from elsewhere needs the token; where none is set, nobody but this machine
-    may reach the gateway.
+    Who asks from elsewhere, or through a proxy, needs the token; where none is set,
+    nobody but this machine may reach the gateway.
     """
     routes = Blueprint("metrics", __name__)
 
     @routes.get("/metrics")
     def tell() -> Response:
-        _check(request.headers.get("Authorization", ""), settings)
+        _check(request, settings)
         later.flush()
         return Response(metrics.text(), content_type=_TYPE)
 
@@ -43,17 +43,18 @@ def refusals(metrics: Metrics) -> Callable[[Response], Response]:
     return count
 
 
-def _check(given: str, settings: Settings) -> None:
-    token = settings.metrics_token
+def _check(asked: Request, settings: Settings) -> None:
+    token, sent = settings.metrics_token, asked.headers.get("Authorization", "")
     if not token:
-        if not is_loopback(settings.bind):
+        if not is_direct(asked.environ, settings):
             raise NotFound(
                 "/metrics is there when GATEWAY_METRICS_TOKEN is set, since others "
                 "than this machine reach this gateway.",
                 code="invalid_url",
             )
-    elif not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        raise Unauthorized(
+    elif not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
+        refusal = WrongKey if sent else Unauthorized
+        raise refusal(
             "/metrics wants GATEWAY_METRICS_TOKEN, as Authorization: Bearer ...",
             code="invalid_token",
         )

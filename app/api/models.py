@@ -29,8 +29,8 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     def models() -> Response:
         asked = request()
         given = Given(asked.environ)
-        caller = access.caller(given, directory, settings)
-        wanted = headers.wanted(given, caller, settings.trusted_custom_hosts)
+        caller = access.caller(given, directory, settings, asked.environ)
+        wanted = headers.wanted(given, caller)
         wanted = resolved(wanted, _ANY, settings)
         way = route(wanted, _ANY, asked.path, None, authorize_listing)
         target = next(targets(way.root))

@@ -87,7 +87,7 @@ def _of_operator(wanted: Wanted, model: Any, settings: Settings) -> Wanted | Non
     document = (
         wanted.caller.directory.config(given)
         if is_id(given)
-        else _checked(given, wanted.trusted)
+        else _checked(given, wanted.caller.trusted.stored)
     )
     if document is None:
         raise Forbidden("GATEWAY_DEFAULT_CONFIG names a config that is not there.")

@@ -10,7 +10,6 @@ from ..core.access import Alias, Permissions, VirtualKey
 from ..core.cachekey import fingerprint
 from ..core.caching import Asker
 from ..core.forwarding import is_credential_header
-from ..core.hosts import custom_host
 from ..core.limits import Limits
 from ..core.request import CompletionRequest
 from ..core.routing import Group, Mode, Node, Route, Target, Way, targets
@@ -144,7 +143,7 @@ class _Tree:
         own, inherited = level.own, level.inherited
         place = self._place(level)
         said = self._settings(own, place)
-        base_url = self._host(place, inherited) or self._address(said)
+        base_url = self._host(place, inherited) or self._address(said, place)
         known = place.key.id if place.key else None
         headers = self._headers(said, inherited, place)
         # An answer to credentials in a header is that of an account which this gateway
@@ -162,6 +161,7 @@ class _Tree:
             bridge=inherited.bridge,
             model_info=own.get("model_info") or {},
             strict_params=inherited.strict_params,
+            trusted_hosts=self._trusted(place),
             virtual_key=known,
             limits=place.key.limits if place.key else _NO_LIMITS,
             alias=place.alias,
@@ -280,18 +280,26 @@ class _Tree:
             )
         ]
 
-    def _address(self, said: "_Said") -> str | None:
+    def _address(self, said: "_Said", place: "_Place") -> str | None:
         """The address that a setting holds; guarded as a custom host is."""
-        given = next(((s.name, str(value)) for s, value in said if s.url), None)
+        given = next(((s, value) for s, value in said if s.url), None)
         if given is None:
             return None
-        name, address = given
+        setting, value = given
         try:
-            return custom_host(address, self._wanted.trusted)
+            return setting.check_url(value, self._trusted(place))
         except ValueError as e:
             raise InvalidRoute(
-                f"Invalid {name}: {e}.", legacy=f"Invalid {name} passed"
+                f"Invalid {setting.name}: {e}.",
+                legacy=f"Invalid {setting.name} passed",
             ) from e
+
+    def _trusted(self, place: "_Place") -> tuple[str, ...]:
+        """The hosts that may be internal: fewer, where the operator has stored it."""
+        trusted = self._caller.trusted
+        is_stored = place.key is not None or self._wanted.is_stored
+        named_by_caller = self._wanted.custom_host is not None
+        return trusted.stored if is_stored and not named_by_caller else trusted.sent
 
     def _in_header(self, names: Iterable[str]) -> str | None:
         found = map(self._wanted.headers.get, names)

@@ -49,7 +49,7 @@ def config_in(text: str) -> dict[str, Any]:
         document = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise click.ClickException(f"neither JSON nor YAML: {e}") from e
-    return checked(document, inputs.settings().trusted_custom_hosts)
+    return checked(document, inputs.named_hosts())
 
 
 @configs.command("list")
@@ -112,7 +112,7 @@ def history(id: str, as_json: bool) -> None:
 def rollback(id: str, version: int) -> None:
     """Make an older version the newest again."""
     store = inputs.store()
-    document = _document(store.versions(id), version)
+    document = checked(_document(store.versions(id), version), inputs.named_hosts())
     click.echo(f"config {id}, version {store.put_config(id, document)}")
 
 

@@ -208,7 +208,7 @@ def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[Change]:
 
 
 def _config(store: Repository, id: str, given: Document) -> Iterator[Change]:
-    document = checked(given, inputs.settings().trusted_custom_hosts)
+    document = checked(given, inputs.named_hosts())
     if places := secrets_in(document):
         raise ValueError(f"config {id} holds a secret, at {places[0]}")
     old = store.contents().configs.get(id)

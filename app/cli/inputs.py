@@ -14,6 +14,7 @@ import click
 import orjson
 from flask import current_app, g
 
+from ..core.hosts import InternalHost
 from ..core.limits import Limits
 from ..errors import GatewayError
 from ..settings import Settings
@@ -29,6 +30,20 @@ def settings() -> Settings:
     """Those of the application that runs the command."""
     found: Settings = current_app.extensions["lastword.settings"]
     return found
+
+
+def named_hosts() -> tuple[str, ...]:
+    """The internal hosts that what is stored may lead to."""
+    return settings().named_custom_hosts
+
+
+def friendly_host(error: InternalHost) -> str:
+    """How to trust the host that *error* refuses."""
+    value = ",".join((*named_hosts(), error.host))
+    return (
+        f"{error.reason}; if it is meant to be called, set "
+        f"GATEWAY_TRUSTED_CUSTOM_HOSTS={value} for the gateway and for this command"
+    )
 
 
 def store() -> Repository:

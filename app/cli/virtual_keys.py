@@ -1,14 +1,15 @@
 """`flask virtual-keys`: credentials of providers, under names that callers may know."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
 from flask.cli import AppGroup
 
 from ..core.access import VirtualKey
-from ..core.hosts import custom_host
+from ..core.hosts import InternalHost, custom_host
 from ..providers import PROVIDERS, Provider
 from ..store.repository import Absent
 from . import inputs, output
@@ -86,19 +87,26 @@ def checked(key: VirtualKey) -> VirtualKey:
             f"provider {provider.name} has no {strange[0]}; it has "
             f"{', '.join(sorted(known))}"
         )
-    if key.custom_host:
-        _check_host(key.custom_host)
+    for name, check in _urls(provider, key):
+        try:
+            check(inputs.named_hosts())
+        except InternalHost as e:
+            raise ValueError(f"{name}: {inputs.friendly_host(e)}") from e
+        except ValueError as e:
+            raise ValueError(f"{name}: {e}") from e
     return key
 
 
-def _check_host(url: str) -> None:
-    try:
-        custom_host(url, inputs.settings().trusted_custom_hosts)
-    except ValueError as e:
-        raise ValueError(
-            f"custom host {url!r}: {e}; GATEWAY_TRUSTED_CUSTOM_HOSTS lists those that "
-            "may be internal, for the gateway and for this command"
-        ) from e
+def _urls(
+    provider: Provider, key: VirtualKey
+) -> Iterator[tuple[str, Callable[[Iterable[str]], object]]]:
+    """The names of all that leads to a URL, and what checks each."""
+    if key.custom_host:
+        yield f"custom host {key.custom_host!r}", partial(custom_host, key.custom_host)
+    for setting in provider.settings:
+        value = key.settings.get(setting.name)
+        if value:
+            yield setting.name, partial(setting.check_url, value)
 
 
 def _plain(provider: Provider, given: Sequence[str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def blueprint(parts: Parts) -> Blueprint:
         template_folder="templates",
         static_folder="static",
     )
-    door = Door(parts.settings.console_token, parts.gateway.till.meter)
+    door = Door(parts.settings, parts.gateway.till.meter)
     door.guard(routes)
     routes.context_processor(lambda: {"words": words})
     for pages in (overview, requests, playground, configs):

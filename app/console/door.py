@@ -26,8 +26,10 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, TimestampSigner
 
+from ..api.client import throttle_key
 from ..core.limits import Claim, LimitReached, Limits
 from ..errors import Forbidden, Unauthorized
+from ..settings import Settings
 from ..state.limits import Meter
 
 _COOKIE = "lastword_console"
@@ -37,7 +39,7 @@ _COOKIE = "lastword_console"
 _SESSION = 12 * 3600
 _WAITING = 3600
 
-# Tries to come in, from one address, on all machines that share their limits.
+# Wrong tokens from one address, on all machines that share their limits.
 _TRIES = Limits(requests_per_minute=10)
 
 # Bytes of a form, also of who has not come in.
@@ -51,10 +53,11 @@ _PUBLIC = {"console.login", "console.enter", "console.static"}
 
 
 class Door:
-    """Lets those in who know *token*. Tries are counted by *meter*."""
+    """Lets those in who know the console's token. *meter* counts wrong ones."""
 
-    def __init__(self, token: str, meter: Meter) -> None:
-        self._token, self._meter = token.encode(), meter
+    def __init__(self, settings: Settings, meter: Meter) -> None:
+        self._token, self._meter = settings.console_token.encode(), meter
+        self._settings = settings
         key = hmac.digest(self._token, b"sessions of the console", hashlib.sha256)
         self._signer = TimestampSigner(key, digest_method=hashlib.sha256)
         self._forms = hmac.digest(self._token, b"forms of the console", hashlib.sha256)
@@ -76,17 +79,19 @@ class Door:
         return self._form()
 
     def enter(self) -> ResponseReturnValue:
-        """A session, for the token."""
-        try:
-            self._count()
-        except LimitReached as e:
-            told = self._form("Too many tries. Wait for a minute.", 429)
-            told.headers["Retry-After"] = e.headers.get("retry-after", "60")
-            return told
-        given = request.form.get("token", "").strip().encode()
-        if not hmac.compare_digest(given, self._token):
+        """A session, for the token; others of the same address cannot lock it out."""
+        sent = request.form.get("token", "").strip().encode()
+        if hmac.compare_digest(sent, self._token):
+            return self._keep(redirect(url_for("console.overview"), 303), _IN, _SESSION)
+        if not sent:
             return self._form("That is not the token of this gateway.", 401)
-        return self._keep(redirect(url_for("console.overview"), 303), _IN, _SESSION)
+        try:
+            self._count_wrong()
+        except LimitReached as e:
+            page = self._form("Too many wrong tokens. Wait for a minute.", 429)
+            page.headers["Retry-After"] = e.headers.get("retry-after", "60")
+            return page
+        return self._form("That is not the token of this gateway.", 401)
 
     def logout(self) -> ResponseReturnValue:
         """Out again."""
@@ -132,8 +137,8 @@ class Door:
     def _csrf(self, session: str) -> str:
         return hmac.new(self._forms, session.encode(), hashlib.sha256).hexdigest()
 
-    def _count(self) -> None:
-        holder = f"console:{request.remote_addr}"
+    def _count_wrong(self) -> None:
+        holder = f"console:{throttle_key(request.environ, self._settings)}"
         self._meter.reserve([Claim(holder, _TRIES, 0, None)], time.time())
 
     def _keep(self, response: ResponseReturnValue, session: str, age: int) -> Response:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api import headers, patterns
-from ..api.access import Caller
+from ..api.access import Caller, trusted_hosts
 from ..api.given import Given
 from ..api.headers import Wanted
 from ..api.levels import Level
@@ -116,7 +116,7 @@ def _wanted(question: Question, body: Mapping[str, Any], parts: Parts) -> Wanted
     }
     given = Given({name: value for name, value in environ.items() if value})
     caller = _caller(question.key.strip(), parts)
-    wanted = headers.wanted(given, caller, parts.settings.trusted_custom_hosts)
+    wanted = headers.wanted(given, caller)
     return resolved(wanted, body, parts.settings)
 
 
@@ -129,15 +129,16 @@ def _caller(name: str, parts: Parts) -> Caller:
 
     They bring what the config lacks, if GATEWAY_BYOK lets them.
     """
-    own = _THEIRS if parts.settings.byok else None
+    byok = parts.settings.byok
+    own = _THEIRS if byok else None
+    trusted = trusted_hosts(parts.directory, parts.settings, None)
     if not name:
-        return Caller(parts.directory, None, own, byok=parts.settings.byok)
+        return Caller(parts.directory, None, own, byok=byok, trusted=trusted)
     named = (key for key in parts.directory.keys if key.name == name)
     key = next(named, None)
     if key is None:
         raise InvalidRequest(f"There is no gateway key {name[:80]!r}.")
-    byok = parts.settings.byok
-    return Caller(parts.directory, key, own, is_open=False, byok=byok)
+    return Caller(parts.directory, key, own, is_open=False, byok=byok, trusted=trusted)
 
 
 def _levels(level: Level) -> Iterator[Level]:

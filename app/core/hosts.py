@@ -1,7 +1,8 @@
-"""Which custom hosts a caller may name: no way into the network of the gateway.
+"""Which hosts may be called, where no provider's declaration names them: no URL that
+reaches further than it shows, no address in the network of the gateway.
 
-The rules are Portkey's, with IPv6 and the odd spellings of IPv4 (`127.1`, `0x7f.1`,
-`2130706433`) read as the addresses that they are.
+The rules began as Portkey's; IPv6 and the odd spellings of IPv4 (`127.1`, `0x7f.1`,
+`2130706433`) are read as the addresses that they are.
 """
 
 import ipaddress
@@ -9,34 +10,57 @@ import re
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from .memory import remembered
+from .networks import Address, is_internal, without_carrier
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# The hosts that are trusted without being named in the open development setting.
+LOCALHOST = ("localhost", "127.0.0.1", "::1")
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
-_BLOCKED_NAMES = {"metadata", "metadata.google.internal", "metadata.azure.com"}
-_BLOCKED_NAMES |= {"instance-data"}
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_LONGEST_NAME = 253
+
+# Names of metadata services. Most lead to addresses that are refused anyway, once they
+# are resolved; here they are refused at once.
+_METADATA = (
+    "metadata.goog",
+    "metadata.azure.",
+    "metadata.tencentyun.",
+    "metadata.packet.net",
+    "metadata.platformequinix.com",
+)
+_BLOCKED_NAMES = {"metadata", "instance-data"}
 _BLOCKED_SUFFIXES = tuple(
     ".local .localdomain .internal .intranet .lan .home .corp .test .invalid .onion"
-    " .localhost".split()
+    " .localhost .home.arpa".split()
 )
 
 
-def custom_host(url: str, trusted: Iterable[str]) -> str:
+class InternalHost(ValueError):
+    """The host is, or may be, one of the gateway's own network, and is not trusted."""
+
+    def __init__(self, reason: str, host: str) -> None:  # noqa: B042 - never pickled
+        self.reason, self.host = reason, host
+        super().__init__(
+            f"{reason}, and called only if GATEWAY_TRUSTED_CUSTOM_HOSTS lists {host}"
+        )
+
+
+def custom_host(
+    url: str, trusted: Iterable[str], schemes: tuple[str, ...] = ("http", "https")
+) -> str:
     """*url* without a final slash, if it may be called; else ValueError says why not.
 
-    *trusted* names hosts that are exempt: `name`, `*.suffix`, an address, or a network
-    in CIDR form.
+    *trusted* names hosts that may be internal: `name`, `*.suffix`, an address, or a
+    network in CIDR form.
     """
-    return _custom_host(url, tuple(trusted))
+    return _custom_host(url, tuple(trusted), schemes)
 
 
 @remembered
-def _custom_host(url: str, trusted: tuple[str, ...]) -> str:
-    parts = _parts(url)
-    host = (parts.hostname or "").lower()
+def _custom_host(url: str, trusted: tuple[str, ...], schemes: tuple[str, ...]) -> str:
+    host = (_parts(url, schemes).hostname or "").lower()
     if not any(_covers(rule.strip().lower(), host) for rule in trusted):
         _refuse_internal(host)
     return url.strip().rstrip("/")
@@ -50,10 +74,12 @@ def may_be_called(host: str, addresses: Iterable[str], trusted: Iterable[str]) -
     leads there; to trust the network 127.0.0.1/32 is.
     """
     rules = [rule.strip().lower() for rule in trusted]
-    if any(_covers(rule, host.lower()) for rule in rules):
-        return True
+    name = host.lower()
+    is_trusted = any(_covers(rule, name) for rule in rules)
+    if _is_localhost(name):
+        return is_trusted and all(map(_is_loopback_address, addresses))
     networks = [rule for rule in rules if "/" in rule]
-    return all(_is_public(address, networks) for address in addresses)
+    return is_trusted or all(_is_public(address, networks) for address in addresses)
 
 
 @lru_cache(8)
@@ -69,37 +95,93 @@ def _is_local(bind: str) -> bool:
     if bind.startswith(("unix:", "fd://")):
         return bind.startswith("unix:")
     host = urlsplit(bind if "//" in bind else "//" + bind).hostname or ""
-    address = _address(host)
-    return host == "localhost" or bool(address and address.is_loopback)
+    return host == "localhost" or _is_loopback_address(host)
 
 
-def _is_public(address: str, networks: Iterable[str]) -> bool:
-    found = _address(address)
-    if found is None:
+def _is_loopback_address(text: str) -> bool:
+    address = _address(text)
+    return bool(address and address.is_loopback)
+
+
+def _is_localhost(name: str) -> bool:
+    """Whether *name* has to be this machine, whatever a resolver says of it.
+
+    Source: RFC 6761, section 6.3
+    """
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_public(text: str, networks: Iterable[str]) -> bool:
+    address = _address(text)
+    if address is None:
         return False
-    return not _is_internal(found) or any(_in_network(found, net) for net in networks)
+    return not is_internal(address) or any(_in_network(address, n) for n in networks)
 
 
-def _parts(url: str) -> SplitResult:
-    if re.search(r"[\x00-\x20\x7f\\]", url.strip()):
-        raise ValueError("it holds a blank, a backslash or a control character")
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("it must start with http:// or https://")
+# A base URL has a scheme, a host, a port and a path, and nothing that could end the
+# path, or lead out of it: the gateway puts its own path behind it, and the two together
+# must be what both say. `urlsplit` drops an empty query or fragment, so this looks at
+# the text itself.
+_FORBIDDEN = (
+    (re.compile(r"[^\x21-\x7e]|\\"), "a blank, a backslash, or no ASCII character"),
+    (re.compile(r"\?"), "a query (`?`)"),
+    (re.compile(r"#"), "a fragment (`#`)"),
+    (re.compile(r";"), "a `;`"),
+    (re.compile(r"\.\.|/\.(/|$)"), "a path with `.` or `..`"),
+    (re.compile(r"%(?![0-9A-Fa-f]{2})"), "a `%` that is no percent-encoding"),
+)
+
+# What must not be hidden behind a percent sign: those that divide a URL, the dot, the
+# sign itself, with which the others are encoded twice, and control characters.
+_ENCODED = re.compile(rb"[\x00-\x20\x7f/\\.?#;%@:]")
+
+_NETLOC = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]*)?")
+
+
+def _parts(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of *url*. Raises ValueError if it is no base URL."""
+    text = url.strip()
+    for pattern, name in _FORBIDDEN:
+        if pattern.search(text):
+            raise ValueError(f"it must not hold {name}")
+    parts = urlsplit(text)
+    if parts.scheme not in schemes:
+        names = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"it must start with {names}")
     if "@" in parts.netloc:
         raise ValueError("it must not hold credentials")
-    if parts.query or parts.fragment:
-        raise ValueError("it must not hold a query or a fragment")
-    if not parts.hostname or parts.port == 0:
+    if not parts.netloc or parts.port == 0:
         raise ValueError("it must hold a host, and a port other than 0")
+    if not _NETLOC.fullmatch(parts.netloc):
+        raise ValueError("its host is no valid name, and no address")
+    _refuse_hidden(parts.path)
     return parts
+
+
+def _refuse_hidden(path: str) -> None:
+    for encoded in re.findall(r"(?:%[0-9A-Fa-f]{2})+", path):
+        decoded = unquote_to_bytes(encoded)
+        if _ENCODED.search(decoded) or not _is_text(decoded):
+            raise ValueError(
+                f"it must not hold a percent-encoded slash, dot, or other delimiter "
+                f"(`{encoded[:12]}`)"
+            )
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether *data* is UTF-8; overlong forms of a slash or a dot are not."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _covers(rule: str, host: str) -> bool:
     """Whether the trust in *rule* extends to *host*."""
     if rule.startswith("*."):
         return host.endswith(rule[1:])
-    if rule == host or (rule == "localhost" and host.endswith(".localhost")):
+    if rule == host or (rule == "localhost" and _is_localhost(host)):
         return True
     address = _address(host)
     return address is not None and _in_network(address, rule)
@@ -115,23 +197,19 @@ def _in_network(address: Address, network: str) -> bool:
 def _refuse_internal(host: str) -> None:
     address = _address(host)
     if address is not None:
-        if _is_internal(address):
-            raise ValueError("it is an address of a private or reserved network")
-    elif not _NAME.fullmatch(host) or host.count(".") > 9:
+        if is_internal(address):
+            reason = "it is an address of a private or reserved network"
+            raise InternalHost(reason, host)
+    elif len(host) > _LONGEST_NAME or not _NAME.fullmatch(host):
         raise ValueError("its host is no valid name")
     elif "api.portkey" in host:
         raise ValueError("it is a gateway itself")
-    elif host in _BLOCKED_NAMES or ("." + host).endswith(_BLOCKED_SUFFIXES):
-        raise ValueError("it is a name of an internal network")
-
-
-def _is_internal(address: Address) -> bool:
-    return not address.is_global or address.is_multicast
-
-
-# IPv6 addresses that stand for the IPv4 address in their last four bytes (NAT64).
-# Source: RFC 6052
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+    elif (
+        host in _BLOCKED_NAMES
+        or host.startswith(_METADATA)
+        or ("." + host).endswith(_BLOCKED_SUFFIXES)
+    ):
+        raise InternalHost("it is a name of an internal network", host)
 
 
 def _address(host: str) -> Address | None:
@@ -140,18 +218,9 @@ def _address(host: str) -> Address | None:
     One of IPv6 that only carries one of IPv4 is the latter.
     """
     try:
-        address = ipaddress.ip_address(host)
+        return without_carrier(ipaddress.ip_address(host))
     except ValueError:
         return _old_ipv4(host)
-    return _carried(address) or address
-
-
-def _carried(address: Address) -> Address | None:
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return address.ipv4_mapped or address.sixtofour
 
 
 def _old_ipv4(host: str) -> Address | None:

@@ -79,7 +79,9 @@ class Target:
     credentials. *request_timeout* is in seconds, until the answer's first event.
     *strict* keeps a provider's own words, such as finish reasons, out of answers.
     *via* overrules which way a provider goes, *model_info* what is known of the model;
-    *strict_params* refuses what would be dropped. *virtual_key* is the id of the one
+    *strict_params* refuses what would be dropped. *trusted_hosts* are those that
+    *base_url*, and what else it has called, may lead to although they are internal.
+    *virtual_key* is the id of the one
     that it has its credentials from, and *limits* are those of that; *alias* says which
     model answers for which, *aliased_model* is the latter alone, and *notices* is what
     the caller has to be told. Without *cache*, no answer is given twice. *context* are
@@ -97,6 +99,7 @@ class Target:
     bridge: Bridge = Bridge()
     model_info: Mapping[str, Any] = field(default_factory=dict)
     strict_params: bool = False
+    trusted_hosts: tuple[str, ...] = ()
     virtual_key: str | None = None
     limits: Limits = Limits()
     alias: str = ""

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from ..core.hosts import custom_host
 from ..core.routing import Target
 from ..errors import InvalidRoute, Unauthorized, UnsupportedProvider
 from ..providers import Call, Provider
@@ -77,23 +78,48 @@ class Credentials:
     ) -> tuple[threading.Lock, Callable[[], str]]:
         """The source for this target's settings, of which there is one."""
         names = sorted({*_NEEDS[kind], *_OPTIONAL})
-        told = [kind, [target.options.get(name) for name in names]]
+        trusted = target.trusted_hosts
+        told = [kind, trusted, [target.options.get(name) for name in names]]
         key = hashlib.blake2b(orjson.dumps(told)).hexdigest()
         with self._lock:
             if key not in self._sources:
                 if len(self._sources) >= _MOST:
                     self._sources.pop(next(iter(self._sources)))
-                made = _KINDS[kind](self, target.options)
+                made = _KINDS[kind](_Sender(self._upstream, trusted), target.options)
                 self._sources[key] = threading.Lock(), made
             return self._sources[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Makes calls for tokens, to addresses that callers may have a say in.
+
+    None but the *trusted* hosts may be internal.
+    """
+
+    upstream: Upstream
+    trusted: tuple[str, ...]
+
+    def check(self, url: str, name: str) -> str:
+        """*url*, which the setting *name* leads to. Raises InvalidRoute."""
+        try:
+            return custom_host(url, self.trusted, ("https",))
+        except ValueError as e:
+            raise InvalidRoute(
+                f"Invalid {name}: {e}.", legacy=f"Invalid {name} passed"
+            ) from e
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> _Answer:
-        """One call for a token, to an address that callers may have a say in."""
+        """One call for a token. Who names the address may name another one for the
+        call itself, as Entra's authorities do, so it has to be TLS here as well.
+        """
+        if not url.lower().startswith("https://"):
+            raise _refused("The token service", "it wants to be asked without TLS")
         call = Call(method, url, headers, body)
-        deadline = Deadline.after(self._upstream.limits.connect * 6)
-        reply = self._upstream.send(call, deadline, guarded=True)
+        deadline = Deadline.after(self.upstream.limits.connect * 6)
+        reply = self.upstream.send(call, deadline, trusted=self.trusted)
         try:
             return _Answer(reply.status, reply.headers, reply.read(_MOST_BYTES))
         finally:
@@ -106,12 +132,12 @@ class Credentials:
 class _MsalClient:
     """What msal takes for an HTTP client."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
+    def __init__(self, sender: _Sender) -> None:
+        self._sender = sender
 
     def get(self, url: str, params: Any = None, headers: Any = None, **_: Any) -> Any:
         query = "?" + urlencode(params) if params else ""
-        return self._credentials.send("GET", url + query, headers or {}, None)
+        return self._sender.send("GET", url + query, headers or {}, None)
 
     def post(
         self,
@@ -124,13 +150,13 @@ class _MsalClient:
         query = "?" + urlencode(params) if params else ""
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urlencode(data or {}).encode()
-        return self._credentials.send("POST", url + query, form | (headers or {}), body)
+        return self._sender.send("POST", url + query, form | (headers or {}), body)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
 
-def _entra(credentials: Credentials, options: Mapping[str, Any]) -> Callable[[], str]:
+def _entra(sender: _Sender, options: Mapping[str, Any]) -> Callable[[], str]:
     """Tokens for an application that is registered in Entra, by its secret."""
     try:
         import msal
@@ -138,17 +164,22 @@ def _entra(credentials: Credentials, options: Mapping[str, Any]) -> Callable[[],
         raise missing("Entra ID", "azure") from e
     tenant = part(options.get("azure_entra_tenant_id"), "azure_entra_tenant_id")
     host = _host(options.get("azure_entra_authority") or "login.microsoftonline.com")
+    authority = sender.check(f"https://{host}", "azure_entra_authority")
     scope = str(
         options.get("azure_entra_scope")
         or "https://cognitiveservices.azure.com/.default"
     )
-    application = msal.ConfidentialClientApplication(
-        str(options["azure_entra_client_id"]),
-        client_credential=str(options["azure_entra_client_secret"]),
-        authority=f"https://{host}/{tenant}",
-        http_client=_MsalClient(credentials),
-        instance_discovery=False,
-    )
+    try:
+        # Asks the authority for its endpoints, which may be anything.
+        application = msal.ConfidentialClientApplication(
+            str(options["azure_entra_client_id"]),
+            client_credential=str(options["azure_entra_client_secret"]),
+            authority=f"{authority}/{tenant}",
+            http_client=_MsalClient(sender),
+            instance_discovery=False,
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+        raise _refused("Entra ID", "its authority names no usable endpoints") from e
 
     def token() -> str:
         try:
@@ -177,7 +208,7 @@ def _host(given: Any) -> str:
 # Google
 
 
-def _google(credentials: Credentials, options: Mapping[str, Any]) -> Callable[[], str]:
+def _google(sender: _Sender, options: Mapping[str, Any]) -> Callable[[], str]:
     """Tokens for a service account, by its key."""
     try:
         from google.auth.exceptions import GoogleAuthError
@@ -186,15 +217,19 @@ def _google(credentials: Credentials, options: Mapping[str, Any]) -> Callable[[]
         raise missing("Vertex AI with a service account", "vertex") from e
     make: Any = Account.from_service_account_info
     scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    name = "vertex_service_account_json"
+    described = _account(options[name])
+    # What is checked is what is called: one text, not two that are alike.
+    url = sender.check(str(described["token_uri"]), f"token_uri of {name}")
     try:
-        account = make(_account(options["vertex_service_account_json"]), scopes=scopes)
+        account = make(described | {"token_uri": url}, scopes=scopes)
     except (GoogleAuthError, ValueError, TypeError) as e:
         raise _no_account("its private_key cannot be read as a PEM key") from e
 
     def request(
         url: str, method: str = "GET", body: Any = None, headers: Any = None, **_: Any
     ) -> _Answer:
-        return credentials.send(method, url, headers or {}, body)
+        return sender.send(method, url, headers or {}, body)
 
     def token() -> str:
         if not account.valid:

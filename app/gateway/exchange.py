@@ -3,9 +3,10 @@
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from ..core.hosts import InternalHost, custom_host
 from ..core.routing import Target
 from ..core.sse import Event
-from ..errors import UpstreamProtocol
+from ..errors import HostRefused, UpstreamProtocol
 from ..providers import Call, Provider
 from ..providers.spec import Answer, Ask, excerpt, over, stumbling
 from . import framing
@@ -88,10 +89,10 @@ class Exchange:
         return self._send(call, deadline)
 
     def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
-        guarded = self.target.base_url is not None and not self.provider.hosted
+        trusted = self._trusted()
         with self.scope.calling():
             signed = self.sign(self._within(call))
-            sent = self.upstream.send(signed, deadline, guarded=guarded)
+            sent = self.upstream.send(signed, deadline, trusted=trusted)
             reply = self.scope.hold(sent)
         self.headers = reply.headers
         if 200 <= reply.status < 300:
@@ -105,6 +106,26 @@ class Exchange:
             f"upstream answered {reply.status}, which is no completion and is not "
             f"followed: {excerpt(body)}"
         )
+
+    def _trusted(self) -> tuple[str, ...] | None:
+        """Which internal hosts may be called; None if the address is our own choice.
+
+        An address that is not may have been stored before there were rules for it, or
+        while others were trusted, so it is looked at here, right before the call.
+        Raises HostRefused, which does not show what the operator has stored.
+        """
+        target = self.target
+        if target.base_url is None or self.provider.hosted:
+            return None
+        try:
+            custom_host(target.base_url, target.trusted_hosts)
+        except InternalHost as e:
+            raise HostRefused(
+                f"{e.reason}, and called only if GATEWAY_TRUSTED_CUSTOM_HOSTS lists it"
+            ) from e
+        except ValueError as e:
+            raise HostRefused(str(e)) from e
+        return target.trusted_hosts
 
     def _within(self, call: Call) -> Call:
         """*call*, which says within which span it is made."""

@@ -4,8 +4,9 @@ It is requests' adapter without requests' session: nothing from the environment,
 netrc, no cookies, no redirects, no retries of its own can change a call.
 """
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from typing import Any
 
@@ -55,31 +56,37 @@ class Upstream:
         *,
         user_agent: str = "lastword",
         ca_bundle: str = "",
-        trusted: Iterable[str] = (),
         pool: int = 2048,
     ) -> None:
         self.limits = limits
         self._user_agent = user_agent
         self._verify = ca_bundle or True
-        guarded = guarded_adapter(tuple(trusted))
-        self._adapters = {
-            False: _Pair(Adapter, pool),
-            True: _Pair(guarded, pool),
+        self._pool = pool
+        self._making = threading.Lock()
+        # By what they trust. Connections are kept with those who may use them: what was
+        # reached by one set of rules says nothing for the other.
+        self._adapters: dict[tuple[str, ...] | None, _Pair] = {
+            None: _Pair(Adapter, pool)
         }
 
     def send(
-        self, call: Call, deadline: Deadline, *, guarded: bool = False
+        self,
+        call: Call,
+        deadline: Deadline,
+        *,
+        trusted: tuple[str, ...] | None = None,
     ) -> "HTTPReply":
         """The answer to *call*, once its head is there. Raises UpstreamError.
 
-        With *guarded*, an address that the host resolves to is looked at before it is
-        called; raises HostRefused.
+        With *trusted*, an address that the host resolves to is looked at before it is
+        called: none but those may be internal. Raises HostRefused. There are two such
+        sets at most, of what callers name and of what is stored.
 
         A reused connection that ends before the first byte of an answer was closed
         by the server while it lay idle; the call is sent again, once, on a new one.
         """
         request = _prepared(call, self._user_agent)
-        adapters = self._adapters[guarded]
+        adapters = self._adapters.get(trusted) or self._guarded(trusted)
         try:
             return self._send(adapters.kept, request, deadline)
         except StaleConnection:
@@ -88,9 +95,16 @@ class Upstream:
 
     def close(self) -> None:
         """Close the connections that lie idle."""
-        for adapters in self._adapters.values():
+        for adapters in [*self._adapters.values()]:
             adapters.kept.close()
             adapters.fresh.close()
+
+    def _guarded(self, trusted: tuple[str, ...] | None) -> _Pair:
+        with self._making:
+            if trusted not in self._adapters:
+                made = _Pair(guarded_adapter(trusted or ()), self._pool)
+                self._adapters[trusted] = made
+            return self._adapters[trusted]
 
     def _send(
         self, adapter: Adapter, request: PreparedRequest, deadline: Deadline

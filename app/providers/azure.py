@@ -61,7 +61,7 @@ def _deployed(
 
 
 _ENTRA = (
-    Setting("azure_entra_authority"),
+    Setting("azure_entra_authority", token_url=lambda host: f"https://{host}"),
     Setting("azure_ad_token", secret=True),
     Setting("azure_entra_tenant_id"),
     Setting("azure_entra_client_id"),

@@ -11,6 +11,7 @@ import orjson
 
 from .. import documents
 from ..core.completion import Completion, Usage
+from ..core.hosts import custom_host
 from ..core.request import CompletionRequest
 from ..core.routing import Target, Way
 from ..core.sse import Event
@@ -148,7 +149,8 @@ class Setting:
     *header* is `x-portkey-` and the name, if it is not given; *also* is another header
     that may hold it, *alias* another name in configs, *default* its value otherwise.
     *sends* is the header of the call that takes it. An *url* replaces the provider's
-    own address, as a custom host does; an *is_object* may be JSON, and a *secret* is
+    own address, as a custom host does. *token_url* reads out of a value where tokens
+    are asked for because of it, or None. An *is_object* may be JSON, and a *secret* is
     never shown.
     """
 
@@ -159,6 +161,7 @@ class Setting:
     default: str = ""
     sends: str = ""
     url: bool = False
+    token_url: Callable[[Any], str | None] | None = None
     is_object: bool = False
     secret: bool = False
 
@@ -167,6 +170,17 @@ class Setting:
         """The names of the request's headers that may hold it."""
         own = self.header or "x-portkey-" + self.name.replace("_", "-")
         return (own, self.also) if self.also else (own,)
+
+    def check_url(self, value: Any, trusted: Iterable[str]) -> str | None:
+        """The URL that is called because of *value*, if there is one.
+
+        Raises ValueError unless it may be called; *trusted* are hosts that may be
+        internal. Credentials for tokens travel by TLS alone.
+        """
+        if self.url:
+            return custom_host(str(value), trusted)
+        url = self.token_url(value) if self.token_url else None
+        return None if url is None else custom_host(url, trusted, ("https",))
 
 
 def bearer(target: Target) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from .. import documents
 from ..core.routing import Target, Way
 from . import anthropic, chat, gemini
 from .spec import Ask, Call, Endpoint, Families, Param, Provider, Setting, part, quoted
@@ -93,6 +94,16 @@ def _chat(call: Callable[[Ask], Call], *without: str, **others: Any) -> Endpoint
     return replace(chat.endpoint(without=lacks, **others), call=call)
 
 
+def _token_uri(account: Any) -> str | None:
+    """Where a service account, as an object or as JSON, has its tokens from."""
+    try:
+        document = documents.load(account) if isinstance(account, str) else account
+    except ValueError:
+        return None
+    uri = document.get("token_uri") if isinstance(document, dict) else None
+    return None if uri is None else str(uri)
+
+
 _PUBLISHERS = {
     "google": replace(gemini.ENDPOINT, call=_google),
     "anthropic": replace(anthropic.ENDPOINT, call=_anthropic),
@@ -122,7 +133,12 @@ VERTEX = Provider(
     settings=(
         Setting("vertex_project_id"),
         Setting("vertex_region", default="us-central1"),
-        Setting("vertex_service_account_json", is_object=True, secret=True),
+        Setting(
+            "vertex_service_account_json",
+            token_url=_token_uri,
+            is_object=True,
+            secret=True,
+        ),
         Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
     ),
     error=gemini.error,

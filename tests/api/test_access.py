@@ -1,8 +1,11 @@
 """Who may what, and which way a request takes: at the wire, for both stores."""
 
 import json
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ import pytest
 
 from app.api.slowdown import Slowdown
 from app.core.access import Alias
+from app.errors import TooManyWrongKeys
 from app.settings import Settings
 from tests.conftest import Caller
+from tests.e2e.server import eventually
 from tests.house import SEALED, House
 from tests.upstream import Upstream, completion, reply, whole
 
@@ -532,30 +537,170 @@ def test_without_the_store_a_callers_own_key_goes_on(
 # Guessing
 
 
-def test_who_is_refused_again_and_again_has_to_wait() -> None:
+def test_wrong_keys_wait_ever_longer() -> None:
     now, slept = [0.0], []
     slowdown = Slowdown(slept.append, lambda: now[0])
     for _ in range(12):
-        slowdown.refused("10.0.0.1")
+        slowdown.wrong("10.0.0.1")
 
     assert slept == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    slowdown.refused("10.0.0.2")
+    slowdown.wrong("10.0.0.2")
     now[0] = 61.0
-    slowdown.refused("10.0.0.1")
+    slowdown.wrong("10.0.0.1")
     assert len(slept) == 7
 
 
-def test_refusals_are_slowed_and_answers_are_not(
+class Crowd:
+    """Wrong keys that come together, in threads; who has to wait stays until told."""
+
+    def __init__(self) -> None:
+        self.go_on, self.waiting = threading.Event(), threading.Semaphore(0)
+        self.slowdown = Slowdown(self._sleep)
+        self.outcomes: list[str] = []
+
+    def _sleep(self, seconds: float) -> None:
+        self.waiting.release()
+        assert self.go_on.wait(10)
+
+    def come(self, address: str) -> None:
+        try:
+            self.slowdown.wrong(address)
+            self.outcomes.append("answered")
+        except TooManyWrongKeys:
+            self.outcomes.append("refused")
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    made = Crowd()
+    yield made
+    made.go_on.set()
+
+
+def test_wrong_keys_are_counted_atomically(crowd: Crowd) -> None:
+    """Of many at once, five are free, two may wait, and the rest hold no thread."""
+    with ThreadPoolExecutor(40) as pool:
+        for _ in range(40):
+            pool.submit(crowd.come, "10.0.0.1")
+        assert all(crowd.waiting.acquire(timeout=10) for _ in range(2))
+        eventually(lambda: len(crowd.outcomes) == 38)
+        assert Counter(crowd.outcomes) == {"answered": 5, "refused": 33}
+        crowd.go_on.set()
+
+    assert Counter(crowd.outcomes) == {"answered": 7, "refused": 33}
+    crowd.come("10.0.0.1")
+    assert crowd.outcomes[-1] == "answered"
+
+
+def test_waiting_of_all_addresses_is_bounded(crowd: Crowd) -> None:
+    addresses = [f"10.0.0.{number}" for number in range(6)]
+    for _ in range(5):
+        for address in addresses:
+            crowd.slowdown.wrong(address)
+    with ThreadPoolExecutor(12) as pool:
+        for address in addresses:
+            pool.submit(crowd.come, address)
+            pool.submit(crowd.come, address)
+        assert all(crowd.waiting.acquire(timeout=10) for _ in range(8))
+        eventually(lambda: crowd.outcomes == ["refused"] * 4)
+        crowd.slowdown.wrong("10.0.0.99")
+        crowd.go_on.set()
+
+
+def test_addresses_with_wrong_keys_are_bounded() -> None:
+    slowdown = Slowdown(lambda seconds: None)
+    for number in range(25_000):
+        slowdown.wrong(f"address-{number}")
+
+    assert len(slowdown._counts) <= 10_000 and not slowdown._waiting
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses whose wrong keys were counted."""
+    addresses: list[str] = []
+    monkeypatch.setattr(Slowdown, "wrong", lambda _, address: addresses.append(address))
+    return addresses
+
+
+def test_only_wrong_keys_are_counted(house: House, counted: list[str]) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    allowed = {"configs": [], "models": ["gpt-*"]}
+    key = house.key(config="main", allowed=allowed)
+    caller = house.caller(key, metrics_token="a token of the tests")
+
+    assert caller.complete(model="gpt-4o").status_code == 200
+    forbidden = [caller.complete(model="o1"), with_config(caller, "main")]
+    assert {response.status_code for response in forbidden} == {403}
+    caller.headers.clear()
+    assert caller.complete().status_code == 401
+    assert caller.get("/metrics").status_code == 401
+    assert counted == []
+
+
+def with_config(caller: Caller, id: str) -> Any:
+    return caller.complete(headers={"x-portkey-config": id})
+
+
+def test_each_wrong_key_is_counted(house: House, counted: list[str]) -> None:
+    disabled = house.key("old", disabled=True)
+    expired = house.key("older", expires=1)
+    caller = house.caller(metrics_token="a token of the tests")
+    for key in ("lw-wrong", disabled, expired):
+        caller.headers["Authorization"] = f"Bearer {key}"
+        assert caller.complete().status_code == 401
+        assert caller.get("/v1/models").status_code == 401
+    caller.headers["Authorization"] = "Bearer a wrong token"
+    assert caller.get("/metrics").status_code == 401
+
+    assert counted == ["127.0.0.1"] * 7
+
+
+def test_too_many_wrong_keys_are_told_so(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited: list[str] = []
-    monkeypatch.setattr(Slowdown, "refused", lambda _, address: waited.append(address))
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    key = house.key(config="main", allowed={"configs": []})
-    caller = house.caller(key)
+    def full(slowdown: Slowdown, address: str) -> None:
+        raise TooManyWrongKeys
 
-    caller.complete()
-    assert waited == []
-    caller.complete(headers={"x-portkey-config": "main"})
-    caller.complete(headers={"Authorization": "Bearer lw-wrong"})
-    assert waited == ["127.0.0.1"] * 2
+    house.virtual_key()
+    key = house.key()
+    monkeypatch.setattr(Slowdown, "wrong", full)
+    caller = house.caller("lw-wrong")
+    refused = caller.complete()
+
+    assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
+    assert refused.json["error"]["code"] == "too_many_wrong_keys"
+    caller.headers["Authorization"] = f"Bearer {key}"
+    named = {"x-portkey-virtual-key": "openai-1"}
+    assert caller.complete(headers=named).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "peer, forwarded, address",
+    [
+        ("192.0.2.1", "203.0.113.5", "203.0.113.5"),
+        ("192.0.2.1", "1.1.1.1, 203.0.113.5", "203.0.113.5"),
+        ("192.0.2.1", "2001:db8:0:1:2::3", "2001:db8:0:1::/64"),
+        ("192.0.2.9", "203.0.113.5", "192.0.2.9"),
+        ("", "203.0.113.5", ""),
+    ],
+)
+def test_wrong_keys_count_by_client_behind_proxy(
+    house: House, counted: list[str], peer: str, forwarded: str, address: str
+) -> None:
+    caller = house.caller(trusted_proxies=("192.0.2.1",))
+    caller.app.test_client().post(
+        "/v1/completions",
+        json={"model": "m", "prompt": "Hi"},
+        headers={"Authorization": "Bearer lw-wrong", "X-Forwarded-For": forwarded},
+        environ_overrides={"REMOTE_ADDR": peer},
+    )
+
+    assert counted == [address]
+
+
+def test_trusted_proxy_closes_the_open_gateway(house: House) -> None:
+    """With a proxy in front, others than this machine can call."""
+    assert house.caller(auth="").complete().json["error"]["code"] == "invalid_route"
+    proxied = house.caller(auth="", trusted_proxies=("unix",)).complete()
+    assert proxied.json["error"]["code"] == "missing_api_key"

@@ -277,5 +277,26 @@ def test_others_need_a_token(asked: Callable[..., int]) -> None:
     assert asked("Bearer a-token", **told) == 200
 
 
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Proto"]
+)
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)])
+def test_request_through_a_proxy_is_not_local(
+    call, upstream, header: str, proxies: tuple[str, ...]
+) -> None:
+    caller = call(upstream, trusted_proxies=proxies)
+    caller.headers = {}
+    assert caller.get("/metrics").status_code == 200
+    caller.headers = {header: "127.0.0.1"}
+    assert caller.get("/metrics").status_code == 404
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.1", "", "::ffff:192.0.2.1"])
+def test_request_of_another_machine_is_not_local(call, upstream, peer: str) -> None:
+    """Whatever the gateway takes for its address; a unix socket has none."""
+    told = {"environ_overrides": {"REMOTE_ADDR": peer}}
+    assert call(upstream).get("/metrics", **told).status_code == 404
+
+
 def test_it_can_be_switched_off(asked: Callable[..., int]) -> None:
     assert asked(metrics=False) == 404

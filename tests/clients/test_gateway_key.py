@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.core.hosts import LOCALHOST
 from app.settings import Settings
 from tests.cli_runner import Operator
 from tests.e2e.server import Server
@@ -36,7 +37,8 @@ except openai.error.AuthenticationError as e:
 @pytest.fixture
 def operator(tmp_path: Path, script: Any) -> Iterator[tuple[Operator, Upstream]]:
     """One whose aliases lead to an upstream that only chats."""
-    operator = Operator(Settings(instance=str(tmp_path)))
+    settings = Settings(instance=str(tmp_path), trusted_custom_hosts=LOCALHOST)
+    operator = Operator(settings)
     upstream = script(whole(reply("Yes")))
     operator(
         *("virtual-keys", "create", "groq-1", "--provider", "groq", "--key-from", "-"),

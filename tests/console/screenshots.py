@@ -2,11 +2,11 @@
 
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app import create_app
+from app.core.hosts import LOCALHOST
 from app.settings import Settings
 from tests.upstream import Upstream
 
@@ -21,7 +21,9 @@ def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     upstream = Upstream([scored()])
     with tempfile.TemporaryDirectory() as instance:
-        settings = replace(Settings(), instance=instance, console_token=TOKEN)
+        settings = Settings(
+            instance=instance, console_token=TOKEN, trusted_custom_hosts=LOCALHOST
+        )
         fill(settings)
         app = create_app(settings)
         trip(app)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app import create_app
+from app.core.hosts import LOCALHOST
 from app.settings import Settings
 from tests.upstream import Upstream
 
@@ -46,7 +47,11 @@ class House:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     instance = str(tmp_path_factory.mktemp("house"))
     settings = Settings(
-        instance=instance, console_token=TOKEN, secret_key="s" * 16, log_requests=False
+        instance=instance,
+        console_token=TOKEN,
+        secret_key="s" * 16,
+        log_requests=False,
+        trusted_custom_hosts=LOCALHOST,
     )
     fill(settings, many=400)
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -77,16 +78,58 @@ def test_another_token_does_not(visitor: Console, token: str) -> None:
     assert somebody.get().status_code == 302
 
 
-def test_who_tries_often_has_to_wait_and_is_not_let_in_even_with_the_token(
-    visitor: Console,
-) -> None:
+def test_wrong_tokens_are_limited_by_address(visitor: Console) -> None:
     somebody = visitor()
     statuses = [somebody.log_in("wrong").status_code for _ in range(10)]
-    last = somebody.log_in()
+    last = somebody.log_in("wrong")
 
     assert set(statuses) == {401}
     assert last.status_code == 429 and int(last.headers["Retry-After"]) > 0
     assert somebody.get().status_code == 302
+
+
+def test_right_token_is_never_locked_out(visitor: Console) -> None:
+    somebody = visitor()
+    statuses = [somebody.log_in("wrong").status_code for _ in range(12)]
+
+    assert statuses[-1] == 429
+    assert somebody.log_in().status_code == 303
+    assert somebody.get().status_code == 200
+
+
+def test_right_tokens_are_not_counted(visitor: Console) -> None:
+    somebody = visitor()
+    for _ in range(12):
+        assert somebody.log_in().status_code == 303
+        somebody.post("/logout")
+
+    assert somebody.log_in("wrong").status_code == 401
+
+
+PROXY = "192.0.2.1"
+
+
+def behind(proxy: str, forwarded: str) -> dict[str, Any]:
+    return {
+        "environ_overrides": {"REMOTE_ADDR": proxy},
+        "headers": {"X-Forwarded-For": forwarded},
+    }
+
+
+def test_wrong_tokens_count_by_client_behind_proxy(visitor: Console) -> None:
+    somebody = visitor(trusted_proxies=(PROXY,))
+
+    def tries(proxy: str, forwarded: str) -> int:
+        csrf, told = somebody.csrf(), behind(proxy, forwarded)
+        return somebody.post(
+            "/login", csrf, data={"token": "wrong"}, **told
+        ).status_code
+
+    assert [tries(PROXY, "203.0.113.5") for _ in range(11)][-1] == 429
+    assert tries(PROXY, "9.9.9.9, 203.0.113.5") == 429
+    assert tries(PROXY, "203.0.113.6") == 401
+    # Whom nobody trusts is not believed.
+    assert [tries("192.0.2.9", f"203.0.113.{i}") for i in range(11)][-1] == 429
 
 
 @pytest.mark.parametrize("csrf", ["", "0" * 64, "ä"])

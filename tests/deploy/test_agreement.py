@@ -10,6 +10,8 @@ import pytest
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
+from app.settings import Settings
+
 from .files import (
     DEPLOY,
     KUBERNETES,
@@ -49,6 +51,23 @@ def test_yamllint_finds_nothing(path: Path) -> None:
     problems = linter.run(path.read_text(), YamlLintConfig(RULES))
 
     assert [str(each) for each in problems] == []
+
+
+def test_every_way_behind_a_proxy_names_it() -> None:
+    """Where gunicorn believes a proxy, the gateway does; and nginx says who calls."""
+    environments = [
+        COMPOSE["gateway-1"]["environment"],
+        env_file(KUBERNETES / "gateway.env"),
+    ]
+    nginx = (DEPLOY / "nginx.conf").read_text()
+    passes = nginx.count("proxy_pass http://lastword;")
+
+    for environ in environments:
+        assert "FORWARDED_ALLOW_IPS" in environ
+        settings = Settings.from_environ(environ | {"GATEWAY_PRICES": ""})
+        assert settings.trusted_proxies and settings.auth == "keys"
+    assert "GATEWAY_TRUSTED_PROXIES=127.0.0.1" in nginx
+    assert nginx.count("proxy_set_header X-Forwarded-For $remote_addr;") == passes
 
 
 def graceful_timeout(drain: str) -> float:

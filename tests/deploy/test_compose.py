@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,19 @@ def test_a_gateway_runs_as_the_image_wants_it(name: str) -> None:
     assert "/tmp" in gateway["tmpfs"]
     assert "ports" not in gateway, "only nginx, whose word is believed, reaches it"
     assert {v for v in gateway["environment"] if "GATEWAY" in v} <= VARIABLES
+
+
+def test_gateways_believe_the_address_of_nginx() -> None:
+    """One that no other container can get."""
+    address = SERVICES["nginx"]["networks"]["outside"]["ipv4_address"]
+    (network,) = COMPOSE["networks"]["outside"]["ipam"]["config"]
+
+    for name in GATEWAYS:
+        assert SERVICES[name]["environment"]["GATEWAY_TRUSTED_PROXIES"] == address
+        assert "outside" in SERVICES[name]["networks"]
+    assert ip_address(address) in ip_network(network["subnet"])
+    assert ip_address(address) not in ip_network(network["ip_range"])
+    assert ip_network(network["ip_range"]).subnet_of(ip_network(network["subnet"]))
 
 
 @pytest.mark.parametrize("name", SERVICES)

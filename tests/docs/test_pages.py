@@ -67,6 +67,8 @@ def gateway(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server | N
         GATEWAY_ENGINE="1",
         GATEWAY_INSTANCE=str(folder / "instance"),
         GATEWAY_STORE_TTL="0.0001",
+        # As the tutorial has it, and the host that stands for all providers.
+        GATEWAY_TRUSTED_CUSTOM_HOSTS="127.0.0.1",
         WEB_CONCURRENCY="1",
     )
     eventually(lambda: "Try it" in server.said, 30)

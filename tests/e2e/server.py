@@ -14,6 +14,8 @@ from typing import Any
 
 import requests
 
+from app.core.hosts import LOCALHOST
+
 ROOT = Path(__file__).parent.parent.parent
 # A connection that a test leaves open would hold the server up when it is to stop.
 _CLOSE = {"Connection": "close"}
@@ -25,10 +27,12 @@ class Server:
     """gunicorn (or *command*) on a free port, with *environ* beside what is needed.
 
     Nothing of the caller's own environment that configures a gateway gets through.
+    What is stored may lead to the upstreams of this machine; a variable that is None is
+    not set.
     """
 
     def __init__(
-        self, command: tuple[str, ...] = ("gunicorn",), **environ: str
+        self, command: tuple[str, ...] = ("gunicorn",), **environ: str | None
     ) -> None:
         inherited = {
             name: value
@@ -38,11 +42,16 @@ class Server:
         self.log: list[str] = []
         # What it stores is its own, unless a test says otherwise.
         self._folder = tempfile.TemporaryDirectory()
-        environ = {"GATEWAY_INSTANCE": self._folder.name} | environ
+        own = {
+            "GATEWAY_INSTANCE": self._folder.name,
+            "GATEWAY_BIND": "127.0.0.1:0",
+            "GATEWAY_TRUSTED_CUSTOM_HOSTS": ",".join(LOCALHOST),
+        }
+        chosen = {name: v for name, v in (own | environ).items() if v is not None}
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
-            env=inherited | {"GATEWAY_BIND": "127.0.0.1:0"} | environ,
+            env=inherited | chosen,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,

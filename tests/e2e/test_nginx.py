@@ -47,7 +47,11 @@ HELLO = [data(frame("Hel")), data(frame("lo")), data(frame("!", "stop"))]
 
 
 def started(stack: ExitStack, worker: str) -> Server:
-    server = Server(GUNICORN_CMD_ARGS=f"-k {worker} --threads 16", WEB_CONCURRENCY="1")
+    server = Server(
+        GUNICORN_CMD_ARGS=f"-k {worker} --threads 16",
+        WEB_CONCURRENCY="1",
+        GATEWAY_TRUSTED_PROXIES="127.0.0.1",
+    )
     stack.callback(server.stop)
     return server
 
@@ -248,7 +252,11 @@ def test_a_body_above_the_limit_is_refused_in_openais_shape(
 
 # What is wrong with a request can be known before its body has arrived.
 KNOWN_EARLY: dict[str, tuple[str, dict[str, str], int]] = {
-    "provider": ("/v1/completions", {"x-portkey-provider": "nobody"}, 400),
+    "provider": (
+        "/v1/completions",
+        {"x-portkey-provider": "nobody", "api-key": "sk-of-the-caller"},
+        400,
+    ),
     "content type": ("/v1/completions", {"Content-Type": "text/plain"}, 400),
     "method": ("/v1/models", {}, 405),
     "path": ("/" + "x" * 5000, {}, 414),

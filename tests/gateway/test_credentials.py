@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,15 +69,17 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def entra(script, authority: trustme.CA) -> Entra:
-    import ssl
-
     upstream = script(whole({}))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    upstream.encrypt(context)
+    upstream.encrypt(server_context(authority))
     made = Entra(upstream)
     upstream.answers[:] = [made]
     return made
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
 
 
 @pytest.fixture
@@ -172,6 +175,21 @@ def test_an_authority_is_a_host_and_nothing_else(call, azure, host: str) -> None
     assert "azure_entra_authority" in error.json["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "document",
+    [b"", b"[]", b"{}", b'"x"', b'{"token_endpoint": 7, "authorization_endpoint": 7}'],
+)
+def test_authority_without_endpoints_is_named(
+    call, azure, entra: Entra, bundle: str, document: bytes
+) -> None:
+    upstream, target = azure
+    entra.upstream.answers[:] = [whole(document)]
+    error = asking(call, target, ca_bundle=bundle).complete(model="dep")
+
+    assert error.status_code == 401 and upstream.requests == []
+    assert error.json["error"]["code"] == "no_access_token"
+
+
 def test_an_internal_authority_is_not_called(call, azure) -> None:
     upstream, target = azure
     error = asking(
@@ -196,11 +214,9 @@ def test_a_token_of_the_callers_own_needs_no_asking(call, azure, entra: Entra) -
 class Google:
     """A service account, and where it gets its tokens."""
 
-    def __init__(self, script: Any) -> None:
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.upstream: Upstream = script(
-            whole({"access_token": "ya29.x", "expires_in": 3599})
-        )
         pem = self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -211,13 +227,15 @@ class Google:
             "client_email": "robot@p.iam.gserviceaccount.com",
             "private_key_id": "1",
             "private_key": pem.decode(),
-            "token_uri": f"{self.upstream.url}/token",
+            "token_uri": f"https://127.0.0.1:{upstream.port}/token",
         }
 
 
 @pytest.fixture
-def google(script) -> Google:
-    return Google(script)
+def google(script, authority: trustme.CA) -> Google:
+    upstream = script(whole({"access_token": "ya29.x", "expires_in": 3599}))
+    upstream.encrypt(server_context(authority))
+    return Google(upstream)
 
 
 ANSWER = {
@@ -240,11 +258,11 @@ def vertex(script, google: Google) -> tuple[Upstream, dict[str, Any]]:
 
 @pytest.mark.parametrize("form", [dict, json.dumps], ids=["object", "text"])
 def test_a_service_account_gets_a_token_once(
-    call, vertex, google: Google, form: Any
+    call, vertex, google: Google, bundle: str, form: Any
 ) -> None:
     upstream, target = vertex
     target["vertex_service_account_json"] = form(google.account)
-    caller = asking(call, target)
+    caller = asking(call, target, ca_bundle=bundle)
 
     for _ in range(2):
         assert caller.complete(model="gemini-2.0-flash").status_code == 200
@@ -253,9 +271,11 @@ def test_a_service_account_gets_a_token_once(
     assert upstream.last.path.startswith("/v1/projects/p/locations/europe-west1/")
 
 
-def test_the_assertion_is_signed_by_the_account(call, vertex, google: Google) -> None:
+def test_the_assertion_is_signed_by_the_account(
+    call, vertex, google: Google, bundle: str
+) -> None:
     _, target = vertex
-    asking(call, target).complete(model="gemini-2.0-flash")
+    asking(call, target, ca_bundle=bundle).complete(model="gemini-2.0-flash")
 
     (assertion,) = parse_qs(google.upstream.last.body.decode())["assertion"]
     signed, _, signature = assertion.rpartition(".")
@@ -297,15 +317,67 @@ def test_a_private_key_that_cannot_be_read_is_named_and_not_shown(
 
 
 def test_an_account_that_google_does_not_know_is_told(
-    call, vertex, google: Google
+    call, vertex, google: Google, bundle: str
 ) -> None:
     upstream, target = vertex
     denied = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
     google.upstream.answers[:] = [whole(denied, 400)]
-    error = asking(call, target).complete()
+    error = asking(call, target, ca_bundle=bundle).complete()
 
     assert error.status_code == 401 and upstream.requests == []
     assert "invalid_grant" in error.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:PORT/token",
+        "https://127.0.0.1:PORT/token?",
+        "https://127.0.0.1:PORT/v1.41/create?x=",
+        "https://127.0.0.1:PORT/token#",
+        "https://127.0.0.1:PORT/x/../token",
+        "https://127.0.0.1:PORT/x%2ftoken",
+        "https://u:p@127.0.0.1:PORT/token",
+        "https://169.254.169.254/latest",
+        "https://metadata.google.internal/token",
+        "file:///etc/passwd",
+        7,
+        None,
+    ],
+)
+@pytest.mark.parametrize("form", [dict, json.dumps], ids=["object", "text"])
+def test_token_uri_is_checked_like_a_custom_host(
+    call, vertex, google: Google, bundle: str, form: Any, uri: Any
+) -> None:
+    upstream, target = vertex
+    if isinstance(uri, str):
+        uri = uri.replace("PORT", str(google.upstream.port))
+    target["vertex_service_account_json"] = form(google.account | {"token_uri": uri})
+    error = asking(call, target, ca_bundle=bundle).complete(model="gemini-2.0-flash")
+
+    assert error.status_code == 400
+    assert "vertex_service_account_json" in error.json["error"]["message"]
+    assert upstream.opened == google.upstream.opened == 0
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_authority_cannot_name_an_endpoint_without_tls(
+    call, azure, entra: Entra, bundle: str, script, scheme: str
+) -> None:
+    """What it says of itself is followed, so that is looked at as well."""
+    upstream, target = azure
+    plain = script(whole({"access_token": "x", "token_type": "Bearer"}))
+    place = f"{scheme}://127.0.0.1:{plain.port}/a-tenant"
+    endpoints = {
+        "authorization_endpoint": f"{place}/authorize",
+        "token_endpoint": f"{place}/token",
+        "issuer": f"https://{entra.host}/a-tenant/v2.0",
+    }
+    entra.upstream.answers[:] = [whole(endpoints)]
+    error = asking(call, target, ca_bundle=bundle).complete(model="dep")
+
+    assert error.status_code in (400, 401)
+    assert plain.opened == upstream.opened == 0
 
 
 # Without the packages

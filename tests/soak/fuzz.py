@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from app import create_app
+from app.core.hosts import LOCALHOST
 from app.gateway.attempts import Clock
 from app.providers import PROVIDERS
 from app.settings import Settings
@@ -504,6 +505,7 @@ class Subject:
             cors_origins=("https://page.example",),
             idle_timeout=5,
             first_byte_timeout=5,
+            trusted_custom_hosts=LOCALHOST,
         )
         self._app = create_app(settings, clock)
         self._memory = _Memory()

@@ -1,0 +1,275 @@
+"""Where callers, and what is stored, may have the gateway call: at the wire.
+
+A scripted upstream on this machine stands for a service that nobody was to reach.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.hosts import LOCALHOST
+from app.settings import Settings
+from app.store import database
+from tests.conftest import Caller
+from tests.house import House
+from tests.upstream import Upstream
+
+# What stands behind a host, so that the gateway's own path no longer counts.
+RESTS = ("/x?", "/x?a=b", "/x#", "/x;", "/x%2f", "/x/../y", "/%2E%2e/y", "/x\\y", "?")
+KEY = {"Authorization": "Bearer sk-of-the-caller"}
+
+
+@pytest.fixture
+def stored(settings: Settings) -> Settings:
+    engine = database.connect("", Path(settings.instance))
+    database.upgrade(engine)
+    engine.dispose()
+    return replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
+
+
+@pytest.fixture
+def house(call: Any, upstream: Upstream, stored: Settings) -> Iterator[House]:
+    made = House(call, upstream, stored)
+    yield made
+    made.store.engine.dispose()
+
+
+def ask(caller: Caller, headers: dict[str, str], **environ: str) -> Any:
+    return caller.app.test_client().post(
+        "/v1/completions",
+        json={"model": "m", "prompt": "Hi"},
+        headers=headers,
+        environ_overrides=environ,
+    )
+
+
+def config(**fields: Any) -> dict[str, str]:
+    return {"x-portkey-config": json.dumps(fields)}
+
+
+Way = Callable[[str], dict[str, str]]
+
+
+def nested(name: str, provider: str) -> Way:
+    """The setting *name* in a target of a config."""
+
+    def way(url: str) -> dict[str, str]:
+        target = {"provider": provider, "api_key": "k", name: url}
+        return config(strategy={"mode": "fallback"}, targets=[target])
+
+    return way
+
+
+# Every way by which a caller says where to go.
+WAYS: dict[str, Way] = {
+    "header": lambda url: {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": url,
+    },
+    "config": lambda url: config(provider="openai", custom_host=url),
+    "camelCase": lambda url: config(provider="openai", customHost=url),
+    "target": nested("custom_host", "openai"),
+    "huggingface header": lambda url: {
+        "x-portkey-provider": "huggingface",
+        "x-portkey-huggingface-base-url": url,
+    },
+    "huggingface config": nested("huggingface_base_url", "huggingface"),
+    "azure header": lambda url: {
+        "x-portkey-provider": "azure-ai",
+        "x-portkey-azure-foundry-url": url,
+    },
+    "azure config": nested("azure_foundry_url", "azure-ai"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_plain_base_url_is_called(call, upstream: Upstream, way: str) -> None:
+    url = f"http://127.0.0.1:{upstream.port}/base"
+    ask(call(upstream), WAYS[way](url) | KEY)
+
+    assert upstream.last.path.startswith("/base/")
+
+
+@pytest.mark.parametrize("rest", RESTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_base_url_of_a_caller_ends_in_its_path(
+    call, upstream: Upstream, way: str, rest: str
+) -> None:
+    url = f"http://127.0.0.1:{upstream.port}{rest}"
+    refused = ask(call(upstream), WAYS[way](url) | KEY)
+
+    assert refused.status_code == 400 and upstream.opened == 0
+    assert "must not hold" in refused.get_data(as_text=True)
+
+
+@pytest.mark.parametrize("rest", RESTS)
+def test_stored_base_url_ends_in_its_path(house: House, rest: str) -> None:
+    """Also what was stored before there was a check: it is looked at when called."""
+    url = f"http://127.0.0.1:{house.upstream.port}{rest}"
+    house.virtual_key("by-host", custom_host=url)
+    settings = {"api_key": "k", "huggingface_base_url": url}
+    house.virtual_key(
+        "by-setting", provider="huggingface", settings=settings, custom_host=None
+    )
+    house.virtual_key("plain")
+    house.store.put_config("main", {"virtual_key": "plain", "custom_host": url})
+    caller = house.caller(house.key())
+    for way in ("by-host", "by-setting"):
+        refused = caller.complete(headers={"x-portkey-virtual-key": way})
+        assert refused.status_code == 400, way
+        assert "must not hold" in refused.json["error"]["message"]
+    refused = caller.complete(headers={"x-portkey-config": "main"})
+
+    assert refused.status_code == 400 and house.upstream.opened == 0
+    assert refused.json["error"]["code"] == "invalid_custom_host"
+
+
+@pytest.mark.parametrize("rest", RESTS)
+def test_default_config_is_checked_too(call, upstream: Upstream, rest: str) -> None:
+    url = f"http://127.0.0.1:{upstream.port}{rest}"
+    document = json.dumps({"provider": "openai", "custom_host": url})
+    refused = ask(call(upstream, default_config=document), KEY)
+
+    assert refused.status_code == 400 and upstream.opened == 0
+
+
+# Whether this machine is trusted
+
+
+def local(upstream: Upstream, way: str = "header") -> dict[str, str]:
+    return WAYS[way](upstream.url) | KEY
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8787", "[::1]:80,127.0.0.1:80"])
+@pytest.mark.parametrize("auth", ["", "open"])
+@pytest.mark.parametrize("way", WAYS)
+def test_this_machine_is_trusted_in_development(
+    call, upstream: Upstream, way: str, auth: str, bind: str
+) -> None:
+    caller = call(upstream, trusted_custom_hosts=None, auth=auth, bind=bind)
+    ask(caller, local(upstream, way))
+
+    assert upstream.opened == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"auth": "keys"},
+        {"bind": "0.0.0.0:8787"},
+        {"bind": "127.0.0.1:80,0.0.0.0:81"},
+        {"bind": "0.0.0.0:8787", "auth": "open"},
+        {"trusted_proxies": ("127.0.0.1",)},
+        {"trusted_proxies": ("unix",), "auth": "open"},
+        {"trusted_custom_hosts": ()},
+        {"trusted_custom_hosts": ("vllm", "10.0.0.0/8")},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("way", WAYS)
+def test_this_machine_is_named_everywhere_else(
+    call, upstream: Upstream, way: str, changes: dict[str, Any]
+) -> None:
+    caller = call(upstream, **{"trusted_custom_hosts": None} | changes)
+    refused = ask(caller, local(upstream, way))
+
+    assert refused.status_code == 400 and upstream.opened == 0
+    told = refused.get_data(as_text=True)
+    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in told
+    named = call(upstream, **changes | {"trusted_custom_hosts": ("127.0.0.1",)})
+    ask(named, local(upstream, way))
+    assert upstream.opened == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "X-Forwarded-Proto"],
+)
+def test_proxied_request_reaches_not_this_machine(
+    call, upstream: Upstream, header: str
+) -> None:
+    caller = call(upstream, trusted_custom_hosts=None)
+
+    assert ask(caller, local(upstream) | {header: "127.0.0.1"}).status_code == 400
+    assert upstream.opened == 0
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.1", "", "fe80::1", "x"])
+def test_another_machine_reaches_not_this_one(
+    call, upstream: Upstream, peer: str
+) -> None:
+    """As with `flask run --host`, which the gateway does not hear of."""
+    caller = call(upstream, trusted_custom_hosts=None)
+
+    assert ask(caller, local(upstream), REMOTE_ADDR=peer).status_code == 400
+    assert upstream.opened == 0
+
+
+def test_this_machine_is_named_once_keys_are_stored(house: House) -> None:
+    key = house.key()
+    caller = house.caller(key, trusted_custom_hosts=None)
+    for way in WAYS:
+        headers = WAYS[way](house.upstream.url) | {"x-api-key": "sk-own"}
+        assert caller.complete(headers=headers).status_code == 400, way
+
+    assert house.upstream.opened == 0
+
+
+def test_stored_host_of_this_machine_is_always_named(house: House) -> None:
+    """Also where a caller could name it; and the error does not tell what is stored."""
+    url = house.upstream.url
+    house.virtual_key()
+    house.store.put_config("main", {"provider": "openai", "custom_host": url})
+    open_ = {"trusted_custom_hosts": None, "auth": "open"}
+    by_key = {"x-portkey-virtual-key": "openai-1"}
+    by_id = {"x-portkey-config": "main"} | KEY
+    for headers in (by_key, by_id):
+        refused = ask(house.caller(**open_), headers)
+        assert refused.status_code == 400
+        assert refused.json["error"]["code"] == "invalid_custom_host"
+        message = refused.json["error"]["message"]
+        assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in message and "127.0.0" not in message
+    assert house.upstream.opened == 0
+    ask(house.caller(**open_), local(house.upstream))
+    assert house.upstream.opened == 1
+    named = open_ | {"trusted_custom_hosts": ("127.0.0.1",)}
+    assert ask(house.caller(**named), by_key).status_code == 200
+    assert ask(house.caller(**named), by_id).status_code == 200
+
+
+def test_default_config_names_this_machine_by_setting(call, upstream) -> None:
+    document = json.dumps({"provider": "openai", "custom_host": upstream.url})
+    told = {"default_config": document, "trusted_custom_hosts": None}
+    refused = ask(call(upstream, **told), KEY)
+
+    assert refused.status_code == 400 and upstream.opened == 0
+    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in refused.json["errors"][0]
+    named = told | {"trusted_custom_hosts": LOCALHOST}
+    assert ask(call(upstream, **named), KEY).status_code == 200
+
+
+def test_stored_host_refused_is_a_failed_target(house: House, script) -> None:
+    """The others of its route go on."""
+    fine = script(*house.upstream.answers)
+    house.virtual_key("bad", custom_host="http://10.0.0.1:8000/v1")
+    house.virtual_key("good", custom_host=fine.url)
+    targets = [{"virtual_key": "bad"}, {"virtual_key": "good"}]
+    document = {"strategy": {"mode": "fallback"}, "targets": targets}
+    house.store.put_config("main", document)
+    answered = house.caller(house.key(config="main")).complete()
+
+    assert answered.status_code == 200 and fine.opened == 1
+
+
+def test_ipv6_of_this_machine_is_trusted_in_development(
+    call, upstream: Upstream
+) -> None:
+    """Nobody listens there; it is called, though, and not refused."""
+    caller = call(upstream, trusted_custom_hosts=None)
+    headers = WAYS["header"](f"http://[::1]:{upstream.port}/v1") | KEY
+
+    assert ask(caller, headers).status_code == 502

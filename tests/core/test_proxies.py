@@ -1,0 +1,100 @@
+"""Who a request comes from, behind proxies that are believed, and others."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.proxies import client_address, throttled_as, trusted_proxies
+
+PROXIES = ("10.0.0.0/8", "192.0.2.7", "fd00::/8", "unix")
+addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+trusted = st.sampled_from(["10.0.0.1", "10.9.9.9", "192.0.2.7", "fd00::1"])
+clients = st.sampled_from(["203.0.113.5", "198.51.100.7", "2001:db8::5", "127.0.0.1"])
+garbage = st.one_of(st.text(max_size=30), addresses, trusted)
+
+
+def chain(*hops: str) -> str:
+    return ", ".join(hops)
+
+
+@given(peer=clients, forged=st.lists(garbage, max_size=5).map(",".join))
+def test_untrusted_peer_is_never_believed(peer: str, forged: str) -> None:
+    assert client_address(peer, forged, PROXIES) == peer
+
+
+@given(
+    peer=trusted,
+    client=clients,
+    hops=st.lists(trusted, max_size=5),
+    forged=st.lists(garbage, max_size=40),
+)
+def test_forged_prefix_changes_nothing(
+    peer: str, client: str, hops: list[str], forged: list[str]
+) -> None:
+    assert client_address(peer, chain(*forged, client, *hops), PROXIES) == client
+
+
+@given(peer=st.one_of(trusted, addresses, st.just("")), header=st.text(max_size=200))
+def test_any_header_yields_an_address_or_the_peer(peer: str, header: str) -> None:
+    found = client_address(peer, header, PROXIES)
+
+    assert found == client_address(found, "", ()) or found == peer
+    assert throttled_as(found) or found == ""
+
+
+@given(client=clients, peers=st.lists(trusted, min_size=1, max_size=3))
+def test_without_proxies_the_peer_counts(client: str, peers: list[str]) -> None:
+    assert client_address(peers[0], client, ()) == peers[0]
+
+
+@pytest.mark.parametrize(
+    "peer, header, client",
+    [
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.5", "203.0.113.5"),
+        ("10.0.0.1", "203.0.113.5:4711", "203.0.113.5"),
+        ("10.0.0.1", "[2001:db8::5]:4711", "2001:db8::5"),
+        ("10.0.0.1", '"[2001:db8::5]"', "2001:db8::5"),
+        ("10.0.0.1", "2001:DB8:0::5", "2001:db8::5"),
+        ("10.0.0.1", "::ffff:203.0.113.5", "203.0.113.5"),
+        ("::ffff:10.0.0.1", "203.0.113.5", "203.0.113.5"),
+        ("10.0.0.1", "1.1.1.1, 203.0.113.5, 10.2.3.4", "203.0.113.5"),
+        ("10.0.0.1", "10.0.0.2, 10.0.0.3", "10.0.0.2"),
+        ("10.0.0.1", "203.0.113.5, unknown", "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.5, _hidden, 10.0.0.9", "10.0.0.9"),
+        ("10.0.0.1", "203.0.113.5,", "10.0.0.1"),
+        ("192.0.2.8", "203.0.113.5", "192.0.2.8"),
+        ("", "203.0.113.5", "203.0.113.5"),
+    ],
+)
+def test_header_is_read_from_the_right(peer: str, header: str, client: str) -> None:
+    assert client_address(peer, header, PROXIES) == client
+
+
+def test_unix_socket_is_believed_where_it_is_named() -> None:
+    assert client_address("", "203.0.113.5", ("10.0.0.0/8",)) == ""
+
+
+def test_long_header_is_read_in_part() -> None:
+    header = ",".join(["10.0.0.1"] * 20_000)
+
+    assert client_address("10.0.0.2", header, PROXIES) == "10.0.0.1"
+
+
+def test_ipv6_counts_by_its_network() -> None:
+    assert throttled_as("2001:db8:1:2:3::4") == throttled_as("2001:db8:1:2::")
+    assert throttled_as("2001:db8:1:2::1") != throttled_as("2001:db8:1:3::1")
+    assert throttled_as("203.0.113.5") == "203.0.113.5"
+    assert throttled_as("") == ""
+
+
+def test_list_of_proxies_is_read() -> None:
+    assert trusted_proxies(" 10.0.0.0/8, ::1 ,unix,") == ("10.0.0.0/8", "::1", "unix")
+    assert trusted_proxies("") == ()
+
+
+@pytest.mark.parametrize("text", ["nginx", "10.0.0.1/8", "*", "10.0.0.0/33", "unix:/x"])
+def test_list_of_proxies_says_what_is_wrong(text: str) -> None:
+    with pytest.raises(ValueError, match="must be addresses") as wrong:
+        trusted_proxies(f"127.0.0.1,{text}")
+    assert text in str(wrong.value)
