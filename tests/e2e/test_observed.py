@@ -42,6 +42,8 @@ def test_lines_are_json_and_the_last_spans_are_exported(
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
     try:
+        # It listens before it has workers.
+        eventually(lambda: children(server.pid))
         (first,) = children(server.pid)
         os.kill(first, signal.SIGKILL)
         eventually(lambda: children(server.pid) not in ([], [first]))
