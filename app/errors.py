@@ -258,14 +258,10 @@ class EngineUnavailable(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The provider failed. `provider` is filled in by whoever called it.
-
-    *is_billed* says that it may want to be paid all the same.
-    """
+    """The provider failed. `provider` is filled in by whoever called it."""
 
     status = 502
     provider: str | None = None
-    is_billed = False
 
     def to_body(self) -> dict[str, Any]:
         body = super().to_body()
@@ -284,7 +280,6 @@ class UpstreamTimeout(UpstreamError):
     """The provider took longer than a limit allows."""
 
     status = 504
-    is_billed = True
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -301,5 +296,3 @@ class UpstreamProtocol(UpstreamError):
 
 class UpstreamCut(UpstreamProtocol):
     """The provider's answer ended before it was complete."""
-
-    is_billed = True

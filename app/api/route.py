@@ -53,6 +53,10 @@ def route(
 
 _NO_LIMITS = Limits()
 
+# The max_tokens of a request that names none, for those who are limited in tokens or
+# money: what is not known cannot be reserved. Source: the endpoint's default.
+_SHORTEST = 16
+
 
 def _asker(wanted: Wanted, root: Node) -> Asker:
     """Who asks. A config that was sent has a name only where it shares answers.
@@ -159,7 +163,7 @@ class _Tree:
             strict=inherited.strict,
             via=Way(own["via"]) if own.get("via") else None,
             bridge=inherited.bridge,
-            model_info=own.get("model_info") or {},
+            model_info=self._model_info(own, place),
             strict_params=inherited.strict_params,
             trusted_hosts=self._trusted(place),
             virtual_key=known,
@@ -171,6 +175,7 @@ class _Tree:
             retry=inherited.retry,
             breaker=inherited.breaker,
             cache=cache,
+            default_max_tokens=_SHORTEST if self._is_limited(place) else None,
             name=own.get("name"),
             weight=own.get("weight", 1),
             identity=level.identity(place.provider, base_url, known),
@@ -279,6 +284,26 @@ class _Tree:
                 or setting.default
             )
         ]
+
+    def _model_info(self, level: Config, place: "_Place") -> Config:
+        """What a level says of its model.
+
+        Where a virtual key pays, only a stored config may say how a budget of tokens is
+        spelled: by another name it would not be kept.
+        """
+        info: Config = level.get("model_info") or {}
+        if place.key and not self._wanted.is_stored:
+            if "max_tokens" in info or "max_tokens" in (info.get("lacks") or ()):
+                raise Forbidden(
+                    "A virtual key cannot be used with a model_info that says how, or "
+                    "whether, its model takes max_tokens."
+                )
+        return info
+
+    def _is_limited(self, place: "_Place") -> bool:
+        """Whether whoever pays for it is limited in tokens or in money."""
+        keys = (self._caller.key, place.key)
+        return any(key and key.limits.limits_use for key in keys)
 
     def _address(self, said: "_Said", place: "_Place") -> str | None:
         """The address that a setting holds; guarded as a custom host is."""

@@ -111,7 +111,12 @@ class Usage:
     @property
     def paid_tokens(self) -> int:
         """All that went in and came out."""
-        return self.prompt_tokens + self.repeated_tokens + self.completion_tokens
+        return self.paid_prompt_tokens + self.completion_tokens
+
+    @property
+    def paid_prompt_tokens(self) -> int:
+        """All that went in, each time that it did."""
+        return self.prompt_tokens + self.repeated_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(

@@ -5,13 +5,17 @@ begins *draws* on counters: it adds an entry to each of them, to all or to none.
 it is over, what it really used corrects those entries. That is all there is to a limit,
 whatever its unit and its window; the table RULES says how they differ.
 
+A request may try several targets. Each try needs its own estimate on top of what the
+earlier ones were charged; what is held and not used up is kept for it, and the rest is
+*raised*: drawn as well, in entries of their own, which count no further request.
+
 A minute slides: it is kept in seconds, and no 60 seconds ever hold more than the
 limit. Days and months are those of the calendar, in UTC. A place among the parallel
 requests is an entry of its own, which expires even if its process was killed.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
@@ -104,6 +108,12 @@ class Limits:
         """Whether there is a budget of money."""
         return self.money_per_day is not None or self.money_per_month is not None
 
+    @property
+    def limits_use(self) -> bool:
+        """Whether it says how many tokens, or how much money, may be used."""
+        rules = (rule for rule in RULES if rule.unit in (Unit.TOKENS, Unit.MONEY))
+        return any(getattr(self, rule.name) is not None for rule in rules)
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Limits":
         """The limits in JSON. Raises ValueError, which names everything wrong."""
@@ -158,20 +168,6 @@ def _money(name: str, value: Any) -> Decimal:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What one request wants to use of one holder, such as `key:abc`.
-
-    *tokens* is an estimate: those of the prompts and the most that can be made. *money*
-    is that in US dollars; None where the price is unknown: then money is not counted.
-    """
-
-    holder: str
-    limits: Limits
-    tokens: int = 0
-    money: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Draw:
     """An entry to be made in a counter, which must not sum up to more than *limit*.
 
@@ -189,6 +185,34 @@ class Draw:
     @property
     def counter(self) -> str:
         return f"{self.holder}:{self.rule.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a request has drawn on one holder so far.
+
+    *tokens* and *money* (US dollars) are what its earlier tries were charged of that.
+    """
+
+    draws: Sequence[Draw]
+    tokens: int = 0
+    money: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one try of a request wants to use of one holder, such as `key:abc`.
+
+    *tokens* is an estimate: those of the prompts and the most that can be made. *money*
+    is that in US dollars; None where the price is unknown: then money is not counted.
+    With *held*, it raises what the request holds already, as far as that is needed.
+    """
+
+    holder: str
+    limits: Limits
+    tokens: int = 0
+    money: Decimal | None = None
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,43 +244,90 @@ def nano(money: Decimal) -> int:
 
 def draws(claims: Sequence[Claim], id: str, now: float) -> tuple[Draw, ...]:
     """What the request *id* draws on. Each holder may have one claim."""
-    return tuple(
+    found = (
         _draw(claim, rule, id, now)
         for rule in RULES
         for claim in claims
         if getattr(claim.limits, rule.name) is not None
     )
+    return tuple(draw for draw in found if draw is not None)
 
 
-def _draw(claim: Claim, rule: Rule, id: str, now: float) -> Draw:
+def _draw(claim: Claim, rule: Rule, id: str, now: float) -> Draw | None:
+    """The draw of *claim* by one rule; None for a raise that is not needed."""
     expires = rule.expiry(now)
     part = f"{expires}/{id}" if rule.unit == Unit.PLACES else str(expires)
     limit = getattr(claim.limits, rule.name)
-    amount: int | None = 1
-    if rule.unit == Unit.TOKENS:
-        amount = claim.tokens
-    elif rule.unit == Unit.MONEY:
+    if rule.unit == Unit.MONEY:
         limit = nano(limit)
-        amount = None if claim.money is None else nano(claim.money)
+    amount = _amount(claim, rule.unit)
+    if claim.held is not None:
+        amount = _raise(claim, claim.held, rule, now)
+        if amount <= 0:
+            return None
     if amount is None:
         return Draw(claim.holder, rule, part, expires, 0, None)
     return Draw(claim.holder, rule, part, expires, amount, limit)
 
 
+def _amount(claim: Claim, unit: Unit) -> int | None:
+    """What *claim* needs of *unit*; None where that is not known."""
+    if unit == Unit.TOKENS:
+        return claim.tokens
+    if unit == Unit.MONEY:
+        return None if claim.money is None else nano(claim.money)
+    return 1
+
+
+def _raise(claim: Claim, held: Held, rule: Rule, now: float) -> int:
+    """What has to be drawn beyond what is *held*; nothing if that is 0 or less.
+
+    What has expired holds nothing any more. What was charged is taken from that first.
+    """
+    if rule.unit == Unit.TOKENS:
+        charged, needed = held.tokens, held.tokens + claim.tokens
+    elif rule.unit == Unit.MONEY and claim.money is not None:
+        before = held.money or Decimal(0)
+        charged, needed = nano(before), nano(before + claim.money)
+    else:
+        return 0
+    own = [draw for draw in held.draws if draw.rule is rule]
+    expired = sum(draw.amount for draw in own if draw.expires <= now)
+    valid = sum(draw.amount for draw in own if draw.expires > now)
+    return needed - min(charged, expired) - valid
+
+
 def changes(
-    drawn: Sequence[Draw], tokens: int, money: Decimal | None, now: float
-) -> Iterator[Change]:
-    """What it takes to have *drawn* right, when *tokens* and *money* were used."""
+    parts: Sequence[Sequence[Draw]], tokens: int, money: Decimal | None, now: float
+) -> list[list[Change]]:
+    """What it takes to have *parts* right, when *tokens* and *money* were used.
+
+    They are what a request has drawn on one holder, in that order. The last ones are
+    filled up first: what was used counts as long as it can. What goes beyond all of
+    them goes to the last one.
+    """
     used = {
         Unit.TOKENS: _believed(tokens),
         Unit.MONEY: 0 if money is None else _believed(nano(money)),
         Unit.REQUESTS: 1,
         Unit.PLACES: 0,
     }
-    for draw in drawn:
-        more = used[draw.rule.unit] - draw.amount
-        if more:
-            yield _change(draw, more, now)
+    drawn: dict[str, int] = {}
+    for draw in (draw for part in parts for draw in part):
+        drawn[draw.rule.name] = drawn.get(draw.rule.name, 0) + draw.amount
+    left = {draw.rule.name: used[draw.rule.unit] for part in parts for draw in part}
+    corrected = []
+    for part in reversed(parts):
+        own = []
+        for draw in part:
+            name = draw.rule.name
+            drawn[name] -= draw.amount
+            share = max(min(left[name], draw.amount), left[name] - drawn[name])
+            left[name] -= share
+            if more := share - draw.amount:
+                own.append(_change(draw, more, now))
+        corrected.append(own)
+    return corrected[::-1]
 
 
 def _believed(used: int) -> int:

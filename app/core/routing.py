@@ -84,8 +84,10 @@ class Target:
     *virtual_key* is the id of the one
     that it has its credentials from, and *limits* are those of that; *alias* says which
     model answers for which, *aliased_model* is the latter alone, and *notices* is what
-    the caller has to be told. Without *cache*, no answer is given twice. *context* are
-    headers that say within which span it is called, beside all that is asked.
+    the caller has to be told. Without *cache*, no answer is given twice.
+    *default_max_tokens* is for requests that name no length; None leaves that to the
+    provider, where nobody is limited in what they use. *context* are headers that say
+    within which span it is called, beside all that is asked.
     """
 
     provider: str
@@ -109,6 +111,7 @@ class Target:
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None
     cache: CachePolicy | None = None
+    default_max_tokens: int | None = None
     name: str | None = None
     weight: float = 1
     identity: str = field(default="", repr=False)

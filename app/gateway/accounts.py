@@ -35,7 +35,7 @@ def entry(finished: Finished) -> Row:
         "stream": finished.stream,
         "cache": str(trace.cache),
         "attempts": len(trace.attempts),
-        "prompt_tokens": min(usage.prompt_tokens, _MOST),
+        "prompt_tokens": min(usage.paid_prompt_tokens, _MOST),
         "completion_tokens": min(usage.completion_tokens, _MOST),
         "estimated": usage.estimated,
         "cost_micros": _micros(finished.cost),

@@ -14,7 +14,6 @@ from ..errors import (
     Unauthorized,
     UnsupportedProvider,
     UpstreamError,
-    UpstreamStatus,
 )
 from ..providers import PROVIDERS, Provider, fitting
 from ..providers.fitting import Plan
@@ -52,19 +51,8 @@ class Answering:
     def answer(self, plan: Plan, tally: Tally, cancellation: Cancellation) -> Outcome:
         """The answer, up to the point from which there is no way back.
 
-        An upstream that says that it has to be asked otherwise is asked otherwise.
         Counts in *tally*. Breaks off when it is cancelled. Raises GatewayError.
         """
-        while True:
-            try:
-                return self._answer(plan, tally, cancellation)
-            except UpstreamStatus as e:
-                again = fitting.otherwise(plan, e)
-                if again is None:
-                    raise
-                plan = again
-
-    def _answer(self, plan: Plan, tally: Tally, cancellation: Cancellation) -> Outcome:
         exchange = self._exchange(plan.target)
         cancellation.add(exchange.scope.abort)
         try:
@@ -118,8 +106,7 @@ def _whole(
     exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
 ) -> _Body:
     with exchange.scope:
-        answer = parts.whole(exchange, plan)
-    tally.note(answer)
+        answer = parts.whole(exchange, plan, tally)
     if isinstance(answer, Completion):
         return orjson.dumps(answer.to_body()), answer.warnings
     return answer.body, ()
@@ -129,7 +116,7 @@ def _stream(
     exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
 ) -> _Body:
     warnings: list[str] = []
-    frames = _frames(parts.chunks(exchange, plan), plan.wanted, tally, warnings)
+    frames = _frames(parts.chunks(exchange, plan, tally), plan.wanted, warnings)
     signed = _signed_frames(frames, exchange.target)
     choices = plan.wanted.n * len(plan.wanted.prompts)
     stream = EventStream(signed, exchange.scope, beside_error, choices)
@@ -176,7 +163,6 @@ def _has_key(provider: Provider, target: Target) -> bool:
 def _frames(
     chunks: Iterator[Answer],
     request: CompletionRequest,
-    tally: Tally,
     warnings: list[str],
 ) -> Iterator[bytes]:
     """The JSON of each chunk; that with the usage alone only if it was asked for.
@@ -184,7 +170,6 @@ def _frames(
     Adds to *warnings* as it goes; those of the first chunk can still be told.
     """
     for chunk in chunks:
-        tally.note(chunk)
         if not isinstance(chunk, Completion):
             if chunk.body:
                 yield chunk.body

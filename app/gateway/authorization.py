@@ -40,7 +40,7 @@ def authorize(target: Target, permissions: Permissions) -> None:
     if target.request is not None:
         for model in models_requested(target, target.request):
             _check_list(permissions, "models", model)
-        _check_alternatives(target.request, permissions)
+        _check_alternatives(target, target.request, permissions)
 
 
 def authorize_listing(target: Target, permissions: Permissions) -> None:
@@ -102,15 +102,18 @@ def _check_virtual_key(target: Target, permissions: Permissions) -> None:
         )
 
 
-def _check_alternatives(request: CompletionRequest, permissions: Permissions) -> None:
+def _check_alternatives(
+    target: Target, request: CompletionRequest, permissions: Permissions
+) -> None:
     """Refuse fields that have the provider choose among other models.
 
     Which one answers, and what it costs, is then known to nobody beforehand.
     """
     key = permissions.key
-    if key is None or not ("models" in key.allowed or key.limits.has_money):
-        return
-    for name in MODEL_ALTERNATIVES & request.params.keys():
+    limited = target.limits.has_money or (
+        key is not None and ("models" in key.allowed or key.limits.has_money)
+    )
+    for name in MODEL_ALTERNATIVES & request.params.keys() if limited else ():
         raise Forbidden(
             f"This key is limited in models or money, so {name!r} may not offer the "
             "provider other models than 'model'."

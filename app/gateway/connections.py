@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, ContextManager, Generic, TypeVar
+from typing import Any, ContextManager, Generic, Protocol, TypeVar
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -29,7 +29,16 @@ T = TypeVar("T")
 # Bytes that are read from a connection at once. More would be held for each stream.
 _BUFFER = 2**13
 
-Watch = Callable[[socket.socket], None]
+
+class Watch(Protocol):
+    """Is shown what becomes of a call."""
+
+    def connected(self, wire: socket.socket) -> None:
+        """It is about to be sent on *wire*. What this raises ends the call."""
+
+    def sent(self, sent: bool) -> None:
+        """It goes out now, or has not got to the server as a whole after all."""
+
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 _due: ContextVar[float] = ContextVar("due")
@@ -49,10 +58,7 @@ class _Set(Generic[T]):
 
 
 def watched(watch: Watch) -> ContextManager[None]:
-    """Show *watch* the socket of every call within, before the call is sent on it.
-
-    What it raises ends the call.
-    """
+    """Show *watch* every call within."""
     return _Set(_watch, watch)
 
 
@@ -319,10 +325,12 @@ class Remembering(HTTPConnection):
     def _show(self) -> None:
         """Show who watches where a call will be sent, and give it its time."""
         if watch := _watch.get():
-            watch(self.sock)
+            watch.connected(self.sock)
         arm(self.sock, _due.get())
 
     def _write(self, head: bytes, body: bytes) -> None:
+        # Noted before it is true: nobody shall find a call unsent that goes out.
+        _note_sent(True)
         try:
             if len(body) < _ONE_WRITE:
                 self.sock.sendall(head + body)
@@ -331,7 +339,10 @@ class Remembering(HTTPConnection):
                 self.sock.sendall(body)
         except (BrokenPipeError, ConnectionResetError):
             # Who answers before all is read, and closes, has answered.
-            pass
+            _note_sent(False)
+        except BaseException:
+            _note_sent(False)
+            raise
 
     def _met(self) -> None:
         """The server has answered on this connection for the first time."""
@@ -342,6 +353,7 @@ class Remembering(HTTPConnection):
         except BaseException as e:
             answer.close()
             if isinstance(e, NoAnswer) and self.served:
+                _note_sent(False)
                 raise StaleConnection(str(e)) from e
             raise
         if not self.served:
@@ -350,6 +362,12 @@ class Remembering(HTTPConnection):
             # The answer has hold of the socket still.
             self.close()
         return answer
+
+
+def _note_sent(sent: bool) -> None:
+    """Tell who watches whether the call has been sent."""
+    if watch := _watch.get():
+        watch.sent(sent)
 
 
 class RememberingTLS(Remembering, HTTPSConnection):

@@ -10,6 +10,7 @@ from ..errors import HostRefused, UpstreamProtocol
 from ..providers import Call, Provider
 from ..providers.spec import Answer, Ask, excerpt, over, stumbling
 from . import framing
+from .charging import CallRecord, CallStage
 from .deadline import Deadline
 from .hosted import Engine
 from .scope import Scope
@@ -46,29 +47,33 @@ class Exchange:
     scope: Scope = field(default_factory=Scope)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def whole(self, ask: Ask) -> Answer:
+    def whole(self, ask: Ask, record: CallRecord) -> Answer:
         """The answer to one call."""
-        body = self.body(ask.endpoint.call(ask))
-        with stumbling(body):
-            return ask.endpoint.completion(body, ask)
+        body = self.body(ask.endpoint.call(ask), record)
+        with record.reading(), stumbling(body):
+            answer = ask.endpoint.completion(body, ask)
+        record.note(answer)
+        return answer
 
-    def chunks(self, ask: Ask) -> Generator[Answer, None, None]:
+    def chunks(self, ask: Ask, record: CallRecord) -> Generator[Answer, None, None]:
         """The streamed answer to one call, made when the first chunk is asked for.
 
         To close the iterator before its end breaks the call off.
         """
-        reply = self.open(ask.endpoint.call(ask))
+        reply = self.open(ask.endpoint.call(ask), record)
         let_go = self.scope.abandon
         try:
-            with stumbling():
-                yield from ask.endpoint.chunks(self._events(reply), ask)
+            with record.reading(), stumbling():
+                for answer in ask.endpoint.chunks(self._events(reply, record), ask):
+                    record.note(answer)
+                    yield answer
             let_go = self.scope.drop
         finally:
             let_go(reply)
 
-    def body(self, call: Call) -> bytes:
+    def body(self, call: Call, record: CallRecord | None = None) -> bytes:
         """The body of the answer to *call*."""
-        return self._read(self.open(call))
+        return self._read(self.open(call, record))
 
     def _read(self, reply: HTTPReply) -> bytes:
         """The body of *reply*, which is let go of in any case."""
@@ -80,23 +85,31 @@ class Exchange:
             let_go(reply)
         return body
 
-    def open(self, call: Call) -> HTTPReply:
-        """The open answer to *call*, whose status is 2xx."""
+    def open(self, call: Call, record: CallRecord | None = None) -> HTTPReply:
+        """The open answer to *call*, whose status is 2xx. How far it comes is noted in
+        *record*.
+        """
         limit = self.upstream.limits.first_byte
         deadline = Deadline.after(limit, self.target.request_timeout)
         if self.provider.hosted:
-            return self.engine.patiently(lambda: self._send(call, deadline), deadline)
-        return self._send(call, deadline)
+            return self.engine.patiently(
+                lambda: self._send(call, deadline, record), deadline
+            )
+        return self._send(call, deadline, record)
 
-    def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
+    def _send(
+        self, call: Call, deadline: Deadline, record: CallRecord | None
+    ) -> HTTPReply:
         trusted = self._trusted()
-        with self.scope.calling():
+        with self.scope.calling(record):
             signed = self.sign(self._within(call))
             sent = self.upstream.send(signed, deadline, trusted=trusted)
             reply = self.scope.hold(sent)
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
+        if record:
+            record.stage = CallStage.REJECTED
         body = self._read(reply)
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
@@ -134,10 +147,11 @@ class Exchange:
             return call
         return replace(call, headers=over(call.headers, context))
 
-    def _events(self, reply: HTTPReply) -> Iterator[Event]:
+    def _events(self, reply: HTTPReply, record: CallRecord) -> Iterator[Event]:
         """The events of a stream. A whole answer in a stream's place is one event."""
         decode = framing.decoder(reply.headers.get("Content-Type", ""))
         if decode is None:
+            record.is_stream = False
             yield Event(reply.read(self.sizes.max_answer_bytes))
             return
         for event in decode(reply.blocks(), self.sizes.max_event_bytes):

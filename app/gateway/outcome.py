@@ -1,12 +1,13 @@
-"""What a request leads to, and how many tokens that took."""
+"""What a request leads to, and the calls that it took."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..core.completion import Completion, Usage, estimate
+from ..core.batch import Part
+from ..core.completion import Usage
 from ..providers.fitting import Plan
-from ..providers.spec import Answer
+from .charging import CallRecord
 from .pulse import Pulse
 
 
@@ -26,26 +27,20 @@ class Stream(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What is known of an answer's tokens: *usage* if it was counted; *made* at least,
-    as far as it goes; and *sent* about.
-    """
+    """The upstream calls of one try. Several threads may begin calls."""
 
-    sent: int = 0
-    made: int = 0
-    usage: Usage | None = None
+    calls: list[CallRecord] = field(default_factory=list)
 
-    def note(self, answer: Answer) -> None:
-        """Take one more piece into account, or the whole."""
-        self.usage = answer.usage or self.usage
-        if isinstance(answer, Completion):
-            self.made += sum(estimate(choice.text) for choice in answer.choices)
-        else:
-            # Nearly every server sends one token a frame.
-            self.made += bool(answer.body)
+    def begin(self, plan: Plan, part: Part) -> CallRecord:
+        """The record of a call that is about to be made."""
+        record = CallRecord(plan, part, part.request.stream)
+        self.calls.append(record)
+        return record
 
     @property
     def total(self) -> Usage:
-        return self.usage or Usage(self.sent, self.made, estimated=True)
+        """What they are charged, as far as they have come."""
+        return sum((call.charge for call in tuple(self.calls)), Usage())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A plan, carried out: its calls, side by side, and their answers as one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -12,35 +12,52 @@ from ..providers.legacy import rebuilt
 from ..providers.spec import Answer
 from .exchange import Exchange
 from .fanout import Fanout, gather
+from .outcome import Tally
 
 
-def whole(exchange: Exchange, plan: Plan) -> Answer:
+def whole(exchange: Exchange, plan: Plan, tally: Tally) -> Answer:
     """The whole answer. The first failure is raised, and ends the other calls."""
     if plan.direct:
-        return exchange.whole(plan.ask(plan.parts[0], exchange.target))
-    calls = [partial(_one, exchange, plan, part) for part in plan.parts]
+        return _answer(exchange, plan, tally, plan.parts[0])
+    calls = [partial(_one, exchange, plan, tally, part) for part in plan.parts]
     one = len(calls) == 1
     answers = [calls[0]()] if one else gather(calls, exchange.sizes.fanout)
     return batch.join(plan.wanted, plan.parts, answers)
 
 
-def chunks(exchange: Exchange, plan: Plan) -> Iterator[Answer]:
+def chunks(exchange: Exchange, plan: Plan, tally: Tally) -> Iterator[Answer]:
     """The streams of all calls as one."""
     if plan.direct:
-        return exchange.chunks(plan.ask(plan.parts[0], exchange.target))
-    streams = [partial(_pieces, exchange, plan, part) for part in plan.parts]
+        return _stream(exchange, plan, tally, plan.parts[0])
+    streams = [partial(_pieces, exchange, plan, tally, part) for part in plan.parts]
     return batch.merge(
         plan.wanted, plan.parts, _side_by_side(streams, exchange.sizes.fanout)
     )
 
 
-def _one(exchange: Exchange, plan: Plan, part: Part) -> Completion:
-    answer = exchange.whole(plan.ask(part, exchange.target))
+def _answer(exchange: Exchange, plan: Plan, tally: Tally, part: Part) -> Answer:
+    """The whole answer to one call, which is on the tally from its beginning."""
+    ask, record = plan.ask(part, exchange.target), tally.begin(plan, part)
+    return exchange.whole(ask, record)
+
+
+def _stream(
+    exchange: Exchange, plan: Plan, tally: Tally, part: Part
+) -> Generator[Answer, None, None]:
+    """The same in pieces."""
+    ask, record = plan.ask(part, exchange.target), tally.begin(plan, part)
+    return exchange.chunks(ask, record)
+
+
+def _one(exchange: Exchange, plan: Plan, tally: Tally, part: Part) -> Completion:
+    answer = _answer(exchange, plan, tally, part)
     return shaping.whole(rebuilt(answer), plan.shape(part))
 
 
-def _pieces(exchange: Exchange, plan: Plan, part: Part) -> Iterator[Completion]:
-    with closing(exchange.chunks(plan.ask(part, exchange.target))) as answers:
+def _pieces(
+    exchange: Exchange, plan: Plan, tally: Tally, part: Part
+) -> Iterator[Completion]:
+    with closing(_stream(exchange, plan, tally, part)) as answers:
         yield from shaping.shaped(map(rebuilt, answers), plan.shape(part))
 
 

@@ -13,7 +13,6 @@ from ..core.caching import (
     is_repeatable,
     repeated,
 )
-from ..core.completion import Usage
 from ..core.replay import Joined, frames
 from ..providers import Provider
 from ..providers.fitting import Plan
@@ -72,8 +71,7 @@ class Repeats:
             pieces = frames(entry.body, include_usage=include_usage)
             body = EventStream(pieces, Scope())
         age = {"Age": str(int(entry.age(self.answers.now())))}
-        nothing = Tally(usage=Usage())
-        return Outcome(body, entry.headers, plan, entry.warnings, nothing, age)
+        return Outcome(body, entry.headers, plan, entry.warnings, told=age)
 
     def _kept(
         self, name: str, policy: CachePolicy, outcome: Outcome, lead: Lead | None

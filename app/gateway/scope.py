@@ -6,12 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from .charging import CallRecord, CallStage
 from .connections import break_off, watched
 from .upstream import HTTPReply
 
 
 class ScopeClosed(Exception):
     """The request has ended; nothing more may be opened for it."""
+
+
+class _Calling:
+    """One call of *scope*, which may be sent on several connections in turn."""
+
+    def __init__(self, scope: "Scope", record: CallRecord | None) -> None:
+        self._scope, self._record = scope, record
+        self.wires: set[socket.socket] = set()
+        self.sent(False)
+
+    def connected(self, wire: socket.socket) -> None:
+        self._scope.enter(wire)
+        self.wires.add(wire)
+
+    def sent(self, sent: bool) -> None:
+        if self._record:
+            self._record.stage = CallStage.SENT if sent else CallStage.UNSENT
 
 
 class Scope:
@@ -27,26 +45,26 @@ class Scope:
         self._closed = False
 
     @contextmanager
-    def calling(self) -> Iterator[None]:
+    def calling(self, record: CallRecord | None = None) -> Iterator[None]:
         """While a call within waits for its reply, `abort` breaks that off, too.
 
-        A call that would begin after the end raises ScopeClosed.
+        Whether it has been sent is noted in *record*. A call that would begin after the
+        end raises ScopeClosed.
         """
-        wires: set[socket.socket] = set()
-
-        def watch(wire: socket.socket) -> None:
-            with self._lock:
-                if self._closed:
-                    raise ScopeClosed
-                wires.add(wire)
-                self._calling.add(wire)
-
+        calling = _Calling(self, record)
         try:
-            with watched(watch):
+            with watched(calling):
                 yield
         finally:
             with self._lock:
-                self._calling -= wires
+                self._calling -= calling.wires
+
+    def enter(self, wire: socket.socket) -> None:
+        """Have `abort` break *wire* off as well. Raises ScopeClosed."""
+        with self._lock:
+            if self._closed:
+                raise ScopeClosed
+            self._calling.add(wire)
 
     def hold(self, reply: HTTPReply) -> HTTPReply:
         """Keep *reply* until it is dropped. Raises ScopeClosed, with it gone."""

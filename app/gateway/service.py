@@ -7,9 +7,9 @@ from functools import partial
 
 from ..core.access import Permissions
 from ..core.balance import rendezvous, weighted
-from ..core.completion import Usage
 from ..core.routing import Group, Hands, Node, Route, Target, run, targets
-from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamError
+from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus
+from ..providers import fitting
 from ..providers.fitting import Plan
 from ..state.breaker import Breaker, guarded
 from .answering import Answering
@@ -113,14 +113,30 @@ class Gateway:
 
     def _fresh(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
         """The target's own answer, within limits."""
-        tally = Tally(bill.reserve(plan).prompt_tokens)
+        tally = bill.reserve(plan)
         try:
             with guarded(self.breaker, plan.target), cancellation.explained():
-                outcome = self.answering.answer(plan, tally, cancellation)
-        except BaseException as e:
-            bill.charge(tally.total if _is_billed(e) else Usage())
+                outcome = self._answer(plan, bill, tally, cancellation)
+        except BaseException:
+            bill.charge()
             raise
         return replace(outcome, told={**outcome.told, **bill.headers})
+
+    def _answer(
+        self, plan: Plan, bill: Bill, tally: Tally, cancellation: Cancellation
+    ) -> Outcome:
+        """The answer to *plan*. An upstream that says that it has to be asked otherwise
+        is asked otherwise, if that is within limits as well.
+        """
+        while True:
+            try:
+                return self.answering.answer(plan, tally, cancellation)
+            except UpstreamStatus as e:
+                again = fitting.otherwise(plan, e)
+                if again is None:
+                    raise
+                bill.raise_to(again)
+                plan = again
 
     def models(self, target: Target, permissions: Permissions) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
@@ -130,12 +146,6 @@ class Gateway:
     def close(self) -> None:
         """Let go of connections and files."""
         self.resources.close()
-
-
-def _is_billed(error: BaseException) -> bool:
-    """Whether a provider may want to be paid for a call that has failed so."""
-    under_way = isinstance(error, UpstreamError) and error.is_billed
-    return under_way or isinstance(error, Cancelled)
 
 
 def _wants_a_stream(route: Route) -> bool:

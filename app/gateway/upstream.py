@@ -137,11 +137,9 @@ class Upstream:
 
     def _not_connected(self, deadline: Deadline) -> UpstreamTimeout:
         limit = self.limits.connect
-        error = UpstreamTimeout(f"upstream could not be reached within {limit:g} s")
         if deadline.own and deadline.seconds <= limit:
-            error = deadline.missed()
-        error.is_billed = False
-        return error
+            return deadline.missed()
+        return UpstreamTimeout(f"upstream could not be reached within {limit:g} s")
 
 
 # What can go wrong before an answer, the special before the general.

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 
-from ..core.completion import Usage
 from ..errors import GatewayError
 from ..providers.fitting import Plan
 from .attempts import Clock, Trace
@@ -53,8 +52,8 @@ class Watch:
         """It is over, and is paid. *status* is what the caller saw first, *error* why
         there was no answer.
         """
-        outcome, bill, stream = self._outcome, self._bill, self._stream
-        bill.close(outcome.tally.total if outcome else Usage())
+        bill, stream = self._bill, self._stream
+        bill.close()
         finished = Finished(
             self._trace,
             end,

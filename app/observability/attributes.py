@@ -155,7 +155,7 @@ def _used(finished: Finished) -> Attributes:
     """The tokens of all tries together."""
     usage = finished.usage
     counted = {
-        "input_tokens": usage.prompt_tokens,
+        "input_tokens": usage.paid_prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "cache_read.input_tokens": usage.cached_tokens or None,
         "reasoning.output_tokens": usage.reasoning_tokens or None,

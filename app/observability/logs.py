@@ -102,7 +102,7 @@ def line(finished: Finished) -> dict[str, Any]:
         "took_ms": _milliseconds(finished.took),
         "first_ms": _milliseconds(finished.first),
         "gap_ms": _milliseconds(finished.gap),
-        "prompt_tokens": usage.prompt_tokens,
+        "prompt_tokens": usage.paid_prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "estimated": usage.estimated or None,
         "cost_usd": str(finished.cost) if finished.cost is not None else None,

@@ -223,7 +223,8 @@ class Metrics:
     def _note_use(self, finished: Finished, provider: str) -> None:
         usage = finished.usage
         # There are providers that count below nothing.
-        sent, made = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
+        sent = max(usage.paid_prompt_tokens, 0)
+        made = max(usage.completion_tokens, 0)
         self._sums["tokens", provider, "prompt"] += sent
         self._sums["tokens", provider, "completion"] += made
         if finished.cost and finished.cost > 0:

@@ -152,7 +152,7 @@ class _Fitting:
             params.pop("echo", None)
         self._refuse(params)
         said, dropped = self._sorted(params)
-        budget, warnings = self._budget()
+        budget, warnings = self._budget(params)
         said |= budget | self._stops_to_send(params) | self._asked_for(params)
         direct = self._is_direct(params, stops)
         result = Plan(
@@ -309,14 +309,22 @@ class _Fitting:
         taken = [stop for stop in self.request.stops if param.takes(stop)]
         return {"stop": taken[: param.most]} if taken[: param.most] else {}
 
-    def _budget(self) -> tuple[dict[str, int], list[str]]:
+    def _budget(self, params: Params) -> tuple[dict[str, int], list[str]]:
         """The max_tokens to ask for, if any; and a word if it had to be raised."""
         asked, floor = self.request.max_tokens, self.model.token_floor
+        limited = self.target.default_max_tokens is not None
+        if limited and "max_tokens" not in params:
+            raise self._unsupported(
+                "max_tokens",
+                "would not hear of it, and a limit of a key on tokens or money cannot "
+                "be kept without",
+            )
         if self._is_silent:
             return {"max_tokens": self.endpoint.least}, []
         if asked is None:
-            default = self.endpoint.default_max
-            return ({"max_tokens": default} if default else {}), []
+            asked = self.endpoint.default_max or self.target.default_max_tokens
+        if asked is None:
+            return {}, []
         if self.way != Way.CHAT or asked >= floor:
             return {"max_tokens": asked}, []
         told = f"max_tokens raised from {asked} to {floor}: this model reasons first"

@@ -90,7 +90,14 @@ def completion(body: bytes, ask: Ask) -> Answer:
         _check_scores(choice, ask)
     repairs += [_repair_head(document, ask), _repair_usage(document, ask)]
     answer = orjson.dumps(document) if any(repairs) else body
-    return Passed(answer, _counted(document))
+    return Passed(answer, _counted(document) or _guessed(document, ask))
+
+
+def _guessed(document: Mapping[str, Any], ask: Ask) -> Usage:
+    """The usage of a whole answer that says it took nothing."""
+    sent = sum(map(prompt_estimate, ask.request.prompts))
+    made = sum(estimate(choice["text"]) for choice in document["choices"])
+    return Usage(sent, made, estimated=True)
 
 
 def _counted(document: Mapping[str, Any]) -> Usage | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..core.routing import BreakerPolicy, Target
-from ..errors import Cancelled, GatewayError
+from ..errors import Cancelled, GatewayError, RateLimited
 
 # Seconds for which a circuit is kept after all that it says is past.
 KEPT = 3600
@@ -183,12 +183,13 @@ def guarded(breaker: Breaker, target: Target) -> Iterator[None]:
     """Have *breaker* know of the call to *target* that is made in the block.
 
     What is raised there goes on; what is no GatewayError counts as a 500. A request
-    that was cancelled says nothing of its target.
+    that was cancelled says nothing of its target, nor does one that was not made
+    because of a limit of a key.
     """
     breaker.enter(target)
     try:
         yield
-    except Cancelled:
+    except (Cancelled, RateLimited):
         raise
     except GatewayError as e:
         breaker.leave(target, e.status)

@@ -76,11 +76,20 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What was used of a reservation. Without a price, *money* is None."""
+    """What was used of a reservation, which may have been raised by others.
+
+    Without a price, *money* is None.
+    """
 
     reservation: Reservation
     tokens: int
     money: Decimal | None = None
+    raises: Sequence[Reservation] = ()
+
+    @property
+    def parts(self) -> Sequence[Reservation]:
+        """All that is to be settled, in the order in which it was drawn."""
+        return (self.reservation, *self.raises)
 
 
 class Meter:
@@ -97,7 +106,8 @@ class Meter:
         """Take all that is claimed, or nothing. Raises LimitReached.
 
         Each claim has its own reservation, in their order, and each holder one claim at
-        most. They are settled apart from each other.
+        most. They are settled apart from each other. A reservation that raises another
+        one holds no more than what was missing, and is settled together with that.
         """
         id = secrets.token_hex(16)
         draws = limits.draws(claims, id, now)
@@ -111,21 +121,24 @@ class Meter:
         """Charge what was used, and free the rest; once, and then never again."""
         corrected: dict[Counters, dict[str, Sequence[Change]]] = {}
         for charge in charges:
-            reservation = charge.reservation
-            if reservation.keeper and reservation.end():
-                own = corrected.setdefault(reservation.keeper, {})
-                own[reservation.hold] = _corrections(charge, now)
-        for keeper, changes in corrected.items():
-            keeper.change(changes, now)
+            # The first of its parts stands for all: nobody settles some of them.
+            if charge.reservation.end():
+                for part, changes in zip(
+                    charge.parts, _corrections(charge, now), strict=True
+                ):
+                    if part.keeper:
+                        corrected.setdefault(part.keeper, {})[part.hold] = changes
+        for keeper, own in corrected.items():
+            keeper.change(own, now)
 
     def close(self) -> None:
         """Have done all that is still to be done."""
         self._counters.close()
 
 
-def _corrections(charge: Charge, now: float) -> Sequence[Change]:
-    drawn, tokens, money = charge.reservation.draws, charge.tokens, charge.money
-    return tuple(limits.changes(drawn, tokens, money, now))
+def _corrections(charge: Charge, now: float) -> Sequence[Sequence[Change]]:
+    drawn = [part.draws for part in charge.parts]
+    return limits.changes(drawn, charge.tokens, charge.money, now)
 
 
 def _refused(draws: Sequence[Draw], drawn: Drawn, now: float) -> LimitReached:

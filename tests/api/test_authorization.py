@@ -416,8 +416,14 @@ def test_other_models_in_a_body_are_refused(house: House, name: str) -> None:
     assert name in refused(house, response)
 
 
-def test_other_models_are_refused_to_a_budget_of_money(house: House) -> None:
+@pytest.mark.parametrize("whose", ["gateway key", "virtual key"])
+def test_other_models_are_refused_to_a_budget_of_money(
+    house: House, whose: str
+) -> None:
     limits = Limits.of({"money_per_day": 1})
+    if whose == "virtual key":
+        house.virtual_key("vk-a", limits=limits)
+        limits = Limits()
     caller = house.caller(house.key(limits=limits))
     headers = {"x-portkey-virtual-key": "vk-a"}
     response = caller.complete(model=MODEL, headers=headers, models=["o1-pro"])

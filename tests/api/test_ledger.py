@@ -91,15 +91,15 @@ def test_an_answer_from_the_cache_is_entered_and_has_used_nothing(call, script) 
 
 
 def test_what_was_paid_for_in_vain_is_entered_too(call, script) -> None:
-    """A provider that was too slow may bill the prompt, and so may the next one."""
+    """A provider that was too slow may bill its answer, and so does the next one."""
     caller = call(script([0.3], whole(completion(TEXT, usage=USAGE))))
     target = {"provider": "openai"}
     slow = {**target, "request_timeout": 100}
     config = {"strategy": {"mode": "fallback"}, "targets": [slow, target]}
     caller.headers["x-portkey-config"] = json.dumps(config)
-    caller.complete(prompt="x" * 40, model="gpt-3.5-turbo-instruct")
+    caller.complete(prompt="x" * 40, model="gpt-3.5-turbo-instruct", max_tokens=5)
 
-    only(caller, status=200, attempts=2, prompt_tokens=10 + 7, completion_tokens=3)
+    only(caller, status=200, attempts=2, prompt_tokens=10 + 7, completion_tokens=5 + 3)
 
 
 def test_an_answer_without_usage_is_entered_with_an_estimate(call, script) -> None:

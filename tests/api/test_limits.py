@@ -270,7 +270,7 @@ def test_who_leaves_is_charged_as_far_as_it_came(house: House) -> None:
     [
         (whole({"error": {"message": "busy"}}, 503), {}, 0),
         (whole({"error": {"message": "no"}}, 400), {}, 0),
-        ([0.3], {"x-portkey-request-timeout": "100"}, PROMPT),
+        ([0.3], {"x-portkey-request-timeout": "100"}, PROMPT + 500),
     ],
     ids=["busy", "refused", "too slow"],
 )
@@ -411,6 +411,182 @@ def test_each_try_settles_what_it_held_of_its_virtual_key(house: House) -> None:
 
     assert caller.complete(max_tokens=500).status_code == 200
     left_in_the_end(caller, 600 - 3)
+
+
+# Several targets
+
+# Dollars for a million tokens: a token of the second is a dollar.
+ROWS = [
+    {"provider": "openai", "model": model, "input": price, "output": price}
+    for model, price in (("cheap", 16_666), ("dear", 999_999))
+]
+BUSY = whole({"error": {"message": "busy"}}, 503)
+
+
+def falling_back(house: House, *models: str, **limits: Any) -> Caller:
+    """Someone with *limits* whose targets ask one of *models* after the other."""
+    house.settings = replace(house.settings, prices=prices(ROWS))
+    key = house.virtual_key()
+    targets = [
+        {"virtual_key": key, "override_params": {"model": model}} for model in models
+    ]
+    house.store.put_config(
+        "main", {"strategy": {"mode": "fallback"}, "targets": targets}
+    )
+    return house.caller(house.key(config="main", limits=Limits.of(limits)))
+
+
+def asked(house: House) -> list[str]:
+    return [seen.json["model"] for seen in house.upstream.requests]
+
+
+@pytest.mark.parametrize("first", ["nobody-knows", "cheap"])
+def test_fallback_beyond_the_budget_is_refused(house: House, first: str) -> None:
+    house.upstream.answers[:] = [BUSY, whole(completion())]
+    caller = falling_back(house, first, "dear", money_per_day=1)
+    response = caller.complete(max_tokens=59)
+
+    assert response.status_code == 429
+    assert response.json["error"]["code"] == "insufficient_quota"
+    assert asked(house) == [first]
+
+
+def test_fallback_goes_past_a_target_that_is_too_dear(house: House) -> None:
+    house.upstream.answers[:] = [BUSY, whole(completion())]
+    caller = falling_back(house, "nobody-knows", "dear", "cheap", money_per_day=2)
+    response = caller.complete(max_tokens=59)
+
+    assert response.status_code == 200
+    assert asked(house) == ["nobody-knows", "cheap"]
+
+
+def test_tries_add_up_in_the_keys_budget(house: House) -> None:
+    """Unreadable answers are paid in full; the third try does not fit any more."""
+    house.upstream.answers[:] = [whole(b"<html>")]
+    caller = falling_back(house, "m", "m", "m", tokens_per_day=250)
+    refused = caller.complete(max_tokens=99)
+
+    assert refused.status_code == 429
+    assert "Used 200, Requested 100" in refused.json["error"]["message"]
+    left_in_the_end(caller, 50)
+
+
+def test_request_of_several_tries_counts_once(house: House) -> None:
+    house.upstream.answers[:] = [BUSY, BUSY, whole(completion())]
+    counted = {"requests_per_minute": 5, "requests_in_parallel": 1}
+    caller = falling_back(house, "m", "m", "m", **counted, tokens_per_day=1000)
+    assert left(caller.complete(max_tokens=5), "requests") == 4
+
+    assert left(caller.complete(max_tokens=5), "requests") == 3
+    left_in_the_end(caller, 1000 - 2 * 3)
+
+
+@pytest.mark.parametrize("whose", ["key", "virtual key"])
+def test_second_plan_is_reserved_before_it_is_sent(house: House, whose: str) -> None:
+    """The chat of a model that thinks gets a thousand tokens at least."""
+    chats = {"error": {"message": "This is a chat model, use /chat/completions"}}
+    house.upstream.answers[:] = [whole(chats, 404), whole(reply())]
+    make = limited if whose == "key" else sharing
+    caller = make(house, tokens_per_day=900, requests_per_minute=5)
+    refused = caller.complete(model="o9-mini", max_tokens=10)
+    assert refused.status_code == 429
+    assert "Requested 1014" in refused.json["error"]["message"]
+    house.upstream.answers[:] = [whole(chats, 404), whole(reply())]
+    answered = caller.complete(model="m", max_tokens=10)
+
+    paths = [seen.path for seen in house.upstream.requests]
+    assert paths == ["/v1/completions"] * 2 + ["/v1/chat/completions"]
+    assert answered.status_code == 200 and left(answered, "requests") == 3
+    left_in_the_end(caller, 900 - 6)
+
+
+def test_refused_second_plan_opens_no_breaker(house: House) -> None:
+    chats = {"error": {"message": "This is a chat model, use /chat/completions"}}
+    house.upstream.answers[:] = [whole(chats, 404)]
+    breaker = {"failure_threshold": 1, "failure_status_codes": [429]}
+    key = house.virtual_key()
+    house.store.put_config(
+        "main",
+        {
+            "strategy": {"mode": "single", "cb_config": breaker},
+            "targets": [{"virtual_key": key}],
+        },
+    )
+    limits = Limits(tokens_per_day=900)
+    caller = house.caller(house.key(config="main", limits=limits))
+    for _ in range(2):
+        assert caller.complete(model="o9-mini", max_tokens=10).status_code == 429
+
+    assert len(house.upstream.requests) == 2
+
+
+def test_text_beside_the_prompt_is_reserved(house: House) -> None:
+    bridge = {"system": "s" * 400, "template": "{prompt} {prompt}" + "t" * 395}
+    key = house.virtual_key(provider="groq")
+    house.store.put_config("main", {"virtual_key": key, "bridge": bridge})
+    limits = Limits(tokens_per_day=10**6)
+    caller = house.caller(house.key(config="main", limits=limits))
+    house.upstream.answers[:] = [whole(reply())]
+    response = caller.complete(max_tokens=5, tools=[{"description": "d" * 380}])
+
+    assert left(response) == 10**6 - 100 - 100 - 100 - 5
+
+
+# Requests that name no length
+
+
+@pytest.mark.parametrize("make", [limited, sharing])
+@pytest.mark.parametrize("limit", ["tokens_per_day", "money_per_month"])
+def test_limited_key_gets_a_default_length(house: House, make: Any, limit: str) -> None:
+    response = make(house, **{limit: 1000}).complete()
+
+    assert house.upstream.last.json["max_tokens"] == 16
+    assert response.headers["x-lastword-applied-defaults"] == "max_tokens=16"
+
+
+def test_default_length_of_an_endpoint_is_reserved(house: House) -> None:
+    key = house.virtual_key(provider="anthropic")
+    house.store.put_config("main", {"virtual_key": key})
+    limits = Limits(tokens_per_day=4000)
+    caller = house.caller(house.key(config="main", limits=limits))
+    refused = caller.complete()
+
+    assert refused.status_code == 429 and house.upstream.requests == []
+    assert f"Requested {PROMPT + 4096}" in refused.json["error"]["message"]
+
+
+def test_limit_on_requests_sets_no_length(house: House) -> None:
+    limited(house, requests_per_minute=10).complete()
+
+    assert "max_tokens" not in house.upstream.last.json
+
+
+def test_model_without_a_length_is_refused_to_limited_keys(house: House) -> None:
+    key = house.virtual_key()
+    config = {"virtual_key": key, "model_info": {"lacks": ["max_tokens"]}}
+    house.store.put_config("main", config)
+    limits = Limits(tokens_per_day=4000)
+    caller = house.caller(house.key(config="main", limits=limits))
+    refused = caller.complete(max_tokens=5)
+
+    assert (refused.status_code, refused.json["error"]["param"]) == (400, "max_tokens")
+    assert house.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "info", [{"max_tokens": "user"}, {"lacks": ["max_tokens"]}], ids=str
+)
+def test_sent_config_cannot_respell_max_tokens(
+    house: House, info: dict[str, Any]
+) -> None:
+    key = house.virtual_key(limits=Limits(tokens_per_day=4000))
+    caller = house.caller(house.key())
+    config = {"virtual_key": key, "via": "chat", "model_info": info}
+    sent = {"x-portkey-config": json.dumps(config)}
+    refused = caller.complete(headers=sent, max_tokens=5)
+
+    assert refused.status_code == 403 and house.upstream.requests == []
+    assert "max_tokens" in refused.json["error"]["message"]
 
 
 # Where nothing is stored

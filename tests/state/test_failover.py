@@ -7,15 +7,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.core.limits import Claim, Limits
+from app.core.limits import Claim, Held, Limits
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import guarded, name_of
-from app.state.limits import Charge
+from app.state.limits import Charge, Reservation
 from app.state.redis import Link
 
 from ..e2e.server import ROOT, eventually
@@ -294,6 +295,40 @@ def test_a_draw_of_which_nobody_has_heard_is_taken_back(
     assert used(gateway.meter, "tokens_per_day") == 7
     assert used(gateway.meter, "requests_in_parallel") == 1
     assert used(gateway.local, "tokens_per_day") == 50
+
+
+def raised(gateway: Gateway, mine: Claim, first: Reservation) -> Reservation:
+    return reserve(gateway.meter, replace(mine, held=Held(first.draws)))
+
+
+def test_raise_made_locally_is_settled_locally(
+    gateway: Gateway, mortal: Valkey
+) -> None:
+    first = reserve(gateway.meter, claim(20, tokens_per_day=100))
+    mortal.kill()
+    second = raised(gateway, claim(50, tokens_per_day=100), first)
+    assert used(gateway.local, "tokens_per_day") == 30
+    gateway.meter.settle([Charge(first, 40, None, [second])], NOON)
+
+    assert used(gateway.local, "tokens_per_day") == 30
+
+
+def test_lost_raise_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
+    """What was drawn before it stays, until the request is settled."""
+    mine = claim(20, tokens_per_day=100)
+    first = reserve(gateway.meter, mine)
+    mortal.hold()
+    second = raised(gateway, replace(mine, tokens=50), first)
+    mortal.go_on()
+    eventually(lambda: unsettled(mortal) == 2)
+    wait_until_back(gateway)
+    eventually(lambda: unsettled(mortal) == 1)
+    assert used(gateway.meter, "tokens_per_day") == 20
+    gateway.meter.settle([Charge(first, 5, None, [second])], NOON)
+    eventually(lambda: not unsettled(mortal))
+
+    assert used(gateway.meter, "tokens_per_day") == 0
+    assert used(gateway.local, "tokens_per_day") == 5
 
 
 def test_a_redis_that_has_forgotten_everything_is_owed_nothing(

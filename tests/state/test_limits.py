@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +17,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from app.core.limits import LEASE, Claim, LimitReached, Limits, duration
+from app.core.limits import LEASE, Claim, Held, LimitReached, Limits, duration
 from app.state.limits import Charge, Meter, Reservation
 from app.state.local import LocalCounters, LocalFile
 
@@ -362,6 +370,266 @@ def test_a_claim_without_limits_is_reserved_beside_others(meter: Meter) -> None:
 
     assert (first.keeper, first.headers) == (None, {})
     assert second.keeper and not passes(meter, narrow)
+
+
+# Raising what is held
+
+
+def raised(
+    meter: Meter,
+    first: Claim,
+    *held: Reservation,
+    charged: Any = (0, None),
+    **more: Any,
+) -> Reservation:
+    """What one more try takes on top of what is *held*, and was *charged*."""
+    draws = [draw for each in held for draw in each.draws]
+    again = replace(first, held=Held(draws, *charged), **more)
+    return reserve(meter, again)
+
+
+def used(meter: Meter, rule: str, now: float = NOON) -> int:
+    limit = {rule: "1" if rule.startswith("money") else 10**6}
+    return refusal(meter, claim(tokens=2 * 10**6, money="2", **limit), now=now).used
+
+
+def test_raise_takes_what_is_missing(meter: Meter) -> None:
+    mine = claim(tokens=60, tokens_per_day=100)
+    first = reserve(meter, mine)
+    raised(meter, mine, first, charged=(10, None))
+    assert used(meter, "tokens_per_day") == 70
+    raised(meter, mine, first, charged=(0, None), tokens=20)
+
+    assert used(meter, "tokens_per_day") == 70
+
+
+def test_raise_beyond_the_limit_is_refused(meter: Meter) -> None:
+    mine = claim(tokens=60, tokens_per_day=100)
+    first = reserve(meter, mine)
+    with pytest.raises(LimitReached) as refused:
+        raised(meter, mine, first, charged=(50, None))
+
+    assert (refused.value.used, refused.value.requested) == (60, 50)
+    assert used(meter, "tokens_per_day") == 60
+
+
+def test_raise_counts_no_further_request(meter: Meter) -> None:
+    limits = {"requests_per_minute": 1, "requests_in_parallel": 1}
+    mine = claim(tokens=10, tokens_per_day=100, **limits)
+    first = reserve(meter, mine)
+    second = raised(meter, mine, first, tokens=50)
+    assert used(meter, "tokens_per_day") == 50
+    meter.settle([Charge(first, 5, None, [second])], NOON)
+
+    assert refusal(meter, claim(**limits)).rule == "requests_per_minute"
+    assert passes(meter, claim(requests_in_parallel=1))
+
+
+def test_raise_to_a_known_price_draws_all_of_it(meter: Meter) -> None:
+    """The first target has no price, and drew no money."""
+    mine = claim(tokens=5, money_per_day="1")
+    first = reserve(meter, mine)
+    second = raised(meter, mine, first, money=Decimal("0.6"))
+    assert used(meter, "money_per_day") == 600_000_000
+    third = claim(money="0.5", money_per_day="1")
+    assert refusal(meter, third).requested == 500_000_000
+    meter.settle([Charge(first, 5, Decimal("0.2"), [second])], NOON)
+
+    assert used(meter, "money_per_day") == 200_000_000
+
+
+def test_without_a_price_nothing_charged_is_forgotten(meter: Meter) -> None:
+    mine = claim(tokens=5, money="0.5", money_per_day="1")
+    first = reserve(meter, mine)
+    second = raised(meter, mine, first, charged=(5, Decimal("0.4")), money=None)
+    assert not second.draws
+    meter.settle([Charge(first, 9, Decimal("0.4"), [second])], NOON)
+
+    assert used(meter, "money_per_day") == 400_000_000
+
+
+def test_all_parts_are_settled_once(meter: Meter) -> None:
+    mine = claim(tokens=10, tokens_per_day=10**6)
+    first = reserve(meter, mine)
+    second = raised(meter, mine, first, tokens=40)
+    third = raised(meter, mine, first, second, tokens=90)
+    for tokens in (25, 500, 0):
+        meter.settle([Charge(first, tokens, None, [second, third])], NOON)
+
+    assert used(meter, "tokens_per_day") == 25
+
+
+def test_what_is_used_beyond_all_parts_is_charged(meter: Meter) -> None:
+    mine = claim(tokens=10, tokens_per_minute=10**6, tokens_per_day=10**6)
+    first = reserve(meter, mine)
+    second = raised(meter, mine, first, tokens=40)
+    meter.settle([Charge(first, 100, None, [second])], NOON + 30)
+
+    assert used(meter, "tokens_per_day") == 100
+    assert used(meter, "tokens_per_minute", NOON + 30) == 100
+    assert used(meter, "tokens_per_minute", NOON + 61) == 60
+
+
+def test_parts_that_have_expired_hold_nothing(meter: Meter) -> None:
+    """A retry after a minute draws again, but for what its tries were charged then."""
+    mine = claim(tokens=60, tokens_per_minute=100)
+    first = reserve(meter, mine)
+    later = replace(mine, held=Held(first.draws, 60))
+    second = reserve(meter, later, NOON + 70)
+    assert [draw.amount for draw in second.draws] == [60]
+    meter.settle([Charge(first, 120, None, [second])], NOON + 75)
+
+    wide = claim(tokens=100, tokens_per_minute=100)
+    assert refusal(meter, wide, now=NOON + 75).used == 60
+
+
+def test_try_of_the_next_day_is_drawn_on_that(meter: Meter) -> None:
+    midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
+    mine = claim(tokens=60, tokens_per_day=100)
+    first = reserve(meter, mine, midnight - 5)
+    second = reserve(meter, replace(mine, held=Held(first.draws, 10)), midnight + 5)
+    meter.settle([Charge(first, 70, None, [second])], midnight + 9)
+
+    assert refusal(meter, mine, now=midnight + 10).used == 60
+
+
+def test_key_and_virtual_key_are_raised_together_or_not_at_all(meter: Meter) -> None:
+    wide = claim("key:a", 10, tokens_per_day=10**6)
+    narrow = claim("virtual-key:v", 30, tokens_per_day=20)
+    first = reserve(meter, wide)
+    error = refusal(meter, replace(wide, tokens=30, held=Held(first.draws)), narrow)
+
+    assert error.holder == "virtual-key:v"
+    assert used(meter, "tokens_per_day") == 10
+
+
+class _Request:
+    """What one request has drawn and been charged, by the words of the limits."""
+
+    def __init__(self, parts: list[Reservation], tokens: int, money: int) -> None:
+        self.parts, self.held = parts, [tokens, money]
+        self.charged = [0, 0]
+
+
+class RaisedReservations(RuleBasedStateMachine):
+    """Requests side by side, each with several tries, on one key with two budgets.
+
+    What is counted is what open requests hold and what the others were charged. A try
+    begins only if its estimate fits, and then only.
+    """
+
+    TOKENS, MONEY = 1000, 300
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder = f"key:{os.urandom(8).hex()}"
+        self.open: list[_Request] = []
+        self.settled = [0, 0]
+        self.beyond = [0, 0]
+
+    @property
+    def counted(self) -> list[int]:
+        return [
+            self.settled[i] + sum(each.held[i] for each in self.open) for i in (0, 1)
+        ]
+
+    def claim(self, tokens: int, money: int | None) -> Claim:
+        return claim(
+            self.holder,
+            tokens,
+            None if money is None else f"{money}e-9",
+            tokens_per_day=self.TOKENS,
+            money_per_day=f"{self.MONEY}e-9",
+        )
+
+    def fits(self, *more: int) -> bool:
+        limits = (self.TOKENS, self.MONEY)
+        return all(
+            not extra or now + extra <= limit
+            for now, extra, limit in zip(self.counted, more, limits, strict=True)
+        )
+
+    @rule(tokens=some.integers(0, 400), money=some.none() | some.integers(0, 200))
+    def begin(self, tokens: int, money: int | None) -> None:
+        fits = self.fits(tokens, money or 0)
+        try:
+            first = reserve(self.meter, self.claim(tokens, money))
+        except LimitReached:
+            # With nothing to be drawn, an overrun budget refuses as well.
+            overrun = self.counted[0] > self.TOKENS or self.counted[1] > self.MONEY
+            assert not fits or overrun
+        else:
+            assert fits
+            self.open.append(_Request([first], tokens, money or 0))
+
+    @precondition(lambda self: self.open)
+    @rule(
+        which=some.integers(0, 9),
+        used=some.integers(0, 500),
+        spent=some.integers(0, 250),
+        tokens=some.integers(0, 400),
+        money=some.none() | some.integers(0, 200),
+    )
+    def try_again(
+        self, which: int, used: int, spent: int, tokens: int, money: int | None
+    ) -> None:
+        """The last try was charged; the next one needs an estimate of its own."""
+        request = self.open[which % len(self.open)]
+        request.charged = [request.charged[0] + used, request.charged[1] + spent]
+        wanted = request.charged[0] + tokens, request.charged[1] + (money or 0)
+        more = [max(w - h, 0) for w, h in zip(wanted, request.held, strict=True)]
+        if money is None:
+            more[1] = 0
+        fits = self.fits(*more)
+        draws = [draw for part in request.parts for draw in part.draws]
+        held = Held(draws, request.charged[0], Decimal(request.charged[1]) / 10**9)
+        again = replace(self.claim(tokens, money), held=held)
+        try:
+            part = reserve(self.meter, again)
+        except LimitReached:
+            assert not fits
+        else:
+            assert fits
+            request.parts.append(part)
+            request.held = [h + m for h, m in zip(request.held, more, strict=True)]
+
+    @precondition(lambda self: self.open)
+    @rule(
+        which=some.integers(0, 9), used=some.integers(0, 500), spent=some.integers(0, 9)
+    )
+    def end(self, which: int, used: int, spent: int) -> None:
+        request = self.open.pop(which % len(self.open))
+        total = request.charged[0] + used, request.charged[1] + spent
+        first, *more = request.parts
+        money = Decimal(total[1]) / 10**9
+        for _ in range(2):
+            self.meter.settle([Charge(first, total[0], money, more)], NOON)
+        for i in (0, 1):
+            self.settled[i] += total[i]
+            self.beyond[i] += max(total[i] - request.held[i], 0)
+
+    @invariant()
+    def budgets_hold(self) -> None:
+        for counted, limit, beyond in zip(
+            self.counted, (self.TOKENS, self.MONEY), self.beyond, strict=True
+        ):
+            assert counted <= limit + beyond
+
+    def teardown(self) -> None:
+        """The counters say the same."""
+        for rule_, counted in zip(
+            ("tokens_per_day", "money_per_day"), self.counted, strict=True
+        ):
+            limit = {rule_: "1" if rule_.startswith("money") else 10**6}
+            most = claim(self.holder, 2 * 10**6, "2", **limit)
+            assert refusal(self.meter, most).used == counted
+
+
+def test_budgets_hold_whatever_is_tried(meter: Meter) -> None:
+    machine = type("Machine", (RaisedReservations,), {"meter": meter})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=60, stateful_step_count=25)
+    )
 
 
 # Parallel requests

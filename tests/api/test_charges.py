@@ -1,0 +1,585 @@
+"""What is charged for each way in which a try can end, at the wire.
+
+The gateway key, the virtual key and the ledger have to say the same.
+"""
+
+import json
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.limits import Claim, LimitReached, Limits
+from app.core.prices import prices
+from app.settings import Settings
+from tests.conftest import Caller, taken
+from tests.e2e.server import eventually
+from tests.house import House
+from tests.upstream import (
+    DONE,
+    STREAM,
+    Answer,
+    Seen,
+    Step,
+    Upstream,
+    chunk,
+    close,
+    completion,
+    data,
+    delta,
+    frame,
+    head,
+    reply,
+    reset,
+    stream,
+    until_left,
+    whole,
+)
+
+# "Hi" is a token, by the gateway's own count.
+PROMPT, LENGTH, CAME = 1, 20, 3
+# A thousandth of a dollar for each token.
+ROW = {"provider": "*", "model": "*", "input": 1000, "output": 1000}
+LIMITS = Limits.of({"tokens_per_day": 10**6, "money_per_day": 1000})
+
+NOTHING = (0, 0)
+ALL = (PROMPT, LENGTH)
+THE_PROMPT = (PROMPT, 0)
+WHAT_CAME = (PROMPT, CAME)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a call ends, and what that costs: tokens of the prompt, and of the text.
+
+    *answer* is what upstream does to a whole one, *events* to a stream; of both, none
+    where there is no such end. *by* is what ends the request: the answer itself, its
+    caller, or the end of the process. It ends when the answer is *begun*, or before.
+    """
+
+    answer: Answer | None = None
+    costs: tuple[int, int] = NOTHING
+    events: Callable[..., Answer] | None = None
+    stream_costs: tuple[int, int] = NOTHING
+    by: str = "answer"
+    begun: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+ERROR = {"error": {"message": "overloaded", "type": "server_error"}}
+HEAD = head(200, "Content-Type: application/json", "Content-Length: 500")
+SLOW = {"request_timeout": 150}
+
+
+def begun(*then: Step) -> Callable[..., Answer]:
+    """A stream of which three tokens come, before *then*."""
+
+    def events(piece: Callable[..., Any]) -> Answer:
+        opening = head(200, STREAM, "Transfer-Encoding: chunked")
+        return [opening, *(chunk(data(piece(text))) for text in "abc"), 0.05, *then]
+
+    return events
+
+
+def unbegun(*answer: Step) -> Callable[..., Answer]:
+    """What is no stream yet, whatever its pieces would be."""
+    return lambda piece: answer
+
+
+UNREADABLE = chunk(data(b"<html>"))
+IN_BAND = chunk(data(ERROR))
+
+ENDS = {
+    "error status": End(whole(ERROR, 503), NOTHING, unbegun(*whole(ERROR, 503))),
+    "error status, cut": End(
+        [head(500, "Content-Length: 500"), b"{", 0.05, reset],
+        NOTHING,
+        unbegun(head(500, "Content-Length: 500"), b"{", 0.05, reset),
+    ),
+    "redirect": End(
+        [head(302, "Location: /", "Content-Length: 0")],
+        NOTHING,
+        unbegun(head(302, "Location: /", "Content-Length: 0")),
+    ),
+    "no answer": End([0.05, close], ALL, unbegun(0.05, close), THE_PROMPT),
+    "no HTTP": End([b"?\r\n\r\n"], ALL, unbegun(b"?\r\n\r\n"), THE_PROMPT),
+    "cut in the head": End(
+        [b"HTTP/1.1 200 OK\r\n", close],
+        ALL,
+        unbegun(b"HTTP/1.1 200 OK\r\n", close),
+        THE_PROMPT,
+    ),
+    "cut": End([HEAD, b'{"id', 0.05, reset], ALL, begun(reset), WHAT_CAME),
+    "ended too soon": End(events=begun(b"0\r\n\r\n"), stream_costs=WHAT_CAME),
+    "timeout before the head": End(
+        [until_left], ALL, unbegun(until_left), THE_PROMPT, config=SLOW
+    ),
+    "timeout before the body": End(
+        [HEAD, until_left],
+        ALL,
+        unbegun(head(200, STREAM), until_left),
+        THE_PROMPT,
+        config=SLOW,
+    ),
+    "timeout of the config": End(
+        [until_left],
+        ALL,
+        unbegun(until_left),
+        THE_PROMPT,
+        config={"deadline_ms": 150},
+    ),
+    "timeout in the body": End(
+        [HEAD, b'{"id', until_left],
+        ALL,
+        begun(until_left),
+        WHAT_CAME,
+        settings={"idle_timeout": 0.3},
+    ),
+    "too large": End(
+        whole(completion("x" * 2000)), ALL, settings={"max_answer_bytes": 1000}
+    ),
+    "too large an event": End(
+        events=begun(chunk(b"data: " + b"x" * 2000)),
+        stream_costs=WHAT_CAME,
+        settings={"max_event_bytes": 1000},
+    ),
+    "not JSON": End(whole(b"<html>"), ALL, begun(UNREADABLE, until_left), WHAT_CAME),
+    "no choices": End(whole({"choices": []}), ALL),
+    "no content": End([head(204)], ALL),
+    "whole in place of a stream, not JSON": End(
+        events=unbegun(*whole(b"{")), stream_costs=ALL
+    ),
+    "encoded unasked": End(
+        whole(b"?", 200, "Content-Encoding: br"), ALL, begun(UNREADABLE), WHAT_CAME
+    ),
+    "error in place of an answer": End(
+        whole(ERROR),
+        NOTHING,
+        unbegun(head(200, STREAM, "Connection: close"), data(ERROR), close),
+        NOTHING,
+    ),
+    "error in the middle": End(
+        events=begun(IN_BAND, until_left), stream_costs=WHAT_CAME
+    ),
+    "caller left before the head": End(
+        [until_left], ALL, unbegun(until_left), THE_PROMPT, by="caller"
+    ),
+    "caller left after the head": End(
+        [HEAD, b'{"id', until_left],
+        ALL,
+        begun(until_left),
+        WHAT_CAME,
+        by="caller",
+        begun=True,
+    ),
+    "process ended before the head": End([until_left], ALL, by="process"),
+    "process ended after the head": End(
+        [HEAD, b'{"id', until_left],
+        ALL,
+        begun(until_left),
+        WHAT_CAME,
+        by="process",
+        begun=True,
+    ),
+}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(
+        settings,
+        ledger=True,
+        prices=prices([ROW]),
+        secret_key="a secret of the tests",
+        store_ttl=0.0001,
+    )
+
+
+@pytest.fixture
+def house(
+    call: Callable[..., Caller], upstream: Upstream, settings: Settings
+) -> Iterator[House]:
+    made = House(call, upstream, settings)
+    yield made
+    made.store.engine.dispose()
+
+
+def limited(house: House, provider: str, config: dict[str, Any], **more: Any) -> Caller:
+    """Someone whose key is limited, as is the virtual key that it leads to."""
+    key = house.virtual_key(provider=provider, limits=LIMITS)
+    house.store.put_config("main", config | {"virtual_key": key})
+    return house.caller(house.key(config="main", limits=LIMITS), ledger=True, **more)
+
+
+def charged(caller: Caller, holder: str) -> tuple[int, int]:
+    """Tokens, and billionths of a dollar, that are counted."""
+
+    def used(rule: str, **most: Any) -> int:
+        mine = Claim(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
+        with pytest.raises(LimitReached) as refused:
+            caller.app.extensions["lastword"].till.meter.reserve([mine], time.time())
+        return refused.value.used
+
+    return used("tokens_per_day"), used("money_per_day")
+
+
+def row(caller: Caller) -> dict[str, Any]:
+    """What the ledger says of the only request."""
+    caller.leave()
+    file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
+    connection = sqlite3.connect(file)
+    connection.row_factory = sqlite3.Row
+    (found,) = connection.execute("SELECT * FROM requests").fetchall()
+    connection.close()
+    return dict(found)
+
+
+def agree(caller: Caller, prompt: int, text: int) -> None:
+    """That everybody is charged for so many tokens, once all is over."""
+    tokens, money = prompt + text, (prompt + text) * 10**6
+    for holder in ("key:job", "virtual-key:openai-1"):
+        eventually(
+            lambda holder=holder: charged(caller, holder) == (tokens, money),
+            2,
+            lambda holder=holder: (holder, charged(caller, holder), tokens),
+        )
+    entered = row(caller)
+    told = (entered["prompt_tokens"], entered["completion_tokens"])
+    assert told == (prompt, text)
+    assert (entered["cost_micros"] or 0) == tokens * 1000
+
+
+def ask(caller: Caller, end: End, upstream: Upstream, calls: int, **body: Any) -> None:
+    """Have a request end so; its caller leaves when there were so many *calls*."""
+    if end.by == "answer":
+        response = caller.complete(max_tokens=LENGTH, **body)
+        response.get_data()
+        response.close()
+    elif body.get("stream"):
+        _broken_off_stream(caller, end, upstream, calls, body)
+    else:
+        _broken_off(caller, end, upstream, calls, body)
+
+
+def _broken_off_stream(
+    caller: Caller, end: End, upstream: Upstream, calls: int, body: dict[str, Any]
+) -> None:
+    response = caller.complete(max_tokens=LENGTH, **body)
+    if not end.begun:
+        taken(response, upto=b"keep-alive")
+    for _ in range(calls if end.begun else 0):
+        taken(response, upto=b'"c"')
+    eventually(lambda: len(upstream.requests) == calls)
+    if end.by == "caller":
+        response.close()
+        return
+    callers = caller.app.extensions["lastword"].callers
+    here, there = socket.socketpair()
+    with here, there, callers.watching(here) as connection:
+        callers.drain(0)
+        assert "restarts" in str(list(response.iter_encoded())[-1])
+        connection.forget()
+        response.close()
+
+
+def _broken_off(
+    caller: Caller, end: End, upstream: Upstream, calls: int, body: dict[str, Any]
+) -> None:
+    here, there = socket.socketpair()
+    sent = json.dumps({"model": "m", "prompt": "Hi", "max_tokens": LENGTH} | body)
+
+    def post() -> None:
+        client = caller.app.test_client()
+        client.post(
+            "/v1/completions",
+            data=sent,
+            headers=caller.headers,
+            content_type="application/json",
+            environ_overrides={"gunicorn.socket": here},
+        ).close()
+
+    asking = threading.Thread(target=post)
+    with here, there:
+        asking.start()
+        eventually(lambda: len(upstream.requests) == calls)
+        if end.by == "caller":
+            there.close()
+        else:
+            caller.app.extensions["lastword"].callers.drain(0)
+        asking.join(10)
+
+
+def settings_of(end: End) -> dict[str, Any]:
+    return {"heartbeat": 0.05 if end.by == "caller" else None} | end.settings
+
+
+def cases(which: str) -> Any:
+    found = {name: end for name, end in ENDS.items() if getattr(end, which)}
+    return pytest.mark.parametrize("end", found.values(), ids=found.keys())
+
+
+@cases("answer")
+def test_whole_call_is_charged_by_its_end(house: House, end: End) -> None:
+    assert end.answer
+    house.upstream.answers[:] = [end.answer]
+    caller = limited(house, "openai", end.config, **settings_of(end))
+    ask(caller, end, house.upstream, 1)
+
+    agree(caller, *end.costs)
+
+
+@cases("events")
+def test_streamed_call_is_charged_by_its_end(house: House, end: End) -> None:
+    assert end.events
+    house.upstream.answers[:] = [end.events(frame)]
+    caller = limited(house, "openai", end.config, **settings_of(end))
+    ask(caller, end, house.upstream, 1, stream=True)
+
+    agree(caller, *end.stream_costs)
+
+
+def beside(upstream: Upstream, end: End, answer: Answer, idle: Answer) -> Any:
+    """*answer* to the second of two calls, as soon as both are there.
+
+    The first one gets the same if its caller ends it; else it is left *idle*.
+    """
+
+    def script(seen: Seen) -> Answer:
+        if len(upstream.requests) == 1 and end.by == "answer":
+            return idle
+        eventually(lambda: len(upstream.requests) == 2)
+        return answer
+
+    return script
+
+
+def plus(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
+    return first[0] + second[0], first[1] + second[1]
+
+
+@cases("answer")
+def test_calls_of_a_batch_are_charged_by_their_ends(house: House, end: End) -> None:
+    assert end.answer
+    answer = whole(reply("x" * 2000)) if "too large" in str(end.settings) else None
+    script = beside(house.upstream, end, answer or end.answer, [until_left])
+    house.upstream.answers[:] = [script]
+    caller = limited(house, "groq", end.config, **settings_of(end))
+    ask(caller, end, house.upstream, 2, n=2)
+
+    agree(caller, *plus(end.costs, ALL if end.by == "answer" else end.costs))
+
+
+@cases("events")
+def test_streams_of_a_batch_are_charged_by_their_ends(house: House, end: End) -> None:
+    assert end.events
+    script = beside(house.upstream, end, end.events(delta), [until_left])
+    house.upstream.answers[:] = [script]
+    caller = limited(house, "groq", end.config, **settings_of(end))
+    ask(caller, end, house.upstream, 2, n=2, stream=True)
+    other = THE_PROMPT if end.by == "answer" else end.stream_costs
+
+    agree(caller, *plus(end.stream_costs, other))
+
+
+# Calls that are not sent
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_refused_connection_costs_nothing(house: House, streams: bool, n: int) -> None:
+    key = f"http://127.0.0.1:{closed_port()}/v1"
+    house.virtual_key(provider="groq", custom_host=key, limits=LIMITS)
+    house.store.put_config("main", {"virtual_key": "openai-1"})
+    caller = house.caller(house.key(config="main", limits=LIMITS), ledger=True)
+    assert caller.complete(n=n, stream=streams).status_code == 502
+
+    agree(caller, *NOTHING)
+
+
+def test_connection_without_tls_costs_nothing(house: House) -> None:
+    """Nothing was sent: upstream waits for the rest of what it takes for a request."""
+    key = house.virtual_key(
+        custom_host=house.upstream.url.replace("http", "https"), limits=LIMITS
+    )
+    house.store.put_config("main", {"virtual_key": key})
+    caller = house.caller(
+        house.key(config="main", limits=LIMITS), ledger=True, connect_timeout=0.2
+    )
+    assert caller.complete().status_code in (502, 504)
+
+    agree(caller, *NOTHING)
+
+
+def test_caller_who_leaves_between_tries_pays_for_none(house: House) -> None:
+    busy = whole(ERROR, 429, "Retry-After: 30")
+    retry = {"attempts": 5, "use_retry_after_headers": True}
+    house.upstream.answers[:] = [busy]
+    caller = limited(house, "openai", {"retry": retry})
+    ask(caller, End(by="caller"), house.upstream, 1)
+
+    agree(caller, *NOTHING)
+
+
+def test_calls_that_wait_for_others_cost_nothing(house: House) -> None:
+    """Of five calls, two are made at a time, and the first one fails."""
+    script = beside(house.upstream, End(), whole(ERROR, 503), [until_left])
+    house.upstream.answers[:] = [script]
+    caller = limited(house, "groq", {}, fanout=2)
+    caller.complete(n=5, max_tokens=LENGTH)
+
+    agree(caller, *ALL)
+
+
+def test_request_that_is_not_read_to_its_end_costs_nothing(
+    house: House,
+) -> None:
+    """It is too long for the buffers of the sockets, and its time is over."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    key = house.virtual_key(custom_host=host, limits=LIMITS)
+    house.store.put_config("main", {"virtual_key": key, "request_timeout": 300})
+    limits = Limits.of({"tokens_per_day": 10**8, "money_per_day": 10**6})
+    house.virtual_key(custom_host=host, limits=limits)
+    caller = house.caller(
+        house.key(config="main", limits=limits), ledger=True, max_body_bytes=10**8
+    )
+    response = caller.complete(prompt="x" * 3 * 10**7)
+    listener.close()
+
+    assert response.status_code == 408
+    agree(caller, *NOTHING)
+
+
+def test_stale_connection_costs_one_call(house: House) -> None:
+    """And none, if the server that closed it while it lay idle is gone."""
+    answers = [[*whole(completion()), close], whole(completion())]
+    house.upstream.answers[:] = answers
+    caller = limited(house, "openai", {})
+    assert caller.complete().status_code == 200
+    assert house.upstream.wait_closed()
+    house.upstream.stop()
+    assert caller.complete().status_code == 502
+
+    assert charged(caller, "key:job")[0] == 3
+
+
+def test_waiter_for_a_cached_answer_pays_nothing(house: House) -> None:
+    """Of two who ask the same, one calls; both leave."""
+    house.upstream.answers[:] = [[until_left]]
+    caller = limited(house, "openai", {"cache": {"mode": "simple"}})
+    ends = [socket.socketpair() for _ in "12"]
+    body = json.dumps({"model": "m", "prompt": "Hi", "max_tokens": LENGTH})
+
+    def post(here: socket.socket) -> None:
+        caller.app.test_client().post(
+            "/v1/completions",
+            data=body,
+            headers=caller.headers,
+            content_type="application/json",
+            environ_overrides={"gunicorn.socket": here},
+        ).close()
+
+    threads = [threading.Thread(target=post, args=(here,)) for here, _ in ends]
+    for thread in threads:
+        thread.start()
+    gateway = caller.app.extensions["lastword"]
+    eventually(lambda: gateway.callers.count == 2 and house.upstream.requests)
+    for _, there in ends:
+        there.close()
+    for thread, (here, _) in zip(threads, ends, strict=True):
+        thread.join(10)
+        here.close()
+
+    # Who waited may have become the one who calls, and then left, too.
+    calls = len(house.upstream.requests)
+    assert calls <= 2
+    assert charged(caller, "key:job")[0] == calls * sum(ALL)
+
+
+# Answers that are not as long as they were made
+
+
+def test_stream_of_a_thinking_model_is_charged_whole_until_it_speaks(
+    house: House,
+) -> None:
+    house.upstream.answers[:] = [unbegun(until_left)(delta)]
+    caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
+    ask(caller, End(by="caller"), house.upstream, 1, stream=True)
+
+    agree(caller, *ALL)
+
+
+def test_thoughts_before_a_text_count_at_least(house: House) -> None:
+    house.upstream.answers[:] = [begun(until_left)(delta)]
+    caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
+    end = End(by="caller", begun=True)
+    ask(caller, end, house.upstream, 1, stream=True)
+
+    agree(caller, PROMPT, 10 + CAME)
+
+
+def test_token_that_was_not_wanted_is_charged(house: House) -> None:
+    """A chat makes one at least, which the gateway drops."""
+    house.upstream.answers[:] = [whole(reply())]
+    caller = limited(house, "groq", {})
+    response = caller.complete(max_tokens=0, echo=True)
+    assert response.json["usage"]["completion_tokens"] == 0
+
+    agree(caller, 4, 2)
+
+
+@pytest.mark.parametrize("usage", [None, {"total_tokens": 0}], ids=str)
+def test_answer_that_counts_nothing_is_estimated(house: House, usage: Any) -> None:
+    house.upstream.answers[:] = [whole(completion("four letters", usage=usage))]
+    caller = limited(house, "openai", {})
+    caller.complete(max_tokens=LENGTH)
+
+    agree(caller, PROMPT, 3)
+
+
+def test_repeated_prompts_are_in_the_ledger(house: House) -> None:
+    house.upstream.answers[:] = [whole(reply())]
+    caller = limited(house, "groq", {})
+    response = caller.complete(n=3, max_tokens=LENGTH)
+    assert response.json["usage"]["prompt_tokens"] == 4
+
+    agree(caller, 3 * 4, 3 * 2)
+
+
+def test_all_choices_of_a_stream_that_is_left_count(house: House) -> None:
+    pieces = [data(frame(text, index=i)) for text in "abc" for i in range(3)]
+    house.upstream.answers[:] = [stream(*pieces, until_left)]
+    caller = limited(house, "openai", {})
+    response = caller.complete(stream=True, n=3, max_tokens=LENGTH)
+    for _ in range(3):
+        taken(response, upto=b'"c"')
+    response.close()
+
+    agree(caller, PROMPT, 3 * CAME)
+
+
+def test_completed_stream_is_charged_as_counted(house: House) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+    last = data(delta() | {"choices": [], "usage": usage})
+    pieces = (data(delta("a")), data(delta("b", "stop")), last, DONE)
+    house.upstream.answers[:] = [stream(*pieces)]
+    caller = limited(house, "groq", {})
+    response = caller.complete(stream=True, n=2, max_tokens=LENGTH)
+    response.get_data()
+    response.close()
+
+    agree(caller, 2 * 5, 2 * 7)
