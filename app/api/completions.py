@@ -55,6 +55,7 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         span = headers.span(given, asked.path, gateway.tracing)
         g.trace = trace = Trace(
             key=caller.key.name if caller.key else None,
+            caller=_caller_name(asked, caller),
             id=headers.trace_id(given, span),
             config=wanted.stored_id,
             span=span,
@@ -64,6 +65,13 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes
+
+
+def _caller_name(asked: Request, caller: access.Caller) -> str:
+    """What tells a caller from others: the gateway key, else the client's address."""
+    if caller.key:
+        return f"key:{caller.key.name}"
+    return f"address:{asked.remote_addr or ''}"
 
 
 def _client(asked: Request) -> Any:

@@ -88,10 +88,11 @@ class Exchange:
         return self._send(call, deadline)
 
     def _send(self, call: Call, deadline: Deadline) -> HTTPReply:
-        guarded = self.target.base_url is not None and not self.provider.hosted
+        hosted = self.provider.hosted
+        guarded = self.target.base_url is not None and not hosted
         with self.scope.calling():
             signed = self.sign(self._within(call))
-            sent = self.upstream.send(signed, deadline, guarded=guarded)
+            sent = self.upstream.send(signed, deadline, guarded=guarded, once=hosted)
             reply = self.scope.hold(sent)
         self.headers = reply.headers
         if 200 <= reply.status < 300:
