@@ -17,6 +17,7 @@ from .gateway.deadline import Limits
 from .gateway.events import Hook
 from .gateway.exchange import Sizes
 from .gateway.hosted import Engine
+from .gateway.quarantine import Quarantine
 from .gateway.repeats import Repeats
 from .gateway.service import Gateway
 from .gateway.spans import Tracing
@@ -82,6 +83,7 @@ def gateway(
         Till(Meter(state.counters), settings.prices, clock.now),
         breaker,
         callers,
+        Quarantine(state.circuits, clock.now),
         settings.heartbeat,
         clock=clock,
         hooks=hooks,

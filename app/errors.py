@@ -19,6 +19,8 @@ GatewayError                  500  ours
 ├── ShuttingDown              503  this process ends, and could not wait longer
 ├── StoreUnavailable          503  the database is out of reach
 ├── EngineUnavailable         503  the embedded engine is off, or not installed
+│   ├── EngineEnded           503  it ended while it worked on this very request
+│   └── EngineWithheld        503  it ended too often while it worked for this caller
 └── UpstreamError                  the provider's
     ├── UpstreamStatus             it answered with an error; its status is kept
     │   └── UpstreamInBand         it answered well, and then put an error inside
@@ -255,6 +257,33 @@ class EngineUnavailable(GatewayError):
     """The embedded engine was asked for and is not there."""
 
     status = 503
+
+
+class EngineEnded(EngineUnavailable):
+    """The embedded engine ended while it worked on this request.
+
+    No retry and no client is to send it again: it may be what ended the engine.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The embedded engine ended while it worked on this request, which is not "
+            "sent to it again.",
+            code="engine_ended",
+            headers={"x-should-retry": "false"},
+        )
+
+
+class EngineWithheld(EngineUnavailable):
+    """The embedded engine ended too often while it worked for this caller."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "The embedded engine ended several times while it worked on your requests. "
+            f"It answers you again in {seconds:.0f} s.",
+            code="engine_withheld",
+            headers={"retry-after": f"{max(seconds, 1):.0f}"},
+        )
 
 
 class UpstreamError(GatewayError):

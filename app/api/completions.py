@@ -15,6 +15,7 @@ from ..store.directory import Directory
 from . import access, headers
 from .answer import Answer, StreamedAnswer
 from .body import json_object
+from .client import throttle_key
 from .given import Given, request
 from .resolution import resolved
 from .route import route
@@ -55,6 +56,7 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         span = headers.span(given, asked.path, gateway.tracing)
         g.trace = trace = Trace(
             key=caller.key.name if caller.key else None,
+            caller=_caller_name(asked, caller, settings),
             id=headers.trace_id(given, span),
             config=wanted.stored_id,
             span=span,
@@ -64,6 +66,13 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes
+
+
+def _caller_name(asked: Request, caller: access.Caller, settings: Settings) -> str:
+    """What tells a caller from others: the gateway key, else the client's address."""
+    if caller.key:
+        return f"key:{caller.key.name}"
+    return f"address:{throttle_key(asked.environ, settings)}"
 
 
 def _client(asked: Request) -> Any:

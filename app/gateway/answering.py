@@ -10,6 +10,7 @@ from ..core.completion import Completion
 from ..core.request import CompletionRequest
 from ..core.routing import Target
 from ..errors import (
+    EngineEnded,
     InvalidRoute,
     Unauthorized,
     UnsupportedProvider,
@@ -22,7 +23,7 @@ from . import parts
 from .cancellation import Cancellation
 from .credentials import TOKEN, Credentials
 from .exchange import Exchange, Sizes
-from .hosted import Engine
+from .hosted import Engine, has_ended
 from .outcome import Outcome, Tally
 from .signing import signer
 from .stream import EventStream
@@ -45,8 +46,10 @@ class Answering:
     def plan(self, target: Target) -> Plan:
         """How *target* would answer what it is asked. Raises InvalidRequest."""
         assert target.request, "a route to completions asks every target something"
-        most = self.sizes.max_choices
-        return fitting.plan(_provider(target), target, target.request, most)
+        provider, most = _provider(target), self.sizes.max_choices
+        if provider.hosted:
+            self.engine.check(target.request)
+        return fitting.plan(provider, target, target.request, most)
 
     def answer(self, plan: Plan, tally: Tally, cancellation: Cancellation) -> Outcome:
         """The answer, up to the point from which there is no way back.
@@ -59,6 +62,8 @@ class Answering:
             answer = _stream if plan.wanted.stream else _whole
             body, warnings = answer(exchange, plan, tally, self.beside_error)
         except UpstreamError as e:
+            if plan.provider.hosted and has_ended(e):
+                raise EngineEnded from e
             raise _signed(e, exchange.target) from e
         told = (*plan.target.notices, *plan.warnings, *warnings)
         return Outcome(body, exchange.headers, plan, told, tally)

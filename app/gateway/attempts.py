@@ -61,13 +61,15 @@ class Trace:
 
     *target* is the last one that was tried, *retries* how often it was tried again; -1
     if that was not enough. *key* is the name of the gateway key that was sent, *id* the
-    trace id, *config* the id of the stored config. *cache* says whether the last
+    trace id, *config* the id of the stored config. *caller* tells callers apart: by the
+    key, or by where they call from. *cache* says whether the last
     target's answer had been given before. *span* is there if requests are traced.
     """
 
     key: str | None = None
     id: str = ""
     config: str | None = None
+    caller: str = ""
     cache: CacheStatus = CacheStatus.DISABLED
     attempts: list[Attempt] = field(default_factory=list)
     target: Target | None = None

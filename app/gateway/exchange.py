@@ -100,10 +100,10 @@ class Exchange:
     def _send(
         self, call: Call, deadline: Deadline, record: CallRecord | None
     ) -> HTTPReply:
-        trusted = self._trusted()
+        trusted, once = self._trusted(), self.provider.hosted
         with self.scope.calling(record):
             signed = self.sign(self._within(call))
-            sent = self.upstream.send(signed, deadline, trusted=trusted)
+            sent = self.upstream.send(signed, deadline, trusted=trusted, once=once)
             reply = self.scope.hold(sent)
         self.headers = reply.headers
         if 200 <= reply.status < 300:

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from ..errors import EngineUnavailable, UpstreamError, UpstreamUnreachable
+from ..core.request import CompletionRequest
+from ..errors import (
+    EngineUnavailable,
+    InvalidRequest,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from ..providers import Call
 from ..settings import Settings
 from .deadline import Deadline
@@ -17,6 +25,10 @@ from .upstream import Upstream
 T = TypeVar("T")
 
 INSTALL = "make serve (or: pip install 'lastword[local]')"
+
+# Characters that one token may stand for; in common vocabularies the longest ones are
+# runs of 64 or 128 spaces.
+_LONGEST_TOKEN = 128
 
 # Seconds between two looks at the engine, and for one look.
 _POLL = 0.1
@@ -31,6 +43,7 @@ class Engine:
     state: Literal["on", "off", "missing"]
     url: str = ""
     key: str = ""
+    context: int = 2048
 
     @classmethod
     def of(cls, settings: Settings, upstream: Upstream) -> "Engine":
@@ -38,7 +51,8 @@ class Engine:
         if not settings.engine:
             return cls(upstream, "off")
         url, key = settings.engine_url, settings.engine_key
-        return cls(upstream, "on" if url else "missing", url, key)
+        state: Literal["on", "missing"] = "on" if url else "missing"
+        return cls(upstream, state, url, key, settings.engine_context)
 
     def required(self) -> None:
         """Raise EngineUnavailable unless the engine runs, or will in a moment."""
@@ -54,6 +68,25 @@ class Engine:
                 code="engine_not_installed",
             )
 
+    def check(self, request: CompletionRequest) -> None:
+        """Raise InvalidRequest for a prompt that no context of the engine's could hold.
+
+        It would find out itself, but not before it has made tokens of all of it: half a
+        minute and two gigabytes for 10 MB.
+        """
+        for prompt in (*request.prompts, request.suffix):
+            size = len(prompt or ())
+            is_text = isinstance(prompt, str)
+            unit = "characters" if is_text else "tokens"
+            most = self.context * (_LONGEST_TOKEN if is_text else 1)
+            if size > most:
+                raise InvalidRequest(
+                    f"The embedded engine has a context of {self.context} tokens, into "
+                    f"which {size} {unit} cannot fit: at most {most} can.",
+                    param="suffix" if prompt is request.suffix else "prompt",
+                    code="context_length_exceeded",
+                )
+
     def loaded(self) -> bool:
         """Whether it would answer now."""
         call = Call("GET", self.url + "/health", {})
@@ -65,18 +98,16 @@ class Engine:
         return reply.status == 200
 
     def patiently(self, send: Callable[[], T], deadline: Deadline) -> T:
-        """What *send* returns, sent again when the engine has come up (again).
+        """What *send* returns, called again when the engine has come up (again).
 
-        A call that met the engine's end, rather than its absence, is sent again once:
-        it may be what ended it. Raises UpstreamTimeout at the deadline.
+        Only a call that the engine did not take is sent again: at one that met its end
+        it may have ended. Raises UpstreamTimeout at the deadline.
         """
-        deaths = 0
         while True:
             try:
                 return send()
             except UpstreamError as e:
-                deaths += type(e) is UpstreamUnreachable
-                if deaths > 1 or not _is_absent(e):
+                if not _is_absent(e):
                     raise
             self._wait(deadline)
 
@@ -90,4 +121,10 @@ class Engine:
 def _is_absent(error: UpstreamError) -> bool:
     """Whether *error* says that the engine is not there, or not yet."""
     loading = error.status == 503 and error.type == "unavailable_error"
-    return loading or isinstance(error, UpstreamUnreachable)
+    return loading or isinstance(error, UpstreamRefused)
+
+
+def has_ended(error: UpstreamError) -> bool:
+    """Whether *error* says that the engine ended while it had the call."""
+    lost = isinstance(error, (UpstreamUnreachable, UpstreamCut))
+    return lost and not isinstance(error, UpstreamRefused)

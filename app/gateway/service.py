@@ -20,6 +20,7 @@ from .cancellation import Cancellation
 from .events import End, Hook
 from .late import streamed
 from .outcome import Outcome, Tally
+from .quarantine import Quarantine
 from .repeats import Repeats
 from .spans import Tracing
 from .spending import Bill, Till
@@ -32,7 +33,8 @@ class Gateway:
 
     *hooks* are told what became of every request; *tracing*, if there is one, begins
     their spans; *resources* are let go of at the end.
-    *callers* watches over those who wait for an answer. A stream says something every
+    *callers* watches over those who wait for an answer, *quarantine* over those at
+    whose requests the embedded engine ends. A stream says something every
     *heartbeat* seconds.
     """
 
@@ -41,6 +43,7 @@ class Gateway:
     till: Till
     breaker: Breaker
     callers: Callers
+    quarantine: Quarantine
     heartbeat: float | None = None
     clock: Clock = Clock()
     hooks: Sequence[Hook] = ()
@@ -108,11 +111,19 @@ class Gateway:
         """The answer of one target: one that was given before, or its own."""
         authorize(target, route.permissions)
         plan = self.answering.plan(target)
-        fresh = partial(self._fresh, bill, cancellation)
+        fresh = partial(self._fresh, trace, bill, cancellation)
         return self.repeats.outcome(plan, route.asker, trace, fresh, cancellation)
 
-    def _fresh(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
+    def _fresh(
+        self, trace: Trace, bill: Bill, cancellation: Cancellation, plan: Plan
+    ) -> Outcome:
         """The target's own answer, within limits."""
+        if plan.provider.hosted:
+            with self.quarantine.guarding(trace):
+                return self._called(bill, cancellation, plan)
+        return self._called(bill, cancellation, plan)
+
+    def _called(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
         tally = bill.reserve(plan)
         try:
             with guarded(self.breaker, plan.target), cancellation.explained():

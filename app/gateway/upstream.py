@@ -75,6 +75,7 @@ class Upstream:
         deadline: Deadline,
         *,
         trusted: tuple[str, ...] | None = None,
+        once: bool = False,
     ) -> "HTTPReply":
         """The answer to *call*, once its head is there. Raises UpstreamError.
 
@@ -84,9 +85,13 @@ class Upstream:
 
         A reused connection that ends before the first byte of an answer was closed
         by the server while it lay idle; the call is sent again, once, on a new one.
+        With *once*, no connection is reused, so that no call is ever sent again.
         """
         request = _prepared(call, self._user_agent)
         adapters = self._adapters.get(trusted) or self._guarded(trusted)
+        if once:
+            request.headers["Connection"] = "close"
+            return self._send(adapters.fresh, request, deadline)
         try:
             return self._send(adapters.kept, request, deadline)
         except StaleConnection:

@@ -8,7 +8,7 @@ Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.m
 the recordings in tests/wire/llamacpp.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Target, Way
 from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
-from . import chat, failures
+from . import chat, failures, sampling
 from .chat import NOTHING, refuse_error
 from .logprobs import LegacyLogprobs
 from .reasons import finish_reason
@@ -27,6 +27,7 @@ from .spec import (
     Call,
     Endpoint,
     Param,
+    Params,
     Provider,
     models_at,
     read,
@@ -191,24 +192,45 @@ _NATIVE = Endpoint(
     completion=completion,
     chunks=chunks,
 )
+_FIM = replace(_NATIVE, params=_GAP, tokens=False, call=infill)
+# Its slots, not its patience, limit how many choices it draws at a time.
+_CHAT = replace(
+    chat.endpoint(
+        without=("n",),
+        logprobs=replace(_PARAMS["logprobs"], name="top_logprobs"),
+    ),
+    call=_chat,
+)
 LLAMA_CPP = Provider(
     name="llama-cpp",
     docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
-    ways={
-        Way.NATIVE: _NATIVE,
-        Way.FIM: replace(_NATIVE, params=_GAP, tokens=False, call=infill),
-        # Its slots, not its patience, limit how many choices it draws at a time.
-        Way.CHAT: replace(
-            chat.endpoint(
-                without=("n",),
-                logprobs=replace(_PARAMS["logprobs"], name="top_logprobs"),
-            ),
-            call=_chat,
-        ),
-    },
+    ways={Way.NATIVE: _NATIVE, Way.FIM: _FIM, Way.CHAT: _CHAT},
     needs_key=False,
     error=error,
     models=models,
     model_list=model_list,
 )
-LOCAL = replace(LLAMA_CPP, name="local", hosted=True)
+
+
+# The embedded engine is one process for all callers: parameters that are not known here
+# stay out, and values are bounded. A llama-cpp server of somebody's own gets them all.
+
+
+def _bounded(endpoint: Endpoint, params: Params) -> Endpoint:
+    """*endpoint* with *params* of the engine's own, and none that is unknown."""
+
+    def check(ask: Ask) -> None:
+        endpoint.check(ask)
+        sampling.check(ask.request.params)
+
+    return replace(
+        endpoint, params={**endpoint.params, **params}, passes=False, check=check
+    )
+
+
+_LOCAL_WAYS: Mapping[Way, Endpoint] = {
+    Way.NATIVE: _bounded(_NATIVE, sampling.PARAMS),
+    Way.FIM: _bounded(_FIM, sampling.PARAMS),
+    Way.CHAT: _bounded(_CHAT, sampling.CHAT_PARAMS),
+}
+LOCAL = replace(LLAMA_CPP, name="local", hosted=True, ways=_LOCAL_WAYS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ import requests
 from app.engine import model_path
 from app.settings import Settings
 from tests import fim
+from tests.soak import grammars
 
 from .server import Server, alive, children, command_line, eventually
 
@@ -362,6 +364,8 @@ def test_an_engine_that_dies_is_restarted_and_calls_wait_for_it(
     ask(server)
     (first,) = engines_of(server.pid)
     os.kill(first, signal.SIGKILL)
+    # A call that the first one had accepted would not be sent again.
+    eventually(lambda: engines_of(server.pid) not in ([], [first]))
 
     assert texts(ask(server))[0].startswith(" Paris")
     (second,) = engines_of(server.pid)
@@ -379,6 +383,96 @@ def test_a_stream_whose_engine_dies_does_not_look_complete(free_server: Any) -> 
     *_, last = filter(None, lines)
 
     assert b'"error"' in last and b"[DONE]" not in last
+
+
+def test_a_request_at_which_it_ends_is_not_sent_again(free_server: Any) -> None:
+    server = free_server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="2")
+    server.wait_until_ready()
+    codes = []
+    for _ in "123":
+        server.wait_until_ready()
+        (pid,) = engines_of(server.pid)
+        killer = threading.Timer(0.5, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        response = server.complete(prompt="Once", max_tokens=1500)
+        killer.join()
+        codes.append(response.json()["error"]["code"])
+
+    assert codes == ["engine_ended", "engine_ended", "engine_withheld"]
+
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "a-secret-of-aws",
+    "GATEWAY_CONSOLE_TOKEN": "a-token-of-the-console",
+    "GATEWAY_METRICS_TOKEN": "a-token-of-the-metrics",
+    "GATEWAY_SECRET_KEY": "a-key-for-what-is-stored",
+    "OPENAI_API_KEY": "sk-a-key-of-the-operator",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=a-secret-of-otel",
+}
+
+
+def test_its_environment_holds_no_secrets(free_server: Any) -> None:
+    server = free_server(GATEWAY_ENGINE="1", GATEWAY_ENGINE_SLOTS="2", **SECRETS)
+    server.wait_until_ready()
+    (pid,) = engines_of(server.pid)
+    text = Path(f"/proc/{pid}/environ").read_text()
+    environ = dict(line.split("=", 1) for line in text.split("\0") if line)
+
+    assert not any(secret in text for secret in SECRETS.values())
+    ours = {name for name in environ if name.startswith("GATEWAY_")}
+    assert ours == {
+        "GATEWAY_ENGINE",
+        "GATEWAY_ENGINE_KEY",
+        "GATEWAY_ENGINE_MODEL",
+        "GATEWAY_ENGINE_SLOTS",
+        "GATEWAY_ENGINE_URL",
+    }
+
+
+# What it survives
+
+
+GRAMMARS = {
+    "yes or no": ('root ::= "yes" | "no"', r"yes|no"),
+    "common beginnings": ('root ::= ("ab" | "abc") "c"', r"abc|abcc"),
+    "a number": ('root ::= [0-9]{1,3} "." [0-9]{1,4} "$"', r"\d{1,3}\.\d+\$"),
+    "another rule": ('root ::= a{2}\na ::= [x-z]? "/" | "\\\\"', r"([x-z]?/|\\){2}"),
+}
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_grammars_are_kept_to(engine: Server, name: str) -> None:
+    grammar, pattern = GRAMMARS[name]
+    said = texts(ask(engine, grammar=grammar, max_tokens=60, temperature=1))
+
+    assert re.fullmatch(pattern, said[0]), said
+
+
+def test_schemas_are_kept_to(engine: Server) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    formatted = {"type": "json_schema", "json_schema": {"schema": schema}}
+    chat = {"x-portkey-config": json.dumps({"provider": "local", "via": "chat"})}
+    plain = ask(engine, json_schema=schema, max_tokens=60)
+    bridged = engine.complete(
+        chat, prompt=FRANCE, response_format=formatted, max_tokens=60
+    )
+
+    for text in (texts(plain)[0], bridged.json()["choices"][0]["text"]):
+        assert json.loads(text)["city"] in ("Paris", "Rome")
+
+
+def test_it_survives_hostile_requests(engine: Server) -> None:
+    """The short form of `python -m tests.soak.grammars`."""
+    rows, pids = grammars.attack(engine, seconds=3, patience=0.5)
+
+    assert len(set(pids)) == 1, "the engine has ended"
+    assert {row.status for row in rows} <= {200, 400}
+    assert all(row.status == 400 for row in rows if row.is_refused), rows
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -80,10 +80,6 @@ def test_a_seed_never_means_a_random_one() -> None:
     assert body_of(seed=5)["seed"] == 5
 
 
-def test_unknown_parameters_travel_on() -> None:
-    assert body_of(top_k=3, grammar="root ::= x")["top_k"] == 3
-
-
 @pytest.mark.parametrize(
     "param, asked",
     [
