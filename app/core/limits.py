@@ -89,6 +89,7 @@ RULES = (
     Rule("requests_in_parallel", Unit.PLACES, _lease),
 )
 _NAMES = {rule.name: rule for rule in RULES}
+_OF_USE = [r.name for r in RULES if r.unit in (Unit.TOKENS, Unit.MONEY)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,7 @@ class Limits:
     @property
     def limits_use(self) -> bool:
         """Whether it says how many tokens, or how much money, may be used."""
-        rules = (rule for rule in RULES if rule.unit in (Unit.TOKENS, Unit.MONEY))
-        return any(getattr(self, rule.name) is not None for rule in rules)
+        return any(getattr(self, name) is not None for name in _OF_USE)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Limits":
