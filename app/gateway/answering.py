@@ -15,8 +15,9 @@ from ..errors import (
     UnsupportedProvider,
     UpstreamError,
     UpstreamStatus,
+    release,
 )
-from ..providers import PROVIDERS, Provider, fitting
+from ..providers import PROVIDERS, Call, Provider, fitting
 from ..providers.fitting import Plan
 from ..providers.spec import Answer, stumbling
 from . import parts
@@ -71,7 +72,7 @@ class Answering:
             answer = _stream if plan.wanted.stream else _whole
             body, warnings = answer(exchange, plan, tally, self.beside_error)
         except UpstreamError as e:
-            raise _signed(e, exchange.target) from e
+            raise _signed(e, exchange.target) from None
         told = (*plan.target.notices, *plan.warnings, *warnings)
         return Outcome(body, exchange.headers, plan, told, tally)
 
@@ -85,12 +86,9 @@ class Answering:
         exchange = self._exchange(target)
         call = provider.models(provider, exchange.target)
         try:
-            with exchange.scope:
-                given = exchange.body(call)
-                with stumbling(given):
-                    body = provider.model_list(given)
+            body = _model_list(exchange, call)
         except UpstreamError as e:
-            raise _signed(e, exchange.target) from e
+            raise _signed(e, exchange.target) from None
         return Outcome(body, exchange.headers)
 
     def _exchange(self, target: Target) -> Exchange:
@@ -123,6 +121,13 @@ def _whole(
     if isinstance(answer, Completion):
         return orjson.dumps(answer.to_body()), answer.warnings
     return answer.body, ()
+
+
+def _model_list(exchange: Exchange, call: Call) -> bytes:
+    with exchange.scope:
+        body = exchange.body(call)
+        with stumbling(body):
+            return exchange.provider.model_list(body)
 
 
 def _stream(
@@ -198,11 +203,20 @@ def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
     try:
         yield from frames
     except UpstreamError as e:
-        raise _signed(e, target) from e
+        raise _signed(e, target) from None
+
+
+# Characters of an upstream's own message that are passed on.
+_MAX_MESSAGE = 8192
 
 
 def _signed(error: UpstreamError, target: Target) -> UpstreamError:
-    """*error* with its provider's name, and without a secret that it may quote."""
+    """*error* with its provider's name, and without a secret that it may quote.
+
+    Nor does it lead any more to the answer that it is about.
+    """
+    release(error)
+    error.message = error.message[:_MAX_MESSAGE]
     error.provider = target.provider
     for secret in _secrets(target):
         for name in ("message", "type", "param", "code"):

@@ -22,7 +22,7 @@ from ..errors import InvalidRoute, Unauthorized, UnsupportedProvider
 from ..providers import Call, Provider
 from ..providers.spec import part
 from .deadline import Deadline
-from .upstream import Upstream
+from .upstream import ByteBudget, Upstream
 
 # Where a resolved token stands among the options of a target.
 TOKEN = "access_token"
@@ -94,10 +94,13 @@ class Credentials:
         call = Call(method, url, headers, body)
         deadline = Deadline.after(self._upstream.limits.connect * 6)
         reply = self._upstream.send(call, deadline, guarded=True)
+        let_go = reply.abort
         try:
-            return _Answer(reply.status, reply.headers, reply.read(_MOST_BYTES))
+            body = reply.read(ByteBudget(_MOST_BYTES))
+            let_go = reply.close
         finally:
-            reply.close()
+            let_go()
+        return _Answer(reply.status, reply.headers, body)
 
 
 # Microsoft

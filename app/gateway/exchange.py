@@ -12,7 +12,10 @@ from . import framing
 from .deadline import Deadline
 from .hosted import Engine
 from .scope import Scope
-from .upstream import HTTPReply, Upstream
+from .upstream import ByteBudget, HTTPReply, Upstream
+
+# Bytes that are read of an answer that is no success: enough for any message.
+_MAX_ERROR_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,10 @@ class Exchange:
     sign: Callable[[Call], Call]
     scope: Scope = field(default_factory=Scope)
     headers: Mapping[str, str] = field(default_factory=dict)
+    _budget: ByteBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._budget = ByteBudget(self.sizes.max_answer_bytes)
 
     def whole(self, ask: Ask) -> Answer:
         """The answer to one call."""
@@ -73,8 +80,20 @@ class Exchange:
         """The body of *reply*, which is let go of in any case."""
         let_go = self.scope.abandon
         try:
-            body = reply.read(self.sizes.max_answer_bytes)
+            body = reply.read(self._budget)
             let_go = self.scope.drop
+        finally:
+            let_go(reply)
+        return body
+
+    def _read_error(self, reply: HTTPReply) -> bytes:
+        """The body of an error, or its start; a connection with more on it is ended."""
+        limit = min(_MAX_ERROR_BYTES, self.sizes.max_answer_bytes)
+        let_go = self.scope.abandon
+        try:
+            body = reply.read_start(limit)
+            if len(body) < limit:
+                let_go = self.scope.drop
         finally:
             let_go(reply)
         return body
@@ -96,7 +115,7 @@ class Exchange:
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
-        body = self._read(reply)
+        body = self._read_error(reply)
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
             error.headers.update(reply.headers)
@@ -117,7 +136,7 @@ class Exchange:
         """The events of a stream. A whole answer in a stream's place is one event."""
         decode = framing.decoder(reply.headers.get("Content-Type", ""))
         if decode is None:
-            yield Event(reply.read(self.sizes.max_answer_bytes))
+            yield Event(reply.read(self._budget))
             return
         for event in decode(reply.blocks(), self.sizes.max_event_bytes):
             reply.begin()

@@ -9,7 +9,7 @@ from ..core.balance import rendezvous, weighted
 from ..core.caching import Asker
 from ..core.completion import Usage
 from ..core.routing import Group, Hands, Node, Route, Target, run, targets
-from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamError
+from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamError, release
 from ..providers.fitting import Plan
 from ..state.breaker import Breaker, guarded
 from .answering import Answering
@@ -68,7 +68,8 @@ class Gateway:
         except Cancelled as e:
             end = End.LEFT if isinstance(e.reason, CallerLeft) else End.FAILED
             watch.ended(end, e.reason.status, e.reason)
-            raise e.reason from e
+            release(e)
+            raise e.reason from None
         except GatewayError as e:
             if len({attempt.path for attempt in trace.attempts}) > 1:
                 e.attempts = [attempt.to_body() for attempt in trace.attempts]

@@ -199,7 +199,7 @@ def _content(finished: Finished) -> Attributes:
 def _error(finished: Finished) -> str | None:
     """The kind of failure that a request has ended with."""
     if finished.error is not None:
-        return _failure(finished.error.status, type(finished.error).__name__)
+        return _failure(finished.error.status, finished.error.kind)
     if finished.end == End.WHOLE:
         return None
     return "CallerLeft" if finished.end == End.LEFT else "_OTHER"
