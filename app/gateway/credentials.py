@@ -20,12 +20,10 @@ import orjson
 from ..core.routing import Target
 from ..errors import InvalidRoute, Unauthorized, UnsupportedProvider
 from ..providers import Call, Provider
-from ..providers.spec import part
+from ..providers.spec import excerpt, part
 from .deadline import Deadline
+from .redaction import TOKEN
 from .upstream import ByteBudget, Upstream
-
-# Where a resolved token stands among the options of a target.
-TOKEN = "access_token"
 
 # Who may ask for tokens at a time before the oldest is forgotten, and the bytes that an
 # answer with a token may have.
@@ -238,7 +236,8 @@ def missing(what: str, extra: str) -> UnsupportedProvider:
 
 
 def _refused(who: str, why: str) -> Unauthorized:
-    return Unauthorized(f"{who} gave no token: {why[:300]}", code="no_access_token")
+    seen = excerpt(why.encode("utf-8", "replace"), 300)
+    return Unauthorized(f"{who} gave no token: {seen}", code="no_access_token")
 
 
 _NEEDS: Mapping[str, Sequence[str]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from ..core.response_headers import of_error, passed_on
 from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import UpstreamProtocol
@@ -11,11 +12,14 @@ from ..providers.spec import Answer, Ask, excerpt, over, stumbling
 from . import framing
 from .deadline import Deadline
 from .hosted import Engine
+from .redaction import redactor
 from .scope import Scope
 from .upstream import ByteBudget, HTTPReply, Upstream
 
-# Bytes that are read of an answer that is no success: enough for any message.
+# Bytes that are read of an answer that is no success: enough for any message; and
+# more than an excerpt shows of it.
 _MAX_ERROR_BYTES = 2**20
+_MAX_QUOTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +119,27 @@ class Exchange:
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
-        body = self._read_error(reply)
+        body = self._without_secrets(self._read_error(reply))
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
-            error.headers.update(reply.headers)
+            error.headers.update(of_error(reply.headers))
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "
             f"followed: {excerpt(body)}"
         )
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """*body* without what it quotes of the call, as far as an excerpt of it goes:
+        a secret has to be gone before it can be cut.
+        """
+        start = redactor(self.target).content(body[:_MAX_QUOTED])
+        return start + body[_MAX_QUOTED:]
+
+    @property
+    def shown_headers(self) -> Mapping[str, str]:
+        """Those of the last answer that callers get."""
+        return redactor(self.target).headers(passed_on(self.headers))
 
     def _within(self, call: Call) -> Call:
         """*call*, which says within which span it is made."""
