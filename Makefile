@@ -35,10 +35,11 @@ JOBS ?= 3
 check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-# The long forms, twelve minutes at most: many streams, hang-ups, a fuzz of the whole app,
-# and one that knows the OpenAPI document alone.
+# The long forms, fifteen minutes at most: many streams, hang-ups, answers over the limit,
+# a fuzz of the whole app, and one that knows the OpenAPI document alone.
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.hangups
+	$(BIN)/python -m tests.soak.answers --answers 200
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
 	$(BIN)/python -m tests.soak.authority --requests 100000 --headers 50000
 	$(BIN)/python -m tests.soak.grammars --seconds 60

@@ -236,6 +236,16 @@ class ShuttingDown(GatewayError):
         )
 
 
+def release(error: BaseException) -> None:
+    """Let go of the frames that *error* has passed, and of what caused it.
+
+    They hold the answers and prompts that were at hand. Where an error ends in a body
+    or is kept, nobody reads its traceback; in a cycle with it, they would stay until
+    the next search for garbage.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 class Cancelled(Exception):
     """A request ends before its time, for a *reason*. No try, no target comes next."""
 

@@ -5,6 +5,7 @@ new version of gunicorn, tests/e2e/test_drain.py says.
 """
 
 import atexit
+import ctypes
 import gc
 import signal
 import socket
@@ -34,6 +35,7 @@ def equip(worker: Any, drain_timeout: float) -> None:
     Answers under way have *drain_timeout* seconds when it is told to end.
     """
     _settle()
+    return_memory()
     callers = worker.wsgi.extensions["lastword"].callers
     callers.most = callers.most or _room(worker.cfg)
     at_the_end: list[Callable[[], None]] = [lambda: callers.drain(drain_timeout)]
@@ -74,6 +76,24 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE)
+
+
+# glibc's mallopt: its parameters, and bytes. Source: mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE = 2**20
+
+
+def return_memory() -> None:
+    """Have blocks of a mebibyte and more go back to the system when they are freed.
+
+    glibc by itself raises that limit to 32 MiB with the first large block that is
+    freed, and from then on keeps as much, for each of its arenas, of which every thread
+    may have one: after large answers a worker would stay at its largest.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE)
 
 
 def _room(cfg: Any) -> int:

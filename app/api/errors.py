@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as PathNotFound
 
 from .. import errors
-from ..errors import GatewayError, TooManyWrongKeys, WrongKey
+from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .client import throttle_key
 from .headers import of_failure, passed_on
@@ -38,6 +38,7 @@ def register(app: Flask, slowdown: Slowdown, settings: Settings) -> None:
 
 
 def _answer(error: GatewayError) -> Response:
+    release(error)
     body = orjson.dumps(error.to_body())
     kept = passed_on(error.headers)
     if "trace" in g:
@@ -65,5 +66,6 @@ def _of_werkzeug(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    release(error)
     message = "The gateway failed to answer this request. Its log says why."
     return _answer(GatewayError(message))

@@ -37,6 +37,9 @@ COUNT_SPELLINGS = frozenset(
     "return_sequences".split()
 )
 
+# What the gateway writes itself, of the prompt: it would be asked in its place.
+PROMPT_SPELLINGS = frozenset({"messages"})
+
 # Fields that have a provider choose among models, or load another one.
 MODEL_ALTERNATIVES = frozenset(
     "models route fallbacks fallback_models model_fallbacks preset plugins model_id "
@@ -53,7 +56,7 @@ CONTAINERS = frozenset(
     "kwargs config input inputs".split()
 )
 
-_WORDS = BUDGET_SPELLINGS | COUNT_SPELLINGS
+_WORDS = BUDGET_SPELLINGS | COUNT_SPELLINGS | PROMPT_SPELLINGS
 _OUTER = _WORDS | CONTAINERS
 # Within an object the endpoint's own words are rivals as well.
 _INNER = _WORDS | MODEL_ALTERNATIVES | {"max_tokens", "n", "best_of", "model"}

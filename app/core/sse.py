@@ -57,6 +57,7 @@ class _Lines:
     def _grow(self, piece: bytes) -> None:
         self._open += piece
         if len(self._open) > self._limit:
+            self._open.clear()
             raise EventTooLong(f"a line of more than {self._limit} bytes")
 
     def _close(self, tail: list[bytes]) -> list[bytes]:
@@ -100,6 +101,7 @@ class Decoder:
         events = [event for event in found if event]
         self._idle = 0 if events else self._idle + len(block)
         if self._idle > self._limit:
+            self._data.clear()
             raise EventTooLong(f"more than {self._limit} bytes without an event")
         return events
 
@@ -117,6 +119,7 @@ class Decoder:
     def _append(self, value: bytes) -> None:
         self._size += len(value)
         if self._size > self._limit:
+            self._data.clear()
             raise EventTooLong(f"an event of more than {self._limit} bytes")
         self._data.append(value)
 

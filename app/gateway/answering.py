@@ -11,20 +11,23 @@ from ..core.request import CompletionRequest
 from ..core.routing import Target
 from ..errors import (
     EngineEnded,
+    GatewayError,
     InvalidRoute,
     Unauthorized,
     UnsupportedProvider,
     UpstreamError,
+    release,
 )
-from ..providers import PROVIDERS, Provider, fitting
+from ..providers import PROVIDERS, Call, Provider, fitting
 from ..providers.fitting import Plan
 from ..providers.spec import Answer, stumbling
 from . import parts
 from .cancellation import Cancellation
-from .credentials import TOKEN, Credentials
+from .credentials import Credentials
 from .exchange import Exchange, Sizes
 from .hosted import Engine, has_ended
 from .outcome import Outcome, Tally
+from .redaction import redactor
 from .signing import signer
 from .stream import EventStream
 from .upstream import Upstream
@@ -63,10 +66,10 @@ class Answering:
             body, warnings = answer(exchange, plan, tally, self.beside_error)
         except UpstreamError as e:
             if plan.provider.hosted and has_ended(e):
-                raise EngineEnded from e
-            raise _signed(e, exchange.target) from e
+                raise EngineEnded from None
+            raise _signed(e, exchange.target) from None
         told = (*plan.target.notices, *plan.warnings, *warnings)
-        return Outcome(body, exchange.headers, plan, told, tally)
+        return Outcome(body, exchange.shown_headers, plan, told, tally)
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
@@ -78,13 +81,10 @@ class Answering:
         exchange = self._exchange(target)
         call = provider.models(provider, exchange.target)
         try:
-            with exchange.scope:
-                given = exchange.body(call)
-                with stumbling(given):
-                    body = provider.model_list(given)
+            body = _model_list(exchange, call)
         except UpstreamError as e:
-            raise _signed(e, exchange.target) from e
-        return Outcome(body, exchange.headers)
+            raise _signed(e, exchange.target) from None
+        return Outcome(body, exchange.shown_headers)
 
     def _exchange(self, target: Target) -> Exchange:
         provider = _provider(target)
@@ -93,15 +93,12 @@ class Answering:
             self.engine.required()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
-        target = self.credentials.resolved(provider, target)
-        return Exchange(
-            provider,
-            target,
-            self.upstream,
-            self.engine,
-            self.sizes,
-            signer(provider, target),
-        )
+        try:
+            target = self.credentials.resolved(provider, target)
+            sign = signer(provider, target)
+        except GatewayError as e:
+            raise _clean(e, target) from None
+        return Exchange(provider, target, self.upstream, self.engine, self.sizes, sign)
 
 
 _Body = tuple[bytes | EventStream, Sequence[str]]
@@ -115,6 +112,13 @@ def _whole(
     if isinstance(answer, Completion):
         return orjson.dumps(answer.to_body()), answer.warnings
     return answer.body, ()
+
+
+def _model_list(exchange: Exchange, call: Call) -> bytes:
+    with exchange.scope:
+        body = exchange.body(call)
+        with stumbling(body):
+            return exchange.provider.model_list(body)
 
 
 def _stream(
@@ -188,27 +192,33 @@ def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
     try:
         yield from frames
     except UpstreamError as e:
-        raise _signed(e, target) from e
+        raise _signed(e, target) from None
 
 
 def _signed(error: UpstreamError, target: Target) -> UpstreamError:
     """*error* with its provider's name, and without a secret that it may quote."""
+    _clean(error, target)
     error.provider = target.provider
-    for secret in _secrets(target):
-        for name in ("message", "type", "param", "code"):
-            setattr(error, name, _redacted(getattr(error, name), secret))
-        headers = error.headers.items()
-        error.headers = {name: _redacted(v, secret) or "" for name, v in headers}
     return error
 
 
-def _secrets(target: Target) -> Iterator[str]:
-    """What was said to the provider and is not for others."""
-    settings = PROVIDERS[target.provider].settings
-    names = [*(setting.name for setting in settings if setting.secret), TOKEN]
-    found = (target.api_key, *map(target.options.get, names))
-    yield from (each for each in found if isinstance(each, str) and len(each) >= 8)
+# Characters of an upstream's own message that are passed on, and of its other fields;
+# and those that are looked at for that.
+_MAX_MESSAGE, _MAX_FIELD = 8192, 200
+_LOOKED_AT = 2 * _MAX_MESSAGE
 
 
-def _redacted(text: str | None, secret: str) -> str | None:
-    return text.replace(secret, "[redacted]") if text else text
+def _clean(error: GatewayError, target: Target) -> GatewayError:
+    """*error* without a secret of *target*, be it whole, cut off, escaped or encoded.
+
+    Nor does it lead any more to the answer that it is about, which has them, too.
+    """
+    release(error)
+    clean = redactor(target)
+    error.message = clean.text(error.message[:_LOOKED_AT])[:_MAX_MESSAGE]
+    error.args = (error.message,)
+    for name in ("type", "param", "code"):
+        if value := getattr(error, name):
+            setattr(error, name, clean.text(str(value)[:_LOOKED_AT])[:_MAX_FIELD])
+    error.headers = clean.headers(error.headers)
+    return error

@@ -38,9 +38,13 @@ class Aside(Generic[T]):
             result = self._results.get(timeout=seconds)
         except Empty:
             return None
-        if result.error is not None:
-            raise result.error
-        return result.value
+        try:
+            if result.error is not None:
+                raise result.error
+            return result.value
+        finally:
+            # The error's traceback leads to this frame: they would hold each other.
+            del result
 
     def abandon(self) -> None:
         """Want it no more. The thread ends when its call lets it."""

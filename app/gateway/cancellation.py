@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..errors import Cancelled, GatewayError
+from ..errors import Cancelled, GatewayError, release
 
 # Breaks off what is under way. It must not wait.
 Hook = Callable[[], None]
@@ -60,5 +60,6 @@ class Cancellation:
             yield
         except Exception as e:
             if self.reason is not None and not isinstance(e, Cancelled):
-                raise Cancelled(self.reason) from e
+                release(e)
+                raise Cancelled(self.reason) from None
             raise

@@ -21,12 +21,10 @@ from ..core.hosts import custom_host
 from ..core.routing import Target
 from ..errors import InvalidRoute, Unauthorized, UnsupportedProvider
 from ..providers import Call, Provider
-from ..providers.spec import part
+from ..providers.spec import excerpt, part
 from .deadline import Deadline
-from .upstream import Upstream
-
-# Where a resolved token stands among the options of a target.
-TOKEN = "access_token"
+from .redaction import TOKEN
+from .upstream import ByteBudget, Upstream
 
 # Who may ask for tokens at a time before the oldest is forgotten, and the bytes that an
 # answer with a token may have.
@@ -120,10 +118,13 @@ class _Sender:
         call = Call(method, url, headers, body)
         deadline = Deadline.after(self.upstream.limits.connect * 6)
         reply = self.upstream.send(call, deadline, trusted=self.trusted)
+        let_go = reply.abort
         try:
-            return _Answer(reply.status, reply.headers, reply.read(_MOST_BYTES))
+            body = reply.read(ByteBudget(_MOST_BYTES))
+            let_go = reply.close
         finally:
-            reply.close()
+            let_go()
+        return _Answer(reply.status, reply.headers, body)
 
 
 # Microsoft
@@ -270,7 +271,8 @@ def missing(what: str, extra: str) -> UnsupportedProvider:
 
 
 def _refused(who: str, why: str) -> Unauthorized:
-    return Unauthorized(f"{who} gave no token: {why[:300]}", code="no_access_token")
+    seen = excerpt(why.encode("utf-8", "replace"), 300)
+    return Unauthorized(f"{who} gave no token: {seen}", code="no_access_token")
 
 
 _NEEDS: Mapping[str, Sequence[str]] = {

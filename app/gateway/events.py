@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ..core.completion import Usage
+from ..core.limits import LimitReached
 from ..errors import GatewayError
 from .attempts import Trace
 
@@ -24,6 +25,24 @@ class End(StrEnum):
     FAILED = "failed"
     CUT = "cut"
     LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What observers read of an error: its kind, status and code; the rule of a limit.
+
+    The error itself would keep alive all that its traceback leads to.
+    """
+
+    kind: str
+    status: int
+    code: str | None = None
+    rule: str | None = None
+
+    @classmethod
+    def of(cls, error: GatewayError) -> "Failure":
+        rule = error.rule if isinstance(error, LimitReached) else None
+        return cls(type(error).__name__, error.status, error.code, rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +68,7 @@ class Finished:
     usage: Usage = Usage()
     cost: Decimal | None = None
     via: str = ""
-    error: GatewayError | None = None
+    error: Failure | None = None
     gap: float | None = None
     gaps: int = 0
     gap_seconds: float = 0.0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..core.hosts import InternalHost, custom_host
+from ..core.response_headers import of_error, passed_on
 from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import HostRefused, UpstreamProtocol
@@ -13,8 +14,14 @@ from . import framing
 from .charging import CallRecord, CallStage
 from .deadline import Deadline
 from .hosted import Engine
+from .redaction import redactor
 from .scope import Scope
-from .upstream import HTTPReply, Upstream
+from .upstream import ByteBudget, HTTPReply, Upstream
+
+# Bytes that are read of an answer that is no success: enough for any message; and
+# more than an excerpt shows of it.
+_MAX_ERROR_BYTES = 2**20
+_MAX_QUOTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,10 @@ class Exchange:
     sign: Callable[[Call], Call]
     scope: Scope = field(default_factory=Scope)
     headers: Mapping[str, str] = field(default_factory=dict)
+    _budget: ByteBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._budget = ByteBudget(self.sizes.max_answer_bytes)
 
     def whole(self, ask: Ask, record: CallRecord) -> Answer:
         """The answer to one call."""
@@ -79,8 +90,20 @@ class Exchange:
         """The body of *reply*, which is let go of in any case."""
         let_go = self.scope.abandon
         try:
-            body = reply.read(self.sizes.max_answer_bytes)
+            body = reply.read(self._budget)
             let_go = self.scope.drop
+        finally:
+            let_go(reply)
+        return body
+
+    def _read_error(self, reply: HTTPReply) -> bytes:
+        """The body of an error, or its start; a connection with more on it is ended."""
+        limit = min(_MAX_ERROR_BYTES, self.sizes.max_answer_bytes)
+        let_go = self.scope.abandon
+        try:
+            body = reply.read_start(limit)
+            if len(body) < limit:
+                let_go = self.scope.drop
         finally:
             let_go(reply)
         return body
@@ -110,10 +133,10 @@ class Exchange:
             return reply
         if record:
             record.stage = CallStage.REJECTED
-        body = self._read(reply)
+        body = self._without_secrets(self._read_error(reply))
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
-            error.headers.update(reply.headers)
+            error.headers.update(of_error(reply.headers))
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "
@@ -140,6 +163,18 @@ class Exchange:
             raise HostRefused(str(e)) from e
         return target.trusted_hosts
 
+    def _without_secrets(self, body: bytes) -> bytes:
+        """*body* without what it quotes of the call, as far as an excerpt of it goes:
+        a secret has to be gone before it can be cut.
+        """
+        start = redactor(self.target).content(body[:_MAX_QUOTED])
+        return start + body[_MAX_QUOTED:]
+
+    @property
+    def shown_headers(self) -> Mapping[str, str]:
+        """Those of the last answer that callers get."""
+        return redactor(self.target).headers(passed_on(self.headers))
+
     def _within(self, call: Call) -> Call:
         """*call*, which says within which span it is made."""
         context = self.target.context
@@ -152,7 +187,7 @@ class Exchange:
         decode = framing.decoder(reply.headers.get("Content-Type", ""))
         if decode is None:
             record.is_stream = False
-            yield Event(reply.read(self.sizes.max_answer_bytes))
+            yield Event(reply.read(self._budget))
             return
         for event in decode(reply.blocks(), self.sizes.max_event_bytes):
             reply.begin()

@@ -45,7 +45,11 @@ class Fanout(Generic[T]):
         while self._running:
             number, item = self._get()
             if isinstance(item, BaseException):
-                raise item
+                try:
+                    raise item
+                finally:
+                    # Its traceback leads to this frame: they would hold each other.
+                    del item
             if isinstance(item, _End):
                 self._running -= 1
             else:

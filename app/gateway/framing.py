@@ -29,6 +29,7 @@ def _lines(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
         head, *tail = block.split(b"\n")
         rest += head
         if len(rest) > limit:
+            rest.clear()
             raise UpstreamProtocol(f"upstream sent a line longer than {limit} bytes")
         if tail:
             yield from _documents(bytes(rest), *tail[:-1])

@@ -8,7 +8,7 @@ from functools import partial
 from ..core.access import Permissions
 from ..core.balance import rendezvous, weighted
 from ..core.routing import Group, Hands, Node, Route, Target, run, targets
-from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus
+from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
 from ..providers import fitting
 from ..providers.fitting import Plan
 from ..state.breaker import Breaker, guarded
@@ -72,7 +72,8 @@ class Gateway:
         except Cancelled as e:
             end = End.LEFT if isinstance(e.reason, CallerLeft) else End.FAILED
             watch.ended(end, e.reason.status, e.reason)
-            raise e.reason from e
+            release(e)
+            raise e.reason from None
         except GatewayError as e:
             if len({attempt.path for attempt in trace.attempts}) > 1:
                 e.attempts = [attempt.to_body() for attempt in trace.attempts]

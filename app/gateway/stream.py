@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from ..core import sse
-from ..errors import CallerLeft, GatewayError
+from ..errors import CallerLeft, GatewayError, release
 from .cancellation import Cancellation
-from .events import End
+from .events import End, Failure
 from .pace import Pace
 from .pulse import Pulse, beating
 from .scope import Scope
@@ -60,7 +60,7 @@ class EventStream:
         self._beside_error = beside_error
         self._first: list[bytes] = []
         self.reasons: list[bytes] = []
-        self.error: GatewayError | None = None
+        self.error: Failure | None = None
         self.pace = Pace()
         self._pulse: Pulse | None = None
         self._ended = False
@@ -144,7 +144,7 @@ class EventStream:
         if isinstance(error, CallerLeft):
             raise StopIteration from error
         self._end = End.CUT
-        self.error = error if isinstance(error, GatewayError) else None
+        self.error = Failure.of(error) if isinstance(error, GatewayError) else None
         return error_frame(error, self._beside_error)
 
     def _sent(self, frame: bytes) -> bytes:
@@ -176,8 +176,10 @@ class EventStream:
 
 
 def error_frame(error: Exception, beside: Mapping[str, Any]) -> bytes:
-    """The JSON of the frame that ends a stream with *error*."""
+    """The JSON of the frame that ends a stream with *error*, which is released."""
     if not isinstance(error, GatewayError):
         logger.error("a stream failed", exc_info=error)
+        release(error)
         error = GatewayError("The gateway failed in the middle of this stream.")
+    release(error)
     return orjson.dumps({**error.to_body(), **beside})

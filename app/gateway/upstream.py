@@ -195,6 +195,20 @@ def _cause(error: BaseException, kind: type[BaseException]) -> bool:
     return any(isinstance(e, kind) for e in found)
 
 
+class ByteBudget:
+    """How many bytes of answers may be held: by all calls of one request together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = self.left = limit
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Take *count* bytes from it. False if there are not as many left."""
+        with self._lock:
+            self.left -= count
+            return self.left >= 0
+
+
 class HTTPReply:
     """The open answer to a call.
 
@@ -257,22 +271,53 @@ class HTTPReply:
             code="timeout",
         )
 
-    def read(self, limit: int) -> bytes:
-        """The whole body. Raises UpstreamProtocol if it exceeds *limit* bytes.
+    def read(self, budget: ByteBudget) -> bytes:
+        """The whole body. Raises UpstreamProtocol if it exceeds what *budget* has left.
 
-        Blank space before it is a heartbeat.
+        Nothing is read of one whose head says that it does. When it raises, what was
+        read is gone: the traceback of an error would keep it.
         """
+        self._refuse_length(budget)
         body = bytearray()
+        try:
+            for block in self._progress():
+                body += block
+                if not budget.take(len(block)):
+                    raise UpstreamProtocol(
+                        f"the answer is longer than {budget.limit} bytes; it starts: "
+                        f"{excerpt(bytes(body[:1000]))}"
+                    )
+            return bytes(body)
+        finally:
+            body.clear()
+
+    def read_start(self, limit: int) -> bytes:
+        """The body up to *limit* bytes. The rest of a longer one is not read."""
+        body = bytearray()
+        try:
+            for block in self._progress():
+                body += block
+                if len(body) >= limit:
+                    break
+            return bytes(body[:limit])
+        finally:
+            body.clear()
+
+    def _refuse_length(self, budget: ByteBudget) -> None:
+        """Refuse an answer that is longer than *budget* by what its head says."""
+        length = self.headers.get("Content-Length", "").partition(",")[0].strip()
+        if length.isdecimal() and int(length) > budget.left:
+            raise UpstreamProtocol(
+                f"the answer is longer than {budget.limit} bytes: its head announces "
+                f"{int(length)}"
+            )
+
+    def _progress(self) -> Iterator[bytes]:
+        """The blocks of a whole answer. Blank space before it is a heartbeat."""
         for block in self.blocks():
             if self._begun or not block.isspace():
                 self.begin()
-            body += block
-            if len(body) > limit:
-                raise UpstreamProtocol(
-                    f"the answer is longer than {limit} bytes; it starts: "
-                    f"{excerpt(bytes(body[:1000]))}"
-                )
-        return bytes(body)
+            yield block
 
     def close(self) -> None:
         """Let go of an answer that was read, and keep its connection for the next."""

@@ -7,7 +7,7 @@ from ..errors import GatewayError
 from ..providers.fitting import Plan
 from .attempts import Clock, Trace
 from .cancellation import Cancellation
-from .events import End, Finished, Hook, tell
+from .events import End, Failure, Finished, Hook, tell
 from .outcome import Outcome
 from .spending import Bill
 from .stream import EventStream
@@ -66,7 +66,7 @@ class Watch:
             usage=bill.usage,
             cost=bill.cost,
             via=self._via,
-            error=stream.error if stream else error,
+            error=stream.error if stream else Failure.of(error) if error else None,
             gap=stream.pace.longest if stream else None,
             gaps=stream.pace.gaps if stream else 0,
             gap_seconds=stream.pace.seconds if stream else 0.0,

@@ -7,7 +7,7 @@ no text: a prompt only if the operator asks for that, cut as in the log.
 Source: https://github.com/open-telemetry/semantic-conventions-genai
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from ..core.routing import Target
 from ..errors import GatewayError
 from ..gateway.attempts import Attempt
 from ..gateway.events import End, Finished
+from ..gateway.redaction import redactor
 from ..gateway.spans import Span
 from ..providers import PROVIDERS
 from .logs import prompt
@@ -128,7 +129,7 @@ def _place(target: Target) -> Attributes:
         return {}
     if not address.hostname:
         return {}
-    return {"server.address": address.hostname, "server.port": port}
+    return {"server.address": address.hostname[:_LONGEST], "server.port": port}
 
 
 def _answered(finished: Finished, span: Span) -> Attributes:
@@ -136,9 +137,14 @@ def _answered(finished: Finished, span: Span) -> Attributes:
     document = _document(span.answer)
     reasons = _ended(finished, span) if finished.stream else _reasons(document)
     first = finished.first if finished.stream else None
+    target = finished.trace.target
+    # A provider may say anything in there.
+    clean = redactor(target).text if target else str
+    id, model = _text(document.get("id"), clean), _text(document.get("model"), clean)
+    reasons = [clean(reason) for reason in reasons]
     return {
-        **_given("gen_ai.response.id", _text(document.get("id"))),
-        **_given("gen_ai.response.model", _text(document.get("model"))),
+        **_given("gen_ai.response.id", id),
+        **_given("gen_ai.response.model", model),
         **_given("gen_ai.response.finish_reasons", reasons or None),
         **_given("gen_ai.response.time_to_first_chunk", first),
     }
@@ -199,7 +205,7 @@ def _content(finished: Finished) -> Attributes:
 def _error(finished: Finished) -> str | None:
     """The kind of failure that a request has ended with."""
     if finished.error is not None:
-        return _failure(finished.error.status, type(finished.error).__name__)
+        return _failure(finished.error.status, finished.error.kind)
     if finished.end == End.WHOLE:
         return None
     return "CallerLeft" if finished.end == End.LEFT else "_OTHER"
@@ -235,8 +241,8 @@ def _given(name: str, value: Any) -> Attributes:
     return {} if value is None else {name: value}
 
 
-def _text(value: Any) -> str | None:
-    return value[:_LONGEST] if value and isinstance(value, str) else None
+def _text(value: Any, clean: Callable[[str], str]) -> str | None:
+    return clean(value)[:_LONGEST] if value and isinstance(value, str) else None
 
 
 def _document(answer: bytes) -> Mapping[str, Any]:

@@ -12,6 +12,13 @@ from typing import Any
 
 import orjson
 
+from ..core.redaction import without_likely_keys
+
+# Characters of a text in a line, of which somebody else may have made up some; and of a
+# traceback.
+_LONGEST = 2000
+_LONGEST_TRACE = 20_000
+
 # What every record of Python's has.
 _USUAL = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -23,13 +30,13 @@ class JSONLines(logging.Formatter):
         told = {
             "time": rfc3339(record.created),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": _short(record.getMessage()),
             "logger": record.name,
             "process": record.process,
             **_extra(record),
         }
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
+            told["traceback"] = _traceback(self, record)
         return _json(told)
 
 
@@ -46,9 +53,10 @@ class Console(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         words = " ".join(f"{k}={_word(v)}" for k, v in _extra(record).items())
-        line = f"{rfc3339(record.created)} {record.levelname:<7} {record.getMessage()}"
+        event = _short(record.getMessage())
+        line = f"{rfc3339(record.created)} {record.levelname:<7} {event}"
         if record.exc_info:
-            words += "\n" + self.formatException(record.exc_info)
+            words += "\n" + _traceback(self, record)
         return f"{line} {words}".rstrip()
 
 
@@ -59,7 +67,44 @@ def rfc3339(seconds: float) -> str:
 
 
 def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
-    return {k: v for k, v in vars(record).items() if k not in _USUAL}
+    return {k: _short(v) for k, v in vars(record).items() if k not in _USUAL}
+
+
+def _short(value: Any) -> Any:
+    """*value*; only the beginning of a text that is too long."""
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return value[:_LONGEST] + "..."
+    return value
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The traceback of *record*: the messages in it may quote what was at hand."""
+    assert record.exc_info
+    text = formatter.formatException(record.exc_info)
+    if len(text) > _LONGEST_TRACE:
+        half = _LONGEST_TRACE // 2
+        text = f"{text[:half]}\n...\n{text[-half:]}"
+    return without_likely_keys(text)
+
+
+class Bounded(logging.Filter):
+    """Has a logger of somebody else's write short lines, without what looks like a key.
+
+    gunicorn quotes a head that it cannot read, all 64 KiB of a line of it.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if len(text) > _LONGEST_QUOTED:
+            text = text[:_LONGEST_QUOTED] + "..."
+        record.msg, record.args = without_likely_keys(text), ()
+        return True
+
+
+_LONGEST_QUOTED = 500
+
+# One for all: a logger takes the same one only once.
+BOUNDED = Bounded()
 
 
 def _word(value: Any) -> str:

@@ -6,13 +6,14 @@ looks like a key.
 """
 
 import logging
-import re
 import sys
 import threading
 from dataclasses import fields
 from typing import Any
 
+from ..core.redaction import without_likely_keys
 from ..gateway.events import Finished
+from ..gateway.redaction import redactor
 from .lines import Console, JSONLines, rfc3339
 
 logger = logging.getLogger("lastword")
@@ -20,10 +21,8 @@ logger = logging.getLogger("lastword")
 # Characters of a prompt that are shown.
 _SHOWN = 200
 
-# Keys of providers and of this gateway, tokens, and what is behind "Bearer".
-_KEY = re.compile(
-    r"\b(?:sk|pk|lw|gsk|xai|hf|AIza|AKIA|eyJ)[-_\w.]{12,}|(?<=Bearer )\S+"
-)
+# Tries of a request that are named, the last ones.
+_SHOWN_ATTEMPTS = 32
 
 
 def configure(kind: str) -> None:
@@ -87,15 +86,15 @@ def line(finished: Finished) -> dict[str, Any]:
         "otel_trace_id": trace.span.trace_id if trace.span else None,
         "status": finished.status,
         "end": finished.end.value,
-        "error": finished.error.code if finished.error else None,
+        "error": _short(finished.error.code) if finished.error else None,
         "key": trace.key,
         "config": trace.config,
         "provider": target.provider if target else None,
         "virtual_key": target.virtual_key if target else None,
-        "target": target.path if target else None,
+        "target": _short(target.path) if target else None,
         "via": finished.via or None,
         "model": finished.model[:_SHOWN],
-        "alias": (target.alias or None) if target else None,
+        "alias": (_short(target.alias) or None) if target else None,
         "stream": finished.stream,
         "cache": trace.cache.value.lower(),
         "began": rfc3339(finished.began),
@@ -106,7 +105,7 @@ def line(finished: Finished) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "estimated": usage.estimated or None,
         "cost_usd": str(finished.cost) if finished.cost is not None else None,
-        "attempts": [str(attempt) for attempt in trace.attempts],
+        "attempts": [_short(str(a)) for a in trace.attempts[-_SHOWN_ATTEMPTS:]],
     }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -116,7 +115,14 @@ def prompt(finished: Finished) -> str:
     target = finished.trace.target
     asked = target.request.prompt if target and target.request else ""
     text = asked if isinstance(asked, str) else str(asked)[: 10 * _SHOWN]
-    return _KEY.sub("[redacted]", text[: 10 * _SHOWN])[:_SHOWN]
+    text = text[: 10 * _SHOWN]
+    if target:
+        text = redactor(target).text(text)
+    return without_likely_keys(text)[:_SHOWN]
+
+
+def _short(text: str | None) -> str | None:
+    return text[:_SHOWN] if text else text
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -25,7 +25,6 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
-from ..core.limits import LimitReached
 from ..gateway.events import End, Finished
 from ..providers.names import KNOWN_NAMES
 from ..state.breaker import Seen
@@ -206,7 +205,7 @@ class Metrics:
         ] += 1
         if finished.end == End.LEFT:
             self._sums["left", provider] += 1
-        if isinstance(finished.error, LimitReached):
+        if finished.error and finished.error.rule:
             self._sums["limits_hit", finished.error.rule] += 1
 
     def _note_times(self, finished: Finished, provider: str) -> None:

@@ -448,7 +448,20 @@ def _is_count(number: Any) -> bool:
 
 
 def excerpt(body: bytes, length: int = 200) -> str:
-    """At most *length* characters of what was seen, on one line."""
+    """At most *length* characters of what was seen, on one line, in whole words.
+
+    A secret that was quoted is in there as a whole, or is not: the first few
+    characters of one could not be recognised. Only a word that is half of the excerpt
+    is cut, which leaves enough of it.
+    """
     text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
     printable = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return printable[:length] or "(an empty body)"
+    shown = printable[:length]
+    if len(printable) > length or len(body) > 4 * length:
+        words = _LAST_WORD.sub("", shown)
+        shown = words if len(words) > length // 2 else shown
+    return shown or "(an empty body)"
+
+
+# What may be a key, or an encoded one, at the end of a text.
+_LAST_WORD = re.compile(r"[\w+/=%~.*\\-]+\Z")

@@ -399,6 +399,19 @@ def test_chat_gets_the_budget_in_its_own_word(
     assert _budgets(upstream.last.json) == {"max_completion_tokens": 2000}
 
 
+@pytest.mark.parametrize("via", ["native", "chat"])
+def test_messages_do_not_replace_the_prompt(
+    call: Callable[..., Caller], script: Script, via: str
+) -> None:
+    upstream = script(whole(reply() if via == "chat" else completion()))
+    headers = config({"provider": "openai", "api_key": OWN, "via": via})
+    other = [{"role": "user", "content": "Another prompt."}]
+    response = call(upstream).complete(headers=headers, messages=other)
+
+    assert "Another prompt." not in upstream.last.body.decode()
+    assert response.headers["x-lastword-dropped-params"] == "messages"
+
+
 def test_reservation_covers_a_budget_in_another_word(house: House) -> None:
     limits = Limits.of({"tokens_per_day": 30})
     caller = lim(house, limits=limits)

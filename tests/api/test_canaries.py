@@ -18,6 +18,7 @@ from app.providers import PROVIDERS
 from app.settings import BadSettings, Settings
 from app.store import opening
 from tests.conftest import Caller
+from tests.forms import FORMS, pieces
 from tests.upstream import (
     DONE,
     Seen,
@@ -73,7 +74,17 @@ def quoting(seen: Seen) -> Any:
     return whole(told, 401, f"x-request-id: {CANARY[:6]}")
 
 
+def encoding(seen: Seen) -> Any:
+    """An upstream that knows the key, and says it in every form, cut off as well."""
+    forms = [form(CANARY) for form in FORMS.values()]
+    told = " ".join([*forms, *(form[: len(form) * 2 // 3] for form in forms)])
+    return whole({"error": {"message": told, "type": told, "code": told}}, 403)
+
+
+PIECES = {piece for name in FORMS for piece in pieces(CANARY, name)}
+
 ANSWERS: dict[str, Any] = {
+    "encodes": encoding,
     "completes": whole(completion()),
     "chats": whole(reply()),
     "quotes": quoting,
@@ -94,9 +105,10 @@ class Watch:
 
     def searched(self, response: Any) -> Any:
         shown = response.get_data(as_text=True) + str(response.headers)
-        assert CANARY not in shown, shown
         records = "".join(str(vars(record)) for record in self._log.records)
-        assert CANARY not in self._log.text + records, self._log.text
+        for text in (shown, self._log.text, records):
+            found = [piece for piece in PIECES if piece in text]
+            assert not found, (found, text)
         return response
 
 
