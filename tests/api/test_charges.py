@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -232,14 +233,24 @@ def charged(caller: Caller, holder: str) -> tuple[int, int]:
 
 
 def row(caller: Caller) -> dict[str, Any]:
-    """What the ledger says of the only request."""
-    caller.leave()
+    """What the ledger says of the only request.
+
+    Of a stream that is left, another thread enters it, after the keys are charged.
+    """
+    ledger = caller.app.extensions["lastword.ledger"]
     file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
-    connection = sqlite3.connect(file)
-    connection.row_factory = sqlite3.Row
-    (found,) = connection.execute("SELECT * FROM requests").fetchall()
-    connection.close()
-    return dict(found)
+    rows: list[dict[str, Any]] = []
+
+    def entered() -> bool:
+        ledger.flush()
+        with closing(sqlite3.connect(file)) as connection:
+            connection.row_factory = sqlite3.Row
+            rows[:] = map(dict, connection.execute("SELECT * FROM requests"))
+        return bool(rows)
+
+    eventually(entered)
+    (found,) = rows
+    return found
 
 
 def agree(caller: Caller, prompt: int, text: int) -> None:
