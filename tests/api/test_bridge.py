@@ -1,6 +1,6 @@
 """One request shape on every provider, at the wire: batches, bridges, suffixes.
 
-Numbers are those of the conformance cases of the contract.
+Numbers are those of the cases in docs/contract.md.
 """
 
 import json

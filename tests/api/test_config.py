@@ -1,4 +1,7 @@
-"""The JSON of x-portkey-config: what is refused, in which words, at which path."""
+"""The JSON of x-portkey-config: what is refused, in which words, at which path.
+
+Numbers are those of the cases in docs/contract.md.
+"""
 
 import json
 from typing import Any

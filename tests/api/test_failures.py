@@ -1,6 +1,6 @@
 """What a caller learns when upstream fails, whatever way it fails.
 
-Numbers are those of the conformance cases of the contract.
+Numbers are those of the cases in docs/contract.md.
 """
 
 import socket

@@ -1,4 +1,7 @@
-"""Headers in, headers out: routes, keys, and what travels in which direction."""
+"""Headers in, headers out: routes, keys, and what travels in which direction.
+
+Numbers are those of the cases in docs/contract.md.
+"""
 
 import json
 from typing import Any

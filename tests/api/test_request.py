@@ -1,6 +1,6 @@
 """What a request may say, and what is said of one that is wrong.
 
-Numbers are those of the conformance cases of the contract.
+Numbers are those of the cases in docs/contract.md.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Routes at the wire: which upstream is called, how often, and what the caller learns.
 
-The clock is not the real one: no test sleeps. Numbers are those of the conformance
-cases of the contract.
+The clock is not the real one: no test sleeps. Numbers are those of the cases in
+docs/contract.md.
 """
 
 import json

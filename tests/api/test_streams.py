@@ -1,6 +1,6 @@
 """Streams: what passes untouched, what is repaired, and how they end.
 
-Numbers are those of the conformance cases of the contract.
+Numbers are those of the cases in docs/contract.md.
 """
 
 import json
