@@ -43,6 +43,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
 	$(BIN)/python -m tests.soak.authority --requests 100000 --headers 50000
 	$(BIN)/python -m tests.soak.grammars --seconds 60
+	$(BIN)/python -m tests.soak.patterns --seconds 60
 	$(BIN)/python -m tests.soak.openapi
 	$(BIN)/python -m tests.soak.streams
 

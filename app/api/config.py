@@ -6,19 +6,21 @@ conditions without way out, and what this gateway does not do.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .. import documents
 from ..errors import InvalidRoute
-from . import config_schema, config_sense
+from . import config_schema, config_sense, config_sizes
 from .config_schema import Config, kind_of
+from .config_sizes import STORED, Bounds
 
 DEEPEST = 16
+_LONGEST_KEY = 64
 
 # Characters of a path that are shown, and complaints: both may be as many as a config
 # has.
-_SHOWN, _LISTED = 200, 100
+_SHOWN, _LISTED = 200, 32
 
 # Below these keys the names are the caller's own, and stay as they are.
 _VERBATIM = {"override_params", "default_params", "conditions", "drop_params"}
@@ -50,12 +52,12 @@ def names_provider(document: Any) -> bool:
     return isinstance(document, dict) and any(key in document for key in keys)
 
 
-def checked(document: Any, trusted: tuple[str, ...]) -> Config:
+def checked(document: Any, trusted: tuple[str, ...], bounds: Bounds = STORED) -> Config:
     """The config in *document*, its keys in snake_case. Raises InvalidRoute.
 
-    *trusted* are custom hosts that may be internal.
+    *trusted* are custom hosts that may be internal. It has to be within *bounds*.
     """
-    complaints = [*_complaints(document, trusted)]
+    complaints = [*_complaints(document, trusted, bounds)]
     if complaints:
         raise invalid(complaints)
     config: Config = _snake(document)
@@ -69,7 +71,7 @@ def checked(document: Any, trusted: tuple[str, ...]) -> Config:
     return config
 
 
-def invalid(complaints: list[tuple[str, str]]) -> InvalidRoute:
+def invalid(complaints: Sequence[tuple[str, object]]) -> InvalidRoute:
     """The complaints, as Portkey writes them, and the first in our message."""
     path, message = complaints[0]
     where = f" at {path.replace(',', '.')[:_SHOWN]}" if path else ""
@@ -84,15 +86,20 @@ def invalid(complaints: list[tuple[str, str]]) -> InvalidRoute:
     )
 
 
-def _complaints(document: Any, trusted: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Path and message of all that is wrong: first the shape, then the sense."""
+def _complaints(
+    document: Any, trusted: tuple[str, ...], bounds: Bounds
+) -> Iterator[tuple[str, Any]]:
+    """Path and message of all that is wrong: first the size, then the shape, then the
+    sense.
+    """
     if not isinstance(document, dict):
         yield "", f"Expected object, received {kind_of(document)}"
     elif _deeper_than(document, DEEPEST):
         yield "", f"Targets may be nested {DEEPEST} levels deep"
     else:
         config = _snake(document)
-        wrong = config_schema.complaints(config)
+        wrong = [*config_sizes.complaints(config, bounds)]
+        wrong = wrong or config_schema.complaints(config)
         yield from wrong or config_sense.complaints(config, (), trusted)
 
 
@@ -110,6 +117,9 @@ def _snake(value: Any) -> Any:
 
 
 def _snake_name(key: str) -> str:
+    """*key* in snake_case. One that is longer than any that is known stays as it is."""
+    if len(key) > _LONGEST_KEY or key == key.lower():
+        return key
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower()
 
 

@@ -17,8 +17,11 @@ Config = dict[str, Any]
 Shape = dict[str, Any]
 
 
-def complaints(config: Config) -> list[tuple[str, str]]:
-    """Path and message of all that has the wrong shape."""
+def complaints(config: Config) -> list[tuple[str, Any]]:
+    """Path and message of all that has the wrong shape.
+
+    A message becomes text by `str`: that takes a while, and most are never shown.
+    """
     return [*_flat(_SCHEMA.validate(config))]
 
 
@@ -162,16 +165,22 @@ class _Strict(Schema):
     @pre_load
     def refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
         wrong = {
-            key: [_slip(key, self.fields)] for key in data if key not in self.fields
+            key: [_Slip(key, self.fields)] for key in data if key not in self.fields
         }
         if wrong:
             raise ValidationError(wrong)
         return data
 
 
-def _slip(key: str, known: Mapping[str, Any]) -> str:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return f"Unknown key '{key[:60]}'; did you mean '{nearest[0]}'?"
+class _Slip:
+    """The complaint about an unknown key, worked out when it is shown."""
+
+    def __init__(self, key: str, known: Mapping[str, Any]) -> None:
+        self._key, self._known = key[:60], known
+
+    def __str__(self) -> str:
+        nearest = difflib.get_close_matches(self._key, self._known, n=1, cutoff=0)
+        return f"Unknown key '{self._key}'; did you mean '{nearest[0]}'?"
 
 
 class Breaker(_Strict):
@@ -244,7 +253,10 @@ class ConfigSchema(Schema):
     targets = fields.List(
         _Object(lambda: ConfigSchema()),
         error_messages=dict[str, Any](invalid="Expected array"),
-        metadata={"description": "The levels below, each a config again."},
+        metadata={
+            "description": "The levels below, each a config again; at most 64 targets "
+            "in all, and 1,024 in a stored config."
+        },
     )
     name = _Typed("string", "What conditions call it.")
     provider = _Provider(
@@ -279,11 +291,11 @@ class ConfigSchema(Schema):
 _SCHEMA = ConfigSchema()
 
 
-def _flat(errors: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def _flat(errors: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """marshmallow's nested errors as pairs of path and message."""
     if isinstance(errors, dict):
         for key, inner in errors.items():
             deeper = path if key == "_schema" else (*path, str(key))
             yield from _flat(inner, deeper)
     else:
-        yield from ((",".join(path), str(message)) for message in errors)
+        yield from ((",".join(path), message) for message in errors)

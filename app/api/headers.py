@@ -32,6 +32,7 @@ from ..providers.names import KNOWN_NAMES
 from . import config, levels
 from .access import PLACEHOLDER_KEY, Caller, bare
 from .config_schema import Config
+from .config_sizes import SENT
 from .given import Given
 from .levels import Level
 
@@ -174,15 +175,27 @@ def is_strict(headers: Given) -> bool:
     return headers.get("x-portkey-strict-open-ai-compliance") != "false"
 
 
+# Characters of a config; gunicorn's own limit for one header.
+_LONGEST_CONFIG = 65_536
+
+
 @remembered
 def _read(text: str, is_named: bool, trusted: tuple[str, ...], strict: bool) -> Level:
     """The config in *text*, which must say where to go if nobody else has *named* it.
 
     It holds what the caller's config holds, credentials as well.
     """
+    if len(text) > _LONGEST_CONFIG:
+        raise InvalidRoute(
+            f"Invalid x-portkey-config: it has {len(text)} characters, and at most "
+            f"{_LONGEST_CONFIG} are allowed.",
+            legacy="Invalid config passed",
+            code="invalid_config",
+        )
     document = config.read(text)
     if is_named or config.names_provider(document):
-        return Level.of(config.checked(document, trusted), strict=strict)
+        checked = config.checked(document, trusted, SENT)
+        return Level.of(checked, strict=strict)
     message = (
         "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
         "should have a valid config with provider details in it."

@@ -40,7 +40,8 @@ class Changes:
     def of(self, body: Params) -> Params:
         """*body*, changed."""
         full = self._filled_up(body) if self.defaults else body
-        kept = {k: v for k, v in full.items() if k not in self.drops}
+        drops = frozenset(self.drops)
+        kept = {k: v for k, v in full.items() if k not in drops}
         return {**kept, **self.overrides}
 
     def _filled_up(self, body: Params) -> Params:

@@ -73,6 +73,10 @@ def _asker(wanted: Wanted, root: Node) -> Asker:
     return Asker(caller, config, namespace, refreshes)
 
 
+# Characters of what keeps a caller on a target as they are; more are hashed before.
+_LONGEST_STICKY = 1000
+
+
 class _Tree:
     """Makes the nodes for one request."""
 
@@ -90,6 +94,7 @@ class _Tree:
         self._body = dict(one_budget(asked))
         self._default_max_tokens = default_max_tokens
         self._params, self._pathname = body, pathname
+        self._searches = patterns.Searches()
         self._requests: dict[bytes, CompletionRequest] = {}
 
     @cached_property
@@ -134,14 +139,18 @@ class _Tree:
         held = (
             condition["then"]
             for condition in strategy["conditions"]
-            if conditions.matches(condition["query"], self._context, patterns.search)
+            if conditions.matches(condition["query"], self._context, self._searches)
         )
         return names.index(next(held, strategy["default"]))
 
     def _sticky(self, path: str | None) -> str | None:
         """What *path* leads to in the request, as text; None if to nothing."""
         value = None if path is None else conditions.value_at(path, self._context)
-        return str(value) if isinstance(value, (str, int, float)) else None
+        if not isinstance(value, (str, int, float)):
+            return None
+        text = str(value)
+        # It is hashed once for each target, and may be a prompt.
+        return text if len(text) <= _LONGEST_STICKY else fingerprint(text)
 
     def _target(self, level: Level) -> Target:
         own, inherited = level.own, level.inherited
@@ -352,9 +361,19 @@ class _Tree:
             changes = changes.under(_defaults(key))
         if changes.text not in self._requests:
             params = changes.of(self._body)
-            request = completion_request(params, self._default_max_tokens)
-            self._requests[changes.text] = request
+            self._requests[changes.text] = self._checked(params)
         return self._requests[changes.text]
+
+    def _checked(self, params: Params) -> CompletionRequest:
+        """The request in *params*; the body's own prompt is checked only once.
+
+        It may be an array of a million, which every target would look through.
+        """
+        first = next(iter(self._requests.values()), None)
+        if first is None or params.get("prompt") is not first.prompt:
+            return completion_request(params, self._default_max_tokens)
+        without = completion_request({**params, "prompt": ""}, self._default_max_tokens)
+        return replace(without, prompt=first.prompt)
 
 
 # What is said to a provider alone.

@@ -232,6 +232,7 @@ class _Reasons:
         self._levels = {level.path: level for level in _levels(wanted.level)}
         url = {"pathname": _PATH}
         self._context = {"metadata": wanted.metadata, "params": body, "url": url}
+        self._searches = patterns.Searches()
 
     def of(self, group: Group, ways: Sequence[Node]) -> Iterator[str]:
         """A sentence for each reason."""
@@ -249,7 +250,7 @@ class _Reasons:
         strategy = self._levels[group.path].own["strategy"]
         for condition in strategy["conditions"]:
             query, then = condition["query"], condition["then"]
-            holds = conditions.matches(query, self._context, patterns.search)
+            holds = conditions.matches(query, self._context, self._searches)
             yield f"{shown(query)} {'holds' if holds else 'does not hold'} → {then}"
             if holds:
                 return

@@ -19,6 +19,11 @@ Search = Callable[[str, str], bool]
 ROOTS = ("metadata", "params", "url")
 DEEPEST = 16
 LONGEST_PATH = 200
+# Steps of a path. Any of them may be part of a key that holds dots, so that looking one
+# up takes time in proportion to their square.
+MOST_STEPS = 16
+# Characters of a text that may still spell a number.
+_LONGEST_NUMBER = 64
 
 
 class BadQuery(ValueError):
@@ -102,6 +107,8 @@ def _number(value: Any) -> float | None:
     """A number, or a text that spells one, as Portkey reads both."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
+        return None
     try:
         return float(value)
     except (ValueError, OverflowError):
@@ -174,7 +181,10 @@ def _of_key(
     elif key.partition(".")[0] not in ROOTS or "." not in key:
         yield path, f"A path must start with one of {', '.join(ROOTS)}, and a dot"
     elif len(key) > LONGEST_PATH:
-        yield path, f"A path may have {LONGEST_PATH} characters"
+        yield path, f"A path may have {LONGEST_PATH} characters, not {len(key)}"
+    elif key.count(".") >= MOST_STEPS:
+        steps = key.count(".") + 1
+        yield path, f"A path may have {MOST_STEPS} steps, not {steps}"
     elif isinstance(value, dict):
         for name, operand in value.items():
             yield from _of_operator(name, operand, compile, (*path, name))

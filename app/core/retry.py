@@ -15,6 +15,8 @@ from ..errors import GatewayError, UpstreamError, UpstreamUnreachable
 RETRY_STATUS_CODES = (429, 500, 502, 503, 504, 529)
 
 MOST_ATTEMPTS = 5
+# Tries of a whole request from which on no target is tried again.
+MOST_TRIES = 100
 # Seconds: the longest wait of our own choice, and all waits for one target together.
 LONGEST_WAIT = 10.0
 BUDGET = 60.0

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.caching import CacheStatus
-from ..core.retry import BUDGET
+from ..core.retry import BUDGET, MOST_TRIES
 from ..core.routing import Target
 from ..errors import Cancelled, GatewayError, UpstreamTimeout
 from .cancellation import Cancellation
 from .spans import Span
+
+# Seconds. After none, gevent would not look whether anything has arrived.
+_PAUSE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ class Attempts:
         return replace(target, request_timeout=min(limits))
 
     def _wait(self, target: Target, error: GatewayError, left: float) -> float | None:
+        if len(self.trace.attempts) >= MOST_TRIES:
+            return None
         if self.ends is not None:
             left = min(left, self.ends - self.clock.monotonic())
         return target.retry.delay(
@@ -164,6 +169,11 @@ class Attempts:
         )
 
     def _give_up(self, target: Target, error: GatewayError) -> None:
-        """Note that retries were wanted, and used up or in vain."""
+        """Note that retries were wanted, and used up or in vain.
+
+        Others get their turn: a target that is of no use at all fails without waiting
+        for anybody, and there may be many.
+        """
+        time.sleep(_PAUSE)
         if target.retry.attempts > 0 and target.retry.applies(error):
             self.trace.retries = -1

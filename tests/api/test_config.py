@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from app.api.config import checked
+from app.errors import InvalidRoute
 from tests.conftest import Caller
 
 PROVIDER = {"provider": "openai", "api_key": "k"}
@@ -250,10 +252,82 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
         PROVIDER | {"model_aliases": {"m": {"model": "n", "shutdown_date": 5}}},
         "path: model_aliases,m,shutdown_date, message: Expected string, received num",
     ),
-    "long pattern": (
-        query({"metadata.a": {"$regex": "(" * 9000}}),
+    "open pattern": (
+        query({"metadata.a": {"$regex": "(" * 400}}),
         "path: strategy,conditions,0,query,metadata.a,$regex, message: $regex needs a "
         "pattern: missing )",
+    ),
+    "long pattern": (
+        query({"metadata.a": {"$regex": "a" * 501}}),
+        "path: strategy,conditions,0,query,metadata.a,$regex, message: $regex needs a "
+        "pattern: it has 501 characters, and at most 500 are allowed",
+    ),
+    "large pattern": (
+        query({"metadata.a": {"$regex": ".{1000}"}}),
+        "path: strategy,conditions,0,query,metadata.a,$regex, message: $regex needs a "
+        "pattern: its program has 8004 instructions, and at most 2000 are allowed",
+    ),
+    "many patterns": (
+        query({"$and": [{"metadata.a": {"$regex": "a"}}] * 33}),
+        "path: strategy,conditions, message: At most 32 patterns are allowed, and "
+        "there are 33",
+    ),
+    "much of patterns": (
+        query({"$and": [{"metadata.a": {"$regex": "a" * 401}}] * 10}),
+        "path: strategy,conditions, message: At most 4000 characters of patterns are "
+        "allowed, and there are 4010",
+    ),
+    "long path": (
+        query({"metadata" + ".a" * 16: 1}),
+        "path: strategy,conditions,0,query,metadata" + ".a" * 16 + ", message: A path "
+        "may have 16 steps, not 17",
+    ),
+    "many targets": (
+        group("fallback", *[PROVIDER] * 65),
+        "path: targets, message: At most 64 targets are allowed, and there are 65",
+    ),
+    "many targets in groups": (
+        group("fallback", *[group("single", *[PROVIDER] * 33)] * 2),
+        "path: targets, message: At most 64 targets are allowed, and there are 66",
+    ),
+    "many groups": (
+        group("fallback", *[group("single", PROVIDER)] * 64),
+        "path: targets, message: At most 64 groups of targets are allowed, and there "
+        "are 65",
+    ),
+    "many conditions": (
+        group(
+            "conditional",
+            named("a"),
+            conditions=[{"query": {}, "then": "a"}] * 257,
+            default="a",
+        ),
+        "path: strategy,conditions, message: At most 256 conditions are allowed, and "
+        "there are 257",
+    ),
+    "many aliases": (
+        PROVIDER | {"model_aliases": {f"m{i}": {"model": "x"} for i in range(257)}},
+        "path: model_aliases, message: At most 256 aliases are allowed, and there are",
+    ),
+    "many headers": (
+        PROVIDER | {"forward_headers": ["x"] * 257},
+        "path: forward_headers, message: At most 256 entries are allowed, and there",
+    ),
+    "many names": (
+        group("single", PROVIDER | {"drop_params": ["x"] * 257}),
+        "path: targets,0,drop_params, message: At most 256 entries are allowed, and",
+    ),
+    "many parameters": (
+        PROVIDER | {"override_params": {f"x{i}": 1 for i in range(257)}},
+        "path: override_params, message: At most 256 entries are allowed, and there",
+    ),
+    "many statuses": (
+        PROVIDER | {"retry": {"attempts": 1, "on_status_codes": [500] * 257}},
+        "path: retry,on_status_codes, message: At most 256 entries are allowed, and",
+    ),
+    "many keys": (
+        group("single", PROVIDER, **{f"x{i}": 1 for i in range(257)}),
+        "path: strategy, message: At most 256 entries are allowed, and there are 258",
     ),
     "strict params": (
         PROVIDER | {"strict_params": 1},
@@ -277,6 +351,33 @@ def test_complaints_are_no_longer_than_they_need_to_be(caller: Caller) -> None:
     body = refused(caller, {"strategy": strategy, "targets": [{"weight": ""}] * 900})
 
     assert len(json.dumps(body)) < 20_000
+
+
+def test_targets_are_bounded_before_any_call(caller: Caller, upstream) -> None:
+    most = group("fallback", *[PROVIDER] * 64)
+    fits = {"x-portkey-config": json.dumps(most), "x-portkey-provider": ""}
+
+    assert caller.complete(headers=fits).status_code == 200
+    calls = len(upstream.requests)
+    body = refused(caller, group("fallback", *[PROVIDER] * 700))
+    assert "targets: At most 64 targets are allowed, and there are 700" in (
+        body["error"]["message"]
+    )
+    assert len(upstream.requests) == calls
+
+
+def test_long_configs_are_refused_unread(caller: Caller) -> None:
+    body = refused(caller, PROVIDER | {"x": "a" * 70_000})
+
+    assert "70047 characters, and at most 65536" in body["error"]["message"]
+
+
+def test_stored_configs_have_larger_bounds() -> None:
+    most = group("fallback", *[PROVIDER] * 1024)
+
+    assert len(checked(most, ())["targets"]) == 1024
+    with pytest.raises(InvalidRoute, match="At most 1024 targets"):
+        checked(group("fallback", *[PROVIDER] * 1025), ())
 
 
 def test_every_complaint_is_listed(caller: Caller) -> None:

@@ -82,8 +82,9 @@ _OF_ROUTE: dict[str, Shape] = {
         "schema": _TEXT,
     },
     "x-portkey-config": {
-        "description": "A plan of several targets, as a JSON object of up to 32 KiB; "
-        "its keys may be in camelCase, too. Or the id of a stored config. Such as "
+        "description": "A plan of several targets, as a JSON object of up to 32 KiB "
+        "with up to 64 targets; its keys may be in camelCase, too. Or the id of a "
+        "stored config. Such as "
         f"`{json.dumps(examples.CONFIG)}`.",
         "schema": _CONFIG,
     },

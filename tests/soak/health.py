@@ -1,0 +1,53 @@
+"""How long /healthz takes, seen from a process of its own, which is not as busy.
+
+    python -m tests.soak.health URL
+
+Asks every 20 ms until its input ends, and then says what it has seen as JSON.
+"""
+
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import requests
+
+
+@contextmanager
+def health(url: str) -> Iterator[list[float]]:
+    """The seconds of each answer within the block, when it is over."""
+    command = [sys.executable, "-m", "tests.soak.health", url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == "begun\n"
+        found: list[float] = []
+        try:
+            yield found
+        finally:
+            process.stdin.close()
+            found += json.loads(process.stdout.read())
+
+
+def quantile(seconds: Sequence[float], share: float) -> float:
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def main(url: str) -> None:
+    seconds = []
+    with requests.Session() as session:
+        session.get(url + "/healthz", timeout=60)
+        print("begun", flush=True)
+        while not select.select([sys.stdin], [], [], 0.02)[0]:
+            began = time.monotonic()
+            session.get(url + "/healthz", timeout=60)
+            seconds.append(time.monotonic() - began)
+    print(json.dumps(seconds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
