@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, g
 
+from ..core.response_headers import passed_on
 from ..core.routing import targets
 from ..gateway.attempts import Trace
 from ..gateway.service import Gateway
@@ -30,7 +31,7 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         target = next(targets(route(wanted, _ANY, asked.path, None).root))
         g.trace = Trace(target=target)
         outcome = gateway.models(target)
-        passed_on = headers.passed_on(outcome.headers)
-        return Response(outcome.body, 200, passed_on, content_type="application/json")
+        told = passed_on(outcome.headers)
+        return Response(outcome.body, 200, told, content_type="application/json")
 
     return routes
