@@ -1,5 +1,6 @@
 """gunicorn's settings; a comment for each that is not its default."""
 
+import logging
 import math
 import os
 import shutil
@@ -7,16 +8,20 @@ import signal
 import tempfile
 
 from gunicorn import util
-from gunicorn.http.message import Message
+from gunicorn.http.message import Message, Request
 
 from app import engine, malformed
+from app.observability.lines import BOUNDED
 from app.settings import BadSettings
 from app.worker import equip, http_date
 
 # Requests that no application gets to see are answered in the same shape as others.
 util.write_error = malformed.write_error
 malformed.bound_heads(Message)
+malformed.check_heads(Request)
 util.http_date = http_date
+# gunicorn quotes what it cannot read, a key in a broken header as well.
+logging.getLogger("gunicorn.error").addFilter(BOUNDED)
 
 wsgi_app = "wsgi:app"
 # Kept apart for a reload, which reads this again: when_ready writes where the workers

@@ -35,6 +35,7 @@ def application(
     app = Flask("lastword", static_folder=None)
     app.wsgi_app = _merged(app.wsgi_app)  # type: ignore[method-assign]
     errors.register(app, Slowdown(), settings)
+    app.before_request(_check)
     app.after_request(_sign)
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
@@ -70,6 +71,11 @@ def _awake(later: Later) -> Callable[[Response], Response]:
         return response
 
     return awake
+
+
+def _check() -> None:
+    """Refuse what would be carried along with a request, wherever it goes."""
+    headers.check_trace_id(Given(request().environ))
 
 
 def _sign(response: Response) -> Response:

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, g
 
+from ..core.response_headers import passed_on
 from ..core.routing import Route
 from ..gateway.attempts import Trace
 from ..gateway.callers import Connection, Sending
@@ -39,7 +40,7 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         with gateway.callers.watching(_client(asked)) as connection:
             way, trace = _way(asked, given, model)
             outcome = gateway.complete(way, trace, connection)
-            told = headers.passed_on(outcome.headers) | headers.of_outcome(outcome)
+            told = passed_on(outcome.headers) | headers.of_outcome(outcome)
             told |= headers.signature(trace, given, told)
             if isinstance(outcome.body, bytes):
                 return _whole(outcome.body, told, connection)

@@ -8,10 +8,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as PathNotFound
 
 from .. import errors
+from ..core.response_headers import passed_on
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .client import throttle_key
-from .headers import of_failure, passed_on
+from .headers import of_failure
 from .slowdown import Slowdown
 
 logger = logging.getLogger("lastword")
@@ -65,7 +66,8 @@ def _of_werkzeug(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    path = request.path[:200]
+    logger.error("%s %s failed", request.method, path, exc_info=error)
     release(error)
     message = "The gateway failed to answer this request. Its log says why."
     return _answer(GatewayError(message))

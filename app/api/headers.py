@@ -36,10 +36,6 @@ from .config_sizes import SENT
 from .given import Given
 from .levels import Level
 
-# What callers read of upstream's answer: limits, waits, and who answered.
-_PASSED_ON = ("openai-", "x-ratelimit-", "retry-after")
-_PASSED_ON_WHOLE = ("x-request-id", "x-should-retry")
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -237,10 +233,32 @@ def _request_timeout(value: str | None) -> float | None:
     return seconds if 0 < seconds < 1e9 else None
 
 
+# It stands in every line of the log about a request, in the ledger, and in the answer.
+MAX_TRACE_ID = 128
+_TRACE_ID = re.compile(rf"[ -~]{{1,{MAX_TRACE_ID}}}")
+
+
+def check_trace_id(headers: Given) -> None:
+    """Raise InvalidRoute for a trace id that is too long, or is not ASCII."""
+    given = headers.get("x-portkey-trace-id")
+    if not given or _TRACE_ID.fullmatch(given):
+        return
+    seen = "one with others"
+    if len(given) > MAX_TRACE_ID:
+        seen = f"{len(given)} characters"
+    raise InvalidRoute(
+        f"Invalid x-portkey-trace-id: expected at most {MAX_TRACE_ID} printable "
+        f"characters of ASCII, not {seen}.",
+        legacy="Invalid trace id passed",
+    )
+
+
 def trace_id(headers: Given, span: Span | None = None) -> str:
     """The caller's trace id, that of the trace of *span*, or a new one."""
     given = headers.get("x-portkey-trace-id")
-    return given or (span.trace_id if span else str(uuid.uuid4()))
+    if given and _TRACE_ID.fullmatch(given):
+        return given
+    return span.trace_id if span else str(uuid.uuid4())
 
 
 def span(headers: Given, path: str, tracing: Tracing | None) -> Span | None:
@@ -248,16 +266,6 @@ def span(headers: Given, path: str, tracing: Tracing | None) -> Span | None:
     if tracing is None:
         return None
     return tracing.begin(path, headers.get("traceparent"), headers.get("tracestate"))
-
-
-def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
-    """Those headers of upstream's answer that callers read."""
-    lower = {name.lower(): value for name, value in upstream.items()}
-    return {
-        name: value
-        for name, value in lower.items()
-        if name.startswith(_PASSED_ON) or name in _PASSED_ON_WHOLE
-    }
 
 
 def signature(trace: Trace, given: Given, told: Mapping[str, str]) -> dict[str, str]:
@@ -268,8 +276,14 @@ def signature(trace: Trace, given: Given, told: Mapping[str, str]) -> dict[str, 
     return named | of_trace(trace)
 
 
-# A proxy refuses an answer whose headers are too long.
+# A proxy refuses an answer whose headers are too long: tries that are shown, the last
+# ones, and their characters in all.
 _SHOWN_ATTEMPTS = 32
+_SHOWN_LENGTH = 4000
+
+
+# What the caller says may be as long as a config; a proxy takes 8 KB of headers.
+_LONGEST = 1000
 
 
 def of_trace(trace: Trace) -> dict[str, str]:
@@ -278,11 +292,13 @@ def of_trace(trace: Trace) -> dict[str, str]:
         return {}
     told = {
         "x-portkey-provider": trace.target.provider,
-        "x-portkey-last-used-option-index": trace.target.path,
+        "x-portkey-last-used-option-index": trace.target.path[:_LONGEST],
         "x-portkey-retry-attempt-count": str(trace.retries),
         "x-portkey-cache-status": str(trace.cache),
     }
     items = [str(attempt) for attempt in trace.attempts[-_SHOWN_ATTEMPTS:]]
+    while len(items) > 1 and sum(map(len, items)) > _SHOWN_LENGTH:
+        del items[0]
     return told | ({"x-lastword-attempts": ", ".join(items)} if items else {})
 
 
@@ -301,10 +317,6 @@ def of_outcome(outcome: Outcome) -> dict[str, str]:
     }
     shown = {name: _sendable(value) for name, value in told.items() if value}
     return {**shown, **outcome.told}
-
-
-# What the caller says may be as long as a config; a proxy takes 8 KB of headers.
-_LONGEST = 1000
 
 
 def _sendable(value: str) -> str:

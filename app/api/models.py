@@ -4,6 +4,7 @@ import orjson
 from flask import Blueprint, Response, g
 
 from ..core.access import Permissions
+from ..core.response_headers import passed_on
 from ..core.routing import targets
 from ..gateway.attempts import Trace
 from ..gateway.authorization import authorize_listing
@@ -38,8 +39,8 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         outcome = gateway.models(target, way.permissions)
         assert isinstance(outcome.body, bytes)
         body = _allowed(outcome.body, way.permissions)
-        passed_on = headers.passed_on(outcome.headers)
-        return Response(body, 200, passed_on, content_type="application/json")
+        shown = passed_on(outcome.headers)
+        return Response(body, 200, shown, content_type="application/json")
 
     return routes
 

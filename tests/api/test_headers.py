@@ -3,7 +3,6 @@
 Numbers are those of the cases in docs/contract.md.
 """
 
-import json
 from typing import Any
 
 import pytest
@@ -365,8 +364,33 @@ def test_a_host_without_a_provider_is_not_answered_by_somebody_else(
     assert both_shapes(caller.complete())
 
 
-def test_no_header_of_the_caller_breaks_into_ours(caller: Caller) -> None:
-    body = json.dumps({"model": "m", "prompt": "x"}).encode()
-    response = caller.post(body, headers={"x-portkey-trace-id": "a\u00e9\u00ff"})
+BAD_TRACE_IDS = {
+    "long": "t" * 129,
+    "longer": "t" * 60_000,
+    "Latin-1": "a\u00e9\u00ff",
+    "a tab": "a\tb",
+}
 
-    assert response.status_code == 200
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/nowhere"])
+@pytest.mark.parametrize("name", BAD_TRACE_IDS)
+def test_bad_trace_ids_are_refused(
+    caller: Caller, upstream: Upstream, caplog: Any, name: str, path: str
+) -> None:
+    """At the door, and they stand neither in the answer nor in the log."""
+    caplog.set_level("INFO")
+    given = BAD_TRACE_IDS[name]
+    response = caller.complete(path, headers={"x-portkey-trace-id": given})
+
+    message, _ = both_shapes(response)
+    assert "Invalid x-portkey-trace-id: expected at most 128 " in message
+    shown = response.get_data(as_text=True) + str(response.headers) + caplog.text
+    assert given not in shown and len(response.headers["x-portkey-trace-id"]) == 36
+    assert upstream.requests == []
+
+
+def test_longest_trace_ids_are_taken(caller: Caller) -> None:
+    trace = "".join(map(chr, range(0x21, 0x7F))) + "-" * 34
+    response = caller.complete(headers={"x-portkey-trace-id": trace})
+
+    assert response.headers["x-portkey-trace-id"] == trace

@@ -116,3 +116,22 @@ def test_what_fails_is_one_line_as_well(written: Written, call, upstream) -> Non
 
     assert told["event"] == "it failed" and told["size"] == 3
     assert "ValueError: odd" in told["traceback"]
+
+
+def test_lines_of_long_texts_are_short(call, script, written: Written) -> None:
+    """Names that a caller makes up: of models, aliases, and of where a target lies."""
+    upstream = script(whole({"error": {"message": "m", "code": "c" * 9000}}, 500))
+    target = {
+        "provider": "openai",
+        "api_key": "k",
+        "custom_host": upstream.url,
+        "model_aliases": {"m": {"model": "a" * 2500}},
+    }
+    config: dict[str, Any] = {"strategy": {"mode": "fallback"}, "targets": [target] * 9}
+    for _ in range(14):
+        config = {"strategy": {"mode": "fallback"}, "targets": [config]}
+    caller = call(upstream)
+    caller.headers = {"x-portkey-config": json.dumps(config)}
+    assert caller.complete(user="u" * 9000).status_code == 500
+
+    assert len(json.dumps(written.request(caller))) < 9000

@@ -180,14 +180,27 @@ def test_a_config_of_32_kb_passes(before_one: Nginx, script) -> None:
     assert answered.status_code == 200
 
 
-def test_the_longest_trace_id_comes_back(before_one: Nginx, script) -> None:
+def test_longest_headers_of_an_answer_pass(before_one: Nginx, script) -> None:
     """An answer that was paid for is not refused because its headers are long."""
-    upstream = script(whole(completion()))
-    trace = "x" * 40_000
+    lines = [f"openai-{number}: {'x' * 4000}" for number in range(20)]
+    upstream = script(whole(completion(), 200, *lines))
+    trace = "x" * 128
     response = complete(before_one, route(upstream) | {"x-portkey-trace-id": trace})
 
     assert response.status_code == 200
     assert response.headers["x-portkey-trace-id"] == trace
+    assert len(str(response.headers)) > 16_000
+
+
+def test_long_trace_ids_stay_out_of_the_log(before_one: Nginx, script) -> None:
+    upstream = script(whole(completion()))
+    sent = route(upstream) | {"x-portkey-trace-id": "y" * 30_000}
+    response = complete(before_one, sent)
+    eventually(lambda: " 400 " in before_one.log("lastword.access"))
+
+    assert response.status_code == 400
+    assert "y" * 129 not in before_one.log("lastword.access") + str(response.headers)
+    assert upstream.requests == []
 
 
 def test_a_gateway_is_told_who_calls_and_for_what(script) -> None:

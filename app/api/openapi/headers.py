@@ -38,7 +38,7 @@ KEYS: Mapping[str, Shape] = {
 _TRACED: dict[str, Shape] = {
     "x-portkey-trace-id": {
         "description": "Comes back in the answer; made when absent.",
-        "schema": _TEXT,
+        "schema": {"type": "string", "pattern": "^[ -~]*$", "maxLength": 128},
     },
 }
 
