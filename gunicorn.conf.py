@@ -105,6 +105,8 @@ os.register_at_fork(after_in_parent=_let_through)
 
 
 def post_fork(server, worker):
+    # What a worker writes (counters of the metrics, its stores) is for nobody else.
+    os.umask(0o077)
     for number in _ENDING:
         signal.signal(number, lambda *_: os._exit(0))
     _let_through()

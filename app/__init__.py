@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     # it must not load the modules that gevent patches in the workers later.
     from . import assembly, cli
     from .api import application
+    from .state import private
     from .store import opening as store
 
+    private.tighten(Path(settings.instance))
     ledger, directory = store.ledger(settings), store.directory(settings)
     observed = assembly.observed(settings, ledger)
     gateway = assembly.gateway(settings, ledger, observed, clock)

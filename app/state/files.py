@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from . import private
+
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -37,8 +39,8 @@ def opened(path: Path, version: int, make: Make, *, timeout: float = 0) -> Conne
 
 
 def _opened(path: Path, version: int, make: Make, timeout: float) -> Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
+    private.make_folder(path.parent)
+    private.make_file(path)
     connection = sqlite3.connect(
         path,
         timeout=timeout,

@@ -4,7 +4,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreUnavailable
+from ..state import private
 from .tables import metadata, revisions
 
 # Seconds that a request may wait for a database that does not answer, and for a
@@ -63,9 +64,13 @@ def connect(url: str, instance: Path) -> Engine:
 
 
 def _sqlite(instance: Path) -> Engine:
-    instance.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private.make_folder(instance)
+    file = instance / "gateway.db"
+    # Where it cannot be made, SQLite says so.
+    with suppress(OSError):
+        private.make_file(file)
     engine = create_engine(
-        f"sqlite:///{instance / 'gateway.db'}",
+        f"sqlite:///{file}",
         connect_args={"timeout": _BUSY_TIMEOUT},
     )
     event.listen(engine, "connect", _prepare)

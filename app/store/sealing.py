@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StoreUnavailable
+from ..state import private
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
@@ -68,7 +69,7 @@ def keys(setting: str, instance: Path) -> list[str]:
 
 def _of_file(path: Path) -> list[str]:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folder(path.parent)
         _make(path)
     return path.read_text().split()
 
@@ -98,6 +99,8 @@ def rewrite(path: Path, written: Sequence[str]) -> None:
 
 
 def _write(path: Path, written: Sequence[str]) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, private.FILE)
     with os.fdopen(file, "w") as stream:
+        # One that was left behind may have another mode.
+        os.fchmod(file, private.FILE)
         stream.write("".join(f"{key}\n" for key in written))
