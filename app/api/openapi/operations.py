@@ -173,7 +173,7 @@ def _plain(id: str, about: str, answers: Shape) -> Shape:
         "tags": ["operation"],
         "summary": about,
         "parameters": [*headers.OF_ANYTHING],
-        "responses": {**answers, **failures.refs(405, 500)},
+        "responses": {**answers, **failures.refs(400, 405, 500)},
     }
 
 
