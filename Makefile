@@ -35,8 +35,8 @@ JOBS ?= 3
 check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-# The long forms, twelve minutes at most: many streams, hang-ups, a fuzz of the whole app,
-# and one that knows the OpenAPI document alone.
+# The long forms, twenty minutes at most: many streams, hang-ups, a fuzz of the whole app,
+# and one that knows the OpenAPI document alone; hostile grammars and patterns.
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.hangups
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
