@@ -35,8 +35,9 @@ JOBS ?= 3
 check: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-# The long forms, fifteen minutes at most: many streams, hang-ups, answers over the limit,
-# a fuzz of the whole app, and one that knows the OpenAPI document alone.
+# The long forms, twenty minutes at most: many streams, hang-ups, answers over the limit,
+# a fuzz of the whole app, random configs against the allowances of keys, hostile
+# grammars and patterns, and a fuzz that knows the OpenAPI document alone.
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.hangups
 	$(BIN)/python -m tests.soak.answers --answers 200

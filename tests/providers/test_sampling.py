@@ -115,6 +115,7 @@ OUT_OF_BOUNDS: list[tuple[str, Any, str]] = [
     ("min_p", "0.5", "expected a number from 0 to 1, not '0.5'"),
     ("ignore_eos", 1, "expected a boolean"),
     ("samplers", ["x"], "expected names of"),
+    ("samplers", ["infill"], "expected names of"),
     ("samplers", [["top_k"]], "expected names of"),
     ("samplers", ["top_k"] * 17, "an array of 17"),
     ("samplers", ["top_k"] * 2, "every name once"),

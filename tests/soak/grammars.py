@@ -81,6 +81,7 @@ REFUSED: dict[str, Body] = {
     "logit_bias: 100,000 tokens": {"logit_bias": {str(i): 1 for i in range(10**5)}},
     "dry: a window of 2**31": {"dry_penalty_last_n": 2**31 - 1, "dry_multiplier": 1},
     "repeat: a window of 2**31": {"repeat_last_n": 2**31 - 1},
+    "samplers: infill": {"samplers": ["infill"]},
     "prompt: 5 MB": {"prompt": "a" * 5_000_000},
     "prompt: a million tokens": {"prompt": [5] * 1_000_000},
     "prompt: 250,000 characters": {"prompt": "a" * 250_000},
