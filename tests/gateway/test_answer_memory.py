@@ -80,13 +80,13 @@ Call = Callable[..., Caller]
 
 def assert_releases(call: Callable[[], Any]) -> None:
     """*call* leaves no bytes of an answer behind, not even as garbage in cycles."""
-    for _ in range(2):
+    for _ in range(1):
         call()
     gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
-        for _ in range(4):
+        for _ in range(2):
             call()
         held, _ = tracemalloc.get_traced_memory()
     finally:
