@@ -115,11 +115,10 @@ class Level:
     @cached_property
     def virtual_keys(self) -> frozenset[str]:
         """The ids of all virtual keys that it, and those below it, name."""
-        provider = str(self.own.get("provider") or "")
         aliases = _get(self.own, "model_aliases").values()
         own = [
             self.own.get("virtual_key"),
-            provider[1:] if provider.startswith("@") else None,
+            virtual_key_in(self.own.get("provider")),
             *(alias.get("virtual_key") for alias in aliases),
         ]
         named = {id for id in own if id}
@@ -155,6 +154,11 @@ SECRET_SETTINGS = {"api_key"} | {
     for name in (setting.name, setting.alias)
     if setting.secret and name
 }
+
+
+def virtual_key_in(provider: str | None) -> str | None:
+    """The virtual key that is written as a provider: `@id`."""
+    return provider[1:] if provider and provider.startswith("@") else None
 
 
 @lru_cache

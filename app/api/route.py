@@ -22,7 +22,7 @@ from . import config, patterns
 from .access import Caller
 from .config_schema import Config
 from .headers import Wanted
-from .levels import Changes, Inherited, Level, seconds
+from .levels import Changes, Inherited, Level, seconds, virtual_key_in
 from .params import Params, completion_request
 from .resolution import split, today
 
@@ -65,7 +65,7 @@ def _asker(wanted: Wanted, root: Node) -> Asker:
     config is shared among them.
     """
     caller = wanted.caller.key.name if wanted.caller.key else ""
-    config = wanted.stored_id or "" if caller else ""
+    config = (wanted.stored_id or "") if caller else ""
     if caller and not config and any(target.cache for target in targets(root)):
         config = fingerprint([caller, wanted.config])
     refreshes = "x-portkey-cache-force-refresh" in wanted.headers
@@ -242,7 +242,7 @@ class _Tree:
 
         One that the caller names must be meant for them.
         """
-        named = level.get("virtual_key") or _at_sign(level.get("provider"))
+        named = level.get("virtual_key") or virtual_key_in(level.get("provider"))
         if named:
             return self._caller.virtual_key(named, trusted=self._wanted.is_stored)
         asked = self._wanted.virtual_key or self._key_in_model
@@ -432,8 +432,3 @@ def _defaults(key: VirtualKey) -> Mapping[str, Any]:
     """What a virtual key fills up a request with."""
     params = one_budget(key.params)
     return params if key.model is None else {"model": key.model, **params}
-
-
-def _at_sign(provider: str | None) -> str | None:
-    """The virtual key that is written as a provider: `@id`."""
-    return provider[1:] if provider and provider.startswith("@") else None
