@@ -12,7 +12,7 @@ from ..core.caching import CachePolicy
 from ..core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ..core.routing import BreakerPolicy, Bridge
 from ..core.spellings import one_budget
-from ..providers import PROVIDERS
+from ..store.extraction import SECRET_SETTINGS
 from .config_schema import Config
 from .params import Params
 
@@ -144,16 +144,6 @@ class Level:
         told = {key: value for key, value in self.own.items() if key not in passing}
         text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(b"[%b," % text, digest_size=16)
-
-
-# What holds a credential, by the names that a config may use.
-SECRET_SETTINGS = {"api_key"} | {
-    name
-    for provider in PROVIDERS.values()
-    for setting in provider.settings
-    for name in (setting.name, setting.alias)
-    if setting.secret and name
-}
 
 
 def virtual_key_in(provider: str | None) -> str | None:

@@ -9,22 +9,29 @@ from ..providers import PROVIDERS
 Document = dict[str, Any]
 
 
+# What holds a credential in a config, whichever provider it is for.
+SECRET_SETTINGS = ("api_key",) + tuple(
+    sorted(
+        {
+            name
+            for provider in PROVIDERS.values()
+            for setting in provider.settings
+            for name in (setting.name, setting.alias)
+            if setting.secret and name
+        }
+    )
+)
+
+
 def secrets_in(config: Mapping[str, Any]) -> list[str]:
     """Where secrets stand in *config*: `targets.0.api_key`."""
     return [*_found(config, "")]
 
 
 def _found(config: Mapping[str, Any], path: str) -> Iterator[str]:
-    yield from (path + name for name in _secret_names(config) if config.get(name))
+    yield from (path + name for name in SECRET_SETTINGS if config.get(name))
     for i, target in enumerate(config.get("targets") or ()):
         yield from _found(target, f"{path}targets.{i}.")
-
-
-def _secret_names(config: Mapping[str, Any]) -> list[str]:
-    """What would be a secret at this level, whichever provider it is for."""
-    settings = (s for provider in PROVIDERS.values() for s in provider.settings)
-    secret = {name for s in settings if s.secret for name in (s.name, s.alias) if name}
-    return ["api_key", *sorted(secret)]
 
 
 def extracted(config: Document, id: str) -> tuple[Document, list[VirtualKey]]:
@@ -39,7 +46,7 @@ def extracted(config: Document, id: str) -> tuple[Document, list[VirtualKey]]:
 def _moved(config: Document, id: str, moved: list[VirtualKey]) -> Document:
     below = {"targets": [_moved(t, id, moved) for t in config.get("targets") or ()]}
     level = config | below if "targets" in config else config
-    if not any(map(level.get, _secret_names(level))):
+    if not any(map(level.get, SECRET_SETTINGS)):
         return level
     provider = PROVIDERS[level["provider"]]
     names = {"api_key": "api_key"}
