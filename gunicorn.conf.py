@@ -10,15 +10,15 @@ import tempfile
 from gunicorn import util
 from gunicorn.http.message import Message, Request
 
-from app import engine, malformed
-from app.observability.lines import BOUNDED
+from app.observability.log_format import BOUNDED
+from app.server import engine_process, gunicorn_errors
+from app.server.worker import equip, http_date
 from app.settings import BadSettings
-from app.worker import equip, http_date
 
 # Requests that no application gets to see are answered in the same shape as others.
-util.write_error = malformed.write_error
-malformed.bound_heads(Message)
-malformed.check_heads(Request)
+util.write_error = gunicorn_errors.write_error
+gunicorn_errors.bound_heads(Message)
+gunicorn_errors.check_heads(Request)
 util.http_date = http_date
 # gunicorn quotes what it cannot read, a key in a broken header as well.
 logging.getLogger("gunicorn.error").addFilter(BOUNDED)
@@ -53,7 +53,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 # Its own lines are as all others.
 if os.environ.get("GATEWAY_LOG_FORMAT") == "json":
-    logger_class = "app.serverlog.JSONLogger"
+    logger_class = "app.server.gunicorn_logger.JSONLogger"
 
 # Where the workers put what they count, so that any of them can tell of all.
 _COUNTED, _OURS = "PROMETHEUS_MULTIPROC_DIR", "lastword-metrics-"
@@ -78,7 +78,9 @@ def when_ready(server):
     """
     os.environ["GATEWAY_BIND"] = ",".join(map(str, server.LISTENERS))
     try:
-        engine.start(dict(os.environ), server.log.error_log, str(server.LISTENERS[0]))
+        engine_process.start(
+            dict(os.environ), server.log.error_log, str(server.LISTENERS[0])
+        )
     except BadSettings as e:
         server.halt(reason=str(e), exit_status=1)
     if _is_new:
@@ -126,7 +128,7 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
-    engine.stop()
+    engine_process.stop()
     folder = os.environ[_COUNTED]
     if os.path.basename(folder).startswith(_OURS):
         shutil.rmtree(folder, ignore_errors=True)

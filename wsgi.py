@@ -2,12 +2,13 @@
 
 import os
 
-from app import __version__, create_app, engine
+from app import __version__, create_app
 from app.observability import logs
+from app.server import engine_process
 from app.settings import Settings
 
 # Under gunicorn the master has started the engine already, and this does nothing.
-engine.start(os.environ)
+engine_process.start(os.environ)
 
 settings = Settings.from_environ(os.environ)
 logs.configure(settings.log_format)

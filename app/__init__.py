@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
-    from .gateway.attempts import Clock
+    from .gateway.retries import Clock
     from .settings import Settings
 
 __version__ = "0.1.0"
@@ -23,10 +23,10 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     # it must not load the modules that gevent patches in the workers later.
     from . import assembly, cli
     from .api import application
-    from .state import private
-    from .store import opening as store
+    from .state import private_files
+    from .store import factory as store
 
-    private.tighten(Path(settings.instance))
+    private_files.tighten(Path(settings.instance))
     ledger, directory = store.ledger(settings), store.directory(settings)
     observed = assembly.observed(settings, ledger)
     gateway = assembly.gateway(settings, ledger, observed, clock)

@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
-from .gateway.accounts import bookkeeper
-from .gateway.answering import Answering
-from .gateway.attempts import Clock
-from .gateway.callers import Callers
-from .gateway.credentials import Credentials
-from .gateway.deadline import Limits
-from .gateway.events import Hook
-from .gateway.exchange import Sizes
-from .gateway.hosted import Engine
+from .gateway.clients.connections import Callers
+from .gateway.ledger_hook import bookkeeper
+from .gateway.metering import Till
+from .gateway.pipeline import Gateway
 from .gateway.quarantine import Quarantine
-from .gateway.repeats import Repeats
-from .gateway.service import Gateway
-from .gateway.spans import Tracing
-from .gateway.spending import Till
-from .gateway.upstream import Upstream
-from .observability import telemetry
-from .observability.later import Later, Observer
+from .gateway.request_record import Hook
+from .gateway.response_cache import Repeats
+from .gateway.retries import Clock
+from .gateway.target_caller import Answering
+from .gateway.target_calls import Sizes
+from .gateway.tracing import Tracing
+from .observability import otel_settings
+from .observability.dispatcher import Later, Observer
 from .observability.logs import RequestLog
 from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
-from .state.cache import Answers, Cache, LocalCache
-from .state.limits import Counters, Meter
-from .state.local import LocalCircuits, LocalCounters, LocalFile
+from .state.local_store import LocalCircuits, LocalCounters, LocalFile
+from .state.meter import Counters, Meter
+from .state.response_store import Answers, Cache, LocalCache
 from .store.ledger import Ledger
+from .upstream.auth.access_tokens import Credentials
+from .upstream.client import Upstream
+from .upstream.embedded_engine import Engine
+from .upstream.timeouts import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def observed(settings: Settings, ledger: Ledger) -> Observed:
     """Those whom *settings* want; the metrics also show what waits in *ledger*."""
     metrics = Metrics() if settings.metrics else None
     log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
-    traces = telemetry.traces(settings)
+    traces = otel_settings.traces(settings)
     all_there_are: tuple[Observer | None, ...] = (metrics, log, traces)
     later = Later([each for each in all_there_are if each is not None])
     if metrics is not None:
@@ -159,17 +159,21 @@ def _shared(
     """What is kept in the Redis at *url*; the machine's own while that is away."""
     # An extra, which only those have who use it.
     try:
-        from .state import courier, failover, redis
+        from .state import background_writer, failover, redis_store
     except ImportError as e:
         raise BadSettings(
             "GATEWAY_REDIS_URL needs a package: pip install 'lastword[redis]'"
         ) from e
     try:
-        link = redis.Link(url)
+        link = redis_store.Link(url)
     except ValueError as e:
         raise BadSettings(f"GATEWAY_REDIS_URL: {e}") from e
-    errands = courier.Courier(link)
-    shared = failover.FailoverCounters(redis.RedisCounters(link), counters, errands)
+    errands = background_writer.Courier(link)
+    shared = failover.FailoverCounters(
+        redis_store.RedisCounters(link), counters, errands
+    )
     resources.callback(shared.close)
-    watched = failover.FailoverCircuits(redis.RedisCircuits(link), circuits, errands)
-    return _State(shared, watched, redis.RedisCache(link))
+    watched = failover.FailoverCircuits(
+        redis_store.RedisCircuits(link), circuits, errands
+    )
+    return _State(shared, watched, redis_store.RedisCache(link))

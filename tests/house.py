@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from app.core.access import GatewayKey, VirtualKey
+from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import opening
+from app.store import factory
 from app.store.repository import Repository
 
 from .conftest import Caller
@@ -21,7 +21,7 @@ class House:
         self, call: Callable[..., Caller], upstream: Upstream, settings: Settings
     ) -> None:
         self.upstream, self.settings = upstream, settings
-        self.store: Repository = opening.repository(settings)
+        self.store: Repository = factory.repository(settings)
         self._call = call
 
     def caller(self, key: str | None = None, **changes: Any) -> Caller:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from app.settings import Settings
-from app.store import database, opening
+from app.store import database, factory
 from app.store.tables import gateway_keys
 
 from .cli_runner import Operator
@@ -64,7 +64,7 @@ def test_a_secret_comes_from_where_nobody_sees_it(
 
 
 def settings_of(operator: Operator, id: str) -> dict[str, Any]:
-    store = opening.repository(operator.settings)
+    store = factory.repository(operator.settings)
     found = store.settings(store.contents().sealed[id])
     store.engine.dispose()
     return found
@@ -269,7 +269,7 @@ def test_a_key_of_a_later_version_is_replaced_as_a_whole_or_not_at_all(
 
 def _write_later(name: str, settings: Settings) -> None:
     """Give the key *name* a limit that only a later version knows."""
-    engine = opening.database(settings)
+    engine = factory.database(settings)
     with database.writing(engine) as connection:
         connection.execute(
             update(gateway_keys)

@@ -6,19 +6,20 @@ from typing import Any
 
 from flask import Flask, Response, g
 
-from ..gateway.attempts import Trace
-from ..gateway.service import Gateway
-from ..observability.later import Later
+from ..gateway.pipeline import Gateway
+from ..gateway.retries import Trace
+from ..observability.dispatcher import Later
 from ..observability.metrics import Metrics
 from ..settings import Settings
-from ..store.directory import Directory
-from . import completions, cors, docs, errors, headers, health
+from ..store.store_cache import Directory
+from . import completions, cors, docs, errors, health
 from . import metrics as counted
 from . import models
-from .answer import Answer
-from .body import drain
-from .given import Given, request
-from .slowdown import Slowdown
+from .request.body import drain
+from .request.headers import Given, request
+from .response import Answer
+from .routing import routing_headers
+from .routing.auth_throttle import Slowdown
 
 
 def application(
@@ -75,7 +76,7 @@ def _awake(later: Later) -> Callable[[Response], Response]:
 
 def _check() -> None:
     """Refuse what would be carried along with a request, wherever it goes."""
-    headers.check_trace_id(Given(request().environ))
+    routing_headers.check_trace_id(Given(request().environ))
 
 
 def _sign(response: Response) -> Response:
@@ -90,5 +91,5 @@ def _sign(response: Response) -> Response:
         drain(asked)
     trace: Trace = g.get("trace") or Trace()
     given, told = Given(asked.environ), dict(response.headers)
-    response.headers.update(headers.signature(trace, given, told))
+    response.headers.update(routing_headers.signature(trace, given, told))
     return response

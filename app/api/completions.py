@@ -6,20 +6,20 @@ from flask import Blueprint, Request, Response, g
 
 from ..core.response_headers import passed_on
 from ..core.routing import Route
-from ..gateway.attempts import Trace
-from ..gateway.callers import Connection, Sending
+from ..gateway.clients.connections import Connection, Sending
 from ..gateway.outcome import Stream
-from ..gateway.pulse import Pulse
-from ..gateway.service import Gateway
+from ..gateway.pipeline import Gateway
+from ..gateway.retries import Trace
+from ..gateway.streaming.pulse import Pulse
 from ..settings import Settings
-from ..store.directory import Directory
-from . import access, headers
-from .answer import Answer, StreamedAnswer
-from .body import json_object
-from .client import throttle_key
-from .given import Given, request
-from .resolution import resolved
-from .route import route
+from ..store.store_cache import Directory
+from .request.body import json_object
+from .request.client_address import throttle_key
+from .request.headers import Given, request
+from .response import Answer, StreamedAnswer
+from .routing import authentication, routing_headers
+from .routing.default_route import resolved
+from .routing.route_builder import route
 
 PATHS = (
     "/v1/completions",
@@ -40,25 +40,25 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
         with gateway.callers.watching(_client(asked)) as connection:
             way, trace = _way(asked, given, model)
             outcome = gateway.complete(way, trace, connection)
-            told = passed_on(outcome.headers) | headers.of_outcome(outcome)
-            told |= headers.signature(trace, given, told)
+            told = passed_on(outcome.headers) | routing_headers.of_outcome(outcome)
+            told |= routing_headers.signature(trace, given, told)
             if isinstance(outcome.body, bytes):
                 return _whole(outcome.body, told, connection)
             return _stream(outcome.body, told, connection, gateway.heartbeat)
 
     def _way(asked: Request, given: Given, model: str | None) -> tuple[Route, Trace]:
-        headers.check_content_type(asked)
-        caller = access.caller(given, directory, settings, asked.environ)
-        wanted = headers.wanted(given, caller)
+        routing_headers.check_content_type(asked)
+        caller = authentication.caller(given, directory, settings, asked.environ)
+        wanted = routing_headers.wanted(given, caller)
         body = json_object(asked, settings.max_body_bytes)
         named = {"model": model} | body if model else body
         wanted = resolved(wanted, named, settings)
         way = route(wanted, named, asked.path, settings.default_max_tokens)
-        span = headers.span(given, asked.path, gateway.tracing)
+        span = routing_headers.span(given, asked.path, gateway.tracing)
         g.trace = trace = Trace(
             key=caller.key.name if caller.key else None,
             caller=_caller_name(asked, caller, settings),
-            id=headers.trace_id(given, span),
+            id=routing_headers.trace_id(given, span),
             config=wanted.stored_id,
             span=span,
         )
@@ -69,7 +69,9 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     return routes
 
 
-def _caller_name(asked: Request, caller: access.Caller, settings: Settings) -> str:
+def _caller_name(
+    asked: Request, caller: authentication.Caller, settings: Settings
+) -> str:
     """What tells a caller from others: the gateway key, else the client's address."""
     if caller.key:
         return f"key:{caller.key.name}"

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app
 
 from ..errors import NotFound
 from ..settings import Settings
-from .given import request
+from .request.headers import request
 
 # Relative, so that it also works where a proxy puts the gateway under a prefix.
 _PAGE = """\

@@ -11,9 +11,9 @@ from .. import errors
 from ..core.response_headers import passed_on
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
-from .client import throttle_key
-from .headers import of_failure
-from .slowdown import Slowdown
+from .request.client_address import throttle_key
+from .routing.auth_throttle import Slowdown
+from .routing.routing_headers import of_failure
 
 logger = logging.getLogger("lastword")
 

@@ -2,8 +2,8 @@
 
 from flask import Blueprint, Response, jsonify
 
-from ..gateway.callers import Callers
-from ..gateway.hosted import Engine
+from ..gateway.clients.connections import Callers
+from ..upstream.embedded_engine import Engine
 
 
 def blueprint(engine: Engine, callers: Callers) -> Blueprint:

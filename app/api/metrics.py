@@ -6,10 +6,10 @@ from collections.abc import Callable
 from flask import Blueprint, Request, Response, g, request
 
 from ..errors import NotFound, Unauthorized, WrongKey
-from ..observability.later import Later
+from ..observability.dispatcher import Later
 from ..observability.metrics import Metrics
 from ..settings import Settings
-from .client import is_direct
+from .request.client_address import is_direct
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -3,19 +3,19 @@
 import orjson
 from flask import Blueprint, Response, g
 
-from ..core.access import Permissions
+from ..core.permissions import Permissions
 from ..core.response_headers import passed_on
 from ..core.routing import targets
-from ..gateway.attempts import Trace
 from ..gateway.authorization import authorize_listing
-from ..gateway.service import Gateway
-from ..providers.spec import read_object, stumbling
+from ..gateway.pipeline import Gateway
+from ..gateway.retries import Trace
+from ..providers.declaration import read_object, stumbling
 from ..settings import Settings
-from ..store.directory import Directory
-from . import access, headers
-from .given import Given, request
-from .resolution import resolved
-from .route import route
+from ..store.store_cache import Directory
+from .request.headers import Given, request
+from .routing import authentication, routing_headers
+from .routing.default_route import resolved
+from .routing.route_builder import route
 
 # A route leads to completions; the list of models is asked of its first target. No key
 # has to be allowed this model.
@@ -30,8 +30,8 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
     def models() -> Response:
         asked = request()
         given = Given(asked.environ)
-        caller = access.caller(given, directory, settings, asked.environ)
-        wanted = headers.wanted(given, caller)
+        caller = authentication.caller(given, directory, settings, asked.environ)
+        wanted = routing_headers.wanted(given, caller)
         wanted = resolved(wanted, _ANY, settings)
         way = route(wanted, _ANY, asked.path, None, authorize_listing)
         target = next(targets(way.root))

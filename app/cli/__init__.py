@@ -3,8 +3,8 @@
 from flask import Flask
 
 from .aliases import aliases
+from .apply_export import apply, export
 from .configs import configs
-from .declared import apply, export
 from .keys import keys
 from .providers import providers
 from .secrets import db, secrets

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import click
 from flask.cli import AppGroup
 
-from ..core.access import Alias
+from ..core.permissions import Alias
 from ..providers import PROVIDERS
 from . import inputs, output
 

@@ -7,9 +7,9 @@ import click
 import yaml
 from flask.cli import AppGroup
 
-from ..api.config import checked
-from ..store.extraction import extracted, secrets_in
+from ..api.config.parsing import checked
 from ..store.repository import Absent
+from ..store.secret_extraction import extracted, secrets_in
 from . import inputs, output
 from .names import ID
 

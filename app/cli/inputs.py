@@ -18,7 +18,7 @@ from ..core.hosts import InternalHost
 from ..core.limits import Limits
 from ..errors import GatewayError
 from ..settings import Settings
-from ..store import opening
+from ..store import factory
 from ..store.repository import Absent, Present, Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +49,7 @@ def friendly_host(error: InternalHost) -> str:
 def store() -> Repository:
     """The store, one for a command; its tables are made, if it is SQLite's."""
     if "store" not in g:
-        g.store = opening.repository(settings())
+        g.store = factory.repository(settings())
         click.get_current_context().call_on_close(g.store.engine.dispose)
     found: Repository = g.store
     return found

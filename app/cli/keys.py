@@ -7,7 +7,7 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from ..core.access import RESOURCES, GatewayKey
+from ..core.permissions import RESOURCES, GatewayKey
 from ..store.repository import Absent
 from . import inputs, output
 from .names import ID

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ..api.headers import is_id
+from ..api.routing.routing_headers import is_id
 
 
 class _Id(click.ParamType[str]):

@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 import click
 
-from ..providers import PROVIDERS, table
+from ..providers import PROVIDERS
+from ..providers.catalog import feature_table
 from . import output
 
 
@@ -23,8 +24,8 @@ def providers(names: tuple[str, ...], as_json: bool, as_markdown: bool) -> None:
     cannot, "-" where that makes a request fail.
     """
     if as_markdown:
-        click.echo(table.markdown())
+        click.echo(feature_table.markdown())
         return
     wanted = names or tuple(PROVIDERS)
-    chosen = (asdict(row) for row in table.rows() if row.provider in wanted)
-    output.show(chosen, table.HEADINGS, as_json)
+    chosen = (asdict(row) for row in feature_table.rows() if row.provider in wanted)
+    output.show(chosen, feature_table.HEADINGS, as_json)

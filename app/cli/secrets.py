@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from flask.cli import AppGroup
 
-from ..store import database, sealing
+from ..store import database, secret_box
 from ..store.repository import Repository
 from . import inputs
 
@@ -38,7 +38,7 @@ def rotate() -> None:
     store = inputs.store()
     if settings.secret_key:
         count = store.reseal(
-            sealing.Sealer(sealing.keys(settings.secret_key, instance))
+            secret_box.Sealer(secret_box.keys(settings.secret_key, instance))
         )
     else:
         count = _rotate_file(store, instance)
@@ -47,9 +47,9 @@ def rotate() -> None:
 
 def _rotate_file(store: Repository, instance: Path) -> int:
     """Both keys stand in the file until all is sealed by the new one."""
-    path = instance / sealing.FILE
+    path = instance / secret_box.FILE
     old, new = path.read_text().split(), random.token_urlsafe(32)
-    sealing.rewrite(path, [new, *old])
-    count = store.reseal(sealing.Sealer([new]))
-    sealing.rewrite(path, [new])
+    secret_box.rewrite(path, [new, *old])
+    count = store.reseal(secret_box.Sealer([new]))
+    secret_box.rewrite(path, [new])
     return count

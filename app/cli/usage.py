@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 from flask.cli import with_appcontext
 
-from ..store import opening
+from ..store import factory
 from ..store.ledger import GROUPS, Sum
 from ..store.ledger import usage as summed
 from . import inputs, output
@@ -28,7 +28,7 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     Cost is in US dollars, of requests whose price is known; cached are the requests
     that were answered from the cache.
     """
-    engine = opening.database(inputs.settings())
+    engine = factory.database(inputs.settings())
     rows = [asdict(each) for each in summed(engine, by, inputs.expiry(since) or 0)]
     engine.dispose()
     if not as_csv:

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from ..core.access import VirtualKey
 from ..core.hosts import InternalHost, custom_host
+from ..core.permissions import VirtualKey
 from ..providers import PROVIDERS, Provider
 from ..store.repository import Absent
 from . import inputs, output

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from ..errors import GatewayError
-from . import configs, overview, playground, requests, words
-from .door import Door
-from .parts import Parts
+from . import configs, formatting, overview, playground, requests
+from .login import Door
+from .services import Parts
 
 __all__ = ["Parts", "blueprint"]
 
@@ -51,7 +51,7 @@ def blueprint(parts: Parts) -> Blueprint:
     )
     door = Door(parts.settings, parts.gateway.till.meter)
     door.guard(routes)
-    routes.context_processor(lambda: {"words": words})
+    routes.context_processor(lambda: {"words": formatting})
     for pages in (overview, requests, playground, configs):
         pages.register(routes, parts)
     routes.after_request(_protected)

@@ -5,11 +5,11 @@ from typing import Any
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from ..api.levels import Level
+from ..api.config.nodes import Level
 from ..errors import NotFound
-from .dryrun import Question, Verdict, dry_run
-from .parts import Parts
-from .trees import tree
+from .config_tree import tree
+from .dry_run import Question, Verdict, dry_run
+from .services import Parts
 
 _MODEL = "gpt-3.5-turbo-instruct"
 

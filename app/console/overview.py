@@ -9,11 +9,11 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
-from ..store.history import DIVISIONS, History
-from . import words
-from .figures import Slice, Total, by_group, only, per_slice, total
-from .parts import Parts
+from ..store.ledger_queries import DIVISIONS, History
+from . import formatting
 from .plots import Plot, Series, columns, lines
+from .services import Parts
+from .stats import Slice, Total, by_group, only, per_slice, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Window:
 WINDOWS = {
     each.id: each
     for each in (
-        Window("15m", "15 min", 60, 15, "15 s", words.clock, 12),
-        Window("24h", "24 h", 48, 1800, "30 min", words.clock, 8),
-        Window("30d", "30 d", 60, 43200, "12 h", words.day, 12),
+        Window("15m", "15 min", 60, 15, "15 s", formatting.clock, 12),
+        Window("24h", "24 h", 48, 1800, "30 min", formatting.clock, 8),
+        Window("30d", "30 d", 60, 43200, "12 h", formatting.day, 12),
     )
 }
 
@@ -145,7 +145,7 @@ class _Maker:
         def rate(each: Total, whole: Total, minutes: float) -> float:
             return each.requests / minutes
 
-        return self._by_group("Requests", "a minute", rate, words.count)
+        return self._by_group("Requests", "a minute", rate, formatting.count)
 
     def cost(self) -> Drawing:
         title, note = "Cost", f"US dollars in {self._window.each}"
@@ -153,7 +153,7 @@ class _Maker:
         def cost(each: Total, whole: Total, minutes: float) -> float:
             return each.cost
 
-        return self._by_group(title, note, cost, words.money, 0.01, "no cost")
+        return self._by_group(title, note, cost, formatting.money, 0.01, "no cost")
 
     def failing(self) -> Drawing:
         def share(each: Total, whole: Total, minutes: float) -> float:
@@ -161,7 +161,7 @@ class _Maker:
 
         note = "share of all requests that failed or were cut"
         nothing = "no errors" if any(t.requests for t in self._whole) else None
-        return self._by_group("Errors", note, share, words.share, 0.04, nothing)
+        return self._by_group("Errors", note, share, formatting.share, 0.04, nothing)
 
     def waits(self) -> Drawing:
         series = [
@@ -169,13 +169,13 @@ class _Maker:
             Series("p95", [t.p95 for t in self._whole], "c1"),
         ]
         title, note = "First event", "after a request"
-        return self._drawn(lines, title, note, series, words.duration, 0.1)
+        return self._drawn(lines, title, note, series, formatting.duration, 0.1)
 
     def tokens(self) -> Drawing:
         def rate(each: Total, whole: Total, minutes: float) -> float:
             return (each.prompt_tokens + each.completion_tokens) / minutes
 
-        return self._by_group("Tokens", "in and out, a minute", rate, words.count)
+        return self._by_group("Tokens", "in and out, a minute", rate, formatting.count)
 
     def _by_group(
         self,
@@ -211,7 +211,7 @@ class _Maker:
 
     @property
     def _marks(self) -> list[str]:
-        return [f"{words.moment(each.start)} UTC" for each in self._slices]
+        return [f"{formatting.moment(each.start)} UTC" for each in self._slices]
 
     @property
     def _labels(self) -> list[tuple[int, str]]:

@@ -6,9 +6,9 @@ from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from ..errors import InvalidRequest
-from ..providers.names import KNOWN_NAMES
+from ..providers.catalog.known_names import KNOWN_NAMES
 from . import snippets
-from .parts import Parts
+from .services import Parts
 from .snippets import Asked
 
 

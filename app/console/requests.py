@@ -11,11 +11,11 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
 from ..errors import GatewayError, NotFound, StoreUnavailable
-from ..gateway.callers import Callers
-from ..store.history import STATUSES, Entry, History, Wanted
-from . import words
-from .parts import Parts
+from ..gateway.clients.connections import Callers
+from ..store.ledger_queries import STATUSES, Entry, History, Wanted
+from . import formatting
 from .plots import Bar, waterfall
+from .services import Parts
 
 # Who may follow at a time, in one process; and no more than so great a part of the
 # requests that it can hold, as each may hold one of its threads. They come again after
@@ -64,7 +64,7 @@ def register(routes: Blueprint, parts: Parts) -> None:
             "console/request.html",
             entry=entry,
             outcome=outcome,
-            timing=Markup(waterfall(bars(entry), words.milliseconds)),
+            timing=Markup(waterfall(bars(entry), formatting.milliseconds)),
         )
 
 
@@ -84,7 +84,7 @@ def _rows() -> Callable[[list[Entry]], str]:
     """Makes rows of the list, also when the request that asked for them is over."""
     template = current_app.jinja_env.get_template("console/rows.html")
     return lambda entries: template.render(
-        entries=entries, outcome=outcome, words=words
+        entries=entries, outcome=outcome, words=formatting
     )
 
 
@@ -127,7 +127,7 @@ def bars(entry: Entry) -> list[Bar]:
             f"{each.provider} {each.path}",
             each.after,
             each.took,
-            f"{each.status}, {words.duration(each.took / 1000)}",
+            f"{each.status}, {formatting.duration(each.took / 1000)}",
             "good" if each.status < 400 else "bad",
         )
         for each in entry.tries
@@ -136,12 +136,12 @@ def bars(entry: Entry) -> list[Bar]:
     if not tries:
         waited = took if first is None else first
         name = f"{entry.provider or 'gateway'} {entry.target or ''}".strip()
-        note = f"{entry.status}, {words.duration(waited)}"
+        note = f"{entry.status}, {formatting.duration(waited)}"
         look = "good" if entry.status < 400 else "bad"
         tries = [Bar(name, 0, 1000 * waited, note, look)]
     if first is None or not entry.stream:
         return tries
-    note = words.duration(took - first)
+    note = formatting.duration(took - first)
     return [*tries, Bar("stream", 1000 * first, 1000 * (took - first), note, "c0")]
 
 

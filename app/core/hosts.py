@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
-from .memory import remembered
 from .networks import Address, is_internal, without_carrier
+from .text_cache import remembered
 
 # The hosts that are trusted without being named in the open development setting.
 LOCALHOST = ("localhost", "127.0.0.1", "::1")

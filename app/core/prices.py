@@ -24,7 +24,7 @@ from sys import intern
 from typing import Any
 
 from .completion import Usage
-from .memory import remembered
+from .text_cache import remembered
 
 _MILLION = 1_000_000
 

@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from ..errors import GatewayError, UpstreamInBand, UpstreamStatus, UpstreamTimeout
-from .access import Permissions
 from .caching import Asker, CachePolicy
 from .limits import Limits
+from .permissions import Permissions
 from .request import CompletionRequest
 from .retry import RetryPolicy
 

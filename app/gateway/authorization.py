@@ -23,15 +23,15 @@ The rules:
 
 from collections.abc import Iterator
 
-from ..core.access import Permissions
 from ..core.forwarding import is_credential_header
 from ..core.gateway_keys import holds_gateway_key
+from ..core.parameter_aliases import MODEL_ALTERNATIVES
+from ..core.permissions import Permissions
 from ..core.request import CompletionRequest
 from ..core.routing import Target
-from ..core.spellings import MODEL_ALTERNATIVES
 from ..errors import Forbidden, InvalidRequest, Unauthorized
 from ..providers import PROVIDERS
-from ..providers.spec import Provider
+from ..providers.declaration import Provider
 
 
 def authorize(target: Target, permissions: Permissions) -> None:

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from ..core.batch import Part
 from ..core.completion import Usage
-from ..providers.fitting import Plan
-from .charging import CallRecord
-from .pulse import Pulse
+from ..planning.plan import Plan
+from .streaming.pulse import Pulse
+from .usage_charges import CallRecord
 
 
 class Stream(Protocol):

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..core.cachekey import fingerprint
+from ..core.cache_key import fingerprint
 from ..core.routing import BreakerPolicy
 from ..errors import EngineEnded, EngineWithheld
 from ..state.breaker import Circuits
-from .attempts import Trace
+from .retries import Trace
 
 # Both within so many seconds, and for so long.
 _POLICY = BreakerPolicy(failure_threshold=2, cooldown=120.0)

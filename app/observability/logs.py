@@ -12,9 +12,9 @@ from dataclasses import fields
 from typing import Any
 
 from ..core.redaction import without_likely_keys
-from ..gateway.events import Finished
-from ..gateway.redaction import redactor
-from .lines import Console, JSONLines, rfc3339
+from ..gateway.request_record import Finished
+from ..upstream.target_secrets import redactor
+from .log_format import Console, JSONLines, rfc3339
 
 logger = logging.getLogger("lastword")
 

@@ -25,8 +25,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
-from ..gateway.events import End, Finished
-from ..providers.names import KNOWN_NAMES
+from ..gateway.request_record import End, Finished
+from ..providers.catalog.known_names import KNOWN_NAMES
 from ..state.breaker import Seen
 
 # Each counter would have a second series, that says since when it is there.

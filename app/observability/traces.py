@@ -20,11 +20,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode
 
 from ..core.tracecontext import SpanContext
-from ..gateway.attempts import Attempt
-from ..gateway.events import End, Finished
-from ..gateway.spans import Span, Try
-from .attributes import OPERATION, Attributes, of_request, of_try
-from .telemetry import Batches
+from ..gateway.request_record import End, Finished
+from ..gateway.retries import Attempt
+from ..gateway.tracing import Span, Try
+from .otel_settings import Batches
+from .span_attributes import OPERATION, Attributes, of_request, of_try
 
 # A caller may send any tracestate, as often as it likes.
 logging.getLogger(api.span.__name__).setLevel(logging.ERROR)

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from .anthropic import ANTHROPIC
 from .azure import AZURE_AI, AZURE_OPENAI, GITHUB
 from .bedrock import BEDROCK
-from .chat_hosts import CHAT_HOSTS
+from .catalog.chat_hosts import CHAT_HOSTS
+from .catalog.completion_hosts import ENGINES, HOSTED, RETIRED
+from .catalog.fim_hosts import CODESTRAL, DEEPSEEK, INCEPTION, MISTRAL
+from .catalog.unsupported import TEXTLESS
 from .cohere import COHERE
-from .fim import CODESTRAL, DEEPSEEK, INCEPTION, MISTRAL
+from .declaration import Call, Provider
 from .gemini import GOOGLE
 from .llama_cpp import LLAMA_CPP, LOCAL
-from .native import ENGINES, HOSTED, RETIRED
 from .ollama import OLLAMA
-from .spec import Call, Provider
-from .textless import TEXTLESS
 from .triton import TRITON
 from .vertex import VERTEX
 from .workers_ai import WORKERS_AI

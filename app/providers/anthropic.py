@@ -16,9 +16,7 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Way
 from ..core.sse import Event
 from ..errors import UpstreamInBand
-from . import chat, failures
-from .reasons import finish_reason
-from .spec import (
+from .declaration import (
     Ask,
     Call,
     Endpoint,
@@ -33,6 +31,9 @@ from .spec import (
     same,
     several,
 )
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .protocols import openai_chat
 
 VERSION = "2023-06-01"
 
@@ -68,7 +69,7 @@ def call(ask: Ask) -> Call:
 
 def request(ask: Ask) -> dict[str, Any]:
     """The body without its model."""
-    user = {"role": "user", "content": chat.said(ask)}
+    user = {"role": "user", "content": openai_chat.said(ask)}
     body = {"messages": [user], **ask.body()}
     if ask.target.bridge.system:
         body["system"] = ask.target.bridge.system
@@ -92,7 +93,7 @@ class _Reader:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._head = chat.head({}, ask)
+        self._head = openai_chat.head({}, ask)
         self._usage: dict[str, int] = {}
 
     def whole(self, message: dict[str, Any]) -> Completion:
@@ -118,7 +119,7 @@ class _Reader:
         return self._completion(text, None)
 
     def _begin(self, message: Mapping[str, Any]) -> None:
-        self._head = chat.head(message, self._ask)
+        self._head = openai_chat.head(message, self._ask)
         self._count(message.get("usage"))
 
     def _count(self, usage: Mapping[str, Any] | None) -> None:
@@ -143,7 +144,7 @@ class _Reader:
 
 def _in_band(event: Mapping[str, Any]) -> UpstreamInBand:
     status = _STATUSES.get((event.get("error") or {}).get("type", ""), 400)
-    return failures.in_band({**event, "status_code": status})
+    return error_bodies.in_band({**event, "status_code": status})
 
 
 def _listed(body: bytes) -> bytes:
@@ -156,7 +157,7 @@ ENDPOINT = Endpoint(
     # It has to be told, thoughts count, and every model may write this much.
     default_max=4096,
     exclusive=(("temperature", "top_p"),),
-    check=chat.check,
+    check=openai_chat.check,
     call=call,
     completion=completion,
     chunks=chunks,
@@ -173,7 +174,7 @@ ANTHROPIC = Provider(
         ),
         Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
     ),
-    error=failures.error,
+    error=error_bodies.error,
     models=models_at("/models"),
     model_list=_listed,
 )

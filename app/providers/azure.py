@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..core.routing import Target, Way
-from . import chat, failures, legacy
-from .rows import one_text
-from .spec import Ask, Call, Param, Provider, Setting, bearer, quoted, several
+from .catalog.rows import one_text
+from .declaration import Ask, Call, Param, Provider, Setting, bearer, quoted, several
+from .parsing import error_bodies
+from .protocols import openai_chat, openai_completions
 
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"
@@ -79,10 +80,12 @@ AZURE_OPENAI = Provider(
     base_url="https://{azure_resource_name}.openai.azure.com/openai",
     ways={
         Way.NATIVE: replace(
-            legacy.endpoint(), call=_deployed("/completions", legacy.request)
+            openai_completions.endpoint(),
+            call=_deployed("/completions", openai_completions.request),
         ),
         Way.CHAT: replace(
-            chat.endpoint(), call=_deployed("/chat/completions", chat.request)
+            openai_chat.endpoint(),
+            call=_deployed("/chat/completions", openai_chat.request),
         ),
     },
     auth=_auth,
@@ -95,7 +98,7 @@ AZURE_OPENAI = Provider(
         *_ENTRA,
     ),
     model_settings=("azure_deployment_id",),
-    error=failures.error,
+    error=error_bodies.error,
 )
 
 
@@ -122,18 +125,18 @@ AZURE_AI = Provider(
     docs="https://learn.microsoft.com/rest/api/aifoundry/modelinference/",
     ways={
         Way.CHAT: replace(
-            chat.endpoint(
+            openai_chat.endpoint(
                 without=("n", "logprobs", "logit_bias", "user"),
                 stop=Param("stop", write=several),
             ),
-            call=_versioned("/chat/completions", chat.request),
+            call=_versioned("/chat/completions", openai_chat.request),
         ),
         Way.NATIVE: replace(
             one_text(
                 without=_FOUNDRY_LACKS,
                 stop=Param("stop", write=several),
             ),
-            call=_versioned("/completions", legacy.request),
+            call=_versioned("/completions", openai_completions.request),
         ),
     },
     auth=_both,
@@ -145,7 +148,7 @@ AZURE_AI = Provider(
         Setting("azure_extra_params", sends="extra-parameters"),
         *_ENTRA,
     ),
-    error=failures.error,
+    error=error_bodies.error,
 )
 
 GITHUB = Provider(
@@ -153,11 +156,11 @@ GITHUB = Provider(
     docs="https://docs.github.com/rest/models/inference",
     base_url="https://models.github.ai/inference",
     ways={
-        Way.CHAT: chat.endpoint(
+        Way.CHAT: openai_chat.endpoint(
             without=("n", "logprobs", "logit_bias", "user"),
             temperature=Param("temperature", high=1),
             stop=Param("stop", write=several),
         )
     },
-    error=failures.error,
+    error=error_bodies.error,
 )

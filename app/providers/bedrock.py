@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import documents
+from .. import safe_json
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Target, Way
 from ..core.sse import Event
 from ..errors import UpstreamInBand
-from . import chat, failures
-from .reasons import finish_reason
-from .spec import (
+from .declaration import (
     Ask,
     Call,
     Endpoint,
@@ -32,6 +30,9 @@ from .spec import (
     read,
     several,
 )
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .protocols import openai_chat
 
 
 def _auth(target: Target) -> dict[str, str]:
@@ -66,12 +67,14 @@ def _refuse_error(event: Event) -> None:
 
 def _in_band(name: str, payload: bytes) -> UpstreamInBand:
     try:
-        told = documents.load(payload)
+        told = safe_json.load(payload)
     except ValueError:
         told = None
     message = told.get("message") if isinstance(told, dict) else None
     details = {"message": message or name, "type": name}
-    return failures.in_band({"error": details, "status_code": _STATUSES.get(name, 502)})
+    return error_bodies.in_band(
+        {"error": details, "status_code": _STATUSES.get(name, 502)}
+    )
 
 
 # Converse
@@ -91,7 +94,7 @@ _CONVERSE: Params = {
 
 def converse(ask: Ask) -> Call:
     """The prompt as the only message."""
-    said = {"role": "user", "content": [{"text": chat.said(ask)}]}
+    said = {"role": "user", "content": [{"text": openai_chat.said(ask)}]}
     body = {"messages": [said], **ask.body()}
     if ask.target.bridge.system:
         body["system"] = [{"text": ask.target.bridge.system}]
@@ -128,7 +131,7 @@ def _completion(
 ) -> Completion:
     ended = finish_reason(reason, strict=ask.target.strict)
     choices = (Choice(text, 0, None, ended),) if text or ended else ()
-    return Completion(*chat.head({}, ask), choices, usage)
+    return Completion(*openai_chat.head({}, ask), choices, usage)
 
 
 def _usage(given: Mapping[str, Any], sent: str, made: str) -> Usage | None:
@@ -288,7 +291,7 @@ def _maker(model: str) -> str:
 _CHAT = Endpoint(
     params=_CONVERSE,
     exclusive=(("temperature", "top_p"),),
-    check=chat.check,
+    check=openai_chat.check,
     call=converse,
     completion=conversed,
     chunks=conversing,
@@ -308,5 +311,5 @@ BEDROCK = Provider(
         Setting("aws_session_token", secret=True),
         Setting("aws_region", default="us-east-1"),
     ),
-    error=failures.error,
+    error=error_bodies.error,
 )

@@ -10,10 +10,7 @@ from typing import Any
 from ..core.completion import Choice, Completion, Logprobs, Usage
 from ..core.routing import Way
 from ..core.sse import DONE, Event
-from . import chat, failures
-from .logprobs import LegacyLogprobs
-from .reasons import finish_reason
-from .spec import (
+from .declaration import (
     Ask,
     Call,
     Endpoint,
@@ -26,6 +23,10 @@ from .spec import (
     same,
     several,
 )
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .parsing.logprobs import LegacyLogprobs
+from .protocols import openai_chat
 
 PARAMS = same(
     "max_tokens",
@@ -47,7 +48,11 @@ PARAMS = same(
 
 def call(ask: Ask) -> Call:
     """The prompt as the only message."""
-    body = {"model": ask.request.model, "messages": chat.messages(ask), **ask.body()}
+    body = {
+        "model": ask.request.model,
+        "messages": openai_chat.messages(ask),
+        **ask.body(),
+    }
     return ask.post("/v2/chat", body | {"stream": ask.request.stream})
 
 
@@ -85,7 +90,7 @@ class _Reader:
         delta = event.get("delta") or {}
         if event["type"] == "message-end":
             if delta.get("error"):
-                raise failures.in_band({"message": delta["error"]})
+                raise error_bodies.in_band({"message": delta["error"]})
             return self._completion("", delta["finish_reason"], delta.get("usage"))
         if event["type"] != "content-delta":
             return self._completion("", None)
@@ -103,7 +108,7 @@ class _Reader:
     ) -> Completion:
         ended = finish_reason(reason, strict=self._ask.target.strict)
         choices = (Choice(text, 0, self._logprobs(entries), ended),)
-        head = chat.head({"id": self._id}, self._ask)
+        head = openai_chat.head({"id": self._id}, self._ask)
         return Completion(*head, choices if text or ended else (), _usage(counted))
 
     def _logprobs(self, entries: Iterable[Mapping[str, Any]]) -> Logprobs | None:
@@ -136,13 +141,13 @@ COHERE = Provider(
     ways={
         Way.CHAT: Endpoint(
             params=PARAMS,
-            check=chat.check,
+            check=openai_chat.check,
             call=call,
             completion=completion,
             chunks=chunks,
         )
     },
-    error=failures.error,
+    error=error_bodies.error,
     models=models_at("/v1/models"),
     model_list=_listed,
 )

@@ -11,10 +11,7 @@ from ..core.completion import Choice, Completion, Logprobs, Usage
 from ..core.routing import Way
 from ..core.sse import Event
 from ..errors import UpstreamStatus
-from . import chat, failures
-from .logprobs import LegacyLogprobs
-from .reasons import finish_reason
-from .spec import (
+from .declaration import (
     Ask,
     Call,
     Endpoint,
@@ -28,6 +25,10 @@ from .spec import (
     read_object,
     several,
 )
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .parsing.logprobs import LegacyLogprobs
+from .protocols import openai_chat
 
 PARAMS = {
     "max_tokens": Param("generationConfig.maxOutputTokens"),
@@ -60,7 +61,7 @@ def method(ask: Ask) -> str:
 
 def request(ask: Ask) -> dict[str, Any]:
     """The body. More candidates than one would need a model that draws them."""
-    parts = [{"text": chat.said(ask)}]
+    parts = [{"text": openai_chat.said(ask)}]
     body = {"contents": [{"role": "user", "parts": parts}], **ask.body()}
     if ask.request.logprobs is not None:
         body["generationConfig"]["responseLogprobs"] = True
@@ -91,13 +92,13 @@ class _Reader:
         self._legacy = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        chat.refuse_error(document)
+        openai_chat.refuse_error(document)
         named = {
             "id": document.get("responseId"),
             "model": document.get("modelVersion"),
         }
         return Completion(
-            *chat.head(named, self._ask),
+            *openai_chat.head(named, self._ask),
             choices=tuple(self._choices(document)),
             usage=_usage(document.get("usageMetadata") or {}),
         )
@@ -151,7 +152,7 @@ def _usage(given: Mapping[str, Any]) -> Usage | None:
 def error(status: int, body: bytes) -> UpstreamStatus:
     """Its errors; those of streams may stand in an array of one."""
     inner = body.strip()
-    return failures.error(status, inner[1:-1] if inner.startswith(b"[") else body)
+    return error_bodies.error(status, inner[1:-1] if inner.startswith(b"[") else body)
 
 
 def _listed(body: bytes) -> bytes:
@@ -161,7 +162,7 @@ def _listed(body: bytes) -> bytes:
 
 ENDPOINT = Endpoint(
     params=PARAMS,
-    check=chat.check,
+    check=openai_chat.check,
     call=call,
     completion=completion,
     chunks=chunks,

@@ -18,11 +18,8 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Target, Way
 from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
-from . import chat, failures, sampling
-from .chat import NOTHING, refuse_error
-from .logprobs import LegacyLogprobs
-from .reasons import finish_reason
-from .spec import (
+from . import sampling
+from .declaration import (
     Ask,
     Call,
     Endpoint,
@@ -35,7 +32,12 @@ from .spec import (
     same,
     several,
 )
-from .usage import usage
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .parsing.logprobs import LegacyLogprobs
+from .parsing.usage import usage
+from .protocols import openai_chat
+from .protocols.openai_chat import NOTHING, refuse_error
 
 # Its default seed, which stands for "a new one each time".
 _RANDOM_SEED = 2**32 - 1
@@ -87,7 +89,9 @@ def infill(ask: Ask) -> Call:
 
 def _chat(ask: Ask) -> Call:
     return _post(
-        ask, "/v1/chat/completions", chat.request(ask) | {"model": ask.request.model}
+        ask,
+        "/v1/chat/completions",
+        openai_chat.request(ask) | {"model": ask.request.model},
     )
 
 
@@ -128,7 +132,7 @@ class _Reader:
         known = logprobs if logprobs and logprobs.tokens else None
         ended = finish_reason(reason, strict=self._ask.target.strict)
         return Completion(
-            *chat.head(document, self._ask),
+            *openai_chat.head(document, self._ask),
             choices=(Choice(text, 0, known, ended),),
             usage=counted,
         )
@@ -157,7 +161,7 @@ def _infilled(document: dict[str, Any]) -> _Fields:
 
 def error(status: int, body: bytes) -> UpstreamStatus:
     """Its errors; two of them by the names that callers know."""
-    failure = failures.error(status, body)
+    failure = error_bodies.error(status, body)
     if failure.type == "exceed_context_size_error":
         failure.type, failure.code = "invalid_request_error", "context_length_exceeded"
     if status == 501:
@@ -195,7 +199,7 @@ _NATIVE = Endpoint(
 _FIM = replace(_NATIVE, params=_GAP, tokens=False, call=infill)
 # Its slots, not its patience, limit how many choices it draws at a time.
 _CHAT = replace(
-    chat.endpoint(
+    openai_chat.endpoint(
         without=("n",),
         logprobs=replace(_PARAMS["logprobs"], name="top_logprobs"),
     ),

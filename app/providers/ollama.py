@@ -17,11 +17,22 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Way
 from ..core.sse import Event
 from ..errors import UnsupportedParameter, UpstreamStatus
-from . import chat, failures
+from .declaration import (
+    Ask,
+    Call,
+    Endpoint,
+    Param,
+    Provider,
+    model_list,
+    read,
+    same,
+    several,
+)
 from .llama_cpp import models, root
-from .logprobs import LegacyLogprobs
-from .reasons import finish_reason
-from .spec import Ask, Call, Endpoint, Param, Provider, model_list, read, same, several
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .parsing.logprobs import LegacyLogprobs
+from .protocols import openai_chat
 
 _PARAMS = {
     "max_tokens": Param("options.num_predict"),
@@ -90,7 +101,7 @@ class _Reader:
         self._legacy = LegacyLogprobs(len(str(ask.request.prompt)), top or 0)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        chat.refuse_error(document)
+        openai_chat.refuse_error(document)
         done, content = document["done"], document.get("logprobs")
         wanted = self._ask.request.logprobs is not None
         logprobs = self._legacy.read(content) if wanted and content else None
@@ -99,7 +110,7 @@ class _Reader:
         made = document.get("eval_count")
         counted = Usage(document.get("prompt_eval_count") or 0, made) if made else None
         return Completion(
-            *chat.head({"model": document.get("model")}, self._ask),
+            *openai_chat.head({"model": document.get("model")}, self._ask),
             (Choice(document.get("response") or "", 0, logprobs, ended),),
             counted if done else None,
         )
@@ -107,14 +118,14 @@ class _Reader:
 
 def error(status: int, body: bytes) -> UpstreamStatus:
     """Its errors; a model that cannot fill in says so about the suffix."""
-    failure = failures.error(status, body)
+    failure = error_bodies.error(status, body)
     if "insert" in failure.message:
         failure.param, failure.code = "suffix", "unsupported_parameter"
     return failure
 
 
 def _chat(ask: Ask) -> Call:
-    body = chat.request(ask) | {"model": ask.request.model}
+    body = openai_chat.request(ask) | {"model": ask.request.model}
     url = root(ask.provider, ask.target) + "/v1/chat/completions"
     return Call("POST", url, ask.headers(), orjson.dumps(body))
 
@@ -129,7 +140,8 @@ OLLAMA = Provider(
         Way.NATIVE: _NATIVE,
         Way.FIM: replace(_NATIVE, params=_PARAMS | same("suffix")),
         Way.CHAT: replace(
-            chat.endpoint(without=("n", "logit_bias", "user", "logprobs")), call=_chat
+            openai_chat.endpoint(without=("n", "logit_bias", "user", "logprobs")),
+            call=_chat,
         ),
     },
     needs_key=False,

@@ -21,7 +21,7 @@ import orjson
 
 from ..errors import InvalidRequest
 from . import gbnf
-from .spec import Param, Params, same
+from .declaration import Param, Params, same
 
 # Entries of logit_bias, each of which costs time with every token.
 MAX_BIASES = 1024

@@ -16,8 +16,9 @@ from typing import Any
 from ..core.completion import Choice, Completion
 from ..core.routing import Way
 from ..core.sse import Event
-from . import chat, failures
-from .spec import Ask, Call, Endpoint, Provider, read, same
+from .declaration import Ask, Call, Endpoint, Provider, read, same
+from .parsing import error_bodies
+from .protocols import openai_chat
 
 _PARAMS = same("max_tokens", "temperature", "top_k", "top_p")
 
@@ -42,16 +43,16 @@ def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
         seen = True
         yield read(event.data, lambda document: _piece(document, ask, None))
     if seen:
-        yield Completion(*chat.head({}, ask), (Choice("", 0, None, "stop"),))
+        yield Completion(*openai_chat.head({}, ask), (Choice("", 0, None, "stop"),))
 
 
 def _piece(document: dict[str, Any], ask: Ask, reason: str | None) -> Completion:
-    chat.refuse_error(document)
+    openai_chat.refuse_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
     # A batch of one.
     text = text[0] if isinstance(text, list) else text
-    return Completion(*chat.head(named, ask), (Choice(text, 0, None, reason),))
+    return Completion(*openai_chat.head(named, ask), (Choice(text, 0, None, reason),))
 
 
 TRITON = Provider(
@@ -63,5 +64,5 @@ TRITON = Provider(
         )
     },
     needs_key=False,
-    error=failures.error,
+    error=error_bodies.error,
 )

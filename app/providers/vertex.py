@@ -13,10 +13,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .. import documents
+from .. import safe_json
 from ..core.routing import Target, Way
-from . import anthropic, chat, gemini
-from .spec import Ask, Call, Endpoint, Families, Param, Provider, Setting, part, quoted
+from . import anthropic, gemini
+from .declaration import (
+    Ask,
+    Call,
+    Endpoint,
+    Families,
+    Param,
+    Provider,
+    Setting,
+    part,
+    quoted,
+)
+from .protocols import openai_chat
 
 _ANTHROPIC_VERSION = "vertex-2023-10-16"
 
@@ -73,31 +84,31 @@ def _anthropic(ask: Ask) -> Call:
 
 def _mistral(ask: Ask) -> Call:
     verb = "streamRawPredict" if ask.request.stream else "rawPredict"
-    body = chat.request(ask) | {"model": _split(ask.request.model)[1]}
+    body = openai_chat.request(ask) | {"model": _split(ask.request.model)[1]}
     return _post(ask, f"publishers/mistralai/models/{_bare(ask)}:{verb}", body)
 
 
 def _open(ask: Ask) -> Call:
     publisher, name = _split(ask.request.model)
     whole = name if publisher == "others" else f"{publisher}/{name}"
-    body = chat.request(ask) | {"model": whole}
+    body = openai_chat.request(ask) | {"model": whole}
     return _post(ask, "endpoints/openapi/chat/completions", body, "v1beta1")
 
 
 def _own(ask: Ask) -> Call:
     place = f"endpoints/{_bare(ask)}/chat/completions"
-    return _post(ask, place, chat.request(ask), "v1beta1")
+    return _post(ask, place, openai_chat.request(ask), "v1beta1")
 
 
 def _chat(call: Callable[[Ask], Call], *without: str, **others: Any) -> Endpoint:
     lacks = ("n", "logprobs", *without)
-    return replace(chat.endpoint(without=lacks, **others), call=call)
+    return replace(openai_chat.endpoint(without=lacks, **others), call=call)
 
 
 def _token_uri(account: Any) -> str | None:
     """Where a service account, as an object or as JSON, has its tokens from."""
     try:
-        document = documents.load(account) if isinstance(account, str) else account
+        document = safe_json.load(account) if isinstance(account, str) else account
     except ValueError:
         return None
     uri = document.get("token_uri") if isinstance(document, dict) else None

@@ -14,9 +14,7 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import Way
 from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
-from . import chat, failures
-from .reasons import finish_reason
-from .spec import (
+from .declaration import (
     Ask,
     Call,
     Endpoint,
@@ -28,7 +26,10 @@ from .spec import (
     read_object,
     same,
 )
-from .usage import usage
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .parsing.usage import usage
+from .protocols import openai_chat
 
 _PARAMS = same(
     "frequency_penalty",
@@ -54,7 +55,7 @@ def completion(body: bytes, ask: Ask) -> Completion:
 
     def whole(document: dict[str, Any]) -> Completion:
         if not document.get("success", True):
-            raise failures.in_band({"error": {"message": _message(document)}})
+            raise error_bodies.in_band({"error": {"message": _message(document)}})
         result = document["result"]
         counted = usage(result.get("usage"))
         text, reason = _said(result)
@@ -72,7 +73,7 @@ def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
             yield _piece(ask, "", counted, reason or _reason(ask, counted))
             return
         document = read_object(event.data)
-        chat.refuse_error(document)
+        openai_chat.refuse_error(document)
         counted = usage(document.get("usage")) or counted
         text, given = _said({"response": ""} | document)
         reason = given or reason
@@ -93,7 +94,7 @@ def _piece(
     ask: Ask, text: str, counted: Usage | None = None, reason: str | None = None
 ) -> Completion:
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*chat.head({}, ask), choices, counted)
+    return Completion(*openai_chat.head({}, ask), choices, counted)
 
 
 def _reason(ask: Ask, counted: Usage | None) -> str:
@@ -104,7 +105,7 @@ def _reason(ask: Ask, counted: Usage | None) -> str:
 
 def error(status: int, body: bytes) -> UpstreamStatus:
     """Its errors are a list, of which the first says most."""
-    failure = failures.error(status, body)
+    failure = error_bodies.error(status, body)
     try:
         failure.message = _message(read_object(body)) or failure.message
     except Exception:
@@ -128,7 +129,7 @@ WORKERS_AI = Provider(
     base_url="https://api.cloudflare.com/client/v4/accounts/{workers_ai_account_id}/ai",
     ways={
         Way.NATIVE: _NATIVE,
-        Way.CHAT: chat.endpoint(
+        Way.CHAT: openai_chat.endpoint(
             "/v1/chat/completions", without=("n", "logprobs", "logit_bias", "user")
         ),
     },

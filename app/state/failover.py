@@ -16,11 +16,11 @@ from typing import Any
 
 from ..core.limits import Change, Draw
 from ..core.routing import BreakerPolicy
+from .background_writer import Courier, Parcel
 from .breaker import Circuit, Circuits, current
-from .courier import Courier, Parcel
-from .limits import Changes, Counters, Drawn, hold
-from .processes import PerProcess
-from .redis import Away, Call, RedisCircuits, RedisCounters, circuit_of
+from .meter import Changes, Counters, Drawn, hold
+from .per_process import PerProcess
+from .redis_store import Away, Call, RedisCircuits, RedisCounters, circuit_of
 
 # Seconds after which what is known of a circuit is asked for again.
 _FRESH = 1.0

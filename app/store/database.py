@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreUnavailable
-from ..state import private
+from ..state import private_files
 from .tables import metadata, revisions
 
 # Seconds that a request may wait for a database that does not answer, and for a
@@ -64,11 +64,11 @@ def connect(url: str, instance: Path) -> Engine:
 
 
 def _sqlite(instance: Path) -> Engine:
-    private.make_folder(instance)
+    private_files.make_folder(instance)
     file = instance / "gateway.db"
     # Where it cannot be made, SQLite says so.
     with suppress(OSError):
-        private.make_file(file)
+        private_files.make_file(file)
     engine = create_engine(
         f"sqlite:///{file}",
         connect_args={"timeout": _BUSY_TIMEOUT},

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from ..core.caching import CacheStatus
 from ..errors import StoreUnavailable
-from ..state.complaint import Complaint
+from ..state.rate_limited_warning import Complaint
 from .database import reading, writing
 from .tables import requests
 

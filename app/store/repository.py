@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 
-from ..core.access import Alias, GatewayKey, VirtualKey
 from ..core.gateway_keys import PREFIX
-from . import records
+from ..core.permissions import Alias, GatewayKey, VirtualKey
+from . import serialization
 from .database import reading, writing
-from .sealing import Sealer
+from .secret_box import Sealer
 from .tables import (
     aliases,
     config_versions,
@@ -109,7 +109,7 @@ class Repository:
                 insert(config_versions).values(
                     config=id,
                     version=number,
-                    document=records.dumps(document),
+                    document=serialization.dumps(document),
                     created=now,
                 )
             )
@@ -140,7 +140,7 @@ class Repository:
         """Store *key*, in place of one of the same id."""
         row = {
             "id": key.id,
-            "document": records.document(key),
+            "document": serialization.document(key),
             "sealed": self._sealer.seal(orjson.dumps(dict(key.settings))),
             "updated": int(time.time()),
         }
@@ -185,7 +185,7 @@ class Repository:
     # Aliases
 
     def put_alias(self, model: str, alias: Alias) -> None:
-        document, now = records.document(alias), int(time.time())
+        document, now = serialization.document(alias), int(time.time())
         row = {"model": model, "document": document, "updated": now}
         with self._change() as connection:
             _put(connection, aliases, row)
@@ -262,7 +262,7 @@ def _virtual_keys(
     connection: Connection,
 ) -> tuple[dict[str, VirtualKey], dict[str, bytes]]:
     rows = connection.execute(select(virtual_keys)).all()
-    values = {r.id: records.virtual_key(r.id, r.document) for r in rows}
+    values = {r.id: serialization.virtual_key(r.id, r.document) for r in rows}
     _tell_problems({f"virtual key {id}": key for id, key in values.items()})
     return values, {r.id: bytes(r.sealed) for r in rows}
 
@@ -270,7 +270,7 @@ def _virtual_keys(
 def _keys(connection: Connection) -> dict[str, GatewayKey]:
     rows = connection.execute(select(gateway_keys)).all()
     values = {
-        r.hash: records.gateway_key(r.name, r.hint, r.document, r.disabled)
+        r.hash: serialization.gateway_key(r.name, r.hint, r.document, r.disabled)
         for r in rows
     }
     _tell_problems({f"gateway key {key.name}": key for key in values.values()})
@@ -285,14 +285,14 @@ def _tell_problems(keys: Mapping[str, VirtualKey | GatewayKey]) -> None:
 
 def _aliases(connection: Connection) -> dict[str, Alias]:
     rows = connection.execute(select(aliases)).all()
-    return {r.model: records.alias(r.document) for r in rows}
+    return {r.model: serialization.alias(r.document) for r in rows}
 
 
 def _key_row(key: GatewayKey, *, hint: str) -> dict[str, Any]:
     return {
         "name": key.name,
         "hint": hint,
-        "document": records.document(key),
+        "document": serialization.document(key),
         "disabled": key.disabled,
         "updated": int(time.time()),
     }

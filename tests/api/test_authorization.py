@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from app.core.access import Alias
 from app.core.gateway_keys import holds_gateway_key
 from app.core.limits import Limits
-from app.core.spellings import BUDGET_SPELLINGS, MODEL_ALTERNATIVES
+from app.core.parameter_aliases import BUDGET_SPELLINGS, MODEL_ALTERNATIVES
+from app.core.permissions import Alias
 from app.providers import PROVIDERS
 from app.settings import Settings
 from tests.conftest import Caller, Script

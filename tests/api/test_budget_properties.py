@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from app import create_app
 from app.core.limits import Claim, LimitReached, Limits
 from app.core.prices import prices
-from app.gateway.attempts import Clock
+from app.gateway.retries import Clock
 from app.settings import Settings
 from tests.conftest import Caller
 from tests.e2e.server import eventually

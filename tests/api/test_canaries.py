@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from app.api import headers
-from app.core.access import GatewayKey, VirtualKey
+from app.api.routing import routing_headers
 from app.core.limits import Limits
+from app.core.permissions import GatewayKey, VirtualKey
 from app.providers import PROVIDERS
 from app.settings import BadSettings, Settings
-from app.store import opening
+from app.store import factory
 from tests.conftest import Caller
 from tests.forms import FORMS, pieces
 from tests.upstream import (
@@ -198,7 +198,7 @@ def test_a_broken_config_is_not_quoted(
 def stored_canary(settings: Settings) -> Iterator[tuple[Settings, str]]:
     """A store with a canary in a virtual key; and a gateway key that may use it."""
     chosen = replace(settings, secret_key=CANARY)
-    store = opening.repository(chosen)
+    store = factory.repository(chosen)
     key = store.create_key(GatewayKey("job"))
     yield chosen, key
     store.engine.dispose()
@@ -215,7 +215,7 @@ def test_what_is_sealed_is_not_shown(
     settings, key = stored_canary
     names = {"bedrock": {"aws_access_key_id": "AK", "aws_secret_access_key": CANARY}}
     held = names.get(provider, {"api_key": CANARY})
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     limits = Limits.of({"requests_per_minute": 3, "money_per_day": 1})
     store.put_virtual_key(VirtualKey("v", provider, held, answering.url, limits=limits))
     store.engine.dispose()
@@ -248,7 +248,7 @@ def test_the_password_of_redis_is_not_shown(
     settings, _ = stored_canary
     host = valkey.url.removeprefix("redis://") if place == "VALKEY" else place
     url = f"redis://:{CANARY}@{host}"
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     limits = Limits.of({"requests_per_minute": 3})
     key = store.create_key(GatewayKey("limited", limits=limits))
     store.put_virtual_key(
@@ -268,10 +268,10 @@ def test_the_password_of_redis_is_not_shown(
 
 def test_reprs_show_no_secret(stored_canary: tuple[Settings, str]) -> None:
     settings, key = stored_canary
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     sealed = VirtualKey("v", "openai", {"api_key": CANARY})
     store.put_virtual_key(sealed)
-    shown = repr([settings, sealed, store.contents(), store, headers.Wanted])
+    shown = repr([settings, sealed, store.contents(), store, routing_headers.Wanted])
     store.engine.dispose()
 
     assert CANARY not in shown and key not in shown

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.config import checked
+from app.api.config.parsing import checked
 from app.errors import InvalidRoute
 from tests.conftest import Caller
 

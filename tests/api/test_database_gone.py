@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.core.access import GatewayKey, VirtualKey
+from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, opening
+from app.store import database, factory
 from tests.conftest import Caller
 from tests.e2e.server import eventually
 from tests.postgres import Postgres
@@ -40,7 +40,7 @@ def key(settings: Settings, upstream: Upstream) -> str:
     engine = database.connect(settings.database_url, Path(settings.instance))
     database.upgrade(engine)
     engine.dispose()
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     store.put_virtual_key(
         VirtualKey("v", "openai", {"api_key": "sk-1"}, custom_host=upstream.url)
     )

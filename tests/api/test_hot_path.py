@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from app.core.limits import Limits
 from app.settings import Settings
-from app.state.redis import Link
+from app.state.redis_store import Link
 from tests.conftest import Caller
 from tests.house import House
 from tests.upstream import Upstream, completion, whole

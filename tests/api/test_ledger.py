@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from app.store import opening
+from app.store import factory
 from tests.cli_runner import Operator
 from tests.conftest import Caller, taken
 from tests.store.test_ledger import row
@@ -225,7 +225,7 @@ def test_usage_is_shown_as_columns_json_and_csv(
 def test_costs_are_shown_to_the_millionth_of_a_dollar(
     settings: Settings, micros: int | None, shown: str
 ) -> None:
-    ledger = opening.ledger(settings)
+    ledger = factory.ledger(settings)
     ledger.add(row(cost_micros=micros))
     ledger.close()
     operator = Operator(settings)

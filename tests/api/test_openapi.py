@@ -17,12 +17,13 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app import create_app, errors
-from app.api import config_schema, schemas
-from app.api.config_sense import KINDS
+from app.api.config import schema
+from app.api.config.rules import KINDS
 from app.api.openapi import examples
+from app.api.request import schemas
 from app.core.completion import Choice, Logprobs, Usage
 from app.errors import GatewayError, InvalidRequest, InvalidRoute
-from app.gateway.attempts import Attempt
+from app.gateway.retries import Attempt
 from app.providers import PROVIDERS
 from app.settings import Settings
 from tests.conftest import Caller, events
@@ -383,9 +384,9 @@ def test_it_allows_the_configs_whose_shape_is_taken(
     assert {*CONFIG, *KINDS} == set(
         told["components"]["schemas"]["Config"]["properties"]
     )
-    assert allowed.is_valid(CONFIG) and config_schema.complaints(CONFIG) == []
+    assert allowed.is_valid(CONFIG) and schema.complaints(CONFIG) == []
     for config in configs:
-        taken = config_schema.complaints(config) == []
+        taken = schema.complaints(config) == []
         assert allowed.is_valid(config) == taken, config
 
 

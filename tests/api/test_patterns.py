@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.api import patterns
-from app.api.patterns import Searches
+from app.api.routing import patterns
+from app.api.routing.patterns import Searches
 from app.errors import InvalidRoute
 from tests.conftest import Caller
 

@@ -290,7 +290,7 @@ def test_logs_rows_and_spans_are_redacted(
 
 
 def test_tracebacks_show_no_likely_key() -> None:
-    from app.observability.lines import Console, JSONLines
+    from app.observability.log_format import Console, JSONLines
 
     try:
         raise ValueError("Bearer abc-secret, sk-0123456789abcdef " + "x" * 50_000)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Request
 
-from app.api.body import json_object
+from app.api.request.body import json_object
 from app.errors import InvalidRequest
 from tests.conftest import Absent, Caller
 from tests.upstream import Upstream, completion, whole

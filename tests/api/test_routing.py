@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app import create_app
-from app.gateway.attempts import Clock
+from app.gateway.retries import Clock
 from app.settings import Settings
 from tests.conftest import Caller, events
 from tests.upstream import (

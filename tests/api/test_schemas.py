@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.api.schemas import CompletionSchema, checked
+from app.api.request.schemas import CompletionSchema, checked
 from app.errors import InvalidRequest
 
 WORDS = st.text(max_size=3)

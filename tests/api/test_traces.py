@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.core.access import Alias
-from app.observability import telemetry
+from app.core.permissions import Alias
+from app.observability import otel_settings
 from app.settings import BadSettings, Settings
 from tests.collector import CLIENT, SERVER, Collector
 from tests.conftest import KEY, Caller
@@ -407,7 +407,7 @@ def test_without_an_endpoint_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     ids=str,
 )
 def test_these_variables_ask_for_no_traces(otel: dict[str, str]) -> None:
-    assert not telemetry.wanted(Settings.from_environ(otel).otel)
+    assert not otel_settings.wanted(Settings.from_environ(otel).otel)
 
 
 @pytest.mark.parametrize(
@@ -421,20 +421,20 @@ def test_these_variables_ask_for_no_traces(otel: dict[str, str]) -> None:
 def test_what_cannot_be_done_is_said_at_the_start(name, value, right) -> None:
     given = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}
     with pytest.raises(BadSettings, match=f"{name}='{value}': {right}"):
-        telemetry.wanted(given | {name: value})
+        otel_settings.wanted(given | {name: value})
 
 
 def test_batches_are_as_the_variables_say() -> None:
     sizes = {"OTEL_BSP_MAX_QUEUE_SIZE": "64", "OTEL_BSP_SCHEDULE_DELAY": "1000"}
 
-    assert telemetry.Batches.of({}) == telemetry.Batches(2048, 128, 5000)
-    assert telemetry.Batches.of(sizes) == telemetry.Batches(64, 64, 1000)
+    assert otel_settings.Batches.of({}) == otel_settings.Batches(2048, 128, 5000)
+    assert otel_settings.Batches.of(sizes) == otel_settings.Batches(64, 64, 1000)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
 def test_batches_that_cannot_be_are_said_at_the_start(value: str) -> None:
     with pytest.raises(BadSettings, match="OTEL_BSP_SCHEDULE_DELAY='.*' *: must be"):
-        telemetry.Batches.of({"OTEL_BSP_SCHEDULE_DELAY": value})
+        otel_settings.Batches.of({"OTEL_BSP_SCHEDULE_DELAY": value})
 
 
 def test_an_endpoint_without_the_package_is_said_at_the_start(
@@ -445,7 +445,7 @@ def test_an_endpoint_without_the_package_is_said_at_the_start(
     settings = Settings(otel={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"})
 
     with pytest.raises(BadSettings, match=r"pip install 'lastword\[otel\]'"):
-        telemetry.traces(settings)
+        otel_settings.traces(settings)
 
 
 def test_a_collector_that_is_away_hurts_no_request_and_holds_up_no_end(

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from app import create_app
-from app.core.access import Alias, GatewayKey, VirtualKey
 from app.core.limits import Limits
+from app.core.permissions import Alias, GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import opening
+from app.store import factory
 from tests.upstream import Answer, Seen, Upstream, completion, reply, whole
 
 OWN_KEY = "sk-the-callers-own-key"
@@ -73,7 +73,7 @@ class World:
             trusted_custom_hosts=("127.0.0.1",),
             default_max_tokens=16,
         )
-        self.store = opening.repository(settings)
+        self.store = factory.repository(settings)
         self._fill()
         self.app = create_app(settings)
 

@@ -14,7 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from app.core.routing import BreakerPolicy, Target
 from app.settings import Settings
-from app.store import opening
+from app.store import factory
 from tests.store.test_ledger import row
 from tests.upstream import DONE, data, frame, stream
 
@@ -72,13 +72,13 @@ def fill(settings: Settings, many: int = 8000) -> None:
     chance, now = random.Random(8), time.time()
     spans = ((900, many // 40), (86400, many), (30 * 86400, 2 * many))
     times = [at for span, count in spans for at in _times(now, span, count)]
-    with closing(opening.ledger(settings)) as ledger:
+    with closing(factory.ledger(settings)) as ledger:
         for i, began in enumerate(sorted(times)):
             ledger.add(_request(chance, began))
             if i % 5000 == 0:
                 ledger.flush()
         ledger.add(_eventful(now))
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     for id, config in CONFIGS.items():
         store.put_config(id, config)
     store.engine.dispose()

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.console import snippets, words
-from app.console.figures import Slice, by_group, only, per_slice, quantile, total
+from app.console import formatting, snippets
 from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfall
 from app.console.requests import bars
 from app.console.snippets import Asked
-from app.store.history import Entry, Sums, Try, wait_of
+from app.console.stats import Slice, by_group, only, per_slice, quantile, total
+from app.store.ledger_queries import Entry, Sums, Try, wait_of
 
 
 def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> Sums:
@@ -94,7 +94,7 @@ def test_a_scale_ends_at_a_round_number_above_all(highest: float, least: float) 
 def plot(*values: float | None, name: str = "openai") -> Plot:
     marks = [f"mark {i}" for i in range(len(values))]
     series = [Series(name, values, "c0")]
-    return Plot("Requests", series, marks, [(0, "12:00")], words.count)
+    return Plot("Requests", series, marks, [(0, "12:00")], formatting.count)
 
 
 def elements(svg: str, tag: str, look: str) -> list[ElementTree.Element]:
@@ -196,26 +196,26 @@ def test_a_wait_grows_by_a_tenth_each_step() -> None:
 
 def test_numbers_are_short() -> None:
     told = [
-        words.count(0),
-        words.count(2.5),
-        words.count(1234),
-        words.count(5e6),
-        words.whole(1234567),
-        words.share(None),
-        words.share(0),
-        words.share(0.0123),
-        words.share(0.5),
-        words.duration(None),
-        words.duration(0.0123),
-        words.duration(0.9999),
-        words.duration(90),
-        words.duration(600),
-        words.money(None),
-        words.money(0),
-        words.money(0.00001),
-        words.money(0.004),
-        words.money(1234.5),
-        words.money(2.5e6),
+        formatting.count(0),
+        formatting.count(2.5),
+        formatting.count(1234),
+        formatting.count(5e6),
+        formatting.whole(1234567),
+        formatting.share(None),
+        formatting.share(0),
+        formatting.share(0.0123),
+        formatting.share(0.5),
+        formatting.duration(None),
+        formatting.duration(0.0123),
+        formatting.duration(0.9999),
+        formatting.duration(90),
+        formatting.duration(600),
+        formatting.money(None),
+        formatting.money(0),
+        formatting.money(0.00001),
+        formatting.money(0.004),
+        formatting.money(1234.5),
+        formatting.money(2.5e6),
     ]
 
     assert [each.replace("\u202f", " ") for each in told] == [

@@ -12,9 +12,9 @@ import pytest
 from app.console.requests import Live
 from app.errors import StoreUnavailable
 from app.settings import Settings
-from app.store import opening
-from app.store.history import Entry, History, Wanted
+from app.store import factory
 from app.store.ledger import Ledger
+from app.store.ledger_queries import Entry, History, Wanted
 from tests.conftest import Script
 from tests.store.test_ledger import row
 from tests.upstream import completion, whole
@@ -25,7 +25,7 @@ from .demo import CONFIGS, _eventful, fill, trip
 
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
-    with closing(opening.ledger(settings)) as made:
+    with closing(factory.ledger(settings)) as made:
         yield made
 
 
@@ -150,7 +150,7 @@ def live(history: History, **options: Any) -> Live:
 
 @pytest.fixture
 def history(settings: Settings) -> Iterator[History]:
-    with closing(opening.history(settings)) as made:
+    with closing(factory.history(settings)) as made:
         yield made
 
 

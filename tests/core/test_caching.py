@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.cachekey import fingerprint, key
-from app.core.caching import (
-    Asker,
-    CachePolicy,
-    Entry,
-    Scope,
-    is_repeatable,
-    repeated,
-)
+from app.core.cache_key import fingerprint, key
+from app.core.caching import Asker, CachePolicy, Entry, Scope, is_repeatable, repeated
 from app.core.completion import Usage
 from app.core.replay import Joined, frames, whole
 from app.core.request import CompletionRequest

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import Counter, Histogram
 
-from app.gateway.events import End
+from app.gateway.request_record import End
 from app.observability.metrics import Metric, families
 
 from .files import DEPLOY, ROOT, load, needs

@@ -6,7 +6,8 @@ How a page says what is to be done with a block of it:
   print is compared with the lines below, in which `...` stands for anything.
 - `sh`: typed as well; every command has to succeed.
 - `python`: run as a script. `<!-- with openai-0.28.1 -->` before it runs it in that
-  client's environment, `<!-- in app/providers/native.py -->` with that module's names.
+  client's environment, `<!-- in app/providers/catalog/completion_hosts.py -->` with
+  that module's names.
 - `json`, `yaml`: has to be what it says; a config has to work.
 - `text`, or no word: is only looked at.
 - `<!-- not run: why -->` before a block leaves it out. These are counted.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.api.config import checked
+from app.api.config.parsing import checked
 from app.core.hosts import LOCALHOST
 from app.core.prices import prices
 from app.settings import Settings

@@ -14,7 +14,7 @@ import openai
 import pytest
 import requests
 
-from app.engine import model_path
+from app.server.engine_process import model_path
 from app.settings import Settings
 from tests import fim
 from tests.soak import grammars
@@ -299,7 +299,11 @@ def test_a_suffix_reaches_a_model_that_can_use_it(filling: Server) -> None:
 
 
 def engines_of(pid: int) -> list[int]:
-    return [child for child in children(pid) if "app.engine" in command_line(child)]
+    return [
+        child
+        for child in children(pid)
+        if "app.server.engine_process" in command_line(child)
+    ]
 
 
 def engine_port(pid: int) -> int:

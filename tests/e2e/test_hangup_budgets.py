@@ -10,19 +10,11 @@ from typing import Any
 import pytest
 import requests
 
-from app.core.access import GatewayKey, VirtualKey
 from app.core.limits import Limits
+from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, opening
-from tests.upstream import (
-    STREAM,
-    Upstream,
-    chunk,
-    data,
-    frame,
-    head,
-    until_left,
-)
+from app.store import database, factory
+from tests.upstream import STREAM, Upstream, chunk, data, frame, head, until_left
 
 from .server import Server, eventually
 
@@ -87,7 +79,7 @@ def gateway(
     engine = database.connect(settings.database_url, tmp_path)
     database.upgrade(engine)
     engine.dispose()
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(
         VirtualKey("openai", "openai", sealed, custom_host=upstream.url)

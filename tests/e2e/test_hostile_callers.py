@@ -17,16 +17,7 @@ import requests
 
 from tests.soak import patterns
 from tests.soak.health import health, quantile
-from tests.upstream import (
-    DONE,
-    Upstream,
-    completion,
-    data,
-    frame,
-    reply,
-    stream,
-    whole,
-)
+from tests.upstream import DONE, Upstream, completion, data, frame, reply, stream, whole
 
 from .server import Server, children, eventually
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from app.core.access import GatewayKey, VirtualKey
+from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import opening
+from app.store import factory
 from tests.upstream import Upstream, completion, whole
 
 from .nginx import Nginx
@@ -41,7 +41,7 @@ class House:
 def house(request: Any, tmp_path: Path, script: Any) -> Iterator[House]:
     upstream = script(whole(completion()))
     settings = Settings(instance=str(tmp_path / "instance"), secret_key=SECRET)
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(
         VirtualKey("openai", "openai", sealed, custom_host=upstream.url)
@@ -213,7 +213,7 @@ def test_stored_key_ends_the_trust_in_this_machine(script, tmp_path: Path) -> No
     )
     try:
         assert server.complete(route(upstream)).status_code == 200
-        store = opening.repository(settings)
+        store = factory.repository(settings)
         store.create_key(GatewayKey("job"))
         store.engine.dispose()
         eventually(lambda: server.complete(route(upstream)).status_code == 400)

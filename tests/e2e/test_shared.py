@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from app.core.access import GatewayKey, VirtualKey
 from app.core.limits import Limits
+from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, opening
+from app.store import database, factory
 from tests.postgres import Postgres
 from tests.upstream import Upstream, completion, whole
 from tests.valkey import Valkey, running
@@ -57,7 +57,7 @@ def stored(url: str, folder: Path, upstream: Upstream) -> dict[str, str]:
     engine = database.connect(url, folder)
     database.upgrade(engine)
     engine.dispose()
-    store = opening.repository(settings)
+    store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(
         VirtualKey("openai", "openai", sealed, custom_host=upstream.url)

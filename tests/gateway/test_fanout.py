@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.gateway.fanout import Fanout, gather
+from app.gateway.streaming.fanout import Fanout, gather
 
 
 def fanout_threads() -> list[threading.Thread]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.errors import EngineEnded, EngineWithheld
-from app.gateway.attempts import Trace
 from app.gateway.quarantine import Quarantine
-from app.state.local import LocalCircuits, LocalFile
+from app.gateway.retries import Trace
+from app.state.local_store import LocalCircuits, LocalFile
 from tests.conftest import Caller, taken
 from tests.upstream import DONE, close, cut_stream, data, frame, head, stream, whole
 

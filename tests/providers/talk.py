@@ -8,14 +8,15 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from app.core import batch, shaping
+from app.core import batch, post_processing
 from app.core.completion import Completion
 from app.core.request import CompletionRequest
 from app.core.routing import Target
 from app.core.sse import Event
-from app.providers import PROVIDERS, Call, fitting
-from app.providers.fitting import Plan
-from app.providers.legacy import rebuilt
+from app.planning import plan as fitting
+from app.planning.plan import Plan
+from app.providers import PROVIDERS, Call
+from app.providers.protocols.openai_completions import rebuilt
 
 KEY = "sk-secret-of-the-caller"
 
@@ -66,7 +67,9 @@ def whole(name: str, answer: bytes, **asked: Any) -> Completion:
     for part in made.parts:
         ask = made.ask(part, made.target)
         read = rebuilt(ask.endpoint.completion(answer, ask))
-        answers.append(read if made.direct else shaping.whole(read, made.shape(part)))
+        answers.append(
+            read if made.direct else post_processing.whole(read, made.shape(part))
+        )
     return answers[0] if made.direct else batch.join(made.wanted, made.parts, answers)
 
 
@@ -78,4 +81,4 @@ def streamed(name: str, events: Iterable[Event], **asked: Any) -> Sequence[Compl
     pieces = map(rebuilt, ask.endpoint.chunks(events, ask))
     if made.direct:
         return list(pieces)
-    return list(shaping.shaped(pieces, made.shape(part)))
+    return list(post_processing.shaped(pieces, made.shape(part)))

@@ -21,10 +21,10 @@ from app.errors import (
     UnsupportedProvider,
     UpstreamError,
 )
+from app.planning.plan import Plan
 from app.providers import PROVIDERS, Provider
-from app.providers.fitting import Plan
-from app.providers.names import KNOWN_NAMES
-from app.providers.spec import LEGACY_PARAMS
+from app.providers.catalog.known_names import KNOWN_NAMES
+from app.providers.declaration import LEGACY_PARAMS
 
 from . import talk
 from .talk import KEY

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.routing import Way
-from app.gateway import framing
 from app.providers import PROVIDERS, Provider
-from app.providers.spec import Endpoint
+from app.providers.declaration import Endpoint
+from app.upstream import event_decoders
 from tests.wire.frames import frames
 
 WIRE = Path(__file__).parent.parent / "wire"
@@ -80,10 +80,10 @@ class Asked:
         return (self.folder / "whole.json").read_bytes()
 
     @property
-    def stream(self) -> tuple[framing.Decoder, bytes]:
+    def stream(self) -> tuple[event_decoders.Decoder, bytes]:
         """The bytes of its stream, and what decodes them."""
         (file,) = self.folder.glob("stream.*")
-        decode = framing.decoder(_CONTENT_TYPES[file.suffix])
+        decode = event_decoders.decoder(_CONTENT_TYPES[file.suffix])
         assert decode
         recorded = file.read_bytes()
         listed = file.suffix == ".frames"

@@ -30,7 +30,7 @@ from typing import Any
 
 from app import create_app
 from app.core.hosts import LOCALHOST
-from app.gateway.attempts import Clock
+from app.gateway.retries import Clock
 from app.providers import PROVIDERS
 from app.settings import Settings
 from tests import wire

@@ -218,7 +218,11 @@ class Neighbour:
 
 def engine_of(server: Server) -> int:
     """The engine's process."""
-    (pid,) = [p for p in children(server.pid) if "app.engine" in command_line(p)]
+    (pid,) = [
+        p
+        for p in children(server.pid)
+        if "app.server.engine_process" in command_line(p)
+    ]
     return pid
 
 

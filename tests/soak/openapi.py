@@ -17,7 +17,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-from app.api.schemas import CompletionSchema
+from app.api.request.schemas import CompletionSchema
 from app.core.completion import Logprobs
 from app.core.request import CompletionRequest
 from app.errors import InvalidRequest

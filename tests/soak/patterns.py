@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import requests
 
-from app.api import patterns
+from app.api.routing import patterns
 from tests.e2e.server import Server
 from tests.soak.health import health, quantile
 from tests.upstream import Upstream, completion, whole

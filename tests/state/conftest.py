@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from app.state.background_writer import Courier
 from app.state.breaker import Breaker
-from app.state.courier import Courier
 from app.state.failover import FailoverCircuits, FailoverCounters
-from app.state.limits import Counters, Meter
-from app.state.local import LocalCircuits, LocalCounters, LocalFile
-from app.state.redis import Link, RedisCircuits, RedisCounters
+from app.state.local_store import LocalCircuits, LocalCounters, LocalFile
+from app.state.meter import Counters, Meter
+from app.state.redis_store import Link, RedisCircuits, RedisCounters
 
 from ..valkey import Valkey, running
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as some
 from app.core.routing import BreakerPolicy, Target
 from app.errors import UpstreamRefused, UpstreamStatus
 from app.state.breaker import Breaker, Circuit, Circuits, current, guarded, name_of
-from app.state.redis import Link
+from app.state.redis_store import Link
 
 from ..e2e.server import eventually
 from .conftest import PLACES, FakeTime, Gateway, Place, opened
-from .test_limits import workers
+from .test_meter import workers
 from .worker import TARGET
 
 # Every example has a target of its own.

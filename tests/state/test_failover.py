@@ -16,13 +16,13 @@ import pytest
 from app.core.limits import Claim, Held, Limits
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import guarded, name_of
-from app.state.limits import Charge, Reservation
-from app.state.redis import Link
+from app.state.meter import Charge, Reservation
+from app.state.redis_store import Link
 
 from ..e2e.server import ROOT, eventually
 from ..valkey import Valkey
 from .conftest import FakeTime, Gateway
-from .test_redis import NOON, claim, passes, reserve, unsettled, used
+from .test_redis_store import NOON, claim, passes, reserve, unsettled, used
 
 AWAY = "Redis is away: this machine keeps its own limits"
 TARGET = Target("p", identity="t", breaker=BreakerPolicy(failure_threshold=1))

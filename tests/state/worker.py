@@ -13,9 +13,9 @@ from pathlib import Path
 from app.core.limits import Claim, LimitReached, Limits
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import Breaker, Circuits
-from app.state.limits import Counters, Meter
-from app.state.local import LocalCircuits, LocalCounters, LocalFile
-from app.state.redis import Link, RedisCircuits, RedisCounters
+from app.state.local_store import LocalCircuits, LocalCounters, LocalFile
+from app.state.meter import Counters, Meter
+from app.state.redis_store import Link, RedisCircuits, RedisCounters
 
 LIMITS = {
     "limits": Limits(requests_per_minute=100),

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, select
 
 from app.settings import Settings
-from app.store import database, opening
+from app.store import database, factory
 from app.store.tables import metadata, revisions
 
 MANY = 4
@@ -25,7 +25,7 @@ ROUNDS = 15
 
 def open_it(settings: Settings, ready: Any) -> None:
     ready.wait(10)
-    opening.database(settings).dispose()
+    factory.database(settings).dispose()
 
 
 def test_a_new_file_may_be_opened_by_many_at_once(settings: Settings) -> None:

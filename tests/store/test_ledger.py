@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, select
 
 from app.errors import StoreUnavailable
 from app.settings import Settings
-from app.store import opening
+from app.store import factory
 from app.store.ledger import GROUPS, Ledger, Row, forget, usage
 from app.store.tables import requests
 from tests.e2e.server import eventually
@@ -50,14 +50,14 @@ def row(**changes: Any) -> Row:
 
 @pytest.fixture
 def engine(stored: Settings) -> Iterator[Engine]:
-    made = opening.database(stored)
+    made = factory.database(stored)
     yield made
     made.dispose()
 
 
 @pytest.fixture
 def ledger(stored: Settings) -> Iterator[Ledger]:
-    with closing(opening.ledger(stored)) as made:
+    with closing(factory.ledger(stored)) as made:
         yield made
 
 
@@ -80,7 +80,7 @@ def models_of(ledger: Ledger) -> list[str]:
 
 
 def test_rows_are_written_soon_without_anybody_asking(stored, engine) -> None:
-    with closing(Ledger(lambda: opening.database(stored), every=0.01)) as ledger:
+    with closing(Ledger(lambda: factory.database(stored), every=0.01)) as ledger:
         ledger.add(row())
         eventually(lambda: written(engine) == 1)
 
@@ -119,7 +119,7 @@ def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
 
 
 def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) -> None:
-    ways: list[Callable[[], Engine]] = [gone, lambda: opening.database(stored)]
+    ways: list[Callable[[], Engine]] = [gone, lambda: factory.database(stored)]
     with closing(Ledger(lambda: ways.pop(0)(), every=60)) as ledger:
         ledger.add(row(model="first"))
         ledger.flush()
@@ -151,7 +151,7 @@ def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) ->
 
 
 def test_the_last_rows_wait_for_a_database_that_comes_back(stored, engine) -> None:
-    ways: list[Callable[[], Engine]] = [gone, gone, lambda: opening.database(stored)]
+    ways: list[Callable[[], Engine]] = [gone, gone, lambda: factory.database(stored)]
     ledger = Ledger(lambda: ways.pop(0)(), every=60, clock=lambda: 0.0)
     ledger.add(row())
     ledger.close()
@@ -190,7 +190,7 @@ def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -
     clock = [0.0]
     with closing(
         Ledger(
-            lambda: opening.database(stored),
+            lambda: factory.database(stored),
             every=0.01,
             days=400,
             now=lambda: NOON + 400 * DAY,
@@ -210,7 +210,7 @@ def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -
 def test_what_cannot_be_deleted_keeps_nothing_from_being_written(
     stored, engine, caplog
 ) -> None:
-    ways: list[Callable[[], Engine]] = [gone, gone, lambda: opening.database(stored)]
+    ways: list[Callable[[], Engine]] = [gone, gone, lambda: factory.database(stored)]
     with closing(Ledger(lambda: ways.pop(0)(), every=0.01, days=1)) as ledger:
         ledger.add(row(began=NOON + 100_000 * DAY))
         eventually(lambda: written(engine) == 1)
@@ -219,7 +219,7 @@ def test_what_cannot_be_deleted_keeps_nothing_from_being_written(
 
 
 def test_without_a_number_of_days_nothing_is_forgotten(stored, engine) -> None:
-    with closing(Ledger(lambda: opening.database(stored), every=0.01)) as ledger:
+    with closing(Ledger(lambda: factory.database(stored), every=0.01)) as ledger:
         ledger.add(row(began=0.0))
         eventually(lambda: written(engine) == 1)
         ledger.add(row(began=1.0))

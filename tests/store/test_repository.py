@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy
 from sqlalchemy import select, update
 
-from app.core.access import Alias, GatewayKey, VirtualKey
 from app.core.limits import Limits
+from app.core.permissions import Alias, GatewayKey, VirtualKey
 from app.errors import StoreUnavailable
 from app.settings import Settings
-from app.store import database, opening
+from app.store import database, factory
 from app.store.repository import Absent, Present, Repository
-from app.store.sealing import Sealer
+from app.store.secret_box import Sealer
 from app.store.tables import gateway_keys, virtual_keys
 
 CANARY = "sk-canary-of-a-provider"
@@ -40,7 +40,7 @@ KEY = GatewayKey(
 
 @pytest.fixture
 def store(stored: Settings) -> Iterator[Repository]:
-    made = opening.repository(stored)
+    made = factory.repository(stored)
     yield made
     made.engine.dispose()
 
@@ -262,7 +262,7 @@ def test_many_processes_may_start_at_once(settings: Settings) -> None:
 
     def start() -> None:
         try:
-            opening.repository(settings).engine.dispose()
+            factory.repository(settings).engine.dispose()
         except Exception as e:
             failures.append(e)
 
@@ -273,7 +273,7 @@ def test_many_processes_may_start_at_once(settings: Settings) -> None:
         thread.join()
 
     assert failures == []
-    made = opening.repository(settings)
+    made = factory.repository(settings)
     assert made.revision() == 0
     made.engine.dispose()
 
@@ -282,7 +282,7 @@ def test_a_database_that_is_not_there_is_told(settings: Settings) -> None:
     gone = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
 
     with pytest.raises(StoreUnavailable):
-        opening.repository(gone)
+        factory.repository(gone)
 
 
 def test_postgresql_has_to_be_made_ready_by_hand(
@@ -291,4 +291,4 @@ def test_postgresql_has_to_be_made_ready_by_hand(
     url = postgres.database()  # type: ignore[attr-defined]
 
     with pytest.raises(StoreUnavailable, match="flask db upgrade"):
-        opening.repository(replace(settings, database_url=url))
+        factory.repository(replace(settings, database_url=url))

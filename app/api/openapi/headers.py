@@ -10,8 +10,8 @@ from ...core.caching import CacheStatus
 from ...core.limits import Unit
 from ...core.routing import Way
 from ...providers import PROVIDERS
-from ...providers.names import KNOWN_NAMES
-from ..answer import AT_ONCE
+from ...providers.catalog.known_names import KNOWN_NAMES
+from ..response import AT_ONCE
 from . import examples
 from .schemas import CONFIG, Shape, ref
 

@@ -9,9 +9,9 @@ from marshmallow import fields
 from ...core.request import DEFAULTS
 from ...providers import PROVIDERS
 from ...settings import Settings
-from .. import schemas
-from ..config_schema import ConfigSchema
-from ..config_sense import KINDS
+from ..config.rules import KINDS
+from ..config.schema import ConfigSchema
+from ..request import schemas
 
 Shape = dict[str, Any]
 

@@ -1,0 +1,301 @@
+"""The shape of a config: which keys hold which types, in Portkey's words.
+
+Unlike there, an unknown key of strategy, retry and cache is a slip, and refused.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, pre_load
+
+from ...core.caching import Scope
+from ...core.routing import Mode, Way
+from ...providers.catalog.known_names import KNOWN_NAMES
+
+Config = dict[str, Any]
+Shape = dict[str, Any]
+
+
+def complaints(config: Config) -> list[tuple[str, Any]]:
+    """Path and message of all that has the wrong shape.
+
+    A message becomes text by `str`: that takes a while, and most are never shown.
+    """
+    return [*_flat(_SCHEMA.validate(config))]
+
+
+def kind_of(value: object) -> str:
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
+    kinds |= {list: "array", dict: "object", type(None): "null"}
+    return kinds[type(value)]
+
+
+class _Typed(fields.Field[Any]):
+    """A value of one JSON type, in the words of Portkey's validator: *about* says what
+    it is for, *shape* what it takes, in JSON Schema.
+    """
+
+    def __init__(self, kind: str, about: str, **kwargs: Any) -> None:
+        null = f"Expected {kind}, received null"
+        messages: dict[str, Any] = {"required": "Required", "null": null}
+        metadata = {"description": about}
+        super().__init__(error_messages=messages, metadata=metadata, **kwargs)
+        self.kind = kind
+
+    @property
+    def shape(self) -> Shape:
+        return {"type": self.kind}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if kind_of(value) != self.kind:
+            raise ValidationError(f"Expected {self.kind}, received {kind_of(value)}")
+        return value
+
+
+class _Within(_Typed):
+    """A number in a range."""
+
+    def __init__(self, low: float, high: float, about: str, **kwargs: Any) -> None:
+        super().__init__("number", about, **kwargs)
+        self.low, self.high = low, high
+
+    @property
+    def shape(self) -> Shape:
+        return super().shape | {"minimum": self.low, "maximum": self.high}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        super()._deserialize(value)
+        if not self.low <= value <= self.high:
+            raise ValidationError(
+                f"Expected a number from {self.low:g} to {self.high:g}, received "
+                f"{value}"
+            )
+        return value
+
+
+class _Whole(_Within):
+    """A whole number in a range."""
+
+    @property
+    def shape(self) -> Shape:
+        return super().shape | {"type": "integer"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if type(value) is not int:
+            raise ValidationError(f"Expected integer, received {kind_of(value)}")
+        return super()._deserialize(value)
+
+
+class _OneOf(_Typed):
+    """One word of a list."""
+
+    def __init__(
+        self, words: tuple[str, ...], complaint: str, about: str, **kwargs: Any
+    ) -> None:
+        super().__init__("string", about, **kwargs)
+        self.words, self.complaint = words, complaint
+
+    @property
+    def shape(self) -> Shape:
+        return super().shape | {"enum": [str(word) for word in self.words]}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if not isinstance(value, str) or value not in self.words:
+            words = ", ".join(self.words)
+            raise ValidationError(f"{self.complaint}. Must be one of: {words}")
+        return value
+
+
+class _Provider(_OneOf):
+    """A provider's name, or `@` and the id of a virtual key."""
+
+    @property
+    def shape(self) -> Shape:
+        return {"anyOf": [super().shape, {"type": "string", "pattern": "^@"}]}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(value, str) and value.startswith("@"):
+            return value
+        return super()._deserialize(value)
+
+
+class _List(_Typed):
+    """A list of values of one JSON type."""
+
+    def __init__(self, item: str, about: str, **kwargs: Any) -> None:
+        super().__init__("array", about, **kwargs)
+        self.item = item
+
+    @property
+    def shape(self) -> Shape:
+        return super().shape | {"items": {"type": self.item}}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        super()._deserialize(value)
+        wrong = {
+            i: [f"Expected {self.item}, received {kind_of(item)}"]
+            for i, item in enumerate(value)
+            if kind_of(item) != self.item
+        }
+        if wrong:
+            raise ValidationError(wrong)
+        return value
+
+
+class _Object(fields.Nested):
+    """An object with a schema of its own."""
+
+    def __init__(self, schema: Any, about: str = "", **kwargs: Any) -> None:
+        metadata = {"description": about} if about else {}
+        super().__init__(schema, metadata=metadata, **kwargs)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValidationError(f"Expected object, received {kind_of(value)}")
+        return super()._deserialize(value, *args, **kwargs)
+
+
+class _Strict(Schema):
+    """A schema in which an unknown key is a slip, and named with what it meant."""
+
+    class Meta:
+        unknown = RAISE
+
+    @pre_load
+    def refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
+        wrong = {
+            key: [_Slip(key, self.fields)] for key in data if key not in self.fields
+        }
+        if wrong:
+            raise ValidationError(wrong)
+        return data
+
+
+class _Slip:
+    """The complaint about an unknown key, worked out when it is shown."""
+
+    def __init__(self, key: str, known: Mapping[str, Any]) -> None:
+        self._key, self._known = key[:60], known
+
+    def __str__(self) -> str:
+        nearest = difflib.get_close_matches(self._key, self._known, n=1, cutoff=0)
+        return f"Unknown key '{self._key}'; did you mean '{nearest[0]}'?"
+
+
+class Breaker(_Strict):
+    """When a target is left alone for a while."""
+
+    failure_threshold = _Within(1, 1e6, "Failures after which it is.")
+    failure_threshold_percentage = _Within(1, 100, "The same as a share of its calls.")
+    minimum_requests = _Within(1, 1e6, "Calls from which on that share counts.")
+    cooldown_interval = _Within(30_000, 1e9, "Milliseconds until it is tried again.")
+    failure_status_codes = _List("number", "Which statuses are failures.")
+
+
+class Strategy(_Strict):
+    """How a level makes use of its targets."""
+
+    mode = _OneOf(
+        tuple(Mode),
+        "Invalid 'mode' value",
+        "One after the other, one by weight, or one by conditions.",
+        required=True,
+    )
+    on_status_codes = _List("number", "Statuses after which the next one is tried.")
+    conditions = _List("object", "Each has a `query`, and `then` the name of a target.")
+    default = _Typed("string", "The name of the target for when no condition holds.")
+    sticky = _Typed("string", "The path of what has requests go to the same target.")
+    cb_config = _Object(Breaker, "When a target is left alone for a while.")
+
+
+class Retry(_Strict):
+    """How often a target is tried again."""
+
+    attempts = _Within(0, 1e6, "How often at most.", required=True)
+    on_status_codes = _List("number", "After which statuses.")
+    use_retry_after_header = _Typed("boolean", "Whether a provider says when.")
+    use_retry_after_headers = _Typed("boolean", "The same, spelled differently.")
+
+
+class Cache(_Strict):
+    """Answers that are given again."""
+
+    mode = _OneOf(("simple",), "Invalid 'cache.mode' value", "How.", required=True)
+    max_age = _Within(0, 1e12, "Seconds for which an answer is kept.")
+    scope = _OneOf(
+        tuple(Scope), "Invalid 'cache.scope' value", "Whose answers are given to whom."
+    )
+
+
+class Bridge(_Strict):
+    """How a prompt becomes a chat."""
+
+    system = _Typed("string", "The message of the system.")
+    template = _Typed("string", "The message of the user, with `{prompt}` in it.")
+
+
+class ModelInfo(_Strict):
+    """What is not known of a model, or known wrongly."""
+
+    lacks = _List("string", "Parameters that it refuses.")
+    max_tokens = _Typed("string", "Its name for that parameter, in a chat.")
+    token_floor = _Whole(0, 1e6, "The fewest tokens that it needs to think.")
+
+
+class ConfigSchema(Schema):
+    """A config, or a target of one: the same keys at every level. Others are kept."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    strategy = _Object(Strategy, "How the targets are made use of.")
+    targets = fields.List(
+        _Object(lambda: ConfigSchema()),
+        error_messages=dict[str, Any](invalid="Expected array"),
+        metadata={
+            "description": "The levels below, each a config again; at most 64 targets "
+            "in all, and 1,024 in a stored config."
+        },
+    )
+    name = _Typed("string", "What conditions call it.")
+    provider = _Provider(
+        KNOWN_NAMES,
+        "Invalid 'provider' value",
+        "Who answers; or the id of a virtual key behind an `@`.",
+    )
+    virtual_key = _Typed("string", "The id of a stored key of a provider.")
+    api_key = _Typed("string", "The provider's key.")
+    custom_host = _Typed("string", "What replaces the provider's base URL.")
+    weight = _Typed("number", "Its share, where targets are chosen by weight.")
+    retry = _Object(Retry, "How often it is tried again.")
+    cache = _Object(Cache, "Answers that are given again.")
+    request_timeout = _Within(1, 1e9, "Milliseconds until an answer begins.")
+    deadline_ms = _Within(1, 1e9, "Milliseconds for the whole plan; at the top only.")
+    forward_headers = _List("string", "Headers of the caller that travel on.")
+    override_params = _Typed("object", "What the body says, whatever the caller said.")
+    default_params = _Typed("object", "What the body says, where the caller does not.")
+    drop_params = _List("string", "What is taken out of the body.")
+    model_aliases = _Typed("object", "Models that answer in place of others.")
+    strict_open_ai_compliance = _Typed(
+        "boolean", "False keeps a provider's own finish reasons."
+    )
+    strict_params = _Typed("boolean", "Whether no parameter may be dropped.")
+    via = _OneOf(
+        tuple(Way), "Invalid 'via' value", "The way that a target has to take."
+    )
+    bridge = _Object(Bridge, "How a prompt becomes a chat.")
+    model_info = _Object(ModelInfo, "What is not known of the model.")
+
+
+_SCHEMA = ConfigSchema()
+
+
+def _flat(errors: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """marshmallow's nested errors as pairs of path and message."""
+    if isinstance(errors, dict):
+        for key, inner in errors.items():
+            deeper = path if key == "_schema" else (*path, str(key))
+            yield from _flat(inner, deeper)
+    else:
+        yield from ((",".join(path), message) for message in errors)

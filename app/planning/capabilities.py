@@ -1,0 +1,129 @@
+"""What is known of models, by the names that providers give them.
+
+The first row that fits counts; a model that fits none is what its provider's first way
+expects. `model_info` in a target overrules any of it.
+
+Sources: https://platform.openai.com/docs/guides/reasoning (parameters that reasoning
+models refuse), https://platform.openai.com/docs/guides/latest-model (those that refuse
+them only while they reason), https://platform.claude.com/docs/en/models/ (sampling and
+thinking), https://ai.google.dev/gemini-api/docs/latest-model (sampling),
+https://github.com/vercel/ai/issues/8943 (Gemini's penalties),
+https://docs.cohere.com/docs/reasoning, https://docs.x.ai/docs/guides/reasoning,
+https://api-docs.deepseek.com/guides/thinking_mode, and the documentation named in each
+provider's file.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..core.routing import Way
+from ..core.text_cache import remembered
+
+SAMPLING = ("temperature", "top_p", "top_k")
+PENALTIES = ("frequency_penalty", "presence_penalty")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What one model can do.
+
+    *ways* are those that it answers, best first; None leaves that to the provider. It
+    refuses the parameters in *lacks*. *max_tokens* is its name for that parameter on
+    the chat endpoint, of which one that thinks unseen gets *token_floor* at least.
+    """
+
+    ways: tuple[Way, ...] | None = None
+    lacks: Sequence[str] = ()
+    max_tokens: str = "max_tokens"
+    token_floor: int = 0
+
+
+# OpenAI's reasoning models take no other sampling than their own.
+_THINKER = Model(
+    ways=(Way.CHAT,),
+    lacks=(*SAMPLING, *PENALTIES, "logit_bias", "logprobs", "stop"),
+    max_tokens="max_completion_tokens",
+    token_floor=1024,
+)
+# Some reason only when told to, and else take temperature, top_p and logprobs.
+_SELDOM_THINKER = replace(
+    _THINKER, lacks=("top_k", *PENALTIES, "logit_bias", "stop"), token_floor=0
+)
+_DEEPSEEK = Model(lacks=(*SAMPLING, *PENALTIES, "logprobs"), token_floor=1024)
+_COMPLETES = Model(ways=(Way.NATIVE,))
+_CHATS = Model(ways=(Way.CHAT,), max_tokens="max_completion_tokens")
+
+# From the start of a name, or after a vendor's: `openai/gpt-5`, `us.meta.llama3`.
+_MODELS: tuple[tuple[str, Model], ...] = (
+    # OpenAI
+    (r"(gpt-3\.5|gpt-35)-turbo-instruct|babbage-002|davinci-002", _COMPLETES),
+    (r"ft:(babbage|davinci)-002", _COMPLETES),
+    (r"gpt-5-chat|chatgpt-", _CHATS),
+    # Bedrock's Converse takes no stop sequences for these and for Qwen's.
+    (r"openai\.gpt-oss", Model(lacks=("stop",), token_floor=1024)),
+    (r"qwen\.qwen", Model(lacks=("stop",))),
+    (r"gpt-oss", Model(token_floor=1024)),
+    (r"gpt-5\.[124](-mini|-nano)?(-\d{4}-\d\d-\d\d)?$", _SELDOM_THINKER),
+    (r"o[1-9]\b|gpt-([5-9]|\d\d)", _THINKER),
+    (r"gpt-(3\.5|35|4)|ft:gpt-", _CHATS),
+    # Anthropic: sampling went with 4.7, on every way to these models. From 5 on they
+    # think unless told not to, and what they think counts against max_tokens.
+    (r"claude-([a-z]+-)?4[.-][7-9]\b", Model(lacks=SAMPLING)),
+    (r"claude-([a-z]+-)?([5-9]|[1-9]\d)\b", Model(lacks=SAMPLING, token_floor=1024)),
+    # Google: what it thinks counts against maxOutputTokens from 2.5 on, and penalties
+    # are refused. Sampling is ignored since July 2026.
+    (
+        r"gemini-(3\.5-flash-lite|3\.[6-9]|[4-9]|flash-(lite-)?latest)",
+        Model(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
+    ),
+    (r"gemini-(2\.5|3|pro-latest)", Model(lacks=PENALTIES, token_floor=1024)),
+    # Cohere
+    (r"command-a-(plus|reasoning)", Model(token_floor=1024)),
+    # xAI: those that reason are not on its legacy endpoint. From 4.20 on it ignores
+    # logprobs.
+    (r"grok-.*non-reasoning", Model(lacks=("logprobs",))),
+    (
+        r"grok-(3-mini|[4-9]|code|latest)",
+        Model(
+            ways=(Way.CHAT,),
+            lacks=(*PENALTIES, "logprobs", "stop"),
+            token_floor=1024,
+        ),
+    ),
+    # Models that were made to continue and to fill in code.
+    (r"codestral", Model(ways=(Way.FIM, Way.NATIVE, Way.CHAT))),
+    (r"mercury-(coder|edit)", Model(ways=(Way.FIM,))),
+    (r"qwen[\w.]*-coder", Model(ways=(Way.NATIVE, Way.FIM, Way.CHAT))),
+    # DeepSeek thinks unless told not to, and then ignores sampling.
+    (r"deepseek-(reasoner|v4-flash)", replace(_DEEPSEEK, ways=(Way.CHAT,))),
+    (r"deepseek-v4", _DEEPSEEK),
+    # Moonshot, Zhipu and Inception: those that think unless told not to.
+    (
+        r"kimi-(k2\.[5-9]|k[3-9])",
+        Model(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
+    ),
+    (r"glm-(4\.[5-9]|[5-9])|mercury-2", Model(token_floor=1024)),
+    # Families on Bedrock that take text as it is.
+    (
+        r"meta\.llama|mistral\.(mistral-7b|mixtral|mistral-(large|small)-2402)|"
+        r"amazon\.titan-(text|tg1)|cohere\.command-(text|light)",
+        Model(ways=(Way.NATIVE, Way.CHAT)),
+    ),
+)
+_PATTERNS = tuple(
+    (re.compile(rf"(?:^|[./])(?:{pattern})", re.I), model) for pattern, model in _MODELS
+)
+
+
+def model(name: str, info: Mapping[str, Any]) -> Model:
+    """What is known of the model *name*; *info* is what its target says."""
+    known = _searched(name)
+    return replace(known, **info) if info else known
+
+
+@remembered
+def _searched(name: str) -> Model:
+    known = (found for pattern, found in _PATTERNS if pattern.search(name))
+    return next(known, Model())

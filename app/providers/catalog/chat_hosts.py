@@ -1,0 +1,263 @@
+"""Rows: providers that chat, or chat at first, in OpenAI's shape.
+
+Unless a provider's documentation says that it draws several choices, or has log
+probabilities, it is taken to ignore them: then the gateway asks once for each choice,
+and refuses log probabilities.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...core.routing import Target, Way
+from ..declaration import Endpoint, Param, Provider, Setting, bearer, several
+from ..protocols import openai_chat
+from . import rows
+from .rows import OPEN_MODELS_LACK, one_text, open_chat
+
+
+def row(
+    name: str,
+    docs: str,
+    base_url: str,
+    endpoint: Endpoint | None = None,
+    *,
+    native: Endpoint | None = None,
+    prefix: str = "",
+    **others: Any,
+) -> Provider:
+    """A provider that chats at `/chat/completions` behind *prefix*.
+
+    A *native* endpoint beside that is only taken when somebody asks for it.
+    """
+    chatting = endpoint or open_chat(f"{prefix}/chat/completions")
+    ways = {Way.CHAT: chatting} | ({Way.NATIVE: native} if native else {})
+    return rows.row(name, docs, base_url, ways, prefix=prefix, **others)
+
+
+def _oracle_key(target: Target) -> dict[str, str]:
+    """An API key of the service; a signature takes the same header."""
+    return {} if target.has(_ORACLE_SIGNS) else bearer(target)
+
+
+_ORACLE_SIGNS = (
+    "oracle_tenancy",
+    "oracle_user",
+    "oracle_fingerprint",
+    "oracle_private_key",
+)
+
+# What neither endpoint of Bytez documents.
+_BYTEZ_LACKS = ("seed", "stop", "user")
+
+# One service under two names, in China and abroad.
+_ZHIPU_CHAT = openai_chat.endpoint(
+    without=(
+        *OPEN_MODELS_LACK,
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stream_options",
+    ),
+    temperature=Param("temperature", high=1),
+    top_p=Param("top_p", low=0.01),
+    user=Param("user_id", takes=lambda user: 6 <= len(user) <= 128),
+    # A list of one.
+    stop=Param("stop", most=1, write=several),
+)
+
+CHAT_HOSTS: Sequence[Provider] = (
+    row(
+        "302ai",
+        "https://doc.302.ai/en",
+        "https://api.302.ai",
+        prefix="/v1",
+    ),
+    row(
+        "ai21",
+        # The models that continued text, j2 and older, are gone.
+        "https://docs.ai21.com/reference/jamba-1-6-api-ref",
+        "https://api.ai21.com/studio/v1",
+        openai_chat.endpoint(
+            without=(
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                # Up to 16 choices, but neither in a stream nor at temperature 0.
+                "n",
+                "presence_penalty",
+                "seed",
+                "stream_options",
+                "user",
+            ),
+            stop=Param("stop", write=several),
+        ),
+    ),
+    row("aibadgr", "https://aibadgr.com/docs", "https://aibadgr.com/api/v1"),
+    row(
+        "bytez",
+        "https://docs.bytez.com/http-reference/oaiCompliant/chatCompletions",
+        "https://api.bytez.com/models/v2/openai/v1",
+        open_chat("/chat/completions", *_BYTEZ_LACKS),
+        # For models that were made to continue; few of its models were.
+        native=one_text(
+            without=(
+                *OPEN_MODELS_LACK,
+                *_BYTEZ_LACKS,
+                "best_of",
+                "echo",
+                "suffix",
+            )
+        ),
+    ),
+    row("cometapi", "https://api.cometapi.com/doc", "https://api.cometapi.com/v1"),
+    row(
+        "cortex",
+        "https://docs.snowflake.com/en/user-guide/snowflake-cortex/open_ai_sdk",
+        "https://{snowflake_account}.snowflakecomputing.com/api/v2/cortex/v1",
+        # What not all of its models take, counts as lacking.
+        openai_chat.endpoint(
+            without=(
+                *OPEN_MODELS_LACK,
+                "frequency_penalty",
+                "presence_penalty",
+                "seed",
+                "stop",
+                "user",
+            ),
+            max_tokens=Param("max_completion_tokens"),
+        ),
+        settings=(Setting("snowflake_account"),),
+    ),
+    row(
+        "deepbricks",
+        "https://deepbricks.ai/api-ref",
+        "https://api.deepbricks.ai/v1",
+    ),
+    row(
+        "groq",
+        "https://console.groq.com/docs/api-reference#chat-create",
+        "https://api.groq.com/openai/v1",
+        # Penalties are "not yet supported by any of our models".
+        openai_chat.endpoint(
+            without=(*OPEN_MODELS_LACK, "frequency_penalty", "presence_penalty")
+        ),
+    ),
+    row(
+        "inference-net",
+        "https://docs.inference.net/api",
+        "https://api.inference.net/v1",
+    ),
+    row(
+        "iointelligence",
+        "https://docs.io.net/reference/get-started-with-io-intelligence-api",
+        "https://api.intelligence.io.solutions/api/v1",
+    ),
+    row(
+        "kluster-ai",
+        "https://docs.kluster.ai/get-started/openai-compatibility",
+        "https://api.kluster.ai/v1",
+        openai_chat.endpoint(
+            without=("n", "stream_options"),
+            max_tokens=Param("max_completion_tokens"),
+        ),
+    ),
+    row(
+        "krutrim",
+        "https://docs.olakrutrim.com/",
+        "https://cloud.olakrutrim.com/v1",
+    ),
+    row(
+        "lemonfox-ai",
+        "https://www.lemonfox.ai/apis/chat",
+        "https://api.lemonfox.ai/v1",
+    ),
+    row(
+        "lingyi",
+        "https://platform.lingyiwanwu.com/docs",
+        "https://api.lingyiwanwu.com",
+        prefix="/v1",
+    ),
+    row("matterai", "https://docs.matterai.so/", "https://api.matterai.so/v1"),
+    row(
+        "monsterapi",
+        "https://developer.monsterapi.ai/",
+        "https://llm.monsterapi.ai/v1",
+    ),
+    row(
+        "moonshot",
+        "https://platform.kimi.ai/docs/api/models-overview",
+        "https://api.moonshot.ai",
+        # Up to five choices, but one only at temperature 0.
+        openai_chat.endpoint(
+            "/v1/chat/completions",
+            without=("logit_bias", "n", "seed"),
+            max_tokens=Param("max_completion_tokens"),
+            temperature=Param("temperature", high=1),
+            stop=Param("stop", most=5, takes=lambda stop: len(stop.encode()) <= 32),
+            user=Param("safety_identifier"),
+        ),
+        prefix="/v1",
+    ),
+    row("ncompass", "https://docs.ncompass.tech/", "https://api.ncompass.tech/v1"),
+    row(
+        "nscale",
+        "https://docs.nscale.com/api-reference/inference/create-a-chat-completion",
+        "https://inference.api.nscale.com/v1",
+    ),
+    row(
+        "oracle",
+        "https://docs.oracle.com/en-us/iaas/Content/generative-ai/"
+        "openai-compatible-api.htm",
+        "https://inference.generativeai.{oracle_region}.oci.oraclecloud.com/openai/v1",
+        auth=_oracle_key,
+        signer="oci",
+        keys=(_ORACLE_SIGNS,),
+        settings=(
+            Setting("oracle_region"),
+            Setting("oracle_tenancy"),
+            Setting("oracle_user"),
+            Setting("oracle_fingerprint"),
+            Setting("oracle_private_key", secret=True),
+            Setting("oracle_key_passphrase", secret=True),
+            Setting("oracle_compartment_id", sends="opc-compartment-id"),
+        ),
+    ),
+    row(
+        "ovhcloud",
+        "https://docs.ovhcloud.com/en/guides/public-cloud/ai-machine-learning/"
+        "ai-endpoints-getting-started",
+        "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
+    ),
+    row(
+        "perplexity-ai",
+        "https://docs.perplexity.ai/api-reference/chat-completions-post",
+        "https://api.perplexity.ai",
+        # It has no stop sequences; the gateway ends the text instead.
+        openai_chat.endpoint(
+            without=(*OPEN_MODELS_LACK, "seed", "stop", "stream_options", "user")
+        ),
+    ),
+    row(
+        "reka-ai",
+        "https://docs.reka.ai/chat/api-reference/create-chat-completion",
+        "https://api.reka.ai/v1",
+        open_chat("/chat/completions", "user"),
+    ),
+    row(
+        "upstage",
+        "https://console.upstage.ai/docs/models",
+        "https://api.upstage.ai/v1",
+    ),
+    row(
+        "z-ai",
+        "https://docs.z.ai/api-reference/llm/chat-completion",
+        "https://api.z.ai/api/paas/v4",
+        _ZHIPU_CHAT,
+    ),
+    row(
+        "zhipu",
+        "https://docs.bigmodel.cn/api-reference/",
+        "https://open.bigmodel.cn/api/paas/v4",
+        _ZHIPU_CHAT,
+    ),
+)

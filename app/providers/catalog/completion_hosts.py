@@ -1,0 +1,412 @@
+"""Rows: providers with a completions endpoint of OpenAI's shape, and what they lack.
+
+What an endpoint ignores in silence counts as lacking: the gateway sees to it, or says
+that it cannot be had.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...core.routing import Way
+from ..declaration import Ask, Call, Endpoint, Param, Provider, Setting, same, several
+from ..protocols import openai_chat, openai_completions
+from . import rows
+from .rows import one_text, open_chat, prompted
+
+# Stop sequences where they are a list, also if it is one alone.
+_STOP_LIST = Param("stop", write=several)
+# A seed where it is an integer of 32 bits.
+_SEED_32 = Param("seed", low=-(2**31), high=2**31 - 1)
+
+
+def row(
+    name: str,
+    docs: str,
+    base_url: str,
+    native: Endpoint,
+    chatting: Endpoint,
+    *,
+    filling: Endpoint | None = None,
+    **others: Any,
+) -> Provider:
+    """A provider with a completions endpoint, and a chat endpoint beside it.
+
+    *filling* is one for gaps; *others* are as in `rows.row`.
+    """
+    ways = {Way.NATIVE: native, Way.CHAT: chatting}
+    ways |= {Way.FIM: filling} if filling else {}
+    return rows.row(name, docs, base_url, ways, **others)
+
+
+_TGI = one_text(
+    without=(
+        "best_of",
+        "echo",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "presence_penalty",
+        "stream_options",
+        "suffix",
+        "user",
+    ),
+    stop=_STOP_LIST,
+)
+_QWEN = one_text(
+    without=(
+        "best_of",
+        "echo",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "suffix",
+        "user",
+    )
+)
+
+
+def _qwen_fills(ask: Ask) -> Call:
+    """The gap as Qwen's coder models know it: in the prompt, between marks.
+
+    Source: https://www.alibabacloud.com/help/en/model-studio/completions
+    """
+    body = openai_completions.request(ask)
+    before, after = body["prompt"], body.pop("suffix", "")
+    body["prompt"] = f"<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>"
+    return ask.post("/completions", body)
+
+
+OPENAI = row(
+    "openai",
+    "https://platform.openai.com/docs/api-reference/completions",
+    "https://api.openai.com/v1",
+    openai_completions.endpoint(),
+    openai_chat.endpoint(),
+    settings=(
+        Setting("openai_organization", sends="OpenAI-Organization"),
+        Setting("openai_project", sends="OpenAI-Project"),
+        Setting("openai_beta", sends="OpenAI-Beta", also="openai-beta"),
+    ),
+)
+
+HOSTED: Sequence[Provider] = (
+    OPENAI,
+    row(
+        "together-ai",
+        "https://docs.together.ai/reference/completions-1",
+        "https://api.together.xyz",
+        one_text(
+            "/v1/completions",
+            # Its echo is no prefix of the text, but a list beside the choices.
+            without=("best_of", "echo", "stream_options", "suffix", "user"),
+            logprobs=Param("logprobs", high=20),
+            stop=_STOP_LIST,
+        ),
+        # It has log probabilities, but in the legacy shape even there.
+        openai_chat.endpoint(
+            "/v1/chat/completions", without=("logprobs", "user"), stop=_STOP_LIST
+        ),
+        prefix="/v1",
+    ),
+    row(
+        "fireworks-ai",
+        "https://docs.fireworks.ai/api-reference/post-completions",
+        "https://api.fireworks.ai/inference/v1",
+        prompted(without=("best_of", "suffix"), logprobs=Param("logprobs", high=5)),
+        openai_chat.endpoint(logprobs=Param("top_logprobs", high=5)),
+        settings=(Setting("fireworks_account_id"),),
+    ),
+    row(
+        "deepinfra",
+        "https://docs.deepinfra.com/api-reference/openai-completions-1",
+        "https://api.deepinfra.com/v1/openai",
+        replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
+        # Of other tokens than the chosen ones it says nothing there.
+        openai_chat.endpoint(
+            without=("logit_bias",), choices=4, logprobs=Param("top_logprobs", high=0)
+        ),
+    ),
+    row(
+        "cerebras",
+        "https://inference-docs.cerebras.ai/api-reference/completions",
+        "https://api.cerebras.ai/v1",
+        prompted(
+            without=(
+                "best_of",
+                "frequency_penalty",
+                "logit_bias",
+                "n",
+                "presence_penalty",
+                "suffix",
+            ),
+            temperature=Param("temperature", high=1.5),
+        ),
+        openai_chat.endpoint(
+            without=("frequency_penalty", "logit_bias", "n", "presence_penalty"),
+            temperature=Param("temperature", high=1.5),
+        ),
+    ),
+    row(
+        "sambanova",
+        "https://docs.sambanova.ai/docs/api-reference/completions/create-completion",
+        "https://api.sambanova.ai",
+        one_text(
+            "/v1/completions",
+            without=(
+                "best_of",
+                "echo",
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "presence_penalty",
+                "seed",
+                "suffix",
+                "user",
+            ),
+        ),
+        # Its penalties it accepts for compatibility only, as it says.
+        open_chat(
+            "/v1/chat/completions",
+            "frequency_penalty",
+            "presence_penalty",
+            "seed",
+            "user",
+        ),
+        prefix="/v1",
+    ),
+    row(
+        "nebius",
+        "https://docs.tokenfactory.nebius.com/api-reference/introduction",
+        "https://api.tokenfactory.nebius.com/v1",
+        prompted(without=("best_of", "seed", "suffix")),
+        openai_chat.endpoint(without=("seed",)),
+    ),
+    row(
+        "novita-ai",
+        "https://novita.ai/docs/api-reference/model-apis-llm-create-completion",
+        "https://api.novita.ai/openai/v1",
+        one_text(without=("best_of", "echo", "suffix", "user")),
+        openai_chat.endpoint(without=("user",)),
+    ),
+    row(
+        "featherless-ai",
+        "https://featherless.ai/docs/completions",
+        "https://api.featherless.ai/v1",
+        one_text(
+            without=(
+                "best_of",
+                "echo",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "suffix",
+                "user",
+            ),
+            stop=_STOP_LIST,
+        ),
+        open_chat("/chat/completions", "user", stop=_STOP_LIST),
+    ),
+    row(
+        "x-ai",
+        "https://docs.x.ai/docs/api-reference#completions-legacy",
+        "https://api.x.ai/v1",
+        # Log probabilities it takes for a yes or no here, and newer models ignore it.
+        one_text(
+            without=(
+                "best_of",
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "presence_penalty",
+                "suffix",
+            ),
+            seed=_SEED_32,
+            stop=_STOP_LIST,
+        ),
+        # What models that reason refuse, and all newer ones do, is left to the gateway.
+        openai_chat.endpoint(
+            without=(
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "presence_penalty",
+                "stop",
+            ),
+            seed=_SEED_32,
+        ),
+        # Models that reason only chat.
+        own_ways=(Way.CHAT, Way.NATIVE),
+    ),
+    row(
+        "openrouter",
+        "https://openrouter.ai/docs/api-reference/overview",
+        "https://openrouter.ai/api",
+        one_text(
+            "/v1/completions",
+            without=("best_of", "echo", "logprobs", "n", "suffix"),
+        ),
+        open_chat("/v1/chat/completions"),
+        prefix="/v1",
+    ),
+    row(
+        "siliconflow",
+        "https://docs.siliconflow.cn/en/userguide/guides/fim",
+        "https://api.siliconflow.cn/v1",
+        one_text(
+            without=(
+                "best_of",
+                "echo",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "presence_penalty",
+                "seed",
+                "user",
+            )
+        ),
+        open_chat("/chat/completions", "presence_penalty", "seed", "user"),
+        own_ways=(Way.CHAT, Way.NATIVE),
+    ),
+    row(
+        "dashscope",
+        "https://www.alibabacloud.com/help/en/model-studio/completions",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        # For the coder models; the others chat.
+        _QWEN,
+        open_chat("/chat/completions", "frequency_penalty", "user"),
+        filling=replace(
+            _QWEN, params={**_QWEN.params, **same("suffix")}, call=_qwen_fills
+        ),
+        # Only the host in Beijing completes: dashscope.aliyuncs.com.
+        own_ways=(Way.CHAT,),
+    ),
+    row(
+        "huggingface",
+        "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
+        "https://router.huggingface.co",
+        # Its router only chats; endpoints of one's own run TGI, mostly.
+        replace(_TGI, call=lambda ask: openai_completions.call(ask, "/v1/completions")),
+        open_chat("/v1/chat/completions", "user", stop=_STOP_LIST),
+        prefix="/v1",
+        own_ways=(Way.CHAT,),
+        settings=(Setting("huggingface_base_url", url=True),),
+    ),
+    row(
+        "nextbit",
+        "https://www.nextbit256.com/docs/api",
+        "https://api.nextbit256.com/v1",
+        one_text(without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix")),
+        open_chat(),
+    ),
+    row(
+        "modal",
+        "https://modal.com/docs/examples/vllm_inference",
+        "",
+        # What runs there is one's own; Modal's example is a vLLM.
+        prompted(without=("best_of",), logprobs=Param("logprobs", high=20)),
+        openai_chat.endpoint(),
+        needs_key=False,
+    ),
+    row(
+        "predibase",
+        "https://docs.predibase.com/inference/querying",
+        "https://serving.app.predibase.com/{predibase_tenant}"
+        "/deployments/v2/llms/{predibase_deployment}/v1",
+        one_text(
+            without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix"),
+            stop=_STOP_LIST,
+        ),
+        open_chat(stop=_STOP_LIST),
+        settings=(Setting("predibase_tenant"), Setting("predibase_deployment")),
+        model_settings=("predibase_deployment",),
+    ),
+)
+
+# Services that are gone. Their names still reach a host of one's own.
+RETIRED: Sequence[Provider] = (
+    row(
+        "anyscale",
+        "https://docs.anyscale.com/",
+        "https://api.endpoints.anyscale.com/v1",
+        openai_completions.endpoint(without=("seed", "suffix")),
+        open_chat(),
+        retired="Anyscale Endpoints, its public service, ended in August 2024",
+    ),
+    row(
+        "lepton",
+        "https://docs.nvidia.com/dgx-cloud/lepton/",
+        "https://api.lepton.ai",
+        openai_completions.endpoint("/api/v1/completions", without=("best_of",)),
+        open_chat("/api/v1/chat/completions"),
+        prefix="/api/v1",
+        retired="its public service ended when Lepton became a part of NVIDIA in 2025",
+    ),
+    row(
+        "lambda",
+        "https://docs.lambda.ai/",
+        "https://api.lambda.ai/v1",
+        openai_completions.endpoint(without=("best_of", "suffix")),
+        open_chat(),
+        retired="Lambda has wound down its inference API",
+    ),
+    row(
+        "hyperbolic",
+        "https://docs.hyperbolic.xyz/",
+        "https://api.hyperbolic.xyz",
+        openai_completions.endpoint("/v1/completions", without=("best_of", "suffix")),
+        open_chat("/v1/chat/completions"),
+        prefix="/v1",
+        retired="its inference endpoints are decommissioned, as they answer themselves",
+    ),
+)
+
+# Servers that people run themselves: the custom host says where.
+ENGINES: Sequence[Provider] = (
+    row(
+        "vllm",
+        "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+        "",
+        # A suffix is for models that it knows to fill in; it says so for the others.
+        # No prompt it takes with embeddings in its place.
+        openai_completions.endpoint(
+            without=("best_of",), logprobs=Param("logprobs", high=20)
+        ),
+        openai_chat.endpoint(),
+        needs_key=False,
+    ),
+    row(
+        "sglang",
+        "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
+        "",
+        # best_of and suffix it takes, and ignores.
+        replace(
+            openai_completions.endpoint(without=("best_of", "suffix")),
+            null=False,
+            least=1,
+        ),
+        openai_chat.endpoint(),
+        needs_key=False,
+    ),
+    row(
+        "tgi",
+        "https://huggingface.co/docs/text-generation-inference/reference/api_reference",
+        "",
+        # The usage of a batch would be that of its last prompt.
+        _TGI,
+        openai_chat.endpoint(without=("n",), logprobs=Param("top_logprobs", high=5)),
+        needs_key=False,
+    ),
+    row(
+        "lm-studio",
+        "https://lmstudio.ai/docs/developer/openai-compat/completions",
+        "",
+        one_text(
+            without=("best_of", "echo", "logprobs", "n", "suffix", "user"),
+        ),
+        open_chat("/chat/completions", "user"),
+        needs_key=False,
+    ),
+)

@@ -1,0 +1,90 @@
+"""Providers that fill in what stands between a prompt and a suffix.
+
+Mistral answers in the shape of a chat even there; its answers become legacy ones on the
+way, by the same repairs as all others.
+
+Sources: https://docs.mistral.ai/api/#tag/fim and
+https://github.com/mistralai/client-python, https://docs.inceptionlabs.ai/ and
+https://docs.litellm.ai/docs/providers/inception,
+https://api-docs.deepseek.com/api/create-completion
+"""
+
+from dataclasses import replace
+
+from ...core.routing import Way
+from ..declaration import Param
+from ..protocols import openai_chat
+from .rows import one_text, row
+
+# What no endpoint for filling in knows.
+_LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "user")
+
+# Mistral answers 422 above: https://github.com/SillyTavern/SillyTavern/pull/4856
+_TEMPERATURE = Param("temperature", high=1.5)
+_MISTRAL_FIM = one_text(
+    "/fim/completions",
+    without=(*_LACKS, "frequency_penalty", "presence_penalty", "stream_options"),
+    seed=Param("random_seed", low=0),
+    temperature=_TEMPERATURE,
+)
+MISTRAL = row(
+    "mistral-ai",
+    "https://docs.mistral.ai/api/#tag/fim",
+    "https://api.mistral.ai/v1",
+    {
+        Way.CHAT: openai_chat.endpoint(
+            without=("logit_bias", "logprobs", "stream_options", "user"),
+            seed=Param("random_seed", low=0),
+            temperature=_TEMPERATURE,
+        ),
+        Way.FIM: _MISTRAL_FIM,
+    },
+)
+CODESTRAL = replace(
+    MISTRAL,
+    name="codestral",
+    base_url="https://codestral.mistral.ai/v1",
+    ways={Way.FIM: _MISTRAL_FIM, Way.CHAT: MISTRAL.ways[Way.CHAT]},
+)
+INCEPTION = row(
+    "inception",
+    "https://docs.inceptionlabs.ai/",
+    "https://api.inceptionlabs.ai/v1",
+    {
+        Way.CHAT: openai_chat.endpoint(
+            without=(
+                "frequency_penalty",
+                "logit_bias",
+                "logprobs",
+                "n",
+                "presence_penalty",
+                "seed",
+                "top_p",
+                "user",
+            )
+        ),
+        Way.FIM: one_text("/fim/completions", without=(*_LACKS, "seed", "temperature")),
+    },
+)
+# From V4 on it has no penalties any more.
+_DEEPSEEK_LACKS = (
+    "frequency_penalty",
+    "logit_bias",
+    "n",
+    "presence_penalty",
+    "seed",
+)
+DEEPSEEK = row(
+    "deepseek",
+    "https://api-docs.deepseek.com/api/create-completion",
+    "https://api.deepseek.com",
+    {
+        # With or without a suffix; at most 4096 tokens, of which it tells itself.
+        Way.NATIVE: one_text(
+            "/beta/completions",
+            without=(*_DEEPSEEK_LACKS, "best_of", "user"),
+            logprobs=Param("logprobs", high=20),
+        ),
+        Way.CHAT: openai_chat.endpoint(without=_DEEPSEEK_LACKS, user=Param("user_id")),
+    },
+)

@@ -1,0 +1,62 @@
+"""What providers of OpenAI's language share, so that each of them is a row."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...core.routing import Way
+from ..declaration import Endpoint, Families, Param, Provider, model_list, models_at
+from ..parsing import error_bodies
+from ..protocols import openai_chat, openai_completions
+
+# What hosts of open models do not know on their chat endpoint, or not all of them.
+OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
+
+
+def row(
+    name: str,
+    docs: str,
+    base_url: str,
+    ways: Mapping[Way, Endpoint | Families],
+    *,
+    prefix: str = "",
+    **others: Any,
+) -> Provider:
+    """A provider that fails, and lists its models, as OpenAI does.
+
+    *prefix* is what its paths have before `/models`; *others* are as in Provider.
+    """
+    return Provider(
+        name=name,
+        docs=docs,
+        base_url=base_url,
+        ways=ways,
+        error=error_bodies.error,
+        models=models_at(f"{prefix}/models"),
+        model_list=model_list,
+        **others,
+    )
+
+
+def prompted(
+    path: str = "/completions", *, without: Iterable[str], **others: Param
+) -> Endpoint:
+    """An endpoint that takes any prompts a call, but not none."""
+    return replace(
+        openai_completions.endpoint(path, without=without, **others), null=False
+    )
+
+
+def one_text(
+    path: str = "/completions", *, without: Iterable[str], **others: Param
+) -> Endpoint:
+    """An endpoint that takes one text a call, and no fewer than one token."""
+    several = prompted(path, without=without, **others)
+    return replace(several, tokens=False, batches=False, least=1)
+
+
+def open_chat(
+    path: str = "/chat/completions", *without: str, **others: Any
+) -> Endpoint:
+    """The chat endpoint of a host of open models."""
+    return openai_chat.endpoint(path, without=(*OPEN_MODELS_LACK, *without), **others)

@@ -1,0 +1,26 @@
+"""Names that stand for something else than text, or for nothing any more."""
+
+from collections.abc import Mapping, Sequence
+
+from ..declaration import Provider
+from ..parsing import error_bodies
+
+_REASONS: Mapping[str, str] = {
+    "it makes images": "recraft-ai segmind stability-ai",
+    "it makes three-dimensional models": "meshy tripo3d",
+    "it makes vectors of texts": "jina nomic voyage",
+    "it searches vectors": "milvus qdrant",
+    "it runs predictions to be fetched later, with inputs that differ by model": (
+        "replicate"
+    ),
+    "an endpoint there speaks whatever its container speaks; if that is OpenAI's "
+    "language, ask it as provider openai at a custom host": "sagemaker",
+    "Google has switched the PaLM API off; provider google has its successors": "palm",
+    "it is the name of another gateway": "portkey",
+}
+
+TEXTLESS: Sequence[Provider] = tuple(
+    Provider(name=name, absent=reason, error=error_bodies.error)
+    for reason, names in _REASONS.items()
+    for name in names.split()
+)

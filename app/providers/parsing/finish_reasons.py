@@ -1,0 +1,57 @@
+"""Why a completion ended: every provider's word for it, as one of OpenAI's three.
+
+Sources: the enumerations in each provider's documentation, whose address is at the top
+of its file; the table of the Portkey gateway 1.15.2.
+"""
+
+from typing import Any
+
+from ...errors import UpstreamCut
+
+_WORDS = {
+    "stop": """
+        stop eos eos_token end_turn stop_sequence pause_turn stop_criteria_met finished
+        finish complete completed endoftext tool_use tool_call tool_calls function_call
+        malformed_function_call unexpected_tool_call too_many_tool_calls
+    """,
+    "length": """
+        length max_tokens max_output_tokens model_length max_length
+        model_context_window_exceeded
+    """,
+    "content_filter": """
+        content_filter content_filtered refusal safety blocklist prohibited_content spii
+        recitation language image_safety image_prohibited_content image_recitation
+        guardrail_intervened error_toxic sensitive model_armor
+    """,
+}
+_TABLE = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+
+# Reasons that say that the text is not complete.
+# Sources: SGLang's `abort`; Fireworks' and Mistral's `error`; DeepSeek's
+# `insufficient_system_resource`; Bedrock's `malformed_model_output`; Zhipu's
+# `network_error`; Cohere's `ERROR` and `TIMEOUT`; Gemini's `MALFORMED_RESPONSE`.
+_FAILURES = {
+    "abort",
+    "error",
+    "timeout",
+    "network_error",
+    "insufficient_system_resource",
+    "malformed_model_output",
+    "malformed_response",
+}
+
+# A stream's word for "not yet", beside null.
+_NOT_YET = {"", "null", "finish_reason_unspecified"}
+
+
+def finish_reason(given: Any, *, strict: bool = True) -> str | None:
+    """OpenAI's reason; None while the choice goes on. Unless *strict*, the given one.
+
+    Raises UpstreamCut if the provider says that it gave up.
+    """
+    word = str(given or "").lower()
+    if word in _NOT_YET:
+        return None
+    if word in _FAILURES:
+        raise UpstreamCut(f"upstream gave up with finish_reason {str(given)[:40]!r}")
+    return _TABLE.get(word, "stop") if strict else str(given)

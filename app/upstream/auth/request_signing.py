@@ -1,0 +1,100 @@
+"""Signatures on calls, for providers that want one instead of a key.
+
+A signature holds for minutes and for one body, so it is made when a call is sent.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...core.routing import Target
+from ...errors import InvalidRoute
+from ...providers import Call, Provider
+from .access_tokens import missing
+
+Sign = Callable[[Call], Call]
+
+
+def signer(provider: Provider, target: Target) -> Sign:
+    """What signs the calls to *target*. Raises UnsupportedProvider without package.
+
+    A target without all that a signature takes has a key instead.
+    """
+    if provider.signer is None:
+        return _unsigned
+    signs = any(map(target.has, provider.keys))
+    return _SIGNERS[provider.signer](target.options if signs else {})
+
+
+def _unsigned(call: Call) -> Call:
+    return call
+
+
+def _amazon(options: Mapping[str, Any]) -> Sign:
+    """AWS Signature Version 4, by botocore, which reads the streams as well.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+    """
+    try:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+    except ImportError as e:
+        raise missing("Bedrock", "bedrock") from e
+    if not options:
+        return _unsigned
+    credentials = Credentials(
+        options["aws_access_key_id"],
+        options["aws_secret_access_key"],
+        options.get("aws_session_token"),
+    )
+    region = str(options["aws_region"])
+
+    def sign(call: Call) -> Call:
+        request = AWSRequest(call.method, call.url, dict(call.headers), call.body)
+        SigV4Auth(credentials, "bedrock", region).add_auth(request)
+        return Call(call.method, call.url, dict(request.headers), call.body)
+
+    return sign
+
+
+def _oracle(options: Mapping[str, Any]) -> Sign:
+    """Oracle's HTTP signature, by its own package.
+
+    Source: https://docs.oracle.com/iaas/Content/API/Concepts/signingrequests.htm
+    """
+    if not options:
+        return _unsigned
+    try:
+        import requests
+        from oci.signer import Signer
+    except ImportError as e:
+        raise missing("Oracle's Generative AI", "oracle") from e
+    try:
+        signature = Signer(
+            options["oracle_tenancy"],
+            options["oracle_user"],
+            options["oracle_fingerprint"],
+            None,
+            options.get("oracle_key_passphrase"),
+            options["oracle_private_key"],
+        )
+    except Exception as e:  # oci raises a dozen kinds for a key that it cannot read.
+        raise InvalidRoute(
+            "Invalid oracle_private_key: it cannot be read as a PEM key.",
+            legacy="Invalid oracle_private_key passed",
+        ) from e
+
+    def sign(call: Call) -> Call:
+        request = requests.Request(
+            call.method, call.url, dict(call.headers), data=call.body
+        )
+        signed = signature(request.prepare())
+        return Call(call.method, call.url, dict(signed.headers), call.body)
+
+    return sign
+
+
+_SIGNERS: Mapping[str, Callable[[Mapping[str, Any]], Sign]] = {
+    "aws": _amazon,
+    "oci": _oracle,
+}

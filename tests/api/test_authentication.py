@@ -1,0 +1,706 @@
+"""Who may what, and which way a request takes: at the wire, for both stores."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.api.routing.auth_throttle import Slowdown
+from app.core.permissions import Alias
+from app.errors import TooManyWrongKeys
+from app.settings import Settings
+from tests.conftest import Caller
+from tests.e2e.server import eventually
+from tests.house import SEALED, House
+from tests.upstream import Upstream, completion, reply, whole
+
+OWN = "sk-of-the-callers-own"
+
+
+@pytest.fixture
+def house(
+    call: Callable[..., Caller], upstream: Upstream, stored: Settings
+) -> Iterator[House]:
+    made = House(call, upstream, stored)
+    yield made
+    made.store.engine.dispose()
+
+
+def config(document: Any) -> dict[str, str]:
+    return {"x-portkey-config": json.dumps(document)}
+
+
+# A caller that can set no header but its key
+
+
+@pytest.mark.parametrize(
+    "header, form",
+    [
+        ("Authorization", "Bearer {}"),
+        ("Authorization", "{}"),
+        ("x-portkey-api-key", "{}"),
+        ("api-key", "{}"),
+        ("x-api-key", "{}"),
+    ],
+)
+def test_a_gateway_key_is_accepted_wherever_a_client_can_put_one(
+    house: House, header: str, form: str
+) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    key = house.key(config="main")
+    response = house.caller().complete(headers={header: form.format(key)})
+
+    assert response.status_code == 200, response.json
+    assert house.sent_key == f"Bearer {SEALED}"
+    assert key not in str(house.upstream.last.headers) + str(response.headers)
+
+
+def test_a_dead_models_name_leads_to_the_provider_of_its_alias(house: House) -> None:
+    house.store.put_alias(
+        "text-davinci-003", Alias("gpt-4o-mini", virtual_key=house.virtual_key())
+    )
+    response = house.caller(house.key()).complete(model="text-davinci-003")
+
+    assert response.status_code == 200
+    assert house.upstream.last.json["model"] == "gpt-4o-mini"
+    assert house.sent_key == f"Bearer {SEALED}"
+    assert response.headers["x-lastword-model-alias"] == (
+        "text-davinci-003 -> gpt-4o-mini"
+    )
+
+
+# Who is let in
+
+
+@pytest.mark.parametrize(
+    "change", [{"disabled": True}, {"expires": 1_000_000_000}], ids=str
+)
+def test_a_key_that_is_over_is_refused(house: House, change: Any) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    response = house.caller(house.key(config="main", **change)).complete()
+
+    assert response.status_code == 401
+    assert response.json["error"]["code"] == "invalid_api_key"
+    assert house.upstream.requests == []
+
+
+def test_an_unknown_key_is_refused_and_never_taken_for_a_providers(
+    house: House,
+) -> None:
+    house.key()
+    headers = {"x-portkey-provider": "openai"}
+    response = house.caller("lw-" + "x" * 32).complete(headers=headers)
+
+    assert response.status_code == 401 and house.upstream.requests == []
+    assert "lw-xxx" not in response.get_data(as_text=True)
+
+
+def test_what_is_stored_is_for_nobody_without_a_key(house: House) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    for headers in (
+        {"x-portkey-config": "main"},
+        {"x-portkey-virtual-key": "openai-1"},
+        {"x-portkey-provider": "@openai-1"},
+        config({"virtual_key": "openai-1"}),
+        config({"provider": "@openai-1"}),
+        {},
+    ):
+        assert house.caller().complete(headers=headers).status_code == 401
+        own = {"Authorization": f"Bearer {OWN}", **headers}
+        assert house.caller().complete(headers=own).status_code in (400, 401)
+    named = house.caller(OWN).complete(model="@openai-1/gpt-4o")
+    assert named.status_code == 401 and house.upstream.requests == []
+
+
+def test_the_first_thing_that_is_stored_closes_the_gateway(house: House) -> None:
+    headers = {
+        "x-portkey-provider": "vllm",
+        "x-portkey-custom-host": house.upstream.url,
+    }
+    caller = house.caller()
+    assert caller.complete(headers=headers).status_code == 200
+    house.virtual_key()
+    time.sleep(0.001)
+
+    assert caller.complete(headers=headers).status_code == 401
+
+
+def test_a_gateway_that_others_can_reach_is_closed_from_the_start(house: House) -> None:
+    headers = {
+        "x-portkey-provider": "vllm",
+        "x-portkey-custom-host": house.upstream.url,
+    }
+    outside = house.caller(bind="0.0.0.0:8787")
+    opened = house.caller(bind="0.0.0.0:8787", auth="open")
+
+    assert outside.complete(headers=headers).status_code == 401
+    assert opened.complete(headers=headers).status_code == 200
+
+
+def test_an_open_gateway_lets_everybody_use_what_is_stored(house: House) -> None:
+    headers = {"x-portkey-virtual-key": house.virtual_key()}
+    response = house.caller(auth="open").complete(headers=headers)
+
+    assert response.status_code == 200 and house.sent_key == f"Bearer {SEALED}"
+
+
+# Keys of providers that callers bring themselves
+
+
+def test_a_callers_own_key_still_works(house: House) -> None:
+    house.virtual_key()
+    headers = {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": house.upstream.url,
+    }
+    assert house.caller(OWN).complete(headers=headers).status_code == 200
+    assert house.sent_key == f"Bearer {OWN}"
+
+
+@pytest.mark.parametrize("with_ours", [True, False])
+def test_unless_the_operator_wants_none(house: House, with_ours: bool) -> None:
+    ours = {"x-portkey-api-key": house.key()} if with_ours else {}
+    headers = {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": house.upstream.url,
+        **ours,
+    }
+    response = house.caller(OWN, byok=False).complete(headers=headers)
+
+    assert response.status_code == 403 and house.upstream.requests == []
+
+
+def test_both_keys_may_be_sent_together(house: House) -> None:
+    headers = {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-api-key": house.key(allowed={"providers": ["openai"]}),
+    }
+    assert house.caller(OWN).complete(headers=headers).status_code == 200
+    assert house.sent_key == f"Bearer {OWN}"
+
+
+def test_a_gateway_key_is_never_forwarded(house: House) -> None:
+    target = {
+        "virtual_key": house.virtual_key(),
+        "forward_headers": ["authorization", "x-portkey-api-key", "x-a"],
+    }
+    house.store.put_config("main", target)
+    key = house.key(config="main")
+    house.caller(key).complete(headers={"x-portkey-api-key": key, "x-a": "b"})
+
+    assert key not in str(house.upstream.last.headers)
+    assert house.sent_key == f"Bearer {SEALED}"
+    assert house.upstream.last.headers["x-a"] == "b"
+
+
+# What a key may use
+
+
+@pytest.mark.parametrize(
+    "allowed, headers, body, status",
+    [
+        ({"configs": ["main"]}, {"x-portkey-config": "main"}, {}, 200),
+        ({"configs": ["other"]}, {"x-portkey-config": "main"}, {}, 403),
+        ({"configs": []}, {"x-portkey-config": "main"}, {}, 403),
+        ({}, {"x-portkey-config": "absent"}, {}, 403),
+        ({"virtual_keys": ["open*"]}, {"x-portkey-virtual-key": "openai-1"}, {}, 200),
+        ({"virtual_keys": ["x"]}, {"x-portkey-virtual-key": "openai-1"}, {}, 403),
+        ({"virtual_keys": ["x"]}, {"x-portkey-provider": "@openai-1"}, {}, 403),
+        ({"virtual_keys": ["x"]}, config({"virtual_key": "openai-1"}), {}, 403),
+        ({"virtual_keys": ["x"]}, {}, {"model": "@openai-1/m"}, 403),
+        ({"virtual_keys": ["x"]}, {"x-portkey-config": "main"}, {}, 200),
+        ({}, {"x-portkey-virtual-key": "absent"}, {}, 403),
+        ({"models": ["gpt-*"]}, {"x-portkey-config": "main"}, {"model": "gpt-4"}, 200),
+        ({"models": ["gpt-*"]}, {"x-portkey-config": "main"}, {"model": "o3"}, 403),
+        ({"providers": ["groq"]}, {"x-portkey-config": "main"}, {}, 403),
+        (
+            {"models": ["gpt-*"]},
+            config({"virtual_key": "openai-1", "override_params": {"model": "dear"}}),
+            {"model": "gpt-4"},
+            403,
+        ),
+    ],
+)
+def test_a_key_is_for_what_its_lists_say(
+    house: House, allowed: Any, headers: Any, body: Any, status: int
+) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    response = house.caller(house.key(allowed=allowed)).complete(
+        headers=headers, **body
+    )
+
+    assert response.status_code == status, response.json
+    assert len(house.upstream.requests) == (status == 200)
+
+
+def test_what_is_not_allowed_and_what_is_not_there_look_alike(house: House) -> None:
+    house.virtual_key()
+    caller = house.caller(house.key(allowed={"virtual_keys": []}))
+
+    def told(id: str) -> str:
+        response = caller.complete(headers={"x-portkey-virtual-key": id})
+        assert response.status_code == 403
+        return str(response.json["error"]).replace(id, "ID")
+
+    assert told("openai-1") == told("nothing-1")
+
+
+def test_a_disabled_virtual_key_is_none(house: House) -> None:
+    house.virtual_key(disabled=True)
+    headers = {"x-portkey-virtual-key": "openai-1"}
+
+    assert house.caller(house.key()).complete(headers=headers).status_code == 403
+
+
+# What is sealed stays with the operator's word
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-portkey-virtual-key": "openai-1", "x-portkey-custom-host": "HOST"},
+        config({"virtual_key": "openai-1", "custom_host": "HOST"}),
+        config(
+            {
+                "strategy": {"mode": "single"},
+                "custom_host": "HOST",
+                "targets": [{"virtual_key": "openai-1"}],
+            }
+        ),
+    ],
+    ids=["header", "config", "config above"],
+)
+def test_a_sealed_key_goes_to_no_host_of_the_callers(
+    house: House, script: Any, headers: dict[str, str]
+) -> None:
+    thief = script(whole(completion()))
+    house.virtual_key()
+    sent = {k: v.replace("HOST", thief.url) for k, v in headers.items()}
+    response = house.caller(house.key()).complete(headers=sent)
+
+    assert response.status_code == 403 and thief.requests == []
+
+
+def test_settings_of_the_caller_do_not_lead_a_sealed_key_astray(
+    house: House, script: Any
+) -> None:
+    thief = script(whole(reply()))
+    house.virtual_key(
+        "face", provider="huggingface", settings={"api_key": SEALED}, custom_host=None
+    )
+    stolen = {"virtual_key": "face", "huggingface_base_url": thief.url}
+    house.caller(house.key()).complete(headers=config(stolen))
+
+    assert thief.requests == []
+
+
+def test_a_stored_config_may_say_where_a_virtual_key_goes(house: House) -> None:
+    id = house.virtual_key(custom_host=None)
+    house.store.put_config(
+        "main", {"virtual_key": id, "custom_host": house.upstream.url}
+    )
+
+    assert house.caller(house.key(config="main")).complete().status_code == 200
+
+
+# Virtual keys
+
+
+def test_a_virtual_key_fills_up_what_a_request_lacks(house: House) -> None:
+    id = house.virtual_key(model="gpt-4o", params={"temperature": 0.5, "top_p": 0.1})
+    caller = house.caller(house.key())
+    headers = {"x-portkey-virtual-key": id}
+    body = {"prompt": "Hi", "temperature": 0.9}
+    response = caller.post(json.dumps(body).encode(), headers=headers)
+
+    assert response.status_code == 200, response.json
+    assert house.upstream.last.json == {
+        "model": "gpt-4o",
+        "prompt": "Hi",
+        "temperature": 0.9,
+        "top_p": 0.1,
+    }
+
+
+def test_a_virtual_key_holds_all_that_its_provider_wants(
+    house: House, script: Any
+) -> None:
+    answer = {
+        "output": {"message": {"role": "assistant", "content": [{"text": "Yes"}]}},
+        "stopReason": "end_turn",
+    }
+    amazon = script(whole(answer))
+    house.virtual_key(
+        "aws",
+        provider="bedrock",
+        custom_host=amazon.url,
+        settings={
+            "aws_access_key_id": "AKIDEXAMPLE",
+            "aws_secret_access_key": SEALED,
+            "aws_region": "eu-west-1",
+        },
+    )
+    response = house.caller(house.key()).complete(model="@aws/amazon.nova-lite-v1:0")
+
+    assert response.status_code == 200, response.json
+    assert "AKIDEXAMPLE" in amazon.last.headers["authorization"]
+    assert "/eu-west-1/bedrock/" in amazon.last.headers["authorization"]
+    assert amazon.last.path.endswith("/model/amazon.nova-lite-v1%3A0/converse")
+
+
+def test_a_key_in_the_models_name_is_taken_off(house: House) -> None:
+    house.virtual_key()
+    house.caller(house.key()).complete(model="@openai-1/org/model")
+
+    assert house.upstream.last.json["model"] == "org/model"
+    assert house.sent_key == f"Bearer {SEALED}"
+
+
+# The order in which a way is looked for
+
+
+def test_a_config_by_its_id_comes_before_all(house: House) -> None:
+    id = house.virtual_key()
+    for name in ("named", "own"):
+        override = {"override_params": {"model": name}}
+        house.store.put_config(name, {"virtual_key": id} | override)
+    caller = house.caller(house.key(config="own"))
+
+    caller.complete(headers={"x-portkey-config": "named"})
+    assert house.upstream.last.json["model"] == "named"
+    caller.complete()
+    assert house.upstream.last.json["model"] == "own"
+    caller.complete(headers={"x-portkey-virtual-key": id}, model="m")
+    assert house.upstream.last.json["model"] == "m"
+
+
+def test_the_operators_default_is_for_keys_without_one(house: House) -> None:
+    id = house.virtual_key()
+    target = {"virtual_key": id, "override_params": {"model": "default"}}
+    house.store.put_config("main", target)
+    key = house.key()
+
+    for default in ("main", json.dumps(target)):
+        response = house.caller(key, default_config=default).complete()
+        assert response.status_code == 200, response.json
+        assert house.upstream.last.json["model"] == "default"
+
+
+def test_a_request_that_nobody_knows_a_way_for_is_portkeys_400(house: House) -> None:
+    response = house.caller(house.key()).complete()
+
+    assert response.status_code == 400
+    assert response.json["message"] == (
+        "Either x-portkey-config or x-portkey-provider header is required"
+    )
+
+
+def test_the_engine_is_for_holders_of_keys(house: House) -> None:
+    key = house.key()
+    url = house.upstream.url.removesuffix("/v1")
+    on = {"engine": True, "engine_url": url}
+
+    assert house.caller(key, **on).complete().status_code == 200
+    own = house.caller(OWN, **on)
+    assert own.complete().status_code == 400
+    named = own.complete(headers={"x-portkey-provider": "local"})
+    assert named.status_code == 401
+
+
+def test_a_default_config_that_is_gone_is_told(house: House) -> None:
+    response = house.caller(house.key(config="gone")).complete()
+
+    assert response.status_code == 403 and "config" in response.json["error"]["message"]
+
+
+# Aliases
+
+
+def test_the_nearest_alias_counts(house: House) -> None:
+    id = house.virtual_key()
+    near = {"m": {"model": "of-config"}}
+    house.store.put_config("main", {"virtual_key": id, "model_aliases": near})
+    house.store.put_config("plain", {"virtual_key": id})
+    house.store.put_alias("m", Alias("of-all"))
+    own = house.caller(house.key("a", config="main", aliases={"m": Alias("of-key")}))
+    others = house.caller(house.key("b", config="main"))
+    plain = house.caller(house.key("c", config="plain"))
+
+    for caller, expected in ((own, "key"), (others, "config"), (plain, "all")):
+        caller.complete(model="m")
+        assert house.upstream.last.json["model"] == f"of-{expected}"
+
+
+def test_before_its_day_an_alias_only_warns(house: House) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    house.store.put_alias("m", Alias("n", shutdown_date="9999-12-31"))
+    response = house.caller(house.key(config="main")).complete(model="m")
+
+    assert house.upstream.last.json["model"] == "m"
+    assert "m will be shut down on 9999-12-31" in response.headers["x-lastword-warning"]
+    assert "x-lastword-model-alias" not in response.headers
+
+
+def test_from_its_day_on_an_alias_answers(house: House) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    house.store.put_alias("m", Alias("n", shutdown_date="2026-09-28"))
+    house.caller(house.key(config="main")).complete(model="m")
+
+    assert house.upstream.last.json["model"] == "n"
+
+
+def test_an_alias_elsewhere_takes_no_key_of_the_callers_along(
+    house: House, script: Any
+) -> None:
+    other = script(whole(reply()))
+    house.virtual_key("other", provider="groq", custom_host=other.url)
+    house.store.put_alias("m", Alias("n", virtual_key="other"))
+    headers = {
+        "x-portkey-provider": "openai",
+        "x-portkey-api-key": house.key(),
+    }
+    response = house.caller(OWN).complete(model="m", headers=headers)
+
+    assert response.status_code == 200, response.json
+    assert other.last.headers["authorization"] == f"Bearer {SEALED}"
+    assert OWN not in str(other.last.headers)
+
+
+# Changes, and a store that is gone
+
+
+def test_a_change_is_seen_soon(house: House) -> None:
+    id = house.virtual_key()
+    house.store.put_config("main", {"virtual_key": id})
+    key = house.key(config="main")
+    caller = house.caller(key)
+    assert caller.complete().status_code == 200
+    (found,) = house.store.contents().keys.values()
+    house.store.update_key(replace(found, disabled=True))
+    time.sleep(0.001)
+
+    assert caller.complete().status_code == 401
+
+
+def test_no_query_is_made_for_a_request_that_asks_for_nothing_new(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlalchemy
+
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    caller = house.caller(house.key(config="main"), store_ttl=60.0)
+    caller.complete()
+    asked: list[str] = []
+
+    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
+    try:
+        for _ in range(5):
+            assert caller.complete().status_code == 200
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
+    assert asked == []
+
+
+@pytest.mark.parametrize("auth", ["keys", ""])
+def test_without_the_store_a_callers_own_key_goes_on(
+    settings: Settings, call, upstream: Upstream, auth: str
+) -> None:
+    """What needs the store is told so, with 503."""
+    gone = "postgresql://nobody@127.0.0.1:1/none"
+    caller = call(upstream, database_url=gone, auth=auth)
+    caller.headers.clear()
+    own = {
+        "Authorization": f"Bearer {OWN}",
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": upstream.url,
+    }
+    stored = {"Authorization": "Bearer lw-" + "x" * 32}
+
+    assert caller.complete(headers=own).status_code == 200
+    response = caller.complete(headers=stored)
+    assert response.status_code == 503
+    assert response.json["error"]["code"] == "store_unavailable"
+    assert not Path(settings.instance).exists()
+
+
+# Guessing
+
+
+def test_wrong_keys_wait_ever_longer() -> None:
+    now, slept = [0.0], []
+    slowdown = Slowdown(slept.append, lambda: now[0])
+    for _ in range(12):
+        slowdown.wrong("10.0.0.1")
+
+    assert slept == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    slowdown.wrong("10.0.0.2")
+    now[0] = 61.0
+    slowdown.wrong("10.0.0.1")
+    assert len(slept) == 7
+
+
+class Crowd:
+    """Wrong keys that come together, in threads; who has to wait stays until told."""
+
+    def __init__(self) -> None:
+        self.go_on, self.waiting = threading.Event(), threading.Semaphore(0)
+        self.slowdown = Slowdown(self._sleep)
+        self.outcomes: list[str] = []
+
+    def _sleep(self, seconds: float) -> None:
+        self.waiting.release()
+        assert self.go_on.wait(10)
+
+    def come(self, address: str) -> None:
+        try:
+            self.slowdown.wrong(address)
+            self.outcomes.append("answered")
+        except TooManyWrongKeys:
+            self.outcomes.append("refused")
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    made = Crowd()
+    yield made
+    made.go_on.set()
+
+
+def test_wrong_keys_are_counted_atomically(crowd: Crowd) -> None:
+    """Of many at once, five are free, two may wait, and the rest hold no thread."""
+    with ThreadPoolExecutor(40) as pool:
+        for _ in range(40):
+            pool.submit(crowd.come, "10.0.0.1")
+        assert all(crowd.waiting.acquire(timeout=10) for _ in range(2))
+        eventually(lambda: len(crowd.outcomes) == 38)
+        assert Counter(crowd.outcomes) == {"answered": 5, "refused": 33}
+        crowd.go_on.set()
+
+    assert Counter(crowd.outcomes) == {"answered": 7, "refused": 33}
+    crowd.come("10.0.0.1")
+    assert crowd.outcomes[-1] == "answered"
+
+
+def test_waiting_of_all_addresses_is_bounded(crowd: Crowd) -> None:
+    addresses = [f"10.0.0.{number}" for number in range(6)]
+    for _ in range(5):
+        for address in addresses:
+            crowd.slowdown.wrong(address)
+    with ThreadPoolExecutor(12) as pool:
+        for address in addresses:
+            pool.submit(crowd.come, address)
+            pool.submit(crowd.come, address)
+        assert all(crowd.waiting.acquire(timeout=10) for _ in range(8))
+        eventually(lambda: crowd.outcomes == ["refused"] * 4)
+        crowd.slowdown.wrong("10.0.0.99")
+        crowd.go_on.set()
+
+
+def test_addresses_with_wrong_keys_are_bounded() -> None:
+    slowdown = Slowdown(lambda seconds: None)
+    for number in range(25_000):
+        slowdown.wrong(f"address-{number}")
+
+    assert len(slowdown._counts) <= 10_000 and not slowdown._waiting
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses whose wrong keys were counted."""
+    addresses: list[str] = []
+    monkeypatch.setattr(Slowdown, "wrong", lambda _, address: addresses.append(address))
+    return addresses
+
+
+def test_only_wrong_keys_are_counted(house: House, counted: list[str]) -> None:
+    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+    allowed = {"configs": [], "models": ["gpt-*"]}
+    key = house.key(config="main", allowed=allowed)
+    caller = house.caller(key, metrics_token="a token of the tests")
+
+    assert caller.complete(model="gpt-4o").status_code == 200
+    forbidden = [caller.complete(model="o1"), with_config(caller, "main")]
+    assert {response.status_code for response in forbidden} == {403}
+    caller.headers.clear()
+    assert caller.complete().status_code == 401
+    assert caller.get("/metrics").status_code == 401
+    assert counted == []
+
+
+def with_config(caller: Caller, id: str) -> Any:
+    return caller.complete(headers={"x-portkey-config": id})
+
+
+def test_each_wrong_key_is_counted(house: House, counted: list[str]) -> None:
+    disabled = house.key("old", disabled=True)
+    expired = house.key("older", expires=1)
+    caller = house.caller(metrics_token="a token of the tests")
+    for key in ("lw-wrong", disabled, expired):
+        caller.headers["Authorization"] = f"Bearer {key}"
+        assert caller.complete().status_code == 401
+        assert caller.get("/v1/models").status_code == 401
+    caller.headers["Authorization"] = "Bearer a wrong token"
+    assert caller.get("/metrics").status_code == 401
+
+    assert counted == ["127.0.0.1"] * 7
+
+
+def test_too_many_wrong_keys_are_told_so(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(slowdown: Slowdown, address: str) -> None:
+        raise TooManyWrongKeys
+
+    house.virtual_key()
+    key = house.key()
+    monkeypatch.setattr(Slowdown, "wrong", full)
+    caller = house.caller("lw-wrong")
+    refused = caller.complete()
+
+    assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
+    assert refused.json["error"]["code"] == "too_many_wrong_keys"
+    caller.headers["Authorization"] = f"Bearer {key}"
+    named = {"x-portkey-virtual-key": "openai-1"}
+    assert caller.complete(headers=named).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "peer, forwarded, address",
+    [
+        ("192.0.2.1", "203.0.113.5", "203.0.113.5"),
+        ("192.0.2.1", "1.1.1.1, 203.0.113.5", "203.0.113.5"),
+        ("192.0.2.1", "2001:db8:0:1:2::3", "2001:db8:0:1::/64"),
+        ("192.0.2.9", "203.0.113.5", "192.0.2.9"),
+        ("", "203.0.113.5", ""),
+    ],
+)
+def test_wrong_keys_count_by_client_behind_proxy(
+    house: House, counted: list[str], peer: str, forwarded: str, address: str
+) -> None:
+    caller = house.caller(trusted_proxies=("192.0.2.1",))
+    caller.app.test_client().post(
+        "/v1/completions",
+        json={"model": "m", "prompt": "Hi"},
+        headers={"Authorization": "Bearer lw-wrong", "X-Forwarded-For": forwarded},
+        environ_overrides={"REMOTE_ADDR": peer},
+    )
+
+    assert counted == [address]
+
+
+def test_trusted_proxy_closes_the_open_gateway(house: House) -> None:
+    """With a proxy in front, others than this machine can call."""
+    assert house.caller(auth="").complete().json["error"]["code"] == "invalid_route"
+    proxied = house.caller(auth="", trusted_proxies=("unix",)).complete()
+    assert proxied.json["error"]["code"] == "missing_api_key"

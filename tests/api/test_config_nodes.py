@@ -1,0 +1,65 @@
+"""What is made of headers and configs once, and when it is made again."""
+
+import pytest
+
+from app.api.config import nodes
+from app.api.config.nodes import Level
+from app.core.text_cache import remembered
+
+
+def test_a_text_is_made_something_of_once() -> None:
+    made = []
+
+    @remembered
+    def make(text: str, more: int) -> str:
+        made.append((text, more))
+        return text * more
+
+    assert [make("a", 1), make("a", 1), make("a", 2)] == ["a", "a", "aa"]
+    assert made == [("a", 1), ("a", 2)]
+
+
+@pytest.mark.parametrize("text", ["wrong", "long" * 5000])
+def test_no_failure_is_remembered_and_nothing_long(text: str) -> None:
+    made = []
+
+    @remembered
+    def make(text: str) -> str:
+        made.append(text)
+        if text == "wrong":
+            raise ValueError
+        return text
+
+    for _ in range(2):
+        try:
+            make(text)
+        except ValueError:
+            pass
+
+    assert made == [text, text]
+
+
+def test_a_stored_config_has_its_levels_until_it_is_another_one() -> None:
+    config = {"provider": "openai"}
+    level = nodes.stored(config, True)
+
+    assert nodes.stored(config, True) is level
+    assert nodes.stored(config, False) is not level
+    assert nodes.stored(dict(config), True) is not level
+
+
+def test_what_a_level_shows_of_itself_holds_no_key() -> None:
+    own = {"provider": "openai", "api_key": "secret", "default_params": {"a": "secret"}}
+    top = Level.of({**own, "targets": [own]}, strict=True)
+
+    assert "secret" not in repr((top, top.below))
+
+
+def test_an_identity_is_that_of_what_a_level_says_wherever_it_stands() -> None:
+    own = {"provider": "openai", "api_key": "a"}
+    moved = Level.of({"targets": [{}, {**own, "weight": 2}]}, strict=True).below[1]
+    level = Level.of(own, strict=True)
+
+    assert level.identity("openai", None) == moved.identity("openai", None)
+    assert level.identity("openai", "http://a") != level.identity("openai", None)
+    assert Level.of({}, strict=True).identity("openai") != level.identity("openai")

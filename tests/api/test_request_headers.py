@@ -1,0 +1,34 @@
+"""Headers as a request's own reader gives them, and as werkzeug's."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import EnvironHeaders
+
+from app.api.request.headers import Given
+
+NAMES = st.sampled_from(
+    "content-type Content-Length x-portkey-config X-PORTKEY-CONFIG x_a x-a é".split()
+) | st.text(max_size=5)
+ENVIRON = {
+    "CONTENT_TYPE": "application/json",
+    "CONTENT_LENGTH": "",
+    "HTTP_CONTENT_TYPE": "none",
+    "HTTP_X_PORTKEY_CONFIG": "{}",
+    "HTTP_X_A": "é",
+    "wsgi.version": (1, 0),
+}
+
+
+@given(NAMES)
+def test_a_header_is_what_werkzeug_finds(name: str) -> None:
+    ours, theirs = Given(ENVIRON), EnvironHeaders(ENVIRON)
+
+    assert ours.get(name) == theirs.get(name)
+    assert ours.get(name, "-") == theirs.get(name, "-")
+    assert (name in ours) == (name in theirs)
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "content_type"])
+def test_the_type_of_a_body_is_no_header_of_wsgi(name: str) -> None:
+    assert Given(ENVIRON).get(name) == "application/json"

@@ -1,0 +1,41 @@
+"""Callers are watched, whatever becomes of the others."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from app.errors import Busy, CallerLeft
+from app.gateway.clients.connections import Callers
+from tests.e2e.server import eventually
+
+
+@pytest.fixture
+def callers() -> Iterator[Callers]:
+    with closing(Callers(patience=60, most=2, every=0.01)) as made:
+        yield made
+
+
+def test_a_socket_that_is_closed_already_does_not_hide_who_leaves(
+    callers: Callers,
+) -> None:
+    closed, gone = socket.socketpair()
+    gone.close()
+    here, there = socket.socketpair()
+    with callers.watching(closed), callers.watching(here) as connection:
+        closed.close()
+        there.close()
+        eventually(lambda: connection.cancellation.reason is not None)
+    here.close()
+
+    assert isinstance(connection.cancellation.reason, CallerLeft)
+
+
+def test_who_is_forgotten_makes_room(callers: Callers) -> None:
+    with callers.watching(None) as first, callers.watching(None):
+        with pytest.raises(Busy), callers.watching(None):
+            pass
+        first.forget()
+        with callers.watching(None):
+            pass

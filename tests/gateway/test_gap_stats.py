@@ -1,0 +1,26 @@
+"""How the events of a stream follow one another."""
+
+import pytest
+
+from app.gateway.streaming.gap_stats import Pace
+
+
+@pytest.mark.parametrize(
+    ("times", "gaps", "longest", "seconds"),
+    [
+        ([], 0, None, 0),
+        ([5], 0, None, 0),
+        ([5, 6], 1, 1, 1),
+        ([5, 5], 1, 0, 0),
+        ([5, 6, 9, 9, 10], 4, 3, 5),
+    ],
+    ids=str,
+)
+def test_a_pace_is_told_by_its_gaps(
+    times: list[float], gaps: int, longest: float | None, seconds: float
+) -> None:
+    pace = Pace()
+    for now in times:
+        pace.note(now)
+
+    assert (pace.gaps, pace.longest, pace.seconds) == (gaps, longest, seconds)

@@ -1,0 +1,69 @@
+"""Frames that pass as they are: those that are known at a glance, and the others."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.sse import Event
+from app.providers.protocols import openai_completions
+from tests.upstream import frame
+
+from . import talk
+
+
+def passed(frames: Iterable[bytes]) -> list[bytes]:
+    """What a caller gets of a stream of *frames*."""
+    made = talk.plan("openai", stream=True, n=2)
+    (part,) = made.parts
+    ask = made.ask(part, made.target)
+    events = [*map(Event, frames), Event(b"[DONE]")]
+    return [piece.body for piece in openai_completions.chunks(events, ask)]
+
+
+def a_frame(text: str, index: int = 0, **changes: Any) -> bytes:
+    return orjson.dumps(frame(text, index=index, **changes))
+
+
+def ending(index: int) -> dict[str, Any]:
+    return {"text": "", "index": index, "logprobs": None, "finish_reason": "stop"}
+
+
+TEXTS = st.lists(
+    st.text(max_size=6)
+    | st.sampled_from(['"', "\\", '","index":1', "</s>", "\n", "é", '"error"']),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(texts=TEXTS, indices=st.lists(st.integers(0, 1), min_size=8, max_size=8))
+def test_what_is_known_at_a_glance_is_what_a_close_look_says(
+    texts: list[str], indices: list[int]
+) -> None:
+    frames = [a_frame(t, i) for t, i in zip(texts, indices, strict=False)]
+    frames += [a_frame("", i, choices=[ending(i)]) for i in (0, 1)]
+    at_a_glance = passed(frames)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_completions._Mould, "fits", lambda self, data: False)
+        assert at_a_glance == passed(frames)
+
+
+ODD = [
+    b'{"id":"cmpl-upstream","text":"a"b"}',
+    a_frame("a")[:-1],
+    a_frame("a").replace(b'"a"', b'"\x01"'),
+    a_frame("a").replace(b'"a"', b'"\xff"'),
+    a_frame("a").replace(b'"a"', b'"a\\"'),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_what_is_nearly_like_the_frame_before_is_looked_at(odd: bytes) -> None:
+    mould = openai_completions._Mould(a_frame("before"))
+
+    assert mould.fits(a_frame("another"))
+    assert not mould.fits(odd)

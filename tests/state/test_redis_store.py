@@ -1,0 +1,211 @@
+"""State in a real Valkey."""
+
+import socket
+import threading
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from app.core.limits import Claim, LimitReached, Limits
+from app.core.routing import BreakerPolicy, Target
+from app.state.breaker import Breaker
+from app.state.meter import Charge, Meter, Reservation
+from app.state.redis_store import Away, Link, RedisCircuits, RedisCounters
+
+from ..valkey import Valkey
+from .conftest import FakeTime
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
+
+
+def claim(tokens: int = 0, **limits: Any) -> Claim:
+    return Claim("key:a", Limits.of(limits), tokens)
+
+
+def reserve(meter: Meter, mine: Claim) -> Reservation:
+    (reserved,) = meter.reserve([mine], NOON)
+    return reserved
+
+
+def passes(meter: Meter, mine: Claim, now: float = NOON) -> bool:
+    try:
+        meter.reserve([mine], now)
+    except LimitReached:
+        return False
+    return True
+
+
+def used(meter: Meter, name: str) -> int:
+    """What is counted, as a refusal says."""
+    with pytest.raises(LimitReached) as raised:
+        meter.reserve([claim(10**9, **{name: 0})], NOON)
+    return raised.value.used
+
+
+def unsettled(valkey: Valkey) -> int:
+    """How many reservations Redis holds."""
+    with valkey.client() as client:
+        return len(client.keys("lastword:reservation:*"))
+
+
+# What is stored
+
+
+def test_a_reservation_and_its_end_are_one_round_trip_each(
+    valkey: Valkey,
+) -> None:
+    with closing(Link(valkey.url)) as link:
+        meter = Meter(RedisCounters(link))
+        mine = [
+            claim(5, tokens_per_day=9, requests_per_minute=9, requests_in_parallel=9),
+            Claim("virtual-key:v", Limits(tokens_per_minute=9), 5),
+        ]
+
+        def ask() -> None:
+            for reserved in meter.reserve(mine, NOON):
+                meter.settle([Charge(reserved, 1)], NOON)
+
+        ask()
+        valkey.clear()
+        for _ in range(3):
+            ask()
+
+    # Scripts call commands, which come over no network.
+    calls = valkey.calls()
+    assert calls["evalsha"] == 3 * (1 + 2)
+    assert not {"eval", "script|load", "get", "multi", "watch"} & set(calls)
+
+
+def test_all_that_is_stored_expires(valkey: Valkey) -> None:
+    valkey.clear()
+    limits = {"tokens_per_minute": 9, "tokens_per_month": 9, "requests_in_parallel": 2}
+    with closing(Link(valkey.url)) as link:
+        meter = Meter(RedisCounters(link))
+        meter.settle([Charge(reserve(meter, claim(2, **limits)), 1)], NOON)
+        reserve(meter, claim(2, **limits))
+        meter.settle([Charge(reserve(meter, claim(2, **limits)), 3)], NOON + 90)
+        Breaker(RedisCircuits(link)).leave(
+            Target("p", identity="t", breaker=BreakerPolicy(failure_threshold=1)), 500
+        )
+    with valkey.client() as client:
+        left = {key.decode(): client.ttl(key) for key in client.keys()}
+
+    assert all(seconds > 0 for seconds in left.values())
+    assert all(key.startswith("lastword:") for key in left)
+    assert left["lastword:counter:key:a:tokens_per_minute"] <= 66
+    assert left["lastword:counter:key:a:tokens_per_month"] <= 7 * 86400
+    assert sum(key.startswith("lastword:reservation:") for key in left) == 1
+
+
+def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None:
+    valkey.clear()
+    with closing(Link(valkey.url)) as link:
+        meter = Meter(RedisCounters(link))
+        for seconds in range(0, 600, 10):
+            passes(meter, claim(requests_per_minute=99), NOON + seconds)
+    with valkey.client() as client:
+        entries = client.hlen("lastword:counter:key:a:requests_per_minute")
+
+    assert entries == 7
+
+
+def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
+    valkey.clear()
+    with closing(Link(valkey.url)) as one, closing(Link(valkey.url)) as two:
+        meters = [Meter(RedisCounters(link)) for link in (one, two)]
+        passed: list[bool] = []
+
+        def ask(meter: Meter) -> None:
+            mine = claim(requests_per_minute=100)
+            passed.extend(passes(meter, mine) for _ in range(20))
+
+        threads = [
+            threading.Thread(target=ask, args=(meters[n % 2],)) for n in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert (len(passed), sum(passed)) == (400, 100)
+
+
+def test_more_requests_than_connections_wait_for_their_turn(
+    valkey: Valkey,
+) -> None:
+    valkey.clear()
+    passed: list[bool] = []
+    with closing(Link(valkey.url)) as link:
+        meter = Meter(RedisCounters(link))
+
+        def ask() -> None:
+            passed.append(passes(meter, claim(requests_per_minute=100)))
+
+        threads = [threading.Thread(target=ask) for _ in range(150)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with valkey.client() as client:
+            connected = client.info("clients")["connected_clients"]
+
+    assert (len(passed), sum(passed)) == (150, 100)
+    assert connected <= 64 + 2
+
+
+# When it hangs
+
+
+def accepted(server: socket.socket) -> int:
+    """How many connections wait to be accepted."""
+    server.setblocking(False)
+    count = 0
+    try:
+        while True:
+            server.accept()[0].close()
+            count += 1
+    except BlockingIOError:
+        return count
+
+
+def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
+    """It accepts connections, and never says a word."""
+    clock = FakeTime()
+    with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
+        link = Link(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
+        counters, asked = RedisCounters(link), []
+        for now in (0, 0, 0.9, 1.1, 1.1, 2.0):
+            clock.now = now
+            with pytest.raises(Away) as raised:
+                counters.draw("id", (), NOON)
+            asked.append(raised.value.asked)
+        link.close()
+
+        assert asked == [True, False, False, True, False, False]
+        assert accepted(server) == 2
+
+
+def test_many_at_once_pay_for_one_try_of_a_redis_that_was_away() -> None:
+    clock = FakeTime()
+    with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
+        link = Link(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
+        counters, asked = RedisCounters(link), []
+
+        def ask() -> None:
+            with pytest.raises(Away) as raised:
+                counters.draw("id", (), NOON)
+            asked.append(raised.value.asked)
+
+        ask()
+        clock.now = 1
+        threads = [threading.Thread(target=ask) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        link.close()
+
+        assert sum(asked) == 2
+        assert accepted(server) == 2

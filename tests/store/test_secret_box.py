@@ -1,0 +1,55 @@
+"""Keys that seal credentials: given, or made once and kept."""
+
+import logging
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.errors import StoreUnavailable
+from app.store import secret_box
+from app.store.secret_box import Sealer
+
+
+def test_what_is_sealed_opens_under_every_key_that_is_known() -> None:
+    old, both = Sealer(["old"]), Sealer(["new", "old"])
+    sealed = old.seal(b"secret")
+
+    assert both.open(sealed) == b"secret" and b"secret" not in sealed
+    with pytest.raises(StoreUnavailable):
+        old.open(both.seal(b"secret"))
+
+
+def test_a_key_is_made_once_for_its_owner_only_and_the_log_says_to_keep_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        (first,) = secret_box.keys("", tmp_path)
+        (second,) = secret_box.keys("", tmp_path)
+
+    path = tmp_path / "secret.key"
+    assert first == second and len(first) >= 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [record.message.count("keep it") for record in caplog.records] == [2]
+    assert first not in caplog.text
+
+
+def test_workers_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(secret_box.keys("", tmp_path)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(found)) == 1 and len(found) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
+
+
+def test_the_settings_keys_come_before_the_files(tmp_path: Path) -> None:
+    assert secret_box.keys(" new , old ", tmp_path) == ["new", "old"]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,157 @@
+"""Heads, against http.client: what is taken means the same, and nothing more is."""
+
+import io
+from http.client import HTTPConnection, HTTPException, parse_headers
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.upstream.http1.head import Malformed, read_head, written
+
+OK = b"HTTP/1.1 200 OK\r\n"
+TEXT = st.text(st.characters(max_codepoint=300), max_size=12)
+NAMES = st.sampled_from(["Content-Length", "content-length", "X-A", "Age"]) | TEXT
+ENDS = st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\r\n", b""])
+
+
+def lines(*fields: tuple[str, str]) -> bytes:
+    return b"".join(f"{n}: {v}\r\n".encode("latin-1") for n, v in fields)
+
+
+@st.composite
+def heads(draw: Any) -> bytes:
+    """Lines that are headers, nearly."""
+    raw = st.tuples(NAMES, st.sampled_from([":", ": ", ":\t ", " : ", ""]), TEXT)
+    drawn = draw(st.lists(st.tuples(raw, ENDS), max_size=5))
+    text = (("".join(parts).encode("latin-1", "replace"), end) for parts, end in drawn)
+    return b"".join(line + end for line, end in text) + b"\r\n"
+
+
+@given(heads())
+def test_what_is_taken_for_headers_http_client_takes_for_the_same(told: bytes) -> None:
+    try:
+        headers = read_head(io.BytesIO(OK + told)).headers
+    except Malformed:
+        return
+    message = parse_headers(io.BytesIO(told))
+    names = {name.lower() for name in message.keys()}
+
+    assert message.get_payload() == ""
+    assert dict(headers.lower_items()) == {
+        name: ", ".join(message.get_all(name, [])) for name in names
+    }
+
+
+@given(st.lists(st.tuples(NAMES, TEXT), max_size=4, unique_by=lambda each: each[0]))
+def test_what_is_written_http_client_would_have_written(fields: Any) -> None:
+    try:
+        told = written(dict(fields))
+    except ValueError:
+        return
+    connection: Any = HTTPConnection("host")
+    connection.putrequest("GET", "/", skip_host=True, skip_accept_encoding=True)
+    for name, value in fields:
+        connection.putheader(name, value)
+
+    assert told == b"".join(line + b"\r\n" for line in connection._buffer[1:])
+
+
+@given(st.tuples(NAMES, TEXT))
+def test_what_http_client_does_not_write_is_not_written(field: Any) -> None:
+    connection: Any = HTTPConnection("host")
+    connection.putrequest("GET", "/")
+    try:
+        connection.putheader(*field)
+    except ValueError:
+        with pytest.raises(ValueError):
+            written(dict([field]))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [("A", "b\r\nC: d"), ("A", "b\n c"), ("A", "b\rc"), ("A\r\nB", "c"), ("", "a")]
+    + [("A:", "b"), (" A", "b"), ("\xe4", "b"), ("A", "\u0394")],
+)
+def test_no_header_can_be_two(field: tuple[str, str]) -> None:
+    with pytest.raises(ValueError):
+        written(dict([field]))
+
+
+@pytest.mark.parametrize(
+    "line, read",
+    [(b"HTTP/1.1 200 OK", (1, 200)), (b"HTTP/1.0 404", (0, 404))]
+    + [(b"HTTP/1.1  200  Fine ", (1, 200)), (b"HTTP/0.9 500 \xff", (0, 500))],
+)
+def test_status_lines(line: bytes, read: tuple[int, int]) -> None:
+    assert read_head(io.BytesIO(line + b"\r\n\r\n"))[:2] == read
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"HTTP/2 200 OK", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"HTTP/1.1 +200 OK"]
+    + [b"HTTP/1.1 2_0_0", b"HTTP/1.1 099", b"ICY 200 OK", b"", b" HTTP/1.1 200 OK"],
+)
+def test_lines_that_are_no_status(line: bytes) -> None:
+    with pytest.raises(Malformed):
+        read_head(io.BytesIO(line + b"\r\n\r\n"))
+
+
+def test_a_head_has_as_many_headers_as_http_client_allows() -> None:
+    most = lines(*[("A", "b")] * 99)
+    parse_headers(io.BytesIO(most + b"\r\n"))
+    with pytest.raises(HTTPException):
+        parse_headers(io.BytesIO(most + b"A: b\r\n\r\n"))
+
+    assert read_head(io.BytesIO(OK + most + b"\r\n")).status == 200
+    with pytest.raises(Malformed):
+        read_head(io.BytesIO(OK + most + b"A: b\r\n\r\n"))
+
+
+@pytest.mark.parametrize("length, is_taken", [(2**16, True), (2**16 + 1, False)])
+def test_a_line_is_as_long_as_http_client_allows(length: int, is_taken: bool) -> None:
+    told = b"A: " + b"b" * (length - 5) + b"\r\n\r\n"
+    taken = []
+    for read in (parse_headers, lambda source: read_head(source)):
+        try:
+            read(io.BytesIO(told if read is parse_headers else OK + told))
+            taken.append(True)
+        except HTTPException:
+            taken.append(False)
+
+    assert taken == [is_taken, is_taken]
+
+
+def test_a_head_ends_with_its_source() -> None:
+    assert read_head(io.BytesIO(OK + b"A: b\r\n")).headers == {"A": "b"}
+    with pytest.raises(ConnectionResetError):
+        read_head(io.BytesIO(b""))
+
+
+def test_announcements_are_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early\r\nLink: <a>\r\n\r\n"
+
+    assert read_head(io.BytesIO(early * 99 + OK + b"\r\n")).status == 200
+    with pytest.raises(Malformed):
+        read_head(io.BytesIO(early * 100 + OK + b"\r\n"))
+    with pytest.raises(Malformed):
+        read_head(io.BytesIO(b"HTTP/1.1 101 Switching\r\n\r\n" + OK + b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    "version, fields, is_last",
+    [
+        (b"1.1", [], False),
+        (b"1.1", [("Connection", "Close")], True),
+        (b"1.1", [("Connection", "keep-alive"), ("Connection", "close")], True),
+        (b"1.0", [], True),
+        (b"1.0", [("Connection", "Keep-Alive")], False),
+        (b"1.0", [("Keep-Alive", "timeout=5")], False),
+        (b"1.0", [("Proxy-Connection", "keep-alive")], False),
+    ],
+)
+def test_whether_another_answer_may_follow(version, fields, is_last) -> None:
+    told = b"HTTP/%b 200 OK\r\n" % version + lines(*fields) + b"\r\n"
+
+    assert read_head(io.BytesIO(told)).is_last is is_last
