@@ -38,7 +38,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         history = store.history(settings)
         gateway.resources.callback(history.close)
         parts = gateway, directory, history, observed.metrics, settings
-        app.register_blueprint(console.blueprint(console.Parts(*parts)))
+        app.register_blueprint(console.blueprint(console.ConsoleServices(*parts)))
     app.extensions["lastword.directory"] = directory
     app.extensions["lastword.ledger"] = ledger
     app.extensions["lastword"] = gateway

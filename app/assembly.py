@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
-from .gateway.clients.connections import Callers
-from .gateway.ledger_hook import bookkeeper
-from .gateway.metering import Till
+from .gateway.clients.connections import ClientConnections
+from .gateway.ledger_hook import ledger_hook
+from .gateway.metering import Metering
 from .gateway.pipeline import Gateway
 from .gateway.quarantine import Quarantine
 from .gateway.request_record import Hook
-from .gateway.response_cache import Repeats
+from .gateway.response_cache import ResponseCache
 from .gateway.retries import Clock
-from .gateway.target_caller import Answering
-from .gateway.target_calls import Sizes
+from .gateway.target_caller import TargetCaller
+from .gateway.target_calls import SizeLimits
 from .gateway.tracing import Tracing
 from .observability import otel_settings
-from .observability.dispatcher import Later, Observer
+from .observability.dispatcher import BackgroundDispatcher, Observer
 from .observability.logs import RequestLog
 from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
 from .state.local_store import LocalCircuits, LocalCounters, LocalFile
 from .state.meter import Counters, Meter
-from .state.response_store import Answers, Cache, LocalCache
+from .state.response_store import LocalCache, ResponseBackend, ResponseStore
 from .store.ledger import Ledger
-from .upstream.auth.access_tokens import Credentials
-from .upstream.client import Upstream
-from .upstream.embedded_engine import Engine
-from .upstream.timeouts import Limits
+from .upstream.auth.access_tokens import AccessTokens
+from .upstream.client import HTTPClient
+from .upstream.embedded_engine import EmbeddedEngine
+from .upstream.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Observed:
     *tracing* begins the spans of requests, if one of them wants those.
     """
 
-    later: Later
+    later: BackgroundDispatcher
     metrics: Metrics | None
     tracing: Tracing | None
 
@@ -53,7 +53,7 @@ def observed(settings: Settings, ledger: Ledger) -> Observed:
     log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
     traces = otel_settings.traces(settings)
     all_there_are: tuple[Observer | None, ...] = (metrics, log, traces)
-    later = Later([each for each in all_there_are if each is not None])
+    later = BackgroundDispatcher([each for each in all_there_are if each is not None])
     if metrics is not None:
         metrics.show("ledger_waiting", lambda: ledger.waiting)
         metrics.show("ledger_dropped", lambda: ledger.dropped)
@@ -70,7 +70,7 @@ def gateway(
     state = _state(settings, resources)
     callers = _callers(settings, resources)
     breaker = Breaker(state.circuits, clock.now)
-    hooks: list[Hook] = [bookkeeper(ledger)] if settings.ledger else []
+    hooks: list[Hook] = [ledger_hook(ledger)] if settings.ledger else []
     hooks.append(observed.later.finished)
     resources.callback(observed.later.close)
     if observed.metrics is not None:
@@ -79,8 +79,8 @@ def gateway(
         observed.metrics.show_breakers(breaker.known)
     return Gateway(
         _answering(settings, resources),
-        Repeats(Answers(state.cache, now=clock.now)),
-        Till(Meter(state.counters), settings.prices, clock.now),
+        ResponseCache(ResponseStore(state.cache, now=clock.now)),
+        Metering(Meter(state.counters), settings.prices, clock.now),
         breaker,
         callers,
         Quarantine(state.circuits, clock.now),
@@ -92,38 +92,38 @@ def gateway(
     )
 
 
-def _answering(settings: Settings, resources: ExitStack) -> Answering:
+def _answering(settings: Settings, resources: ExitStack) -> TargetCaller:
     upstream = _upstream(settings)
     resources.callback(upstream.close)
-    return Answering(
+    return TargetCaller(
         upstream,
-        Engine.of(settings, upstream),
+        EmbeddedEngine.of(settings, upstream),
         _sizes(settings),
-        Credentials(upstream),
+        AccessTokens(upstream),
         # Tabby's client fails on a frame without choices; others read them first.
         beside_error={"choices": []} if settings.error_frame_choices else {},
     )
 
 
-def _callers(settings: Settings, resources: ExitStack) -> Callers:
-    callers = Callers(settings.idle_timeout, settings.max_requests)
+def _callers(settings: Settings, resources: ExitStack) -> ClientConnections:
+    callers = ClientConnections(settings.idle_timeout, settings.max_requests)
     resources.callback(callers.close)
     return callers
 
 
-def _upstream(settings: Settings) -> Upstream:
-    limits = Limits(
+def _upstream(settings: Settings) -> HTTPClient:
+    limits = Timeouts(
         settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
     )
-    return Upstream(
+    return HTTPClient(
         limits,
         user_agent=f"lastword/{__version__}",
         ca_bundle=settings.ca_bundle,
     )
 
 
-def _sizes(settings: Settings) -> Sizes:
-    return Sizes(
+def _sizes(settings: Settings) -> SizeLimits:
+    return SizeLimits(
         settings.max_answer_bytes,
         settings.max_event_bytes,
         settings.max_choices,
@@ -137,7 +137,7 @@ class _State:
 
     counters: Counters
     circuits: Circuits
-    cache: Cache
+    cache: ResponseBackend
 
 
 def _state(settings: Settings, resources: ExitStack) -> _State:
@@ -165,10 +165,10 @@ def _shared(
             "GATEWAY_REDIS_URL needs a package: pip install 'lastword[redis]'"
         ) from e
     try:
-        link = redis_store.Link(url)
+        link = redis_store.RedisClient(url)
     except ValueError as e:
         raise BadSettings(f"GATEWAY_REDIS_URL: {e}") from e
-    errands = background_writer.Courier(link)
+    errands = background_writer.BackgroundWriter(link)
     shared = failover.FailoverCounters(
         redis_store.RedisCounters(link), counters, errands
     )

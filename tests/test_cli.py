@@ -22,7 +22,7 @@ def test_providers_are_listed_with_a_row_for_each_way() -> None:
 
     assert listed[0].split()[:3] == ["provider", "way", "parameters"]
     assert {line.split()[0] for line in listed[1:]} == {
-        name for name, provider in PROVIDERS.items() if provider.ways
+        name for name, provider in PROVIDERS.items() if provider.modes
     }
     assert len({line.index(line.split()[1]) for line in listed}) == 1
 

@@ -8,24 +8,24 @@ from flask import Flask, Response, g
 
 from ..gateway.pipeline import Gateway
 from ..gateway.retries import Trace
-from ..observability.dispatcher import Later
+from ..observability.dispatcher import BackgroundDispatcher
 from ..observability.metrics import Metrics
 from ..settings import Settings
-from ..store.store_cache import Directory
+from ..store.store_cache import StoreCache
 from . import completions, cors, docs, errors, health
 from . import metrics as counted
 from . import models
 from .request.body import drain
-from .request.headers import Given, request
-from .response import Answer
+from .request.headers import RequestHeaders, request
+from .response import FastResponse
 from .routing import routing_headers
-from .routing.auth_throttle import Slowdown
+from .routing.auth_throttle import AuthThrottle
 
 
 def application(
     gateway: Gateway,
-    directory: Directory,
-    later: Later,
+    directory: StoreCache,
+    later: BackgroundDispatcher,
     metrics: Metrics | None,
     settings: Settings,
 ) -> Flask:
@@ -35,7 +35,7 @@ def application(
     """
     app = Flask("lastword", static_folder=None)
     app.wsgi_app = _merged(app.wsgi_app)  # type: ignore[method-assign]
-    errors.register(app, Slowdown(), settings)
+    errors.register(app, AuthThrottle(), settings)
     app.before_request(_check)
     app.after_request(_sign)
     cors.register(app, settings.cors_origins)
@@ -64,7 +64,7 @@ def _merged(serve: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[byt
     return served
 
 
-def _awake(later: Later) -> Callable[[Response], Response]:
+def _awake(later: BackgroundDispatcher) -> Callable[[Response], Response]:
     """Has *later* begin with the first request: a thread outlives no fork."""
 
     def awake(response: Response) -> Response:
@@ -76,7 +76,7 @@ def _awake(later: Later) -> Callable[[Response], Response]:
 
 def _check() -> None:
     """Refuse what would be carried along with a request, wherever it goes."""
-    routing_headers.check_trace_id(Given(request().environ))
+    routing_headers.check_trace_id(RequestHeaders(request().environ))
 
 
 def _sign(response: Response) -> Response:
@@ -84,12 +84,12 @@ def _sign(response: Response) -> Response:
 
     A proxy that still sends the body of a refused one gets to see the refusal.
     """
-    if isinstance(response, Answer):
+    if isinstance(response, FastResponse):
         return response
     asked = request()
     if response.status_code >= 400:
         drain(asked)
     trace: Trace = g.get("trace") or Trace()
-    given, told = Given(asked.environ), dict(response.headers)
+    given, told = RequestHeaders(asked.environ), dict(response.headers)
     response.headers.update(routing_headers.signature(trace, given, told))
     return response

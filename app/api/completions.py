@@ -6,19 +6,19 @@ from flask import Blueprint, Request, Response, g
 
 from ..core.response_headers import passed_on
 from ..core.routing import Route
-from ..gateway.clients.connections import Connection, Sending
-from ..gateway.outcome import Stream
+from ..gateway.clients.connections import ClientConnection, Sending
+from ..gateway.outcome import StreamBody
 from ..gateway.pipeline import Gateway
 from ..gateway.retries import Trace
 from ..gateway.streaming.pulse import Pulse
 from ..settings import Settings
-from ..store.store_cache import Directory
+from ..store.store_cache import StoreCache
 from .request.body import json_object
 from .request.client_address import throttle_key
-from .request.headers import Given, request
-from .response import Answer, StreamedAnswer
+from .request.headers import RequestHeaders, request
+from .response import FastResponse, StreamedResponse
 from .routing import authentication, routing_headers
-from .routing.default_route import resolved
+from .routing.default_route import with_default_route
 from .routing.route_builder import route
 
 PATHS = (
@@ -30,13 +30,13 @@ PATHS = (
 )
 
 
-def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blueprint:
+def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Blueprint:
     """The endpoint, answered by *gateway* for those whom *directory* knows."""
     routes = Blueprint("completions", __name__)
 
     def complete(model: str | None = None) -> Response:
         asked = request()
-        given = Given(asked.environ)
+        given = RequestHeaders(asked.environ)
         with gateway.callers.watching(_client(asked)) as connection:
             way, trace = _way(asked, given, model)
             outcome = gateway.complete(way, trace, connection)
@@ -46,13 +46,15 @@ def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blu
                 return _whole(outcome.body, told, connection)
             return _stream(outcome.body, told, connection, gateway.heartbeat)
 
-    def _way(asked: Request, given: Given, model: str | None) -> tuple[Route, Trace]:
+    def _way(
+        asked: Request, given: RequestHeaders, model: str | None
+    ) -> tuple[Route, Trace]:
         routing_headers.check_content_type(asked)
         caller = authentication.caller(given, directory, settings, asked.environ)
         wanted = routing_headers.wanted(given, caller)
         body = json_object(asked, settings.max_body_bytes)
         named = {"model": model} | body if model else body
-        wanted = resolved(wanted, named, settings)
+        wanted = with_default_route(wanted, named, settings)
         way = route(wanted, named, asked.path, settings.default_max_tokens)
         span = routing_headers.span(given, asked.path, gateway.tracing)
         g.trace = trace = Trace(
@@ -83,14 +85,19 @@ def _client(asked: Request) -> Any:
     return asked.environ.get("gunicorn.socket")
 
 
-def _whole(body: bytes, told: dict[str, str], connection: Connection) -> Answer:
+def _whole(
+    body: bytes, told: dict[str, str], connection: ClientConnection
+) -> FastResponse:
     told["Content-Length"] = str(len(body))
-    return Answer(Sending(iter([body]), connection), told, "application/json")
+    return FastResponse(Sending(iter([body]), connection), told, "application/json")
 
 
 def _stream(
-    body: Stream, told: dict[str, str], connection: Connection, heartbeat: float | None
-) -> StreamedAnswer:
+    body: StreamBody,
+    told: dict[str, str],
+    connection: ClientConnection,
+    heartbeat: float | None,
+) -> StreamedResponse:
     if connection.socket is not None:
         body.beat(Pulse(connection.say, heartbeat))
-    return StreamedAnswer(Sending(body, connection), told, connection)
+    return StreamedResponse(Sending(body, connection), told, connection)

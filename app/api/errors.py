@@ -12,13 +12,13 @@ from ..core.response_headers import passed_on
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .request.client_address import throttle_key
-from .routing.auth_throttle import Slowdown
+from .routing.auth_throttle import AuthThrottle
 from .routing.routing_headers import of_failure
 
 logger = logging.getLogger("lastword")
 
 
-def register(app: Flask, slowdown: Slowdown, settings: Settings) -> None:
+def register(app: Flask, slowdown: AuthThrottle, settings: Settings) -> None:
     """Have *app* answer in this way whatever goes wrong.
 
     Who sends wrong keys again and again waits, as *slowdown* says. A right key that is

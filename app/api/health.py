@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response, jsonify
 
-from ..gateway.clients.connections import Callers
-from ..upstream.embedded_engine import Engine
+from ..gateway.clients.connections import ClientConnections
+from ..upstream.embedded_engine import EmbeddedEngine
 
 
-def blueprint(engine: Engine, callers: Callers) -> Blueprint:
+def blueprint(engine: EmbeddedEngine, callers: ClientConnections) -> Blueprint:
     """`/healthz` is about this process alone, `/readyz` also about its engine.
 
     Who is about to end is not ready.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from flask import Blueprint, Request, Response, g, request
 
 from ..errors import NotFound, Unauthorized, WrongKey
-from ..observability.dispatcher import Later
+from ..observability.dispatcher import BackgroundDispatcher
 from ..observability.metrics import Metrics
 from ..settings import Settings
 from .request.client_address import is_direct
@@ -14,7 +14,9 @@ from .request.client_address import is_direct
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def blueprint(metrics: Metrics, later: Later, settings: Settings) -> Blueprint:
+def blueprint(
+    metrics: Metrics, later: BackgroundDispatcher, settings: Settings
+) -> Blueprint:
     """What *metrics* counts, also what *later* has not told it yet.
 
     Who asks from elsewhere, or through a proxy, needs the token; where none is set,

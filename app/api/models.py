@@ -9,12 +9,12 @@ from ..core.routing import targets
 from ..gateway.authorization import authorize_listing
 from ..gateway.pipeline import Gateway
 from ..gateway.retries import Trace
-from ..providers.declaration import read_object, stumbling
+from ..providers.declaration import malformed_as_upstream_error, read_object
 from ..settings import Settings
-from ..store.store_cache import Directory
-from .request.headers import Given, request
+from ..store.store_cache import StoreCache
+from .request.headers import RequestHeaders, request
 from .routing import authentication, routing_headers
-from .routing.default_route import resolved
+from .routing.default_route import with_default_route
 from .routing.route_builder import route
 
 # A route leads to completions; the list of models is asked of its first target. No key
@@ -22,17 +22,17 @@ from .routing.route_builder import route
 _ANY = {"model": "any", "prompt": ""}
 
 
-def blueprint(gateway: Gateway, directory: Directory, settings: Settings) -> Blueprint:
+def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Blueprint:
     """The list of models, asked of the provider by *gateway*."""
     routes = Blueprint("models", __name__)
 
     @routes.get("/v1/models", strict_slashes=False)
     def models() -> Response:
         asked = request()
-        given = Given(asked.environ)
+        given = RequestHeaders(asked.environ)
         caller = authentication.caller(given, directory, settings, asked.environ)
         wanted = routing_headers.wanted(given, caller)
-        wanted = resolved(wanted, _ANY, settings)
+        wanted = with_default_route(wanted, _ANY, settings)
         way = route(wanted, _ANY, asked.path, None, authorize_listing)
         target = next(targets(way.root))
         g.trace = Trace(target=target)
@@ -51,7 +51,7 @@ def _allowed(listing: bytes, permissions: Permissions) -> bytes:
     if key is None or "models" not in key.allowed:
         return listing
     document = read_object(listing)
-    with stumbling(listing):
+    with malformed_as_upstream_error(listing):
         models = document["data"]
         document["data"] = [m for m in models if key.may_use("models", str(m["id"]))]
     return orjson.dumps(document)

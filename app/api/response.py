@@ -6,13 +6,13 @@ from typing import Any
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from ..gateway.clients.connections import Connection
+from ..gateway.clients.connections import ClientConnection
 
 # Proxies hold a stream back unless they are told not to; nginx by the last one.
 AT_ONCE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-class Answer(Response):
+class FastResponse(Response):
     """A body that ends itself, and its headers. There is nothing to put right for it:
     no address, no length, no text to encode.
     """
@@ -28,7 +28,7 @@ class Answer(Response):
         return self.headers
 
 
-class StreamedAnswer(Answer):
+class StreamedResponse(FastResponse):
     """Events, between which the caller on *connection* can also be spoken to.
 
     That is what WSGI's `write` is for. Of servers we know gunicorn to mean it.
@@ -38,7 +38,7 @@ class StreamedAnswer(Answer):
         self,
         events: Iterable[bytes],
         headers: Mapping[str, str],
-        connection: Connection,
+        connection: ClientConnection,
     ) -> None:
         super().__init__(events, {**headers, **AT_ONCE}, "text/event-stream")
         self._connection = connection

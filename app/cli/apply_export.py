@@ -38,7 +38,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DeclaredChange:
     """One thing to do: *sign* is +, ~ or -."""
 
     sign: str
@@ -130,7 +130,7 @@ def _variable(found: re.Match[str]) -> str:
 # What has to change
 
 
-def _changes(store: Repository, wanted: Document) -> Iterator[Change]:
+def _changes(store: Repository, wanted: Document) -> Iterator[DeclaredChange]:
     for id, given in wanted["virtual_keys"].items():
         yield from _virtual_key(store, _key_of(id, given))
     for id, given in wanted["configs"].items():
@@ -197,17 +197,19 @@ def _expiry(given: Any) -> int | None:
     return given if isinstance(given, int) else inputs.expiry(given and str(given))
 
 
-def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[Change]:
+def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[DeclaredChange]:
     contents = store.contents()
     old = contents.virtual_keys.get(key.id)
     sound = old if old and not old.problem else None
     same = sound and serialization.document(sound) == serialization.document(key)
     if not (same and store.settings(contents.sealed[key.id]) == key.settings):
         sign = "~" if old else "+"
-        yield Change(sign, f"virtual key {key.id}", lambda: store.put_virtual_key(key))
+        yield DeclaredChange(
+            sign, f"virtual key {key.id}", lambda: store.put_virtual_key(key)
+        )
 
 
-def _config(store: Repository, id: str, given: Document) -> Iterator[Change]:
+def _config(store: Repository, id: str, given: Document) -> Iterator[DeclaredChange]:
     document = checked(given, inputs.named_hosts())
     if places := secrets_in(document):
         raise ValueError(f"config {id} holds a secret, at {places[0]}")
@@ -218,26 +220,28 @@ def _config(store: Repository, id: str, given: Document) -> Iterator[Change]:
         def put() -> None:
             store.put_config(id, document)
 
-        yield Change(sign, f"config {id}", put)
+        yield DeclaredChange(sign, f"config {id}", put)
 
 
-def _gateway_key(store: Repository, key: GatewayKey) -> Iterator[Change]:
+def _gateway_key(store: Repository, key: GatewayKey) -> Iterator[DeclaredChange]:
     old = next((k for k in store.contents().keys.values() if k.name == key.name), None)
     if old is None:
-        yield Change("+", f"key {key.name}", lambda: store.create_key(key))
+        yield DeclaredChange("+", f"key {key.name}", lambda: store.create_key(key))
     elif replace(old, hint="") != key:
         kept = replace(key, hint=old.hint)
-        yield Change("~", f"key {key.name}", lambda: store.update_key(kept))
+        yield DeclaredChange("~", f"key {key.name}", lambda: store.update_key(kept))
 
 
-def _alias(store: Repository, model: str, alias: Alias) -> Iterator[Change]:
+def _alias(store: Repository, model: str, alias: Alias) -> Iterator[DeclaredChange]:
     old = store.contents().aliases.get(model)
     if old != alias:
         sign = "~" if old else "+"
-        yield Change(sign, f"alias {model}", lambda: store.put_alias(model, alias))
+        yield DeclaredChange(
+            sign, f"alias {model}", lambda: store.put_alias(model, alias)
+        )
 
 
-def _pruned(store: Repository, wanted: Document) -> Iterator[Change]:
+def _pruned(store: Repository, wanted: Document) -> Iterator[DeclaredChange]:
     contents = store.contents()
     stored: Mapping[str, tuple[Any, str, Callable[[str], None]]] = {
         "aliases": (contents.aliases, "alias", store.delete_alias),
@@ -255,7 +259,7 @@ def _pruned(store: Repository, wanted: Document) -> Iterator[Change]:
     }
     for kind, (names, word, delete) in stored.items():
         for name in sorted(set(names) - set(wanted[kind])):
-            yield Change("-", f"{word} {name}", partial(delete, name))
+            yield DeclaredChange("-", f"{word} {name}", partial(delete, name))
 
 
 # The other way

@@ -8,7 +8,7 @@ import yaml
 from flask.cli import AppGroup
 
 from ..api.config.parsing import checked
-from ..store.repository import Absent
+from ..store.repository import RecordNotFound
 from ..store.secret_extraction import extracted, secrets_in
 from . import inputs, output
 from .names import ID
@@ -88,7 +88,7 @@ def _document(versions: Any, number: int) -> Any:
     found = (each.document for each in versions if each.number == number)
     document = next(found, None)
     if document is None:
-        raise Absent(f"version {number}")
+        raise RecordNotFound(f"version {number}")
     return document
 
 

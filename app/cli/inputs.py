@@ -19,7 +19,7 @@ from ..core.limits import Limits
 from ..errors import GatewayError
 from ..settings import Settings
 from ..store import factory
-from ..store.repository import Absent, Present, Repository
+from ..store.repository import RecordExists, RecordNotFound, Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,9 +62,9 @@ def friendly(command: F) -> F:
     def told(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except Absent as e:
+        except RecordNotFound as e:
             raise click.ClickException(f"there is no {e}") from e
-        except Present as e:
+        except RecordExists as e:
             raise click.ClickException(f"there is {e} already") from e
         except (GatewayError, ValueError) as e:
             raise click.ClickException(str(e)) from e

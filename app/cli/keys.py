@@ -8,7 +8,7 @@ import click
 from flask.cli import AppGroup
 
 from ..core.permissions import RESOURCES, GatewayKey
-from ..store.repository import Absent
+from ..store.repository import RecordNotFound
 from . import inputs, output
 from .names import ID
 
@@ -100,7 +100,7 @@ def show(name: str, as_json: bool) -> None:
 def _found(name: str) -> GatewayKey:
     found = next((key for key in _all() if key.name == name), None)
     if found is None:
-        raise Absent(name)
+        raise RecordNotFound(name)
     return found
 
 

@@ -38,7 +38,7 @@ def rotate() -> None:
     store = inputs.store()
     if settings.secret_key:
         count = store.reseal(
-            secret_box.Sealer(secret_box.keys(settings.secret_key, instance))
+            secret_box.SecretBox(secret_box.keys(settings.secret_key, instance))
         )
     else:
         count = _rotate_file(store, instance)
@@ -50,6 +50,6 @@ def _rotate_file(store: Repository, instance: Path) -> int:
     path = instance / secret_box.FILE
     old, new = path.read_text().split(), random.token_urlsafe(32)
     secret_box.rewrite(path, [new, *old])
-    count = store.reseal(secret_box.Sealer([new]))
+    count = store.reseal(secret_box.SecretBox([new]))
     secret_box.rewrite(path, [new])
     return count

@@ -11,7 +11,7 @@ from flask.cli import AppGroup
 from ..core.hosts import InternalHost, custom_host
 from ..core.permissions import VirtualKey
 from ..providers import PROVIDERS, Provider
-from ..store.repository import Absent
+from ..store.repository import RecordNotFound
 from . import inputs, output
 from .names import ID
 
@@ -78,7 +78,7 @@ def create(
 def checked(key: VirtualKey) -> VirtualKey:
     """*key*, if a request could use it. Raises ValueError."""
     provider = PROVIDERS.get(key.provider)
-    if provider is None or not provider.ways:
+    if provider is None or not provider.modes:
         raise ValueError(f"provider {key.provider!r} has no text completions")
     known = {"api_key", *(setting.name for setting in provider.settings)}
     strange = sorted(set(key.settings) - known)
@@ -168,7 +168,7 @@ def _found(id: str) -> VirtualKey:
     store = inputs.store()
     contents = store.contents()
     if id not in contents.virtual_keys:
-        raise Absent(id)
+        raise RecordNotFound(id)
     settings = store.settings(contents.sealed[id])
     return replace(contents.virtual_keys[id], settings=settings)
 

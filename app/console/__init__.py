@@ -11,10 +11,10 @@ from flask.typing import ResponseReturnValue
 
 from ..errors import GatewayError
 from . import configs, formatting, overview, playground, requests
-from .login import Door
-from .services import Parts
+from .login import Login
+from .services import ConsoleServices
 
-__all__ = ["Parts", "blueprint"]
+__all__ = ["ConsoleServices", "blueprint"]
 
 # No page may load, send or be framed by anything of another place. There is nothing
 # inline either.
@@ -40,7 +40,7 @@ _HEADERS = {
 }
 
 
-def blueprint(parts: Parts) -> Blueprint:
+def blueprint(parts: ConsoleServices) -> Blueprint:
     """The console of a gateway, below /console, for who has its token."""
     routes = Blueprint(
         "console",
@@ -49,7 +49,7 @@ def blueprint(parts: Parts) -> Blueprint:
         template_folder="templates",
         static_folder="static",
     )
-    door = Door(parts.settings, parts.gateway.till.meter)
+    door = Login(parts.settings, parts.gateway.till.meter)
     door.guard(routes)
     routes.context_processor(lambda: {"words": formatting})
     for pages in (overview, requests, playground, configs):

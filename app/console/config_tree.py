@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..api.config.nodes import Level
+from ..api.config.nodes import ConfigNode
 from ..api.config.schema import Config
-from ..core.routing import Mode
+from ..core.routing import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,9 @@ class Node:
 _NO_MARKS: Mapping[str, Mark] = {}
 
 
-def tree(level: Level, marks: Mapping[str, Mark] = _NO_MARKS, when: str = "") -> Node:
+def tree(
+    level: ConfigNode, marks: Mapping[str, Mark] = _NO_MARKS, when: str = ""
+) -> Node:
     """The *level* and all below it, with *marks* by their paths."""
     own = level.own
     mode = (own.get("strategy") or {}).get("mode")
@@ -64,11 +66,11 @@ def _ways(own: Config) -> Sequence[str]:
     """How a group comes to each of its targets."""
     targets = own.get("targets") or []
     strategy = own.get("strategy") or {}
-    if strategy.get("mode") == Mode.LOADBALANCE:
+    if strategy.get("mode") == Strategy.LOADBALANCE:
         return [f"{share:.0%}" for share in _shares(targets)]
-    if strategy.get("mode") == Mode.FALLBACK:
+    if strategy.get("mode") == Strategy.FALLBACK:
         return ["first", *["then"] * (len(targets) - 1)]
-    if strategy.get("mode") == Mode.CONDITIONAL:
+    if strategy.get("mode") == Strategy.CONDITIONAL:
         return [_condition(strategy, target.get("name")) for target in targets]
     return ["always", *["never"] * (len(targets) - 1)]
 
@@ -97,7 +99,7 @@ def shown(query: Any) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 
-def _facts(level: Level) -> Iterator[tuple[str, str]]:
+def _facts(level: ConfigNode) -> Iterator[tuple[str, str]]:
     """What a level says that matters to its way, without what is secret."""
     own = level.own
     strategy = own.get("strategy") or {}

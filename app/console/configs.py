@@ -5,11 +5,11 @@ from typing import Any
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from ..api.config.nodes import Level
+from ..api.config.nodes import ConfigNode
 from ..errors import NotFound
 from .config_tree import tree
-from .dry_run import Question, Verdict, dry_run
-from .services import Parts
+from .dry_run import DryRunRequest, DryRunResult, dry_run
+from .services import ConsoleServices
 
 _MODEL = "gpt-3.5-turbo-instruct"
 
@@ -22,7 +22,7 @@ _EXAMPLE = """{
 }"""
 
 
-def register(routes: Blueprint, parts: Parts) -> None:
+def register(routes: Blueprint, parts: ConsoleServices) -> None:
     """The list, one config, and the form that asks where a request would go."""
 
     @routes.get("/configs")
@@ -30,7 +30,9 @@ def register(routes: Blueprint, parts: Parts) -> None:
         found = parts.directory.configs
         return render_template(
             "console/configs.html",
-            trees={id: tree(Level.of(dict(found[id]), strict=True)) for id in found},
+            trees={
+                id: tree(ConfigNode.of(dict(found[id]), strict=True)) for id in found
+            },
         )
 
     @routes.get("/configs/<id>")
@@ -38,21 +40,21 @@ def register(routes: Blueprint, parts: Parts) -> None:
         found = parts.directory.config(id)
         if found is None:
             raise NotFound(f"There is no config {id[:80]!r}.")
-        question = Question(config=id, model=_MODEL)
-        return _try(question, tree(Level.of(dict(found), strict=True)), None)
+        question = DryRunRequest(config=id, model=_MODEL)
+        return _try(question, tree(ConfigNode.of(dict(found), strict=True)), None)
 
     @routes.get("/try")
     def blank() -> ResponseReturnValue:
-        return _try(Question(config=_EXAMPLE, model=_MODEL), None, None)
+        return _try(DryRunRequest(config=_EXAMPLE, model=_MODEL), None, None)
 
     @routes.post("/try")
     def tried() -> ResponseReturnValue:
-        given = {name: request.form.get(name, "") for name in Question.__slots__}
-        question = Question(**given)
+        given = {name: request.form.get(name, "") for name in DryRunRequest.__slots__}
+        question = DryRunRequest(**given)
         return _try(question, None, dry_run(question, parts))
 
     def _try(
-        question: Question, drawn: Any, verdict: Verdict | None
+        question: DryRunRequest, drawn: Any, verdict: DryRunResult | None
     ) -> ResponseReturnValue:
         page = render_template(
             "console/try.html",

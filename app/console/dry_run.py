@@ -5,28 +5,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..api.config.nodes import Level
-from ..api.request.headers import Given
+from ..api.config.nodes import ConfigNode
+from ..api.request.headers import RequestHeaders
 from ..api.routing import patterns, routing_headers
 from ..api.routing.authentication import Caller, trusted_hosts
-from ..api.routing.default_route import resolved
+from ..api.routing.default_route import with_default_route
 from ..api.routing.route_builder import route
-from ..api.routing.routing_headers import Wanted
+from ..api.routing.routing_headers import RoutingHeaders
 from ..core import conditions
 from ..core.balance import rendezvous
-from ..core.routing import Group, Mode, Node, Target, open_ways
+from ..core.routing import Group, Node, Strategy, Target, open_ways
 from ..errors import GatewayError, InvalidRequest, InvalidRoute
 from ..planning.plan import Plan
 from .config_tree import Mark
 from .config_tree import Node as Drawn
 from .config_tree import shown, tree
-from .services import Parts
+from .services import ConsoleServices
 
 _PATH = "/v1/completions"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DryRunRequest:
     """A request as it would be sent: *config* is an id or JSON, *params* and *metadata*
     JSON, *key* the name of a gateway key.
     """
@@ -39,7 +39,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class TargetPreview:
     """A target that may be called. *share* is how likely it is the first one.
 
     *plan* says how it would be asked; without one, *refusal* says why it is not.
@@ -53,32 +53,32 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DryRunResult:
     """What would become of it: *problems* if it would be refused."""
 
     problems: Sequence[str] = ()
     tree: Drawn | None = None
-    leaves: Sequence[Leaf] = ()
+    leaves: Sequence[TargetPreview] = ()
     reasons: Sequence[str] = ()
 
     @property
-    def first(self) -> Leaf | None:
+    def first(self) -> TargetPreview | None:
         """The target that would most likely be called first."""
         likely = max(self.leaves, key=lambda leaf: leaf.share, default=None)
         return likely if likely and likely.share > 0 else None
 
 
-def dry_run(question: Question, parts: Parts) -> Verdict:
+def dry_run(question: DryRunRequest, parts: ConsoleServices) -> DryRunResult:
     """What would become of the request that *question* describes."""
     try:
         return _verdict(question, parts)
     except InvalidRoute as e:
-        return Verdict(list(e.errors) or [e.message])
+        return DryRunResult(list(e.errors) or [e.message])
     except GatewayError as e:
-        return Verdict([e.message])
+        return DryRunResult([e.message])
 
 
-def _verdict(question: Question, parts: Parts) -> Verdict:
+def _verdict(question: DryRunRequest, parts: ConsoleServices) -> DryRunResult:
     body = _body(question)
     wanted = _wanted(question, body, parts)
     way = route(wanted, body, _PATH, parts.settings.default_max_tokens)
@@ -88,10 +88,10 @@ def _verdict(question: Question, parts: Parts) -> Verdict:
     levels = {level.path for level in _levels(wanted.level)}
     passed = levels - {node.path for node in _nodes(way.root)}
     marks |= {path: Mark("unused", "not for this request") for path in passed}
-    return Verdict((), tree(wanted.level, marks), walk.leaves, walk.reasons)
+    return DryRunResult((), tree(wanted.level, marks), walk.leaves, walk.reasons)
 
 
-def _body(question: Question) -> dict[str, Any]:
+def _body(question: DryRunRequest) -> dict[str, Any]:
     more = _object("Parameters", question.params)
     model = {"model": question.model} if question.model else {}
     return {"prompt": "A prompt."} | more | model
@@ -107,24 +107,26 @@ def _object(what: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _wanted(question: Question, body: Mapping[str, Any], parts: Parts) -> Wanted:
+def _wanted(
+    question: DryRunRequest, body: Mapping[str, Any], parts: ConsoleServices
+) -> RoutingHeaders:
     """As for a request with these headers."""
     _object("Metadata", question.metadata)
     environ = {
         "HTTP_X_PORTKEY_CONFIG": question.config.strip(),
         "HTTP_X_PORTKEY_METADATA": question.metadata.strip(),
     }
-    given = Given({name: value for name, value in environ.items() if value})
+    given = RequestHeaders({name: value for name, value in environ.items() if value})
     caller = _caller(question.key.strip(), parts)
     wanted = routing_headers.wanted(given, caller)
-    return resolved(wanted, body, parts.settings)
+    return with_default_route(wanted, body, parts.settings)
 
 
 # Stands for the key of a provider that callers bring themselves.
 _THEIRS = "a key of the caller's own"
 
 
-def _caller(name: str, parts: Parts) -> Caller:
+def _caller(name: str, parts: ConsoleServices) -> Caller:
     """Who holds the gateway key of this *name*; without one, somebody who may all.
 
     They bring what the config lacks, if GATEWAY_BYOK lets them.
@@ -141,7 +143,7 @@ def _caller(name: str, parts: Parts) -> Caller:
     return Caller(parts.directory, key, own, is_open=False, byok=byok, trusted=trusted)
 
 
-def _levels(level: Level) -> Iterator[Level]:
+def _levels(level: ConfigNode) -> Iterator[ConfigNode]:
     yield level
     for below in level.below:
         yield from _levels(below)
@@ -153,7 +155,7 @@ def _nodes(node: Node) -> Iterator[Node]:
         yield from _nodes(child)
 
 
-def _mark(leaf: Leaf) -> Mark:
+def _mark(leaf: TargetPreview) -> Mark:
     if leaf.refusal:
         return Mark("refuses", "would be refused")
     if leaf.share >= 0.995:
@@ -168,11 +170,11 @@ def _mark(leaf: Leaf) -> Mark:
 class _Walk:
     """The way through a tree, with how likely each of its ends is."""
 
-    def __init__(self, parts: Parts, reasons: "_Reasons") -> None:
+    def __init__(self, parts: ConsoleServices, reasons: "_Reasons") -> None:
         self._plan = parts.gateway.answering.plan
         self._available = parts.gateway.breaker.available
         self._reasons = reasons
-        self.leaves: list[Leaf] = []
+        self.leaves: list[TargetPreview] = []
         self.reasons: list[str] = []
 
     def through(self, node: Node, share: float) -> float:
@@ -191,7 +193,7 @@ class _Walk:
         plan, refusal = self._planned(target)
         available = self._available(target)
         called = 0.0 if refusal else share
-        self.leaves.append(Leaf(target, called, available, plan, refusal))
+        self.leaves.append(TargetPreview(target, called, available, plan, refusal))
         if refusal and share:
             self.reasons.append(f"{target.path} would refuse: {refusal}")
         return share if refusal else 0.0
@@ -218,17 +220,17 @@ class _Walk:
         return sum(self.through(each, share * each.weight / weights) for each in ways)
 
     _WAYS = {
-        Mode.SINGLE: _only,
-        Mode.CONDITIONAL: _only,
-        Mode.FALLBACK: _fallback,
-        Mode.LOADBALANCE: _loadbalance,
+        Strategy.SINGLE: _only,
+        Strategy.CONDITIONAL: _only,
+        Strategy.FALLBACK: _fallback,
+        Strategy.LOADBALANCE: _loadbalance,
     }
 
 
 class _Reasons:
     """Says why a group leads where it does, for one request."""
 
-    def __init__(self, wanted: Wanted, body: Mapping[str, Any]) -> None:
+    def __init__(self, wanted: RoutingHeaders, body: Mapping[str, Any]) -> None:
         self._levels = {level.path: level for level in _levels(wanted.level)}
         url = {"pathname": _PATH}
         self._context = {"metadata": wanted.metadata, "params": body, "url": url}
@@ -236,11 +238,11 @@ class _Reasons:
 
     def of(self, group: Group, ways: Sequence[Node]) -> Iterator[str]:
         """A sentence for each reason."""
-        if group.mode == Mode.CONDITIONAL:
+        if group.mode == Strategy.CONDITIONAL:
             yield from self._conditions(group)
-        if group.mode == Mode.LOADBALANCE:
+        if group.mode == Strategy.LOADBALANCE:
             yield self._balance(group, ways)
-        if group.mode == Mode.FALLBACK:
+        if group.mode == Strategy.FALLBACK:
             yield f"{group.path} is a fallback: {ways[0].path} comes first."
         left = [child.path for child in group.children if child not in ways]
         if left:

@@ -27,7 +27,7 @@ from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, TimestampSigner
 
 from ..api.request.client_address import throttle_key
-from ..core.limits import Claim, LimitReached, Limits
+from ..core.limits import LimitReached, Limits, UsageRequest
 from ..errors import Forbidden, Unauthorized
 from ..settings import Settings
 from ..state.meter import Meter
@@ -52,7 +52,7 @@ _IN, _OUT = "in", "out"
 _PUBLIC = {"console.login", "console.enter", "console.static"}
 
 
-class Door:
+class Login:
     """Lets those in who know the console's token. *meter* counts wrong ones."""
 
     def __init__(self, settings: Settings, meter: Meter) -> None:
@@ -139,7 +139,7 @@ class Door:
 
     def _count_wrong(self) -> None:
         holder = f"console:{throttle_key(request.environ, self._settings)}"
-        self._meter.reserve([Claim(holder, _TRIES, 0, None)], time.time())
+        self._meter.reserve([UsageRequest(holder, _TRIES, 0, None)], time.time())
 
     def _keep(self, response: ResponseReturnValue, session: str, age: int) -> Response:
         """*response*, with a cookie of *session*; of a new one, if that is `in`."""

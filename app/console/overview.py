@@ -9,10 +9,10 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
-from ..store.ledger_queries import DIVISIONS, History
+from ..store.ledger_queries import DIVISIONS, LedgerQueries
 from . import formatting
 from .plots import Plot, Series, columns, lines
-from .services import Parts
+from .services import ConsoleServices
 from .stats import Slice, Total, by_group, only, per_slice, total
 
 
@@ -48,10 +48,12 @@ WINDOWS = {
 }
 
 
-class Sums:
+class OverviewSums:
     """The slices of windows, which *history* is asked for no more often than needed."""
 
-    def __init__(self, history: History, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, history: LedgerQueries, now: Callable[[], float] = time.time
+    ) -> None:
         self._history, self._now = history, now
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, str], tuple[float, list[Slice]]] = {}
@@ -88,9 +90,9 @@ class Drawing:
     legend: Sequence[tuple[str, str]]
 
 
-def register(routes: Blueprint, parts: Parts) -> None:
+def register(routes: Blueprint, parts: ConsoleServices) -> None:
     """The page itself, and the word for it."""
-    sums = Sums(parts.history)
+    sums = OverviewSums(parts.history)
 
     @routes.get("/")
     def overview() -> ResponseReturnValue:
@@ -116,7 +118,7 @@ def register(routes: Blueprint, parts: Parts) -> None:
         )
 
 
-def _open(parts: Parts) -> tuple[int, int, bool]:
+def _open(parts: ConsoleServices) -> tuple[int, int, bool]:
     """Requests and streams under way, and whether those are all workers'."""
     if parts.metrics is not None:
         levels = parts.metrics.levels("requests_open", "streams_open")

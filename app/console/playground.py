@@ -8,11 +8,11 @@ from flask.typing import ResponseReturnValue
 from ..errors import InvalidRequest
 from ..providers.catalog.known_names import KNOWN_NAMES
 from . import snippets
-from .services import Parts
+from .services import ConsoleServices
 from .snippets import Asked
 
 
-def register(routes: Blueprint, parts: Parts) -> None:
+def register(routes: Blueprint, parts: ConsoleServices) -> None:
     """The page, and how its request would be written elsewhere."""
 
     @routes.get("/playground")

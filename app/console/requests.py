@@ -11,11 +11,11 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
 from ..errors import GatewayError, NotFound, StoreUnavailable
-from ..gateway.clients.connections import Callers
-from ..store.ledger_queries import STATUSES, Entry, History, Wanted
+from ..gateway.clients.connections import ClientConnections
+from ..store.ledger_queries import STATUSES, LedgerEntry, LedgerFilter, LedgerQueries
 from . import formatting
 from .plots import Bar, waterfall
-from .services import Parts
+from .services import ConsoleServices
 
 # Who may follow at a time, in one process; and no more than so great a part of the
 # requests that it can hold, as each may hold one of its threads. They come again after
@@ -29,7 +29,7 @@ _FOLLOWED = 240
 _AGAIN = 500
 
 
-def register(routes: Blueprint, parts: Parts) -> None:
+def register(routes: Blueprint, parts: ConsoleServices) -> None:
     """The list, its live part, and the page of one request."""
     places = Places(parts.gateway.callers)
 
@@ -68,7 +68,7 @@ def register(routes: Blueprint, parts: Parts) -> None:
         )
 
 
-def _followed(parts: Parts, places: "Places") -> "Live":
+def _followed(parts: ConsoleServices, places: "Places") -> "Live":
     """The requests that end from now on. Raises GatewayError if too many follow."""
     places.take()
     try:
@@ -80,7 +80,7 @@ def _followed(parts: Parts, places: "Places") -> "Live":
     return live
 
 
-def _rows() -> Callable[[list[Entry]], str]:
+def _rows() -> Callable[[list[LedgerEntry]], str]:
     """Makes rows of the list, also when the request that asked for them is over."""
     template = current_app.jinja_env.get_template("console/rows.html")
     return lambda entries: template.render(
@@ -91,7 +91,7 @@ def _rows() -> Callable[[list[Entry]], str]:
 class Places:
     """Those of one process for who follows requests, of all its *callers*."""
 
-    def __init__(self, callers: Callers) -> None:
+    def __init__(self, callers: ClientConnections) -> None:
         self._callers, self._lock, self._taken = callers, threading.Lock(), 0
 
     def take(self) -> None:
@@ -108,19 +108,19 @@ class Places:
             self._taken -= 1
 
 
-def _wanted() -> Wanted:
-    given = {name: request.args.get(name, "")[:80] for name in Wanted.__slots__}
-    return Wanted(**given)
+def _wanted() -> LedgerFilter:
+    given = {name: request.args.get(name, "")[:80] for name in LedgerFilter.__slots__}
+    return LedgerFilter(**given)
 
 
-def outcome(entry: Entry) -> str:
+def outcome(entry: LedgerEntry) -> str:
     """The class of how a request ended: `good`, `poor` or `bad`."""
     if entry.ended in ("failed", "cut"):
         return "bad"
     return "poor" if entry.ended == "left" else "good"
 
 
-def bars(entry: Entry) -> list[Bar]:
+def bars(entry: LedgerEntry) -> list[Bar]:
     """The way of a request: its tries, then its text."""
     tries = [
         Bar(
@@ -155,10 +155,10 @@ class Live:
 
     def __init__(
         self,
-        history: History,
-        wanted: Wanted,
+        history: LedgerQueries,
+        wanted: LedgerFilter,
         *,
-        render: Callable[[list[Entry]], str],
+        render: Callable[[list[LedgerEntry]], str],
         release: Callable[[], object] = lambda: None,
         every: float = 1.0,
         seconds: float = _FOLLOWED,
@@ -203,7 +203,7 @@ class Live:
         data = orjson.dumps(self._render(entries)).decode()
         return f"event: requests\ndata: {data}\n\n".encode()
 
-    def _new(self) -> list[Entry]:
+    def _new(self) -> list[LedgerEntry]:
         """Those that were not there before, the newest first."""
         after = max(self._begin, self._last - _AGAIN)
         found = self._history.latest(self._wanted, after=after)

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from ..gateway.pipeline import Gateway
 from ..observability.metrics import Metrics
 from ..settings import Settings
-from ..store.ledger_queries import History
-from ..store.store_cache import Directory
+from ..store.ledger_queries import LedgerQueries
+from ..store.store_cache import StoreCache
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ConsoleServices:
     """Without *metrics*, what is open now is known of this process alone."""
 
     gateway: Gateway
-    directory: Directory
-    history: History
+    directory: StoreCache
+    history: LedgerQueries
     metrics: Metrics | None
     settings: Settings

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..store.ledger_queries import Sums, wait_of
+from ..store.ledger_queries import LedgerSums, wait_of
 
 # Groups that are told apart; all others are one.
 _TOLD = 6
@@ -21,7 +21,7 @@ class Slice:
 
     start: float
     seconds: float
-    sums: Sequence[Sums]
+    sums: Sequence[LedgerSums]
     passed: float
 
     @property
@@ -50,7 +50,7 @@ class Total:
         return self.failed / self.requests if self.requests else None
 
 
-def total(sums: Iterable[Sums], group: str = "") -> Total:
+def total(sums: Iterable[LedgerSums], group: str = "") -> Total:
     """All *sums* in one."""
     every = list(sums)
     waits: Counter[int] = Counter()
@@ -95,7 +95,7 @@ def only(slices: Iterable[Slice], group: str) -> list[Slice]:
 
 def by_group(slices: Iterable[Slice]) -> list[Total]:
     """A total for each group, the largest first, and at last those of all others."""
-    grouped: defaultdict[str, list[Sums]] = defaultdict(list)
+    grouped: defaultdict[str, list[LedgerSums]] = defaultdict(list)
     for each in slices:
         for sums in each.sums:
             grouped[sums.group or NOBODY].append(sums)
@@ -115,7 +115,7 @@ def per_slice(slices: Iterable[Slice], groups: Sequence[str]) -> list[list[Total
 
 
 def _split(within: Slice, groups: Sequence[str]) -> list[Total]:
-    grouped: defaultdict[str, list[Sums]] = defaultdict(list)
+    grouped: defaultdict[str, list[LedgerSums]] = defaultdict(list)
     for sums in within.sums:
         name = sums.group or NOBODY
         grouped[name if name in groups else OTHERS].append(sums)

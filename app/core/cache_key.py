@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .caching import Asker, CachePolicy, Scope
+from .caching import CachePolicy, CacheScope, CacheSharing
 from .forwarding import is_credential_header
 from .request import DEFAULTS, CompletionRequest
 from .routing import Target
@@ -14,7 +14,7 @@ from .routing import Target
 def key(
     target: Target,
     policy: CachePolicy,
-    asker: Asker,
+    asker: CacheScope,
     *,
     secrets: Collection[str] = (),
     endpoint: str = "/v1/completions",
@@ -58,7 +58,7 @@ def _place(target: Target) -> list[Any]:
 
 
 def _circle(
-    target: Target, policy: CachePolicy, asker: Asker, secrets: Collection[str]
+    target: Target, policy: CachePolicy, asker: CacheScope, secrets: Collection[str]
 ) -> list[Any]:
     """Those who share an answer: they have this in common.
 
@@ -72,7 +72,7 @@ def _circle(
         or any(map(target.options.get, secrets))
         or any(map(is_credential_header, headers))
     )
-    if policy.scope == Scope.CONFIG and asker.config and not own:
+    if policy.scope == CacheSharing.CONFIG and asker.config and not own:
         options = {k: v for k, v in target.options.items() if k not in secrets}
         return ["config", asker.config, options, headers]
     return ["credentials", asker.caller, target.api_key, dict(target.options), headers]

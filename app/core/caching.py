@@ -20,7 +20,7 @@ class CacheStatus(StrEnum):
     DISABLED = "DISABLED"
 
 
-class Scope(StrEnum):
+class CacheSharing(StrEnum):
     """Whose answers are given to whom: those of the same credentials, or config."""
 
     CREDENTIALS = "credentials"
@@ -36,18 +36,18 @@ class CachePolicy:
     """That answers are repeated, for *max_age* seconds."""
 
     max_age: float = _WEEK
-    scope: Scope = Scope.CREDENTIALS
+    scope: CacheSharing = CacheSharing.CREDENTIALS
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "CachePolicy | None":
         """The policy of a config's `cache`; None if nothing may be as old as that."""
         max_age = float(given.get("max_age", _WEEK))
-        scope = Scope(given.get("scope", Scope.CREDENTIALS))
+        scope = CacheSharing(given.get("scope", CacheSharing.CREDENTIALS))
         return cls(max_age, scope) if max_age > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """A whole answer, its JSON in *body*, as it is kept.
 
     *made* is in Unix seconds, *max_age* in seconds. *headers* are told with it again,
@@ -89,7 +89,7 @@ def is_repeatable(request: CompletionRequest) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class CacheScope:
     """Who asks, which keeps answers apart that are alike.
 
     *caller* names the gateway key, *config* the stored config (or is the fingerprint of

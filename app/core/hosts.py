@@ -13,7 +13,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from .networks import Address, is_internal, without_carrier
-from .text_cache import remembered
+from .text_cache import cached_by_text
 
 # The hosts that are trusted without being named in the open development setting.
 LOCALHOST = ("localhost", "127.0.0.1", "::1")
@@ -58,7 +58,7 @@ def custom_host(
     return _custom_host(url, tuple(trusted), schemes)
 
 
-@remembered
+@cached_by_text
 def _custom_host(url: str, trusted: tuple[str, ...], schemes: tuple[str, ...]) -> str:
     host = (_parts(url, schemes).hostname or "").lower()
     if not any(_covers(rule.strip().lower(), host) for rule in trusted):

@@ -168,7 +168,7 @@ def _money(name: str, value: Any) -> Decimal:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class CounterEntry:
     """An entry to be made in a counter, which must not sum up to more than *limit*.
 
     *part* tells it from the counter's other entries, and begins with when it expires.
@@ -194,13 +194,13 @@ class Held:
     *tokens* and *money* (US dollars) are what its earlier tries were charged of that.
     """
 
-    draws: Sequence[Draw]
+    draws: Sequence[CounterEntry]
     tokens: int = 0
     money: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class UsageRequest:
     """What one try of a request wants to use of one holder, such as `key:abc`.
 
     *tokens* is an estimate: those of the prompts and the most that can be made. *money*
@@ -216,7 +216,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CounterAdjustment:
     """What to add to an entry. One that is taken away from never sinks below 0.
 
     An *urgent* one frees a place: it has to be made before the caller can ask again.
@@ -230,7 +230,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CounterState:
     """A counter: its sum, and when the last of its entries expires (0: it has none)."""
 
     used: int = 0
@@ -242,7 +242,9 @@ def nano(money: Decimal) -> int:
     return int((money * NANO).to_integral_value(ROUND_CEILING))
 
 
-def draws(claims: Sequence[Claim], id: str, now: float) -> tuple[Draw, ...]:
+def draws(
+    claims: Sequence[UsageRequest], id: str, now: float
+) -> tuple[CounterEntry, ...]:
     """What the request *id* draws on. Each holder may have one claim."""
     found = (
         _draw(claim, rule, id, now)
@@ -253,7 +255,7 @@ def draws(claims: Sequence[Claim], id: str, now: float) -> tuple[Draw, ...]:
     return tuple(draw for draw in found if draw is not None)
 
 
-def _draw(claim: Claim, rule: Rule, id: str, now: float) -> Draw | None:
+def _draw(claim: UsageRequest, rule: Rule, id: str, now: float) -> CounterEntry | None:
     """The draw of *claim* by one rule; None for a raise that is not needed."""
     expires = rule.expiry(now)
     part = f"{expires}/{id}" if rule.unit == Unit.PLACES else str(expires)
@@ -266,11 +268,11 @@ def _draw(claim: Claim, rule: Rule, id: str, now: float) -> Draw | None:
         if amount <= 0:
             return None
     if amount is None:
-        return Draw(claim.holder, rule, part, expires, 0, None)
-    return Draw(claim.holder, rule, part, expires, amount, limit)
+        return CounterEntry(claim.holder, rule, part, expires, 0, None)
+    return CounterEntry(claim.holder, rule, part, expires, amount, limit)
 
 
-def _amount(claim: Claim, unit: Unit) -> int | None:
+def _amount(claim: UsageRequest, unit: Unit) -> int | None:
     """What *claim* needs of *unit*; None where that is not known."""
     if unit == Unit.TOKENS:
         return claim.tokens
@@ -279,7 +281,7 @@ def _amount(claim: Claim, unit: Unit) -> int | None:
     return 1
 
 
-def _raise(claim: Claim, held: Held, rule: Rule, now: float) -> int:
+def _raise(claim: UsageRequest, held: Held, rule: Rule, now: float) -> int:
     """What has to be drawn beyond what is *held*; nothing if that is 0 or less.
 
     What has expired holds nothing any more. What was charged is taken from that first.
@@ -298,8 +300,11 @@ def _raise(claim: Claim, held: Held, rule: Rule, now: float) -> int:
 
 
 def changes(
-    parts: Sequence[Sequence[Draw]], tokens: int, money: Decimal | None, now: float
-) -> list[list[Change]]:
+    parts: Sequence[Sequence[CounterEntry]],
+    tokens: int,
+    money: Decimal | None,
+    now: float,
+) -> list[list[CounterAdjustment]]:
     """What it takes to have *parts* right, when *tokens* and *money* were used.
 
     They are what a request has drawn on one holder, in that order. The last ones are
@@ -335,14 +340,14 @@ def _believed(used: int) -> int:
     return min(max(used, 0), _MOST_USED)
 
 
-def _change(draw: Draw, more: int, now: float) -> Change:
+def _change(draw: CounterEntry, more: int, now: float) -> CounterAdjustment:
     """*more* where it was drawn; but what goes beyond that slides from now on."""
     part, expires = draw.part, draw.expires
     if more > 0 and draw.rule.expiry is _minute:
         expires = _minute(now)
         part = str(expires)
     urgent = draw.rule.unit == Unit.PLACES
-    return Change(draw.counter, part, expires, more, urgent)
+    return CounterAdjustment(draw.counter, part, expires, more, urgent)
 
 
 class LimitReached(RateLimited):
@@ -353,7 +358,11 @@ class LimitReached(RateLimited):
     """
 
     def __init__(  # noqa: B042 - errors are never pickled
-        self, draw: Draw, used: int, retry_after: float | None, told: Mapping[str, str]
+        self,
+        draw: CounterEntry,
+        used: int,
+        retry_after: float | None,
+        told: Mapping[str, str],
     ) -> None:
         self.holder, self.rule = draw.holder, draw.rule.name
         self.limit, self.used, self.requested = draw.limit or 0, used, draw.amount
@@ -381,7 +390,7 @@ _TYPES = {
 }
 
 
-def _message(draw: Draw, used: int, retry_after: float | None) -> str:
+def _message(draw: CounterEntry, used: int, retry_after: float | None) -> str:
     limit, seen, wanted = (
         _shown(draw.rule.unit, value) for value in (draw.limit or 0, used, draw.amount)
     )
@@ -399,8 +408,8 @@ def _shown(unit: Unit, value: int) -> str:
 
 
 def refused(
-    drawn: Sequence[Draw],
-    standings: Sequence[Standing],
+    drawn: Sequence[CounterEntry],
+    standings: Sequence[CounterState],
     at: int,
     entries: Sequence[tuple[int, int]],
     now: float,
@@ -415,7 +424,7 @@ def refused(
 
 
 def _wait(
-    draw: Draw, used: int, entries: Sequence[tuple[int, int]], now: float
+    draw: CounterEntry, used: int, entries: Sequence[tuple[int, int]], now: float
 ) -> float | None:
     """Seconds until so much has expired that *draw* fits, if nothing else comes."""
     limit = draw.limit or 0
@@ -432,7 +441,7 @@ def _wait(
 
 
 def headers(
-    drawn: Sequence[Draw], standings: Sequence[Standing], now: float
+    drawn: Sequence[CounterEntry], standings: Sequence[CounterState], now: float
 ) -> dict[str, str]:
     """What OpenAI's headers tell of the tightest limits on requests and on tokens.
 

@@ -20,7 +20,7 @@ SILENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class PostProcessing:
     """What one call's answer has to become.
 
     *count* choices, each after *echo*, cut at the first of *stops*; with *nothing*,
@@ -37,7 +37,7 @@ class Shape:
     may_reason: bool = False
 
 
-def shaped(pieces: Iterable[Completion], shape: Shape) -> Iterator[Completion]:
+def shaped(pieces: Iterable[Completion], shape: PostProcessing) -> Iterator[Completion]:
     """The *pieces* of an answer in this shape; the usage last, in one without choices.
 
     Ends early when nothing more can come. Raises UpstreamCut if a choice is left open.
@@ -58,7 +58,7 @@ def shaped(pieces: Iterable[Completion], shape: Shape) -> Iterator[Completion]:
     yield replace(head, usage=_counted(usage, shape, choices))
 
 
-def whole(answer: Completion, shape: Shape) -> Completion:
+def whole(answer: Completion, shape: PostProcessing) -> Completion:
     """The whole *answer* in this shape."""
     *pieces, last = shaped([answer], shape)
     none = Logprobs() if shape.logprobs else None
@@ -84,7 +84,9 @@ def _shaped(
             yield piece if as_it_is else head.piece(fitted, warnings)
 
 
-def _counted(usage: Usage | None, shape: Shape, choices: Sequence["_Running"]) -> Usage:
+def _counted(
+    usage: Usage | None, shape: PostProcessing, choices: Sequence["_Running"]
+) -> Usage:
     if usage is None:
         made = sum(estimate(choice.text) for choice in choices)
         return Usage(prompt_estimate(shape.prompt), made, estimated=True)
@@ -99,7 +101,7 @@ def prompt_estimate(prompt: Prompt) -> int:
 class _Running:
     """One choice, whose text passes through."""
 
-    def __init__(self, shape: Shape, index: int) -> None:
+    def __init__(self, shape: PostProcessing, index: int) -> None:
         self._shape = shape
         self._index = index
         self._echo = (

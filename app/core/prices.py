@@ -24,7 +24,7 @@ from sys import intern
 from typing import Any
 
 from .completion import Usage
-from .text_cache import remembered
+from .text_cache import cached_by_text
 
 _MILLION = 1_000_000
 
@@ -79,7 +79,7 @@ def price(provider: str, model: str, overrides: Sequence[Price] = ()) -> Price |
     return _found(provider, model, overrides) or _listed(model, provider)
 
 
-@remembered
+@cached_by_text
 def _listed(model: str, provider: str) -> Price | None:
     for name in _names(model):
         row = _FULL_NAMES.get((provider, name))

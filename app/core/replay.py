@@ -21,7 +21,7 @@ _HEAD = ("id", "object", "created", "model")
 _USAGE = ("usage", "usage_estimated")
 
 
-def frames(body: bytes, *, include_usage: bool) -> Iterator[bytes]:
+def to_chunks(body: bytes, *, include_usage: bool) -> Iterator[bytes]:
     """The frames of a stream that says what the whole answer in *body* says.
 
     One choice in each, one after the other, each ended by its finish_reason; then the
@@ -120,7 +120,7 @@ _READER = json.JSONDecoder(parse_constant=_refuse)
 _UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
-class Joined:
+class ChunkAssembler:
     """Feed it the frames of a stream, take the whole answer that they make up."""
 
     def __init__(self, most: int = _MOST) -> None:
@@ -217,7 +217,7 @@ def _merge(known: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 def whole(stream: Iterable[bytes], usage: Usage | None = None) -> bytes | None:
     """The whole answer of the frames in *stream*; None if they do not make one."""
-    joined = Joined()
+    joined = ChunkAssembler()
     for frame in stream:
         joined.feed(frame)
     return joined.whole(usage)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from ..errors import GatewayError, UpstreamInBand, UpstreamStatus, UpstreamTimeout
-from .caching import Asker, CachePolicy
+from .caching import CachePolicy, CacheScope
 from .limits import Limits
 from .permissions import Permissions
 from .request import CompletionRequest
@@ -19,7 +19,7 @@ from .retry import RetryPolicy
 T = TypeVar("T")
 
 
-class Mode(StrEnum):
+class Strategy(StrEnum):
     """How a group makes use of its children."""
 
     SINGLE = "single"
@@ -28,7 +28,7 @@ class Mode(StrEnum):
     CONDITIONAL = "conditional"
 
 
-class Way(StrEnum):
+class CompletionMode(StrEnum):
     """How a provider comes to a completion."""
 
     NATIVE = "native"
@@ -97,7 +97,7 @@ class Target:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     request_timeout: float | None = None
     strict: bool = True
-    via: Way | None = None
+    via: CompletionMode | None = None
     bridge: Bridge = Bridge()
     model_info: Mapping[str, Any] = field(default_factory=dict)
     strict_params: bool = False
@@ -133,7 +133,7 @@ class Group:
     a loadbalance.
     """
 
-    mode: Mode
+    mode: Strategy
     children: tuple["Node", ...]
     on_status_codes: tuple[int, ...] | None = None
     sticky: str | None = None
@@ -156,7 +156,7 @@ class Route:
 
     root: Node
     deadline: float | None = None
-    asker: Asker = Asker()
+    cache_scope: CacheScope = CacheScope()
     limits: Limits = Limits()
     permissions: Permissions = Permissions()
 
@@ -213,11 +213,11 @@ def _fallback(group: Group, hands: Hands) -> Any:
     return run(last, hands)
 
 
-_WAYS: Mapping[Mode, Callable[[Group, Hands], Any]] = {
-    Mode.SINGLE: _only,
-    Mode.FALLBACK: _fallback,
-    Mode.LOADBALANCE: _loadbalance,
-    Mode.CONDITIONAL: _only,
+_WAYS: Mapping[Strategy, Callable[[Group, Hands], Any]] = {
+    Strategy.SINGLE: _only,
+    Strategy.FALLBACK: _fallback,
+    Strategy.LOADBALANCE: _loadbalance,
+    Strategy.CONDITIONAL: _only,
 }
 
 

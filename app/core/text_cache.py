@@ -12,7 +12,7 @@ T = TypeVar("T")
 _MOST, _LONGEST = 256, 8192
 
 
-def remembered(
+def cached_by_text(
     make: Callable[Concatenate[str, P], T],
 ) -> Callable[Concatenate[str, P], T]:
     """Have *make*, which is to be pure, make it once for each of the last texts.

@@ -4,19 +4,19 @@ import json
 from decimal import ROUND_CEILING, Decimal
 
 from ..store.ledger import Ledger, Row
-from .request_record import Finished, Hook
+from .request_record import Hook, RequestRecord
 
 # As long as a column of the ledger is, and as large as a number in it can be.
 _LONGEST = 200
 _MOST = 2**62
 
 
-def bookkeeper(ledger: Ledger) -> Hook:
+def ledger_hook(ledger: Ledger) -> Hook:
     """What enters a request into *ledger*, when it is over."""
-    return lambda finished: ledger.add(entry(finished))
+    return lambda finished: ledger.add(ledger_row(finished))
 
 
-def entry(finished: Finished) -> Row:
+def ledger_row(finished: RequestRecord) -> Row:
     """The row of one request. It holds no prompt and no text."""
     trace, usage = finished.trace, finished.usage
     target = trace.target
@@ -46,7 +46,7 @@ def entry(finished: Finished) -> Row:
     }
 
 
-def _error(finished: Finished) -> str | None:
+def _error(finished: RequestRecord) -> str | None:
     code = finished.error.code if finished.error else None
     return _text(str(code))[:80] if code is not None else None
 
@@ -55,7 +55,7 @@ def _error(finished: Finished) -> str | None:
 _TOLD = 32
 
 
-def story(finished: Finished) -> str | None:
+def story(finished: RequestRecord) -> str | None:
     """What the row of a request does not say of its way, as JSON.
 
     Most have gone straight to one target, and have none. What a provider has said is

@@ -11,19 +11,19 @@ from decimal import Decimal
 
 from ..core import prices
 from ..core.completion import Usage
-from ..core.limits import Claim, Held, Limits
+from ..core.limits import Held, Limits, UsageRequest
 from ..core.prices import Price
 from ..core.routing import Route
 from ..planning.plan import Plan
 from ..state.meter import Charge, Meter, Reservation
-from .outcome import Tally
+from .outcome import UsageCounter
 from .usage_charges import most_used
 
 _NONE = Limits()
 
 
 @dataclass(frozen=True, slots=True)
-class Till:
+class Metering:
     """Where requests pay. One for each process.
 
     *prices* are the operator's own, which come before those that are known anyway.
@@ -33,13 +33,13 @@ class Till:
     prices: Sequence[Price]
     now: Callable[[], float]
 
-    def bill(self, route: Route) -> "Bill":
+    def bill(self, route: Route) -> "RequestMeter":
         """An empty bill for a request along *route*."""
-        return Bill(self, route)
+        return RequestMeter(self, route)
 
     def cost(self, plan: Plan, usage: Usage) -> Decimal | None:
         """US dollars; None if the model's price is not known."""
-        model = plan.wanted.model
+        model = plan.request.model
         return prices.cost(plan.provider.name, model, usage, self.prices)
 
 
@@ -57,13 +57,13 @@ class _Account:
     usage: Usage = Usage()
     cost: Decimal | None = None
 
-    def claim(self, most: Usage, money: Decimal | None) -> Claim:
+    def claim(self, most: Usage, money: Decimal | None) -> UsageRequest:
         """What it takes to use so much on top of what is to be charged."""
         held = None
         if self.held:
             draws = [draw for each in self.held for draw in each.draws]
             held = Held(draws, self.usage.paid_tokens, self.cost)
-        return Claim(self.holder, self.limits, most.paid_tokens, money, held)
+        return UsageRequest(self.holder, self.limits, most.paid_tokens, money, held)
 
     def hold(self, reservation: Reservation) -> None:
         self.held.append(reservation)
@@ -84,16 +84,16 @@ class _Account:
         return (Charge(held[0], self.usage.paid_tokens, self.cost, held[1:]),)
 
 
-class Bill:
+class RequestMeter:
     """What one request uses."""
 
-    def __init__(self, till: Till, route: Route) -> None:
+    def __init__(self, till: Metering, route: Route) -> None:
         self._till = till
-        self._key = _Account(f"key:{route.asker.caller}", route.limits)
+        self._key = _Account(f"key:{route.cache_scope.caller}", route.limits)
         # Those of the try that is under way.
         self._virtual_key: _Account | None = None
         self._plan: Plan | None = None
-        self._tally = Tally()
+        self._tally = UsageCounter()
 
     @property
     def usage(self) -> Usage:
@@ -113,7 +113,7 @@ class Bill:
         lower = self._virtual_key.headers if self._virtual_key else {}
         return {**lower, **self._key.headers}
 
-    def reserve(self, plan: Plan) -> Tally:
+    def reserve(self, plan: Plan) -> UsageCounter:
         """Take as much as one try may use. The calls that it makes are for the tally.
 
         Raises LimitReached, and takes nothing.
@@ -121,7 +121,7 @@ class Bill:
         holder = f"virtual-key:{plan.target.virtual_key}"
         virtual_key = _Account(holder, plan.target.limits)
         self._take(plan, virtual_key)
-        self._plan, self._virtual_key, self._tally = plan, virtual_key, Tally()
+        self._plan, self._virtual_key, self._tally = plan, virtual_key, UsageCounter()
         return self._tally
 
     def raise_to(self, plan: Plan) -> None:

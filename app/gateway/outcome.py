@@ -11,7 +11,7 @@ from .streaming.pulse import Pulse
 from .usage_charges import CallRecord
 
 
-class Stream(Protocol):
+class StreamBody(Protocol):
     """Pieces of a body, for WSGI."""
 
     def __iter__(self) -> Iterator[bytes]: ...
@@ -26,7 +26,7 @@ class Stream(Protocol):
 
 
 @dataclass(slots=True)
-class Tally:
+class UsageCounter:
     """The upstream calls of one try. Several threads may begin calls."""
 
     calls: list[CallRecord] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Outcome:
     *told* are headers of the gateway's own.
     """
 
-    body: bytes | Stream
+    body: bytes | StreamBody
     headers: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     warnings: Sequence[str] = ()
-    tally: Tally = field(default_factory=Tally)
-    told: Mapping[str, str] = field(default_factory=dict)
+    tally: UsageCounter = field(default_factory=UsageCounter)
+    gateway_headers: Mapping[str, str] = field(default_factory=dict)

@@ -14,16 +14,16 @@ from ..planning.plan import Plan
 from ..state.breaker import Breaker, guarded
 from .authorization import authorize, authorize_listing
 from .clients.cancellation import Cancellation
-from .clients.connections import Callers, Connection
-from .metering import Bill, Till
-from .outcome import Outcome, Tally
+from .clients.connections import ClientConnection, ClientConnections
+from .metering import Metering, RequestMeter
+from .outcome import Outcome, UsageCounter
 from .quarantine import Quarantine
-from .recorder import Watch
+from .recorder import RequestRecorder
 from .request_record import End, Hook
-from .response_cache import Repeats
+from .response_cache import ResponseCache
 from .retries import Attempts, Clock, Trace
 from .streaming.late import streamed
-from .target_caller import Answering
+from .target_caller import TargetCaller
 from .tracing import Tracing
 
 
@@ -38,11 +38,11 @@ class Gateway:
     *heartbeat* seconds.
     """
 
-    answering: Answering
-    repeats: Repeats
-    till: Till
+    answering: TargetCaller
+    repeats: ResponseCache
+    till: Metering
     breaker: Breaker
-    callers: Callers
+    callers: ClientConnections
     quarantine: Quarantine
     heartbeat: float | None = None
     clock: Clock = Clock()
@@ -50,7 +50,9 @@ class Gateway:
     tracing: Tracing | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
-    def complete(self, route: Route, trace: Trace, connection: Connection) -> Outcome:
+    def complete(
+        self, route: Route, trace: Trace, connection: ClientConnection
+    ) -> Outcome:
         """The completion, or its stream once it has begun, from where *route* leads.
 
         Writes into *trace* what was tried. All ends when *connection* is cancelled.
@@ -66,7 +68,7 @@ class Gateway:
         self, route: Route, trace: Trace, cancellation: Cancellation
     ) -> Outcome:
         bill = self.till.bill(route)
-        watch = Watch(trace, bill, cancellation, self.clock, self.hooks)
+        watch = RequestRecorder(trace, bill, cancellation, self.clock, self.hooks)
         try:
             outcome = self._run(route, trace, bill, cancellation)
         except Cancelled as e:
@@ -86,7 +88,7 @@ class Gateway:
         return outcome
 
     def _run(
-        self, route: Route, trace: Trace, bill: Bill, cancellation: Cancellation
+        self, route: Route, trace: Trace, bill: RequestMeter, cancellation: Cancellation
     ) -> Outcome:
         began = self.clock.monotonic()
         ends = route.deadline and began + route.deadline
@@ -105,7 +107,7 @@ class Gateway:
         self,
         route: Route,
         trace: Trace,
-        bill: Bill,
+        bill: RequestMeter,
         cancellation: Cancellation,
         target: Target,
     ) -> Outcome:
@@ -113,10 +115,10 @@ class Gateway:
         authorize(target, route.permissions)
         plan = self.answering.plan(target)
         fresh = partial(self._fresh, trace, bill, cancellation)
-        return self.repeats.outcome(plan, route.asker, trace, fresh, cancellation)
+        return self.repeats.outcome(plan, route.cache_scope, trace, fresh, cancellation)
 
     def _fresh(
-        self, trace: Trace, bill: Bill, cancellation: Cancellation, plan: Plan
+        self, trace: Trace, bill: RequestMeter, cancellation: Cancellation, plan: Plan
     ) -> Outcome:
         """The target's own answer, within limits."""
         if plan.provider.hosted:
@@ -124,7 +126,9 @@ class Gateway:
                 return self._called(bill, cancellation, plan)
         return self._called(bill, cancellation, plan)
 
-    def _called(self, bill: Bill, cancellation: Cancellation, plan: Plan) -> Outcome:
+    def _called(
+        self, bill: RequestMeter, cancellation: Cancellation, plan: Plan
+    ) -> Outcome:
         tally = bill.reserve(plan)
         try:
             with guarded(self.breaker, plan.target), cancellation.explained():
@@ -132,10 +136,16 @@ class Gateway:
         except BaseException:
             bill.charge()
             raise
-        return replace(outcome, told={**outcome.told, **bill.headers})
+        return replace(
+            outcome, gateway_headers={**outcome.gateway_headers, **bill.headers}
+        )
 
     def _answer(
-        self, plan: Plan, bill: Bill, tally: Tally, cancellation: Cancellation
+        self,
+        plan: Plan,
+        bill: RequestMeter,
+        tally: UsageCounter,
+        cancellation: Cancellation,
     ) -> Outcome:
         """The answer to *plan*. An upstream that says that it has to be asked otherwise
         is asked otherwise, if that is within limits as well.
@@ -144,7 +154,7 @@ class Gateway:
             try:
                 return self.answering.answer(plan, tally, cancellation)
             except UpstreamStatus as e:
-                again = fitting.otherwise(plan, e)
+                again = fitting.replan_after_error(plan, e)
                 if again is None:
                     raise
                 bill.raise_to(again)

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from ..errors import GatewayError
 from ..planning.plan import Plan
 from .clients.cancellation import Cancellation
-from .metering import Bill
+from .metering import RequestMeter
 from .outcome import Outcome
-from .request_record import End, Failure, Finished, Hook, tell
+from .request_record import End, Failure, Hook, RequestRecord, notify
 from .retries import Clock, Trace
 from .streaming.event_stream import EventStream
 
 logger = logging.getLogger("lastword")
 
 
-class Watch:
+class RequestRecorder:
     """Follows one request to its end, and tells what became of it."""
 
     def __init__(
         self,
         trace: Trace,
-        bill: Bill,
+        bill: RequestMeter,
         cancellation: Cancellation,
         clock: Clock,
         hooks: Sequence[Hook],
@@ -54,7 +54,7 @@ class Watch:
         """
         bill, stream = self._bill, self._stream
         bill.close()
-        finished = Finished(
+        finished = RequestRecord(
             self._trace,
             end,
             status,
@@ -74,7 +74,7 @@ class Watch:
         )
         if end == End.LEFT:
             logger.info("client_left", extra={"trace_id": self._trace.id})
-        tell(self._hooks, finished)
+        notify(self._hooks, finished)
 
     @property
     def _stream(self) -> EventStream | None:
@@ -83,7 +83,7 @@ class Watch:
 
     @property
     def _via(self) -> str:
-        return self._plan.way.value if self._plan else ""
+        return self._plan.mode.value if self._plan else ""
 
     @property
     def _plan(self) -> Plan | None:
@@ -93,7 +93,7 @@ class Watch:
     def _model(self) -> str:
         """What was asked for, of the last target."""
         if self._outcome and self._outcome.plan:
-            return self._outcome.plan.wanted.model
+            return self._outcome.plan.request.model
         target = self._trace.target
         return target.request.model if target and target.request else ""
 

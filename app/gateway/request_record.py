@@ -46,7 +46,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class RequestRecord:
     """One request, when it is over.
 
     *status* is what the caller saw first; *began* is in Unix seconds, *first* and
@@ -75,10 +75,10 @@ class Finished:
     dropped: Sequence[str] = ()
 
 
-Hook = Callable[[Finished], None]
+Hook = Callable[[RequestRecord], None]
 
 
-def tell(hooks: Sequence[Hook], finished: Finished) -> None:
+def notify(hooks: Sequence[Hook], finished: RequestRecord) -> None:
     """Tell everybody. Whose telling fails does not spoil the request."""
     for hook in hooks:
         try:

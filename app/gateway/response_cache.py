@@ -6,20 +6,20 @@ from functools import partial
 
 from ..core.cache_key import key
 from ..core.caching import (
-    Asker,
+    CacheEntry,
     CachePolicy,
+    CacheScope,
     CacheStatus,
-    Entry,
     is_repeatable,
     repeated,
 )
-from ..core.replay import Joined, frames
+from ..core.replay import ChunkAssembler, to_chunks
 from ..planning.plan import Plan
 from ..providers import Provider
-from ..state.response_store import Answers, Lead
-from ..upstream.open_calls import Scope
+from ..state.response_store import FlightLeader, ResponseStore
+from ..upstream.open_calls import OpenCalls
 from .clients.cancellation import Cancellation
-from .outcome import Outcome, Tally
+from .outcome import Outcome, UsageCounter
 from .request_record import End
 from .retries import Trace
 from .streaming.event_stream import EventStream
@@ -28,15 +28,15 @@ Ask = Callable[[Plan], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
+class ResponseCache:
     """Gives answers again, where a config asks for that. One for each process."""
 
-    answers: Answers
+    answers: ResponseStore
 
     def outcome(
         self,
         plan: Plan,
-        asker: Asker,
+        asker: CacheScope,
         trace: Trace,
         ask: Ask,
         cancellation: Cancellation,
@@ -56,25 +56,29 @@ class Repeats:
             return self._kept(name, policy, ask(plan), None)
         wait = plan.target.request_timeout
         found = self.answers.find(name, policy.max_age, wait, cancellation.check)
-        if isinstance(found, Entry):
+        if isinstance(found, CacheEntry):
             trace.cache = CacheStatus.HIT
             return self._again(found, plan)
         trace.cache = CacheStatus.MISS
         with found:
             return self._kept(name, policy, ask(plan), found)
 
-    def _again(self, entry: Entry, plan: Plan) -> Outcome:
+    def _again(self, entry: CacheEntry, plan: Plan) -> Outcome:
         """*entry*, whole or as a stream. Nobody is paid for it."""
         body: bytes | EventStream = entry.body
-        if plan.wanted.stream:
-            include_usage = plan.wanted.include_usage
-            pieces = frames(entry.body, include_usage=include_usage)
-            body = EventStream(pieces, Scope())
+        if plan.request.stream:
+            include_usage = plan.request.include_usage
+            pieces = to_chunks(entry.body, include_usage=include_usage)
+            body = EventStream(pieces, OpenCalls())
         age = {"Age": str(int(entry.age(self.answers.now())))}
-        return Outcome(body, entry.headers, plan, entry.warnings, told=age)
+        return Outcome(body, entry.headers, plan, entry.warnings, gateway_headers=age)
 
     def _kept(
-        self, name: str, policy: CachePolicy, outcome: Outcome, lead: Lead | None
+        self,
+        name: str,
+        policy: CachePolicy,
+        outcome: Outcome,
+        lead: FlightLeader | None,
     ) -> Outcome:
         """*outcome*, which is kept once it is whole, and given to those who wait."""
         body, keep = outcome.body, partial(self._keep, name, policy, outcome, lead)
@@ -89,7 +93,7 @@ class Repeats:
         name: str,
         policy: CachePolicy,
         outcome: Outcome,
-        lead: Lead | None,
+        lead: FlightLeader | None,
         body: bytes | None,
     ) -> None:
         """Keep the whole answer in *body*; without one, let the next one ask."""
@@ -97,7 +101,7 @@ class Repeats:
             if lead:
                 lead.land()
             return
-        entry = Entry(
+        entry = CacheEntry(
             body,
             self.answers.now(),
             policy.max_age,
@@ -108,10 +112,10 @@ class Repeats:
 
 
 def _joined(
-    stream: EventStream, tally: Tally, keep: Callable[[bytes | None], None]
+    stream: EventStream, tally: UsageCounter, keep: Callable[[bytes | None], None]
 ) -> None:
     """Have the answer in *stream* kept when it was sent to its end."""
-    joined = Joined()
+    joined = ChunkAssembler()
 
     def ended(end: End) -> None:
         keep(joined.whole(tally.total) if end == End.WHOLE else None)

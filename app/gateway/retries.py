@@ -11,7 +11,7 @@ from ..core.retry import BUDGET, MOST_TRIES
 from ..core.routing import Target
 from ..errors import Cancelled, GatewayError, UpstreamTimeout
 from .clients.cancellation import Cancellation
-from .tracing import Span
+from .tracing import RequestSpan
 
 # Seconds. After none, gevent would not look whether anything has arrived.
 _PAUSE = 1e-4
@@ -77,7 +77,7 @@ class Trace:
     attempts: list[Attempt] = field(default_factory=list)
     target: Target | None = None
     retries: int = 0
-    span: Span | None = None
+    span: RequestSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,31 +20,31 @@ from ..errors import (
 )
 from ..planning import plan as fitting
 from ..planning.plan import Plan
-from ..providers import PROVIDERS, Call, Provider
-from ..providers.declaration import Answer, stumbling
-from ..upstream.auth.access_tokens import Credentials
-from ..upstream.auth.request_signing import signer
-from ..upstream.client import Upstream
-from ..upstream.embedded_engine import Engine, has_ended
+from ..providers import PROVIDERS, HTTPRequest, Provider
+from ..providers.declaration import UpstreamAnswer, malformed_as_upstream_error
+from ..upstream.auth.access_tokens import AccessTokens
+from ..upstream.auth.request_signing import find_signer
+from ..upstream.client import HTTPClient
+from ..upstream.embedded_engine import EmbeddedEngine, has_ended
 from ..upstream.target_secrets import redactor
 from . import plan_calls
 from .clients.cancellation import Cancellation
-from .outcome import Outcome, Tally
+from .outcome import Outcome, UsageCounter
 from .streaming.event_stream import EventStream
-from .target_calls import Exchange, Sizes
+from .target_calls import SizeLimits, TargetCalls
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class TargetCaller:
     """Has targets answer. One for each process.
 
     *beside_error* is what an error in a stream has beside it.
     """
 
-    upstream: Upstream
-    engine: Engine
-    sizes: Sizes
-    credentials: Credentials
+    upstream: HTTPClient
+    engine: EmbeddedEngine
+    sizes: SizeLimits
+    credentials: AccessTokens
     beside_error: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, target: Target) -> Plan:
@@ -53,9 +53,11 @@ class Answering:
         provider, most = _provider(target), self.sizes.max_choices
         if provider.hosted:
             self.engine.check(target.request)
-        return fitting.plan(provider, target, target.request, most)
+        return fitting.make_plan(provider, target, target.request, most)
 
-    def answer(self, plan: Plan, tally: Tally, cancellation: Cancellation) -> Outcome:
+    def answer(
+        self, plan: Plan, tally: UsageCounter, cancellation: Cancellation
+    ) -> Outcome:
         """The answer, up to the point from which there is no way back.
 
         Counts in *tally*. Breaks off when it is cancelled. Raises GatewayError.
@@ -63,7 +65,7 @@ class Answering:
         exchange = self._exchange(plan.target)
         cancellation.add(exchange.scope.abort)
         try:
-            answer = _stream if plan.wanted.stream else _whole
+            answer = _stream if plan.request.stream else _whole
             body, warnings = answer(exchange, plan, tally, self.beside_error)
         except UpstreamError as e:
             if plan.provider.hosted and has_ended(e):
@@ -87,7 +89,7 @@ class Answering:
             raise _signed(e, exchange.target) from None
         return Outcome(body, exchange.shown_headers)
 
-    def _exchange(self, target: Target) -> Exchange:
+    def _exchange(self, target: Target) -> TargetCalls:
         provider = _provider(target)
         if provider.hosted:
             _refuse_host(target)
@@ -96,17 +98,22 @@ class Answering:
             target = replace(target, base_url=url, api_key=key)
         try:
             target = self.credentials.resolved(provider, target)
-            sign = signer(provider, target)
+            sign = find_signer(provider, target)
         except GatewayError as e:
             raise _clean(e, target) from None
-        return Exchange(provider, target, self.upstream, self.engine, self.sizes, sign)
+        return TargetCalls(
+            provider, target, self.upstream, self.engine, self.sizes, sign
+        )
 
 
 _Body = tuple[bytes | EventStream, Sequence[str]]
 
 
 def _whole(
-    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
+    exchange: TargetCalls,
+    plan: Plan,
+    tally: UsageCounter,
+    beside_error: Mapping[str, Any],
 ) -> _Body:
     with exchange.scope:
         answer = plan_calls.whole(exchange, plan, tally)
@@ -115,20 +122,23 @@ def _whole(
     return answer.body, ()
 
 
-def _model_list(exchange: Exchange, call: Call) -> bytes:
+def _model_list(exchange: TargetCalls, call: HTTPRequest) -> bytes:
     with exchange.scope:
         body = exchange.body(call)
-        with stumbling(body):
+        with malformed_as_upstream_error(body):
             return exchange.provider.model_list(body)
 
 
 def _stream(
-    exchange: Exchange, plan: Plan, tally: Tally, beside_error: Mapping[str, Any]
+    exchange: TargetCalls,
+    plan: Plan,
+    tally: UsageCounter,
+    beside_error: Mapping[str, Any],
 ) -> _Body:
     warnings: list[str] = []
-    frames = _frames(plan_calls.chunks(exchange, plan, tally), plan.wanted, warnings)
+    frames = _frames(plan_calls.chunks(exchange, plan, tally), plan.request, warnings)
     signed = _signed_frames(frames, exchange.target)
-    choices = plan.wanted.n * len(plan.wanted.prompts)
+    choices = plan.request.n * len(plan.request.prompts)
     stream = EventStream(signed, exchange.scope, beside_error, choices)
     return stream.commit(), tuple(warnings)
 
@@ -145,7 +155,7 @@ def _refuse_host(target: Target) -> None:
 def _provider(target: Target) -> Provider:
     """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
     provider = PROVIDERS.get(target.provider)
-    if provider is None or not provider.ways:
+    if provider is None or not provider.modes:
         absent = provider.absent if provider else "unknown"
         raise UnsupportedProvider(
             f"Provider {target.provider} has no text completions: {absent}."
@@ -171,7 +181,7 @@ def _has_key(provider: Provider, target: Target) -> bool:
 
 
 def _frames(
-    chunks: Iterator[Answer],
+    chunks: Iterator[UpstreamAnswer],
     request: CompletionRequest,
     warnings: list[str],
 ) -> Iterator[bytes]:

@@ -8,12 +8,18 @@ from ..core.response_headers import of_error, passed_on
 from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import HostRefused, UpstreamProtocol
-from ..providers import Call, Provider
-from ..providers.declaration import Answer, Ask, excerpt, over, stumbling
+from ..providers import HTTPRequest, Provider
+from ..providers.declaration import (
+    UpstreamAnswer,
+    UpstreamRequest,
+    excerpt,
+    malformed_as_upstream_error,
+    merge_headers,
+)
 from ..upstream import event_decoders
-from ..upstream.client import ByteBudget, HTTPReply, Upstream
-from ..upstream.embedded_engine import Engine
-from ..upstream.open_calls import Scope
+from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
+from ..upstream.embedded_engine import EmbeddedEngine
+from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
 from .usage_charges import CallRecord, CallStage
@@ -25,7 +31,7 @@ _MAX_QUOTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class SizeLimits:
     """How much one request may hold: of an answer and of one event, in bytes; choices
     that are drawn one by one, in all and at a time.
     """
@@ -37,7 +43,7 @@ class Sizes:
 
 
 @dataclass(slots=True)
-class Exchange:
+class TargetCalls:
     """The calls of one request to one target.
 
     *sign* puts a signature on a call, where the provider wants one. *scope* holds what
@@ -47,26 +53,28 @@ class Exchange:
 
     provider: Provider
     target: Target
-    upstream: Upstream
-    engine: Engine
-    sizes: Sizes
-    sign: Callable[[Call], Call]
-    scope: Scope = field(default_factory=Scope)
+    upstream: HTTPClient
+    engine: EmbeddedEngine
+    sizes: SizeLimits
+    sign: Callable[[HTTPRequest], HTTPRequest]
+    scope: OpenCalls = field(default_factory=OpenCalls)
     headers: Mapping[str, str] = field(default_factory=dict)
     _budget: ByteBudget = field(init=False)
 
     def __post_init__(self) -> None:
         self._budget = ByteBudget(self.sizes.max_answer_bytes)
 
-    def whole(self, ask: Ask, record: CallRecord) -> Answer:
+    def whole(self, ask: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
         """The answer to one call."""
         body = self.body(ask.endpoint.call(ask), record)
-        with record.reading(), stumbling(body):
+        with record.reading(), malformed_as_upstream_error(body):
             answer = ask.endpoint.completion(body, ask)
         record.note(answer)
         return answer
 
-    def chunks(self, ask: Ask, record: CallRecord) -> Generator[Answer, None, None]:
+    def chunks(
+        self, ask: UpstreamRequest, record: CallRecord
+    ) -> Generator[UpstreamAnswer, None, None]:
         """The streamed answer to one call, made when the first chunk is asked for.
 
         To close the iterator before its end breaks the call off.
@@ -74,7 +82,7 @@ class Exchange:
         reply = self.open(ask.endpoint.call(ask), record)
         let_go = self.scope.abandon
         try:
-            with record.reading(), stumbling():
+            with record.reading(), malformed_as_upstream_error():
                 for answer in ask.endpoint.chunks(self._events(reply, record), ask):
                     record.note(answer)
                     yield answer
@@ -82,7 +90,7 @@ class Exchange:
         finally:
             let_go(reply)
 
-    def body(self, call: Call, record: CallRecord | None = None) -> bytes:
+    def body(self, call: HTTPRequest, record: CallRecord | None = None) -> bytes:
         """The body of the answer to *call*."""
         return self._read(self.open(call, record))
 
@@ -108,7 +116,7 @@ class Exchange:
             let_go(reply)
         return body
 
-    def open(self, call: Call, record: CallRecord | None = None) -> HTTPReply:
+    def open(self, call: HTTPRequest, record: CallRecord | None = None) -> HTTPReply:
         """The open answer to *call*, whose status is 2xx. How far it comes is noted in
         *record*.
         """
@@ -121,7 +129,7 @@ class Exchange:
         return self._send(call, deadline, record)
 
     def _send(
-        self, call: Call, deadline: Deadline, record: CallRecord | None
+        self, call: HTTPRequest, deadline: Deadline, record: CallRecord | None
     ) -> HTTPReply:
         trusted, once = self._trusted(), self.provider.hosted
         with self.scope.calling(record):
@@ -175,12 +183,12 @@ class Exchange:
         """Those of the last answer that callers get."""
         return redactor(self.target).headers(passed_on(self.headers))
 
-    def _within(self, call: Call) -> Call:
+    def _within(self, call: HTTPRequest) -> HTTPRequest:
         """*call*, which says within which span it is made."""
         context = self.target.context
         if context is None:
             return call
-        return replace(call, headers=over(call.headers, context))
+        return replace(call, headers=merge_headers(call.headers, context))
 
     def _events(self, reply: HTTPReply, record: CallRecord) -> Iterator[Event]:
         """The events of a stream. A whole answer in a stream's place is one event."""

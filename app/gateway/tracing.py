@@ -20,7 +20,7 @@ _MOST_READ = 2**16
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class AttemptSpan:
     """The span of one try: what was asked, since when, in Unix seconds."""
 
     span_id: int
@@ -29,7 +29,7 @@ class Try:
 
 
 @dataclass(slots=True)
-class Span:
+class RequestSpan:
     """The span of a request. *path* is that of its URL.
 
     *tries* are in the order of the trace's attempts. *answer* is the JSON of the answer
@@ -39,7 +39,7 @@ class Span:
     context: SpanContext
     parent: SpanContext | None
     path: str
-    tries: list[Try] = field(default_factory=list)
+    tries: list[AttemptSpan] = field(default_factory=list)
     answer: bytes = b""
     reasons: Sequence[bytes] = ()
 
@@ -51,7 +51,7 @@ class Span:
     def tried(self, target: Target, now: float) -> Target:
         """*target*, whose calls are made within a span of this try's own."""
         own = self.context.child(getrandbits(64))
-        self.tries.append(Try(own.span_id, now, target))
+        self.tries.append(AttemptSpan(own.span_id, now, target))
         return replace(target, context=own.headers())
 
     def answered(self, body: bytes, reasons: Sequence[bytes] = ()) -> None:
@@ -66,10 +66,12 @@ class Tracing:
 
     samples: Samples
 
-    def begin(self, path: str, traceparent: str | None, state: str | None) -> Span:
+    def begin(
+        self, path: str, traceparent: str | None, state: str | None
+    ) -> RequestSpan:
         """The span of a request whose caller says *traceparent*, and *state*."""
         parent = tracecontext.parent(traceparent, state)
         trace_id = parent.trace_id if parent else getrandbits(128)
         sampled = self.samples(trace_id, parent)
         own = tracecontext.begun(trace_id, getrandbits(64), parent, sampled=sampled)
-        return Span(own, parent, path)
+        return RequestSpan(own, parent, path)

@@ -29,11 +29,11 @@ from ..core.batch import Part
 from ..core.completion import Completion, Usage, estimate
 from ..core.post_processing import prompt_estimate
 from ..core.request import CompletionRequest
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..errors import UpstreamInBand
 from ..planning import capabilities
 from ..planning.plan import Plan
-from ..providers.declaration import LEGACY_PARAMS, Answer
+from ..providers.declaration import LEGACY_PARAMS, UpstreamAnswer
 from ..providers.protocols import openai_chat
 
 # Tokens of a text whose length nobody has limited. Only callers without limits on
@@ -65,7 +65,7 @@ class CallRecord:
     usage: Usage | None = None
     generated: int = 0
 
-    def note(self, answer: Answer) -> None:
+    def note(self, answer: UpstreamAnswer) -> None:
         """Take one more piece of the answer into account, or the whole."""
         self.usage = answer.usage or self.usage
         if isinstance(answer, Completion):
@@ -163,17 +163,19 @@ def _thinking_floor(plan: Plan) -> int:
 
     A target may only say that of more models: a caller may have written it.
     """
-    if plan.way != Way.CHAT:
+    if plan.mode != CompletionMode.CHAT:
         return 0
-    model, info = plan.wanted.model, plan.target.model_info
-    return max(capabilities.model(model, about).token_floor for about in ({}, info))
+    model, info = plan.request.model, plan.target.model_info
+    return max(
+        capabilities.describe_model(model, about).token_floor for about in ({}, info)
+    )
 
 
 def _sent(plan: Plan, part: Part) -> int:
     """About how many tokens a model reads: of the prompts, and of all beside them."""
     request = part.request
-    if plan.way == Way.CHAT:
-        message = openai_chat.said(plan.ask(part, plan.target))
+    if plan.mode == CompletionMode.CHAT:
+        message = openai_chat.user_message(plan.ask(part, plan.target))
         sent = estimate(message) + estimate(plan.target.bridge.system or "")
     else:
         sent = sum(map(prompt_estimate, request.prompts))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from ..gateway.request_record import Finished
+from ..gateway.request_record import RequestRecord
 
 logger = logging.getLogger("lastword")
 
@@ -22,7 +22,7 @@ _MOST = 100_000
 class Observer(Protocol):
     """Who wants to know of requests."""
 
-    def note(self, finished: Finished) -> None:
+    def note(self, finished: RequestRecord) -> None:
         """Take one more into account."""
 
     def publish(self) -> None:
@@ -32,7 +32,7 @@ class Observer(Protocol):
         """Let go of everything: no more will come."""
 
 
-class Later:
+class BackgroundDispatcher:
     """Tells *observers* of requests, in a thread, every *every* seconds.
 
     Whoever answers a request only appends to a queue. What comes too fast is *lost*.
@@ -41,7 +41,7 @@ class Later:
 
     def __init__(self, observers: Sequence[Observer], every: float = 1.0) -> None:
         self._observers, self._every = observers, every
-        self._waiting: deque[Finished] = deque()
+        self._waiting: deque[RequestRecord] = deque()
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self.lost = 0
@@ -58,7 +58,7 @@ class Later:
         thread.start()
         return thread
 
-    def finished(self, finished: Finished) -> None:
+    def finished(self, finished: RequestRecord) -> None:
         """Have the observers told soon: a hook of the gateway's."""
         if len(self._waiting) < _MOST:
             self._waiting.append(finished)
@@ -77,7 +77,7 @@ class Later:
                     logger.exception("requests are not observed")
 
     @staticmethod
-    def _tell(observer: Observer, waiting: Iterable[Finished]) -> None:
+    def _tell(observer: Observer, waiting: Iterable[RequestRecord]) -> None:
         for number, finished in enumerate(waiting, 1):
             observer.note(finished)
             if number % _AT_ONCE == 0:

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..core.redaction import without_likely_keys
-from ..gateway.request_record import Finished
+from ..gateway.request_record import RequestRecord
 from ..upstream.target_secrets import redactor
 from .log_format import Console, JSONLines, rfc3339
 
@@ -65,7 +65,7 @@ class RequestLog:
     def __init__(self, *, prompts: bool = False) -> None:
         self._prompts = prompts
 
-    def note(self, finished: Finished) -> None:
+    def note(self, finished: RequestRecord) -> None:
         told = line(finished)
         if self._prompts:
             told["prompt"] = prompt(finished)
@@ -78,7 +78,7 @@ class RequestLog:
         """There is nothing to let go of."""
 
 
-def line(finished: Finished) -> dict[str, Any]:
+def line(finished: RequestRecord) -> dict[str, Any]:
     """What is said of a request; what there is not is left out."""
     trace, target, usage = finished.trace, finished.trace.target, finished.usage
     told = {
@@ -110,7 +110,7 @@ def line(finished: Finished) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def prompt(finished: Finished) -> str:
+def prompt(finished: RequestRecord) -> str:
     """As much of what was asked as may be shown, without what looks like a key."""
     target = finished.trace.target
     asked = target.request.prompt if target and target.request else ""

@@ -25,9 +25,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MutexValue, ValueClass
 
-from ..gateway.request_record import End, Finished
+from ..gateway.request_record import End, RequestRecord
 from ..providers.catalog.known_names import KNOWN_NAMES
-from ..state.breaker import Seen
+from ..state.breaker import BreakerSnapshot
 
 # Each counter would have a second series, that says since when it is there.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -36,7 +36,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MetricDefinition:
     """One family of series. *name* is without `lastword_`."""
 
     name: str
@@ -46,61 +46,83 @@ class Metric:
 
 
 TABLE = (
-    Metric(
+    MetricDefinition(
         "requests",
         Counter,
         "Requests that are over, by how they ended and what the caller saw first.",
         ("provider", "via", "status", "stream", "cache", "end"),
     ),
-    Metric("refused", Counter, "Requests refused before any target.", ("status",)),
-    Metric(
+    MetricDefinition(
+        "refused", Counter, "Requests refused before any target.", ("status",)
+    ),
+    MetricDefinition(
         "request_duration_seconds",
         Histogram,
         "From a request to its last byte.",
         ("provider", "stream"),
     ),
-    Metric(
+    MetricDefinition(
         "first_event_seconds",
         Histogram,
         "From a request to its first event, or to its whole answer.",
         ("provider", "stream"),
     ),
-    Metric(
+    MetricDefinition(
         "longest_gap_seconds",
         Histogram,
         "The longest that a stream made its caller wait between two events.",
         ("provider",),
     ),
-    Metric("stream_gaps", Counter, "Gaps between two events.", ("provider",)),
-    Metric(
+    MetricDefinition("stream_gaps", Counter, "Gaps between two events.", ("provider",)),
+    MetricDefinition(
         "stream_gap_seconds",
         Counter,
         "What streams have made their callers wait between events, in all.",
         ("provider",),
     ),
-    Metric("tokens", Counter, "Tokens, counted or estimated.", ("provider", "kind")),
-    Metric("cost_usd", Counter, "US dollars, where a price is known.", ("provider",)),
-    Metric("attempts", Counter, "Tries of targets.", ("provider", "status")),
-    Metric("retries", Counter, "Tries of a target after its first.", ("provider",)),
-    Metric("fallbacks", Counter, "Targets tried after the first one.", ("provider",)),
-    Metric("left", Counter, "Callers who hung up before the end.", ("provider",)),
-    Metric("limits_hit", Counter, "Requests over a limit of a key.", ("limit",)),
-    Metric("aliased", Counter, "Requests that an alias led elsewhere.", ("provider",)),
-    Metric(
+    MetricDefinition(
+        "tokens", Counter, "Tokens, counted or estimated.", ("provider", "kind")
+    ),
+    MetricDefinition(
+        "cost_usd", Counter, "US dollars, where a price is known.", ("provider",)
+    ),
+    MetricDefinition("attempts", Counter, "Tries of targets.", ("provider", "status")),
+    MetricDefinition(
+        "retries", Counter, "Tries of a target after its first.", ("provider",)
+    ),
+    MetricDefinition(
+        "fallbacks", Counter, "Targets tried after the first one.", ("provider",)
+    ),
+    MetricDefinition(
+        "left", Counter, "Callers who hung up before the end.", ("provider",)
+    ),
+    MetricDefinition(
+        "limits_hit", Counter, "Requests over a limit of a key.", ("limit",)
+    ),
+    MetricDefinition(
+        "aliased", Counter, "Requests that an alias led elsewhere.", ("provider",)
+    ),
+    MetricDefinition(
         "shutdowns_ahead",
         Counter,
         "Requests for a model that an alias says will be shut down.",
         ("provider",),
     ),
-    Metric("requests_open", Gauge, "Requests under way."),
-    Metric("streams_open", Gauge, "Streams under way that have begun."),
-    Metric("ledger_waiting", Gauge, "Rows that the ledger has not written yet."),
-    Metric("ledger_dropped", Gauge, "Rows that the ledger has lost since the start."),
-    Metric("uncounted", Gauge, "Requests that came too fast to be counted here."),
+    MetricDefinition("requests_open", Gauge, "Requests under way."),
+    MetricDefinition("streams_open", Gauge, "Streams under way that have begun."),
+    MetricDefinition(
+        "ledger_waiting", Gauge, "Rows that the ledger has not written yet."
+    ),
+    MetricDefinition(
+        "ledger_dropped", Gauge, "Rows that the ledger has lost since the start."
+    ),
+    MetricDefinition(
+        "uncounted", Gauge, "Requests that came too fast to be counted here."
+    ),
 )
 
 # The same for all processes, which share them: looked up when Prometheus asks.
-BREAKERS = Metric(
+BREAKERS = MetricDefinition(
     "breakers",
     Gauge,
     "Targets that have a breaker and were called, by how that is.",
@@ -113,7 +135,7 @@ _KNOWN = frozenset(KNOWN_NAMES)
 _OTHER = "other"
 
 
-class Sums(defaultdict[tuple[str, ...], float]):
+class MetricSums(defaultdict[tuple[str, ...], float]):
     """What is added to counters at once, by their names and labels."""
 
     def __init__(self) -> None:
@@ -127,14 +149,14 @@ class Metrics:
         self._levels: dict[str, Callable[[], float]] = {}
         self._registry = CollectorRegistry()
         self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in TABLE}
-        self._breakers: Callable[[], Iterable[Seen]] = tuple
-        self._sums = Sums()
+        self._breakers: Callable[[], Iterable[BreakerSnapshot]] = tuple
+        self._sums = MetricSums()
 
     def show(self, name: str, level: Callable[[], float]) -> None:
         """Have the gauge of this *name* show *level*."""
         self._levels[name] = level
 
-    def show_breakers(self, known: Callable[[], Iterable[Seen]]) -> None:
+    def show_breakers(self, known: Callable[[], Iterable[BreakerSnapshot]]) -> None:
         """Have the gauge of breakers count those that are *known*, in all processes."""
         self._breakers = known
 
@@ -168,7 +190,7 @@ class Metrics:
         }
         return [found.get(f"lastword_{name}", 0.0) for name in names]
 
-    def note(self, finished: Finished) -> None:
+    def note(self, finished: RequestRecord) -> None:
         """Count a request."""
         target = finished.trace.target
         provider = _provider(target.provider if target else "")
@@ -179,7 +201,7 @@ class Metrics:
 
     def publish(self) -> None:
         """Add to the counters what was counted, and let the gauges show what is now."""
-        sums, self._sums = self._sums, Sums()
+        sums, self._sums = self._sums, MetricSums()
         for (name, *labels), by in sums.items():
             self._child(name, *labels).inc(by)
         for name, level in self._levels.items():
@@ -193,7 +215,7 @@ class Metrics:
         family = self._all[name]
         return family.labels(*labels) if labels else family
 
-    def _note_end(self, finished: Finished, provider: str) -> None:
+    def _note_end(self, finished: RequestRecord, provider: str) -> None:
         self._sums[
             "requests",
             provider,
@@ -208,7 +230,7 @@ class Metrics:
         if finished.error and finished.error.rule:
             self._sums["limits_hit", finished.error.rule] += 1
 
-    def _note_times(self, finished: Finished, provider: str) -> None:
+    def _note_times(self, finished: RequestRecord, provider: str) -> None:
         told = provider, _yes(finished.stream)
         self._child("request_duration_seconds", *told).observe(finished.took)
         if finished.first is not None:
@@ -219,7 +241,7 @@ class Metrics:
             self._sums["stream_gaps", provider] += finished.gaps
             self._sums["stream_gap_seconds", provider] += finished.gap_seconds
 
-    def _note_use(self, finished: Finished, provider: str) -> None:
+    def _note_use(self, finished: RequestRecord, provider: str) -> None:
         usage = finished.usage
         # There are providers that count below nothing.
         sent = max(usage.paid_prompt_tokens, 0)
@@ -229,7 +251,7 @@ class Metrics:
         if finished.cost and finished.cost > 0:
             self._sums["cost_usd", provider] += float(finished.cost)
 
-    def _note_way(self, finished: Finished, provider: str) -> None:
+    def _note_way(self, finished: RequestRecord, provider: str) -> None:
         seen: set[str] = set()
         for attempt in finished.trace.attempts:
             tried = _provider(attempt.provider)
@@ -246,12 +268,12 @@ class Metrics:
             self._sums["shutdowns_ahead", provider] += 1
 
 
-def families() -> Iterator[tuple[str, Metric]]:
+def families() -> Iterator[tuple[str, MetricDefinition]]:
     """All that may ever be emitted, by the names of their families."""
     return ((f"lastword_{metric.name}", metric) for metric in (*TABLE, BREAKERS))
 
 
-def _made(metric: Metric, registry: CollectorRegistry) -> Any:
+def _made(metric: MetricDefinition, registry: CollectorRegistry) -> Any:
     given: dict[str, Any] = {"namespace": "lastword", "registry": registry}
     if metric.kind is Gauge:
         # Those of processes that have ended do not count.
@@ -261,7 +283,7 @@ def _made(metric: Metric, registry: CollectorRegistry) -> Any:
     return metric.kind(metric.name, metric.help, metric.labels, **given)
 
 
-def _breakers(known: Iterable[Seen]) -> Family:
+def _breakers(known: Iterable[BreakerSnapshot]) -> Family:
     """How many targets of each provider have a breaker in each state."""
     name, labels = f"lastword_{BREAKERS.name}", BREAKERS.labels
     family = GaugeMetricFamily(name, BREAKERS.help, labels=labels)

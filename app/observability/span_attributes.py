@@ -17,9 +17,9 @@ from ..core.caching import CacheStatus
 from ..core.request import CompletionRequest
 from ..core.routing import Target
 from ..errors import GatewayError
-from ..gateway.request_record import End, Finished
+from ..gateway.request_record import End, RequestRecord
 from ..gateway.retries import Attempt
-from ..gateway.tracing import Span
+from ..gateway.tracing import RequestSpan
 from ..providers import PROVIDERS
 from ..upstream.target_secrets import redactor
 from .logs import prompt
@@ -57,7 +57,9 @@ _PARAMS = {
 _LONGEST = 200
 
 
-def of_request(finished: Finished, span: Span, *, prompts: bool) -> Attributes:
+def of_request(
+    finished: RequestRecord, span: RequestSpan, *, prompts: bool
+) -> Attributes:
     """What is said of a request; with *prompts*, what was asked."""
     return {
         **_http(span, finished),
@@ -70,7 +72,12 @@ def of_request(finished: Finished, span: Span, *, prompts: bool) -> Attributes:
 
 
 def of_try(
-    target: Target, attempt: Attempt, finished: Finished, span: Span, *, answered: bool
+    target: Target,
+    attempt: Attempt,
+    finished: RequestRecord,
+    span: RequestSpan,
+    *,
+    answered: bool,
 ) -> Attributes:
     """What is said of a try, which may be the one that has *answered*."""
     request = target.request
@@ -84,7 +91,7 @@ def of_try(
     }
 
 
-def _http(span: Span, finished: Finished) -> Attributes:
+def _http(span: RequestSpan, finished: RequestRecord) -> Attributes:
     """What a server says of a request."""
     return {
         "http.request.method": "POST",
@@ -132,7 +139,7 @@ def _place(target: Target) -> Attributes:
     return {"server.address": address.hostname[:_LONGEST], "server.port": port}
 
 
-def _answered(finished: Finished, span: Span) -> Attributes:
+def _answered(finished: RequestRecord, span: RequestSpan) -> Attributes:
     """What is known of the answer. A choice that was cut has not ended well."""
     document = _document(span.answer)
     reasons = _ended(finished, span) if finished.stream else _reasons(document)
@@ -150,14 +157,14 @@ def _answered(finished: Finished, span: Span) -> Attributes:
     }
 
 
-def _ended(finished: Finished, span: Span) -> Sequence[str]:
+def _ended(finished: RequestRecord, span: RequestSpan) -> Sequence[str]:
     """Why the choices of a stream have ended."""
     if finished.end != End.WHOLE and not span.reasons:
         return ["error"]
     return [reason.decode("utf-8", "replace") for reason in span.reasons]
 
 
-def _used(finished: Finished) -> Attributes:
+def _used(finished: RequestRecord) -> Attributes:
     """The tokens of all tries together."""
     usage = finished.usage
     counted = {
@@ -173,7 +180,7 @@ def _used(finished: Finished) -> Attributes:
     }
 
 
-def _way(finished: Finished) -> Attributes:
+def _way(finished: RequestRecord) -> Attributes:
     """What only this gateway says."""
     trace, target = finished.trace, finished.trace.target
     told = {
@@ -192,7 +199,7 @@ def _way(finished: Finished) -> Attributes:
     return {f"lastword.{k}": v for k, v in told.items() if v is not None}
 
 
-def _content(finished: Finished) -> Attributes:
+def _content(finished: RequestRecord) -> Attributes:
     """What was asked, in the conventions' form for it."""
     parts = [{"type": "text", "content": prompt(finished)}]
     message = {"role": "user", "parts": parts}
@@ -202,7 +209,7 @@ def _content(finished: Finished) -> Attributes:
 # Errors
 
 
-def _error(finished: Finished) -> str | None:
+def _error(finished: RequestRecord) -> str | None:
     """The kind of failure that a request has ended with."""
     if finished.error is not None:
         return _failure(finished.error.status, finished.error.kind)
@@ -220,14 +227,14 @@ def _failure(status: int, kind: str | None) -> str | None:
 _ANSWERED = ("UpstreamStatus",)
 
 
-def _ending(attempt: Attempt, finished: Finished, answered: bool) -> str | None:
+def _ending(attempt: Attempt, finished: RequestRecord, answered: bool) -> str | None:
     """The kind of failure of a try. One that has answered ends with the request."""
     if answered:
         return _error(finished)
     return _failure(attempt.status, attempt.failure)
 
 
-def _status(attempt: Attempt, finished: Finished, answered: bool) -> int | None:
+def _status(attempt: Attempt, finished: RequestRecord, answered: bool) -> int | None:
     """The status of the provider; None where it was not asked, or has not answered."""
     if answered:
         return None if finished.trace.cache is CacheStatus.HIT else attempt.status

@@ -20,9 +20,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode
 
 from ..core.tracecontext import SpanContext
-from ..gateway.request_record import End, Finished
+from ..gateway.request_record import End, RequestRecord
 from ..gateway.retries import Attempt
-from ..gateway.tracing import Span, Try
+from ..gateway.tracing import AttemptSpan, RequestSpan
 from .otel_settings import Batches
 from .span_attributes import OPERATION, Attributes, of_request, of_try
 
@@ -56,7 +56,7 @@ class Traces:
         result = self._sampler.should_sample(within, trace_id, OPERATION)
         return result.decision is Decision.RECORD_AND_SAMPLE
 
-    def note(self, finished: Finished) -> None:
+    def note(self, finished: RequestRecord) -> None:
         span = finished.trace.span
         if span is None or not span.context.is_sampled:
             return
@@ -89,7 +89,9 @@ class Traces:
             )
         return self._processor
 
-    def _spans(self, finished: Finished, span: Span) -> Iterator[ReadableSpan]:
+    def _spans(
+        self, finished: RequestRecord, span: RequestSpan
+    ) -> Iterator[ReadableSpan]:
         """Those of the tries, and that of the request around them."""
         tries = list(zip(span.tries, finished.trace.attempts, strict=False))
         for tried, attempt in tries:
@@ -97,7 +99,7 @@ class Traces:
             yield self._try(finished, span, tried, attempt, answered=answered)
         yield self._request(finished, span)
 
-    def _request(self, finished: Finished, span: Span) -> ReadableSpan:
+    def _request(self, finished: RequestRecord, span: RequestSpan) -> ReadableSpan:
         return self._made(
             span.context,
             span.parent,
@@ -110,9 +112,9 @@ class Traces:
 
     def _try(
         self,
-        finished: Finished,
-        span: Span,
-        tried: Try,
+        finished: RequestRecord,
+        span: RequestSpan,
+        tried: AttemptSpan,
         attempt: Attempt,
         *,
         answered: bool,

@@ -18,15 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.routing import Way
-from ..core.text_cache import remembered
+from ..core.routing import CompletionMode
+from ..core.text_cache import cached_by_text
 
 SAMPLING = ("temperature", "top_p", "top_k")
 PENALTIES = ("frequency_penalty", "presence_penalty")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelCapabilities:
     """What one model can do.
 
     *ways* are those that it answers, best first; None leaves that to the provider. It
@@ -34,15 +34,15 @@ class Model:
     the chat endpoint, of which one that thinks unseen gets *token_floor* at least.
     """
 
-    ways: tuple[Way, ...] | None = None
+    modes: tuple[CompletionMode, ...] | None = None
     lacks: Sequence[str] = ()
     max_tokens: str = "max_tokens"
     token_floor: int = 0
 
 
 # OpenAI's reasoning models take no other sampling than their own.
-_THINKER = Model(
-    ways=(Way.CHAT,),
+_THINKER = ModelCapabilities(
+    modes=(CompletionMode.CHAT,),
     lacks=(*SAMPLING, *PENALTIES, "logit_bias", "logprobs", "stop"),
     max_tokens="max_completion_tokens",
     token_floor=1024,
@@ -51,65 +51,85 @@ _THINKER = Model(
 _SELDOM_THINKER = replace(
     _THINKER, lacks=("top_k", *PENALTIES, "logit_bias", "stop"), token_floor=0
 )
-_DEEPSEEK = Model(lacks=(*SAMPLING, *PENALTIES, "logprobs"), token_floor=1024)
-_COMPLETES = Model(ways=(Way.NATIVE,))
-_CHATS = Model(ways=(Way.CHAT,), max_tokens="max_completion_tokens")
+_DEEPSEEK = ModelCapabilities(
+    lacks=(*SAMPLING, *PENALTIES, "logprobs"), token_floor=1024
+)
+_COMPLETES = ModelCapabilities(modes=(CompletionMode.NATIVE,))
+_CHATS = ModelCapabilities(
+    modes=(CompletionMode.CHAT,), max_tokens="max_completion_tokens"
+)
 
 # From the start of a name, or after a vendor's: `openai/gpt-5`, `us.meta.llama3`.
-_MODELS: tuple[tuple[str, Model], ...] = (
+_MODELS: tuple[tuple[str, ModelCapabilities], ...] = (
     # OpenAI
     (r"(gpt-3\.5|gpt-35)-turbo-instruct|babbage-002|davinci-002", _COMPLETES),
     (r"ft:(babbage|davinci)-002", _COMPLETES),
     (r"gpt-5-chat|chatgpt-", _CHATS),
     # Bedrock's Converse takes no stop sequences for these and for Qwen's.
-    (r"openai\.gpt-oss", Model(lacks=("stop",), token_floor=1024)),
-    (r"qwen\.qwen", Model(lacks=("stop",))),
-    (r"gpt-oss", Model(token_floor=1024)),
+    (r"openai\.gpt-oss", ModelCapabilities(lacks=("stop",), token_floor=1024)),
+    (r"qwen\.qwen", ModelCapabilities(lacks=("stop",))),
+    (r"gpt-oss", ModelCapabilities(token_floor=1024)),
     (r"gpt-5\.[124](-mini|-nano)?(-\d{4}-\d\d-\d\d)?$", _SELDOM_THINKER),
     (r"o[1-9]\b|gpt-([5-9]|\d\d)", _THINKER),
     (r"gpt-(3\.5|35|4)|ft:gpt-", _CHATS),
     # Anthropic: sampling went with 4.7, on every way to these models. From 5 on they
     # think unless told not to, and what they think counts against max_tokens.
-    (r"claude-([a-z]+-)?4[.-][7-9]\b", Model(lacks=SAMPLING)),
-    (r"claude-([a-z]+-)?([5-9]|[1-9]\d)\b", Model(lacks=SAMPLING, token_floor=1024)),
+    (r"claude-([a-z]+-)?4[.-][7-9]\b", ModelCapabilities(lacks=SAMPLING)),
+    (
+        r"claude-([a-z]+-)?([5-9]|[1-9]\d)\b",
+        ModelCapabilities(lacks=SAMPLING, token_floor=1024),
+    ),
     # Google: what it thinks counts against maxOutputTokens from 2.5 on, and penalties
     # are refused. Sampling is ignored since July 2026.
     (
         r"gemini-(3\.5-flash-lite|3\.[6-9]|[4-9]|flash-(lite-)?latest)",
-        Model(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
+        ModelCapabilities(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
     ),
-    (r"gemini-(2\.5|3|pro-latest)", Model(lacks=PENALTIES, token_floor=1024)),
+    (
+        r"gemini-(2\.5|3|pro-latest)",
+        ModelCapabilities(lacks=PENALTIES, token_floor=1024),
+    ),
     # Cohere
-    (r"command-a-(plus|reasoning)", Model(token_floor=1024)),
+    (r"command-a-(plus|reasoning)", ModelCapabilities(token_floor=1024)),
     # xAI: those that reason are not on its legacy endpoint. From 4.20 on it ignores
     # logprobs.
-    (r"grok-.*non-reasoning", Model(lacks=("logprobs",))),
+    (r"grok-.*non-reasoning", ModelCapabilities(lacks=("logprobs",))),
     (
         r"grok-(3-mini|[4-9]|code|latest)",
-        Model(
-            ways=(Way.CHAT,),
+        ModelCapabilities(
+            modes=(CompletionMode.CHAT,),
             lacks=(*PENALTIES, "logprobs", "stop"),
             token_floor=1024,
         ),
     ),
     # Models that were made to continue and to fill in code.
-    (r"codestral", Model(ways=(Way.FIM, Way.NATIVE, Way.CHAT))),
-    (r"mercury-(coder|edit)", Model(ways=(Way.FIM,))),
-    (r"qwen[\w.]*-coder", Model(ways=(Way.NATIVE, Way.FIM, Way.CHAT))),
+    (
+        r"codestral",
+        ModelCapabilities(
+            modes=(CompletionMode.FIM, CompletionMode.NATIVE, CompletionMode.CHAT)
+        ),
+    ),
+    (r"mercury-(coder|edit)", ModelCapabilities(modes=(CompletionMode.FIM,))),
+    (
+        r"qwen[\w.]*-coder",
+        ModelCapabilities(
+            modes=(CompletionMode.NATIVE, CompletionMode.FIM, CompletionMode.CHAT)
+        ),
+    ),
     # DeepSeek thinks unless told not to, and then ignores sampling.
-    (r"deepseek-(reasoner|v4-flash)", replace(_DEEPSEEK, ways=(Way.CHAT,))),
+    (r"deepseek-(reasoner|v4-flash)", replace(_DEEPSEEK, modes=(CompletionMode.CHAT,))),
     (r"deepseek-v4", _DEEPSEEK),
     # Moonshot, Zhipu and Inception: those that think unless told not to.
     (
         r"kimi-(k2\.[5-9]|k[3-9])",
-        Model(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
+        ModelCapabilities(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
     ),
-    (r"glm-(4\.[5-9]|[5-9])|mercury-2", Model(token_floor=1024)),
+    (r"glm-(4\.[5-9]|[5-9])|mercury-2", ModelCapabilities(token_floor=1024)),
     # Families on Bedrock that take text as it is.
     (
         r"meta\.llama|mistral\.(mistral-7b|mixtral|mistral-(large|small)-2402)|"
         r"amazon\.titan-(text|tg1)|cohere\.command-(text|light)",
-        Model(ways=(Way.NATIVE, Way.CHAT)),
+        ModelCapabilities(modes=(CompletionMode.NATIVE, CompletionMode.CHAT)),
     ),
 )
 _PATTERNS = tuple(
@@ -117,13 +137,13 @@ _PATTERNS = tuple(
 )
 
 
-def model(name: str, info: Mapping[str, Any]) -> Model:
+def describe_model(name: str, info: Mapping[str, Any]) -> ModelCapabilities:
     """What is known of the model *name*; *info* is what its target says."""
     known = _searched(name)
     return replace(known, **info) if info else known
 
 
-@remembered
-def _searched(name: str) -> Model:
+@cached_by_text
+def _searched(name: str) -> ModelCapabilities:
     known = (found for pattern, found in _PATTERNS if pattern.search(name))
-    return next(known, Model())
+    return next(known, ModelCapabilities())

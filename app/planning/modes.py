@@ -3,15 +3,18 @@
 import re
 
 from ..core.request import CompletionRequest
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from ..errors import UnsupportedProvider
 from ..providers.declaration import Provider
-from .capabilities import Model
+from .capabilities import ModelCapabilities
 
 
-def way(
-    provider: Provider, target: Target, request: CompletionRequest, model: Model
-) -> Way:
+def choose_mode(
+    provider: Provider,
+    target: Target,
+    request: CompletionRequest,
+    model: ModelCapabilities,
+) -> CompletionMode:
     """The way that the target asks for, else the model's, else the provider's."""
     if provider.retired and target.base_url is None:
         raise UnsupportedProvider(f"Provider {provider.name}: {provider.retired}.")
@@ -19,26 +22,28 @@ def way(
         return _asked_for(provider, target.via)
     own_address = target.base_url is None
     # On a custom host a well-known name may stand for any model.
-    known = (model.ways if own_address else None) or ()
-    able = (provider.own_ways if own_address else ()) or tuple(provider.ways)
+    known = (model.modes if own_address else None) or ()
+    able = (provider.own_modes if own_address else ()) or tuple(provider.modes)
     ways = [each for each in known if each in able] or able
     if not request.suffix:
         return ways[0]
-    filling = (each for each in (Way.FIM, *ways, *able) if _fills(provider, each))
+    filling = (
+        each for each in (CompletionMode.FIM, *ways, *able) if _fills(provider, each)
+    )
     return next(filling, ways[0])
 
 
-def _asked_for(provider: Provider, way: Way) -> Way:
-    if way in provider.ways:
-        return way
+def _asked_for(provider: Provider, mode: CompletionMode) -> CompletionMode:
+    if mode in provider.modes:
+        return mode
     raise UnsupportedProvider(
-        f"Provider {provider.name} cannot be asked via {way}, but via "
-        f"{', '.join(provider.ways)}."
+        f"Provider {provider.name} cannot be asked via {mode}, but via "
+        f"{', '.join(provider.modes)}."
     )
 
 
-def _fills(provider: Provider, way: Way) -> bool:
-    endpoints = provider.endpoints(way).values() if way in provider.ways else ()
+def _fills(provider: Provider, mode: CompletionMode) -> bool:
+    endpoints = provider.endpoints(mode).values() if mode in provider.modes else ()
     return any("suffix" in endpoint.params for endpoint in endpoints)
 
 
@@ -51,6 +56,6 @@ _CHAT_MODEL = re.compile(
 )
 
 
-def wants_a_chat(message: str) -> bool:
+def is_chat_only_error(message: str) -> bool:
     """Whether the *message* of an error says that the model only chats."""
     return bool(_CHAT_MODEL.search(message))

@@ -14,20 +14,20 @@ from typing import Any
 from ..core import batch
 from ..core.batch import Part
 from ..core.parameter_aliases import rivals, without
-from ..core.post_processing import Shape
+from ..core.post_processing import PostProcessing
 from ..core.request import DEFAULTS, CompletionRequest
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
 from ..providers.declaration import (
     LEGACY_PARAMS,
-    Ask,
     Endpoint,
-    Param,
-    Params,
+    ParamMapping,
+    ParamMappings,
     Provider,
+    UpstreamRequest,
 )
 from . import capabilities, modes
-from .capabilities import Model
+from .capabilities import ModelCapabilities
 
 # Parameters that are decided one by one; the others are said or dropped.
 _DECIDED = (
@@ -55,10 +55,10 @@ class Plan:
 
     provider: Provider
     target: Target
-    way: Way
+    mode: CompletionMode
     endpoint: Endpoint
-    params: Params
-    wanted: CompletionRequest
+    params: ParamMappings
+    request: CompletionRequest
     parts: Sequence[Part]
     direct: bool
     most: int
@@ -66,36 +66,38 @@ class Plan:
     dropped: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
-    def ask(self, part: Part, target: Target) -> Ask:
+    def ask(self, part: Part, target: Target) -> UpstreamRequest:
         """The call for *part*, made of *target*, which may have got its key since."""
-        return Ask(self.provider, self.endpoint, target, part.request, self.params)
+        return UpstreamRequest(
+            self.provider, self.endpoint, target, part.request, self.params
+        )
 
-    def shape(self, part: Part) -> Shape:
+    def shape(self, part: Part) -> PostProcessing:
         """What the answer to *part* has to become."""
-        return Shape(
+        return PostProcessing(
             prompt=part.request.prompt,
             count=part.request.n,
-            echo=self.wanted.echo and "echo" not in self.params,
+            echo=self.request.echo and "echo" not in self.params,
             stops=self.stops,
-            nothing=_is_silent(self.wanted, self.endpoint),
+            nothing=_is_silent(self.request, self.endpoint),
             logprobs=part.request.logprobs is not None,
-            may_reason=self.way == Way.CHAT,
+            may_reason=self.mode == CompletionMode.CHAT,
         )
 
 
-def plan(
+def make_plan(
     provider: Provider, target: Target, request: CompletionRequest, most: int = 4096
 ) -> Plan:
     """How *target* answers *request*, in *most* calls at the most.
 
     Raises InvalidRequest if it cannot.
     """
-    model = capabilities.model(request.model, target.model_info)
-    way = modes.way(provider, target, request, model)
-    return _Fitting(provider, target, request, model, way, most).plan()
+    model = capabilities.describe_model(request.model, target.model_info)
+    way = modes.choose_mode(provider, target, request, model)
+    return Planner(provider, target, request, model, way, most).plan()
 
 
-def otherwise(plan: Plan, error: GatewayError) -> Plan | None:
+def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
     """Another way to ask, if *error* says that it is the way that was wrong."""
     if not isinstance(error, UpstreamStatus) or error.status not in (
         400,
@@ -104,25 +106,32 @@ def otherwise(plan: Plan, error: GatewayError) -> Plan | None:
         422,
     ):
         return None
-    request = plan.wanted
-    model = capabilities.model(request.model, plan.target.model_info)
-    fitting = _Fitting(plan.provider, plan.target, request, model, plan.way, plan.most)
+    request = plan.request
+    model = capabilities.describe_model(request.model, plan.target.model_info)
+    fitting = Planner(
+        plan.provider,
+        plan.target,
+        request,
+        model,
+        plan.mode,
+        plan.most,
+    )
     if _wants_a_chat(plan, error):
-        return replace(fitting, way=Way.CHAT).plan()
+        return replace(fitting, mode=CompletionMode.CHAT).plan()
     if _refuses_stream_options(plan, error):
         return fitting.plan(without=("stream_options",))
     return None
 
 
 def _wants_a_chat(plan: Plan, error: UpstreamStatus) -> bool:
-    free = plan.target.via is None and plan.way == Way.NATIVE
-    can = Way.CHAT in plan.provider.ways and not plan.wanted.suffix
-    return free and can and modes.wants_a_chat(error.message)
+    free = plan.target.via is None and plan.mode == CompletionMode.NATIVE
+    can = CompletionMode.CHAT in plan.provider.modes and not plan.request.suffix
+    return free and can and modes.is_chat_only_error(error.message)
 
 
 def _refuses_stream_options(plan: Plan, error: UpstreamStatus) -> bool:
     named = "stream_options" in (error.param or "") + error.message
-    return plan.wanted.stream and "stream_options" in plan.params and named
+    return plan.request.stream and "stream_options" in plan.params and named
 
 
 def _is_silent(request: CompletionRequest, endpoint: Endpoint) -> bool:
@@ -131,19 +140,19 @@ def _is_silent(request: CompletionRequest, endpoint: Endpoint) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fitting:
+class Planner:
     """One request, on one way of one target."""
 
     provider: Provider
     target: Target
     request: CompletionRequest
-    model: Model
-    way: Way
+    model: ModelCapabilities
+    mode: CompletionMode
     most: int
 
     @property
     def endpoint(self) -> Endpoint:
-        return self.provider.endpoint(self.way, self.request.model)
+        return self.provider.endpoint(self.mode, self.request.model)
 
     def plan(self, without: Collection[str] = ()) -> Plan:
         """The plan, for an endpoint *without* some of its parameters."""
@@ -160,7 +169,7 @@ class _Fitting:
         result = Plan(
             self.provider,
             self.target,
-            self.way,
+            self.mode,
             self.endpoint,
             params,
             self._wanted(budget),
@@ -175,12 +184,12 @@ class _Fitting:
             self.endpoint.check(result.ask(part, self.target))
         return result
 
-    def _params(self, without: Collection[str]) -> dict[str, Param]:
+    def _params(self, without: Collection[str]) -> dict[str, ParamMapping]:
         """The endpoint's parameters, as far as the model takes them."""
         lacks = {*self._lacked, *without}
         params = {k: v for k, v in self.endpoint.params.items() if k not in lacks}
         budget = params.get("max_tokens")
-        if self.way == Way.CHAT and budget and budget.name == "max_tokens":
+        if self.mode == CompletionMode.CHAT and budget and budget.name == "max_tokens":
             params["max_tokens"] = replace(budget, name=self.model.max_tokens)
         return params
 
@@ -191,7 +200,7 @@ class _Fitting:
     @property
     def _lacked(self) -> Collection[str]:
         """What the model refuses. What is known of models is known of their chats."""
-        if self.way == Way.CHAT:
+        if self.mode == CompletionMode.CHAT:
             return self.model.lacks
         return self.target.model_info.get("lacks") or ()
 
@@ -201,7 +210,7 @@ class _Fitting:
 
     # What cannot be had
 
-    def _refuse(self, params: Params) -> None:
+    def _refuse(self, params: ParamMappings) -> None:
         """Refuse what would make the answer wrong."""
         request = self.request
         self._refuse_prompts()
@@ -222,7 +231,7 @@ class _Fitting:
             if tokens and not self.endpoint.tokens:
                 raise self._unsupported("prompt", "takes text, not token ids")
 
-    def _refuse_logprobs(self, params: Params, wanted: int) -> None:
+    def _refuse_logprobs(self, params: ParamMappings, wanted: int) -> None:
         if "logprobs" not in params:
             raise self._unsupported("logprobs", "has no log probabilities")
         if not params["logprobs"].fits(wanted):
@@ -248,7 +257,7 @@ class _Fitting:
             raise self._unsupported("echo", "cannot echo token ids as text")
 
     def _unsupported(self, param: str, reason: str) -> UnsupportedParameter:
-        way = "" if len(self.provider.ways) == 1 else f", asked via {self.way},"
+        way = "" if len(self.provider.modes) == 1 else f", asked via {self.mode},"
         return UnsupportedParameter(
             f"'{param}' is not supported: provider {self.provider.name}{way} {reason}.",
             param,
@@ -256,7 +265,7 @@ class _Fitting:
 
     # What is said, and what is dropped
 
-    def _sorted(self, params: Params) -> tuple[dict[str, Any], list[str]]:
+    def _sorted(self, params: ParamMappings) -> tuple[dict[str, Any], list[str]]:
         """The simple parameters: those that are said, and the names of the others."""
         said: dict[str, Any] = {}
         dropped = rivals(self.request.params)
@@ -290,18 +299,18 @@ class _Fitting:
                 del said[idle]
         return meant
 
-    def _can_be_said(self, name: str, value: Any, params: Params) -> bool:
+    def _can_be_said(self, name: str, value: Any, params: ParamMappings) -> bool:
         if name in params:
             return params[name].fits(value)
         unknown = name not in LEGACY_PARAMS and name not in self._lacked
         return unknown and self.endpoint.passes
 
-    def _stops_to_enforce(self, params: Params) -> tuple[str, ...]:
+    def _stops_to_enforce(self, params: ParamMappings) -> tuple[str, ...]:
         stops = self.request.stops
         fit = "stop" in params and params["stop"].fits(list(stops))
         return () if fit else stops
 
-    def _stops_to_send(self, params: Params) -> dict[str, Any]:
+    def _stops_to_send(self, params: ParamMappings) -> dict[str, Any]:
         """The stop sequences as given, or as many as the endpoint takes."""
         if not self.request.stops or "stop" not in params:
             return {}
@@ -311,7 +320,7 @@ class _Fitting:
         taken = [stop for stop in self.request.stops if param.takes(stop)]
         return {"stop": taken[: param.most]} if taken[: param.most] else {}
 
-    def _budget(self, params: Params) -> tuple[dict[str, int], list[str]]:
+    def _budget(self, params: ParamMappings) -> tuple[dict[str, int], list[str]]:
         """The max_tokens to ask for, if any; and a word if it had to be raised."""
         asked, floor = self.request.max_tokens, self.model.token_floor
         limited = self.target.default_max_tokens is not None
@@ -327,7 +336,7 @@ class _Fitting:
             asked = self.endpoint.default_max or self.target.default_max_tokens
         if asked is None:
             return {}, []
-        if self.way != Way.CHAT or asked >= floor:
+        if self.mode != CompletionMode.CHAT or asked >= floor:
             return {"max_tokens": asked}, []
         told = f"max_tokens raised from {asked} to {floor}: this model reasons first"
         return {"max_tokens": floor}, [told]
@@ -338,7 +347,7 @@ class _Fitting:
             return self.request
         return replace(self.request, defaults={**self.request.defaults, **budget})
 
-    def _asked_for(self, params: Params) -> dict[str, Any]:
+    def _asked_for(self, params: ParamMappings) -> dict[str, Any]:
         """What was looked at one by one, and what a batch takes apart."""
         asked = self._given("echo", "logprobs", "suffix")
         known = {name: value for name, value in asked.items() if name in params}
@@ -346,7 +355,7 @@ class _Fitting:
 
     # In how many calls
 
-    def _is_direct(self, params: Params, stops: Sequence[str]) -> bool:
+    def _is_direct(self, params: ParamMappings, stops: Sequence[str]) -> bool:
         request, endpoint = self.request, self.endpoint
         alone = len(request.prompts) == 1 or endpoint.batches
         drawn = request.n <= endpoint.choices

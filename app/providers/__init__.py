@@ -10,7 +10,7 @@ from .catalog.completion_hosts import ENGINES, HOSTED, RETIRED
 from .catalog.fim_hosts import CODESTRAL, DEEPSEEK, INCEPTION, MISTRAL
 from .catalog.unsupported import TEXTLESS
 from .cohere import COHERE
-from .declaration import Call, Provider
+from .declaration import HTTPRequest, Provider
 from .gemini import GOOGLE
 from .llama_cpp import LLAMA_CPP, LOCAL
 from .ollama import OLLAMA
@@ -46,4 +46,4 @@ PROVIDERS: Mapping[str, Provider] = {
     )
 }
 
-__all__ = ["PROVIDERS", "Call", "Provider"]
+__all__ = ["PROVIDERS", "HTTPRequest", "Provider"]

@@ -13,23 +13,23 @@ from typing import Any
 import orjson
 
 from ..core.completion import Choice, Completion, Usage
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..core.sse import Event
 from ..errors import UpstreamInBand
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
-    Param,
+    HTTPRequest,
+    ParamMapping,
     Provider,
     Setting,
-    key_in,
-    listing,
+    UpstreamRequest,
+    as_list,
+    key_header,
     model_list,
-    models_at,
-    read,
-    same,
-    several,
+    models_request,
+    openai_model_list,
+    read_completion,
+    same_named,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
@@ -37,16 +37,16 @@ from .protocols import openai_chat
 
 VERSION = "2023-06-01"
 
-PARAMS = same(
+PARAMS = same_named(
     "max_tokens",
     "top_k",
     "top_p",
-    temperature=Param("temperature", high=1),
+    temperature=ParamMapping("temperature", high=1),
     # A sequence of white space alone is refused; how many there may be is not said.
-    stop=Param(
+    stop=ParamMapping(
         "stop_sequences",
         takes=lambda stop: bool(stop.strip()),
-        write=several,
+        write=as_list,
     ),
     user="metadata.user_id",
 )
@@ -61,37 +61,37 @@ _STATUSES = {
 }
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as the only message."""
     body = {"model": ask.request.model, **request(ask)}
     return ask.post("/messages", body, {"anthropic-version": VERSION})
 
 
-def request(ask: Ask) -> dict[str, Any]:
+def request(ask: UpstreamRequest) -> dict[str, Any]:
     """The body without its model."""
-    user = {"role": "user", "content": openai_chat.said(ask)}
+    user = {"role": "user", "content": openai_chat.user_message(ask)}
     body = {"messages": [user], **ask.body()}
     if ask.target.bridge.system:
         body["system"] = ask.target.bridge.system
     return body | {"stream": True} if ask.request.stream else body
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole message as a completion."""
-    return read(body, _Reader(ask).whole)
+    return read_completion(body, _Reader(ask).whole)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of a message as pieces of a completion."""
     reader = _Reader(ask)
     for event in events:
-        yield read(event.data, reader.piece)
+        yield read_completion(event.data, reader.piece)
 
 
 class _Reader:
     """Reads one message: its head comes first, its end and its usage last."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         self._head = openai_chat.head({}, ask)
         self._usage: dict[str, int] = {}
@@ -149,7 +149,7 @@ def _in_band(event: Mapping[str, Any]) -> UpstreamInBand:
 
 def _listed(body: bytes) -> bytes:
     models = orjson.loads(model_list(body))["data"]
-    return listing((m["id"] for m in models), "anthropic")
+    return openai_model_list((m["id"] for m in models), "anthropic")
 
 
 ENDPOINT = Endpoint(
@@ -166,8 +166,8 @@ ANTHROPIC = Provider(
     name="anthropic",
     docs="https://platform.claude.com/docs/en/api/messages/create",
     base_url="https://api.anthropic.com/v1",
-    ways={Way.CHAT: ENDPOINT},
-    auth=key_in("x-api-key"),
+    modes={CompletionMode.CHAT: ENDPOINT},
+    auth=key_header("x-api-key"),
     settings=(
         Setting(
             "anthropic_version", also="anthropic-version", sends="anthropic-version"
@@ -175,6 +175,6 @@ ANTHROPIC = Provider(
         Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
     ),
     error=error_bodies.error,
-    models=models_at("/models"),
+    models=models_request("/models"),
     model_list=_listed,
 )

@@ -11,9 +11,18 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from .catalog.rows import one_text
-from .declaration import Ask, Call, Param, Provider, Setting, bearer, quoted, several
+from .declaration import (
+    HTTPRequest,
+    ParamMapping,
+    Provider,
+    Setting,
+    UpstreamRequest,
+    as_list,
+    bearer,
+    quote_path_segment,
+)
 from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
 
@@ -40,7 +49,7 @@ def _both(target: Target) -> dict[str, str]:
     return bearer(target) | auth if "api-key" in auth else auth
 
 
-def _at(ask: Ask, path: str) -> tuple[str, str]:
+def _at(ask: UpstreamRequest, path: str) -> tuple[str, str]:
     """Where a *path* of OpenAI lies for a deployment, and the model to name there."""
     options = ask.target.options
     version = str(options.get("azure_api_version") or _API_VERSION)
@@ -48,13 +57,16 @@ def _at(ask: Ask, path: str) -> tuple[str, str]:
     if version == "v1":
         return f"/v1{path}", deployment
     query = urlencode({"api-version": version})
-    return f"/deployments/{quoted(deployment)}{path}?{query}", ask.request.model
+    return (
+        f"/deployments/{quote_path_segment(deployment)}{path}?{query}",
+        ask.request.model,
+    )
 
 
 def _deployed(
-    path: str, request: Callable[[Ask], dict[str, Any]]
-) -> Callable[[Ask], Call]:
-    def call(ask: Ask) -> Call:
+    path: str, request: Callable[[UpstreamRequest], dict[str, Any]]
+) -> Callable[[UpstreamRequest], HTTPRequest]:
+    def call(ask: UpstreamRequest) -> HTTPRequest:
         place, model = _at(ask, path)
         return ask.post(place, request(ask) | {"model": model})
 
@@ -78,12 +90,12 @@ AZURE_OPENAI = Provider(
     name="azure-openai",
     docs="https://learn.microsoft.com/azure/ai-services/openai/reference",
     base_url="https://{azure_resource_name}.openai.azure.com/openai",
-    ways={
-        Way.NATIVE: replace(
+    modes={
+        CompletionMode.NATIVE: replace(
             openai_completions.endpoint(),
             call=_deployed("/completions", openai_completions.request),
         ),
-        Way.CHAT: replace(
+        CompletionMode.CHAT: replace(
             openai_chat.endpoint(),
             call=_deployed("/chat/completions", openai_chat.request),
         ),
@@ -103,9 +115,9 @@ AZURE_OPENAI = Provider(
 
 
 def _versioned(
-    path: str, request: Callable[[Ask], dict[str, Any]]
-) -> Callable[[Ask], Call]:
-    def call(ask: Ask) -> Call:
+    path: str, request: Callable[[UpstreamRequest], dict[str, Any]]
+) -> Callable[[UpstreamRequest], HTTPRequest]:
+    def call(ask: UpstreamRequest) -> HTTPRequest:
         # The newer form of the address, `.../openai/v1`, knows no dated versions.
         dated = not ask.url("").rstrip("/").endswith("/v1")
         default = _FOUNDRY_VERSION if dated else "v1"
@@ -123,18 +135,18 @@ _FOUNDRY_LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "seed", "suf
 AZURE_AI = Provider(
     name="azure-ai",
     docs="https://learn.microsoft.com/rest/api/aifoundry/modelinference/",
-    ways={
-        Way.CHAT: replace(
+    modes={
+        CompletionMode.CHAT: replace(
             openai_chat.endpoint(
                 without=("n", "logprobs", "logit_bias", "user"),
-                stop=Param("stop", write=several),
+                stop=ParamMapping("stop", write=as_list),
             ),
             call=_versioned("/chat/completions", openai_chat.request),
         ),
-        Way.NATIVE: replace(
+        CompletionMode.NATIVE: replace(
             one_text(
                 without=_FOUNDRY_LACKS,
-                stop=Param("stop", write=several),
+                stop=ParamMapping("stop", write=as_list),
             ),
             call=_versioned("/completions", openai_completions.request),
         ),
@@ -155,11 +167,11 @@ GITHUB = Provider(
     name="github",
     docs="https://docs.github.com/rest/models/inference",
     base_url="https://models.github.ai/inference",
-    ways={
-        Way.CHAT: openai_chat.endpoint(
+    modes={
+        CompletionMode.CHAT: openai_chat.endpoint(
             without=("n", "logprobs", "logit_bias", "user"),
-            temperature=Param("temperature", high=1),
-            stop=Param("stop", write=several),
+            temperature=ParamMapping("temperature", high=1),
+            stop=ParamMapping("stop", write=as_list),
         )
     },
     error=error_bodies.error,

@@ -13,22 +13,22 @@ from typing import Any
 
 from .. import safe_json
 from ..core.completion import Choice, Completion, Usage
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
 from ..errors import UpstreamInBand
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
     Families,
-    Param,
-    Params,
+    HTTPRequest,
+    ParamMapping,
+    ParamMappings,
     Provider,
     Setting,
+    UpstreamRequest,
+    as_list,
     bearer,
-    quoted,
-    read,
-    several,
+    quote_path_segment,
+    read_completion,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
@@ -43,8 +43,8 @@ def _auth(target: Target) -> dict[str, str]:
 _SIGNS = ("aws_access_key_id", "aws_secret_access_key")
 
 
-def _post(ask: Ask, verb: str, body: object) -> Call:
-    return ask.post(f"/model/{quoted(ask.request.model)}/{verb}", body)
+def _post(ask: UpstreamRequest, verb: str, body: object) -> HTTPRequest:
+    return ask.post(f"/model/{quote_path_segment(ask.request.model)}/{verb}", body)
 
 
 # Statuses that errors in a stream would have had before it began.
@@ -79,29 +79,29 @@ def _in_band(name: str, payload: bytes) -> UpstreamInBand:
 
 # Converse
 
-_CONVERSE: Params = {
-    "max_tokens": Param("inferenceConfig.maxTokens"),
-    "temperature": Param("inferenceConfig.temperature", high=1),
-    "top_p": Param("inferenceConfig.topP"),
-    "stop": Param(
+_CONVERSE: ParamMappings = {
+    "max_tokens": ParamMapping("inferenceConfig.maxTokens"),
+    "temperature": ParamMapping("inferenceConfig.temperature", high=1),
+    "top_p": ParamMapping("inferenceConfig.topP"),
+    "stop": ParamMapping(
         "inferenceConfig.stopSequences",
         takes=lambda stop: bool(stop.strip()),
-        write=several,
+        write=as_list,
     ),
-    "top_k": Param("additionalModelRequestFields.top_k"),
+    "top_k": ParamMapping("additionalModelRequestFields.top_k"),
 }
 
 
-def converse(ask: Ask) -> Call:
+def converse(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as the only message."""
-    said = {"role": "user", "content": [{"text": openai_chat.said(ask)}]}
+    said = {"role": "user", "content": [{"text": openai_chat.user_message(ask)}]}
     body = {"messages": [said], **ask.body()}
     if ask.target.bridge.system:
         body["system"] = [{"text": ask.target.bridge.system}]
     return _post(ask, "converse-stream" if ask.request.stream else "converse", body)
 
 
-def conversed(body: bytes, ask: Ask) -> Completion:
+def conversed(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer of Converse as a completion."""
 
     def whole(document: dict[str, Any]) -> Completion:
@@ -110,10 +110,10 @@ def conversed(body: bytes, ask: Ask) -> Completion:
         usage = _usage(document.get("usage") or {}, "inputTokens", "outputTokens")
         return _completion(ask, text, document["stopReason"], usage)
 
-    return read(body, whole)
+    return read_completion(body, whole)
 
 
-def conversing(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def conversing(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of an answer of ConverseStream as pieces of a completion."""
 
     def piece(document: dict[str, Any]) -> Completion:
@@ -123,11 +123,11 @@ def conversing(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
 
     for event in events:
         _refuse_error(event)
-        yield read(event.data, piece)
+        yield read_completion(event.data, piece)
 
 
 def _completion(
-    ask: Ask, text: str, reason: Any, usage: Usage | None = None
+    ask: UpstreamRequest, text: str, reason: Any, usage: Usage | None = None
 ) -> Completion:
     ended = finish_reason(reason, strict=ask.target.strict)
     choices = (Choice(text, 0, None, ended),) if text or ended else ()
@@ -155,7 +155,7 @@ class _Family:
     body has to say for a stream, besides the path.
     """
 
-    params: Params
+    params: ParamMappings
     prompt: str
     text: Callable[[Mapping[str, Any]], str]
     reason: Callable[[Mapping[str, Any]], Any]
@@ -170,22 +170,24 @@ class _Family:
             chunks=self.chunks,
         )
 
-    def call(self, ask: Ask) -> Call:
+    def call(self, ask: UpstreamRequest) -> HTTPRequest:
         body = {self.prompt: ask.request.prompt, **ask.body()}
         if ask.request.stream:
             return _post(ask, "invoke-with-response-stream", {**body, **self.streaming})
         return _post(ask, "invoke", body)
 
-    def completion(self, body: bytes, ask: Ask) -> Completion:
-        return read(body, lambda document: self._read(document, ask))
+    def completion(self, body: bytes, ask: UpstreamRequest) -> Completion:
+        return read_completion(body, lambda document: self._read(document, ask))
 
-    def chunks(self, events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+    def chunks(
+        self, events: Iterable[Event], ask: UpstreamRequest
+    ) -> Iterator[Completion]:
         for event in events:
             _refuse_error(event)
             inner = read_chunk(event.data)
-            yield read(inner, lambda document: self._read(document, ask))
+            yield read_completion(inner, lambda document: self._read(document, ask))
 
-    def _read(self, document: dict[str, Any], ask: Ask) -> Completion:
+    def _read(self, document: dict[str, Any], ask: UpstreamRequest) -> Completion:
         metrics = document.get("amazon-bedrock-invocationMetrics") or {}
         usage = _usage(metrics, "inputTokenCount", "outputTokenCount")
         text, reason = self.text(document), self.reason(document)
@@ -200,15 +202,15 @@ def read_chunk(payload: bytes) -> bytes:
         found.append(base64.b64decode(document["bytes"], validate=True))
         return Completion("", 0, "")
 
-    read(payload, unwrap)
+    read_completion(payload, unwrap)
     return found[0]
 
 
 _META = _Family(
     {
-        "max_tokens": Param("max_gen_len"),
-        "temperature": Param("temperature", high=1),
-        "top_p": Param("top_p"),
+        "max_tokens": ParamMapping("max_gen_len"),
+        "temperature": ParamMapping("temperature", high=1),
+        "top_p": ParamMapping("top_p"),
     },
     prompt="prompt",
     text=lambda piece: piece["generation"],
@@ -221,11 +223,11 @@ _META = _Family(
 )
 _MISTRAL = _Family(
     {
-        "max_tokens": Param("max_tokens"),
-        "temperature": Param("temperature", high=1),
-        "top_p": Param("top_p"),
-        "top_k": Param("top_k"),
-        "stop": Param("stop", most=10, write=several),
+        "max_tokens": ParamMapping("max_tokens"),
+        "temperature": ParamMapping("temperature", high=1),
+        "top_p": ParamMapping("top_p"),
+        "top_k": ParamMapping("top_k"),
+        "stop": ParamMapping("stop", most=10, write=as_list),
     },
     prompt="prompt",
     text=lambda piece: piece["outputs"][0]["text"],
@@ -233,10 +235,10 @@ _MISTRAL = _Family(
 )
 _TITAN = _Family(
     {
-        "max_tokens": Param("textGenerationConfig.maxTokenCount"),
-        "temperature": Param("textGenerationConfig.temperature", high=1),
-        "top_p": Param("textGenerationConfig.topP"),
-        "stop": Param("textGenerationConfig.stopSequences", write=several),
+        "max_tokens": ParamMapping("textGenerationConfig.maxTokenCount"),
+        "temperature": ParamMapping("textGenerationConfig.temperature", high=1),
+        "top_p": ParamMapping("textGenerationConfig.topP"),
+        "stop": ParamMapping("textGenerationConfig.stopSequences", write=as_list),
     },
     prompt="inputText",
     text=lambda piece: _titan(piece)["outputText"],
@@ -249,11 +251,11 @@ _TITAN = _Family(
 )
 _COHERE = _Family(
     {
-        "max_tokens": Param("max_tokens"),
-        "temperature": Param("temperature"),
-        "top_p": Param("p"),
-        "top_k": Param("k"),
-        "stop": Param("stop_sequences", write=several),
+        "max_tokens": ParamMapping("max_tokens"),
+        "temperature": ParamMapping("temperature"),
+        "top_p": ParamMapping("p"),
+        "top_k": ParamMapping("k"),
+        "stop": ParamMapping("stop_sequences", write=as_list),
     },
     prompt="prompt",
     text=lambda piece: _cohere(piece).get("text") or "",
@@ -301,7 +303,10 @@ BEDROCK = Provider(
     docs="https://docs.aws.amazon.com/bedrock/latest/APIReference/"
     "API_runtime_Converse.html",
     base_url="https://bedrock-runtime.{aws_region}.amazonaws.com",
-    ways={Way.CHAT: _CHAT, Way.NATIVE: Families(_FAMILIES, _maker)},
+    modes={
+        CompletionMode.CHAT: _CHAT,
+        CompletionMode.NATIVE: Families(_FAMILIES, _maker),
+    },
     auth=_auth,
     signer="aws",
     keys=(_SIGNS,),

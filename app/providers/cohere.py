@@ -8,45 +8,45 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core.completion import Choice, Completion, Logprobs, Usage
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..core.sse import DONE, Event
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
-    Param,
+    HTTPRequest,
+    ParamMapping,
     Provider,
-    listing,
-    models_at,
-    read,
+    UpstreamRequest,
+    as_list,
+    models_request,
+    openai_model_list,
+    read_completion,
     read_object,
-    same,
-    several,
+    same_named,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
-PARAMS = same(
+PARAMS = same_named(
     "max_tokens",
     "seed",
-    temperature=Param("temperature", low=0, high=1),
-    top_p=Param("p", low=0.01, high=0.99),
-    top_k=Param("k", low=0, high=500),
-    frequency_penalty=Param("frequency_penalty", low=0, high=1),
-    presence_penalty=Param("presence_penalty", low=0, high=1),
+    temperature=ParamMapping("temperature", low=0, high=1),
+    top_p=ParamMapping("p", low=0.01, high=0.99),
+    top_k=ParamMapping("k", low=0, high=500),
+    frequency_penalty=ParamMapping("frequency_penalty", low=0, high=1),
+    presence_penalty=ParamMapping("presence_penalty", low=0, high=1),
     # The chosen tokens' alone; it tells no alternatives.
-    logprobs=Param("logprobs", high=0, write=lambda top: True),
-    stop=Param(
+    logprobs=ParamMapping("logprobs", high=0, write=lambda top: True),
+    stop=ParamMapping(
         "stop_sequences",
         most=5,
-        write=several,
+        write=as_list,
     ),
 )
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as the only message."""
     body = {
         "model": ask.request.model,
@@ -56,21 +56,21 @@ def call(ask: Ask) -> Call:
     return ask.post("/v2/chat", body | {"stream": ask.request.stream})
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read(body, _Reader(ask).whole)
+    return read_completion(body, _Reader(ask).whole)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of a chat as pieces of a completion."""
     reader = _Reader(ask)
     for event in events:
         if event.data != DONE:
-            yield read(event.data, reader.piece)
+            yield read_completion(event.data, reader.piece)
 
 
 class _Reader:
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         self._id: str | None = None
         start = len(str(ask.request.prompt))
@@ -131,15 +131,15 @@ def _usage(given: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _listed(body: bytes) -> bytes:
-    return listing((m["name"] for m in read_object(body)["models"]), "cohere")
+    return openai_model_list((m["name"] for m in read_object(body)["models"]), "cohere")
 
 
 COHERE = Provider(
     name="cohere",
     docs="https://docs.cohere.com/reference/chat-stream",
     base_url="https://api.cohere.com",
-    ways={
-        Way.CHAT: Endpoint(
+    modes={
+        CompletionMode.CHAT: Endpoint(
             params=PARAMS,
             check=openai_chat.check,
             call=call,
@@ -148,6 +148,6 @@ COHERE = Provider(
         )
     },
     error=error_bodies.error,
-    models=models_at("/v1/models"),
+    models=models_request("/v1/models"),
     model_list=_listed,
 )

@@ -13,7 +13,7 @@ from .. import safe_json
 from ..core.completion import Completion, Usage
 from ..core.hosts import custom_host
 from ..core.request import CompletionRequest
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
 from ..errors import (
     InvalidRequest,
@@ -25,7 +25,7 @@ from ..errors import (
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class RawCompletion:
     """JSON that goes to the caller as it came, or nothing; and the *usage* in it."""
 
     body: bytes
@@ -33,7 +33,7 @@ class Passed:
 
 
 # What is passed on, or a completion that is to be written.
-Answer = Passed | Completion
+UpstreamAnswer = RawCompletion | Completion
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.
 LEGACY_PARAMS = (
@@ -56,7 +56,7 @@ LEGACY_PARAMS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class HTTPRequest:
     """A decided, unsent HTTP request."""
 
     method: str
@@ -66,7 +66,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Param:
+class ParamMapping:
     """What one way of a provider makes of a parameter.
 
     *name* is its own for it; dots lead into objects. Values outside of *low* and *high*
@@ -91,7 +91,7 @@ class Param:
         return enough and all(map(self.takes, items))
 
 
-Params = Mapping[str, Param]
+ParamMappings = Mapping[str, ParamMapping]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Endpoint:
     chunks       the events of a streamed answer, piece by piece
     """
 
-    params: Params
+    params: ParamMappings
     passes: bool = False
     tokens: bool = False
     batches: bool = False
@@ -125,10 +125,10 @@ class Endpoint:
     least: int = 1
     default_max: int | None = None
     raw: bool = False
-    check: Callable[["Ask"], None] = lambda ask: None
-    call: Callable[["Ask"], Call]
-    completion: Callable[[bytes, "Ask"], Answer]
-    chunks: Callable[[Iterable[Event], "Ask"], Iterator[Answer]]
+    check: Callable[["UpstreamRequest"], None] = lambda ask: None
+    call: Callable[["UpstreamRequest"], HTTPRequest]
+    completion: Callable[[bytes, "UpstreamRequest"], UpstreamAnswer]
+    chunks: Callable[[Iterable[Event], "UpstreamRequest"], Iterator[UpstreamAnswer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def bearer(target: Target) -> dict[str, str]:
     return {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
 
 
-def key_in(header: str, scheme: str = "") -> Callable[[Target], dict[str, str]]:
+def key_header(header: str, scheme: str = "") -> Callable[[Target], dict[str, str]]:
     """The target's key in a *header* of the provider's own."""
 
     def auth(target: Target) -> dict[str, str]:
@@ -203,9 +203,9 @@ class Provider:
 
     docs        where its interface is described
     base_url    its address; `{name}` stands for a setting of the target
-    ways        how it comes to completions; the first is taken unless the request, the
+    modes       how it comes to completions; the first is taken unless the request, the
                 model or the target asks for another
-    own_ways    those that its own address has, where a custom host has more
+    own_modes   those that its own address has, where a custom host has more
     absent      why it has none
     retired     why its own address serves nobody any more; a custom host may
     needs_key   refused without a key; or without all settings of one of `keys`
@@ -224,8 +224,8 @@ class Provider:
     name: str
     docs: str = ""
     base_url: str = ""
-    ways: Mapping[Way, Endpoint | Families] = field(default_factory=dict)
-    own_ways: Sequence[Way] = ()
+    modes: Mapping[CompletionMode, Endpoint | Families] = field(default_factory=dict)
+    own_modes: Sequence[CompletionMode] = ()
     absent: str = ""
     retired: str = ""
     needs_key: bool = True
@@ -237,12 +237,12 @@ class Provider:
     settings: Sequence[Setting] = ()
     model_settings: Sequence[str] = ()
     error: Callable[[int, bytes], UpstreamStatus]
-    models: Callable[["Provider", Target], Call] | None = None
+    models: Callable[["Provider", Target], HTTPRequest] | None = None
     model_list: Callable[[bytes], bytes] = lambda body: body
 
-    def endpoint(self, way: Way, model: str) -> Endpoint:
+    def endpoint(self, way: CompletionMode, model: str) -> Endpoint:
         """How *model* is asked by this *way*. Raises UnsupportedProvider."""
-        found = self.ways[way]
+        found = self.modes[way]
         if isinstance(found, Endpoint):
             return found
         family = found.of(model)
@@ -253,9 +253,9 @@ class Provider:
             )
         return found.endpoints[family]
 
-    def endpoints(self, way: Way) -> Mapping[str, Endpoint]:
+    def endpoints(self, way: CompletionMode) -> Mapping[str, Endpoint]:
         """All endpoints of this *way*, by the families of models that they are for."""
-        found = self.ways[way]
+        found = self.modes[way]
         return {"": found} if isinstance(found, Endpoint) else found.endpoints
 
     def address(self, target: Target) -> str:
@@ -271,7 +271,7 @@ class Provider:
             )
         options = target.options
         return _PLACE.sub(
-            lambda found: part(options.get(found[1]), found[1]), self.base_url
+            lambda found: host_label(options.get(found[1]), found[1]), self.base_url
         )
 
 
@@ -279,7 +279,7 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
-def part(given: Any, name: str) -> str:
+def host_label(given: Any, name: str) -> str:
     """The setting *name* as part of a host's name or a path. Raises InvalidRoute."""
     value = str(given or "")
     if len(value) <= 200 and _PART.fullmatch(value):
@@ -292,14 +292,14 @@ def part(given: Any, name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class UpstreamRequest:
     """One call's worth of a request, for one target."""
 
     provider: Provider
     endpoint: Endpoint
     target: Target
     request: CompletionRequest
-    params: Params = field(repr=False, default_factory=dict)
+    params: ParamMappings = field(repr=False, default_factory=dict)
 
     def body(self) -> dict[str, Any]:
         """The request's parameters in the endpoint's own words, nested as it wants."""
@@ -319,14 +319,16 @@ class Ask:
     def headers(self) -> dict[str, str]:
         """Those of a JSON call with the target's key."""
         auth = self.provider.auth(self.target)
-        return over({"Content-Type": "application/json", **auth}, self.target.headers)
+        return merge_headers(
+            {"Content-Type": "application/json", **auth}, self.target.headers
+        )
 
     def post(
         self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> Call:
+    ) -> HTTPRequest:
         """The call that posts *body*; *headers* yield to those of the target."""
-        sent = over(headers, self.headers())
-        return Call("POST", self.url(path), sent, orjson.dumps(body))
+        sent = merge_headers(headers, self.headers())
+        return HTTPRequest("POST", self.url(path), sent, orjson.dumps(body))
 
 
 def _put(body: dict[str, Any], path: str, value: Any) -> None:
@@ -336,13 +338,13 @@ def _put(body: dict[str, Any], path: str, value: Any) -> None:
     body[name] = value
 
 
-def over(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
+def merge_headers(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
     """Both, where *high* wins, however the names are spelled."""
     taken = set(map(str.lower, high))
     return {k: v for k, v in low.items() if k.lower() not in taken} | dict(high)
 
 
-def quoted(name: str, safe: str = "") -> str:
+def quote_path_segment(name: str, safe: str = "") -> str:
     """*name* as one segment of a path; with a slash in *safe*, as several.
 
     Raises InvalidRequest for one that leads up.
@@ -352,23 +354,25 @@ def quoted(name: str, safe: str = "") -> str:
     return quote(name, safe=safe)
 
 
-def same(*names: str, **others: Param | str) -> dict[str, Param]:
+def same_named(*names: str, **others: ParamMapping | str) -> dict[str, ParamMapping]:
     """Parameters of the same name upstream, and *others* with a name of their own."""
-    renamed = {k: Param(v) if isinstance(v, str) else v for k, v in others.items()}
-    return {name: Param(name) for name in names} | renamed
+    renamed = {
+        k: ParamMapping(v) if isinstance(v, str) else v for k, v in others.items()
+    }
+    return {name: ParamMapping(name) for name in names} | renamed
 
 
-def several(stop: Any) -> Any:
+def as_list(stop: Any) -> Any:
     """Stop sequences as a list, also if it is one alone."""
     return [stop] if isinstance(stop, str) else stop
 
 
-def models_at(path: str) -> Callable[[Provider, Target], Call]:
+def models_request(path: str) -> Callable[[Provider, Target], HTTPRequest]:
     """`GET /models`, as on every OpenAI-compatible provider."""
 
-    def models(provider: Provider, target: Target) -> Call:
-        headers = over(provider.auth(target), target.headers)
-        return Call("GET", provider.address(target) + path, headers)
+    def models(provider: Provider, target: Target) -> HTTPRequest:
+        headers = merge_headers(provider.auth(target), target.headers)
+        return HTTPRequest("GET", provider.address(target) + path, headers)
 
     return models
 
@@ -380,7 +384,7 @@ def model_list(body: bytes) -> bytes:
     return body
 
 
-def listing(names: Iterable[str], owner: str) -> bytes:
+def openai_model_list(names: Iterable[str], owner: str) -> bytes:
     """A list of models in OpenAI's shape."""
     fixed = {"object": "model", "created": 0, "owned_by": owner}
     return orjson.dumps(
@@ -399,14 +403,17 @@ def read_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def read(body: bytes, reader: Callable[[dict[str, Any]], Completion]) -> Completion:
+def read_completion(
+    body: bytes, reader: Callable[[dict[str, Any]], Completion]
+) -> Completion:
     """What *reader* makes of a JSON object. Raises UpstreamProtocol if it stumbles."""
     document = read_object(body)
-    with stumbling(body):
+    with malformed_as_upstream_error(body):
         return _sound(reader(document))
 
 
-class stumbling:  # noqa: N801 - a context, and one for each event of a stream
+# A context manager is named like a function; one is made for each event of a stream.
+class malformed_as_upstream_error:  # noqa: N801
     """What trips over an answer in here is upstream's fault: UpstreamProtocol."""
 
     __slots__ = ("_body",)

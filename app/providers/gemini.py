@@ -8,22 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core.completion import Choice, Completion, Logprobs, Usage
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..core.sse import Event
 from ..errors import UpstreamStatus
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
-    Param,
+    HTTPRequest,
+    ParamMapping,
     Provider,
-    key_in,
-    listing,
-    models_at,
-    quoted,
-    read,
+    UpstreamRequest,
+    as_list,
+    key_header,
+    models_request,
+    openai_model_list,
+    quote_path_segment,
+    read_completion,
     read_object,
-    several,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
@@ -31,37 +31,39 @@ from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
 PARAMS = {
-    "max_tokens": Param("generationConfig.maxOutputTokens"),
-    "temperature": Param("generationConfig.temperature"),
-    "top_p": Param("generationConfig.topP"),
-    "top_k": Param("generationConfig.topK"),
-    "frequency_penalty": Param("generationConfig.frequencyPenalty"),
-    "presence_penalty": Param("generationConfig.presencePenalty"),
+    "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),
+    "temperature": ParamMapping("generationConfig.temperature"),
+    "top_p": ParamMapping("generationConfig.topP"),
+    "top_k": ParamMapping("generationConfig.topK"),
+    "frequency_penalty": ParamMapping("generationConfig.frequencyPenalty"),
+    "presence_penalty": ParamMapping("generationConfig.presencePenalty"),
     # An int32 on its side.
-    "seed": Param("generationConfig.seed", low=-(2**31), high=2**31 - 1),
-    "logprobs": Param("generationConfig.logprobs", high=20),
-    "stop": Param(
+    "seed": ParamMapping("generationConfig.seed", low=-(2**31), high=2**31 - 1),
+    "logprobs": ParamMapping("generationConfig.logprobs", high=20),
+    "stop": ParamMapping(
         "generationConfig.stopSequences",
         most=5,
-        write=several,
+        write=as_list,
     ),
 }
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as the only content."""
     model = ask.request.model.removeprefix("models/")
-    return ask.post(f"/v1beta/models/{quoted(model)}:{method(ask)}", request(ask))
+    return ask.post(
+        f"/v1beta/models/{quote_path_segment(model)}:{method(ask)}", request(ask)
+    )
 
 
-def method(ask: Ask) -> str:
+def method(ask: UpstreamRequest) -> str:
     """The verb at the end of the path."""
     return "streamGenerateContent?alt=sse" if ask.request.stream else "generateContent"
 
 
-def request(ask: Ask) -> dict[str, Any]:
+def request(ask: UpstreamRequest) -> dict[str, Any]:
     """The body. More candidates than one would need a model that draws them."""
-    parts = [{"text": openai_chat.said(ask)}]
+    parts = [{"text": openai_chat.user_message(ask)}]
     body = {"contents": [{"role": "user", "parts": parts}], **ask.body()}
     if ask.request.logprobs is not None:
         body["generationConfig"]["responseLogprobs"] = True
@@ -72,20 +74,20 @@ def request(ask: Ask) -> dict[str, Any]:
     return body
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read(body, _Reader(ask, whole=True).read)
+    return read_completion(body, _Reader(ask, whole=True).read)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of an answer as pieces of a completion; all have the same shape."""
     reader = _Reader(ask, whole=False)
     for event in events:
-        yield read(event.data, reader.read)
+        yield read_completion(event.data, reader.read)
 
 
 class _Reader:
-    def __init__(self, ask: Ask, *, whole: bool) -> None:
+    def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
         self._ask = ask
         self._whole = whole
         top, start = ask.request.logprobs, len(str(ask.request.prompt))
@@ -157,7 +159,7 @@ def error(status: int, body: bytes) -> UpstreamStatus:
 
 def _listed(body: bytes) -> bytes:
     names = [m["name"].removeprefix("models/") for m in read_object(body)["models"]]
-    return listing(names, "google")
+    return openai_model_list(names, "google")
 
 
 ENDPOINT = Endpoint(
@@ -171,9 +173,9 @@ GOOGLE = Provider(
     name="google",
     docs="https://ai.google.dev/api/generate-content",
     base_url="https://generativelanguage.googleapis.com",
-    ways={Way.CHAT: ENDPOINT},
-    auth=key_in("x-goog-api-key"),
+    modes={CompletionMode.CHAT: ENDPOINT},
+    auth=key_header("x-goog-api-key"),
     error=error,
-    models=models_at("/v1beta/models"),
+    models=models_request("/v1beta/models"),
     model_list=_listed,
 )

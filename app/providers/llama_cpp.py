@@ -15,22 +15,22 @@ from typing import Any
 import orjson
 
 from ..core.completion import Choice, Completion, Usage
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
 from . import sampling
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
-    Param,
-    Params,
+    HTTPRequest,
+    ParamMapping,
+    ParamMappings,
     Provider,
-    models_at,
-    read,
+    UpstreamRequest,
+    as_list,
+    models_request,
+    read_completion,
     read_object,
-    same,
-    several,
+    same_named,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
@@ -45,7 +45,7 @@ _RANDOM_SEED = 2**32 - 1
 
 # What it is asked
 
-_PARAMS = same(
+_PARAMS = same_named(
     "frequency_penalty",
     "logit_bias",
     "max_tokens",
@@ -53,14 +53,14 @@ _PARAMS = same(
     "temperature",
     "top_p",
     "user",
-    seed=Param("seed", write=lambda seed: seed % _RANDOM_SEED),
-    stop=Param("stop", write=several),
+    seed=ParamMapping("seed", write=lambda seed: seed % _RANDOM_SEED),
+    stop=ParamMapping("stop", write=as_list),
     # 0 would mean none at all, instead of the chosen tokens' alone.
-    logprobs=Param("logprobs", write=lambda top: max(top, 1)),
+    logprobs=ParamMapping("logprobs", write=lambda top: max(top, 1)),
 )
 _GAP = _PARAMS | {
-    "suffix": Param("input_suffix"),
-    "max_tokens": Param("n_predict"),
+    "suffix": ParamMapping("input_suffix"),
+    "max_tokens": ParamMapping("n_predict"),
     "logprobs": replace(_PARAMS["logprobs"], name="n_probs"),
 }
 
@@ -70,24 +70,26 @@ def root(provider: Provider, target: Target) -> str:
     return provider.address(target).removesuffix("/v1")
 
 
-def _post(ask: Ask, path: str, body: dict[str, Any]) -> Call:
+def _post(ask: UpstreamRequest, path: str, body: dict[str, Any]) -> HTTPRequest:
     streaming = {"stream": True} if ask.request.stream else {}
     sent = orjson.dumps(body | ask.body() | streaming)
-    return Call("POST", root(ask.provider, ask.target) + path, ask.headers(), sent)
+    return HTTPRequest(
+        "POST", root(ask.provider, ask.target) + path, ask.headers(), sent
+    )
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """One prompt, one choice."""
     body = {"model": ask.request.model, "prompt": ask.request.prompt}
     return _post(ask, "/v1/completions", body)
 
 
-def infill(ask: Ask) -> Call:
+def infill(ask: UpstreamRequest) -> HTTPRequest:
     """What stands between a prompt and a suffix."""
     return _post(ask, "/infill", {"input_prefix": ask.request.prompt})
 
 
-def _chat(ask: Ask) -> Call:
+def _chat(ask: UpstreamRequest) -> HTTPRequest:
     return _post(
         ask,
         "/v1/chat/completions",
@@ -98,25 +100,25 @@ def _chat(ask: Ask) -> Call:
 # What it answers
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """The whole answer, as the contract has it."""
-    return read(body, _Reader(ask).read)
+    return read_completion(body, _Reader(ask).read)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The streamed answer, as the contract has it; usage on the last chunk."""
     reader = _Reader(ask)
     for event in events:
         if event.data == DONE:
             return
         if event.data not in NOTHING:
-            yield read(event.data, reader.read)
+            yield read_completion(event.data, reader.read)
 
 
 class _Reader:
     """Reads the pieces of one choice, in order: offsets depend on it."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         prompt, top = ask.request.prompt, ask.request.logprobs
         start = len(prompt) if isinstance(prompt, str) else 0
@@ -174,10 +176,10 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     return failure
 
 
-def models(provider: Provider, target: Target) -> Call:
+def models(provider: Provider, target: Target) -> HTTPRequest:
     """Its list of models stands beside its completions, under /v1."""
     at_root = replace(target, base_url=root(provider, target))
-    return models_at("/v1/models")(provider, at_root)
+    return models_request("/v1/models")(provider, at_root)
 
 
 def model_list(body: bytes) -> bytes:
@@ -208,7 +210,11 @@ _CHAT = replace(
 LLAMA_CPP = Provider(
     name="llama-cpp",
     docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
-    ways={Way.NATIVE: _NATIVE, Way.FIM: _FIM, Way.CHAT: _CHAT},
+    modes={
+        CompletionMode.NATIVE: _NATIVE,
+        CompletionMode.FIM: _FIM,
+        CompletionMode.CHAT: _CHAT,
+    },
     needs_key=False,
     error=error,
     models=models,
@@ -220,10 +226,10 @@ LLAMA_CPP = Provider(
 # stay out, and values are bounded. A llama-cpp server of somebody's own gets them all.
 
 
-def _bounded(endpoint: Endpoint, params: Params) -> Endpoint:
+def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
     """*endpoint* with *params* of the engine's own, and none that is unknown."""
 
-    def check(ask: Ask) -> None:
+    def check(ask: UpstreamRequest) -> None:
         endpoint.check(ask)
         sampling.check(ask.request.params)
 
@@ -232,9 +238,9 @@ def _bounded(endpoint: Endpoint, params: Params) -> Endpoint:
     )
 
 
-_LOCAL_WAYS: Mapping[Way, Endpoint] = {
-    Way.NATIVE: _bounded(_NATIVE, sampling.PARAMS),
-    Way.FIM: _bounded(_FIM, sampling.PARAMS),
-    Way.CHAT: _bounded(_CHAT, sampling.CHAT_PARAMS),
+_LOCAL_WAYS: Mapping[CompletionMode, Endpoint] = {
+    CompletionMode.NATIVE: _bounded(_NATIVE, sampling.PARAMS),
+    CompletionMode.FIM: _bounded(_FIM, sampling.PARAMS),
+    CompletionMode.CHAT: _bounded(_CHAT, sampling.CHAT_PARAMS),
 }
-LOCAL = replace(LLAMA_CPP, name="local", hosted=True, ways=_LOCAL_WAYS)
+LOCAL = replace(LLAMA_CPP, name="local", hosted=True, modes=_LOCAL_WAYS)

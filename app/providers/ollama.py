@@ -14,19 +14,19 @@ from typing import Any
 import orjson
 
 from ..core.completion import Choice, Completion, Usage
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..core.sse import Event
 from ..errors import UnsupportedParameter, UpstreamStatus
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
-    Param,
+    HTTPRequest,
+    ParamMapping,
     Provider,
+    UpstreamRequest,
+    as_list,
     model_list,
-    read,
-    same,
-    several,
+    read_completion,
+    same_named,
 )
 from .llama_cpp import models, root
 from .parsing import error_bodies
@@ -35,10 +35,10 @@ from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
 _PARAMS = {
-    "max_tokens": Param("options.num_predict"),
-    "logprobs": Param("top_logprobs", high=20),
+    "max_tokens": ParamMapping("options.num_predict"),
+    "logprobs": ParamMapping("top_logprobs", high=20),
     **{
-        name: Param(f"options.{name}")
+        name: ParamMapping(f"options.{name}")
         for name in (
             "frequency_penalty",
             "min_p",
@@ -50,13 +50,13 @@ _PARAMS = {
         )
     },
     # An int of Go's runner, which has 32 bits of it.
-    "seed": Param("options.seed", write=lambda seed: seed % 2**31),
-    "stop": Param("options.stop", write=several),
-    **same("keep_alive"),
+    "seed": ParamMapping("options.seed", write=lambda seed: seed % 2**31),
+    "stop": ParamMapping("options.stop", write=as_list),
+    **same_named("keep_alive"),
 }
 
 
-def check(ask: Ask) -> None:
+def check(ask: UpstreamRequest) -> None:
     """Refuse an empty prompt: it only loads the model, and gets no text.
 
     Source: https://github.com/ollama/ollama/blob/main/server/routes.go
@@ -68,7 +68,7 @@ def check(ask: Ask) -> None:
         )
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as it is, or with its suffix."""
     asked = ask.request
     body = {"model": asked.model, "prompt": asked.prompt, "stream": asked.stream}
@@ -79,23 +79,23 @@ def call(ask: Ask) -> Call:
         body["logprobs"] = True
     sent = orjson.dumps(body | {"options": options})
     url = root(ask.provider, ask.target) + "/api/generate"
-    return Call("POST", url, ask.headers(), sent)
+    return HTTPRequest("POST", url, ask.headers(), sent)
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read(body, _Reader(ask).read)
+    return read_completion(body, _Reader(ask).read)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The lines of an answer as pieces of a completion."""
     reader = _Reader(ask)
     for event in events:
-        yield read(event.data, reader.read)
+        yield read_completion(event.data, reader.read)
 
 
 class _Reader:
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         top = ask.request.logprobs
         self._legacy = LegacyLogprobs(len(str(ask.request.prompt)), top or 0)
@@ -124,10 +124,10 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     return failure
 
 
-def _chat(ask: Ask) -> Call:
+def _chat(ask: UpstreamRequest) -> HTTPRequest:
     body = openai_chat.request(ask) | {"model": ask.request.model}
     url = root(ask.provider, ask.target) + "/v1/chat/completions"
-    return Call("POST", url, ask.headers(), orjson.dumps(body))
+    return HTTPRequest("POST", url, ask.headers(), orjson.dumps(body))
 
 
 _NATIVE = Endpoint(
@@ -136,10 +136,10 @@ _NATIVE = Endpoint(
 OLLAMA = Provider(
     name="ollama",
     docs="https://docs.ollama.com/api/generate",
-    ways={
-        Way.NATIVE: _NATIVE,
-        Way.FIM: replace(_NATIVE, params=_PARAMS | same("suffix")),
-        Way.CHAT: replace(
+    modes={
+        CompletionMode.NATIVE: _NATIVE,
+        CompletionMode.FIM: replace(_NATIVE, params=_PARAMS | same_named("suffix")),
+        CompletionMode.CHAT: replace(
             openai_chat.endpoint(without=("n", "logit_bias", "user", "logprobs")),
             call=_chat,
         ),

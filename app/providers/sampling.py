@@ -21,7 +21,7 @@ import orjson
 
 from ..errors import InvalidRequest
 from . import gbnf
-from .declaration import Param, Params, same
+from .declaration import ParamMapping, ParamMappings, same_named
 
 # Entries of logit_bias, each of which costs time with every token.
 MAX_BIASES = 1024
@@ -222,8 +222,10 @@ _CHECKS: Mapping[str, Check] = {
 
 # The parameters by their names, for every way to the engine but for its chat, which
 # alone knows `response_format`.
-PARAMS: Params = same(*_CHECKS, grammar=Param("grammar", write=gbnf.to_lark))
-CHAT_PARAMS: Params = {**PARAMS, **same("response_format")}
+PARAMS: ParamMappings = same_named(
+    *_CHECKS, grammar=ParamMapping("grammar", write=gbnf.to_lark)
+)
+CHAT_PARAMS: ParamMappings = {**PARAMS, **same_named("response_format")}
 
 _ALL_CHECKS: Mapping[str, Check] = {
     **_CHECKS,

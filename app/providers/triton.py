@@ -14,16 +14,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.completion import Choice, Completion
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..core.sse import Event
-from .declaration import Ask, Call, Endpoint, Provider, read, same
+from .declaration import (
+    Endpoint,
+    HTTPRequest,
+    Provider,
+    UpstreamRequest,
+    read_completion,
+    same_named,
+)
 from .parsing import error_bodies
 from .protocols import openai_chat
 
-_PARAMS = same("max_tokens", "temperature", "top_k", "top_p")
+_PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as the text input."""
     stream = ask.request.stream
     body = {"text_input": ask.request.prompt, "exclude_input_in_output": True}
@@ -31,22 +38,24 @@ def call(ask: Ask) -> Call:
     return ask.post("/generate_stream" if stream else "/generate", body)
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read(body, lambda document: _piece(document, ask, "stop"))
+    return read_completion(body, lambda document: _piece(document, ask, "stop"))
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of an answer. Its end is that of the stream, if that ends well."""
     seen = False
     for event in events:
         seen = True
-        yield read(event.data, lambda document: _piece(document, ask, None))
+        yield read_completion(event.data, lambda document: _piece(document, ask, None))
     if seen:
         yield Completion(*openai_chat.head({}, ask), (Choice("", 0, None, "stop"),))
 
 
-def _piece(document: dict[str, Any], ask: Ask, reason: str | None) -> Completion:
+def _piece(
+    document: dict[str, Any], ask: UpstreamRequest, reason: str | None
+) -> Completion:
     openai_chat.refuse_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
@@ -58,8 +67,8 @@ def _piece(document: dict[str, Any], ask: Ask, reason: str | None) -> Completion
 TRITON = Provider(
     name="triton",
     docs="https://github.com/triton-inference-server/server/tree/main/docs/protocol",
-    ways={
-        Way.NATIVE: Endpoint(
+    modes={
+        CompletionMode.NATIVE: Endpoint(
             params=_PARAMS, call=call, completion=completion, chunks=chunks
         )
     },

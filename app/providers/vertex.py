@@ -14,18 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from .. import safe_json
-from ..core.routing import Target, Way
+from ..core.routing import CompletionMode, Target
 from . import anthropic, gemini
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
     Families,
-    Param,
+    HTTPRequest,
+    ParamMapping,
     Provider,
     Setting,
-    part,
-    quoted,
+    UpstreamRequest,
+    host_label,
+    quote_path_segment,
 )
 from .protocols import openai_chat
 
@@ -38,10 +38,14 @@ def _auth(target: Target) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _post(ask: Ask, place: str, body: object, version: str = "v1") -> Call:
+def _post(
+    ask: UpstreamRequest, place: str, body: object, version: str = "v1"
+) -> HTTPRequest:
     """*body* to a *place* within the project and its region."""
-    region = part(ask.target.options.get("vertex_region"), "vertex_region")
-    project = part(ask.target.options.get("vertex_project_id"), "vertex_project_id")
+    region = host_label(ask.target.options.get("vertex_region"), "vertex_region")
+    project = host_label(
+        ask.target.options.get("vertex_project_id"), "vertex_project_id"
+    )
     address = ask.target.base_url or f"https://{_host(region)}"
     target = replace(ask.target, base_url=address)
     path = f"/{version}/projects/{project}/locations/{region}/{place}"
@@ -66,41 +70,43 @@ def _split(model: str) -> tuple[str, str]:
     return ("others" if "/" in model else "google"), model
 
 
-def _bare(ask: Ask) -> str:
+def _bare(ask: UpstreamRequest) -> str:
     """The model's name without its publisher's, as it stands in a path."""
-    return quoted(_split(ask.request.model)[1])
+    return quote_path_segment(_split(ask.request.model)[1])
 
 
-def _google(ask: Ask) -> Call:
+def _google(ask: UpstreamRequest) -> HTTPRequest:
     place = f"publishers/google/models/{_bare(ask)}:{gemini.method(ask)}"
     return _post(ask, place, gemini.request(ask))
 
 
-def _anthropic(ask: Ask) -> Call:
+def _anthropic(ask: UpstreamRequest) -> HTTPRequest:
     verb = "streamRawPredict" if ask.request.stream else "rawPredict"
     body = anthropic.request(ask) | {"anthropic_version": _ANTHROPIC_VERSION}
     return _post(ask, f"publishers/anthropic/models/{_bare(ask)}:{verb}", body)
 
 
-def _mistral(ask: Ask) -> Call:
+def _mistral(ask: UpstreamRequest) -> HTTPRequest:
     verb = "streamRawPredict" if ask.request.stream else "rawPredict"
     body = openai_chat.request(ask) | {"model": _split(ask.request.model)[1]}
     return _post(ask, f"publishers/mistralai/models/{_bare(ask)}:{verb}", body)
 
 
-def _open(ask: Ask) -> Call:
+def _open(ask: UpstreamRequest) -> HTTPRequest:
     publisher, name = _split(ask.request.model)
     whole = name if publisher == "others" else f"{publisher}/{name}"
     body = openai_chat.request(ask) | {"model": whole}
     return _post(ask, "endpoints/openapi/chat/completions", body, "v1beta1")
 
 
-def _own(ask: Ask) -> Call:
+def _own(ask: UpstreamRequest) -> HTTPRequest:
     place = f"endpoints/{_bare(ask)}/chat/completions"
     return _post(ask, place, openai_chat.request(ask), "v1beta1")
 
 
-def _chat(call: Callable[[Ask], Call], *without: str, **others: Any) -> Endpoint:
+def _chat(
+    call: Callable[[UpstreamRequest], HTTPRequest], *without: str, **others: Any
+) -> Endpoint:
     lacks = ("n", "logprobs", *without)
     return replace(openai_chat.endpoint(without=lacks, **others), call=call)
 
@@ -124,8 +130,8 @@ _PUBLISHERS = {
         "logit_bias",
         "user",
         "stream_options",
-        seed=Param("random_seed", low=0),
-        temperature=Param("temperature", high=1.5),
+        seed=ParamMapping("random_seed", low=0),
+        temperature=ParamMapping("temperature", high=1.5),
     ),
     "meta": _chat(_open, "logit_bias", "user"),
     "others": _chat(_open, "logit_bias", "user"),
@@ -137,7 +143,7 @@ VERTEX = Provider(
     name="vertex-ai",
     docs="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/"
     "model-reference/inference",
-    ways={Way.CHAT: Families(_PUBLISHERS, lambda model: _split(model)[0])},
+    modes={CompletionMode.CHAT: Families(_PUBLISHERS, lambda model: _split(model)[0])},
     auth=_auth,
     token="google",
     keys=(("vertex_service_account_json",),),

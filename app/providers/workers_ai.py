@@ -11,46 +11,46 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..core.completion import Choice, Completion, Usage
-from ..core.routing import Way
+from ..core.routing import CompletionMode
 from ..core.sse import DONE, Event
 from ..errors import UpstreamStatus
 from .declaration import (
-    Ask,
-    Call,
     Endpoint,
-    Param,
+    HTTPRequest,
+    ParamMapping,
     Provider,
     Setting,
-    quoted,
-    read,
+    UpstreamRequest,
+    quote_path_segment,
+    read_completion,
     read_object,
-    same,
+    same_named,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
 from .parsing.usage import usage
 from .protocols import openai_chat
 
-_PARAMS = same(
+_PARAMS = same_named(
     "frequency_penalty",
     "max_tokens",
     "presence_penalty",
     "repetition_penalty",
     "temperature",
-    top_k=Param("top_k", low=1, high=50),
-    top_p=Param("top_p", low=0.001, high=1),
-    seed=Param("seed", low=1, high=9_999_999_999),
+    top_k=ParamMapping("top_k", low=1, high=50),
+    top_p=ParamMapping("top_p", low=0.001, high=1),
+    seed=ParamMapping("seed", low=1, high=9_999_999_999),
 )
 
 
-def call(ask: Ask) -> Call:
+def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt, raw. A model's name has slashes: `@cf/meta/llama-3.1-8b-instruct`."""
     body = {"prompt": ask.request.prompt, "raw": True, **ask.body()}
-    path = f"/run/{quoted(ask.request.model, safe='@/')}"
+    path = f"/run/{quote_path_segment(ask.request.model, safe='@/')}"
     return ask.post(path, body | {"stream": ask.request.stream})
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
 
     def whole(document: dict[str, Any]) -> Completion:
@@ -61,10 +61,10 @@ def completion(body: bytes, ask: Ask) -> Completion:
         text, reason = _said(result)
         return _piece(ask, text, counted, reason or _reason(ask, counted))
 
-    return read(body, whole)
+    return read_completion(body, whole)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of an answer; only `[DONE]` says that it is complete."""
     counted: Usage | None = None
     reason: str | None = None
@@ -91,13 +91,16 @@ def _said(result: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _piece(
-    ask: Ask, text: str, counted: Usage | None = None, reason: str | None = None
+    ask: UpstreamRequest,
+    text: str,
+    counted: Usage | None = None,
+    reason: str | None = None,
 ) -> Completion:
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
     return Completion(*openai_chat.head({}, ask), choices, counted)
 
 
-def _reason(ask: Ask, counted: Usage | None) -> str:
+def _reason(ask: UpstreamRequest, counted: Usage | None) -> str:
     most = ask.request.max_tokens
     full = counted and most is not None and counted.completion_tokens >= most
     return "length" if full else "stop"
@@ -127,9 +130,9 @@ WORKERS_AI = Provider(
     docs="https://developers.cloudflare.com/workers-ai/configuration/"
     "open-ai-compatibility/",
     base_url="https://api.cloudflare.com/client/v4/accounts/{workers_ai_account_id}/ai",
-    ways={
-        Way.NATIVE: _NATIVE,
-        Way.CHAT: openai_chat.endpoint(
+    modes={
+        CompletionMode.NATIVE: _NATIVE,
+        CompletionMode.CHAT: openai_chat.endpoint(
             "/v1/chat/completions", without=("n", "logprobs", "logit_bias", "user")
         ),
     },

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .per_process import PerProcess
-from .redis_store import Away, Call, Link
+from .redis_store import RedisClient, RedisScriptCall, RedisUnavailable
 
 logger = logging.getLogger("lastword")
 
@@ -24,14 +24,14 @@ _LAST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class QueuedCommand:
     """A call that nobody waits for; *heard* is told the answer.
 
     It is sent until there is one. With *lost* it is sent once, and that is called if
     there is none. Both are called by the courier's thread.
     """
 
-    call: Call
+    call: RedisScriptCall
     heard: Callable[[Any], None] = lambda answer: None
     lost: Callable[[], None] | None = None
 
@@ -40,13 +40,13 @@ class _Desk:
     """What waits in one process, and the thread that takes it away."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Parcel] = deque(maxlen=_OWED)
+        self.waiting: deque[QueuedCommand] = deque(maxlen=_OWED)
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
         # When the thread gives up, by the monotonic clock; None while it is open.
         self.ends: float | None = None
 
-    def batch(self) -> list[Parcel]:
+    def batch(self) -> list[QueuedCommand]:
         """What is to be sent, as soon as there is something; nothing at the end."""
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.ends is not None)
@@ -60,23 +60,23 @@ class _Desk:
         late = self.ends is not None and time.monotonic() >= self.ends
         return late or not self.waiting
 
-    def put_back(self, parcels: Sequence[Parcel]) -> None:
+    def put_back(self, parcels: Sequence[QueuedCommand]) -> None:
         """Have *parcels* wait before the others; too many push out the oldest."""
         with self.changed:
             self.waiting = deque([*parcels, *self.waiting], maxlen=_OWED)
 
 
-class Courier:
+class BackgroundWriter:
     """Sends what it is given over *link* at once, in that order and many in one go.
 
     It is a thread of this process, which begins with the first parcel.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisClient) -> None:
         self._link = link
         self._desks = PerProcess(_Desk)
 
-    def put(self, parcel: Parcel) -> None:
+    def put(self, parcel: QueuedCommand) -> None:
         """Have *parcel* sent. Never waits for Redis."""
         desk = self._desks.get()
         with desk.changed:
@@ -99,10 +99,10 @@ class Courier:
             except Exception:
                 logger.exception("what was to be sent to Redis is lost")
 
-    def _send(self, desk: _Desk, batch: Sequence[Parcel]) -> None:
+    def _send(self, desk: _Desk, batch: Sequence[QueuedCommand]) -> None:
         try:
             answers = self._link.run_all([parcel.call for parcel in batch])
-        except Away:
+        except RedisUnavailable:
             desk.put_back([parcel for parcel in batch if parcel.lost is None])
             _give_up(batch)
             time.sleep(_PAUSE)
@@ -123,7 +123,7 @@ class Courier:
         atexit.unregister(self.close)
 
 
-def _give_up(batch: Sequence[Parcel]) -> None:
+def _give_up(batch: Sequence[QueuedCommand]) -> None:
     for parcel in batch:
         if parcel.lost:
             parcel.lost()

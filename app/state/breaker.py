@@ -97,7 +97,7 @@ class Circuits(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class BreakerSnapshot:
     """A target that has a breaker, and how that is: *seconds* until the next call.
 
     *state* is `closed`, `open`, `ready` (the next call is let through) or `probing`.
@@ -127,14 +127,14 @@ def name_of(target: Target) -> str:
     )
 
 
-def _seen(name: str, circuit: Circuit, now: float) -> Seen:
+def _seen(name: str, circuit: Circuit, now: float) -> BreakerSnapshot:
     _, provider, virtual_key, told = (name.split("|", 3) + [""] * 3)[:4]
     left = max(circuit.open_until or 0, circuit.probed_until or 0) - now
     state = "closed"
     if circuit.is_open:
         waits = "probing" if circuit.probed_until else "open"
         state = waits if left > 0 else "ready"
-    return Seen(
+    return BreakerSnapshot(
         provider,
         virtual_key,
         told,
@@ -170,7 +170,7 @@ class Breaker:
             failed = policy.is_failure(status)
             self._circuits.leave(name_of(target), policy, failed, self._clock())
 
-    def known(self, most: int = 200) -> list[Seen]:
+    def known(self, most: int = 200) -> list[BreakerSnapshot]:
         """The targets that have been called, those that are left alone first."""
         now = self._clock()
         found = self._circuits.known(now, most).items()

@@ -14,13 +14,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..core.limits import Change, Draw
+from ..core.limits import CounterAdjustment, CounterEntry
 from ..core.routing import BreakerPolicy
-from .background_writer import Courier, Parcel
+from .background_writer import BackgroundWriter, QueuedCommand
 from .breaker import Circuit, Circuits, current
 from .meter import Changes, Counters, Drawn, hold
 from .per_process import PerProcess
-from .redis_store import Away, Call, RedisCircuits, RedisCounters, circuit_of
+from .redis_store import (
+    RedisCircuits,
+    RedisCounters,
+    RedisScriptCall,
+    RedisUnavailable,
+    circuit_of,
+)
 
 # Seconds after which what is known of a circuit is asked for again.
 _FRESH = 1.0
@@ -36,21 +42,21 @@ class FailoverCounters:
     """
 
     def __init__(
-        self, shared: RedisCounters, local: Counters, courier: Courier
+        self, shared: RedisCounters, local: Counters, courier: BackgroundWriter
     ) -> None:
         self._shared, self._local, self._courier = shared, local, courier
 
-    def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
+    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
         try:
             return replace(self._shared.draw(id, draws, now), keeper=self)
-        except Away as e:
+        except RedisUnavailable as e:
             if e.asked:
                 self._undo(id, draws, now)
             return self._local.draw(id, draws, now)
 
-    def _undo(self, id: str, draws: Sequence[Draw], now: float) -> None:
+    def _undo(self, id: str, draws: Sequence[CounterEntry], now: float) -> None:
         """Take back what may have been made, though nobody has heard of it."""
-        undone: dict[str, list[Change]] = {}
+        undone: dict[str, list[CounterAdjustment]] = {}
         for draw in draws:
             undone.setdefault(hold(id, draw.holder), []).append(_undone(draw))
         self._send(undone, now)
@@ -61,13 +67,13 @@ class FailoverCounters:
             return
         try:
             self._shared.change(changes, now)
-        except Away:
+        except RedisUnavailable:
             # They may have been made: then they are not made again.
             self._send(changes, now)
 
     def _send(self, changes: Changes, now: float) -> None:
         for name, own in changes.items():
-            self._courier.put(Parcel(self._shared.changing(name, own, now)))
+            self._courier.put(QueuedCommand(self._shared.changing(name, own, now)))
 
     def close(self) -> None:
         self._courier.close()
@@ -75,8 +81,8 @@ class FailoverCounters:
         self._local.close()
 
 
-def _undone(draw: Draw) -> Change:
-    return Change(draw.counter, draw.part, draw.expires, -draw.amount)
+def _undone(draw: CounterEntry) -> CounterAdjustment:
+    return CounterAdjustment(draw.counter, draw.part, draw.expires, -draw.amount)
 
 
 # What becomes of a circuit when a call begins or ends.
@@ -199,7 +205,7 @@ class FailoverCircuits:
         self,
         shared: RedisCircuits,
         local: Circuits,
-        courier: Courier,
+        courier: BackgroundWriter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared, self._local, self._courier = shared, local, courier
@@ -231,7 +237,7 @@ class FailoverCircuits:
             return seen.circuit
         try:
             answer = self._shared.read(name, now)
-        except Away:
+        except RedisUnavailable:
             return self._local.read(name, now) or _known(seen)
         return mirror.learn(name, seen.steps if seen else 0, answer)
 
@@ -239,12 +245,14 @@ class FailoverCircuits:
         def heard(answer: Any) -> None:
             mirror.hear(name, circuit_of(answer))
 
-        self._courier.put(Parcel(self._shared.reading(name), heard, lambda: None))
+        self._courier.put(
+            QueuedCommand(self._shared.reading(name), heard, lambda: None)
+        )
 
     def known(self, now: float, most: int) -> Mapping[str, Circuit]:
         try:
             return self._shared.known(now, most)
-        except Away:
+        except RedisUnavailable:
             return self._local.known(now, most)
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
@@ -261,7 +269,7 @@ class FailoverCircuits:
         self._take(name, partial(_left, policy, failed, now), call, aside)
 
     def _take(
-        self, name: str, step: _Step, call: Call, aside: Callable[[], None]
+        self, name: str, step: _Step, call: RedisScriptCall, aside: Callable[[], None]
     ) -> None:
         """Take *step* here, and there by *call*; or *aside*, if Redis is away."""
         if self._shared.is_away:
@@ -277,4 +285,4 @@ class FailoverCircuits:
             aside()
 
         mirror.take(name, step)
-        self._courier.put(Parcel(call, heard, lost))
+        self._courier.put(QueuedCommand(call, heard, lost))

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.limits import Change, Draw, Standing
+from ..core.limits import CounterAdjustment, CounterEntry, CounterState
 from ..core.routing import BreakerPolicy
 from .breaker import KEPT, Circuit, current
 from .meter import Changes, Drawn
 from .per_process import PerProcess
-from .rate_limited_warning import Complaint
+from .rate_limited_warning import RateLimitedWarning
 from .sqlite_files import Connection, code, discard, is_broken, opened
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class _Tried:
     """Does without the file when it cannot be used, and says so once a minute."""
 
     def __init__(self, message: str) -> None:
-        self._complain = Complaint(message, level=logging.ERROR)
+        self._complain = RateLimitedWarning(message, level=logging.ERROR)
 
     def __call__(self, work: Callable[[], T], otherwise: T) -> T:
         try:
@@ -147,8 +147,8 @@ class LocalCounters:
         self._file = file
         self._tried = _Tried("the file of limits fails: nothing is limited")
 
-    def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
-        unlimited = Drawn(None, [Standing()] * len(draws))
+    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
+        unlimited = Drawn(None, [CounterState()] * len(draws))
         return self._tried(lambda: self._drawn(draws, now), unlimited)
 
     def change(self, changes: Changes, now: float) -> None:
@@ -159,7 +159,7 @@ class LocalCounters:
     def close(self) -> None:
         self._file.close()
 
-    def _drawn(self, draws: Sequence[Draw], now: float) -> Drawn:
+    def _drawn(self, draws: Sequence[CounterEntry], now: float) -> Drawn:
         with self._file.transaction() as connection:
             standings = [_standing(connection, draw.counter, now) for draw in draws]
             for at, (draw, standing) in enumerate(zip(draws, standings, strict=True)):
@@ -171,27 +171,27 @@ class LocalCounters:
             _sweep(connection, "entries", "counter, part", now)
         return Drawn(self, list(map(_after, draws, standings)))
 
-    def _changed(self, changes: Sequence[Change], now: float) -> None:
+    def _changed(self, changes: Sequence[CounterAdjustment], now: float) -> None:
         with self._file.transaction() as connection:
             for change in changes:
                 if change.expires > now:
                     (_take if change.amount < 0 else _add)(connection, change)
 
 
-def _standing(connection: sqlite3.Connection, counter: str, now: float) -> Standing:
+def _standing(connection: sqlite3.Connection, counter: str, now: float) -> CounterState:
     row = connection.execute(
         "SELECT COALESCE(SUM(amount), 0), COALESCE(MAX(expires), 0) FROM entries"
         " WHERE counter = ? AND expires > ?",
         (counter, now),
     ).fetchone()
-    return Standing(*row)
+    return CounterState(*row)
 
 
-def _after(draw: Draw, before: Standing) -> Standing:
+def _after(draw: CounterEntry, before: CounterState) -> CounterState:
     if not draw.amount:
         return before
     newest = max(before.newest, draw.expires)
-    return Standing(before.used + draw.amount, newest)
+    return CounterState(before.used + draw.amount, newest)
 
 
 def _entries(
@@ -203,7 +203,7 @@ def _entries(
     ).fetchall()
 
 
-def _add(connection: sqlite3.Connection, to: Draw | Change) -> None:
+def _add(connection: sqlite3.Connection, to: CounterEntry | CounterAdjustment) -> None:
     if to.amount:
         connection.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
@@ -212,7 +212,7 @@ def _add(connection: sqlite3.Connection, to: Draw | Change) -> None:
         )
 
 
-def _take(connection: sqlite3.Connection, change: Change) -> None:
+def _take(connection: sqlite3.Connection, change: CounterAdjustment) -> None:
     """Take away from an entry, which goes when nothing is left of it."""
     at = (change.counter, change.part)
     connection.execute(

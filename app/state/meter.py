@@ -12,7 +12,13 @@ from decimal import Decimal
 from typing import Protocol
 
 from ..core import limits
-from ..core.limits import Change, Claim, Draw, LimitReached, Standing
+from ..core.limits import (
+    CounterAdjustment,
+    CounterEntry,
+    CounterState,
+    LimitReached,
+    UsageRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class Drawn:
     """
 
     keeper: "Counters | None"
-    standings: Sequence[Standing]
+    standings: Sequence[CounterState]
     refused: int | None = None
     entries: Sequence[tuple[int, int]] = ()
 
@@ -33,7 +39,7 @@ class Drawn:
 class Counters(Protocol):
     """Where entries are kept. *now* is in Unix seconds."""
 
-    def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
+    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
         """Make all of the draws of request *id*, or none, with nobody else between."""
 
     def change(self, changes: "Changes", now: float) -> None:
@@ -44,7 +50,7 @@ class Counters(Protocol):
 
 
 # What to correct of that which was drawn under a name.
-Changes = Mapping[str, Sequence[Change]]
+Changes = Mapping[str, Sequence[CounterAdjustment]]
 
 
 def hold(id: str, holder: str) -> str:
@@ -61,7 +67,7 @@ class Reservation:
     """
 
     hold: str
-    draws: Sequence[Draw] = ()
+    draws: Sequence[CounterEntry] = ()
     keeper: Counters | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     # Taken by whoever settles it, and never given back.
@@ -102,7 +108,9 @@ class Meter:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def reserve(self, claims: Sequence[Claim], now: float) -> tuple[Reservation, ...]:
+    def reserve(
+        self, claims: Sequence[UsageRequest], now: float
+    ) -> tuple[Reservation, ...]:
         """Take all that is claimed, or nothing. Raises LimitReached.
 
         Each claim has its own reservation, in their order, and each holder one claim at
@@ -119,7 +127,7 @@ class Meter:
 
     def settle(self, charges: Sequence[Charge], now: float) -> None:
         """Charge what was used, and free the rest; once, and then never again."""
-        corrected: dict[Counters, dict[str, Sequence[Change]]] = {}
+        corrected: dict[Counters, dict[str, Sequence[CounterAdjustment]]] = {}
         for charge in charges:
             # The first of its parts stands for all: nobody settles some of them.
             if charge.reservation.end():
@@ -136,12 +144,12 @@ class Meter:
         self._counters.close()
 
 
-def _corrections(charge: Charge, now: float) -> Sequence[Sequence[Change]]:
+def _corrections(charge: Charge, now: float) -> Sequence[Sequence[CounterAdjustment]]:
     drawn = [part.draws for part in charge.parts]
     return limits.changes(drawn, charge.tokens, charge.money, now)
 
 
-def _refused(draws: Sequence[Draw], drawn: Drawn, now: float) -> LimitReached:
+def _refused(draws: Sequence[CounterEntry], drawn: Drawn, now: float) -> LimitReached:
     assert drawn.refused is not None
     return limits.refused(draws, drawn.standings, drawn.refused, drawn.entries, now)
 
@@ -149,7 +157,7 @@ def _refused(draws: Sequence[Draw], drawn: Drawn, now: float) -> LimitReached:
 def _reserved(
     id: str,
     holder: str,
-    pairs: Sequence[tuple[Draw, Standing]],
+    pairs: Sequence[tuple[CounterEntry, CounterState]],
     keeper: Counters | None,
     now: float,
 ) -> Reservation:

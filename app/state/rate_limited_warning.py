@@ -7,7 +7,7 @@ from collections.abc import Callable
 logger = logging.getLogger("lastword")
 
 
-class Complaint:
+class RateLimitedWarning:
     """Says that something is wrong, once a minute; *level* is one of logging's."""
 
     def __init__(

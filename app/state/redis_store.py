@@ -22,12 +22,12 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from ..core.caching import Entry
-from ..core.limits import Change, Draw, Standing
+from ..core.caching import CacheEntry
+from ..core.limits import CounterAdjustment, CounterEntry, CounterState
 from ..core.routing import BreakerPolicy
 from .breaker import KEPT, Circuit
 from .meter import Changes, Drawn, hold
-from .rate_limited_warning import Complaint
+from .rate_limited_warning import RateLimitedWarning
 from .response_store import LARGEST, pack, unpack
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ _UNSETTLED = 86_400
 _SILENT = (redis.ConnectionError, redis.TimeoutError)
 
 
-class Away(Exception):
+class RedisUnavailable(Exception):
     """Redis does not answer, or did not a moment ago.
 
     *asked* says whether the command may have reached it.
@@ -65,7 +65,7 @@ class Away(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RedisScriptCall:
     """A script, and what it is to be run with."""
 
     script: Script
@@ -77,7 +77,7 @@ class Call:
         return self.script([PREFIX + key for key in self.keys], self.args, client)
 
 
-class Link:
+class RedisClient:
     """The way to the Redis at *url*. Shared by all that one process keeps there."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,7 +94,7 @@ class Link:
         self._clock, self._lock = clock, threading.Lock()
         self._away_until: float | None = None
         message = "Redis is away: this machine keeps its own limits"
-        self._complain = Complaint(message, clock)
+        self._complain = RateLimitedWarning(message, clock)
 
     @property
     def is_away(self) -> bool:
@@ -104,11 +104,11 @@ class Link:
     def script(self, text: str) -> Script:
         return self._client.register_script(text)
 
-    def run(self, call: Call) -> Any:
+    def run(self, call: RedisScriptCall) -> Any:
         """What *call* answers. Raises Away, also if Redis refuses to do it."""
         return self.ask(call.on, redis.RedisError)
 
-    def run_all(self, calls: Sequence[Call]) -> list[Any]:
+    def run_all(self, calls: Sequence[RedisScriptCall]) -> list[Any]:
         """What each of *calls* answers, which are sent in one go. Raises Away.
 
         Then any of them may have been made.
@@ -129,7 +129,7 @@ class Link:
                 answer = command(self._client)
             except failures as e:
                 self._fail(e)
-                raise Away(str(e), asked=True) from e
+                raise RedisUnavailable(str(e), asked=True) from e
             if trying:
                 self._return()
             return answer
@@ -148,7 +148,7 @@ class Link:
             if self._away_until is None:
                 return False
             if self._clock() < self._away_until:
-                raise Away("it was away a moment ago", asked=False)
+                raise RedisUnavailable("it was away a moment ago", asked=False)
             self._away_until = self._clock() + _REST
             return True
 
@@ -166,7 +166,7 @@ class Link:
             logger.warning("Redis is back")
 
 
-def _piped(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+def _piped(client: redis.Redis, calls: Sequence[RedisScriptCall]) -> list[Any]:
     with client.pipeline(transaction=False) as pipe:
         for call in calls:
             call.on(pipe)
@@ -245,18 +245,20 @@ return 1
 class RedisCounters:
     """Counters in Redis. Raises Away."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisClient) -> None:
         self._link = link
         self._draw, self._change = link.script(_DRAW), link.script(_CHANGE)
 
-    def draw(self, id: str, draws: Sequence[Draw], now: float) -> Drawn:
+    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
         answer = self._link.run(self._drawing(id, draws, now))
         at, sums, newest, flat = answer
-        standings = [Standing(*pair) for pair in zip(sums, newest, strict=True)]
+        standings = [CounterState(*pair) for pair in zip(sums, newest, strict=True)]
         entries = list(zip(flat[::2], flat[1::2], strict=True))
         return Drawn(self, standings, None if at < 0 else at, entries)
 
-    def _drawing(self, id: str, draws: Sequence[Draw], now: float) -> Call:
+    def _drawing(
+        self, id: str, draws: Sequence[CounterEntry], now: float
+    ) -> RedisScriptCall:
         holders = dict.fromkeys(draw.holder for draw in draws)
         keys = [_counter(draw.counter) for draw in draws]
         keys += [_reservation(hold(id, holder)) for holder in holders]
@@ -264,20 +266,22 @@ class RedisCounters:
         for draw in draws:
             limit = -1 if draw.limit is None else draw.limit
             args += (draw.part, draw.expires, draw.amount, limit)
-        return Call(self._draw, keys, args)
+        return RedisScriptCall(self._draw, keys, args)
 
     def change(self, changes: Changes, now: float) -> None:
         self._link.run_all(
             [self.changing(hold, own, now) for hold, own in changes.items()]
         )
 
-    def changing(self, hold: str, changes: Sequence[Change], now: float) -> Call:
+    def changing(
+        self, hold: str, changes: Sequence[CounterAdjustment], now: float
+    ) -> RedisScriptCall:
         """What corrects that which was drawn as *hold*, the first time it is run."""
         keys = [_reservation(hold), *(_counter(change.counter) for change in changes)]
         args: list[Any] = [now]
         for change in changes:
             args += (change.part, change.expires, change.amount)
-        return Call(self._change, keys, args)
+        return RedisScriptCall(self._change, keys, args)
 
     def close(self) -> None:
         self._link.close()
@@ -366,7 +370,7 @@ return told
 class RedisCircuits:
     """Circuits in Redis. Raises Away. Who changes one is told how it is then."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisClient) -> None:
         self._link = link
         self._update, self._read = link.script(_CIRCUIT), link.script(_READ)
         self._known = link.script(_KNOWN)
@@ -389,24 +393,24 @@ class RedisCircuits:
 
     def known(self, now: float, most: int) -> Mapping[str, Circuit]:
         args = [most, PREFIX + _circuit("")]
-        answer = self._link.run(Call(self._known, [_CIRCUITS], args))
+        answer = self._link.run(RedisScriptCall(self._known, [_CIRCUITS], args))
         pairs = zip(answer[::2], map(circuit_of, answer[1::2]), strict=True)
         return {name.decode(): circuit for name, circuit in pairs if circuit}
 
-    def reading(self, name: str) -> Call:
-        return Call(self._read, [_circuit(name)], [])
+    def reading(self, name: str) -> RedisScriptCall:
+        return RedisScriptCall(self._read, [_circuit(name)], [])
 
-    def entering(self, name: str, policy: BreakerPolicy, now: float) -> Call:
+    def entering(self, name: str, policy: BreakerPolicy, now: float) -> RedisScriptCall:
         return self._updating("enter", name, policy, False, now)
 
     def leaving(
         self, name: str, policy: BreakerPolicy, failed: bool, now: float
-    ) -> Call:
+    ) -> RedisScriptCall:
         return self._updating("leave", name, policy, failed, now)
 
     def _updating(
         self, what: str, name: str, policy: BreakerPolicy, failed: bool, now: float
-    ) -> Call:
+    ) -> RedisScriptCall:
         thresholds = (policy.failure_threshold, policy.failure_threshold_percentage)
         args = (
             what,
@@ -418,7 +422,7 @@ class RedisCircuits:
             int(policy.cooldown) + KEPT,
             name,
         )
-        return Call(self._update, [_circuit(name), _CIRCUITS], args)
+        return RedisScriptCall(self._update, [_circuit(name), _CIRCUITS], args)
 
 
 # The list of all circuits.
@@ -445,16 +449,16 @@ class RedisCache:
     have it.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisClient) -> None:
         self._link = link
-        self._complain = Complaint("Redis refuses to keep answers")
+        self._complain = RateLimitedWarning("Redis refuses to keep answers")
 
-    def get(self, key: str, now: float) -> Entry | None:
+    def get(self, key: str, now: float) -> CacheEntry | None:
         value = self._tried(lambda client: client.get(_answer(key)))
         entry = unpack(value) if isinstance(value, bytes) else None
         return entry if entry and entry.is_fresh(now) else None
 
-    def put(self, key: str, entry: Entry, now: float) -> None:
+    def put(self, key: str, entry: CacheEntry, now: float) -> None:
         left = int(1000 * (entry.max_age - entry.age(now)))
         if len(entry.body) <= LARGEST and left > 0:
             value = pack(entry)
@@ -467,7 +471,7 @@ class RedisCache:
         """What *command* answers; None if Redis is away, or will not do it."""
         try:
             return self._link.ask(command)
-        except Away:
+        except RedisUnavailable:
             return None
         except redis.RedisError as e:
             self._complain(e)

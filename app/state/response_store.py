@@ -18,10 +18,10 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from ..core.caching import Entry
+from ..core.caching import CacheEntry
 from ..errors import UpstreamTimeout
 from .per_process import PerProcess
-from .rate_limited_warning import Complaint
+from .rate_limited_warning import RateLimitedWarning
 from .sqlite_files import Connection, discard, is_broken, opened
 
 T = TypeVar("T")
@@ -32,13 +32,13 @@ logger = logging.getLogger("lastword")
 LARGEST = 2**20
 
 
-class Cache(Protocol):
+class ResponseBackend(Protocol):
     """Where answers are kept. *now* is in Unix seconds. Neither ever raises."""
 
-    def get(self, key: str, now: float) -> Entry | None:
+    def get(self, key: str, now: float) -> CacheEntry | None:
         """What is kept under *key* and is not too old."""
 
-    def put(self, key: str, entry: Entry, now: float) -> None:
+    def put(self, key: str, entry: CacheEntry, now: float) -> None:
         """Keep *entry*, in place of what was there."""
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ _COMPRESSED = range(1024, 2**16)
 _PAYS = 0.9
 
 
-def pack(entry: Entry) -> bytes:
+def pack(entry: CacheEntry) -> bytes:
     """*entry* as bytes: a letter, its head as a line of JSON, its body."""
     warnings, headers = list(entry.warnings), dict(entry.headers)
     head = [entry.made, entry.max_age, headers, warnings]
@@ -65,13 +65,13 @@ def pack(entry: Entry) -> bytes:
     return b"j" + plain
 
 
-def unpack(value: bytes) -> Entry | None:
+def unpack(value: bytes) -> CacheEntry | None:
     """The entry in *value*; None if there is none."""
     try:
         plain = zlib.decompress(value[1:]) if value[:1] == b"z" else value[1:]
         head, _, body = plain.partition(b"\n")
         made, max_age, headers, warnings = orjson.loads(head)
-        return Entry(body, made, max_age, dict(headers), tuple(warnings))
+        return CacheEntry(body, made, max_age, dict(headers), tuple(warnings))
     except (TypeError, ValueError, zlib.error):
         return None
 
@@ -133,14 +133,14 @@ class LocalCache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path, self._most = path, most
-        self._complain = Complaint("the cache's file fails", clock)
+        self._complain = RateLimitedWarning("the cache's file fails", clock)
         self._idle: PerProcess[list[Connection]] = PerProcess(list)
 
-    def get(self, key: str, now: float) -> Entry | None:
+    def get(self, key: str, now: float) -> CacheEntry | None:
         found = self._tried(lambda connection: _found(connection, key, now))
         return unpack(found) if found else None
 
-    def put(self, key: str, entry: Entry, now: float) -> None:
+    def put(self, key: str, entry: CacheEntry, now: float) -> None:
         if len(entry.body) > LARGEST:
             return
         value = pack(entry)
@@ -280,12 +280,12 @@ class _Flight:
     """One request under way. Its gate opens when it is over; then *entry* is there."""
 
     def __init__(self) -> None:
-        self.entry: Entry | None = None
+        self.entry: CacheEntry | None = None
         # A bare lock, as its release is safe wherever garbage may be collected.
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def land(self, entry: Entry | None) -> None:
+    def land(self, entry: CacheEntry | None) -> None:
         self.entry = entry
         self._gate.release()
 
@@ -304,23 +304,23 @@ class _Flight:
         return True
 
 
-class Lead:
+class FlightLeader:
     """Held by the one who goes first, while others wait.
 
     They go on when it lands, which it also does when its `with` block fails, or when
     nobody holds it any more.
     """
 
-    def __init__(self, land: Callable[[Entry | None], None]) -> None:
-        self._land: Callable[[Entry | None], None] | None = land
+    def __init__(self, land: Callable[[CacheEntry | None], None]) -> None:
+        self._land: Callable[[CacheEntry | None], None] | None = land
 
-    def land(self, entry: Entry | None = None) -> None:
+    def land(self, entry: CacheEntry | None = None) -> None:
         """Let the others have *entry*; without one, one of them goes next. Once."""
         land, self._land = self._land, None
         if land:
             land(entry)
 
-    def __enter__(self) -> "Lead":
+    def __enter__(self) -> "FlightLeader":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
@@ -331,7 +331,7 @@ class Lead:
         self.land()
 
 
-class Flights:
+class SingleFlight:
     """Identical requests of one process: the first goes, the others wait for it."""
 
     def __init__(self, patience: float = _PATIENCE) -> None:
@@ -344,7 +344,7 @@ class Flights:
         key: Hashable,
         wait: float | None = None,
         check: Callable[[], None] = _go_on,
-    ) -> Entry | Lead:
+    ) -> CacheEntry | FlightLeader:
         """What somebody else brings, or the lead.
 
         Who has waited in vain for several, or for long, goes alone. Raises
@@ -356,7 +356,7 @@ class Flights:
             flight = _Flight()
             first = self._flights.setdefault(key, flight)
             if first is flight:
-                return Lead(partial(self._land, key, flight))
+                return FlightLeader(partial(self._land, key, flight))
             if not first.has_landed(ends - time.monotonic(), check):
                 return self._late(wait)
             if first.entry is not None:
@@ -366,7 +366,7 @@ class Flights:
     def _longest(self, wait: float | None) -> float:
         return self._patience if wait is None else min(wait, self._patience)
 
-    def _late(self, wait: float | None) -> Lead:
+    def _late(self, wait: float | None) -> FlightLeader:
         """What is left to do for one who has waited too long."""
         if wait is not None and wait <= self._patience:
             raise UpstreamTimeout(
@@ -374,23 +374,23 @@ class Flights:
             )
         return _alone()
 
-    def _land(self, key: Hashable, flight: _Flight, entry: Entry | None) -> None:
+    def _land(self, key: Hashable, flight: _Flight, entry: CacheEntry | None) -> None:
         # Who comes now goes next; who has come gets this one.
         self._flights.pop(key, None)
         flight.land(entry)
 
 
-def _alone() -> Lead:
+def _alone() -> FlightLeader:
     """The lead of somebody for whom nobody waits."""
-    return Lead(lambda entry: None)
+    return FlightLeader(lambda entry: None)
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ResponseStore:
     """The answers of one process: those that are kept, and those under way."""
 
-    cache: Cache
-    flights: Flights = field(default_factory=Flights)
+    cache: ResponseBackend
+    flights: SingleFlight = field(default_factory=SingleFlight)
     now: Callable[[], float] = time.time
 
     def find(
@@ -399,7 +399,7 @@ class Answers:
         max_age: float,
         wait: float | None = None,
         check: Callable[[], None] = _go_on,
-    ) -> Entry | Lead:
+    ) -> CacheEntry | FlightLeader:
         """The answer of this *key*, not older than *max_age*; or the lead to get it.
 
         Who has the lead says what came of it, by `keep` or by `Lead.land`. Raises
@@ -408,7 +408,7 @@ class Answers:
         """
         # Who looked into the cache first could miss what lands meanwhile.
         boarded = self.flights.board((key, max_age), wait, check)
-        if isinstance(boarded, Entry):
+        if isinstance(boarded, CacheEntry):
             return boarded
         now = self.now()
         kept = self.cache.get(key, now)
@@ -417,7 +417,9 @@ class Answers:
         boarded.land(kept)
         return kept
 
-    def keep(self, key: str, entry: Entry, lead: Lead | None = None) -> None:
+    def keep(
+        self, key: str, entry: CacheEntry, lead: FlightLeader | None = None
+    ) -> None:
         """Keep *entry*, and give it to those who wait for it."""
         try:
             self.cache.put(key, entry, self.now())

@@ -9,9 +9,9 @@ from ..settings import Settings
 from . import secret_box
 from .database import connect, is_current, upgrade
 from .ledger import Ledger
-from .ledger_queries import History
+from .ledger_queries import LedgerQueries
 from .repository import Repository
-from .store_cache import Directory
+from .store_cache import StoreCache
 
 
 def database(settings: Settings) -> Engine:
@@ -29,7 +29,7 @@ def repository(settings: Settings) -> Repository:
     """The store, with the key that opens its secrets."""
     engine = database(settings)
     keys = secret_box.keys(settings.secret_key, Path(settings.instance))
-    return Repository(engine, secret_box.Sealer(keys))
+    return Repository(engine, secret_box.SecretBox(keys))
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -37,9 +37,9 @@ def ledger(settings: Settings) -> Ledger:
     return Ledger(lambda: database(settings), days=settings.ledger_days)
 
 
-def history(settings: Settings) -> History:
+def history(settings: Settings) -> LedgerQueries:
     """What the ledger tells the console; opened when that asks."""
-    return History(lambda: database(settings))
+    return LedgerQueries(lambda: database(settings))
 
 
 def _make_ready(engine: Engine, *, by_hand: bool) -> None:
@@ -53,10 +53,10 @@ def _make_ready(engine: Engine, *, by_hand: bool) -> None:
     upgrade(engine)
 
 
-def directory(settings: Settings) -> Directory:
+def directory(settings: Settings) -> StoreCache:
     """What is stored, for requests."""
     file = Path(settings.instance) / "gateway.db"
-    return Directory(
+    return StoreCache(
         lambda: repository(settings),
         ttl=settings.store_ttl,
         grace=settings.store_grace,

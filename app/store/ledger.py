@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from ..core.caching import CacheStatus
 from ..errors import StoreUnavailable
-from ..state.rate_limited_warning import Complaint
+from ..state.rate_limited_warning import RateLimitedWarning
 from .database import reading, writing
 from .tables import requests
 
@@ -60,7 +60,7 @@ class Ledger:
         self._every, self._most, self._days = every, most, days
         self._patience, self._now, self._clock = patience, now, clock
         self._look = float("-inf")
-        self._complain = Complaint("the ledger cannot be written: rows wait")
+        self._complain = RateLimitedWarning("the ledger cannot be written: rows wait")
         self._rows: deque[Row] = deque()
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._writer: threading.Thread | None = None

@@ -29,7 +29,7 @@ _STEP = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class LedgerSums:
     """Requests of one *group* that have waited alike for their first event.
 
     *wait* is the number of the step (see `wait_of`), None of those without an event.
@@ -52,7 +52,7 @@ def wait_of(step: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class LedgerAttempt:
     """One try of a target. Times are in milliseconds, *after* the request began."""
 
     path: str
@@ -63,7 +63,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One request, as it was entered. Times are in seconds, *cost* in US dollars."""
 
     id: int
@@ -88,13 +88,13 @@ class Entry:
     trace_id: str
     via: str | None
     error: str | None
-    tries: tuple[Try, ...] = ()
+    tries: tuple[LedgerAttempt, ...] = ()
     dropped: tuple[str, ...] = ()
     alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LedgerFilter:
     """Which requests are meant; what is empty is not asked.
 
     *status* is one of STATUSES.
@@ -105,7 +105,7 @@ class Wanted:
     status: str = ""
 
 
-ANY = Wanted()
+ANY = LedgerFilter()
 
 _FAILED = requests.c.ended.in_(("failed", "cut"))
 
@@ -124,7 +124,7 @@ STATUSES = {
 }
 
 
-class History:
+class LedgerQueries:
     """What the ledger in the database of *open* tells. One for each process.
 
     Opened when it is first asked. Everything raises StoreUnavailable.
@@ -134,7 +134,7 @@ class History:
         self._open, self._opening = open, threading.Lock()
         self._made: Engine | None = None
 
-    def sums(self, by: str, since: float, until: float) -> list[Sums]:
+    def sums(self, by: str, since: float, until: float) -> list[LedgerSums]:
         """All requests that began from *since* until before *until*, in Unix seconds.
 
         *by* is one of DIVISIONS.
@@ -162,8 +162,8 @@ class History:
             return [_sums(*row) for row in connection.execute(query)]
 
     def latest(
-        self, wanted: Wanted = ANY, *, after: int = 0, most: int = 50
-    ) -> list[Entry]:
+        self, wanted: LedgerFilter = ANY, *, after: int = 0, most: int = 50
+    ) -> list[LedgerEntry]:
         """The newest requests, those first, with ids above *after*."""
         query = (
             select(requests)
@@ -174,7 +174,7 @@ class History:
         with reading(self._engine()) as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
-    def request(self, id: int) -> Entry | None:
+    def request(self, id: int) -> LedgerEntry | None:
         """The request with this number."""
         query = select(requests).where(requests.c.id == min(id, 2**63 - 1))
         with reading(self._engine()) as connection:
@@ -201,13 +201,15 @@ def _wait() -> Any:
     return func.trunc(func.ln(seconds / _LEAST) / math.log(_STEP))
 
 
-def _sums(group: Any, wait: Any, count: int, *sums: Any) -> Sums:
+def _sums(group: Any, wait: Any, count: int, *sums: Any) -> LedgerSums:
     failed, cached, sent, made, micros = (int(each or 0) for each in sums)
     step = None if wait is None else int(wait)
-    return Sums(group or "", step, count, failed, cached, sent, made, micros / 1e6)
+    return LedgerSums(
+        group or "", step, count, failed, cached, sent, made, micros / 1e6
+    )
 
 
-def _conditions(wanted: Wanted) -> Sequence[ColumnElement[bool]]:
+def _conditions(wanted: LedgerFilter) -> Sequence[ColumnElement[bool]]:
     conditions = []
     if wanted.key:
         conditions.append(requests.c.key == wanted.key)
@@ -218,11 +220,11 @@ def _conditions(wanted: Wanted) -> Sequence[ColumnElement[bool]]:
     return conditions
 
 
-def _entry(row: Any) -> Entry:
+def _entry(row: Any) -> LedgerEntry:
     fields = dict(row)
     micros, story = fields.pop("cost_micros"), fields.pop("story")
     cost = None if micros is None else micros / 1e6
     told = json.loads(story) if story else {}
-    tries = tuple(Try(*each) for each in told.pop("tries", ()))
+    tries = tuple(LedgerAttempt(*each) for each in told.pop("tries", ()))
     dropped, alias = tuple(told.get("dropped", ())), told.get("alias", "")
-    return Entry(**fields, cost=cost, tries=tries, dropped=dropped, alias=alias)
+    return LedgerEntry(**fields, cost=cost, tries=tries, dropped=dropped, alias=alias)

@@ -16,7 +16,7 @@ from ..core.gateway_keys import PREFIX
 from ..core.permissions import Alias, GatewayKey, VirtualKey
 from . import serialization
 from .database import reading, writing
-from .secret_box import Sealer
+from .secret_box import SecretBox
 from .tables import (
     aliases,
     config_versions,
@@ -30,11 +30,11 @@ from .tables import (
 logger = logging.getLogger("lastword")
 
 
-class Absent(LookupError):
+class RecordNotFound(LookupError):
     """There is nothing of this name."""
 
 
-class Present(ValueError):
+class RecordExists(ValueError):
     """There is something of this name already."""
 
 
@@ -48,7 +48,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class Snapshot:
     """All that is stored, as of a *revision*. *keys* are by their keyed hashes.
 
     The settings of virtual keys are still *sealed*. *pepper* is what keys are hashed
@@ -64,13 +64,13 @@ class Contents:
     pepper: bytes = field(default=b"", repr=False)
 
 
-EMPTY = Contents(-1, {}, {}, {}, {}, {})
+EMPTY = Snapshot(-1, {}, {}, {}, {}, {})
 
 
 class Repository:
     """What is stored in *engine*, its secrets sealed by *sealer*."""
 
-    def __init__(self, engine: Engine, sealer: Sealer) -> None:
+    def __init__(self, engine: Engine, sealer: SecretBox) -> None:
         self.engine = engine
         self._sealer = sealer
 
@@ -79,10 +79,10 @@ class Repository:
         with reading(self.engine) as connection:
             return int(connection.execute(select(revisions.c.number)).scalar_one())
 
-    def contents(self) -> Contents:
+    def contents(self) -> Snapshot:
         """All of it, at one moment."""
         with reading(self.engine) as connection:
-            return Contents(
+            return Snapshot(
                 int(connection.execute(select(revisions.c.number)).scalar_one()),
                 _configs(connection),
                 *_virtual_keys(connection),
@@ -125,7 +125,7 @@ class Repository:
         with reading(self.engine) as connection:
             rows = connection.execute(query).all()
         if not rows:
-            raise Absent(id)
+            raise RecordNotFound(id)
         return [Version(r.version, orjson.loads(r.document), r.created) for r in rows]
 
     def delete_config(self, id: str) -> None:
@@ -161,7 +161,7 @@ class Repository:
         text = PREFIX + secrets.token_urlsafe(24)
         with self._change() as connection:
             if _exists(connection, gateway_keys, key.name):
-                raise Present(key.name)
+                raise RecordExists(key.name)
             pepper = self._pepper(connection) or self._make_pepper(connection)
             row = _key_row(key, hint=text[-4:]) | {"hash": hashed(text, pepper)}
             connection.execute(insert(gateway_keys).values(row))
@@ -176,7 +176,7 @@ class Repository:
                 .values(_key_row(key, hint=key.hint))
             )
             if not changed.rowcount:
-                raise Absent(key.name)
+                raise RecordNotFound(key.name)
 
     def delete_key(self, name: str) -> None:
         with self._change() as connection:
@@ -196,7 +196,7 @@ class Repository:
 
     # Secrets
 
-    def reseal(self, sealer: Sealer) -> int:
+    def reseal(self, sealer: SecretBox) -> int:
         """Seal everything anew, by *sealer*; how many secrets that were."""
         with self._change() as connection:
             return sum(
@@ -204,7 +204,7 @@ class Repository:
                 for table in (virtual_keys, own_secrets)
             )
 
-    def _reseal(self, connection: Connection, table: Table, sealer: Sealer) -> int:
+    def _reseal(self, connection: Connection, table: Table, sealer: SecretBox) -> int:
         name = _primary(table)
         rows = connection.execute(select(name, table.c.sealed)).all()
         for key, sealed in rows:
@@ -324,4 +324,4 @@ def _put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
 def _delete(connection: Connection, table: Table, key: str) -> None:
     """Delete a row. Raises Absent if there is none."""
     if not connection.execute(delete(table).where(_primary(table) == key)).rowcount:
-        raise Absent(key)
+        raise RecordNotFound(key)

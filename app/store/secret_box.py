@@ -24,7 +24,7 @@ logger = logging.getLogger("lastword")
 FILE = "secret.key"
 
 
-class Sealer:
+class SecretBox:
     """Seals with the first of *keys*, opens with any of them."""
 
     def __init__(self, keys: Sequence[str]) -> None:

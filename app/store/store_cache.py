@@ -15,12 +15,12 @@ from typing import Any
 
 from ..core.permissions import Alias, GatewayKey, VirtualKey
 from ..errors import StoreUnavailable
-from .repository import EMPTY, Contents, Repository, hashed
+from .repository import EMPTY, Repository, Snapshot, hashed
 
 logger = logging.getLogger("lastword")
 
 
-class Directory:
+class StoreCache:
     """Configs, keys and aliases by their names. One for each process.
 
     *file* is the database's, where it is one: as long as there is none, nothing is
@@ -40,7 +40,7 @@ class Directory:
         self._repository: Repository | None = None
         self._ttl, self._grace, self._file, self._clock = ttl, grace, file, clock
         self._reading = threading.Lock()
-        self._contents: Contents = EMPTY
+        self._contents: Snapshot = EMPTY
         # Of virtual keys, opened; by what they were sealed as.
         self._opened: dict[bytes, Mapping[str, Any]] = {}
         self._asked = self._known = float("-inf")
@@ -91,7 +91,7 @@ class Directory:
         if self._repository:
             self._repository.engine.dispose()
 
-    def _current(self) -> Contents:
+    def _current(self) -> Snapshot:
         if self._is_old:
             with self._reading:
                 if self._is_old:

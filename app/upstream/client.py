@@ -22,13 +22,13 @@ from ..errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from ..providers import Call
-from ..providers.declaration import excerpt, over
-from .http1.connection import CutHead, Source, StaleConnection, due
+from ..providers import HTTPRequest
+from ..providers.declaration import excerpt, merge_headers
+from .http1.connection import CutHead, SocketReader, StaleConnection, due
 from .http1.head import Headers, Malformed
-from .http1.pool import Adapter
-from .ssrf import guarded_adapter
-from .timeouts import Deadline, Limits
+from .http1.pool import PooledAdapter
+from .ssrf import ssrf_safe_adapter
+from .timeouts import Deadline, Timeouts
 
 # How long to wait for the end of an answer that has said [DONE], in seconds, so that
 # its connection can serve again.
@@ -38,12 +38,12 @@ _LINGER = 0.02
 class _Pair:
     """An adapter that keeps connections, and one whose connections are all new."""
 
-    def __init__(self, kind: type[Adapter], pool: int) -> None:
+    def __init__(self, kind: type[PooledAdapter], pool: int) -> None:
         self.kept = kind(pool_connections=64, pool_maxsize=pool)
         self.fresh = kind(pool_connections=64, pool_maxsize=1)
 
 
-class Upstream:
+class HTTPClient:
     """Sends calls. One for a whole process; it may be used from many threads.
 
     Of each host, *pool* connections are kept for later calls: as many as a worker may
@@ -52,7 +52,7 @@ class Upstream:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: Timeouts,
         *,
         user_agent: str = "lastword",
         ca_bundle: str = "",
@@ -66,12 +66,12 @@ class Upstream:
         # By what they trust. Connections are kept with those who may use them: what was
         # reached by one set of rules says nothing for the other.
         self._adapters: dict[tuple[str, ...] | None, _Pair] = {
-            None: _Pair(Adapter, pool)
+            None: _Pair(PooledAdapter, pool)
         }
 
     def send(
         self,
-        call: Call,
+        call: HTTPRequest,
         deadline: Deadline,
         *,
         trusted: tuple[str, ...] | None = None,
@@ -107,12 +107,12 @@ class Upstream:
     def _guarded(self, trusted: tuple[str, ...] | None) -> _Pair:
         with self._making:
             if trusted not in self._adapters:
-                made = _Pair(guarded_adapter(trusted or ()), self._pool)
+                made = _Pair(ssrf_safe_adapter(trusted or ()), self._pool)
                 self._adapters[trusted] = made
             return self._adapters[trusted]
 
     def _send(
-        self, adapter: Adapter, request: PreparedRequest, deadline: Deadline
+        self, adapter: PooledAdapter, request: PreparedRequest, deadline: Deadline
     ) -> "HTTPReply":
         timeout = min(self.limits.connect, deadline.left)
         try:
@@ -171,12 +171,12 @@ _FAILURES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
 )
 
 
-def _prepared(call: Call, user_agent: str) -> PreparedRequest:
+def _prepared(call: HTTPRequest, user_agent: str) -> PreparedRequest:
     """*call* for the adapter. A stream that is compressed would come in lumps."""
     request = PreparedRequest()
     request.method, request.url, request.body = call.method, call.url, call.body
     own = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-    headers: Any = Headers(over(own, call.headers).items())
+    headers: Any = Headers(merge_headers(own, call.headers).items())
     request.headers = headers
     if call.body is not None or call.method != "GET":
         headers["Content-Length"] = str(len(call.body or b""))
@@ -221,7 +221,7 @@ class HTTPReply:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._raw: Any = response.raw
-        self._source: Source = self._raw.connection.source
+        self._source: SocketReader = self._raw.connection.source
         self._deadline = deadline
         self._idle = idle
         self._begun = self._renewed = False

@@ -18,9 +18,9 @@ from ..errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from ..providers import Call
+from ..providers import HTTPRequest
 from ..settings import Settings
-from .client import Upstream
+from .client import HTTPClient
 from .timeouts import Deadline
 
 T = TypeVar("T")
@@ -37,17 +37,17 @@ _POLL_LIMIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EmbeddedEngine:
     """Where the engine is, if it is: *state* says why not."""
 
-    upstream: Upstream
+    upstream: HTTPClient
     state: Literal["on", "off", "missing"]
     url: str = ""
     key: str = ""
     context: int = 2048
 
     @classmethod
-    def of(cls, settings: Settings, upstream: Upstream) -> "Engine":
+    def of(cls, settings: Settings, upstream: HTTPClient) -> "EmbeddedEngine":
         """The engine that the settings turn on; it is missing if nobody started it."""
         if not settings.engine:
             return cls(upstream, "off")
@@ -90,7 +90,7 @@ class Engine:
 
     def loaded(self) -> bool:
         """Whether it would answer now."""
-        call = Call("GET", self.url + "/health", {})
+        call = HTTPRequest("GET", self.url + "/health", {})
         try:
             reply = self.upstream.send(call, Deadline.after(_POLL_LIMIT))
         except UpstreamError:

@@ -11,14 +11,14 @@ from .client import HTTPReply
 from .http1.connection import break_off, watched
 
 
-class ScopeClosed(Exception):
+class OpenCallsClosed(Exception):
     """The request has ended; nothing more may be opened for it."""
 
 
 class _Calling:
     """One call of *scope*, which may be sent on several connections in turn."""
 
-    def __init__(self, scope: "Scope", record: CallRecord | None) -> None:
+    def __init__(self, scope: "OpenCalls", record: CallRecord | None) -> None:
         self._scope, self._record = scope, record
         self.wires: set[socket.socket] = set()
         self.sent(False)
@@ -32,7 +32,7 @@ class _Calling:
             self._record.stage = CallStage.SENT if sent else CallStage.UNSENT
 
 
-class Scope:
+class OpenCalls:
     """The calls and the open replies of one request.
 
     Thread-safe: a fan-out opens many at a time.
@@ -63,7 +63,7 @@ class Scope:
         """Have `abort` break *wire* off as well. Raises ScopeClosed."""
         with self._lock:
             if self._closed:
-                raise ScopeClosed
+                raise OpenCallsClosed
             self._calling.add(wire)
 
     def hold(self, reply: HTTPReply) -> HTTPReply:
@@ -73,7 +73,7 @@ class Scope:
                 self._open.add(reply)
                 return reply
         reply.abort()
-        raise ScopeClosed
+        raise OpenCallsClosed
 
     def drop(self, reply: HTTPReply) -> None:
         """Close *reply*, which has been read."""
@@ -107,7 +107,7 @@ class Scope:
             replies, self._open = self._open, set()
         return replies
 
-    def __enter__(self) -> "Scope":
+    def __enter__(self) -> "OpenCalls":
         return self
 
     def __exit__(

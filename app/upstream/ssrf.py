@@ -18,17 +18,17 @@ from urllib3.exceptions import (
 
 from ..core.hosts import may_be_called
 from ..errors import HostRefused
-from .http1.connection import Remembering, RememberingTLS
-from .http1.pool import Adapter
+from .http1.connection import UpstreamConnection, UpstreamTLSConnection
+from .http1.pool import PooledAdapter
 
 
-def guarded_adapter(trusted: Sequence[str]) -> type[Adapter]:
+def ssrf_safe_adapter(trusted: Sequence[str]) -> type[PooledAdapter]:
     """An adapter for custom hosts; *trusted* are hosts and networks that are exempt."""
 
-    class Guarded(_Guarded, Remembering):
+    class Guarded(_Guarded, UpstreamConnection):
         rules = tuple(trusted)
 
-    class GuardedTLS(_Guarded, RememberingTLS):
+    class GuardedTLS(_Guarded, UpstreamTLSConnection):
         rules = tuple(trusted)
 
     class Pool(HTTPConnectionPool):
@@ -37,7 +37,7 @@ def guarded_adapter(trusted: Sequence[str]) -> type[Adapter]:
     class TLSPool(HTTPSConnectionPool):
         ConnectionCls = GuardedTLS
 
-    class GuardedAdapter(Adapter):
+    class GuardedAdapter(PooledAdapter):
         pools = Pool, TLSPool
 
     return GuardedAdapter

@@ -7,7 +7,7 @@ from ..errors import UpstreamTimeout
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Timeouts:
     """Seconds until a connection, until an answer begins, between two pieces of it."""
 
     connect: float

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.api.routing.auth_throttle import Slowdown
+from app.api.routing.auth_throttle import AuthThrottle
 from app.core.permissions import Alias
 from app.errors import TooManyWrongKeys
 from app.settings import Settings
@@ -539,7 +539,7 @@ def test_without_the_store_a_callers_own_key_goes_on(
 
 def test_wrong_keys_wait_ever_longer() -> None:
     now, slept = [0.0], []
-    slowdown = Slowdown(slept.append, lambda: now[0])
+    slowdown = AuthThrottle(slept.append, lambda: now[0])
     for _ in range(12):
         slowdown.wrong("10.0.0.1")
 
@@ -555,7 +555,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self.go_on, self.waiting = threading.Event(), threading.Semaphore(0)
-        self.slowdown = Slowdown(self._sleep)
+        self.slowdown = AuthThrottle(self._sleep)
         self.outcomes: list[str] = []
 
     def _sleep(self, seconds: float) -> None:
@@ -608,7 +608,7 @@ def test_waiting_of_all_addresses_is_bounded(crowd: Crowd) -> None:
 
 
 def test_addresses_with_wrong_keys_are_bounded() -> None:
-    slowdown = Slowdown(lambda seconds: None)
+    slowdown = AuthThrottle(lambda seconds: None)
     for number in range(25_000):
         slowdown.wrong(f"address-{number}")
 
@@ -619,7 +619,9 @@ def test_addresses_with_wrong_keys_are_bounded() -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses whose wrong keys were counted."""
     addresses: list[str] = []
-    monkeypatch.setattr(Slowdown, "wrong", lambda _, address: addresses.append(address))
+    monkeypatch.setattr(
+        AuthThrottle, "wrong", lambda _, address: addresses.append(address)
+    )
     return addresses
 
 
@@ -659,12 +661,12 @@ def test_each_wrong_key_is_counted(house: House, counted: list[str]) -> None:
 def test_too_many_wrong_keys_are_told_so(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(slowdown: Slowdown, address: str) -> None:
+    def full(slowdown: AuthThrottle, address: str) -> None:
         raise TooManyWrongKeys
 
     house.virtual_key()
     key = house.key()
-    monkeypatch.setattr(Slowdown, "wrong", full)
+    monkeypatch.setattr(AuthThrottle, "wrong", full)
     caller = house.caller("lw-wrong")
     refused = caller.complete()
 

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as some
 
 from app import create_app
-from app.core.limits import Claim, LimitReached, Limits
+from app.core.limits import LimitReached, Limits, UsageRequest
 from app.core.prices import prices
 from app.gateway.retries import Clock
 from app.settings import Settings
@@ -163,7 +163,7 @@ def counted(caller: Caller, holder: str) -> list[int]:
     """Tokens and thousandths of a dollar that the gateway has counted."""
     gateway, numbers = caller.app.extensions["lastword"], []
     for rule, unit in (("tokens_per_day", 1), ("money_per_day", 10**6)):
-        claim = Claim(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
+        claim = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
         with pytest.raises(LimitReached) as refused:
             gateway.till.meter.reserve([claim], time.time())
         numbers.append(refused.value.used // unit)

@@ -271,7 +271,9 @@ def test_reprs_show_no_secret(stored_canary: tuple[Settings, str]) -> None:
     store = factory.repository(settings)
     sealed = VirtualKey("v", "openai", {"api_key": CANARY})
     store.put_virtual_key(sealed)
-    shown = repr([settings, sealed, store.contents(), store, routing_headers.Wanted])
+    shown = repr(
+        [settings, sealed, store.contents(), store, routing_headers.RoutingHeaders]
+    )
     store.engine.dispose()
 
     assert CANARY not in shown and key not in shown

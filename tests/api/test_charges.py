@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.core.limits import Claim, LimitReached, Limits
+from app.core.limits import LimitReached, Limits, UsageRequest
 from app.core.prices import prices
 from app.settings import Settings
 from tests.conftest import Caller, taken
@@ -224,7 +224,7 @@ def charged(caller: Caller, holder: str) -> tuple[int, int]:
     """Tokens, and billionths of a dollar, that are counted."""
 
     def used(rule: str, **most: Any) -> int:
-        mine = Claim(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
+        mine = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
         with pytest.raises(LimitReached) as refused:
             caller.app.extensions["lastword"].till.meter.reserve([mine], time.time())
         return refused.value.used

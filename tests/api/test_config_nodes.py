@@ -3,14 +3,14 @@
 import pytest
 
 from app.api.config import nodes
-from app.api.config.nodes import Level
-from app.core.text_cache import remembered
+from app.api.config.nodes import ConfigNode
+from app.core.text_cache import cached_by_text
 
 
 def test_a_text_is_made_something_of_once() -> None:
     made = []
 
-    @remembered
+    @cached_by_text
     def make(text: str, more: int) -> str:
         made.append((text, more))
         return text * more
@@ -23,7 +23,7 @@ def test_a_text_is_made_something_of_once() -> None:
 def test_no_failure_is_remembered_and_nothing_long(text: str) -> None:
     made = []
 
-    @remembered
+    @cached_by_text
     def make(text: str) -> str:
         made.append(text)
         if text == "wrong":
@@ -50,16 +50,16 @@ def test_a_stored_config_has_its_levels_until_it_is_another_one() -> None:
 
 def test_what_a_level_shows_of_itself_holds_no_key() -> None:
     own = {"provider": "openai", "api_key": "secret", "default_params": {"a": "secret"}}
-    top = Level.of({**own, "targets": [own]}, strict=True)
+    top = ConfigNode.of({**own, "targets": [own]}, strict=True)
 
     assert "secret" not in repr((top, top.below))
 
 
 def test_an_identity_is_that_of_what_a_level_says_wherever_it_stands() -> None:
     own = {"provider": "openai", "api_key": "a"}
-    moved = Level.of({"targets": [{}, {**own, "weight": 2}]}, strict=True).below[1]
-    level = Level.of(own, strict=True)
+    moved = ConfigNode.of({"targets": [{}, {**own, "weight": 2}]}, strict=True).below[1]
+    level = ConfigNode.of(own, strict=True)
 
     assert level.identity("openai", None) == moved.identity("openai", None)
     assert level.identity("openai", "http://a") != level.identity("openai", None)
-    assert Level.of({}, strict=True).identity("openai") != level.identity("openai")
+    assert ConfigNode.of({}, strict=True).identity("openai") != level.identity("openai")

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from app.core.limits import Limits
 from app.settings import Settings
-from app.state.redis_store import Link
+from app.state.redis_store import RedisClient
 from tests.conftest import Caller
 from tests.house import House
 from tests.upstream import Upstream, completion, whole
@@ -48,16 +48,16 @@ class Waits:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
-    waits, ask = Waits(), Link.ask
+    waits, ask = Waits(), RedisClient.ask
 
-    def asked(link: Link, *args: Any) -> Any:
+    def asked(link: RedisClient, *args: Any) -> Any:
         waits.round_trips[threading.get_ident()] += 1
         return ask(link, *args)
 
     def queried(*_: Any) -> None:
         waits.queries[threading.get_ident()] += 1
 
-    monkeypatch.setattr(Link, "ask", asked)
+    monkeypatch.setattr(RedisClient, "ask", asked)
     event.listen(Engine, "before_cursor_execute", queried)
     yield waits
     event.remove(Engine, "before_cursor_execute", queried)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import EnvironHeaders
 
-from app.api.request.headers import Given
+from app.api.request.headers import RequestHeaders
 
 NAMES = st.sampled_from(
     "content-type Content-Length x-portkey-config X-PORTKEY-CONFIG x_a x-a é".split()
@@ -22,7 +22,7 @@ ENVIRON = {
 
 @given(NAMES)
 def test_a_header_is_what_werkzeug_finds(name: str) -> None:
-    ours, theirs = Given(ENVIRON), EnvironHeaders(ENVIRON)
+    ours, theirs = RequestHeaders(ENVIRON), EnvironHeaders(ENVIRON)
 
     assert ours.get(name) == theirs.get(name)
     assert ours.get(name, "-") == theirs.get(name, "-")
@@ -31,4 +31,4 @@ def test_a_header_is_what_werkzeug_finds(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Content-Type", "content_type"])
 def test_the_type_of_a_body_is_no_header_of_wsgi(name: str) -> None:
-    assert Given(ENVIRON).get(name) == "application/json"
+    assert RequestHeaders(ENVIRON).get(name) == "application/json"

@@ -17,10 +17,10 @@ from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfal
 from app.console.requests import bars
 from app.console.snippets import Asked
 from app.console.stats import Slice, by_group, only, per_slice, quantile, total
-from app.store.ledger_queries import Entry, Sums, Try, wait_of
+from app.store.ledger_queries import LedgerAttempt, LedgerEntry, LedgerSums, wait_of
 
 
-def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> Sums:
+def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> LedgerSums:
     fields = {
         "requests": 1,
         "failed": 0,
@@ -29,7 +29,7 @@ def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> Sums:
         "completion_tokens": 5,
         "cost": 0.5,
     }
-    return Sums(group, wait, **(fields | changes))
+    return LedgerSums(group, wait, **(fields | changes))
 
 
 # Figures
@@ -150,15 +150,18 @@ def test_names_in_a_plot_are_text() -> None:
 # Waterfalls
 
 
-def entry(**changes: Any) -> Entry:
-    fields: dict[str, Any] = {name: None for name in Entry.__slots__}
+def entry(**changes: Any) -> LedgerEntry:
+    fields: dict[str, Any] = {name: None for name in LedgerEntry.__slots__}
     fields |= {"id": 1, "took": 2.0, "first": 0.5, "status": 200, "stream": True}
     fields |= {"provider": "openai", "target": "config", "tries": ()}
-    return Entry(**(fields | changes))
+    return LedgerEntry(**(fields | changes))
 
 
 def test_a_request_is_drawn_as_its_tries_and_its_stream() -> None:
-    tries = (Try("config.targets[0]", "groq", 503, 1, 20), Try("x", "p", 200, 30, 470))
+    tries = (
+        LedgerAttempt("config.targets[0]", "groq", 503, 1, 20),
+        LedgerAttempt("x", "p", 200, 30, 470),
+    )
     drawn = bars(entry(tries=tries))
 
     assert [(each.start, each.length) for each in drawn] == [

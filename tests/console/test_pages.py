@@ -14,7 +14,7 @@ from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import factory
 from app.store.ledger import Ledger
-from app.store.ledger_queries import Entry, History, Wanted
+from app.store.ledger_queries import LedgerEntry, LedgerFilter, LedgerQueries
 from tests.conftest import Script
 from tests.store.test_ledger import row
 from tests.upstream import completion, whole
@@ -140,21 +140,27 @@ def test_a_request_with_fallback_is_entered_with_its_tries(
 # What is live
 
 
-def live(history: History, **options: Any) -> Live:
-    def render(entries: list[Entry]) -> str:
+def live(history: LedgerQueries, **options: Any) -> Live:
+    def render(entries: list[LedgerEntry]) -> str:
         return ",".join(each.model for each in entries)
 
-    given = {"wanted": Wanted(), "sleep": lambda _: None, "render": render} | options
+    given = {
+        "wanted": LedgerFilter(),
+        "sleep": lambda _: None,
+        "render": render,
+    } | options
     return Live(history, given.pop("wanted"), **given)
 
 
 @pytest.fixture
-def history(settings: Settings) -> Iterator[History]:
+def history(settings: Settings) -> Iterator[LedgerQueries]:
     with closing(factory.history(settings)) as made:
         yield made
 
 
-def test_requests_that_end_are_told_once(history: History, ledger: Ledger) -> None:
+def test_requests_that_end_are_told_once(
+    history: LedgerQueries, ledger: Ledger
+) -> None:
     ledger.add(row(model="old"))
     ledger.flush()
     feed = live(history)
@@ -168,8 +174,10 @@ def test_requests_that_end_are_told_once(history: History, ledger: Ledger) -> No
     assert told == b'event: requests\ndata: "b,a"\n\n'
 
 
-def test_only_those_are_told_that_are_wanted(history: History, ledger: Ledger) -> None:
-    feed = live(history, wanted=Wanted(key="mine"))
+def test_only_those_are_told_that_are_wanted(
+    history: LedgerQueries, ledger: Ledger
+) -> None:
+    feed = live(history, request=LedgerFilter(key="mine"))
     next(feed)
     ledger.add(row(model="a"))
     ledger.add(row(model="b", key="mine"))
@@ -178,7 +186,7 @@ def test_only_those_are_told_that_are_wanted(history: History, ledger: Ledger) -
     assert next(feed) == b'event: requests\ndata: "b"\n\n'
 
 
-def test_it_has_an_end_and_frees_its_place_once(history: History) -> None:
+def test_it_has_an_end_and_frees_its_place_once(history: LedgerQueries) -> None:
     freed: list[int] = []
     feed = live(history, seconds=3, release=lambda: freed.append(1))
     pieces = list(feed)
@@ -188,18 +196,18 @@ def test_it_has_an_end_and_frees_its_place_once(history: History) -> None:
     assert len(pieces) == 4 and freed == [1]
 
 
-def test_it_ends_when_the_gateway_does(history: History) -> None:
+def test_it_ends_when_the_gateway_does(history: LedgerQueries) -> None:
     feed = live(history)
     feed.ends = lambda: True
 
     assert len(list(feed)) == 1
 
 
-def test_a_ledger_out_of_reach_is_told(history: History) -> None:
+def test_a_ledger_out_of_reach_is_told(history: LedgerQueries) -> None:
     feed = live(history)
     next(feed)
 
-    def gone(*_: object, **__: object) -> list[Entry]:
+    def gone(*_: object, **__: object) -> list[LedgerEntry]:
         raise StoreUnavailable
 
     feed._history = type("Gone", (), {"latest": gone})()  # type: ignore[assignment]

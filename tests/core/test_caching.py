@@ -10,11 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.cache_key import fingerprint, key
-from app.core.caching import Asker, CachePolicy, Entry, Scope, is_repeatable, repeated
+from app.core.caching import (
+    CacheEntry,
+    CachePolicy,
+    CacheScope,
+    CacheSharing,
+    is_repeatable,
+    repeated,
+)
 from app.core.completion import Usage
-from app.core.replay import Joined, frames, whole
+from app.core.replay import ChunkAssembler, to_chunks, whole
 from app.core.request import CompletionRequest
-from app.core.routing import Bridge, Target, Way
+from app.core.routing import Bridge, CompletionMode, Target
 
 Document = dict[str, Any]
 
@@ -36,22 +43,22 @@ def test_a_cache_of_no_age_is_none() -> None:
 def test_a_cache_is_for_the_same_credentials_unless_its_config_says_otherwise() -> None:
     shared = CachePolicy.of({"mode": "simple", "scope": "config"})
 
-    assert CachePolicy().scope == Scope.CREDENTIALS
-    assert shared and shared.scope == Scope.CONFIG
+    assert CachePolicy().scope == CacheSharing.CREDENTIALS
+    assert shared and shared.scope == CacheSharing.CONFIG
 
 
 # The age
 
 
 def test_an_entry_is_fresh_until_it_is_as_old_as_it_may_be() -> None:
-    entry = Entry(b"{}", made=1000, max_age=60)
+    entry = CacheEntry(b"{}", made=1000, max_age=60)
 
     assert entry.is_fresh(1059.9) and not entry.is_fresh(1060)
     assert entry.is_fresh(1009, max_age=10) and not entry.is_fresh(1010, max_age=10)
 
 
 def test_an_entry_from_a_clock_that_is_ahead_is_new() -> None:
-    assert Entry(b"{}", made=1000, max_age=60).age(999) == 0
+    assert CacheEntry(b"{}", made=1000, max_age=60).age(999) == 0
 
 
 # The key
@@ -71,7 +78,7 @@ TARGET = Target(
 def named(
     target: Target = TARGET,
     policy: CachePolicy = CachePolicy(),  # noqa: B008 - a value
-    asker: Asker = Asker(),  # noqa: B008 - a value
+    asker: CacheScope = CacheScope(),  # noqa: B008 - a value
     **changes: Any,
 ) -> str:
     return key(target, policy, asker, **changes)
@@ -129,7 +136,7 @@ def test_a_flag_is_not_a_number() -> None:
         {"headers": {"OpenAI-Organization": "org-1", "Authorization": "Bearer x"}},
         {"options": {"region": "us", "session": "s-1"}},
         {"options": {"region": "eu", "session": "s-2"}},
-        {"via": Way.CHAT},
+        {"via": CompletionMode.CHAT},
         {"bridge": Bridge(system="Be brief.")},
         {"bridge": Bridge(template="Go on: {prompt}")},
         {"model_info": {"lacks": ["n"]}},
@@ -145,8 +152,8 @@ def test_another_place_is_another_answer(changes: Document) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"asker": Asker(caller="k")},
-        {"asker": Asker(namespace="n")},
+        {"asker": CacheScope(caller="k")},
+        {"asker": CacheScope(namespace="n")},
         {"endpoint": "/v1/other"},
     ],
     ids=str,
@@ -216,7 +223,7 @@ def test_different_values_have_different_keys(one: Any, other: Any) -> None:
 
 def test_a_config_may_share_its_answers_between_credentials() -> None:
     """If these are the operator's."""
-    shared = CachePolicy(scope=Scope.CONFIG)
+    shared = CachePolicy(scope=CacheSharing.CONFIG)
     target = replace(TARGET, virtual_key="vk-1")
     others = replace(
         target,
@@ -225,7 +232,7 @@ def test_a_config_may_share_its_answers_between_credentials() -> None:
     )
 
     def keys(policy: CachePolicy, config: str) -> set[str]:
-        one, other = Asker("k1", config), Asker("k2", config)
+        one, other = CacheScope("k1", config), CacheScope("k2", config)
         secrets = ("session",)
         return {
             named(target, policy, one, secrets=secrets),
@@ -239,7 +246,7 @@ def test_a_config_may_share_its_answers_between_credentials() -> None:
 
 
 def test_a_shared_config_still_asks_in_one_region_only() -> None:
-    shared, asker = CachePolicy(scope=Scope.CONFIG), Asker(config="pc-1")
+    shared, asker = CachePolicy(scope=CacheSharing.CONFIG), CacheScope(config="pc-1")
     here = replace(TARGET, virtual_key="vk-1")
     elsewhere = replace(here, options={**TARGET.options, "region": "us"})
 
@@ -323,7 +330,7 @@ def documents(draw: Any) -> Document:
 
 def streamed(document: Document, *, include_usage: bool = True) -> list[Document]:
     body = json.dumps(document).encode()
-    return [json.loads(f) for f in frames(body, include_usage=include_usage)]
+    return [json.loads(f) for f in to_chunks(body, include_usage=include_usage)]
 
 
 def joined(stream: Sequence[Document], usage: Usage | None = None) -> Document | None:
@@ -470,12 +477,12 @@ def test_the_last_count_of_a_stream_is_the_one_that_is_kept() -> None:
 def test_text_is_written_as_it_is() -> None:
     body = json.dumps({"choices": [{"text": "é–🎉", "index": 0}]}).encode()
 
-    assert "é–🎉".encode() in next(iter(frames(body, include_usage=False)))
+    assert "é–🎉".encode() in next(iter(to_chunks(body, include_usage=False)))
 
 
 def test_half_a_character_is_replaced() -> None:
     body = rb'{"choices": [{"text": "a\ud800b", "index": 0, "finish_reason": "stop"}]}'
-    (only,) = frames(body, include_usage=False)
+    (only,) = to_chunks(body, include_usage=False)
 
     assert json.loads(only)["choices"][0]["text"] == "a?b"
 
@@ -526,7 +533,7 @@ def test_what_cannot_be_read_is_not_kept(data: bytes) -> None:
 
 def test_a_stream_that_is_too_long_is_not_kept_in_memory() -> None:
     data = json.dumps(frame(0, "a" * 100, "stop")).encode()
-    small, large = Joined(most=len(data)), Joined(most=len(data))
+    small, large = ChunkAssembler(most=len(data)), ChunkAssembler(most=len(data))
     small.feed(data)
     large.feed(data)
     large.feed(data)

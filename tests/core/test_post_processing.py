@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.core import post_processing
 from app.core.completion import Choice, Completion, Logprobs, Usage
-from app.core.post_processing import SILENT, Shape, shaped, whole
+from app.core.post_processing import SILENT, PostProcessing, shaped, whole
 from app.errors import UpstreamCut, UpstreamProtocol
 
 TEXTS = st.text("ab\n–", max_size=12)
@@ -52,14 +52,16 @@ def stopped(text: str, stops: Sequence[str]) -> str:
 def test_a_text_ends_before_the_first_stop_however_it_is_cut(
     text: str, stops: list[str], places: list[int]
 ) -> None:
-    pieces = list(shaped(cut(text, places), Shape(stops=stops)))
+    pieces = list(shaped(cut(text, places), PostProcessing(stops=stops)))
     expected = stopped(text, stops)
 
     assert texts(pieces) == expected
     reasons = [c.finish_reason for p in pieces for c in p.choices if c.finish_reason]
     was_cut = any(stop in text for stop in stops)
     assert reasons == ["stop" if was_cut else "length"]
-    assert texts([whole(piece(text, "length"), Shape(stops=stops))]) == expected
+    assert (
+        texts([whole(piece(text, "length"), PostProcessing(stops=stops))]) == expected
+    )
 
 
 @given(TEXTS, STOPS, st.lists(st.integers(0, 12), max_size=6))
@@ -76,7 +78,7 @@ def test_no_part_of_a_stop_leaks_and_nothing_else_is_held_back(
             given_ += next_piece.choices[0].text
             yield next_piece
 
-    source = shaped(feed(), Shape(stops=stops))
+    source = shaped(feed(), PostProcessing(stops=stops))
     try:
         for made in source:
             said += texts([made])
@@ -95,7 +97,7 @@ def test_a_stop_ends_the_reading_of_its_upstream() -> None:
             read.append(1)
             yield piece("ab")
 
-    pieces = list(shaped(endless(), Shape(stops=["ba"])))
+    pieces = list(shaped(endless(), PostProcessing(stops=["ba"])))
 
     assert texts(pieces) == "a" and len(read) == 2
     assert pieces[-1].usage == Usage(0, 1, estimated=True)
@@ -108,14 +110,14 @@ def test_a_stop_ends_the_reading_of_its_upstream() -> None:
 def test_an_echo_comes_once_and_first(
     prompt: str, text: str, places: list[int]
 ) -> None:
-    pieces = list(shaped(cut(text, places), Shape(prompt=prompt, echo=True)))
+    pieces = list(shaped(cut(text, places), PostProcessing(prompt=prompt, echo=True)))
 
     assert texts(pieces) == prompt + text
     assert pieces[0].choices[0].text.startswith(prompt)
 
 
 def test_no_budget_means_no_token_though_one_was_made() -> None:
-    shape = Shape(prompt="p", echo=True, nothing=True)
+    shape = PostProcessing(prompt="p", echo=True, nothing=True)
     made = whole(piece("x", "stop", usage=Usage(1, 1)), shape)
 
     (choice,) = made.choices
@@ -132,7 +134,7 @@ def tokens(*texts: str, start: int) -> Logprobs:
 
 
 def test_the_tokens_are_those_of_the_text_that_was_said() -> None:
-    shape = Shape(prompt="Hi", stops=["END"], logprobs=True)
+    shape = PostProcessing(prompt="Hi", stops=["END"], logprobs=True)
     stream = [
         piece("a E", logprobs=tokens("a", " E", start=2)),
         piece("ND of", logprobs=tokens("ND", " of", start=5)),
@@ -148,9 +150,9 @@ def test_the_tokens_are_those_of_the_text_that_was_said() -> None:
 
 def test_log_probabilities_that_do_not_come_are_an_error() -> None:
     with pytest.raises(UpstreamProtocol, match="log probabilities"):
-        list(shaped([piece("text", "stop")], Shape(logprobs=True)))
+        list(shaped([piece("text", "stop")], PostProcessing(logprobs=True)))
 
-    empty = whole(piece("", "stop"), Shape(logprobs=True))
+    empty = whole(piece("", "stop"), PostProcessing(logprobs=True))
     assert empty.choices[0].logprobs == Logprobs()
 
 
@@ -161,28 +163,32 @@ def test_every_choice_has_to_end() -> None:
     both = [piece("a", "stop", 0), piece("b", None, 1)]
 
     with pytest.raises(UpstreamCut):
-        list(shaped(both, Shape(count=2)))
+        list(shaped(both, PostProcessing(count=2)))
     with pytest.raises(UpstreamCut):
-        list(shaped(both[:1], Shape(count=2)))
+        list(shaped(both[:1], PostProcessing(count=2)))
     with pytest.raises(UpstreamCut):
-        list(shaped([], Shape()))
+        list(shaped([], PostProcessing()))
 
 
 def test_a_choice_that_nobody_asked_for_is_an_error() -> None:
     with pytest.raises(UpstreamCut):
-        list(shaped([piece("a", "stop", 0), piece("b", "stop", 1)], Shape(count=1)))
+        list(
+            shaped(
+                [piece("a", "stop", 0), piece("b", "stop", 1)], PostProcessing(count=1)
+            )
+        )
 
 
 def test_each_choice_is_cut_for_itself() -> None:
     stream = [piece("a|", None, 0), piece("b", None, 1), piece("c", "stop", 1)]
-    pieces = list(shaped(stream, Shape(count=2, stops=["|"])))
+    pieces = list(shaped(stream, PostProcessing(count=2, stops=["|"])))
 
     assert texts([p for p in pieces if p.choices and p.choices[0].index == 0]) == "a"
     assert texts([p for p in pieces if p.choices and p.choices[0].index == 1]) == "bc"
 
 
 def test_what_comes_after_an_end_is_dropped() -> None:
-    pieces = list(shaped([piece("a", "stop"), piece("b", "stop")], Shape()))
+    pieces = list(shaped([piece("a", "stop"), piece("b", "stop")], PostProcessing()))
 
     assert texts(pieces) == "a"
 
@@ -191,8 +197,8 @@ def test_what_comes_after_an_end_is_dropped() -> None:
 
 
 def test_a_budget_that_went_to_thoughts_is_told() -> None:
-    silent = whole(piece("", "length"), Shape(may_reason=True))
-    said = whole(piece("x", "length"), Shape(may_reason=True))
+    silent = whole(piece("", "length"), PostProcessing(may_reason=True))
+    said = whole(piece("x", "length"), PostProcessing(may_reason=True))
 
     assert (silent.warnings, said.warnings) == ((SILENT,), ())
     assert silent.choices[0].finish_reason == "length"
@@ -202,7 +208,9 @@ def test_a_budget_that_went_to_thoughts_is_told() -> None:
 
 
 def test_usage_comes_last_and_is_estimated_where_nobody_counts() -> None:
-    *before, last = shaped([piece("four", usage=None), piece("", "stop")], Shape("abc"))
+    *before, last = shaped(
+        [piece("four", usage=None), piece("", "stop")], PostProcessing("abc")
+    )
 
     assert {p.usage for p in before} == {None}
     assert last.choices == () and last.usage == Usage(1, 1, estimated=True)
@@ -211,7 +219,7 @@ def test_usage_comes_last_and_is_estimated_where_nobody_counts() -> None:
 def test_the_last_count_of_a_stream_is_the_right_one() -> None:
     stream = [piece("a", usage=Usage(5, 1)), piece("b", "stop", usage=Usage(5, 2))]
 
-    assert list(shaped(stream, Shape()))[-1].usage == Usage(5, 2)
+    assert list(shaped(stream, PostProcessing()))[-1].usage == Usage(5, 2)
 
 
 # What is passed on as it is
@@ -227,7 +235,7 @@ PIECES = st.builds(
     warnings=st.sampled_from([(), (), ("odd",)]),
 )
 SHAPES = st.builds(
-    Shape,
+    PostProcessing,
     prompt=TEXTS,
     count=st.just(2),
     echo=st.booleans(),
@@ -237,7 +245,7 @@ SHAPES = st.builds(
 )
 
 
-def outcome(pieces: Sequence[Completion], shape: Shape) -> list[Any]:
+def outcome(pieces: Sequence[Completion], shape: PostProcessing) -> list[Any]:
     """What comes of them, and what it ends with."""
     came: list[Any] = []
     try:
@@ -249,7 +257,7 @@ def outcome(pieces: Sequence[Completion], shape: Shape) -> list[Any]:
 
 @given(st.lists(PIECES, max_size=8), SHAPES)
 def test_what_is_passed_on_as_it_is_would_have_been_made_the_same(
-    pieces: list[Completion], shape: Shape
+    pieces: list[Completion], shape: PostProcessing
 ) -> None:
     slowly = {"_is_plain": lambda *_: False}
     with (

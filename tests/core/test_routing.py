@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.routing import Group, Hands, Mode, Node, Target, moves_on, run, targets
+from app.core.routing import (
+    Group,
+    Hands,
+    Node,
+    Strategy,
+    Target,
+    moves_on,
+    run,
+    targets,
+)
 from app.errors import (
     GatewayError,
     UnsupportedParameter,
@@ -44,7 +53,7 @@ def node(tree: Any, path: str = "config") -> Node:
         return Target("p", path=path, name=str(tree[1]))
     kind, children, option = tree
     return Group(
-        Mode(kind),
+        Strategy(kind),
         tuple(node(c, f"{path}.targets[{i}]") for i, c in enumerate(children)),
         on_status_codes=tuple(option) if isinstance(option, list) else None,
         sticky=str(option) if kind == "loadbalance" else None,
@@ -110,7 +119,7 @@ def test_a_target_that_is_left_alone_is_called_only_if_all_are(tree, random) -> 
     hands = Hands(attempt, lambda g, c: c[0], lambda t: t.path in open_)
     with pytest.raises(UpstreamRefused):
         run(root, hands)
-    if open_ and isinstance(root, Group) and root.mode == Mode.FALLBACK:
+    if open_ and isinstance(root, Group) and root.mode == Strategy.FALLBACK:
         direct = [c for c in root.children if isinstance(c, Target)]
         assert not {c.path for c in direct} & set(called) - open_
 

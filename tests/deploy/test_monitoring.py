@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import Counter, Histogram
 
 from app.gateway.request_record import End
-from app.observability.metrics import Metric, families
+from app.observability.metrics import MetricDefinition, families
 
 from .files import DEPLOY, ROOT, load, needs
 
@@ -31,7 +31,7 @@ SCRAPED = {"job", "instance"}
 VALUES = {"end": set(End), "stream": {"yes", "no"}}
 
 
-def series(metric: Metric) -> Iterator[tuple[str, set[str]]]:
+def series(metric: MetricDefinition) -> Iterator[tuple[str, set[str]]]:
     """The names under which a metric is asked for, and its labels there."""
     name, labels = f"lastword_{metric.name}", {*metric.labels, *SCRAPED}
     if metric.kind is Counter:

@@ -7,18 +7,18 @@ from contextlib import closing
 import pytest
 
 from app.errors import Busy, CallerLeft
-from app.gateway.clients.connections import Callers
+from app.gateway.clients.connections import ClientConnections
 from tests.e2e.server import eventually
 
 
 @pytest.fixture
-def callers() -> Iterator[Callers]:
-    with closing(Callers(patience=60, most=2, every=0.01)) as made:
+def callers() -> Iterator[ClientConnections]:
+    with closing(ClientConnections(patience=60, most=2, every=0.01)) as made:
         yield made
 
 
 def test_a_socket_that_is_closed_already_does_not_hide_who_leaves(
-    callers: Callers,
+    callers: ClientConnections,
 ) -> None:
     closed, gone = socket.socketpair()
     gone.close()
@@ -32,7 +32,7 @@ def test_a_socket_that_is_closed_already_does_not_hide_who_leaves(
     assert isinstance(connection.cancellation.reason, CallerLeft)
 
 
-def test_who_is_forgotten_makes_room(callers: Callers) -> None:
+def test_who_is_forgotten_makes_room(callers: ClientConnections) -> None:
     with callers.watching(None) as first, callers.watching(None):
         with pytest.raises(Busy), callers.watching(None):
             pass

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.gateway.streaming.gap_stats import Pace
+from app.gateway.streaming.gap_stats import GapStats
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from app.gateway.streaming.gap_stats import Pace
 def test_a_pace_is_told_by_its_gaps(
     times: list[float], gaps: int, longest: float | None, seconds: float
 ) -> None:
-    pace = Pace()
+    pace = GapStats()
     for now in times:
         pace.note(now)
 

@@ -698,14 +698,14 @@ GREENLETS = """
 from gevent import monkey; monkey.patch_all()
 import threading
 from app.errors import UpstreamCut
-from app.gateway.deadline import Deadline, Limits
-from app.gateway.upstream import Upstream as Client
-from app.providers import Call
+from app.upstream.timeouts import Deadline, Timeouts
+from app.upstream.client import HTTPClient
+from app.providers import HTTPRequest
 from tests.upstream import Upstream, data, stream, until_left
 
 upstream = Upstream([stream(data(1), until_left)])
-reply = Client(Limits(9, 9, 9)).send(
-    Call("POST", upstream.url, {}, b"{}"), Deadline.after(9)
+reply = HTTPClient(Timeouts(9, 9, 9)).send(
+    HTTPRequest("POST", upstream.url, {}, b"{}"), Deadline.after(9)
 )
 blocks, found = reply.blocks(), []
 next(blocks)

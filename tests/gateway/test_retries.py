@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.retry import RETRY_STATUS_CODES, RetryPolicy
-from app.core.routing import Group, Hands, Mode, Node, Target, run
+from app.core.routing import Group, Hands, Node, Strategy, Target, run
 from app.errors import GatewayError, UpstreamRefused, UpstreamStatus
 from app.gateway.retries import Attempts, Clock, Trace
 
@@ -33,7 +33,7 @@ def node(tree: Any, path: str = "config") -> Node:
         return Target("p", path=path, name=name, retry=RetryPolicy(option))
     children = (node(c, f"{path}.targets[{i}]") for i, c in enumerate(inner))
     codes = None if option is None else tuple(option)
-    return Group(Mode.FALLBACK, tuple(children), on_status_codes=codes, path=path)
+    return Group(Strategy.FALLBACK, tuple(children), on_status_codes=codes, path=path)
 
 
 def model(tree: Any, path: str = "config") -> tuple[int, list[tuple[str, int]]]:

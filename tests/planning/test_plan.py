@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.core.routing import Way
+from app.core.routing import CompletionMode
 from app.errors import UnsupportedParameter, UpstreamStatus
 from app.planning import plan
 
@@ -13,8 +13,8 @@ from ..providers import talk
 OWN = {"base_url": None}
 
 
-def way(provider: str, model: str, to: Any = OWN, **params: Any) -> Way:
-    return talk.plan(provider, to=to, model=model, **params).way
+def way(provider: str, model: str, to: Any = OWN, **params: Any) -> CompletionMode:
+    return talk.plan(provider, to=to, model=model, **params).mode
 
 
 # Ways
@@ -56,8 +56,8 @@ def test_on_a_host_of_ones_own_a_name_may_stand_for_any_model() -> None:
 
 
 def test_a_target_has_the_last_word() -> None:
-    assert way("openai", "gpt-4o", to=OWN | {"via": Way.NATIVE}) == "native"
-    assert way("deepseek", "deepseek-chat", to={"via": Way.CHAT}) == "chat"
+    assert way("openai", "gpt-4o", to=OWN | {"via": CompletionMode.NATIVE}) == "native"
+    assert way("deepseek", "deepseek-chat", to={"via": CompletionMode.CHAT}) == "chat"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_suffix_takes_the_way_that_knows_one(
 ) -> None:
     made = talk.plan(provider, to={}, model=model, suffix="end")
 
-    assert made.way == expected and "suffix" in made.params
+    assert made.mode == expected and "suffix" in made.params
 
 
 # What models refuse
@@ -86,7 +86,9 @@ def test_a_suffix_takes_the_way_that_knows_one(
 
 def test_what_is_known_of_a_model_holds_for_its_chat_alone() -> None:
     native = talk.plan("openai", to={}, model="o1", temperature=0.5)
-    chat = talk.plan("openai", to={"via": Way.CHAT}, model="o1", temperature=0.5)
+    chat = talk.plan(
+        "openai", to={"via": CompletionMode.CHAT}, model="o1", temperature=0.5
+    )
 
     assert (native.dropped, chat.dropped) == ([], ["temperature"])
 
@@ -95,7 +97,7 @@ def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
     host = {"base_url": "http://vllm"}
     native = talk.body("openai", to=host, model="gpt-4o", max_tokens=5)
     chat = talk.body(
-        "openai", to=host | {"via": Way.CHAT}, model="gpt-4o", max_tokens=5
+        "openai", to=host | {"via": CompletionMode.CHAT}, model="gpt-4o", max_tokens=5
     )
 
     assert (native["max_tokens"], chat["max_completion_tokens"]) == (5, 5)
@@ -103,7 +105,7 @@ def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
 
 def test_a_target_knows_its_model_best() -> None:
     info = {"lacks": ["top_p", "min_p"], "token_floor": 50, "max_tokens": "budget"}
-    to = {"via": Way.CHAT, "model_info": info}
+    to = {"via": CompletionMode.CHAT, "model_info": info}
     made = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
 
     assert made.dropped == ["top_p", "min_p"]
@@ -113,7 +115,7 @@ def test_a_target_knows_its_model_best() -> None:
 
 
 def test_a_budget_above_the_floor_is_left_alone() -> None:
-    to = {"via": Way.CHAT}
+    to = {"via": CompletionMode.CHAT}
     made = talk.plan("openai", to=to, model="o3", max_tokens=2000)
 
     assert made.warnings == []
@@ -214,7 +216,7 @@ CHAT_MODEL = "This is a chat model and not supported in the v1/completions endpo
     [
         (failed(CHAT_MODEL, 404), {}, {}, "chat"),
         (failed(CHAT_MODEL, 500), {}, {}, None),
-        (failed(CHAT_MODEL, 404), {"via": Way.NATIVE}, {}, None),
+        (failed(CHAT_MODEL, 404), {"via": CompletionMode.NATIVE}, {}, None),
         (failed(CHAT_MODEL, 404), {}, {"suffix": "x"}, None),
         (failed("no such model", 404), {}, {}, None),
         (failed("Unknown parameter", param="stream_options"), {}, {}, None),
@@ -229,8 +231,8 @@ CHAT_MODEL = "This is a chat model and not supported in the v1/completions endpo
 def test_an_upstream_that_says_how_is_asked_so(
     error: UpstreamStatus, to: Any, params: Any, again: str | None
 ) -> None:
-    other = plan.otherwise(talk.plan("openai", to=to, **params), error)
+    other = plan.replan_after_error(talk.plan("openai", to=to, **params), error)
 
-    assert (other and other.way) == again
+    assert (other and other.mode) == again
     if again == "native":
         assert other and "stream_options" not in other.params

@@ -15,7 +15,7 @@ from app.core.routing import Target
 from app.core.sse import Event
 from app.planning import plan as fitting
 from app.planning.plan import Plan
-from app.providers import PROVIDERS, Call
+from app.providers import PROVIDERS, HTTPRequest
 from app.providers.protocols.openai_completions import rebuilt
 
 KEY = "sk-secret-of-the-caller"
@@ -44,10 +44,10 @@ def plan(
     model = params.pop("model", "m")
     chosen = target(name, **(to or {}))
     request = asked(prompt, model, **params)
-    return fitting.plan(PROVIDERS[name], chosen, request)
+    return fitting.make_plan(PROVIDERS[name], chosen, request)
 
 
-def calls(name: str, **asked: Any) -> list[Call]:
+def calls(name: str, **asked: Any) -> list[HTTPRequest]:
     made = plan(name, **asked)
     asks = [made.ask(part, made.target) for part in made.parts]
     return [ask.endpoint.call(ask) for ask in asks]
@@ -70,7 +70,7 @@ def whole(name: str, answer: bytes, **asked: Any) -> Completion:
         answers.append(
             read if made.direct else post_processing.whole(read, made.shape(part))
         )
-    return answers[0] if made.direct else batch.join(made.wanted, made.parts, answers)
+    return answers[0] if made.direct else batch.join(made.request, made.parts, answers)
 
 
 def streamed(name: str, events: Iterable[Event], **asked: Any) -> Sequence[Completion]:

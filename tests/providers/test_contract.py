@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.completion import Completion, Usage
-from app.core.routing import Way
+from app.core.routing import CompletionMode
 from app.core.sse import Event
 from app.errors import (
     InvalidRequest,
@@ -51,7 +51,7 @@ SEEN_TO = ("best_of", "echo", "n", "stop", "stream_options")
 
 
 def plan(asked: Asked, **params: Any) -> Plan:
-    to = {"via": asked.way} | params.pop("to", {})
+    to = {"via": asked.mode} | params.pop("to", {})
     return talk.plan(
         asked.provider.name, to=to, **{"prompt": PROMPT, "model": asked.model} | params
     )
@@ -80,7 +80,7 @@ def read_whole(asked: Asked, answer: bytes, **params: Any) -> Completion:
     return talk.whole(
         asked.provider.name,
         answer,
-        to={"via": asked.way},
+        to={"via": asked.mode},
         model=asked.model,
         prompt=PROMPT,
         **params,
@@ -91,7 +91,7 @@ def read_stream(asked: Asked, events: Iterable[Event]) -> Sequence[Completion]:
     return talk.streamed(
         asked.provider.name,
         events,
-        to={"via": asked.way},
+        to={"via": asked.mode},
         model=asked.model,
         prompt=PROMPT,
         stream_options={"include_usage": True},
@@ -125,7 +125,7 @@ def test_a_provider_says_where_its_documentation_is(provider: Provider) -> None:
 
 @EVERY_PROVIDER
 def test_a_provider_without_text_says_why(provider: Provider) -> None:
-    assert bool(provider.ways) != bool(provider.absent)
+    assert bool(provider.modes) != bool(provider.absent)
 
 
 RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired]
@@ -503,11 +503,13 @@ def test_an_error_body_yields_its_message(provider: Provider, body: bytes) -> No
 def test_the_first_way_is_taken_unless_something_speaks_for_another(
     asked: Asked,
 ) -> None:
-    first = next(iter(asked.provider.ways))
+    first = next(iter(asked.provider.modes))
 
-    assert talk.plan(asked.provider.name, model=asked.model).way == first
+    assert talk.plan(asked.provider.name, model=asked.model).mode == first
     with pytest.raises(UnsupportedProvider):
-        missing = next((way for way in Way if way not in asked.provider.ways), None)
+        missing = next(
+            (way for way in CompletionMode if way not in asked.provider.modes), None
+        )
         if missing is None:
             raise UnsupportedProvider("it has them all")
         talk.plan(asked.provider.name, to={"via": missing})

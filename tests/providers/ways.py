@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.routing import Way
+from app.core.routing import CompletionMode
 from app.providers import PROVIDERS, Provider
 from app.providers.declaration import Endpoint
 from app.upstream import event_decoders
@@ -23,13 +23,13 @@ TEXT = " Paris – of course."
 
 # A model of each family, where the ways of a provider differ by model.
 _FAMILIES = {
-    ("bedrock", Way.NATIVE): {
+    ("bedrock", CompletionMode.NATIVE): {
         "meta": "meta.llama3-1-8b-instruct-v1:0",
         "mistral": "mistral.mixtral-8x7b-instruct-v0:1",
         "amazon": "amazon.titan-text-express-v1",
         "cohere": "cohere.command-light-text-v14",
     },
-    ("vertex-ai", Way.CHAT): {
+    ("vertex-ai", CompletionMode.CHAT): {
         "google": "gemini-2.0-flash",
         "anthropic": "anthropic.claude-3-5-haiku",
         "mistralai": "mistralai.mistral-medium-3",
@@ -40,7 +40,12 @@ _FAMILIES = {
 }
 
 # Whose recording shows the dialect of a module.
-_DIALECTS = {"gemini": "google", "llama_cpp": "llama-cpp"}
+_DIALECTS = {
+    "gemini": "google",
+    "llama_cpp": "llama-cpp",
+    "openai_chat": "chat",
+    "openai_completions": "legacy",
+}
 
 _CONTENT_TYPES = {
     ".sse": "text/event-stream",
@@ -54,23 +59,23 @@ class Asked:
     """One way of one provider, with a model that it is asked for."""
 
     provider: Provider
-    way: Way
+    mode: CompletionMode
     family: str = ""
     model: str = "m"
 
     def __str__(self) -> str:
-        return "-".join(filter(None, [self.provider.name, self.way, self.family]))
+        return "-".join(filter(None, [self.provider.name, self.mode, self.family]))
 
     @property
     def endpoint(self) -> Endpoint:
-        return self.provider.endpoint(self.way, self.model)
+        return self.provider.endpoint(self.mode, self.model)
 
     @property
     def folder(self) -> Path:
         """Where the recording of its answers is."""
         name = self.provider.name
-        own = [f"{name}-{self.family}", f"{name}-{self.way}"]
-        own += [name] if self.way == next(iter(self.provider.ways)) else []
+        own = [f"{name}-{self.family}", f"{name}-{self.mode}"]
+        own += [name] if self.mode == next(iter(self.provider.modes)) else []
         found = (WIRE / folder for folder in own if (WIRE / folder).is_dir())
         module = self.endpoint.chunks.__module__.rpartition(".")[2]
         return next(found, WIRE / _DIALECTS.get(module, module))
@@ -92,7 +97,7 @@ class Asked:
 
 def _all() -> Iterator[Asked]:
     for provider in PROVIDERS.values():
-        for way in provider.ways:
+        for way in provider.modes:
             families = _FAMILIES.get((provider.name, way), {"": "m"})
             for family, model in families.items():
                 yield Asked(provider, way, family, model)

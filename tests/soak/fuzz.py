@@ -123,7 +123,7 @@ QUERY = {
 }
 
 
-NAMES = sorted(name for name, provider in PROVIDERS.items() if provider.ways)
+NAMES = sorted(name for name, provider in PROVIDERS.items() if provider.modes)
 
 
 def _configs(host: str) -> list[Any]:
@@ -490,7 +490,9 @@ class _Memory(logging.Handler):
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
             where = traceback.extract_tb(error.__traceback__)[-1]
-            self.told = f"{Path(where.filename).name}:{where.lineno} {error!r}"
+            self.gateway_headers = (
+                f"{Path(where.filename).name}:{where.lineno} {error!r}"
+            )
 
 
 class Subject:

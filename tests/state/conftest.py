@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.state.background_writer import Courier
+from app.state.background_writer import BackgroundWriter
 from app.state.breaker import Breaker
 from app.state.failover import FailoverCircuits, FailoverCounters
 from app.state.local_store import LocalCircuits, LocalCounters, LocalFile
 from app.state.meter import Counters, Meter
-from app.state.redis_store import Link, RedisCircuits, RedisCounters
+from app.state.redis_store import RedisCircuits, RedisClient, RedisCounters
 
 from ..valkey import Valkey, running
 
@@ -56,8 +56,8 @@ class Place:
     def circuits(self) -> LocalCircuits | RedisCircuits:
         return RedisCircuits(self._link()) if self.url else LocalCircuits(self._file())
 
-    def _link(self) -> Link:
-        return self._stack.enter_context(closing(Link(self.url)))
+    def _link(self) -> RedisClient:
+        return self._stack.enter_context(closing(RedisClient(self.url)))
 
     def _file(self) -> LocalFile:
         return self._stack.enter_context(closing(LocalFile(self._path)))
@@ -84,9 +84,9 @@ class Gateway:
     Its clock is the one by which it asks Redis again, for whatever reason.
     """
 
-    def __init__(self, link: Link, path: Path, clock: FakeTime) -> None:
+    def __init__(self, link: RedisClient, path: Path, clock: FakeTime) -> None:
         self.link, self.clock = link, clock
-        file, courier = LocalFile(path), Courier(link)
+        file, courier = LocalFile(path), BackgroundWriter(link)
         local, self.kept = LocalCounters(file), LocalCircuits(file)
         counters = FailoverCounters(RedisCounters(link), local, courier)
         self.circuits = FailoverCircuits(RedisCircuits(link), self.kept, courier, clock)
@@ -96,7 +96,7 @@ class Gateway:
     @classmethod
     def at(cls, url: str, path: Path) -> "Gateway":
         clock = FakeTime()
-        return cls(Link(url, clock), path, clock)
+        return cls(RedisClient(url, clock), path, clock)
 
     def close(self) -> None:
         self.meter.close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from app.core.routing import BreakerPolicy, Target
 from app.errors import UpstreamRefused, UpstreamStatus
 from app.state.breaker import Breaker, Circuit, Circuits, current, guarded, name_of
-from app.state.redis_store import Link
+from app.state.redis_store import RedisClient
 
 from ..e2e.server import eventually
 from .conftest import PLACES, FakeTime, Gateway, Place, opened
@@ -41,7 +41,7 @@ def kept(
     if kind != "failover":
         return opened(kind, request, path, stack).circuits()
     server = opened("redis", request, path, stack)
-    link = stack.enter_context(closing(Link(server.url)))
+    link = stack.enter_context(closing(RedisClient(server.url)))
     return stack.enter_context(closing(Gateway(link, path, clock))).circuits
 
 

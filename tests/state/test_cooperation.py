@@ -11,13 +11,13 @@ from gevent import monkey; monkey.patch_all()
 import sqlite3, sys
 from pathlib import Path
 import gevent
-from app.core.limits import Claim, Limits
-from app.state.limits import Meter
-from app.state.local import LocalCounters, LocalFile
+from app.core.limits import UsageRequest, Limits
+from app.state.meter import Meter
+from app.state.local_store import LocalCounters, LocalFile
 
 file = LocalFile(Path(sys.argv[1]))
 meter = Meter(LocalCounters(file))
-mine = [Claim("key:a", Limits(requests_per_minute=9))]
+mine = [UsageRequest("key:a", Limits(requests_per_minute=9))]
 meter.reserve(mine, 0.0)
 other = sqlite3.connect(sys.argv[1], isolation_level=None)
 other.execute("BEGIN IMMEDIATE")
@@ -34,16 +34,16 @@ SILENT = """
 from gevent import monkey; monkey.patch_all()
 import socket
 import gevent
-from app.state.redis import Away, Link, RedisCounters
+from app.state.redis_store import RedisUnavailable, RedisClient, RedisCounters
 
 with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-    link = Link(f"redis://127.0.0.1:{server.getsockname()[1]}")
+    link = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}")
     counters = RedisCounters(link)
 
     def ask():
         try:
             counters.draw("id", (), 0.0)
-        except Away:
+        except RedisUnavailable:
             return "away"
 
     waiting = [gevent.spawn(ask) for _ in range(3)]

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from app.core.limits import Claim, Held, Limits
+from app.core.limits import Held, Limits, UsageRequest
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import guarded, name_of
 from app.state.meter import Charge, Reservation
-from app.state.redis_store import Link
+from app.state.redis_store import RedisClient
 
 from ..e2e.server import ROOT, eventually
 from ..valkey import Valkey
@@ -58,7 +58,7 @@ def wait_until_back(gateway: Gateway) -> None:
 # Round trips
 
 
-class CountedLink(Link):
+class CountedLink(RedisClient):
     """Counts how often each thread has waited for Redis."""
 
     def __init__(self, url: str, clock: FakeTime) -> None:
@@ -79,7 +79,7 @@ def counted(valkey: Valkey, tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
 
 
-def request(gateway: Gateway, key: Claim, virtual_key: Claim) -> None:
+def request(gateway: Gateway, key: UsageRequest, virtual_key: UsageRequest) -> None:
     """All that a request has to do with limits and breakers, when it goes well."""
     of_key, of_virtual_key = gateway.meter.reserve([key, virtual_key], NOON)
     assert gateway.breaker.available(TARGET)
@@ -97,7 +97,7 @@ def test_a_request_waits_for_redis_once_and_once_more_to_free_its_place(
     counted: Gateway, valkey: Valkey, limits: dict[str, int], trips: int
 ) -> None:
     key = claim(20, tokens_per_day=10**6, requests_per_minute=99, **limits)
-    virtual_key = Claim("virtual-key:v", Limits(tokens_per_minute=10**6), 20)
+    virtual_key = UsageRequest("virtual-key:v", Limits(tokens_per_minute=10**6), 20)
     # Redis has to be asked what it knows of a new target.
     request(counted, key, virtual_key)
     counted.link.waited.clear()
@@ -297,7 +297,7 @@ def test_a_draw_of_which_nobody_has_heard_is_taken_back(
     assert used(gateway.local, "tokens_per_day") == 50
 
 
-def raised(gateway: Gateway, mine: Claim, first: Reservation) -> Reservation:
+def raised(gateway: Gateway, mine: UsageRequest, first: Reservation) -> Reservation:
     return reserve(gateway.meter, replace(mine, held=Held(first.draws)))
 
 
@@ -460,19 +460,19 @@ def test_an_end_without_redis_is_not_waited_for_long(
 PROCESS = """
 import os, sys
 from pathlib import Path
-from app.core.limits import Claim, Limits
-from app.state.courier import Courier
+from app.core.limits import UsageRequest, Limits
+from app.state.background_writer import BackgroundWriter
 from app.state.failover import FailoverCounters
-from app.state.limits import Charge, Meter
-from app.state.local import LocalCounters, LocalFile
-from app.state.redis import Link, RedisCounters
+from app.state.meter import Charge, Meter
+from app.state.local_store import LocalCounters, LocalFile
+from app.state.redis_store import RedisClient, RedisCounters
 
-link = Link(sys.argv[1])
+link = RedisClient(sys.argv[1])
 own = LocalCounters(LocalFile(Path(sys.argv[2])))
-meter = Meter(FailoverCounters(RedisCounters(link), own, Courier(link)))
+meter = Meter(FailoverCounters(RedisCounters(link), own, BackgroundWriter(link)))
 
 def ask():
-    mine = Claim("key:a", Limits(tokens_per_day=10**6), 50)
+    mine = UsageRequest("key:a", Limits(tokens_per_day=10**6), 50)
     (reserved,) = meter.reserve([mine], 1_800_000_000.0)
     meter.settle([Charge(reserved, 1)], 1_800_000_000.0)
 """

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.core.limits import LEASE, Claim, Held, LimitReached, Limits, duration
+from app.core.limits import LEASE, Held, LimitReached, Limits, UsageRequest, duration
 from app.state.local_store import LocalCounters, LocalFile
 from app.state.meter import Charge, Meter, Reservation
 
@@ -42,23 +42,23 @@ def meter(place: Place) -> Meter:
 
 def claim(
     holder: str = "key:a", tokens: int = 0, money: str | None = None, **limits: Any
-) -> Claim:
+) -> UsageRequest:
     price = None if money is None else Decimal(money)
-    return Claim(holder, Limits.of(limits), tokens, price)
+    return UsageRequest(holder, Limits.of(limits), tokens, price)
 
 
-def reserve(meter: Meter, one: Claim, now: float = NOON) -> Reservation:
+def reserve(meter: Meter, one: UsageRequest, now: float = NOON) -> Reservation:
     (reserved,) = meter.reserve([one], now)
     return reserved
 
 
-def refusal(meter: Meter, *claims: Claim, now: float = NOON) -> LimitReached:
+def refusal(meter: Meter, *claims: UsageRequest, now: float = NOON) -> LimitReached:
     with pytest.raises(LimitReached) as raised:
         meter.reserve(claims, now)
     return raised.value
 
 
-def passes(meter: Meter, *claims: Claim, now: float = NOON) -> bool:
+def passes(meter: Meter, *claims: UsageRequest, now: float = NOON) -> bool:
     try:
         meter.reserve(claims, now)
     except LimitReached:
@@ -377,7 +377,7 @@ def test_a_claim_without_limits_is_reserved_beside_others(meter: Meter) -> None:
 
 def raised(
     meter: Meter,
-    first: Claim,
+    first: UsageRequest,
     *held: Reservation,
     charged: Any = (0, None),
     **more: Any,
@@ -533,7 +533,7 @@ class RaisedReservations(RuleBasedStateMachine):
             self.settled[i] + sum(each.held[i] for each in self.open) for i in (0, 1)
         ]
 
-    def claim(self, tokens: int, money: int | None) -> Claim:
+    def claim(self, tokens: int, money: int | None) -> UsageRequest:
         return claim(
             self.holder,
             tokens,
@@ -854,15 +854,15 @@ def test_requests_go_on_without_the_file_and_the_log_says_so_once(
 FORKED = """
 import os, sys
 from pathlib import Path
-from app.core.limits import Claim, LimitReached, Limits
-from app.state.limits import Meter
-from app.state.local import LocalCounters, LocalFile
+from app.core.limits import UsageRequest, LimitReached, Limits
+from app.state.meter import Meter
+from app.state.local_store import LocalCounters, LocalFile
 
 meter = Meter(LocalCounters(LocalFile(Path(sys.argv[1]))))
 
 def ask():
     try:
-        meter.reserve([Claim("k", Limits(requests_per_minute=2))], 0.0)
+        meter.reserve([UsageRequest("k", Limits(requests_per_minute=2))], 0.0)
         return "yes"
     except LimitReached:
         return "no"

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from app.core.limits import Claim, LimitReached, Limits
+from app.core.limits import LimitReached, Limits, UsageRequest
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import Breaker
 from app.state.meter import Charge, Meter, Reservation
-from app.state.redis_store import Away, Link, RedisCircuits, RedisCounters
+from app.state.redis_store import (
+    RedisCircuits,
+    RedisClient,
+    RedisCounters,
+    RedisUnavailable,
+)
 
 from ..valkey import Valkey
 from .conftest import FakeTime
@@ -20,16 +25,16 @@ from .conftest import FakeTime
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 
-def claim(tokens: int = 0, **limits: Any) -> Claim:
-    return Claim("key:a", Limits.of(limits), tokens)
+def claim(tokens: int = 0, **limits: Any) -> UsageRequest:
+    return UsageRequest("key:a", Limits.of(limits), tokens)
 
 
-def reserve(meter: Meter, mine: Claim) -> Reservation:
+def reserve(meter: Meter, mine: UsageRequest) -> Reservation:
     (reserved,) = meter.reserve([mine], NOON)
     return reserved
 
 
-def passes(meter: Meter, mine: Claim, now: float = NOON) -> bool:
+def passes(meter: Meter, mine: UsageRequest, now: float = NOON) -> bool:
     try:
         meter.reserve([mine], now)
     except LimitReached:
@@ -56,11 +61,11 @@ def unsettled(valkey: Valkey) -> int:
 def test_a_reservation_and_its_end_are_one_round_trip_each(
     valkey: Valkey,
 ) -> None:
-    with closing(Link(valkey.url)) as link:
+    with closing(RedisClient(valkey.url)) as link:
         meter = Meter(RedisCounters(link))
         mine = [
             claim(5, tokens_per_day=9, requests_per_minute=9, requests_in_parallel=9),
-            Claim("virtual-key:v", Limits(tokens_per_minute=9), 5),
+            UsageRequest("virtual-key:v", Limits(tokens_per_minute=9), 5),
         ]
 
         def ask() -> None:
@@ -81,7 +86,7 @@ def test_a_reservation_and_its_end_are_one_round_trip_each(
 def test_all_that_is_stored_expires(valkey: Valkey) -> None:
     valkey.clear()
     limits = {"tokens_per_minute": 9, "tokens_per_month": 9, "requests_in_parallel": 2}
-    with closing(Link(valkey.url)) as link:
+    with closing(RedisClient(valkey.url)) as link:
         meter = Meter(RedisCounters(link))
         meter.settle([Charge(reserve(meter, claim(2, **limits)), 1)], NOON)
         reserve(meter, claim(2, **limits))
@@ -101,7 +106,7 @@ def test_all_that_is_stored_expires(valkey: Valkey) -> None:
 
 def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None:
     valkey.clear()
-    with closing(Link(valkey.url)) as link:
+    with closing(RedisClient(valkey.url)) as link:
         meter = Meter(RedisCounters(link))
         for seconds in range(0, 600, 10):
             passes(meter, claim(requests_per_minute=99), NOON + seconds)
@@ -113,7 +118,9 @@ def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None
 
 def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
     valkey.clear()
-    with closing(Link(valkey.url)) as one, closing(Link(valkey.url)) as two:
+    with closing(RedisClient(valkey.url)) as one, closing(
+        RedisClient(valkey.url)
+    ) as two:
         meters = [Meter(RedisCounters(link)) for link in (one, two)]
         passed: list[bool] = []
 
@@ -137,7 +144,7 @@ def test_more_requests_than_connections_wait_for_their_turn(
 ) -> None:
     valkey.clear()
     passed: list[bool] = []
-    with closing(Link(valkey.url)) as link:
+    with closing(RedisClient(valkey.url)) as link:
         meter = Meter(RedisCounters(link))
 
         def ask() -> None:
@@ -174,11 +181,11 @@ def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
     """It accepts connections, and never says a word."""
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-        link = Link(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
+        link = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
         counters, asked = RedisCounters(link), []
         for now in (0, 0, 0.9, 1.1, 1.1, 2.0):
             clock.now = now
-            with pytest.raises(Away) as raised:
+            with pytest.raises(RedisUnavailable) as raised:
                 counters.draw("id", (), NOON)
             asked.append(raised.value.asked)
         link.close()
@@ -190,11 +197,11 @@ def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
 def test_many_at_once_pay_for_one_try_of_a_redis_that_was_away() -> None:
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-        link = Link(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
+        link = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
         counters, asked = RedisCounters(link), []
 
         def ask() -> None:
-            with pytest.raises(Away) as raised:
+            with pytest.raises(RedisUnavailable) as raised:
                 counters.draw("id", (), NOON)
             asked.append(raised.value.asked)
 

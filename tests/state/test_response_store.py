@@ -18,18 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.cache_key import key
-from app.core.caching import Asker, CachePolicy, Entry
+from app.core.caching import CacheEntry, CachePolicy, CacheScope
 from app.core.request import CompletionRequest
 from app.core.routing import Target
 from app.errors import UpstreamTimeout
-from app.state.redis_store import Link, RedisCache
+from app.state.redis_store import RedisCache, RedisClient
 from app.state.response_store import (
     LARGEST,
-    Answers,
-    Cache,
-    Flights,
-    Lead,
+    FlightLeader,
     LocalCache,
+    ResponseBackend,
+    ResponseStore,
+    SingleFlight,
     pack,
     unpack,
 )
@@ -40,7 +40,7 @@ from .conftest import FakeTime
 
 # Unix seconds at which most of these tests happen.
 NOW = 1_800_000_000.0
-ENTRY = Entry(
+ENTRY = CacheEntry(
     b'{"choices":[{"text":"\\u2013"}]}',
     made=NOW,
     max_age=60,
@@ -49,8 +49,8 @@ ENTRY = Entry(
 )
 
 
-def entry(body: bytes = b"{}", made: float = NOW, max_age: float = 1e6) -> Entry:
-    return Entry(body, made, max_age)
+def entry(body: bytes = b"{}", made: float = NOW, max_age: float = 1e6) -> CacheEntry:
+    return CacheEntry(body, made, max_age)
 
 
 def incompressible(size: int, start: int = 0) -> bytes:
@@ -72,41 +72,41 @@ def local(tmp_path: Path) -> Iterator[LocalCache]:
 @pytest.fixture
 def remote(valkey: Valkey) -> Iterator[RedisCache]:
     valkey.clear()
-    with closing(RedisCache(Link(valkey.url))) as cache:
+    with closing(RedisCache(RedisClient(valkey.url))) as cache:
         yield cache
 
 
 @pytest.fixture(params=["local", "remote"])
-def cache(request: Any) -> Cache:
-    found: Cache = request.getfixturevalue(request.param)
+def cache(request: Any) -> ResponseBackend:
+    found: ResponseBackend = request.getfixturevalue(request.param)
     return found
 
 
 # What both do
 
 
-def test_an_entry_comes_back_as_it_was(cache: Cache) -> None:
+def test_an_entry_comes_back_as_it_was(cache: ResponseBackend) -> None:
     cache.put("k", ENTRY, NOW)
 
     assert cache.get("k", NOW) == ENTRY
     assert cache.get("l", NOW) is None
 
 
-def test_an_entry_is_gone_when_it_is_too_old(cache: Cache) -> None:
+def test_an_entry_is_gone_when_it_is_too_old(cache: ResponseBackend) -> None:
     cache.put("k", ENTRY, NOW)
 
     assert cache.get("k", NOW + 59.9)
     assert cache.get("k", NOW + 60) is None
 
 
-def test_the_last_entry_of_a_key_counts(cache: Cache) -> None:
+def test_the_last_entry_of_a_key_counts(cache: ResponseBackend) -> None:
     cache.put("k", entry(b"1"), NOW)
     cache.put("k", entry(b"2"), NOW)
 
     assert cache.get("k", NOW) == entry(b"2")
 
 
-def test_what_is_too_old_or_too_long_is_not_kept(cache: Cache) -> None:
+def test_what_is_too_old_or_too_long_is_not_kept(cache: ResponseBackend) -> None:
     cache.put("old", entry(made=NOW - 10, max_age=10), NOW)
     cache.put("long", entry(b" " * (LARGEST + 1)), NOW)
 
@@ -114,7 +114,7 @@ def test_what_is_too_old_or_too_long_is_not_kept(cache: Cache) -> None:
     assert cache.get("long", NOW) is None
 
 
-def test_a_cache_goes_on_after_it_was_closed(cache: Cache) -> None:
+def test_a_cache_goes_on_after_it_was_closed(cache: ResponseBackend) -> None:
     cache.put("k", ENTRY, NOW)
     cache.close()
 
@@ -123,7 +123,7 @@ def test_a_cache_goes_on_after_it_was_closed(cache: Cache) -> None:
 
 @given(st.binary(max_size=3000), st.floats(0, 1e12), st.text(max_size=9))
 def test_an_entry_survives_its_packing(body: bytes, made: float, text: str) -> None:
-    packed = Entry(body, made, 1.5, {text: text}, (text,))
+    packed = CacheEntry(body, made, 1.5, {text: text}, (text,))
 
     assert unpack(pack(packed)) == packed
 
@@ -149,7 +149,7 @@ def test_neither_key_nor_entry_holds_a_secret(
     secret = "sk-a-secret-of-the-caller"
     request = CompletionRequest("m", "a prompt of the caller")
     target = Target("p", secret, "https://e.example", {"a": secret}, request=request)
-    name = key(target, CachePolicy(), Asker("a-caller"))
+    name = key(target, CachePolicy(), CacheScope("a-caller"))
     local.put(name, ENTRY, NOW)
 
     held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -335,13 +335,13 @@ def test_threads_may_share_a_cache(local: LocalCache) -> None:
 _BEGIN = f"""
 import os, sys
 from pathlib import Path
-from app.core.caching import Entry
-from app.state.cache import Answers, Flights, LocalCache
+from app.core.caching import CacheEntry
+from app.state.response_store import ResponseStore, SingleFlight, LocalCache
 path, *words = sys.argv[1:]
 cache = LocalCache(Path(path), 2**20)
 now = {NOW}
 def entry(text):
-    return Entry(text.encode(), now, 60)
+    return CacheEntry(text.encode(), now, 60)
 """
 
 
@@ -364,7 +364,7 @@ print(cache.get("k", now).body.decode())
 cache.put("l", entry("of another"), now)
 """
     assert said(process(tmp_path / "cache.db", code)) == "of one"
-    assert local.get("l", NOW) == Entry(b"of another", NOW, 60)
+    assert local.get("l", NOW) == CacheEntry(b"of another", NOW, 60)
 
 
 def test_processes_may_write_at_once(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ import random
 kept = 0
 for i in range(300):
     name = words[0] + str(i)
-    cache.put(name, Entry(random.randbytes(400), now, 60), now)
+    cache.put(name, CacheEntry(random.randbytes(400), now, 60), now)
     kept += cache.get(name, now) is not None
 print(kept)
 """
@@ -420,7 +420,7 @@ def test_redis_forgets_an_entry_when_it_is_too_old(
 
 def test_two_caches_share_a_redis(remote: RedisCache, valkey: Valkey) -> None:
     remote.put("k", ENTRY, NOW)
-    with closing(RedisCache(Link(valkey.url))) as other:
+    with closing(RedisCache(RedisClient(valkey.url))) as other:
         assert other.get("k", NOW) == ENTRY
 
 
@@ -428,7 +428,7 @@ def test_what_redis_refuses_is_a_miss_and_leaves_it_in_use(
     valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     valkey.clear()
-    link = Link(valkey.url)
+    link = RedisClient(valkey.url)
     with closing(RedisCache(link)) as cache:
         cache.put("l", ENTRY, NOW)
         with valkey.client() as client:
@@ -445,7 +445,7 @@ def test_a_redis_that_dies_is_missed_and_found_again(
     mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeTime()
-    with closing(RedisCache(Link(mortal.url, clock))) as cache:
+    with closing(RedisCache(RedisClient(mortal.url, clock))) as cache:
         cache.put("k", ENTRY, NOW)
         assert cache.get("k", NOW) == ENTRY
         mortal.kill()
@@ -468,7 +468,7 @@ def test_a_redis_that_dies_is_missed_and_found_again(
 def test_a_cache_does_not_miss_a_redis_that_was_restarted_between_two_calls(
     mortal: Valkey,
 ) -> None:
-    with closing(RedisCache(Link(mortal.url))) as cache:
+    with closing(RedisCache(RedisClient(mortal.url))) as cache:
         cache.put("k", ENTRY, NOW)
         mortal.kill()
         mortal.restart()
@@ -479,7 +479,7 @@ def test_a_cache_does_not_miss_a_redis_that_was_restarted_between_two_calls(
 
 def test_a_redis_that_wakes_up_is_found_again(mortal: Valkey) -> None:
     clock = FakeTime()
-    with closing(RedisCache(Link(mortal.url, clock))) as cache:
+    with closing(RedisCache(RedisClient(mortal.url, clock))) as cache:
         cache.put("k", ENTRY, NOW)
         mortal.hold()
         asleep = cache.get("k", NOW)
@@ -528,7 +528,7 @@ def _is_waiting(thread: threading.Thread) -> bool:
 class Upstream:
     """Counts its calls. Those whose number is among *failures* bring nothing."""
 
-    def __init__(self, answers: Answers, failures: tuple[int, ...] = ()) -> None:
+    def __init__(self, answers: ResponseStore, failures: tuple[int, ...] = ()) -> None:
         self._answers, self._failures = answers, failures
         self._lock = threading.Lock()
         self.calls = 0
@@ -536,9 +536,9 @@ class Upstream:
     def ask(self) -> bytes | None:
         """The body of an answer, from wherever it comes; None if it failed."""
         found = self._answers.find("k", 60)
-        return found.body if isinstance(found, Entry) else self.call(found)
+        return found.body if isinstance(found, CacheEntry) else self.call(found)
 
-    def call(self, lead: Lead) -> bytes | None:
+    def call(self, lead: FlightLeader) -> bytes | None:
         with self._lock:
             self.calls += 1
             number = self.calls
@@ -551,17 +551,17 @@ class Upstream:
 
 
 @pytest.fixture
-def answers(local: LocalCache) -> Answers:
-    return Answers(local, now=lambda: NOW)
+def answers(local: LocalCache) -> ResponseStore:
+    return ResponseStore(local, now=lambda: NOW)
 
 
-def lead_of(answers: Answers) -> Lead:
+def lead_of(answers: ResponseStore) -> FlightLeader:
     found = answers.find("k", 60)
-    assert isinstance(found, Lead)
+    assert isinstance(found, FlightLeader)
     return found
 
 
-def test_who_asks_the_same_waits_and_nobody_pays_twice(answers: Answers) -> None:
+def test_who_asks_the_same_waits_and_nobody_pays_twice(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     lead = lead_of(answers)
     crowd = Crowd(upstream.ask)
@@ -572,7 +572,7 @@ def test_who_asks_the_same_waits_and_nobody_pays_twice(answers: Answers) -> None
     assert upstream.calls == 1
 
 
-def test_when_the_first_fails_one_of_the_others_goes(answers: Answers) -> None:
+def test_when_the_first_fails_one_of_the_others_goes(answers: ResponseStore) -> None:
     upstream = Upstream(answers, failures=(1,))
     lead = lead_of(answers)
     crowd = Crowd(upstream.ask)
@@ -584,9 +584,9 @@ def test_when_the_first_fails_one_of_the_others_goes(answers: Answers) -> None:
 
 
 def test_nobody_waits_for_one_failure_after_the_other() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     first = flights.board("k")
-    assert isinstance(first, Lead)
+    assert isinstance(first, FlightLeader)
     crowd = Crowd(lambda: flights.board("k"))
     crowd.wait_until_waiting()
     first.land()
@@ -594,10 +594,10 @@ def test_nobody_waits_for_one_failure_after_the_other() -> None:
     (second,) = crowd.results
     second.land()
 
-    assert all(isinstance(found, Lead) for found in crowd.join())
+    assert all(isinstance(found, FlightLeader) for found in crowd.join())
 
 
-def test_a_crowd_without_a_first_pays_once(answers: Answers) -> None:
+def test_a_crowd_without_a_first_pays_once(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
 
     assert Crowd(upstream.ask, 20).join() == [b"1"] * 20
@@ -605,9 +605,9 @@ def test_a_crowd_without_a_first_pays_once(answers: Answers) -> None:
 
 
 def test_who_has_no_more_time_goes_without() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     lead = flights.board("k")
-    assert isinstance(lead, Lead)
+    assert isinstance(lead, FlightLeader)
     with pytest.raises(UpstreamTimeout, match="under way") as caught:
         flights.board("k", wait=0.01)
     with pytest.raises(UpstreamTimeout):
@@ -622,18 +622,20 @@ def test_who_has_no_more_time_goes_without() -> None:
 
 def test_who_has_time_waits_only_so_long_for_somebody_else() -> None:
     """The caller of the first one may be slow to take what it streams."""
-    flights = Flights(patience=0.05)
+    flights = SingleFlight(patience=0.05)
     first = flights.board("k")
     alone = [flights.board("k"), flights.board("k", wait=20)]
 
-    assert isinstance(first, Lead) and all(isinstance(each, Lead) for each in alone)
+    assert isinstance(first, FlightLeader) and all(
+        isinstance(each, FlightLeader) for each in alone
+    )
     with pytest.raises(UpstreamTimeout):
         flights.board("k", wait=0.01)
     first.land(ENTRY)
-    assert isinstance(flights.board("k"), Lead)
+    assert isinstance(flights.board("k"), FlightLeader)
 
 
-def test_a_first_that_dies_is_waited_for_by_nobody(answers: Answers) -> None:
+def test_a_first_that_dies_is_waited_for_by_nobody(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     thread = threading.Thread(target=lead_of, args=(answers,))
     thread.start()
@@ -642,7 +644,7 @@ def test_a_first_that_dies_is_waited_for_by_nobody(answers: Answers) -> None:
     assert upstream.ask() == b"1"
 
 
-def test_others_go_on_when_the_first_is_forgotten(answers: Answers) -> None:
+def test_others_go_on_when_the_first_is_forgotten(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leads = [lead_of(answers)]
     crowd = Crowd(upstream.ask)
@@ -652,7 +654,7 @@ def test_others_go_on_when_the_first_is_forgotten(answers: Answers) -> None:
     assert crowd.join() == [b"1"] * 5
 
 
-def test_a_block_that_fails_lets_the_others_go_on(answers: Answers) -> None:
+def test_a_block_that_fails_lets_the_others_go_on(answers: ResponseStore) -> None:
     lead = lead_of(answers)
     with pytest.raises(ZeroDivisionError), lead:
         1 / 0  # noqa: B018
@@ -661,9 +663,9 @@ def test_a_block_that_fails_lets_the_others_go_on(answers: Answers) -> None:
 
 
 def test_a_block_that_ends_well_may_still_bring_something() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     lead = flights.board("k")
-    assert isinstance(lead, Lead)
+    assert isinstance(lead, FlightLeader)
     with lead:
         pass
     crowd = Crowd(lambda: flights.board("k"))
@@ -675,13 +677,13 @@ def test_a_block_that_ends_well_may_still_bring_something() -> None:
 
 
 def test_other_requests_do_not_wait() -> None:
-    flights = Flights()
+    flights = SingleFlight()
     leads = [flights.board(name) for name in "abc"]
 
-    assert all(isinstance(each, Lead) for each in leads)
+    assert all(isinstance(each, FlightLeader) for each in leads)
 
 
-def test_what_is_kept_is_given_at_once(answers: Answers) -> None:
+def test_what_is_kept_is_given_at_once(answers: ResponseStore) -> None:
     answers.keep("k", ENTRY)
 
     assert answers.find("k", 60) == ENTRY
@@ -689,20 +691,20 @@ def test_what_is_kept_is_given_at_once(answers: Answers) -> None:
 
 
 def test_who_takes_nothing_old_gets_nothing_old(local: LocalCache) -> None:
-    answers = Answers(local, now=lambda: NOW + 30)
+    answers = ResponseStore(local, now=lambda: NOW + 30)
     answers.keep("k", ENTRY)
 
     assert answers.find("k", 31) == ENTRY
-    assert isinstance(answers.find("k", 30), Lead)
+    assert isinstance(answers.find("k", 30), FlightLeader)
 
 
 def test_one_who_takes_only_what_is_new_does_not_wait_for_one_who_takes_all(
-    answers: Answers,
+    answers: ResponseStore,
 ) -> None:
     lead = answers.find("k", 60)
 
-    assert isinstance(lead, Lead)
-    assert isinstance(answers.find("k", 10), Lead)
+    assert isinstance(lead, FlightLeader)
+    assert isinstance(answers.find("k", 10), FlightLeader)
 
 
 def test_greenlets_wait_without_holding_up_their_worker(tmp_path: Path) -> None:
@@ -710,7 +712,7 @@ def test_greenlets_wait_without_holding_up_their_worker(tmp_path: Path) -> None:
 from gevent import monkey
 monkey.patch_all()
 import gevent, time
-answers = Answers(cache, Flights(), lambda: now)
+answers = ResponseStore(cache, SingleFlight(), lambda: now)
 calls, ticks = [], []
 def ask(name):
     found = answers.find(name, 60)

@@ -10,12 +10,12 @@ Prints how often it was let through.
 import sys
 from pathlib import Path
 
-from app.core.limits import Claim, LimitReached, Limits
+from app.core.limits import LimitReached, Limits, UsageRequest
 from app.core.routing import BreakerPolicy, Target
 from app.state.breaker import Breaker, Circuits
 from app.state.local_store import LocalCircuits, LocalCounters, LocalFile
 from app.state.meter import Counters, Meter
-from app.state.redis_store import Link, RedisCircuits, RedisCounters
+from app.state.redis_store import RedisCircuits, RedisClient, RedisCounters
 
 LIMITS = {
     "limits": Limits(requests_per_minute=100),
@@ -26,7 +26,7 @@ TARGET = Target("p", identity="t", breaker=BreakerPolicy(failure_threshold=2))
 
 def opened(where: str) -> tuple[Counters, Circuits]:
     if where.startswith("redis"):
-        link = Link(where)
+        link = RedisClient(where)
         return RedisCounters(link), RedisCircuits(link)
     file = LocalFile(Path(where))
     return LocalCounters(file), LocalCircuits(file)
@@ -36,7 +36,7 @@ def let_through(counters: Counters, what: str, times: int, now: float) -> int:
     meter, count = Meter(counters), 0
     for _ in range(times):
         try:
-            meter.reserve([Claim("key:a", LIMITS[what])], now)
+            meter.reserve([UsageRequest("key:a", LIMITS[what])], now)
             count += 1
         except LimitReached:
             pass

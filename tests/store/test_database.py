@@ -77,9 +77,9 @@ def test_a_store_that_is_new_or_ready_is_opened_without_alembic(
     settings: Settings,
 ) -> None:
     code = (
-        "import sys; from app.settings import Settings; from app.store import opening; "
+        "import sys; from app.settings import Settings; from app.store import factory; "
         f"own = Settings(instance={settings.instance!r}); "
-        "[opening.database(own).dispose() for _ in 'ab']; "
+        "[factory.database(own).dispose() for _ in 'ab']; "
         "sys.exit('alembic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

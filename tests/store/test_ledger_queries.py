@@ -8,7 +8,13 @@ import pytest
 from app.settings import Settings
 from app.store import factory
 from app.store.ledger import Ledger
-from app.store.ledger_queries import STATUSES, History, Try, Wanted, wait_of
+from app.store.ledger_queries import (
+    STATUSES,
+    LedgerAttempt,
+    LedgerFilter,
+    LedgerQueries,
+    wait_of,
+)
 
 from .test_ledger import NOON, row
 
@@ -20,7 +26,7 @@ def ledger(stored: Settings) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def history(stored: Settings) -> Iterator[History]:
+def history(stored: Settings) -> Iterator[LedgerQueries]:
     with closing(factory.history(stored)) as made:
         yield made
 
@@ -64,7 +70,7 @@ def test_the_newest_requests_come_first_as_they_are_wanted(ledger, history) -> N
     listed = history.latest()
 
     def models(**wanted: str) -> list[str]:
-        return [each.model for each in history.latest(Wanted(**wanted))]
+        return [each.model for each in history.latest(LedgerFilter(**wanted))]
 
     assert [each.model for each in listed] == ["c", "b", "a"]
     assert [each.model for each in history.latest(after=listed[1].id)] == ["c"]
@@ -80,12 +86,12 @@ def test_a_request_is_told_with_its_way(ledger, history) -> None:
     plain, eventful = history.latest()
 
     assert history.request(eventful.id) == eventful
-    assert eventful.tries == (Try("config", "groq", 503, 1, 20),)
+    assert eventful.tries == (LedgerAttempt("config", "groq", 503, 1, 20),)
     assert eventful.dropped == ("seed",) and eventful.error == "x"
     assert (plain.tries, plain.dropped, plain.alias, plain.via) == ((), (), "", None)
     assert history.request(2**80) is None
 
 
-def test_an_empty_ledger_tells_nothing(history: History) -> None:
+def test_an_empty_ledger_tells_nothing(history: LedgerQueries) -> None:
     assert history.latest() == [] and history.request(1) is None
     assert history.sums("key", 0, 2e9) == []

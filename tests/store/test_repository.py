@@ -15,8 +15,8 @@ from app.core.permissions import Alias, GatewayKey, VirtualKey
 from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import database, factory
-from app.store.repository import Absent, Present, Repository
-from app.store.secret_box import Sealer
+from app.store.repository import RecordExists, RecordNotFound, Repository
+from app.store.secret_box import SecretBox
 from app.store.tables import gateway_keys, virtual_keys
 
 CANARY = "sk-canary-of-a-provider"
@@ -56,7 +56,7 @@ def test_a_config_is_kept_with_all_its_versions(store: Repository) -> None:
     ]
     store.delete_config("main")
     assert store.contents().configs == {}
-    with pytest.raises(Absent):
+    with pytest.raises(RecordNotFound):
         store.versions("main")
 
 
@@ -128,7 +128,7 @@ def test_keys_that_a_later_version_wrote_are_refused_and_no_others(
 def test_a_name_is_one_keys_only(store: Repository) -> None:
     store.create_key(KEY)
 
-    with pytest.raises(Present):
+    with pytest.raises(RecordExists):
         store.create_key(KEY)
 
 
@@ -146,7 +146,7 @@ def test_an_alias_is_replaced_and_deleted(store: Repository) -> None:
 )
 def test_what_is_not_there_cannot_be_deleted(store: Repository, delete: str) -> None:
     before = store.revision()
-    with pytest.raises(Absent):
+    with pytest.raises(RecordNotFound):
         getattr(store, delete)("nothing")
 
     assert store.revision() == before
@@ -193,7 +193,7 @@ def test_secrets_are_sealed_anew_and_keys_go_on(
     store.put_virtual_key(OPENAI)
     store.create_key(KEY)
     keys = store.contents().keys
-    new = Sealer(["another secret of the tests"])
+    new = SecretBox(["another secret of the tests"])
 
     assert store.reseal(new) == 2
     after = Repository(store.engine, new)

@@ -9,11 +9,11 @@ import pytest
 
 from app.errors import StoreUnavailable
 from app.store import secret_box
-from app.store.secret_box import Sealer
+from app.store.secret_box import SecretBox
 
 
 def test_what_is_sealed_opens_under_every_key_that_is_known() -> None:
-    old, both = Sealer(["old"]), Sealer(["new", "old"])
+    old, both = SecretBox(["old"]), SecretBox(["new", "old"])
     sealed = old.seal(b"secret")
 
     assert both.open(sealed) == b"secret" and b"secret" not in sealed

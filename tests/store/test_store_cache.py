@@ -7,8 +7,8 @@ import pytest
 
 from app.core.permissions import GatewayKey, VirtualKey
 from app.errors import StoreUnavailable
-from app.store.repository import EMPTY, Contents, hashed
-from app.store.store_cache import Directory
+from app.store.repository import EMPTY, Snapshot, hashed
+from app.store.store_cache import StoreCache
 
 PEPPER = b"pepper"
 
@@ -30,10 +30,10 @@ class Shelf:
             raise StoreUnavailable
         return self.number
 
-    def contents(self) -> Contents:
+    def contents(self) -> Snapshot:
         self.read += 1
         key = GatewayKey("k")
-        return Contents(
+        return Snapshot(
             self.number,
             {"main": self.config},
             {"v": VirtualKey("v", "openai")},
@@ -54,13 +54,13 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def directory(shelf: Shelf) -> Directory:
+def directory(shelf: Shelf) -> StoreCache:
     made: Callable[[], Any] = lambda: shelf
-    return Directory(made, ttl=5, grace=300, clock=lambda: shelf.now)
+    return StoreCache(made, ttl=5, grace=300, clock=lambda: shelf.now)
 
 
 def test_it_is_asked_once_in_a_while_and_read_when_something_changed(
-    directory: Directory, shelf: Shelf
+    directory: StoreCache, shelf: Shelf
 ) -> None:
     for _ in range(3):
         assert directory.config("main") == {"provider": "openai"}
@@ -75,12 +75,12 @@ def test_it_is_asked_once_in_a_while_and_read_when_something_changed(
     assert (shelf.asked, shelf.read) == (3, 2)
 
 
-def test_a_key_is_known_by_its_hash(directory: Directory) -> None:
+def test_a_key_is_known_by_its_hash(directory: StoreCache) -> None:
     assert directory.key("lw-x") == GatewayKey("k")
     assert directory.key("lw-y") is None and directory.key("") is None
 
 
-def test_a_sealed_key_is_opened_once(directory: Directory, shelf: Shelf) -> None:
+def test_a_sealed_key_is_opened_once(directory: StoreCache, shelf: Shelf) -> None:
     for _ in range(3):
         found = directory.virtual_key("v")
         assert found and found.settings == {"api_key": "sealed"}
@@ -90,7 +90,7 @@ def test_a_sealed_key_is_opened_once(directory: Directory, shelf: Shelf) -> None
 
 
 def test_what_is_known_goes_on_without_the_database_for_a_while(
-    directory: Directory, shelf: Shelf
+    directory: StoreCache, shelf: Shelf
 ) -> None:
     directory.config("main")
     shelf.gone = True
@@ -107,7 +107,7 @@ def test_what_is_known_goes_on_without_the_database_for_a_while(
 
 
 def test_a_gateway_that_starts_without_the_database_knows_nothing(
-    directory: Directory, shelf: Shelf
+    directory: StoreCache, shelf: Shelf
 ) -> None:
     shelf.gone = True
 
@@ -120,7 +120,7 @@ def test_without_a_file_nothing_is_stored_and_nothing_is_made(tmp_path: Any) -> 
         raise AssertionError
 
     file = tmp_path / "gateway.db"
-    empty = Directory(never, ttl=5, grace=300, file=file)
+    empty = StoreCache(never, ttl=5, grace=300, file=file)
 
     assert empty.config("main") is None and not empty.protects
     assert list(tmp_path.iterdir()) == [] and EMPTY.keys == {}

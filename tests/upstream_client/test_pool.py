@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from app.upstream.http1 import pool as module
 from app.upstream.http1.connection import due
-from app.upstream.http1.pool import Adapter
+from app.upstream.http1.pool import PooledAdapter
 from tests.upstream import Answer, Seen, Upstream, chunk, close, head, whole
 
 BODY = b"0123456789" * 2000
@@ -63,15 +63,15 @@ def taken(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_plain_answer_reads_as_urllib3_reads_it(script, monkeypatch, name) -> None:
     upstream = script(*[ANSWERS[name]] * 2)
-    plain = taken(sent(Adapter(), prepared(upstream.url)))
+    plain = taken(sent(PooledAdapter(), prepared(upstream.url)))
     monkeypatch.setattr(module, "Plain", module._decoded)
 
-    assert plain == taken(sent(Adapter(), prepared(upstream.url)))
+    assert plain == taken(sent(PooledAdapter(), prepared(upstream.url)))
 
 
 def test_an_answer_that_is_let_go_of_early_ends_its_connection(script) -> None:
     upstream = script(*[ANSWERS["in pieces"]] * 2)
-    adapter = Adapter()
+    adapter = PooledAdapter()
     for _ in range(2):
         raw = sent(adapter, prepared(upstream.url)).raw
         raw.read1(5)
@@ -100,7 +100,7 @@ def test_a_request_is_what_requests_would_have_sent(script, told) -> None:
     upstream = script(*[whole(b"")] * 2)
     told = dict(told)
     url = upstream.url + told.pop("path", "/v1")
-    for adapter in (HTTPAdapter(), Adapter()):
+    for adapter in (HTTPAdapter(), PooledAdapter()):
         sent(adapter, prepared(url, **told)).close()
     theirs, ours = upstream.requests
 
@@ -114,20 +114,20 @@ def seen(request: Seen) -> Any:
 @pytest.mark.parametrize("url", ["http://", "http:///a", "ftp://a", "http://a:b/", "a"])
 def test_an_address_that_is_none_is_an_invalid_url(url) -> None:
     with pytest.raises(errors.InvalidURL):
-        sent(Adapter(), prepared(url))
+        sent(PooledAdapter(), prepared(url))
 
 
 @pytest.mark.parametrize("field", [("A", "b\r\nC: d"), ("A\n", "b"), ("A", "\u0394")])
 def test_a_header_that_is_none_is_not_sent(upstream, field) -> None:
     with pytest.raises(errors.InvalidHeader):
-        sent(Adapter(), prepared(upstream.url, **dict([field])))
+        sent(PooledAdapter(), prepared(upstream.url, **dict([field])))
 
     assert upstream.opened == 0
 
 
 def test_a_connection_that_was_closed_meanwhile_is_not_used(script) -> None:
     upstream: Upstream = script([*whole(BODY), close], whole(BODY))
-    adapter = Adapter()
+    adapter = PooledAdapter()
     taken(sent(adapter, prepared(upstream.url)))
     time.sleep(0.05)
 

@@ -18,22 +18,22 @@ from .schema import Config
 
 
 @dataclass(frozen=True)
-class Changes:
+class ParamOverrides:
     """What a body is filled up with, thinned out by, and overruled with."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
     drops: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def at(self, level: Config) -> "Changes":
+    def at(self, level: Config) -> "ParamOverrides":
         """The same, as *level* adds to it."""
-        return Changes(
+        return ParamOverrides(
             {**self.defaults, **one_budget(_get(level, "default_params"))},
             (*self.drops, *(level.get("drop_params") or ())),
             {**self.overrides, **one_budget(_get(level, "override_params"))},
         )
 
-    def under(self, defaults: Mapping[str, Any]) -> "Changes":
+    def under(self, defaults: Mapping[str, Any]) -> "ParamOverrides":
         """The same, with *defaults* where it has none."""
         return replace(self, defaults={**defaults, **self.defaults})
 
@@ -59,7 +59,7 @@ class Changes:
 class Inherited:
     """What a target has from the levels above it, unless it says otherwise."""
 
-    changes: Changes = Changes()
+    changes: ParamOverrides = ParamOverrides()
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None
     cache: CachePolicy | None = None
@@ -90,7 +90,7 @@ class Inherited:
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class ConfigNode:
     """One level of a config: what it says itself, what it has from those above it, and
     those below it. *path* is its place.
     """
@@ -100,15 +100,15 @@ class Level:
     path: str = "config"
 
     @staticmethod
-    def of(config: Config, *, strict: bool) -> "Level":
+    def of(config: Config, *, strict: bool) -> "ConfigNode":
         """The top of *config*, in a request that is *strict* unless it says more."""
-        return Level(config, Inherited(strict=strict).at(config))
+        return ConfigNode(config, Inherited(strict=strict).at(config))
 
     @cached_property
-    def below(self) -> tuple["Level", ...]:
+    def below(self) -> tuple["ConfigNode", ...]:
         """The levels of its targets."""
         return tuple(
-            Level(target, self.inherited.at(target), f"{self.path}.targets[{i}]")
+            ConfigNode(target, self.inherited.at(target), f"{self.path}.targets[{i}]")
             for i, target in enumerate(self.own.get("targets") or ())
         )
 
@@ -152,12 +152,12 @@ def virtual_key_in(provider: str | None) -> str | None:
 
 
 @lru_cache
-def nothing(strict: bool) -> Level:
+def nothing(strict: bool) -> ConfigNode:
     """What a request goes by that names no config."""
-    return Level.of({}, strict=strict)
+    return ConfigNode.of({}, strict=strict)
 
 
-def stored(config: Mapping[str, Any], strict: bool) -> Level:
+def stored(config: Mapping[str, Any], strict: bool) -> ConfigNode:
     """The levels of a config that is kept in memory anyway, until it changes."""
     return _of_same(_Same(config), strict)
 
@@ -178,8 +178,8 @@ class _Same:
 
 
 @lru_cache(256)
-def _of_same(same: _Same, strict: bool) -> Level:
-    return Level.of(dict(same.config), strict=strict)
+def _of_same(same: _Same, strict: bool) -> ConfigNode:
+    return ConfigNode.of(dict(same.config), strict=strict)
 
 
 def _get(level: Config, key: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import conditions
 from ...core.hosts import custom_host
 from ...core.permissions import Alias
-from ...core.routing import Mode
+from ...core.routing import Strategy
 from ...providers import PROVIDERS
 from ...providers.declaration import Setting
 from ..routing import patterns
@@ -160,9 +160,9 @@ def _of_group(config: Config) -> Iterator[Complaint]:
         yield ("strategy",), "Required: targets need a strategy"
     elif not targets:
         yield ("targets",), "A strategy needs at least one target"
-    elif strategy["mode"] == Mode.LOADBALANCE:
+    elif strategy["mode"] == Strategy.LOADBALANCE:
         yield from _of_weights(targets)
-    elif strategy["mode"] == Mode.CONDITIONAL:
+    elif strategy["mode"] == Strategy.CONDITIONAL:
         yield from _of_conditions(strategy, targets)
 
 

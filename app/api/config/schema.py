@@ -9,8 +9,8 @@ from typing import Any
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, pre_load
 
-from ...core.caching import Scope
-from ...core.routing import Mode, Way
+from ...core.caching import CacheSharing
+from ...core.routing import CompletionMode, Strategy
 from ...providers.catalog.known_names import KNOWN_NAMES
 
 Config = dict[str, Any]
@@ -183,7 +183,7 @@ class _Slip:
         return f"Unknown key '{self._key}'; did you mean '{nearest[0]}'?"
 
 
-class Breaker(_Strict):
+class BreakerSchema(_Strict):
     """When a target is left alone for a while."""
 
     failure_threshold = _Within(1, 1e6, "Failures after which it is.")
@@ -193,11 +193,11 @@ class Breaker(_Strict):
     failure_status_codes = _List("number", "Which statuses are failures.")
 
 
-class Strategy(_Strict):
+class StrategySchema(_Strict):
     """How a level makes use of its targets."""
 
     mode = _OneOf(
-        tuple(Mode),
+        tuple(Strategy),
         "Invalid 'mode' value",
         "One after the other, one by weight, or one by conditions.",
         required=True,
@@ -206,10 +206,10 @@ class Strategy(_Strict):
     conditions = _List("object", "Each has a `query`, and `then` the name of a target.")
     default = _Typed("string", "The name of the target for when no condition holds.")
     sticky = _Typed("string", "The path of what has requests go to the same target.")
-    cb_config = _Object(Breaker, "When a target is left alone for a while.")
+    cb_config = _Object(BreakerSchema, "When a target is left alone for a while.")
 
 
-class Retry(_Strict):
+class RetrySchema(_Strict):
     """How often a target is tried again."""
 
     attempts = _Within(0, 1e6, "How often at most.", required=True)
@@ -218,24 +218,26 @@ class Retry(_Strict):
     use_retry_after_headers = _Typed("boolean", "The same, spelled differently.")
 
 
-class Cache(_Strict):
+class CacheSchema(_Strict):
     """Answers that are given again."""
 
     mode = _OneOf(("simple",), "Invalid 'cache.mode' value", "How.", required=True)
     max_age = _Within(0, 1e12, "Seconds for which an answer is kept.")
     scope = _OneOf(
-        tuple(Scope), "Invalid 'cache.scope' value", "Whose answers are given to whom."
+        tuple(CacheSharing),
+        "Invalid 'cache.scope' value",
+        "Whose answers are given to whom.",
     )
 
 
-class Bridge(_Strict):
+class BridgeSchema(_Strict):
     """How a prompt becomes a chat."""
 
     system = _Typed("string", "The message of the system.")
     template = _Typed("string", "The message of the user, with `{prompt}` in it.")
 
 
-class ModelInfo(_Strict):
+class ModelInfoSchema(_Strict):
     """What is not known of a model, or known wrongly."""
 
     lacks = _List("string", "Parameters that it refuses.")
@@ -249,7 +251,7 @@ class ConfigSchema(Schema):
     class Meta:
         unknown = INCLUDE
 
-    strategy = _Object(Strategy, "How the targets are made use of.")
+    strategy = _Object(StrategySchema, "How the targets are made use of.")
     targets = fields.List(
         _Object(lambda: ConfigSchema()),
         error_messages=dict[str, Any](invalid="Expected array"),
@@ -268,8 +270,8 @@ class ConfigSchema(Schema):
     api_key = _Typed("string", "The provider's key.")
     custom_host = _Typed("string", "What replaces the provider's base URL.")
     weight = _Typed("number", "Its share, where targets are chosen by weight.")
-    retry = _Object(Retry, "How often it is tried again.")
-    cache = _Object(Cache, "Answers that are given again.")
+    retry = _Object(RetrySchema, "How often it is tried again.")
+    cache = _Object(CacheSchema, "Answers that are given again.")
     request_timeout = _Within(1, 1e9, "Milliseconds until an answer begins.")
     deadline_ms = _Within(1, 1e9, "Milliseconds for the whole plan; at the top only.")
     forward_headers = _List("string", "Headers of the caller that travel on.")
@@ -282,10 +284,12 @@ class ConfigSchema(Schema):
     )
     strict_params = _Typed("boolean", "Whether no parameter may be dropped.")
     via = _OneOf(
-        tuple(Way), "Invalid 'via' value", "The way that a target has to take."
+        tuple(CompletionMode),
+        "Invalid 'via' value",
+        "The way that a target has to take.",
     )
-    bridge = _Object(Bridge, "How a prompt becomes a chat.")
-    model_info = _Object(ModelInfo, "What is not known of the model.")
+    bridge = _Object(BridgeSchema, "How a prompt becomes a chat.")
+    model_info = _Object(ModelInfoSchema, "What is not known of the model.")
 
 
 _SCHEMA = ConfigSchema()

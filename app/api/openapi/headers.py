@@ -8,7 +8,7 @@ from apispec import APISpec
 
 from ...core.caching import CacheStatus
 from ...core.limits import Unit
-from ...core.routing import Way
+from ...core.routing import CompletionMode
 from ...providers import PROVIDERS
 from ...providers.catalog.known_names import KNOWN_NAMES
 from ..response import AT_ONCE
@@ -187,7 +187,7 @@ OF_WAY: dict[str, Shape] = {
 OF_OUTCOME: dict[str, Shape] = {
     "x-lastword-via": {
         "description": "How the provider came to the text.",
-        "schema": {"type": "string", "enum": [str(way) for way in Way]},
+        "schema": {"type": "string", "enum": [str(way) for way in CompletionMode]},
     },
     "x-lastword-applied-defaults": {
         "description": "What the gateway put in.",

@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ... import safe_json
 from ...errors import BodyTooLarge, InvalidRequest
-from .headers import Given
+from .headers import RequestHeaders
 
 # Fields of a body. The endpoint knows 18, and each target of a config may change them.
 _MOST_FIELDS = 1000
@@ -57,7 +57,9 @@ def json_object(
 
 def _refuse_encoded(request: Request) -> None:
     """A small body may unfold to a large one, so none is unfolded."""
-    encoding = Given(request.environ).get("content-encoding", "").strip().lower()
+    encoding = (
+        RequestHeaders(request.environ).get("content-encoding", "").strip().lower()
+    )
     if encoding not in ("", "identity"):
         raise InvalidRequest(
             f"Unsupported content encoding: {encoding[:40]!r}. Send the body of your "

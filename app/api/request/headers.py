@@ -5,7 +5,7 @@ from typing import Any, overload
 from flask import Request
 from flask.globals import request_ctx
 
-from ...core.text_cache import remembered
+from ...core.text_cache import cached_by_text
 
 
 def request() -> Request:
@@ -15,7 +15,7 @@ def request() -> Request:
     return found
 
 
-class Given:
+class RequestHeaders:
     """The headers of a request. Nearly all that are asked for are not there."""
 
     __slots__ = ("_environ",)
@@ -38,7 +38,7 @@ class Given:
         return _variable(name) in self._environ
 
 
-@remembered
+@cached_by_text
 def _variable(name: str) -> str:
     """What WSGI calls a header.
 

@@ -25,7 +25,7 @@ _WAITING_EACH = 2
 _WAITING = 8
 
 
-class Slowdown:
+class AuthThrottle:
     """Counts wrong keys by address. One for each process."""
 
     def __init__(

@@ -18,10 +18,10 @@ from ...core.permissions import Alias, GatewayKey, Permissions, VirtualKey
 from ...errors import Forbidden, InvalidRoute, StoreUnavailable, WrongKey
 from ...gateway.authorization import gateway_key_required
 from ...settings import Settings
-from ...store.store_cache import Directory
-from ..config.nodes import Level
+from ...store.store_cache import StoreCache
+from ..config.nodes import ConfigNode
 from ..request.client_address import is_direct
-from ..request.headers import Given
+from ..request.headers import RequestHeaders
 
 # What portkey-ai sends when it was given no key of a provider.
 PLACEHOLDER_KEY = "OPENAI_API_KEY"
@@ -52,7 +52,7 @@ class Caller:
     providers may be the caller's own.
     """
 
-    directory: Directory
+    directory: StoreCache
     key: GatewayKey | None = None
     provider_key: str | None = None
     is_open: bool = True
@@ -101,7 +101,7 @@ class Caller:
             return own
         return self.directory.alias(model)
 
-    def permissions(self, config: Level | None) -> Permissions:
+    def permissions(self, config: ConfigNode | None) -> Permissions:
         """What they may reach in a request that goes by the stored *config*."""
         return Permissions(
             self.key,
@@ -114,8 +114,8 @@ class Caller:
 
 
 def caller(
-    headers: Given,
-    directory: Directory,
+    headers: RequestHeaders,
+    directory: StoreCache,
     settings: Settings,
     environ: Mapping[str, Any],
 ) -> Caller:
@@ -137,7 +137,7 @@ def caller(
 
 
 def trusted_hosts(
-    directory: Directory, settings: Settings, environ: Mapping[str, Any] | None
+    directory: StoreCache, settings: Settings, environ: Mapping[str, Any] | None
 ) -> TrustedHosts:
     """Whom to trust in a request with *environ*; None is one of this very machine.
 
@@ -168,7 +168,7 @@ def _valid(key: GatewayKey | None) -> GatewayKey:
     return key
 
 
-def _is_open(own: str | None, directory: Directory, settings: Settings) -> bool:
+def _is_open(own: str | None, directory: StoreCache, settings: Settings) -> bool:
     """Whether nobody needs a gateway key. Not so, if that cannot be known."""
     if settings.auth:
         return settings.auth == "open"
@@ -181,7 +181,7 @@ def _is_open(own: str | None, directory: Directory, settings: Settings) -> bool:
         return False
 
 
-def _credentials(headers: Given) -> list[str]:
+def _credentials(headers: RequestHeaders) -> list[str]:
     """All that *headers* present as a key, in the order in which they count.
 
     Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's

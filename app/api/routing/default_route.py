@@ -19,13 +19,15 @@ from ...errors import Forbidden, InvalidRoute
 from ...settings import Settings
 from ..config import nodes, parsing
 from ..config.schema import Config
-from .routing_headers import Wanted, is_id, is_strict
+from .routing_headers import RoutingHeaders, is_id, is_strict
 
 # Who sends one of these does not mean the embedded engine.
 _OTHER_WAYS = ("x-portkey-custom-host",)
 
 
-def resolved(wanted: Wanted, body: Mapping[str, Any], settings: Settings) -> Wanted:
+def with_default_route(
+    wanted: RoutingHeaders, body: Mapping[str, Any], settings: Settings
+) -> RoutingHeaders:
     """*wanted*, with a way for a request that names none. Raises InvalidRoute."""
     if not wanted.names_nothing:
         return wanted
@@ -48,12 +50,16 @@ def split(model: Any) -> tuple[str | None, Any]:
     return None, model
 
 
-def _in_model(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
+def _in_model(
+    wanted: RoutingHeaders, model: Any, settings: Settings
+) -> RoutingHeaders | None:
     key, _ = split(model)
     return replace(wanted, virtual_key=key) if key else None
 
 
-def _of_key(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
+def _of_key(
+    wanted: RoutingHeaders, model: Any, settings: Settings
+) -> RoutingHeaders | None:
     caller = wanted.caller
     if caller.key is None or caller.key.config is None:
         return None
@@ -64,7 +70,9 @@ def _of_key(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
     return replace(wanted, level=level, stored_id=caller.key.config)
 
 
-def _of_alias(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
+def _of_alias(
+    wanted: RoutingHeaders, model: Any, settings: Settings
+) -> RoutingHeaders | None:
     alias = wanted.caller.stored_alias(str(model))
     if alias is None or not (alias.virtual_key or alias.provider):
         return None
@@ -80,7 +88,9 @@ def today() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def _of_operator(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
+def _of_operator(
+    wanted: RoutingHeaders, model: Any, settings: Settings
+) -> RoutingHeaders | None:
     given = settings.default_config.strip()
     if not given or not wanted.caller.is_known:
         return None
@@ -100,7 +110,9 @@ def _checked(text: str, trusted: tuple[str, ...]) -> Config:
     return parsing.checked(parsing.read(text), trusted)
 
 
-def _engine(wanted: Wanted, model: Any, settings: Settings) -> Wanted | None:
+def _engine(
+    wanted: RoutingHeaders, model: Any, settings: Settings
+) -> RoutingHeaders | None:
     meant = not any(wanted.headers.get(name) for name in _OTHER_WAYS)
     fits = settings.engine and wanted.caller.is_known and meant
     return replace(wanted, provider="local") if fits else None

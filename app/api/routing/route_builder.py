@@ -7,31 +7,45 @@ from typing import Any
 
 from ...core import conditions
 from ...core.cache_key import fingerprint
-from ...core.caching import Asker
+from ...core.caching import CacheScope
 from ...core.forwarding import is_credential_header
 from ...core.limits import Limits
 from ...core.parameter_aliases import one_budget
 from ...core.permissions import Alias, Permissions, VirtualKey
 from ...core.request import CompletionRequest
-from ...core.routing import Group, Mode, Node, Route, Target, Way, targets
+from ...core.routing import (
+    CompletionMode,
+    Group,
+    Node,
+    Route,
+    Strategy,
+    Target,
+    targets,
+)
 from ...errors import Forbidden, InvalidRoute
 from ...gateway.authorization import authorize
 from ...providers import PROVIDERS
-from ...providers.declaration import Setting, over
+from ...providers.declaration import Setting, merge_headers
 from ..config import parsing
-from ..config.nodes import Changes, Inherited, Level, seconds, virtual_key_in
+from ..config.nodes import (
+    ConfigNode,
+    Inherited,
+    ParamOverrides,
+    seconds,
+    virtual_key_in,
+)
 from ..config.schema import Config
 from ..request.params import Params, completion_request
 from . import patterns
 from .authentication import Caller
 from .default_route import split, today
-from .routing_headers import Wanted
+from .routing_headers import RoutingHeaders
 
 Authorize = Callable[[Target, Permissions], None]
 
 
 def route(
-    wanted: Wanted,
+    wanted: RoutingHeaders,
     body: Params,
     pathname: str,
     default_max_tokens: int | None,
@@ -46,7 +60,9 @@ def route(
     def check(target: Target) -> None:
         authorize(target, permissions)
 
-    root = _Tree(wanted, body, pathname, default_max_tokens, check).node(wanted.level)
+    root = RouteBuilder(wanted, body, pathname, default_max_tokens, check).node(
+        wanted.level
+    )
     deadline, key = seconds(wanted.config.get("deadline_ms")), wanted.caller.key
     limits = key.limits if key else _NO_LIMITS
     return Route(root, deadline, _asker(wanted, root), limits, permissions)
@@ -59,7 +75,7 @@ _NO_LIMITS = Limits()
 _SHORTEST = 16
 
 
-def _asker(wanted: Wanted, root: Node) -> Asker:
+def _asker(wanted: RoutingHeaders, root: Node) -> CacheScope:
     """Who asks. A config that was sent has a name only where it shares answers.
 
     Without a gateway key nothing says who callers are but their credentials, so no
@@ -71,19 +87,19 @@ def _asker(wanted: Wanted, root: Node) -> Asker:
         parsing = fingerprint([caller, wanted.config])
     refreshes = "x-portkey-cache-force-refresh" in wanted.headers
     namespace = wanted.headers.get("x-portkey-cache-namespace", "")
-    return Asker(caller, parsing, namespace, refreshes)
+    return CacheScope(caller, parsing, namespace, refreshes)
 
 
 # Characters of what keeps a caller on a target as they are; more are hashed before.
 _LONGEST_STICKY = 1000
 
 
-class _Tree:
+class RouteBuilder:
     """Makes the nodes for one request."""
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: RoutingHeaders,
         body: Params,
         pathname: str,
         default_max_tokens: int | None,
@@ -107,14 +123,14 @@ class _Tree:
             "url": {"pathname": self._pathname},
         }
 
-    def node(self, level: Level) -> Node:
+    def node(self, level: ConfigNode) -> Node:
         if level.own.get("strategy"):
             return self._group(level)
         return self._target(level)
 
-    def _group(self, level: Level) -> Group:
+    def _group(self, level: ConfigNode) -> Group:
         strategy = level.own["strategy"]
-        mode = Mode(strategy["mode"])
+        mode = Strategy(strategy["mode"])
         codes = strategy.get("on_status_codes")
         return Group(
             mode,
@@ -127,11 +143,11 @@ class _Tree:
             path=level.path,
         )
 
-    def _ways(self, level: Level, mode: Mode) -> Sequence[Level]:
+    def _ways(self, level: ConfigNode, mode: Strategy) -> Sequence[ConfigNode]:
         """The children that are ways for this request."""
-        if mode == Mode.CONDITIONAL:
+        if mode == Strategy.CONDITIONAL:
             return [level.below[self._chosen(level.own)]]
-        return level.below[:1] if mode == Mode.SINGLE else level.below
+        return level.below[:1] if mode == Strategy.SINGLE else level.below
 
     def _chosen(self, level: Config) -> int:
         """The target whose condition holds first, else the default."""
@@ -153,7 +169,7 @@ class _Tree:
         # It is hashed once for each target, and may be a prompt.
         return text if len(text) <= _LONGEST_STICKY else fingerprint(text)
 
-    def _target(self, level: Level) -> Target:
+    def _target(self, level: ConfigNode) -> Target:
         own, inherited = level.own, level.inherited
         place = self._place(level)
         said = self._settings(own, place)
@@ -171,7 +187,7 @@ class _Tree:
             options={setting.name: value for setting, value in said},
             request_timeout=self._wanted.request_timeout or inherited.request_timeout,
             strict=inherited.strict,
-            via=Way(own["via"]) if own.get("via") else None,
+            via=CompletionMode(own["via"]) if own.get("via") else None,
             bridge=inherited.bridge,
             model_info=self._model_info(own, place),
             strict_params=inherited.strict_params,
@@ -196,7 +212,7 @@ class _Tree:
 
     # Where a target is
 
-    def _place(self, level: Level) -> "_Place":
+    def _place(self, level: ConfigNode) -> "_Place":
         """The provider, or virtual key, of a level; or of an alias of its model."""
         key = self._virtual_key(level.own)
         provider = key.provider if key else level.own.get("provider")
@@ -354,9 +370,11 @@ class _Tree:
         if not listed:
             return own
         reserved = _RESERVED if place.key else None
-        return over(own, self._wanted.forwarded(listed, reserved))
+        return merge_headers(own, self._wanted.forwarded(listed, reserved))
 
-    def _request(self, changes: Changes, key: VirtualKey | None) -> CompletionRequest:
+    def _request(
+        self, changes: ParamOverrides, key: VirtualKey | None
+    ) -> CompletionRequest:
         """What a target is asked; the same for all whose levels change it alike."""
         if key:
             changes = changes.under(_defaults(key))

@@ -17,7 +17,7 @@ from ... import safe_json
 from ...core.forwarding import forwarded_headers
 from ...core.hosts import custom_host
 from ...core.permissions import Permissions
-from ...core.text_cache import remembered
+from ...core.text_cache import cached_by_text
 from ...errors import (
     GatewayError,
     InvalidRoute,
@@ -27,18 +27,18 @@ from ...errors import (
 )
 from ...gateway.outcome import Outcome
 from ...gateway.retries import Trace
-from ...gateway.tracing import Span, Tracing
+from ...gateway.tracing import RequestSpan, Tracing
 from ...providers.catalog.known_names import KNOWN_NAMES
 from ..config import nodes, parsing
-from ..config.nodes import Level
+from ..config.nodes import ConfigNode
 from ..config.schema import Config
 from ..config.sizes import SENT
-from ..request.headers import Given
+from ..request.headers import RequestHeaders
 from .authentication import PLACEHOLDER_KEY, Caller, bare
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RoutingHeaders:
     """What the headers of a request say about its way.
 
     *provider* is None if only the config or the *virtual_key* names one, or nobody;
@@ -47,14 +47,14 @@ class Wanted:
     is in seconds.
     """
 
-    headers: Given
+    headers: RequestHeaders
     caller: Caller
     provider: str | None
     virtual_key: str | None
     custom_host: str | None
     request_timeout: float | None
     forward: tuple[str, ...] | None
-    level: Level
+    level: ConfigNode
     stored_id: str | None = None
 
     @property
@@ -97,13 +97,13 @@ class Wanted:
         return forwarded_headers(lower, sent, reserved)
 
 
-def wanted(headers: Given, caller: Caller) -> Wanted:
+def wanted(headers: RequestHeaders, caller: Caller) -> RoutingHeaders:
     """What *headers* want, checked in Portkey's order. Raises InvalidRoute."""
     provider, virtual_key = _provider(headers)
     trusted = caller.trusted.sent
     host = _custom_host(headers.get("x-portkey-custom-host"), trusted)
     level, stored_id = _level(headers, provider or virtual_key, caller, trusted)
-    return Wanted(
+    return RoutingHeaders(
         headers,
         caller,
         provider,
@@ -118,7 +118,7 @@ def wanted(headers: Given, caller: Caller) -> Wanted:
 
 def check_content_type(request: Request) -> None:
     """Raise InvalidRoute unless the body is JSON, or says nothing of its type."""
-    given = Given(request.environ).get("content-type") or "application/json"
+    given = RequestHeaders(request.environ).get("content-type") or "application/json"
     if given != "application/json" and request.mimetype != "application/json":
         raise InvalidRoute(
             "Invalid content type: expected application/json, but got "
@@ -128,7 +128,7 @@ def check_content_type(request: Request) -> None:
         )
 
 
-def _provider(headers: Given) -> tuple[str | None, str | None]:
+def _provider(headers: RequestHeaders) -> tuple[str | None, str | None]:
     """The provider, or the virtual key: by its own header, or as `@id`."""
     name = headers.get("x-portkey-provider") or ""
     virtual_key = headers.get("x-portkey-virtual-key") or None
@@ -154,8 +154,8 @@ def is_id(text: str) -> bool:
 
 
 def _level(
-    headers: Given, named: str | None, caller: Caller, trusted: tuple[str, ...]
-) -> tuple[Level, str | None]:
+    headers: RequestHeaders, named: str | None, caller: Caller, trusted: tuple[str, ...]
+) -> tuple[ConfigNode, str | None]:
     """The config of the header, if there is one; and its id, if it is a stored one."""
     given, strict = headers.get("x-portkey-config"), is_strict(headers)
     if not given:
@@ -166,7 +166,7 @@ def _level(
     return _read(given, bool(named), trusted, strict), None
 
 
-def is_strict(headers: Given) -> bool:
+def is_strict(headers: RequestHeaders) -> bool:
     """Whether a provider's own words are kept out of answers, as far as headers say."""
     return headers.get("x-portkey-strict-open-ai-compliance") != "false"
 
@@ -175,8 +175,10 @@ def is_strict(headers: Given) -> bool:
 _LONGEST_CONFIG = 65_536
 
 
-@remembered
-def _read(text: str, is_named: bool, trusted: tuple[str, ...], strict: bool) -> Level:
+@cached_by_text
+def _read(
+    text: str, is_named: bool, trusted: tuple[str, ...], strict: bool
+) -> ConfigNode:
     """The config in *text*, which must say where to go if nobody else has *named* it.
 
     It holds what the caller's config holds, credentials as well.
@@ -191,7 +193,7 @@ def _read(text: str, is_named: bool, trusted: tuple[str, ...], strict: bool) -> 
     document = parsing.read(text)
     if is_named or parsing.names_provider(document):
         checked = parsing.checked(document, trusted, SENT)
-        return Level.of(checked, strict=strict)
+        return ConfigNode.of(checked, strict=strict)
     message = (
         "Either x-portkey-provider needs to be passed. Or the x-portkey-config header "
         "should have a valid config with provider details in it."
@@ -212,7 +214,7 @@ def _custom_host(url: str | None, trusted: Iterable[str]) -> str | None:
         ) from e
 
 
-@remembered
+@cached_by_text
 def _forward(listed: str) -> tuple[str, ...] | None:
     names = tuple(name.strip().lower() for name in listed.split(","))
     if "x-portkey-forward-headers" in names:
@@ -238,7 +240,7 @@ MAX_TRACE_ID = 128
 _TRACE_ID = re.compile(rf"[ -~]{{1,{MAX_TRACE_ID}}}")
 
 
-def check_trace_id(headers: Given) -> None:
+def check_trace_id(headers: RequestHeaders) -> None:
     """Raise InvalidRoute for a trace id that is too long, or is not ASCII."""
     given = headers.get("x-portkey-trace-id")
     if not given or _TRACE_ID.fullmatch(given):
@@ -253,7 +255,7 @@ def check_trace_id(headers: Given) -> None:
     )
 
 
-def trace_id(headers: Given, span: Span | None = None) -> str:
+def trace_id(headers: RequestHeaders, span: RequestSpan | None = None) -> str:
     """The caller's trace id, that of the trace of *span*, or a new one."""
     given = headers.get("x-portkey-trace-id")
     if given and _TRACE_ID.fullmatch(given):
@@ -261,14 +263,18 @@ def trace_id(headers: Given, span: Span | None = None) -> str:
     return span.trace_id if span else str(uuid.uuid4())
 
 
-def span(headers: Given, path: str, tracing: Tracing | None) -> Span | None:
+def span(
+    headers: RequestHeaders, path: str, tracing: Tracing | None
+) -> RequestSpan | None:
     """The span of a request to *path*, within that of its caller, if there is one."""
     if tracing is None:
         return None
     return tracing.begin(path, headers.get("traceparent"), headers.get("tracestate"))
 
 
-def signature(trace: Trace, given: Given, told: Mapping[str, str]) -> dict[str, str]:
+def signature(
+    trace: Trace, given: RequestHeaders, told: Mapping[str, str]
+) -> dict[str, str]:
     """Which request this was, and which way it went; beside what is *told* anyway."""
     named = {"x-portkey-trace-id": trace.id or trace_id(given)}
     if "x-request-id" not in told:
@@ -307,16 +313,16 @@ def of_outcome(outcome: Outcome) -> dict[str, str]:
     plan = outcome.plan
     if plan is None:
         return {}
-    defaults = (f"{name}={value}" for name, value in plan.wanted.defaults.items())
+    defaults = (f"{name}={value}" for name, value in plan.request.defaults.items())
     told = {
-        "x-lastword-via": str(plan.way),
+        "x-lastword-via": str(plan.mode),
         "x-lastword-applied-defaults": ", ".join(defaults),
         "x-lastword-dropped-params": ", ".join(map(_shown, plan.dropped)),
         "x-lastword-model-alias": plan.target.alias,
         "x-lastword-warning": "; ".join(outcome.warnings),
     }
     shown = {name: _sendable(value) for name, value in told.items() if value}
-    return {**shown, **outcome.told}
+    return {**shown, **outcome.gateway_headers}
 
 
 def _sendable(value: str) -> str:

@@ -28,7 +28,7 @@ _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
+class ClientConnection:
     """The connection of one request under way.
 
     *sending* is since when its caller is being sent a piece, by the monotonic clock;
@@ -65,7 +65,7 @@ class Connection:
             break_off(self.socket)
 
 
-class Callers:
+class ClientConnections:
     """Watches over all whose requests are under way. One for each process.
 
     Who takes nothing for *patience* seconds is let go of. At most *most* requests are
@@ -78,13 +78,13 @@ class Callers:
         self.most = most
         self._patience, self._every = patience, every
         self._lock = threading.Lock()
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._ends: float | None = None
 
     @contextmanager
-    def watching(self, client: socket.socket | None) -> Iterator[Connection]:
+    def watching(self, client: socket.socket | None) -> Iterator[ClientConnection]:
         """The connection to *client*, watched until it is forgotten.
 
         It is at once if the block fails. Without a socket nobody is watched. Raises
@@ -97,8 +97,8 @@ class Callers:
             connection.forget()
             raise
 
-    def _watch(self, client: socket.socket | None) -> Connection:
-        connection = Connection(client)
+    def _watch(self, client: socket.socket | None) -> ClientConnection:
+        connection = ClientConnection(client)
         connection.forget = lambda: self._forget(connection)
         with self._lock:
             if self.most is not None and len(self._connections) >= self.most:
@@ -108,7 +108,7 @@ class Callers:
                 self._start()
         return connection
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: ClientConnection) -> None:
         with self._lock:
             self._connections.discard(connection)
 
@@ -152,7 +152,7 @@ class Callers:
             except Exception:
                 logger.exception("callers are not watched for a moment")
 
-    def _look(self, connections: Sequence[Connection]) -> None:
+    def _look(self, connections: Sequence[ClientConnection]) -> None:
         for connection in (*_gone(connections), *filter(self._is_stalled, connections)):
             connection.cancellation.cancel(CallerLeft())
             connection.break_off()
@@ -160,7 +160,7 @@ class Callers:
             for connection in connections:
                 connection.cancellation.cancel(ShuttingDown())
 
-    def _is_stalled(self, connection: Connection) -> bool:
+    def _is_stalled(self, connection: ClientConnection) -> bool:
         since = connection.sending
         return since is not None and time.monotonic() - since > self._patience
 
@@ -168,7 +168,7 @@ class Callers:
 class Sending:
     """A body whose pieces are on their way until the next one is asked for."""
 
-    def __init__(self, body: Iterator[bytes], connection: Connection) -> None:
+    def __init__(self, body: Iterator[bytes], connection: ClientConnection) -> None:
         self._body, self._connection = body, connection
 
     def __iter__(self) -> "Sending":
@@ -187,7 +187,7 @@ class Sending:
             close()
 
 
-def _gone(connections: Sequence[Connection]) -> list[Connection]:
+def _gone(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
     """Those whose other side has closed."""
     # Asked once each: a socket may be closed by its own thread meanwhile.
     by_number = {each.number: each for each in connections}

@@ -12,10 +12,10 @@ import orjson
 
 from ...core import sse
 from ...errors import CallerLeft, GatewayError, release
-from ...upstream.open_calls import Scope
+from ...upstream.open_calls import OpenCalls
 from ..clients.cancellation import Cancellation
 from ..request_record import End, Failure
-from .gap_stats import Pace
+from .gap_stats import GapStats
 from .pulse import Pulse, beating
 
 logger = logging.getLogger("lastword")
@@ -46,7 +46,7 @@ class EventStream:
     def __init__(
         self,
         frames: Iterator[bytes],
-        scope: Scope,
+        scope: OpenCalls,
         beside_error: Mapping[str, Any] = MappingProxyType({}),
         choices: int = 0,
     ) -> None:
@@ -61,7 +61,7 @@ class EventStream:
         self._first: list[bytes] = []
         self.reasons: list[bytes] = []
         self.error: Failure | None = None
-        self.pace = Pace()
+        self.pace = GapStats()
         self._pulse: Pulse | None = None
         self._ended = False
 

@@ -3,7 +3,7 @@
 from math import inf
 
 
-class Pace:
+class GapStats:
     """Notes when events come. Done for each one, so that it must cost nothing."""
 
     __slots__ = ("_events", "_longest", "_first", "_last")

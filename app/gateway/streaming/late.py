@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...core import sse
-from ...core.replay import frames
+from ...core.replay import to_chunks
 from ...errors import CallerLeft, Cancelled
-from ...upstream.open_calls import Scope
+from ...upstream.open_calls import OpenCalls
 from ..clients.cancellation import Cancellation
 from ..outcome import Outcome
 from .aside import Aside
@@ -98,7 +98,7 @@ def _stream_of(outcome: Outcome) -> EventStream:
     if isinstance(outcome.body, EventStream):
         return outcome.body
     assert isinstance(outcome.body, bytes)
-    return EventStream(frames(outcome.body, include_usage=False), Scope())
+    return EventStream(to_chunks(outcome.body, include_usage=False), OpenCalls())
 
 
 def _let_go(outcome: Outcome) -> None:

@@ -8,8 +8,8 @@ and refuses log probabilities.
 from collections.abc import Sequence
 from typing import Any
 
-from ...core.routing import Target, Way
-from ..declaration import Endpoint, Param, Provider, Setting, bearer, several
+from ...core.routing import CompletionMode, Target
+from ..declaration import Endpoint, ParamMapping, Provider, Setting, as_list, bearer
 from ..protocols import openai_chat
 from . import rows
 from .rows import OPEN_MODELS_LACK, one_text, open_chat
@@ -30,7 +30,9 @@ def row(
     A *native* endpoint beside that is only taken when somebody asks for it.
     """
     chatting = endpoint or open_chat(f"{prefix}/chat/completions")
-    ways = {Way.CHAT: chatting} | ({Way.NATIVE: native} if native else {})
+    ways = {CompletionMode.CHAT: chatting} | (
+        {CompletionMode.NATIVE: native} if native else {}
+    )
     return rows.row(name, docs, base_url, ways, prefix=prefix, **others)
 
 
@@ -58,11 +60,11 @@ _ZHIPU_CHAT = openai_chat.endpoint(
         "seed",
         "stream_options",
     ),
-    temperature=Param("temperature", high=1),
-    top_p=Param("top_p", low=0.01),
-    user=Param("user_id", takes=lambda user: 6 <= len(user) <= 128),
+    temperature=ParamMapping("temperature", high=1),
+    top_p=ParamMapping("top_p", low=0.01),
+    user=ParamMapping("user_id", takes=lambda user: 6 <= len(user) <= 128),
     # A list of one.
-    stop=Param("stop", most=1, write=several),
+    stop=ParamMapping("stop", most=1, write=as_list),
 )
 
 CHAT_HOSTS: Sequence[Provider] = (
@@ -89,7 +91,7 @@ CHAT_HOSTS: Sequence[Provider] = (
                 "stream_options",
                 "user",
             ),
-            stop=Param("stop", write=several),
+            stop=ParamMapping("stop", write=as_list),
         ),
     ),
     row("aibadgr", "https://aibadgr.com/docs", "https://aibadgr.com/api/v1"),
@@ -124,7 +126,7 @@ CHAT_HOSTS: Sequence[Provider] = (
                 "stop",
                 "user",
             ),
-            max_tokens=Param("max_completion_tokens"),
+            max_tokens=ParamMapping("max_completion_tokens"),
         ),
         settings=(Setting("snowflake_account"),),
     ),
@@ -158,7 +160,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://api.kluster.ai/v1",
         openai_chat.endpoint(
             without=("n", "stream_options"),
-            max_tokens=Param("max_completion_tokens"),
+            max_tokens=ParamMapping("max_completion_tokens"),
         ),
     ),
     row(
@@ -191,10 +193,12 @@ CHAT_HOSTS: Sequence[Provider] = (
         openai_chat.endpoint(
             "/v1/chat/completions",
             without=("logit_bias", "n", "seed"),
-            max_tokens=Param("max_completion_tokens"),
-            temperature=Param("temperature", high=1),
-            stop=Param("stop", most=5, takes=lambda stop: len(stop.encode()) <= 32),
-            user=Param("safety_identifier"),
+            max_tokens=ParamMapping("max_completion_tokens"),
+            temperature=ParamMapping("temperature", high=1),
+            stop=ParamMapping(
+                "stop", most=5, takes=lambda stop: len(stop.encode()) <= 32
+            ),
+            user=ParamMapping("safety_identifier"),
         ),
         prefix="/v1",
     ),

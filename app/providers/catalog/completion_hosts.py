@@ -8,16 +8,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...core.routing import Way
-from ..declaration import Ask, Call, Endpoint, Param, Provider, Setting, same, several
+from ...core.routing import CompletionMode
+from ..declaration import (
+    Endpoint,
+    HTTPRequest,
+    ParamMapping,
+    Provider,
+    Setting,
+    UpstreamRequest,
+    as_list,
+    same_named,
+)
 from ..protocols import openai_chat, openai_completions
 from . import rows
 from .rows import one_text, open_chat, prompted
 
 # Stop sequences where they are a list, also if it is one alone.
-_STOP_LIST = Param("stop", write=several)
+_STOP_LIST = ParamMapping("stop", write=as_list)
 # A seed where it is an integer of 32 bits.
-_SEED_32 = Param("seed", low=-(2**31), high=2**31 - 1)
+_SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
 
 
 def row(
@@ -34,8 +43,8 @@ def row(
 
     *filling* is one for gaps; *others* are as in `rows.row`.
     """
-    ways = {Way.NATIVE: native, Way.CHAT: chatting}
-    ways |= {Way.FIM: filling} if filling else {}
+    ways = {CompletionMode.NATIVE: native, CompletionMode.CHAT: chatting}
+    ways |= {CompletionMode.FIM: filling} if filling else {}
     return rows.row(name, docs, base_url, ways, **others)
 
 
@@ -67,7 +76,7 @@ _QWEN = one_text(
 )
 
 
-def _qwen_fills(ask: Ask) -> Call:
+def _qwen_fills(ask: UpstreamRequest) -> HTTPRequest:
     """The gap as Qwen's coder models know it: in the prompt, between marks.
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
@@ -101,7 +110,7 @@ HOSTED: Sequence[Provider] = (
             "/v1/completions",
             # Its echo is no prefix of the text, but a list beside the choices.
             without=("best_of", "echo", "stream_options", "suffix", "user"),
-            logprobs=Param("logprobs", high=20),
+            logprobs=ParamMapping("logprobs", high=20),
             stop=_STOP_LIST,
         ),
         # It has log probabilities, but in the legacy shape even there.
@@ -114,8 +123,10 @@ HOSTED: Sequence[Provider] = (
         "fireworks-ai",
         "https://docs.fireworks.ai/api-reference/post-completions",
         "https://api.fireworks.ai/inference/v1",
-        prompted(without=("best_of", "suffix"), logprobs=Param("logprobs", high=5)),
-        openai_chat.endpoint(logprobs=Param("top_logprobs", high=5)),
+        prompted(
+            without=("best_of", "suffix"), logprobs=ParamMapping("logprobs", high=5)
+        ),
+        openai_chat.endpoint(logprobs=ParamMapping("top_logprobs", high=5)),
         settings=(Setting("fireworks_account_id"),),
     ),
     row(
@@ -125,7 +136,9 @@ HOSTED: Sequence[Provider] = (
         replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
         # Of other tokens than the chosen ones it says nothing there.
         openai_chat.endpoint(
-            without=("logit_bias",), choices=4, logprobs=Param("top_logprobs", high=0)
+            without=("logit_bias",),
+            choices=4,
+            logprobs=ParamMapping("top_logprobs", high=0),
         ),
     ),
     row(
@@ -141,11 +154,11 @@ HOSTED: Sequence[Provider] = (
                 "presence_penalty",
                 "suffix",
             ),
-            temperature=Param("temperature", high=1.5),
+            temperature=ParamMapping("temperature", high=1.5),
         ),
         openai_chat.endpoint(
             without=("frequency_penalty", "logit_bias", "n", "presence_penalty"),
-            temperature=Param("temperature", high=1.5),
+            temperature=ParamMapping("temperature", high=1.5),
         ),
     ),
     row(
@@ -238,7 +251,7 @@ HOSTED: Sequence[Provider] = (
             seed=_SEED_32,
         ),
         # Models that reason only chat.
-        own_ways=(Way.CHAT, Way.NATIVE),
+        own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     row(
         "openrouter",
@@ -268,7 +281,7 @@ HOSTED: Sequence[Provider] = (
             )
         ),
         open_chat("/chat/completions", "presence_penalty", "seed", "user"),
-        own_ways=(Way.CHAT, Way.NATIVE),
+        own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     row(
         "dashscope",
@@ -278,10 +291,10 @@ HOSTED: Sequence[Provider] = (
         _QWEN,
         open_chat("/chat/completions", "frequency_penalty", "user"),
         filling=replace(
-            _QWEN, params={**_QWEN.params, **same("suffix")}, call=_qwen_fills
+            _QWEN, params={**_QWEN.params, **same_named("suffix")}, call=_qwen_fills
         ),
         # Only the host in Beijing completes: dashscope.aliyuncs.com.
-        own_ways=(Way.CHAT,),
+        own_modes=(CompletionMode.CHAT,),
     ),
     row(
         "huggingface",
@@ -291,7 +304,7 @@ HOSTED: Sequence[Provider] = (
         replace(_TGI, call=lambda ask: openai_completions.call(ask, "/v1/completions")),
         open_chat("/v1/chat/completions", "user", stop=_STOP_LIST),
         prefix="/v1",
-        own_ways=(Way.CHAT,),
+        own_modes=(CompletionMode.CHAT,),
         settings=(Setting("huggingface_base_url", url=True),),
     ),
     row(
@@ -306,7 +319,7 @@ HOSTED: Sequence[Provider] = (
         "https://modal.com/docs/examples/vllm_inference",
         "",
         # What runs there is one's own; Modal's example is a vLLM.
-        prompted(without=("best_of",), logprobs=Param("logprobs", high=20)),
+        prompted(without=("best_of",), logprobs=ParamMapping("logprobs", high=20)),
         openai_chat.endpoint(),
         needs_key=False,
     ),
@@ -372,7 +385,7 @@ ENGINES: Sequence[Provider] = (
         # A suffix is for models that it knows to fill in; it says so for the others.
         # No prompt it takes with embeddings in its place.
         openai_completions.endpoint(
-            without=("best_of",), logprobs=Param("logprobs", high=20)
+            without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
         ),
         openai_chat.endpoint(),
         needs_key=False,
@@ -396,7 +409,9 @@ ENGINES: Sequence[Provider] = (
         "",
         # The usage of a batch would be that of its last prompt.
         _TGI,
-        openai_chat.endpoint(without=("n",), logprobs=Param("top_logprobs", high=5)),
+        openai_chat.endpoint(
+            without=("n",), logprobs=ParamMapping("top_logprobs", high=5)
+        ),
         needs_key=False,
     ),
     row(

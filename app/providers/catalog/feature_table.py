@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from .. import PROVIDERS
-from ..declaration import Endpoint, Param
+from ..declaration import Endpoint, ParamMapping
 
 # The parameters that only shape the sampling, or name who asks.
 _SHAPING = (
@@ -27,7 +27,7 @@ class Row:
     """
 
     provider: str
-    way: str
+    mode: str
     parameters: str
     stop: str
     logprobs: str
@@ -44,7 +44,7 @@ HEADINGS = tuple(Row.__slots__)
 def rows() -> Iterator[Row]:
     """All ways of all providers; where a way differs by model, each of its families."""
     for provider in PROVIDERS.values():
-        for way in provider.ways:
+        for way in provider.modes:
             for family, endpoint in provider.endpoints(way).items():
                 named = f"{way} ({family})" if family else str(way)
                 yield _row(provider.name, named, endpoint)
@@ -54,7 +54,7 @@ def _row(provider: str, way: str, endpoint: Endpoint) -> Row:
     params = endpoint.params
     return Row(
         provider=provider,
-        way=way,
+        mode=way,
         parameters=_shaping(params),
         stop=_stop(params.get("stop")),
         logprobs=_logprobs(params.get("logprobs")),
@@ -66,20 +66,20 @@ def _row(provider: str, way: str, endpoint: Endpoint) -> Row:
     )
 
 
-def _shaping(params: Mapping[str, Param]) -> str:
+def _shaping(params: Mapping[str, ParamMapping]) -> str:
     lacking = [name for name in _SHAPING if name not in params]
     if len(lacking) <= len(_SHAPING) // 2:
         return "all but " + ", ".join(lacking) if lacking else "all"
     return ", ".join(name for name in _SHAPING if name in params) or "none"
 
 
-def _stop(param: Param | None) -> str:
+def _stop(param: ParamMapping | None) -> str:
     if param is None:
         return "gateway"
     return "itself" if param.most is None else f"itself, up to {param.most}"
 
 
-def _logprobs(param: Param | None) -> str:
+def _logprobs(param: ParamMapping | None) -> str:
     if param is None:
         return "-"
     return "yes" if param.high is None else f"up to {param.high:g}"
@@ -111,7 +111,7 @@ def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def _addresses() -> Iterator[Sequence[str]]:
     for provider in PROVIDERS.values():
-        if provider.ways and not provider.retired and not provider.hosted:
+        if provider.modes and not provider.retired and not provider.hosted:
             address = provider.base_url or "(a custom host)"
             yield provider.name, f"`{address}`", f"<{provider.docs}>"
 

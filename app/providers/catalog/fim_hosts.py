@@ -11,8 +11,8 @@ https://api-docs.deepseek.com/api/create-completion
 
 from dataclasses import replace
 
-from ...core.routing import Way
-from ..declaration import Param
+from ...core.routing import CompletionMode
+from ..declaration import ParamMapping
 from ..protocols import openai_chat
 from .rows import one_text, row
 
@@ -20,11 +20,11 @@ from .rows import one_text, row
 _LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "user")
 
 # Mistral answers 422 above: https://github.com/SillyTavern/SillyTavern/pull/4856
-_TEMPERATURE = Param("temperature", high=1.5)
+_TEMPERATURE = ParamMapping("temperature", high=1.5)
 _MISTRAL_FIM = one_text(
     "/fim/completions",
     without=(*_LACKS, "frequency_penalty", "presence_penalty", "stream_options"),
-    seed=Param("random_seed", low=0),
+    seed=ParamMapping("random_seed", low=0),
     temperature=_TEMPERATURE,
 )
 MISTRAL = row(
@@ -32,26 +32,29 @@ MISTRAL = row(
     "https://docs.mistral.ai/api/#tag/fim",
     "https://api.mistral.ai/v1",
     {
-        Way.CHAT: openai_chat.endpoint(
+        CompletionMode.CHAT: openai_chat.endpoint(
             without=("logit_bias", "logprobs", "stream_options", "user"),
-            seed=Param("random_seed", low=0),
+            seed=ParamMapping("random_seed", low=0),
             temperature=_TEMPERATURE,
         ),
-        Way.FIM: _MISTRAL_FIM,
+        CompletionMode.FIM: _MISTRAL_FIM,
     },
 )
 CODESTRAL = replace(
     MISTRAL,
     name="codestral",
     base_url="https://codestral.mistral.ai/v1",
-    ways={Way.FIM: _MISTRAL_FIM, Way.CHAT: MISTRAL.ways[Way.CHAT]},
+    modes={
+        CompletionMode.FIM: _MISTRAL_FIM,
+        CompletionMode.CHAT: MISTRAL.modes[CompletionMode.CHAT],
+    },
 )
 INCEPTION = row(
     "inception",
     "https://docs.inceptionlabs.ai/",
     "https://api.inceptionlabs.ai/v1",
     {
-        Way.CHAT: openai_chat.endpoint(
+        CompletionMode.CHAT: openai_chat.endpoint(
             without=(
                 "frequency_penalty",
                 "logit_bias",
@@ -63,7 +66,9 @@ INCEPTION = row(
                 "user",
             )
         ),
-        Way.FIM: one_text("/fim/completions", without=(*_LACKS, "seed", "temperature")),
+        CompletionMode.FIM: one_text(
+            "/fim/completions", without=(*_LACKS, "seed", "temperature")
+        ),
     },
 )
 # From V4 on it has no penalties any more.
@@ -80,11 +85,13 @@ DEEPSEEK = row(
     "https://api.deepseek.com",
     {
         # With or without a suffix; at most 4096 tokens, of which it tells itself.
-        Way.NATIVE: one_text(
+        CompletionMode.NATIVE: one_text(
             "/beta/completions",
             without=(*_DEEPSEEK_LACKS, "best_of", "user"),
-            logprobs=Param("logprobs", high=20),
+            logprobs=ParamMapping("logprobs", high=20),
         ),
-        Way.CHAT: openai_chat.endpoint(without=_DEEPSEEK_LACKS, user=Param("user_id")),
+        CompletionMode.CHAT: openai_chat.endpoint(
+            without=_DEEPSEEK_LACKS, user=ParamMapping("user_id")
+        ),
     },
 )

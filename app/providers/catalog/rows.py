@@ -4,8 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...core.routing import Way
-from ..declaration import Endpoint, Families, Param, Provider, model_list, models_at
+from ...core.routing import CompletionMode
+from ..declaration import (
+    Endpoint,
+    Families,
+    ParamMapping,
+    Provider,
+    model_list,
+    models_request,
+)
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
@@ -17,7 +24,7 @@ def row(
     name: str,
     docs: str,
     base_url: str,
-    ways: Mapping[Way, Endpoint | Families],
+    modes: Mapping[CompletionMode, Endpoint | Families],
     *,
     prefix: str = "",
     **others: Any,
@@ -30,16 +37,16 @@ def row(
         name=name,
         docs=docs,
         base_url=base_url,
-        ways=ways,
+        modes=modes,
         error=error_bodies.error,
-        models=models_at(f"{prefix}/models"),
+        models=models_request(f"{prefix}/models"),
         model_list=model_list,
         **others,
     )
 
 
 def prompted(
-    path: str = "/completions", *, without: Iterable[str], **others: Param
+    path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
     """An endpoint that takes any prompts a call, but not none."""
     return replace(
@@ -48,7 +55,7 @@ def prompted(
 
 
 def one_text(
-    path: str = "/completions", *, without: Iterable[str], **others: Param
+    path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
     """An endpoint that takes one text a call, and no fewer than one token."""
     several = prompted(path, without=without, **others)

@@ -13,7 +13,16 @@ from typing import Any
 from ...core.completion import Choice, Completion, Logprobs, Usage
 from ...core.sse import DONE, Event
 from ...errors import UnsupportedParameter
-from ..declaration import LEGACY_PARAMS, Ask, Call, Endpoint, Param, Params, read, same
+from ..declaration import (
+    LEGACY_PARAMS,
+    Endpoint,
+    HTTPRequest,
+    ParamMapping,
+    ParamMappings,
+    UpstreamRequest,
+    read_completion,
+    same_named,
+)
 from ..parsing import error_bodies
 from ..parsing.finish_reasons import finish_reason
 from ..parsing.logprobs import LegacyLogprobs
@@ -22,9 +31,9 @@ from ..parsing.usage import usage
 
 # The legacy endpoint's parameters that no chat has.
 _LEGACY_ALONE = ("best_of", "echo", "suffix")
-PARAMS: Params = {
-    **same(*(name for name in LEGACY_PARAMS if name not in _LEGACY_ALONE)),
-    "logprobs": Param("top_logprobs", high=20),
+PARAMS: ParamMappings = {
+    **same_named(*(name for name in LEGACY_PARAMS if name not in _LEGACY_ALONE)),
+    "logprobs": ParamMapping("top_logprobs", high=20),
 }
 
 
@@ -51,9 +60,9 @@ def endpoint(
     )
 
 
-def check(ask: Ask) -> None:
+def check(ask: UpstreamRequest) -> None:
     """Refuse a prompt of which no message can be made."""
-    if not said(ask).strip():
+    if not user_message(ask).strip():
         raise UnsupportedParameter(
             f"Provider {ask.provider.name} can only chat, and a chat needs a message: "
             "the prompt is empty.",
@@ -61,26 +70,26 @@ def check(ask: Ask) -> None:
         )
 
 
-def said(ask: Ask) -> str:
+def user_message(ask: UpstreamRequest) -> str:
     """The user's message."""
     prompt = ask.request.prompt
     template = ask.target.bridge.template
     return template.replace("{prompt}", prompt) if template else str(prompt)
 
 
-def messages(ask: Ask) -> list[dict[str, str]]:
+def messages(ask: UpstreamRequest) -> list[dict[str, str]]:
     """The chat, of one message or two."""
     system = ask.target.bridge.system
     first = [{"role": "system", "content": system}] if system else []
-    return [*first, {"role": "user", "content": said(ask)}]
+    return [*first, {"role": "user", "content": user_message(ask)}]
 
 
-def call(ask: Ask, path: str) -> Call:
+def call(ask: UpstreamRequest, path: str) -> HTTPRequest:
     """The chat, asked at *path*."""
     return ask.post(path, {"model": ask.request.model, **request(ask)})
 
 
-def request(ask: Ask) -> dict[str, Any]:
+def request(ask: UpstreamRequest) -> dict[str, Any]:
     """The body of the chat, without its model."""
     body = {"messages": messages(ask), **ask.body()}
     if "top_logprobs" in body:
@@ -93,19 +102,19 @@ def request(ask: Ask) -> dict[str, Any]:
 # What it answers
 
 
-def completion(body: bytes, ask: Ask) -> Completion:
+def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read(body, _Reader(ask, whole=True).read)
+    return read_completion(body, _Reader(ask, whole=True).read)
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Completion]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
     """The pieces of a chat as pieces of a completion."""
     reader = _Reader(ask, whole=False)
     for event in events:
         if event.data == DONE:
             return
         if event.data not in NOTHING:
-            yield read(event.data, reader.read)
+            yield read_completion(event.data, reader.read)
 
 
 # Data that stands for nothing; llama.cpp opens the stream of a batch with `null`.
@@ -115,7 +124,7 @@ NOTHING = (b"", b"null")
 class _Reader:
     """Reads the pieces of one answer, in order."""
 
-    def __init__(self, ask: Ask, *, whole: bool) -> None:
+    def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
         self._ask = ask
         self._part = "message" if whole else "delta"
         self._whole = whole
@@ -142,15 +151,15 @@ class _Reader:
         known = self._choices.get(index) or self._begun(index)
         # Whole answers in a stream's place have messages, not deltas.
         part = self._part if self._part in choice else "message"
-        said = choice.get(part) or {}
+        message = choice.get(part) or {}
         reason = choice.get("finish_reason") or ("stop" if self._whole else None)
-        return known.read(index, said, choice.get("logprobs"), reason)
+        return known.read(index, message, choice.get("logprobs"), reason)
 
 
 class _Choice:
     """Reads the pieces of one choice, in order."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         self._strict = ask.target.strict
         self._tokens = _Tokens(ask)
         self._thoughts = Thoughts()
@@ -158,15 +167,15 @@ class _Choice:
         self._refused = False
 
     def read(
-        self, index: int, said: Mapping[str, Any], logprobs: Any, reason: Any
+        self, index: int, message: Mapping[str, Any], logprobs: Any, reason: Any
     ) -> Choice:
-        self._refused = self._refused or bool(said.get("refusal"))
+        self._refused = self._refused or bool(message.get("refusal"))
         ended = finish_reason(reason, strict=self._strict)
         if ended and self._refused:
             ended = "content_filter"
-        text = self._thoughts.without(text_of(said.get("content")))
+        text = self._thoughts.without(text_of(message.get("content")))
         text += self._thoughts.rest() if ended else ""
-        self._thought |= self._thoughts.found or any(map(said.get, _THOUGHTS))
+        self._thought |= self._thoughts.found or any(map(message.get, _THOUGHTS))
         tokens = self._tokens.read(
             logprobs, text, ended=bool(ended), thought=self._thought
         )
@@ -183,7 +192,7 @@ class _Tokens:
     They come before the text, and some servers list them with it.
     """
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         prompt, top = ask.request.prompt, ask.request.logprobs
         self._start = len(prompt) if isinstance(prompt, str) else 0
         self._legacy = None if top is None else LegacyLogprobs(self._start, top)
@@ -223,7 +232,7 @@ def refuse_error(document: Mapping[str, Any]) -> None:
         raise error_bodies.in_band({"error": failed})
 
 
-def head(document: Mapping[str, Any], ask: Ask) -> tuple[str, int, str]:
+def head(document: Mapping[str, Any], ask: UpstreamRequest) -> tuple[str, int, str]:
     """Id, time and model of an answer. An id gets the prefix of a text completion."""
     given = document.get("id")
     own = str(given).removeprefix("chat").removeprefix("cmpl-")
@@ -234,7 +243,7 @@ def head(document: Mapping[str, Any], ask: Ask) -> tuple[str, int, str]:
     )
 
 
-def created(document: Mapping[str, Any], ask: Ask) -> int:
+def created(document: Mapping[str, Any], ask: UpstreamRequest) -> int:
     """When an answer was made, in Unix seconds; the request's time, if it says nothing.
 
     SambaNova says it in fractions.

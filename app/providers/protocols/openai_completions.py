@@ -20,29 +20,29 @@ from ...core.sse import DONE, Event
 from ...errors import UpstreamCut, UpstreamError, UpstreamProtocol
 from ..declaration import (
     LEGACY_PARAMS,
-    Answer,
-    Ask,
-    Call,
     Endpoint,
-    Param,
-    Passed,
-    read,
+    HTTPRequest,
+    ParamMapping,
+    RawCompletion,
+    UpstreamAnswer,
+    UpstreamRequest,
+    read_completion,
     read_object,
-    same,
+    same_named,
 )
 from ..parsing.finish_reasons import finish_reason
 from ..parsing.usage import usage
 from .openai_chat import NOTHING, created, refuse_error, text_of
 
 # All of the endpoint's parameters, as OpenAI takes them.
-PARAMS = same(*LEGACY_PARAMS)
+PARAMS = same_named(*LEGACY_PARAMS)
 
 
 def endpoint(
     path: str = "/completions",
     *,
     without: Iterable[str] = (),
-    **others: Param,
+    **others: ParamMapping,
 ) -> Endpoint:
     """OpenAI's completions endpoint at *path*, *without* some of its parameters.
 
@@ -64,12 +64,12 @@ def endpoint(
     )
 
 
-def call(ask: Ask, path: str) -> Call:
+def call(ask: UpstreamRequest, path: str) -> HTTPRequest:
     """The request as it came: not one byte of a prompt changes."""
     return ask.post(path, request(ask))
 
 
-def request(ask: Ask) -> dict[str, Any]:
+def request(ask: UpstreamRequest) -> dict[str, Any]:
     """The body of the request, in the endpoint's own words."""
     asked = ask.request
     body = {"model": asked.model, "prompt": asked.prompt, **ask.body()}
@@ -78,7 +78,7 @@ def request(ask: Ask) -> dict[str, Any]:
     return body
 
 
-def completion(body: bytes, ask: Ask) -> Answer:
+def completion(body: bytes, ask: UpstreamRequest) -> UpstreamAnswer:
     """The answer as it came, or with what clients need and it lacks."""
     document = read_object(body)
     refuse_error(document)
@@ -90,10 +90,10 @@ def completion(body: bytes, ask: Ask) -> Answer:
         _check_scores(choice, ask)
     repairs += [_repair_head(document, ask), _repair_usage(document, ask)]
     answer = orjson.dumps(document) if any(repairs) else body
-    return Passed(answer, _counted(document) or _guessed(document, ask))
+    return RawCompletion(answer, _counted(document) or _guessed(document, ask))
 
 
-def _guessed(document: Mapping[str, Any], ask: Ask) -> Usage:
+def _guessed(document: Mapping[str, Any], ask: UpstreamRequest) -> Usage:
     """The usage of a whole answer that says it took nothing."""
     sent = sum(map(prompt_estimate, ask.request.prompts))
     made = sum(estimate(choice["text"]) for choice in document["choices"])
@@ -107,7 +107,7 @@ def _counted(document: Mapping[str, Any]) -> Usage | None:
     return replace(found, estimated=True) if found and estimated else found
 
 
-def _repair_head(document: dict[str, Any], ask: Ask) -> bool:
+def _repair_head(document: dict[str, Any], ask: UpstreamRequest) -> bool:
     """Set `object`, and what else is absent. True if anything changed."""
     head = {
         "id": document.get("id") or ask.request.id,
@@ -125,7 +125,7 @@ def _differs(given: Any, right: Any) -> bool:
     return type(given) is not type(right) or given != right
 
 
-def _repair_choice(choice: Any, ask: Ask, *, final: bool) -> bool:
+def _repair_choice(choice: Any, ask: UpstreamRequest, *, final: bool) -> bool:
     """Fill what clients index or compare. True if anything changed."""
     if not isinstance(choice, dict):
         raise UpstreamProtocol("a choice of the answer is no object")
@@ -141,7 +141,7 @@ def _repair_choice(choice: Any, ask: Ask, *, final: bool) -> bool:
     return changed
 
 
-def _check_scores(choice: Mapping[str, Any], ask: Ask) -> None:
+def _check_scores(choice: Mapping[str, Any], ask: UpstreamRequest) -> None:
     """Refuse scores of the answer alone where those of the prompt were asked for.
 
     Evaluations take one for the other in silence: ggml-org/llama.cpp#27174.
@@ -182,7 +182,7 @@ def _text(choice: Mapping[str, Any]) -> str:
     return str(said)
 
 
-def _repair_usage(document: dict[str, Any], ask: Ask) -> bool:
+def _repair_usage(document: dict[str, Any], ask: UpstreamRequest) -> bool:
     """Estimate `usage` where upstream counts nothing, and say so in the answer.
 
     LangChain fails on an answer without it.
@@ -195,7 +195,7 @@ def _repair_usage(document: dict[str, Any], ask: Ask) -> bool:
     return True
 
 
-def _estimated(ask: Ask, made: int) -> dict[str, int]:
+def _estimated(ask: UpstreamRequest, made: int) -> dict[str, int]:
     sent = sum(map(prompt_estimate, ask.request.prompts))
     return {
         "prompt_tokens": sent,
@@ -225,7 +225,7 @@ _USAGE = re.compile(rb'"usage":')
 _NO_USAGE = re.compile(rb'"usage":\s?null')
 
 
-def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Passed]:
+def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[RawCompletion]:
     """The frames as they came; those that legacy clients would trip over, repaired.
 
     One id and time for all, one choice in each, one finish_reason for each choice;
@@ -234,12 +234,12 @@ def chunks(events: Iterable[Event], ask: Ask) -> Iterator[Passed]:
     stream = _Stream(ask)
     for event in _until_done(events, stream):
         if stream.untouched(event.data):
-            yield Passed(event.data)
+            yield RawCompletion(event.data)
         elif event.data not in NOTHING:
-            yield from map(Passed, stream.repaired(event.data))
+            yield from map(RawCompletion, stream.repaired(event.data))
     if not stream.complete:
         raise UpstreamCut("upstream ended the stream before the completion was done")
-    yield Passed(stream.closing(), stream.usage)
+    yield RawCompletion(stream.closing(), stream.usage)
 
 
 def _until_done(events: Iterable[Event], stream: "_Stream") -> Iterator[Event]:
@@ -281,7 +281,7 @@ class _Mould:
 class _Stream:
     """What is known of one stream: its head, and which choices run or have finished."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         self._request = ask.request
         self._head: dict[str, Any] = {}
@@ -398,13 +398,13 @@ _HEAD = ("id", "object", "created", "model")
 # As part of another answer
 
 
-def rebuilt(answer: Answer) -> Completion:
+def rebuilt(answer: UpstreamAnswer) -> Completion:
     """*answer* as a value, whether or not it has been one all along."""
     if isinstance(answer, Completion):
         return answer
     if not answer.body:
         return Completion("", 0, "", usage=answer.usage)
-    return read(answer.body, _completion)
+    return read_completion(answer.body, _completion)
 
 
 def _completion(document: Mapping[str, Any]) -> Completion:

@@ -20,9 +20,9 @@ import orjson
 from ...core.hosts import custom_host
 from ...core.routing import Target
 from ...errors import InvalidRoute, Unauthorized, UnsupportedProvider
-from ...providers import Call, Provider
-from ...providers.declaration import excerpt, part
-from ..client import ByteBudget, Upstream
+from ...providers import HTTPRequest, Provider
+from ...providers.declaration import excerpt, host_label
+from ..client import ByteBudget, HTTPClient
 from ..target_secrets import TOKEN
 from ..timeouts import Deadline
 
@@ -53,10 +53,10 @@ class _Answer:
             raise OSError(f"status {self.status}")
 
 
-class Credentials:
+class AccessTokens:
     """Turns the settings of a target into a token. One for each process."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: HTTPClient) -> None:
         self._upstream = upstream
         self._lock = threading.Lock()
         self._sources: dict[str, tuple[threading.Lock, Callable[[], str]]] = {}
@@ -95,7 +95,7 @@ class _Sender:
     None but the *trusted* hosts may be internal.
     """
 
-    upstream: Upstream
+    upstream: HTTPClient
     trusted: tuple[str, ...]
 
     def check(self, url: str, name: str) -> str:
@@ -115,7 +115,7 @@ class _Sender:
         """
         if not url.lower().startswith("https://"):
             raise _refused("The token service", "it wants to be asked without TLS")
-        call = Call(method, url, headers, body)
+        call = HTTPRequest(method, url, headers, body)
         deadline = Deadline.after(self.upstream.limits.connect * 6)
         reply = self.upstream.send(call, deadline, trusted=self.trusted)
         let_go = reply.abort
@@ -163,7 +163,7 @@ def _entra(sender: _Sender, options: Mapping[str, Any]) -> Callable[[], str]:
         import msal
     except ImportError as e:
         raise missing("Entra ID", "azure") from e
-    tenant = part(options.get("azure_entra_tenant_id"), "azure_entra_tenant_id")
+    tenant = host_label(options.get("azure_entra_tenant_id"), "azure_entra_tenant_id")
     host = _host(options.get("azure_entra_authority") or "login.microsoftonline.com")
     authority = sender.check(f"https://{host}", "azure_entra_authority")
     scope = str(
@@ -203,7 +203,7 @@ def _host(given: Any) -> str:
             "login.microsoftonline.us.",
             legacy="Invalid azure_entra_authority passed",
         )
-    return part(name, "azure_entra_authority") + (f":{port}" if port else "")
+    return host_label(name, "azure_entra_authority") + (f":{port}" if port else "")
 
 
 # Google

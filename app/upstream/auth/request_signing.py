@@ -8,13 +8,13 @@ from typing import Any
 
 from ...core.routing import Target
 from ...errors import InvalidRoute
-from ...providers import Call, Provider
+from ...providers import HTTPRequest, Provider
 from .access_tokens import missing
 
-Sign = Callable[[Call], Call]
+Sign = Callable[[HTTPRequest], HTTPRequest]
 
 
-def signer(provider: Provider, target: Target) -> Sign:
+def find_signer(provider: Provider, target: Target) -> Sign:
     """What signs the calls to *target*. Raises UnsupportedProvider without package.
 
     A target without all that a signature takes has a key instead.
@@ -25,7 +25,7 @@ def signer(provider: Provider, target: Target) -> Sign:
     return _SIGNERS[provider.signer](target.options if signs else {})
 
 
-def _unsigned(call: Call) -> Call:
+def _unsigned(call: HTTPRequest) -> HTTPRequest:
     return call
 
 
@@ -49,10 +49,10 @@ def _amazon(options: Mapping[str, Any]) -> Sign:
     )
     region = str(options["aws_region"])
 
-    def sign(call: Call) -> Call:
+    def sign(call: HTTPRequest) -> HTTPRequest:
         request = AWSRequest(call.method, call.url, dict(call.headers), call.body)
         SigV4Auth(credentials, "bedrock", region).add_auth(request)
-        return Call(call.method, call.url, dict(request.headers), call.body)
+        return HTTPRequest(call.method, call.url, dict(request.headers), call.body)
 
     return sign
 
@@ -84,12 +84,12 @@ def _oracle(options: Mapping[str, Any]) -> Sign:
             legacy="Invalid oracle_private_key passed",
         ) from e
 
-    def sign(call: Call) -> Call:
+    def sign(call: HTTPRequest) -> HTTPRequest:
         request = requests.Request(
             call.method, call.url, dict(call.headers), data=call.body
         )
         signed = signature(request.prepare())
-        return Call(call.method, call.url, dict(signed.headers), call.body)
+        return HTTPRequest(call.method, call.url, dict(signed.headers), call.body)
 
     return sign
 

@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ...gateway.streaming import pulse
 from .. import tls
-from .head import LONGEST_LINE, Head, Headers, Malformed, read_head, read_lines
+from .head import LONGEST_LINE, Headers, Malformed, ResponseHead, read_head, read_lines
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _BUFFER = 2**13
 
 
-class Watch(Protocol):
+class CallObserver(Protocol):
     """Is shown what becomes of a call."""
 
     def connected(self, wire: socket.socket) -> None:
@@ -41,7 +41,7 @@ class Watch(Protocol):
         """It goes out now, or has not got to the server as a whole after all."""
 
 
-_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_watch: ContextVar[CallObserver | None] = ContextVar("watch", default=None)
 _due: ContextVar[float] = ContextVar("due")
 
 
@@ -58,7 +58,7 @@ class _Set(Generic[T]):
         self._variable.reset(self._token)
 
 
-def watched(watch: Watch) -> ContextManager[None]:
+def watched(watch: CallObserver) -> ContextManager[None]:
     """Show *watch* every call within."""
     return _Set(_watch, watch)
 
@@ -82,7 +82,7 @@ class CutHead(http.client.HTTPException):
     """The connection ended in the head of an answer."""
 
 
-class Source(io.RawIOBase):
+class SocketReader(io.RawIOBase):
     """The bytes of one answer as they come from its connection, until a time.
 
     Each wait is as long as what is left until then: no server can draw it out by
@@ -168,7 +168,7 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
-class Answer(http.client.HTTPResponse):
+class HTTP1Response(http.client.HTTPResponse):
     """An answer, read to the letter: where it ends is never a matter of opinion.
 
     What comes after the end would be the head of the next answer, which is another
@@ -178,10 +178,14 @@ class Answer(http.client.HTTPResponse):
     headers: Headers  # type: ignore[assignment]
 
     def __init__(
-        self, connection: "Remembering", method: str, is_last: bool, wire: socket.socket
+        self,
+        connection: "UpstreamConnection",
+        method: str,
+        is_last: bool,
+        wire: socket.socket,
     ) -> None:
         self._connection, self._is_last = connection, is_last
-        self._source = connection.source = Source(wire, _due.get())
+        self._source = connection.source = SocketReader(wire, _due.get())
         super().__init__(self._source, method=method)  # type: ignore[arg-type]
 
     def begin(self) -> None:
@@ -198,7 +202,7 @@ class Answer(http.client.HTTPResponse):
             raise CutHead
         self._take(head)
 
-    def _take(self, head: Head) -> None:
+    def _take(self, head: ResponseHead) -> None:
         """Refuse a head that others could read otherwise; note when the body ends."""
         self.status, self.headers = head.status, head.headers
         self.version = 11 if head.minor else 10
@@ -293,10 +297,10 @@ def _length(given: str | None) -> int | None:
 _ONE_WRITE = 2**16
 
 
-class Remembering(HTTPConnection):
+class UpstreamConnection(HTTPConnection):
     """A connection that knows whether it has served, and the answer it serves now."""
 
-    source: Source | None = None
+    source: SocketReader | None = None
     served = 0
 
     @property
@@ -309,7 +313,9 @@ class Remembering(HTTPConnection):
         self.served = 0
         self._show()
 
-    def ask(self, method: str, head: bytes, body: bytes, is_last: bool) -> Answer:
+    def ask(
+        self, method: str, head: bytes, body: bytes, is_last: bool
+    ) -> HTTP1Response:
         """Send a request; the answer to it, once its head is there.
 
         With *is_last*, it has told the server that no other will follow.
@@ -319,7 +325,7 @@ class Remembering(HTTPConnection):
         else:
             self._show()
         self._write(head, body)
-        answer = self._begun(Answer(self, method, is_last, self.sock))
+        answer = self._begun(HTTP1Response(self, method, is_last, self.sock))
         self.served += 1
         return answer
 
@@ -348,7 +354,7 @@ class Remembering(HTTPConnection):
     def _met(self) -> None:
         """The server has answered on this connection for the first time."""
 
-    def _begun(self, answer: Answer) -> Answer:
+    def _begun(self, answer: HTTP1Response) -> HTTP1Response:
         try:
             answer.begin()
         except BaseException as e:
@@ -371,7 +377,7 @@ def _note_sent(sent: bool) -> None:
         watch.sent(sent)
 
 
-class RememberingTLS(Remembering, HTTPSConnection):
+class UpstreamTLSConnection(UpstreamConnection, HTTPSConnection):
     def _met(self) -> None:
         tls.note(self.sock)
 

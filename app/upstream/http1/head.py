@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from requests.structures import CaseInsensitiveDict
 
-from ...core.text_cache import remembered
+from ...core.text_cache import cached_by_text
 
 
 class Malformed(HTTPException):
@@ -48,7 +48,7 @@ class Headers(CaseInsensitiveDict[str]):
         return self._store.values()
 
 
-class Head(NamedTuple):
+class ResponseHead(NamedTuple):
     """The head of an answer."""
 
     minor: int
@@ -78,7 +78,7 @@ _FIELD = re.compile(rb"([!-9;-~]+):[ \t]*([^\0-\x08\n-\x1f\x7f]*)\r?\n")
 _ENDS = (b"\r\n", b"\n", b"")
 
 
-def read_head(source: Lines) -> Head:
+def read_head(source: Lines) -> ResponseHead:
     """The head of the answer, past those that say that it will come.
 
     Raises ConnectionResetError if not even the first byte of one comes, Malformed. A
@@ -87,7 +87,7 @@ def read_head(source: Lines) -> Head:
     for _ in range(_MOST_INTERIM):
         minor, status = _read_status(source)
         if status >= 200:
-            return Head(minor, status, Headers(map(_field, read_lines(source))))
+            return ResponseHead(minor, status, Headers(map(_field, read_lines(source))))
         if status == HTTPStatus.SWITCHING_PROTOCOLS:
             break
         read_lines(source)
@@ -138,6 +138,6 @@ def written(headers: Mapping[str, str]) -> bytes:
     return lines.encode("latin-1")
 
 
-@remembered
+@cached_by_text
 def _is_name(name: str) -> bool:
     return name.isascii() and _NAME.fullmatch(name) is not None

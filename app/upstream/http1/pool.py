@@ -24,16 +24,16 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import _encode_target
 
 from .. import tls
-from .connection import Answer, Remembering, RememberingTLS
+from .connection import HTTP1Response, UpstreamConnection, UpstreamTLSConnection
 from .head import written
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = Remembering
+    ConnectionCls = UpstreamConnection
 
 
 class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = RememberingTLS
+    ConnectionCls = UpstreamTLSConnection
 
 
 class _Target(NamedTuple):
@@ -50,7 +50,7 @@ _MOST_TARGETS = 512
 _LONGEST_TARGET = 1000
 
 
-class Adapter(HTTPAdapter):
+class PooledAdapter(HTTPAdapter):
     """requests' adapter with connections that remember."""
 
     pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]] = _Pool, _TLSPool
@@ -153,7 +153,9 @@ def _head(target: _Target, headers: Mapping[str, Any]) -> bytes:
         raise errors.InvalidHeader(e) from e
 
 
-def _ask(connection: Remembering, request: PreparedRequest, head: bytes) -> Answer:
+def _ask(
+    connection: UpstreamConnection, request: PreparedRequest, head: bytes
+) -> HTTP1Response:
     """Raises SSLError, and what else ends a connection."""
     is_last = request.headers.get("Connection") == "close"
     body: Any = request.body or b""
@@ -165,8 +167,8 @@ def _ask(connection: Remembering, request: PreparedRequest, head: bytes) -> Answ
 
 def _response(
     request: PreparedRequest,
-    answer: Answer,
-    connection: Remembering,
+    answer: HTTP1Response,
+    connection: UpstreamConnection,
     pool: HTTPConnectionPool,
 ) -> Response:
     coding = answer.headers.get("Content-Encoding", "identity")
@@ -177,7 +179,9 @@ def _response(
 class _Reply(Response):
     """requests' response, without a jar for cookies, which takes longest to make."""
 
-    def __init__(self, request: PreparedRequest, answer: Answer, raw: Any) -> None:
+    def __init__(
+        self, request: PreparedRequest, answer: HTTP1Response, raw: Any
+    ) -> None:
         self.status_code, self.headers = answer.status, answer.headers
         self.request, self.url, self.raw = request, str(request.url), raw
         self.history, self.encoding, self.reason = [], None, ""
@@ -188,9 +192,12 @@ class Plain:
     """An answer that is not encoded: of urllib3's, what is left without decoding."""
 
     def __init__(
-        self, answer: Answer, connection: Remembering, pool: HTTPConnectionPool
+        self,
+        answer: HTTP1Response,
+        connection: UpstreamConnection,
+        pool: HTTPConnectionPool,
     ) -> None:
-        self.connection: Remembering | None = connection
+        self.connection: UpstreamConnection | None = connection
         self._answer, self._pool = answer, pool
 
     def read1(self, amt: int, decode_content: bool | None = None) -> bytes:
@@ -232,7 +239,7 @@ class Plain:
 
 
 def _decoded(
-    answer: Answer, connection: Remembering, pool: HTTPConnectionPool
+    answer: HTTP1Response, connection: UpstreamConnection, pool: HTTPConnectionPool
 ) -> HTTPResponse:
     """The same with urllib3's decoders."""
     return HTTPResponse(
