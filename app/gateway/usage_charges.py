@@ -65,6 +65,10 @@ class CallRecord:
     usage: Usage | None = None
     generated: int = 0
 
+    def note_sent(self, sent: bool) -> None:
+        """The call goes out now, or has not reached its server after all."""
+        self.stage = CallStage.SENT if sent else CallStage.UNSENT
+
     def note(self, answer: UpstreamAnswer) -> None:
         """Take one more piece of the answer into account, or the whole."""
         self.usage = answer.usage or self.usage

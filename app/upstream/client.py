@@ -4,10 +4,13 @@ It is requests' adapter without requests' session: nothing from the environment,
 netrc, no cookies, no redirects, no retries of its own can change a call.
 """
 
+import ssl
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
+from math import inf
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -24,7 +27,8 @@ from ..errors import (
 )
 from ..providers import HTTPRequest
 from ..providers.declaration import excerpt, merge_headers
-from .http1.connection import CutHead, SocketReader, StaleConnection, due
+from .http1.body import CODINGS
+from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection
 from .http1.head import Headers, Malformed
 from .http1.pool import PooledAdapter
 from .ssrf import ssrf_safe_adapter
@@ -74,6 +78,7 @@ class HTTPClient:
         call: HTTPRequest,
         deadline: Deadline,
         *,
+        observer: CallObserver | None = None,
         trusted: tuple[str, ...] | None = None,
         once: bool = False,
     ) -> "HTTPReply":
@@ -91,12 +96,12 @@ class HTTPClient:
         adapters = self._adapters.get(trusted) or self._guarded(trusted)
         if once:
             request.headers["Connection"] = "close"
-            return self._send(adapters.fresh, request, deadline)
+            return self._send(adapters.fresh, request, deadline, observer)
         try:
-            return self._send(adapters.kept, request, deadline)
+            return self._send(adapters.kept, request, deadline, observer)
         except StaleConnection:
             request.headers["Connection"] = "close"
-            return self._send(adapters.fresh, request, deadline)
+            return self._send(adapters.fresh, request, deadline, observer)
 
     def close(self) -> None:
         """Close the connections that lie idle."""
@@ -112,14 +117,20 @@ class HTTPClient:
             return self._adapters[trusted]
 
     def _send(
-        self, adapter: PooledAdapter, request: PreparedRequest, deadline: Deadline
+        self,
+        adapter: PooledAdapter,
+        request: PreparedRequest,
+        deadline: Deadline,
+        observer: CallObserver | None,
     ) -> "HTTPReply":
-        timeout = min(self.limits.connect, deadline.left)
         try:
-            with due(deadline.at):
-                response = adapter.send(
-                    request, stream=True, timeout=timeout, verify=self._verify
-                )
+            response = adapter.send(
+                request,
+                timeout=min(self.limits.connect, deadline.left),
+                verify=self._verify,
+                until=deadline.at,
+                observer=observer,
+            )
         except (HTTPException, pool_errors.HTTPError, OSError) as e:
             again = request.headers.get("Connection") == "close"
             if _cause(e, StaleConnection) and not again:
@@ -220,47 +231,49 @@ class HTTPReply:
     def __init__(self, response: Response, deadline: Deadline, idle: float) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self._raw: Any = response.raw
-        self._source: SocketReader = self._raw.connection.source
+        self._raw: HTTP1Response = response.raw
         self._deadline = deadline
         self._idle = idle
         self._begun = self._renewed = False
+        self._is_refused = self._has_unknown_coding()
 
     def begin(self) -> None:
         """Note that an event, or a piece of a whole answer, is here."""
         self._begun = self._renewed = True
 
-    def blocks(self) -> Iterator[bytes]:
-        """The body, decoded, as it arrives."""
-        self._refuse_coding()
-        while block := self._block():
-            yield block
+    def _has_unknown_coding(self) -> bool:
+        """Whether it is encoded unasked. An error is read all the same: its status
+        says enough.
+        """
+        value = self.headers.get("Content-Encoding")
+        if not value or self.status >= 400:
+            return False
+        return not {coding.strip() for coding in value.lower().split(",")} <= CODINGS
 
-    def _refuse_coding(self) -> None:
-        """Refuse what cannot be decoded, unless it is an error, which says enough."""
-        given = self.headers.get("Content-Encoding", "").lower()
-        codings = {coding.strip() for coding in given.split(",")}
-        if self.status < 400 and codings - _CODINGS:
+    def read_block(self, wake_at: float = inf) -> bytes | None:
+        """The next piece of the body, decoded; b"" at its end.
+
+        None if nothing has come until *wake_at*, on the monotonic clock; nothing is
+        lost then. Raises UpstreamTimeout, UpstreamCut, UpstreamProtocol.
+        """
+        if self._is_refused:
+            coding = self.headers.get("Content-Encoding", "")[:40].lower()
             raise UpstreamProtocol(
-                f"upstream's answer is encoded, unasked, as {given[:40]!r}"
+                f"upstream's answer is encoded, unasked, as {coding!r}"
             )
-
-    def _block(self) -> bytes:
         if self._renewed:
-            self._source.until = time.monotonic() + self._idle
+            self._raw.until = time.monotonic() + self._idle
             self._renewed = False
-        elif time.monotonic() >= self._source.until:
-            raise self._late()
         try:
-            return self._raw.read1(65536, decode_content=True) or b""
-        except pool_errors.ReadTimeoutError as e:
+            return self._raw.read_block(wake_at)
+        except TimeoutError as e:
             raise self._late() from e
-        except (pool_errors.DecodeError, pool_errors.SSLError) as e:
+        except (zlib.error, pool_errors.DecodeError, ssl.SSLError) as e:
             raise UpstreamProtocol("upstream's answer cannot be decoded") from e
-        except (pool_errors.HTTPError, OSError, ValueError, AttributeError) as e:
-            # The last two: the answer was closed from another thread.
-            if _cause(e, Malformed):
-                raise UpstreamProtocol("upstream's answer is not HTTP") from e
+        except Malformed as e:
+            raise UpstreamProtocol("upstream's answer is not HTTP") from e
+        except (HTTPException, OSError, ValueError) as e:
+            # ValueError: the socket was closed from another thread.
             raise UpstreamCut("upstream broke off in the middle of its answer") from e
 
     def _late(self) -> UpstreamTimeout:
@@ -270,6 +283,11 @@ class HTTPReply:
             f"upstream fell silent for {self._idle:g} s in the middle of its answer",
             code="timeout",
         )
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body, decoded, as it arrives."""
+        while block := self.read_block():
+            yield block
 
     def read(self, budget: ByteBudget) -> bytes:
         """The whole body. Raises UpstreamProtocol if it exceeds what *budget* has left.
@@ -320,19 +338,20 @@ class HTTPReply:
             yield block
 
     def close(self) -> None:
-        """Let go of an answer that was read, and keep its connection for the next."""
-        if not self._raw.isclosed():
-            self._finish()
-        self._raw.close()
-        self._raw.release_conn()
+        """Let go of an answer that was read, and keep its connection for the next.
 
-    def _finish(self) -> None:
-        """Read the end of an answer that has said its last word, if it is there."""
-        self._source.until = time.monotonic() + _LINGER
-        try:
-            self._raw.read1(1024)
-        except (pool_errors.HTTPError, OSError, ValueError, AttributeError):
-            pass
+        The answer may have said its last word before its body has ended: that end is
+        read if it is there, since the connection can serve again only behind it.
+        """
+        if not self._raw.ended:
+            self._raw.until = time.monotonic() + _LINGER
+            try:
+                self._raw.read_block()
+            except (HTTPException, pool_errors.HTTPError, OSError, ValueError):
+                pass
+            except zlib.error:
+                pass
+        self._raw.close()
 
     def abort(self) -> None:
         """Break the connection off, and let go of it."""
@@ -341,9 +360,4 @@ class HTTPReply:
 
     def break_off(self) -> None:
         """End the connection, from any thread; whoever reads it gets an error."""
-        self._source.break_off()
-
-
-# How an answer may be encoded. Whoever has a library for others must not use it: what
-# is asked for is none of them.
-_CODINGS = {"", "identity", "gzip", "x-gzip", "deflate"}
+        self._raw.break_off()

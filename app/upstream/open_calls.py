@@ -5,31 +5,37 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol
 
-from ..gateway.usage_charges import CallRecord, CallStage
 from .client import HTTPReply
-from .http1.connection import break_off, watched
+from .http1.connection import break_off
 
 
 class OpenCallsClosed(Exception):
     """The request has ended; nothing more may be opened for it."""
 
 
-class _Calling:
-    """One call of *scope*, which may be sent on several connections in turn."""
+class SentNote(Protocol):
+    """Where it is noted whether a call has been sent: the record of its charges."""
 
-    def __init__(self, scope: "OpenCalls", record: CallRecord | None) -> None:
-        self._scope, self._record = scope, record
+    def note_sent(self, sent: bool) -> None: ...
+
+
+class CallInProgress:
+    """One call that waits for its reply. Shown each socket that it is sent on."""
+
+    def __init__(self, open_calls: "OpenCalls", record: SentNote | None) -> None:
+        self._open_calls, self._record = open_calls, record
         self.wires: set[socket.socket] = set()
         self.sent(False)
 
     def connected(self, wire: socket.socket) -> None:
-        self._scope.enter(wire)
+        self._open_calls.enter(wire)
         self.wires.add(wire)
 
     def sent(self, sent: bool) -> None:
         if self._record:
-            self._record.stage = CallStage.SENT if sent else CallStage.UNSENT
+            self._record.note_sent(sent)
 
 
 class OpenCalls:
@@ -45,29 +51,28 @@ class OpenCalls:
         self._closed = False
 
     @contextmanager
-    def calling(self, record: CallRecord | None = None) -> Iterator[None]:
-        """While a call within waits for its reply, `abort` breaks that off, too.
+    def calling(self, record: SentNote | None = None) -> Iterator[CallInProgress]:
+        """The observer of a call that is made within, and waits for its reply there.
 
-        Whether it has been sent is noted in *record*. A call that would begin after the
-        end raises ScopeClosed.
+        `abort` breaks the call off, too. Whether it has been sent is noted in *record*.
+        A call that would begin after the end raises OpenCallsClosed.
         """
-        calling = _Calling(self, record)
+        call = CallInProgress(self, record)
         try:
-            with watched(calling):
-                yield
+            yield call
         finally:
             with self._lock:
-                self._calling -= calling.wires
+                self._calling -= call.wires
 
     def enter(self, wire: socket.socket) -> None:
-        """Have `abort` break *wire* off as well. Raises ScopeClosed."""
+        """Have `abort` break *wire* off as well. Raises OpenCallsClosed."""
         with self._lock:
             if self._closed:
                 raise OpenCallsClosed
             self._calling.add(wire)
 
     def hold(self, reply: HTTPReply) -> HTTPReply:
-        """Keep *reply* until it is dropped. Raises ScopeClosed, with it gone."""
+        """Keep *reply* until it is dropped. Raises OpenCallsClosed, with it gone."""
         with self._lock:
             if not self._closed:
                 self._open.add(reply)

@@ -1,77 +1,58 @@
-"""Connections that remember: urllib3's, with a memory, and answers read to the letter.
+"""One HTTP/1 connection to an upstream: urllib3's, with our own reading of responses.
+
+urllib3 resolves, connects and speaks TLS. What is sent is one prepared head and a body;
+what comes back is read to the letter by `head` and `body`, which do no I/O.
 
 Servers close connections that lie idle, some after 5 seconds or 100 requests. A call on
-such a connection fails before the first byte of an answer; it was not seen, and may be
-sent again on a new one. That is only so if the connection had served before.
+such a connection fails before the first byte of its response. The server has not seen
+that call, so it may be sent again on a new connection; but this can only be said of a
+connection that has served before (StaleConnection), not of a new one (NoAnswer).
 """
 
-import http
 import http.client
-import io
-import re
 import select
 import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import cache
-from typing import Any, ContextManager, Generic, Protocol, TypeVar
+from math import inf
+from typing import Any, Protocol
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ...gateway.streaming import pulse
 from .. import tls
-from .head import LONGEST_LINE, Headers, Malformed, ResponseHead, read_head, read_lines
+from .body import (
+    CODINGS,
+    BodyDecoder,
+    ContentDecoder,
+    body_decoder,
+    content_decoder,
+    is_ambiguous,
+)
+from .head import Headers, Malformed, read_head
 
-T = TypeVar("T")
+# Bytes that are read from a socket at once. While a thread waits it holds a buffer of
+# this size for its stream; a body that fills it is read in larger pieces.
+_READ_SIZE, _LARGE_READ_SIZE = 2**14, 2**17
 
-# Bytes that are read from a connection at once. More would be held for each stream.
-_BUFFER = 2**13
+# A head and its body are one write, unless to put them together costs more.
+_ONE_WRITE = 2**16
 
 
 class CallObserver(Protocol):
-    """Is shown what becomes of a call."""
+    """Is notified of what becomes of a call. See upstream/open_calls.py."""
 
     def connected(self, wire: socket.socket) -> None:
         """It is about to be sent on *wire*. What this raises ends the call."""
 
     def sent(self, sent: bool) -> None:
-        """It goes out now, or has not got to the server as a whole after all."""
-
-
-_watch: ContextVar[CallObserver | None] = ContextVar("watch", default=None)
-_due: ContextVar[float] = ContextVar("due")
-
-
-class _Set(Generic[T]):
-    """The value of a variable within a block."""
-
-    def __init__(self, variable: ContextVar[T], value: T) -> None:
-        self._variable, self._value = variable, value
-
-    def __enter__(self) -> None:
-        self._token = self._variable.set(self._value)
-
-    def __exit__(self, *_: Any) -> None:
-        self._variable.reset(self._token)
-
-
-def watched(watch: CallObserver) -> ContextManager[None]:
-    """Show *watch* every call within."""
-    return _Set(_watch, watch)
-
-
-def due(at: float) -> ContextManager[None]:
-    """Calls within have to be sent, and the heads of their answers to be there, by
-    then on the monotonic clock.
-    """
-    return _Set(_due, at)
+        """It goes out now; or, with False, has not reached the server after all."""
 
 
 class NoAnswer(http.client.RemoteDisconnected):
-    """The connection ended before the first byte of an answer."""
+    """The connection ended before the first byte of a response."""
 
 
 class StaleConnection(NoAnswer):
@@ -79,312 +60,272 @@ class StaleConnection(NoAnswer):
 
 
 class CutHead(http.client.HTTPException):
-    """The connection ended in the head of an answer."""
+    """The connection ended in the head of a response."""
 
 
-class SocketReader(io.RawIOBase):
-    """The bytes of one answer as they come from its connection, until a time.
+class _Wire:
+    """A connected socket, read within limits of time.
 
-    Each wait is as long as what is left until then: no server can draw it out by
-    sending byte after byte.
+    Each wait is as long as what is left until *until*, on the monotonic clock: no
+    server can draw a response out by sending byte after byte.
     """
 
-    def __init__(self, wire: socket.socket, until: float) -> None:
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self.socket = sock
         self.until = until
+        # Whether a byte has come, and whether the server has closed its side.
         self.begun = self.ended = False
-        self._wire: socket.socket | None = wire
-        # As long as there is a file of it, a socket that is closed can still be read.
-        self._file: Any = wire.makefile("rb", buffering=0)
+        self.unread = b""
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """What http.client asks of a socket."""
-        return io.BufferedReader(self, _BUFFER)
+    def receive(self, size: int, wake_at: float = inf) -> bytes | None:
+        """What comes next, b"" at the end; None if nothing has come until *wake_at*.
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._wire is None:
-            return 0
-        count = self._received(self._wire, buffer)
-        self.begun, self.ended = self.begun or count > 0, count == 0
-        return count
-
-    def _received(self, wire: socket.socket, buffer: Any) -> int:
-        """How many bytes have come into *buffer*; the caller hears of us meanwhile."""
-        while True:
-            speak = pulse.wait()
-            arm(wire, min(self.until, speak))
-            try:
-                return wire.recv_into(buffer)
-            except (TimeoutError, ssl.SSLError) as e:
-                if speak >= self.until or not _is_late(e):
-                    raise
-
-    def surplus(self, reader: io.BufferedReader) -> bytes:
-        """What *reader* has of it that nobody asked for. Nothing more is read."""
-        self._wire = None
-        return reader.peek()
-
-    def close(self) -> None:
-        self._wire = None
-        self._file.close()
-        super().close()
-
-    def break_off(self) -> None:
-        """End the connection, from any thread, unless the answer has ended."""
-        if self._wire is not None:
-            break_off(self._wire)
-
-
-def _is_late(error: OSError) -> bool:
-    """Whether nothing has come in time. TLS under gevent has its own word for it."""
-    return isinstance(error, TimeoutError) or "timed out" in str(error)
-
-
-def arm(wire: socket.socket, until: float) -> None:
-    """Have *wire* wait until then at most. Raises TimeoutError if that has passed.
-
-    To set its timeout is a system call, and is spared for a hundredth of a second.
-    """
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError("timed out")
-    if abs((wire.gettimeout() or 0) - seconds) > 0.01 or seconds < 0.1:
-        wire.settimeout(seconds)
-
-
-def break_off(wire: socket.socket) -> None:
-    """End a connection, from any thread; whoever waits at it gets an error."""
-    try:
-        wire.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
-
-
-# The head of a chunk that is neither the last one nor larger than what is read at once.
-_PLAIN_CHUNK = re.compile(rb"0{0,4}([1-9A-Fa-f][0-9A-Fa-f]{0,3})\r\n")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-_LENGTH = re.compile(r"[0-9]{1,18}")
-
-
-class HTTP1Response(http.client.HTTPResponse):
-    """An answer, read to the letter: where it ends is never a matter of opinion.
-
-    What comes after the end would be the head of the next answer, which is another
-    caller's: such a connection is not used again.
-    """
-
-    headers: Headers  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        connection: "UpstreamConnection",
-        method: str,
-        is_last: bool,
-        wire: socket.socket,
-    ) -> None:
-        self._connection, self._is_last = connection, is_last
-        self._source = connection.source = SocketReader(wire, _due.get())
-        super().__init__(self._source, method=method)  # type: ignore[arg-type]
-
-    def begin(self) -> None:
-        """Read the head."""
+        Raises TimeoutError when *until* passes.
+        """
         try:
-            head = read_head(self.fp)
+            set_deadline(self.socket, min(self.until, wake_at))
+            data = self.socket.recv(size)
+        except (TimeoutError, ssl.SSLError) as e:
+            # TLS under gevent says a time-out in words of its own.
+            is_late = isinstance(e, TimeoutError) or "timed out" in str(e)
+            if is_late and wake_at < self.until:
+                return None
+            raise
+        self.begun = self.begun or bool(data)
+        self.ended = not data
+        return data
+
+    def readline(self, limit: int, /) -> bytes:
+        """A line of a head, with its end; less of it at the end of the connection."""
+        while (end := self.unread.find(b"\n", 0, limit) + 1) == 0:
+            if len(self.unread) >= limit or self.ended:
+                break
+            self.unread += self.receive(_READ_SIZE) or b""
+        end = end or limit
+        line, self.unread = self.unread[:end], self.unread[end:]
+        return line
+
+
+class HTTP1Response:
+    """A response whose head is there, and whose body is read block by block.
+
+    It owns its connection until it is released or closed. A connection is used again
+    only if its body was read to its end, and if nothing came behind that.
+    """
+
+    def __init__(self, connection: "UpstreamConnection", wire: _Wire) -> None:
+        self._connection: UpstreamConnection | None = connection
+        self._wire = wire
+        self._size = _READ_SIZE
+        self.status = 0
+        self.headers = Headers(())
+        self.keeps_connection = True
+        self._body: BodyDecoder
+        self._content: ContentDecoder | None = None
+
+    def read_head(self, *, is_last: bool) -> None:
+        """Wait for the head. With *is_last*, no call follows on this connection.
+
+        Raises NoAnswer, CutHead, Malformed, and what sockets do.
+        """
+        wire = self._wire
+        try:
+            head = read_head(wire)
         except (ConnectionError, Malformed) as e:
-            if not self._source.begun and isinstance(e, ConnectionError):
+            if not wire.begun and isinstance(e, ConnectionError):
                 raise NoAnswer(str(e)) from e
-            if self._source.ended or isinstance(e, ConnectionError):
+            if wire.ended or isinstance(e, ConnectionError):
                 raise CutHead from e
             raise
-        if self._source.ended:
+        if wire.ended:
             raise CutHead
-        self._take(head)
-
-    def _take(self, head: ResponseHead) -> None:
-        """Refuse a head that others could read otherwise; note when the body ends."""
         self.status, self.headers = head.status, head.headers
-        self.version = 11 if head.minor else 10
-        coding = head.headers.get("Transfer-Encoding")
-        if coding is not None and coding.lower() != "chunked":
-            raise Malformed("a transfer encoding that nobody asked for")
-        self.chunked, self.chunk_left = coding is not None, None
-        self.will_close = head.is_last or self._is_last
-        self._frame(_length(head.headers.get("Content-Length")))
+        self._body = body_decoder(head)
+        self.keeps_connection = not (head.is_last or is_last or is_ambiguous(head))
+        coding = self.headers.get("Content-Encoding", "")
+        if coding and {c.strip() for c in coding.lower().split(",")} <= CODINGS:
+            self._content = content_decoder(coding)
+        self._note_end()
 
-    def _frame(self, told: int | None) -> None:
-        """Say where the body ends, of which the head has *told* the length."""
-        self.length = told
-        if self.status in _BODILESS:
-            self.will_close = self.will_close or self.chunked or bool(told)
-            self.chunked, self.length = False, 0
-        elif self.chunked:
-            self.will_close = self.will_close or told is not None
-            self.length = None
-        elif told is None:
-            self.will_close = True
+    @property
+    def until(self) -> float:
+        """When the next block has to be there, on the monotonic clock."""
+        return self._wire.until
 
-    def read1(self, n: int = -1) -> bytes:
-        """As http.client's, but closed with the last byte that it was told of.
+    @until.setter
+    def until(self, until: float) -> None:
+        self._wire.until = until
 
-        Chunks that have come together are one piece.
+    @property
+    def ended(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self._body.ended and not (self._content and self._content.pending)
+
+    def read_block(self, wake_at: float = inf) -> bytes | None:
+        """The next piece of the body, decoded; b"" at its end.
+
+        None if nothing has come until *wake_at*: nothing is lost then, and it may be
+        called again. Raises TimeoutError when `until` passes, IncompleteRead if the
+        connection ends within the body, Malformed, zlib.error, and what sockets do.
         """
-        if self.chunked and self.chunk_left is None and n >= _BUFFER:
-            if chunks := self._whole_chunks():
-                return chunks
-        piece = super().read1(n)
-        if self.length == 0 and not self.isclosed():
-            self._close_conn()
-        elif self.length and not piece:
-            raise http.client.IncompleteRead(b"", self.length)
-        return piece
+        while True:
+            if self._content and self._content.pending:
+                piece = self._content.feed(b"")
+            elif self._body.ended:
+                return b""
+            else:
+                data, self._wire.unread = self._wire.unread, b""
+                if not data:
+                    received = self._wire.receive(self._size, wake_at)
+                    if received is None:
+                        return None
+                    if not received:
+                        self._body.end()
+                        continue
+                    data = received
+                    self._size = (
+                        _LARGE_READ_SIZE if len(data) >= _READ_SIZE else _READ_SIZE
+                    )
+                piece = self._body.feed(data)
+                if self._content and piece:
+                    piece = self._content.feed(piece)
+                self._note_end()
+            if piece:
+                return piece
 
-    def _whole_chunks(self) -> bytes:
-        """What is in the chunks that are here as a whole; the last one is not."""
-        here, at, found = self.fp.peek(), 0, []
-        while size := _PLAIN_CHUNK.match(here, at):
-            end = size.end() + int(size[1], 16)
-            if not here.startswith(b"\r\n", end):
-                break
-            found.append(here[size.end() : end])
-            at = end + 2
-        if at:
-            self.fp.read(at)
-        return b"".join(found)
+    def _note_end(self) -> None:
+        """At the end of the body, let the connection serve the next call."""
+        if self._body.ended:
+            surplus = self._body.surplus or bool(self._wire.unread)
+            self.keeps_connection = self.keeps_connection and not surplus
+            self.release()
 
-    def _get_chunk_left(self) -> int | None:
-        if self.chunk_left == 0:
-            if self._safe_read(2) != b"\r\n":  # type: ignore[attr-defined]
-                raise Malformed("a chunk longer than it said")
-            self.chunk_left = None
-        found: int | None = super()._get_chunk_left()  # type: ignore[misc]
-        return found
+    def release(self) -> None:
+        """Give the connection back to its pool, closed if it cannot serve again."""
+        connection, self._connection = self._connection, None
+        if connection:
+            if not (self.keeps_connection and self._body.ended):
+                connection.close()
+            connection.give_back(connection)
 
-    def _read_next_chunk_size(self) -> int:
-        line = self.fp.readline(LONGEST_LINE)
-        if found := _CHUNK.fullmatch(line):
-            return int(found[1], 16)
-        if self._source.ended:
-            raise http.client.IncompleteRead(b"")
-        raise Malformed("the size of a chunk that is none")
+    def close(self) -> None:
+        """Let go of it. If it was not read to its end, its connection ends too."""
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
 
-    def _read_and_discard_trailer(self) -> None:
-        read_lines(self.fp)
-
-    def _close_conn(self) -> None:
-        surplus = self._source.surplus(self.fp)
-        super()._close_conn()  # type: ignore[misc]
-        if surplus:
-            self._connection.close()
-
-
-_BODILESS = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
-
-
-def _length(given: str | None) -> int | None:
-    """The length that all values of *given* name. Raises Malformed if they differ."""
-    if given is None:
-        return None
-    told = {length.strip() for length in given.split(",")}
-    only = _LENGTH.fullmatch(told.pop())
-    if told or only is None:
-        raise Malformed("a length that is none")
-    return int(only[0])
-
-
-# One write for a head and its body, unless to put them together costs more.
-_ONE_WRITE = 2**16
+    def break_off(self) -> None:
+        """End the connection, from any thread, unless the response has ended."""
+        if self._connection is not None:
+            break_off(self._wire.socket)
 
 
 class UpstreamConnection(HTTPConnection):
-    """A connection that knows whether it has served, and the answer it serves now."""
+    """A connection that serves one call after the other."""
 
-    source: SocketReader | None = None
+    # How many calls it has served since it was connected.
     served = 0
+    # Takes it back when its response was read; its pool says how.
+    give_back: Callable[["UpstreamConnection"], None] = staticmethod(lambda _: None)
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is as it was left: neither closed nor spoken on since."""
+        """Whether it is as it was left: neither closed nor written to since.
+
+        urllib3 asks before it uses a connection again.
+        """
         return self.sock is not None and not _is_readable(self.sock)
 
-    def connect(self) -> None:
-        super().connect()
-        self.served = 0
-        self._show()
-
-    def ask(
-        self, method: str, head: bytes, body: bytes, is_last: bool
+    def exchange(
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        until: float,
+        is_last: bool = False,
+        observer: CallObserver | None = None,
     ) -> HTTP1Response:
-        """Send a request; the answer to it, once its head is there.
+        """Send a request; return its response once its head is there, at *until*.
 
-        With *is_last*, it has told the server that no other will follow.
+        *is_last* says that the head announces that no other request will follow.
+        *observer* is shown the socket, so that the call can be broken off. Raises
+        NoAnswer, StaleConnection, CutHead, Malformed, TimeoutError, OSError.
         """
         if self.sock is None:
             self.connect()
-        else:
-            self._show()
-        self._write(head, body)
-        answer = self._begun(HTTP1Response(self, method, is_last, self.sock))
+            self.served = 0
+        if observer:
+            observer.connected(self.sock)
+        set_deadline(self.sock, until)
+        self._write(head, body, observer)
+        response = HTTP1Response(self, _Wire(self.sock, until))
+        try:
+            response.read_head(is_last=is_last)
+        except NoAnswer as e:
+            response.close()
+            if not self.served:
+                raise
+            if observer:
+                observer.sent(False)
+            raise StaleConnection(str(e)) from e
+        except BaseException:
+            response.close()
+            raise
+        if not self.served:
+            self.on_first_response()
         self.served += 1
-        return answer
+        return response
 
-    def _show(self) -> None:
-        """Show who watches where a call will be sent, and give it its time."""
-        if watch := _watch.get():
-            watch.connected(self.sock)
-        arm(self.sock, _due.get())
-
-    def _write(self, head: bytes, body: bytes) -> None:
-        # Noted before it is true: nobody shall find a call unsent that goes out.
-        _note_sent(True)
+    def _write(self, head: bytes, body: bytes, observer: CallObserver | None) -> None:
+        if observer:
+            # Noted before it is true: no call that goes out may be taken for unsent.
+            observer.sent(True)
         try:
             if len(body) < _ONE_WRITE:
                 self.sock.sendall(head + body)
             else:
                 self.sock.sendall(head)
                 self.sock.sendall(body)
-        except (BrokenPipeError, ConnectionResetError):
-            # Who answers before all is read, and closes, has answered.
-            _note_sent(False)
-        except BaseException:
-            _note_sent(False)
-            raise
-
-    def _met(self) -> None:
-        """The server has answered on this connection for the first time."""
-
-    def _begun(self, answer: HTTP1Response) -> HTTP1Response:
-        try:
-            answer.begin()
         except BaseException as e:
-            answer.close()
-            if isinstance(e, NoAnswer) and self.served:
-                _note_sent(False)
-                raise StaleConnection(str(e)) from e
-            raise
-        if not self.served:
-            self._met()
-        if answer.will_close:
-            # The answer has hold of the socket still.
-            self.close()
-        return answer
+            if observer:
+                observer.sent(False)
+            # A server may answer before it has read all, and close: its answer counts.
+            if not isinstance(e, (BrokenPipeError, ConnectionResetError)):
+                raise
 
-
-def _note_sent(sent: bool) -> None:
-    """Tell who watches whether the call has been sent."""
-    if watch := _watch.get():
-        watch.sent(sent)
+    def on_first_response(self) -> None:
+        """The server has answered on this connection for the first time."""
 
 
 class UpstreamTLSConnection(UpstreamConnection, HTTPSConnection):
-    def _met(self) -> None:
+    def on_first_response(self) -> None:
+        # TLS 1.3 sends the tickets of a session behind its handshake.
         tls.note(self.sock)
 
 
-def _is_readable(wire: socket.socket) -> bool:
+def set_deadline(sock: socket.socket, until: float) -> None:
+    """Have *sock* wait until then at most. Raises TimeoutError if that has passed.
+
+    To set its timeout is a system call, and is spared for a hundredth of a second.
+    """
+    seconds = until - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("timed out")
+    if abs((sock.gettimeout() or 0) - seconds) > 0.01 or seconds < 0.1:
+        sock.settimeout(seconds)
+
+
+def break_off(sock: socket.socket) -> None:
+    """End a connection, from any thread; a thread that waits at it gets an error."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _is_readable(sock: socket.socket) -> bool:
     poll = unpatched_poll()
-    poll.register(wire, select.POLLIN)
+    poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
 
 

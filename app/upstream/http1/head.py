@@ -69,7 +69,7 @@ class ResponseHead(NamedTuple):
 # Heads before the one that counts ("103 Early Hints"), and no more of them.
 _MOST_INTERIM = 100
 LONGEST_LINE = 2**16
-_MOST_FIELDS = 99
+MOST_FIELDS = 99
 
 _STATUS = re.compile(
     rb"HTTP/(?:1\.([0-9]+)|0\.9)[ \t]+([1-9][0-9]{2})(?:[ \t][^\n]*)?\r?\n"
@@ -112,7 +112,7 @@ def read_lines(source: Lines) -> list[bytes]:
     """
     lines: list[bytes] = []
     while (line := source.readline(LONGEST_LINE + 1)) not in _ENDS:
-        if len(line) > LONGEST_LINE or len(lines) == _MOST_FIELDS:
+        if len(line) > LONGEST_LINE or len(lines) == MOST_FIELDS:
             raise Malformed("a head, or a line of it, without end")
         lines.append(line)
     return lines

@@ -9,22 +9,27 @@ import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from http.client import HTTPException
+from math import inf
 from typing import Any, NamedTuple
 
 from requests import PreparedRequest, Response
 from requests import exceptions as errors
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.connection import port_by_scheme
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import SSLError
 from urllib3.poolmanager import PoolKey
 from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import _encode_target
 
 from .. import tls
-from .connection import HTTP1Response, UpstreamConnection, UpstreamTLSConnection
+from .connection import (
+    CallObserver,
+    HTTP1Response,
+    UpstreamConnection,
+    UpstreamTLSConnection,
+)
 from .head import written
 
 
@@ -71,25 +76,35 @@ class PooledAdapter(HTTPAdapter):
         verify: bool | str | None = True,
         cert: Any = None,
         proxies: Any = None,
+        *,
+        until: float = inf,
+        observer: CallObserver | None = None,
     ) -> Response:
-        """The answer to *request*, once its head is there.
+        """The response to *request*, once its head is there; `raw` reads its body.
 
-        It is always a stream. In *timeout* seconds there has to be a connection; `due`
-        holds for the rest. There are no *cert* and no *proxies*. Raises what urllib3
-        and http.client do; InvalidURL, InvalidHeader, SSLError.
+        It is always a stream. In *timeout* seconds there has to be a connection; by
+        *until*, on the monotonic clock, the head. There are no *cert* and no *proxies*.
+        Raises what urllib3 and http.client do; InvalidURL, InvalidHeader, SSLError.
         """
         target = self._target(str(request.method), str(request.url), verify)
         head = _head(target, request.headers)
+        body: Any = request.body or b""
         pool = self._pool(target)
         connection: Any = pool._get_conn()
         try:
             connection.timeout = timeout
-            answer = _ask(connection, request, head)
-        except BaseException:
+            connection.give_back = pool._put_conn
+            is_last = request.headers.get("Connection") == "close"
+            raw = connection.exchange(
+                head, body, until=until, is_last=is_last, observer=observer
+            )
+        except BaseException as e:
             connection.close()
             pool._put_conn(None)
+            if isinstance(e, (ssl.SSLError, SSLError, CertificateError)):
+                raise errors.SSLError(e) from e
             raise
-        return _response(request, answer, connection, pool)
+        return _response(request, raw)
 
     def _target(self, method: str, url: str, verify: Any) -> _Target:
         aim = self._remembered if len(url) <= _LONGEST_TARGET else self._aimed
@@ -153,103 +168,11 @@ def _head(target: _Target, headers: Mapping[str, Any]) -> bytes:
         raise errors.InvalidHeader(e) from e
 
 
-def _ask(
-    connection: UpstreamConnection, request: PreparedRequest, head: bytes
-) -> HTTP1Response:
-    """Raises SSLError, and what else ends a connection."""
-    is_last = request.headers.get("Connection") == "close"
-    body: Any = request.body or b""
-    try:
-        return connection.ask(str(request.method), head, body, is_last)
-    except (ssl.SSLError, SSLError, CertificateError) as e:
-        raise errors.SSLError(e) from e
-
-
-def _response(
-    request: PreparedRequest,
-    answer: HTTP1Response,
-    connection: UpstreamConnection,
-    pool: HTTPConnectionPool,
-) -> Response:
-    coding = answer.headers.get("Content-Encoding", "identity")
-    kind: Any = Plain if coding == "identity" else _decoded
-    return _Reply(request, answer, kind(answer, connection, pool))
-
-
-class _Reply(Response):
+def _response(request: PreparedRequest, raw: HTTP1Response) -> Response:
     """requests' response, without a jar for cookies, which takes longest to make."""
-
-    def __init__(
-        self, request: PreparedRequest, answer: HTTP1Response, raw: Any
-    ) -> None:
-        self.status_code, self.headers = answer.status, answer.headers
-        self.request, self.url, self.raw = request, str(request.url), raw
-        self.history, self.encoding, self.reason = [], None, ""
-        self._content, self._content_consumed = False, False
-
-
-class Plain:
-    """An answer that is not encoded: of urllib3's, what is left without decoding."""
-
-    def __init__(
-        self,
-        answer: HTTP1Response,
-        connection: UpstreamConnection,
-        pool: HTTPConnectionPool,
-    ) -> None:
-        self.connection: UpstreamConnection | None = connection
-        self._answer, self._pool = answer, pool
-
-    def read1(self, amt: int, decode_content: bool | None = None) -> bytes:
-        """A piece of it, b"" at its end. Raises what urllib3 does."""
-        try:
-            return self._read1(amt)
-        except TimeoutError as e:
-            raise ReadTimeoutError(self._pool, "", "Read timed out.") from e
-        except ssl.SSLError as e:
-            raise SSLError(e) from e
-        except (HTTPException, OSError) as e:
-            raise ProtocolError(f"Connection broken: {e!r}", e) from e
-
-    def _read1(self, most: int) -> bytes:
-        """Its connection can serve again as soon as all is read."""
-        try:
-            return self._answer.read1(most)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            if self._answer.isclosed():
-                self.release_conn()
-
-    def isclosed(self) -> bool:
-        return self._answer.isclosed()
-
-    def close(self) -> None:
-        """Let go of it. If it was not read to its end, its connection ends too."""
-        self._answer.close()
-        if self.connection:
-            self.connection.close()
-
-    def release_conn(self) -> None:
-        """Give the connection back to its pool."""
-        connection, self.connection = self.connection, None
-        if connection:
-            self._pool._put_conn(connection)
-
-
-def _decoded(
-    answer: HTTP1Response, connection: UpstreamConnection, pool: HTTPConnectionPool
-) -> HTTPResponse:
-    """The same with urllib3's decoders."""
-    return HTTPResponse(
-        body=answer,
-        headers=HTTPHeaderDict(answer.headers),
-        status=answer.status,
-        version=answer.version,
-        preload_content=False,
-        decode_content=False,
-        original_response=answer,
-        pool=pool,
-        connection=connection,
-    )
+    response = Response.__new__(Response)
+    response.status_code, response.headers = raw.status, raw.headers
+    response.request, response.url, response.raw = request, str(request.url), raw
+    response.history, response.encoding, response.reason = [], None, ""
+    response._content, response._content_consumed = False, False
+    return response
