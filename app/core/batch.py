@@ -1,19 +1,19 @@
-"""Prompts x n as single upstream calls, and their answers as one completion.
+"""Splits prompts x n into upstream calls, and joins their answers to one completion.
 
-For upstreams that take one prompt a call, or draw fewer choices than were asked for.
-The choice of sample j of prompt i has index i * n + j, as on the real endpoint, where
-also every prompt is counted once in `usage` and every generated token is.
+For upstreams that take one prompt a call, or return fewer choices than requested. As
+on OpenAI's endpoint, sample j of prompt i has index i * n + j, and `usage` counts each
+prompt once and every generated token.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from ..errors import UpstreamProtocol
-from .completion import Choice, Completion, Logprobs, Usage
+from ..errors import UpstreamCut, UpstreamProtocol
+from .completion import Choice, Completion, Usage
 from .request import CompletionRequest
 
-# What belongs to the whole batch, and not to one of its calls.
+# Parameters of the whole batch, which no single call gets as they are.
 _BATCH_PARAMS = ("n", "best_of")
 
 
@@ -27,31 +27,29 @@ class Part:
 
 
 def split(request: CompletionRequest, most: int = 1) -> list[Part]:
-    """The calls that answer *request*, prompt-major, of *most* choices each."""
+    """The calls that answer *request*, prompt-major, of at most *most* choices each."""
     return [
-        Part(_part(request, i, j, most), i, j)
+        Part(_part_request(request, i, j, min(most, request.drawn - j)), i, j)
         for i in range(len(request.prompts))
         for j in range(0, request.drawn, most)
     ]
 
 
-def _part(request: CompletionRequest, i: int, j: int, most: int) -> CompletionRequest:
+def _part_request(
+    request: CompletionRequest, prompt: int, sample: int, count: int
+) -> CompletionRequest:
+    """The request for *count* choices of one prompt, from number *sample* on."""
     params = {k: v for k, v in request.params.items() if k not in _BATCH_PARAMS}
-    count = min(most, request.drawn - j)
     if count > 1:
         params["n"] = count
     if "seed" in params:
-        # One seed for all would draw the same text n times.
-        params["seed"] = _shifted(params["seed"], j)
+        # One seed for all would draw the same text n times. The sum is wrapped into
+        # the range of a signed 64-bit integer.
+        params["seed"] = (params["seed"] + sample + 2**63) % 2**64 - 2**63
     if request.drawn > request.n:
-        # Ranking needs log probabilities, asked for or not.
+        # Ranking needs log probabilities, requested by the caller or not.
         params.setdefault("logprobs", 0)
-    return replace(request, prompt=request.prompts[i], params=params)
-
-
-def _shifted(seed: int, by: int) -> int:
-    """*seed* + *by*, wrapped into the range of a signed 64-bit integer."""
-    return (seed + by + 2**63) % 2**64 - 2**63
+    return replace(request, prompt=request.prompts[prompt], params=params)
 
 
 def join(
@@ -59,29 +57,30 @@ def join(
 ) -> Completion:
     """The *answers* to *parts*, in the same order, as the answer to *request*.
 
-    Raises UpstreamProtocol if one holds fewer choices than were asked for.
+    Raises UpstreamProtocol if an answer does not have as many choices as its part.
     """
     for part, answer in zip(parts, answers, strict=True):
-        _check(part, answer)
+        count, expected = len(answer.choices), part.request.n
+        if count != expected:
+            raise UpstreamProtocol(f"upstream sent {count} of the {expected} choices")
     choices = [
-        replace(choice, index=index, logprobs=_wanted(request, choice))
-        for index, choice in enumerate(_kept(request, parts, answers))
+        replace(
+            choice,
+            index=index,
+            # They may have been requested only for the ranking.
+            logprobs=None if request.logprobs is None else choice.logprobs,
+        )
+        for index, choice in enumerate(_best_choices(request, parts, answers))
     ]
     return replace(
         answers[0],
         choices=tuple(choices),
-        usage=sum(map(_usage, parts, answers), Usage()),
+        usage=sum(map(_usage_share, parts, answers), Usage()),
         warnings=tuple(dict.fromkeys(w for a in answers for w in a.warnings)),
     )
 
 
-def _check(part: Part, answer: Completion) -> None:
-    wanted, given = part.request.n, len(answer.choices)
-    if given != wanted:
-        raise UpstreamProtocol(f"upstream sent {given} of the {wanted} choices")
-
-
-def _kept(
+def _best_choices(
     request: CompletionRequest, parts: Sequence[Part], answers: Sequence[Completion]
 ) -> Iterator[Choice]:
     """The best n choices of each prompt, in the order of their mean log probability.
@@ -90,27 +89,72 @@ def _kept(
     """
     pairs = zip(parts, answers, strict=True)
     for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
-        drawn = [c for _, answer in group for c in answer.choices]
+        drawn = [choice for _, answer in group for choice in answer.choices]
         if request.drawn > request.n:
-            drawn.sort(key=_likelihood, reverse=True)
+            drawn.sort(key=_mean_logprob, reverse=True)
         yield from drawn[: request.n]
 
 
-def _likelihood(choice: Choice) -> float:
+def _mean_logprob(choice: Choice) -> float:
     return choice.logprobs.mean if choice.logprobs else float("-inf")
 
 
-def _wanted(request: CompletionRequest, choice: Choice) -> Logprobs | None:
-    return choice.logprobs if request.logprobs is not None else None
-
-
-def _usage(part: Part, answer: Completion) -> Usage:
+def _usage_share(part: Part, answer: Completion) -> Usage:
     """What *answer* adds to the sum: its prompt only once for all its samples."""
     usage = answer.usage or Usage()
     if part.sample == 0:
         return usage
-    again = usage.prompt_tokens
-    return replace(usage, prompt_tokens=0, cached_tokens=0, repeated_tokens=again)
+    repeated = usage.prompt_tokens
+    return replace(usage, prompt_tokens=0, cached_tokens=0, repeated_tokens=repeated)
+
+
+class StreamMerger:
+    """Merges the parallel streams of a request's parts into one stream.
+
+    Feed it the chunks of any part, as they arrive; it returns the chunks to send. All
+    have the id, time and model of the very first, and hold one choice each.
+    """
+
+    def __init__(self, request: CompletionRequest, parts: Sequence[Part]) -> None:
+        # The index of the first choice of each part in the merged stream.
+        self._offsets = [part.prompt * request.n + part.sample for part in parts]
+        self._parts = parts
+        self._open_parts = set(range(len(parts)))
+        self._head: Completion | None = None
+        self._usage = Usage()
+
+    def feed(self, part_number: int, completion: Completion) -> list[Completion]:
+        """The chunks that *completion*, of the part with that number, makes."""
+        if self._head is None:
+            self._head = replace(completion, choices=(), usage=None, warnings=())
+        head = self._head
+        if completion.usage:
+            self._usage += _usage_share(self._parts[part_number], completion)
+        chunks: list[Completion] = []
+        for choice in completion.choices:
+            indexed = choice.at(self._offsets[part_number] + choice.index)
+            # Most chunks of the first part are what they have to be already.
+            if head.is_piece(completion, indexed):
+                chunks.append(completion)
+            else:
+                chunks.append(head.piece(indexed, completion.warnings))
+        return chunks
+
+    def end_part(self, part_number: int) -> None:
+        """Note that the stream of this part has come to its regular end."""
+        self._open_parts.discard(part_number)
+
+    def end(self) -> list[Completion]:
+        """The closing chunk: the summed usage, without choices.
+
+        Raises UpstreamCut if a part has not ended: a merged stream that lacks the rest
+        of a part must not look complete.
+        """
+        if self._open_parts:
+            raise UpstreamCut(
+                "upstream ended the answer before the completion was done"
+            )
+        return [replace(self._head, usage=self._usage)] if self._head else []
 
 
 def merge(
@@ -118,21 +162,10 @@ def merge(
     parts: Sequence[Part],
     chunks: Iterable[tuple[int, Completion]],
 ) -> Iterator[Completion]:
-    """The *chunks* of parallel streams, each with its part's number, as one stream.
-
-    All get the id, time and model of the first, and hold one choice each; the summed
-    usage comes last, in a chunk without choices.
-    """
-    first: Completion | None = None
-    usage = Usage()
-    for number, chunk in chunks:
-        part = parts[number]
-        first = first or replace(chunk, choices=(), usage=None, warnings=())
-        if chunk.usage:
-            usage += _usage(part, chunk)
-        for choice in chunk.choices:
-            numbered = choice.at(part.prompt * request.n + part.sample + choice.index)
-            as_it_is = first.is_piece(chunk, numbered)
-            yield chunk if as_it_is else first.piece(numbered, chunk.warnings)
-    if first:
-        yield replace(first, usage=usage)
+    """The *chunks*, each with its part's number, through a StreamMerger."""
+    merger = StreamMerger(request, parts)
+    for part_number, chunk in chunks:
+        yield from merger.feed(part_number, chunk)
+    for part_number in range(len(parts)):
+        merger.end_part(part_number)
+    yield from merger.end()

@@ -1,8 +1,9 @@
-"""What the gateway sees to itself in the answer to one prompt, whole or streamed.
+"""Post-processing of the answer to one call: what upstream cannot do itself.
 
-Where upstream cannot: it puts the prompt before the text (`echo`), ends the text before
-a stop sequence, drops the one token that had to be asked for when none was wanted, and
-counts tokens, roughly. Everywhere it sees to it that every choice begins and ends once.
+The gateway puts the prompt before the text (`echo`), cuts the text before a stop
+sequence, removes the one token that had to be requested where max_tokens is 0, and
+estimates the token counts that upstream did not report. For every upstream it checks
+that each choice ends, and lets each end once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +13,8 @@ from ..errors import UpstreamCut, UpstreamProtocol
 from .completion import Choice, Completion, Logprobs, Usage, estimate
 from .request import Prompt
 
-# A completion whose budget was used up before its first visible character.
-SILENT = (
+# Warning for a completion whose budget was used up before its first visible character.
+NO_TEXT = (
     "no text: the whole token budget was used up before it began, as reasoning models "
     "do; raise max_tokens"
 )
@@ -21,76 +22,113 @@ SILENT = (
 
 @dataclass(frozen=True, slots=True)
 class PostProcessing:
-    """What one call's answer has to become.
+    """What the gateway does to the answer of one call.
 
-    *count* choices, each after *echo*, cut at the first of *stops*; with *nothing*,
-    without any generated text. *logprobs* says that they were asked for, *may_reason*
-    that a model may think unseen.
+    The answer has *count* choices. Each begins with the prompt if *echo* is set, and
+    ends before the first of *stops*. *suppress_text* removes all generated text.
+    *logprobs* says that log probabilities were requested, *may_reason* that the model
+    may spend tokens on reasoning that is not shown.
     """
 
     prompt: Prompt = ""
     count: int = 1
     echo: bool = False
     stops: Sequence[str] = ()
-    nothing: bool = False
+    suppress_text: bool = False
     logprobs: bool = False
     may_reason: bool = False
 
 
-def shaped(pieces: Iterable[Completion], shape: PostProcessing) -> Iterator[Completion]:
-    """The *pieces* of an answer in this shape; the usage last, in one without choices.
+class PostProcessor:
+    """Feed it the chunks of one answer; it returns the chunks to send instead.
 
-    Ends early when nothing more can come. Raises UpstreamCut if a choice is left open.
+    *finished* is set as soon as nothing more of upstream is needed, because every
+    choice has reached a stop sequence. The reading can end then, with `end()`.
     """
-    choices = [_Running(shape, i) for i in range(shape.count)]
-    head: Completion | None = None
-    usage: Usage | None = None
+
+    def __init__(self, shape: PostProcessing) -> None:
+        self._shape = shape
+        self._choices = [_ChoiceProcessor(shape, i) for i in range(shape.count)]
+        self._head: Completion | None = None
+        self._usage: Usage | None = None
+        self.finished = False
+
+    def feed(self, completion: Completion) -> list[Completion]:
+        """The chunks that *completion* makes, of one choice each and without usage."""
+        if self.finished:
+            return []
+        if self._head is None:
+            self._head = replace(completion, choices=(), usage=None, warnings=())
+        head, shape = self._head, self._shape
+        # Some providers count along, in every chunk: the last count is the total.
+        self._usage = completion.usage or self._usage
+        chunks: list[Completion] = []
+        for choice in completion.choices:
+            if choice.index >= len(self._choices):
+                raise UpstreamCut("upstream sent more choices than it was asked for")
+            processor = self._choices[choice.index]
+            processed = processor.feed(choice)
+            if processed is None:
+                continue
+            budget_used_up = processed.finish_reason == "length" and not processor.text
+            if budget_used_up and shape.may_reason and not shape.suppress_text:
+                chunks.append(head.piece(processed, (NO_TEXT,)))
+            elif not completion.warnings and head.is_piece(completion, processed):
+                # Most chunks of most streams: nothing to change, nothing to build.
+                chunks.append(completion)
+            else:
+                chunks.append(head.piece(processed))
+        if shape.stops:
+            self.finished = all(choice.stopped for choice in self._choices)
+        return chunks
+
+    def end(self) -> list[Completion]:
+        """The closing chunk, with the usage and without choices.
+
+        Raises UpstreamCut if a choice has not ended, and UpstreamProtocol if the log
+        probabilities that were requested did not come.
+        """
+        choices, shape = self._choices, self._shape
+        if self._head is None or not all(choice.finished for choice in choices):
+            raise UpstreamCut(
+                "upstream ended the answer before the completion was done"
+            )
+        if shape.logprobs and any(choice.lacks_logprobs for choice in choices):
+            raise UpstreamProtocol(
+                "upstream sent no log probabilities, though asked for"
+            )
+        usage = self._usage
+        if usage is None:
+            completion_tokens = sum(estimate(choice.text) for choice in choices)
+            prompt_tokens = prompt_estimate(shape.prompt)
+            usage = Usage(prompt_tokens, completion_tokens, estimated=True)
+        elif shape.suppress_text:
+            usage = replace(usage, completion_tokens=0)
+        return [replace(self._head, usage=usage)]
+
+
+def shaped(pieces: Iterable[Completion], shape: PostProcessing) -> Iterator[Completion]:
+    """The chunks that *pieces* become, through a PostProcessor."""
+    processor = PostProcessor(shape)
     for piece in pieces:
-        head = head or replace(piece, choices=(), usage=None, warnings=())
-        usage = piece.usage or usage
-        yield from _shaped(piece, choices, head)
-        if shape.stops and all(choice.cut for choice in choices):
+        yield from processor.feed(piece)
+        if processor.finished:
             break
-    if head is None or not all(choice.finished for choice in choices):
-        raise UpstreamCut("upstream ended the answer before the completion was done")
-    if shape.logprobs and any(choice.lacks_logprobs for choice in choices):
-        raise UpstreamProtocol("upstream sent no log probabilities, though asked for")
-    yield replace(head, usage=_counted(usage, shape, choices))
+    yield from processor.end()
 
 
 def whole(answer: Completion, shape: PostProcessing) -> Completion:
-    """The whole *answer* in this shape."""
-    *pieces, last = shaped([answer], shape)
-    none = Logprobs() if shape.logprobs else None
-    choices = (choice for piece in pieces for choice in piece.choices)
+    """The whole *answer*, post-processed."""
+    processor = PostProcessor(shape)
+    chunks = processor.feed(answer)
+    (last,) = processor.end()
+    empty = Logprobs() if shape.logprobs else None
+    choices = (choice for chunk in chunks for choice in chunk.choices)
     return replace(
         last,
-        choices=tuple(replace(c, logprobs=c.logprobs or none) for c in choices),
-        warnings=tuple(dict.fromkeys(w for p in pieces for w in p.warnings)),
+        choices=tuple(replace(c, logprobs=c.logprobs or empty) for c in choices),
+        warnings=tuple(dict.fromkeys(w for c in chunks for w in c.warnings)),
     )
-
-
-def _shaped(
-    piece: Completion, running: Sequence["_Running"], head: Completion
-) -> Iterator[Completion]:
-    for choice in piece.choices:
-        if choice.index >= len(running):
-            raise UpstreamCut("upstream sent more choices than it was asked for")
-        fitted = running[choice.index].feed(choice)
-        if fitted:
-            warnings = running[choice.index].warnings(fitted)
-            told = warnings or piece.warnings
-            as_it_is = not told and head.is_piece(piece, fitted)
-            yield piece if as_it_is else head.piece(fitted, warnings)
-
-
-def _counted(
-    usage: Usage | None, shape: PostProcessing, choices: Sequence["_Running"]
-) -> Usage:
-    if usage is None:
-        made = sum(estimate(choice.text) for choice in choices)
-        return Usage(prompt_estimate(shape.prompt), made, estimated=True)
-    return replace(usage, completion_tokens=0) if shape.nothing else usage
 
 
 def prompt_estimate(prompt: Prompt) -> int:
@@ -98,105 +136,106 @@ def prompt_estimate(prompt: Prompt) -> int:
     return estimate(prompt) if isinstance(prompt, str) else len(prompt or ())
 
 
-class _Running:
-    """One choice, whose text passes through."""
+class _ChoiceProcessor:
+    """Post-processing of one choice of a stream.
+
+    *text* is what was released so far, without the echo. *stopped* says that a stop
+    sequence ended the choice, *finished* that anything did.
+    """
 
     def __init__(self, shape: PostProcessing, index: int) -> None:
+        prompt = shape.prompt if isinstance(shape.prompt, str) else ""
         self._shape = shape
         self._index = index
-        self._echo = (
-            shape.prompt if isinstance(shape.prompt, str) and shape.echo else ""
-        )
-        self._start = len(shape.prompt) if isinstance(shape.prompt, str) else 0
-        self._held = ""
-        self._logprobs = Logprobs()
+        # The echo goes out with the first text, and only once.
+        self._pending_echo = prompt if shape.echo else ""
+        # Text that may be the beginning of a stop sequence is held back, and with it
+        # the log probabilities of its tokens.
+        self._pending_text = ""
+        self._pending_logprobs = Logprobs()
         self._has_logprobs = False
+        # Where the generated text begins, as `text_offset` counts.
+        self._text_start = len(prompt)
         self.text = ""
         self.finished = False
-        self.cut = False
+        self.stopped = False
 
     def feed(self, choice: Choice) -> Choice | None:
-        """What can be said now; None if that is nothing."""
+        """What can be released now; None if that is nothing."""
         if self.finished:
             return None
-        if self._shape.nothing:
-            return self._silenced(choice)
-        if self._is_plain(choice):
+        reason = choice.finish_reason
+        if self._shape.suppress_text:
+            self.finished = bool(reason)
+            return self._release("", None, "length") if reason else None
+        if self._passes_unchanged(choice):
             self.text += choice.text
             return choice
-        self._held += choice.text
+        stops = self._shape.stops
+        self._pending_text += choice.text
         if choice.logprobs:
             self._has_logprobs = True
-            self._logprobs += choice.logprobs
-        end = _first_stop(self._held, self._shape.stops)
-        self.cut = end is not None
-        self.finished = self.cut or bool(choice.finish_reason)
-        reason = "stop" if self.cut else choice.finish_reason
-        return self._released(
-            len(self._held) - self._doubt if end is None else end, reason
+            self._pending_logprobs += choice.logprobs
+        length = _first_stop(self._pending_text, stops)
+        if length is not None:
+            self.stopped = self.finished = True
+            reason = "stop"
+        else:
+            self.finished = bool(reason)
+            length = len(self._pending_text)
+            if not self.finished:
+                length -= possible_stop_prefix_length(self._pending_text, stops)
+        text = self._pending_text[:length]
+        self._pending_text = self._pending_text[length:]
+        self.text += text
+        logprobs = self._take_logprobs()
+        if not (text or reason or logprobs):
+            return None
+        return self._release(text, logprobs, reason)
+
+    def _passes_unchanged(self, choice: Choice) -> bool:
+        """Whether *choice* is only text, as in most chunks, and nothing applies."""
+        pending = self._pending_text or self._pending_echo or self._has_logprobs
+        more_than_text = choice.logprobs or choice.finish_reason
+        return bool(choice.text) and not (
+            pending or self._shape.stops or more_than_text
         )
 
-    def _is_plain(self, choice: Choice) -> bool:
-        """Whether *choice* can be said as it is: just text, as in most pieces."""
-        shape = self._shape
-        busy = self._held or self._echo or self._has_logprobs or shape.stops
-        more = choice.logprobs or choice.finish_reason
-        return bool(choice.text) and not (busy or more)
+    def _take_logprobs(self) -> Logprobs | None:
+        """The tokens that begin within the released text; at a regular end, all."""
+        if not self._has_logprobs:
+            return None
+        offsets = self._pending_logprobs.text_offset
+        if self.finished and not self.stopped:
+            count = len(offsets)
+        else:
+            end = self._text_start + len(self.text)
+            count = sum(offset < end for offset in offsets)
+        ready = self._pending_logprobs.first(count)
+        self._pending_logprobs = self._pending_logprobs.after(count)
+        return ready if ready.tokens else None
 
-    @property
-    def _doubt(self) -> int:
-        """How many characters at the end may be the beginning of a stop sequence."""
-        return 0 if self.finished else _overlap(self._held, self._shape.stops)
+    def _release(
+        self, text: str, logprobs: Logprobs | None, reason: str | None
+    ) -> Choice:
+        echo, self._pending_echo = self._pending_echo, ""
+        return Choice(echo + text, self._index, logprobs, reason)
 
     @property
     def lacks_logprobs(self) -> bool:
         """Whether there is text, and not one token of it."""
         return bool(self.text) and not self._has_logprobs
 
-    def _released(self, length: int, reason: str | None) -> Choice | None:
-        text, self._held = self._held[:length], self._held[length:]
-        self.text += text
-        logprobs = self._certain(all_of_them=self.finished and not self.cut)
-        if not (text or reason or logprobs):
-            return None
-        return self._choice(text, logprobs, reason)
-
-    def _certain(self, *, all_of_them: bool) -> Logprobs | None:
-        """The tokens that begin within the text that was said."""
-        if not self._has_logprobs:
-            return None
-        offsets = self._logprobs.text_offset
-        said = self._start + len(self.text)
-        count = sum(offset < said for offset in offsets)
-        count = len(offsets) if all_of_them else count
-        ready, self._logprobs = self._logprobs.first(count), self._logprobs.after(count)
-        return ready if ready.tokens else None
-
-    def _silenced(self, choice: Choice) -> Choice | None:
-        self.finished = bool(choice.finish_reason)
-        return self._choice("", None, "length") if self.finished else None
-
-    def _choice(
-        self, text: str, logprobs: Logprobs | None, reason: str | None
-    ) -> Choice:
-        echo, self._echo = self._echo, ""
-        return Choice(echo + text, self._index, logprobs, reason)
-
-    def warnings(self, choice: Choice) -> tuple[str, ...]:
-        silent = choice.finish_reason == "length" and not self.text
-        hidden = self._shape.may_reason and not self._shape.nothing
-        return (SILENT,) if silent and hidden else ()
-
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the stop sequence begins that is complete first; None without any."""
-    found = ((i + len(stop), i) for stop in stops if (i := text.find(stop)) >= 0)
-    _, start = min(found, default=(0, None))
+    ends = ((i + len(stop), i) for stop in stops if (i := text.find(stop)) >= 0)
+    _, start = min(ends, default=(0, None))
     return start
 
 
-def _overlap(text: str, stops: Sequence[str]) -> int:
-    """The length of the longest end of *text* with which a stop sequence begins."""
+def possible_stop_prefix_length(text: str, stops: Sequence[str]) -> int:
+    """The length of the longest end of *text* that may begin a stop sequence."""
     lengths = (
         length
         for stop in stops

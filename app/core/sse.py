@@ -1,4 +1,4 @@
-"""Server-sent events, decoded from bytes cut anywhere, and encoded.
+"""Server-sent events: an incremental decoder without I/O, and the encoder.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 DONE = b"[DONE]"
 
-# A comment, which no client takes for an event. Source: the standard's own advice,
+# A comment line: clients ignore it, proxies see traffic. Source:
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -18,7 +18,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventTooLong(ValueError):
-    """An event, a line of it, or what is in place of one, longer than the limit."""
+    """An event, one line of it, or a run of bytes without one exceeds the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,116 +29,114 @@ class Event:
     name: bytes = b""
 
 
-class _Lines:
-    """Cuts blocks of bytes into lines, whichever of CR, LF and CRLF ends them."""
+class SSEDecoder:
+    """Feed it blocks of bytes, cut anywhere; it returns the events they complete.
+
+    An event is complete with the blank line after it. Events without data (a bare
+    `retry:`, a comment) are dropped, as the standard says. Raises EventTooLong for an
+    event of more than *limit* bytes, and for as many bytes without an event.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open = bytearray()
+        self._partial_line = bytearray()
+        # After a CR, a LF belongs to the same line end.
         self._after_cr = False
-        self._first = True
+        # Only the first line may begin with a byte order mark.
+        self._in_first_line = True
+        self._data: list[bytes] = []
+        self._data_size = 0
+        self._name = b""
+        self._bytes_without_event = 0
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether what comes next begins a line, and is no rest of one."""
-        return not (self._open or self._after_cr or self._first)
+    def feed(self, block: bytes) -> list[Event]:
+        """The events that *block* completes."""
+        inside_line = self._partial_line or self._after_cr or self._in_first_line
+        between_events = not (inside_line or self._data or self._name)
+        if between_events and len(block) <= self._limit:
+            # Nearly every block of a completion stream is plain: one split reads it,
+            # and no line has to be looked at.
+            events = _plain_events(block)
+            if events:
+                self._bytes_without_event = 0
+                return events
+        return self._feed_lines(block)
 
-    def feed(self, block: bytes) -> list[bytes]:
-        """The lines that *block* completes, without their ends."""
+    def end(self) -> list[Event]:
+        """The events that the end of the stream completes: none.
+
+        An event that the end cuts off is dropped, as the standard says.
+        """
+        self._partial_line.clear()
+        self._data.clear()
+        return []
+
+    def _feed_lines(self, block: bytes) -> list[Event]:
+        events: list[Event] = []
+        for line in self._complete_lines(block):
+            if not line:
+                if self._data:
+                    events.append(Event(b"\n".join(self._data), self._name))
+                self._data, self._data_size, self._name = [], 0, b""
+                continue
+            field, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if field == b"event":
+                self._name = value
+            elif field == b"data":
+                self._data_size += len(value)
+                if self._data_size > self._limit:
+                    self._data.clear()
+                    raise EventTooLong(f"an event of more than {self._limit} bytes")
+                self._data.append(value)
+        self._bytes_without_event += len(block)
+        if events:
+            self._bytes_without_event = 0
+        if self._bytes_without_event > self._limit:
+            self._data.clear()
+            raise EventTooLong(f"more than {self._limit} bytes without an event")
+        return events
+
+    def _complete_lines(self, block: bytes) -> list[bytes]:
+        """The lines that *block* completes, without their ends: CR, LF or CRLF."""
         if self._after_cr and block:
             block, self._after_cr = block.removeprefix(b"\n"), False
         if not block:
             return []
         self._after_cr = block.endswith(b"\r")
         head, *tail = _LINE_END.split(block)
-        self._grow(head)
-        return self._close(tail) if tail else []
-
-    def _grow(self, piece: bytes) -> None:
-        self._open += piece
-        if len(self._open) > self._limit:
-            self._open.clear()
+        self._partial_line += head
+        if len(self._partial_line) > self._limit:
+            self._partial_line.clear()
             raise EventTooLong(f"a line of more than {self._limit} bytes")
+        if not tail:
+            return []
+        first = bytes(self._partial_line)
+        if self._in_first_line:
+            first, self._in_first_line = first.removeprefix(_BOM), False
+        self._partial_line = bytearray(tail[-1])
+        return [first, *tail[:-1]]
 
-    def _close(self, tail: list[bytes]) -> list[bytes]:
-        line = bytes(self._open)
-        if self._first:
-            line, self._first = line.removeprefix(_BOM), False
-        self._open = bytearray(tail[-1])
-        return [line, *tail[:-1]]
 
+def _plain_events(block: bytes) -> list[Event] | None:
+    """The events of a block that holds only whole events of one `data: ` line each.
 
-class Decoder:
-    """Feed it blocks, take events: an event is complete with its blank line."""
-
-    def __init__(self, limit: int) -> None:
-        self._lines = _Lines(limit)
-        self._limit = limit
-        self._data: list[bytes] = []
-        self._size = self._idle = 0
-        self._name = b""
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events that *block* completes."""
-        return self._plain(block) or self._feed(block)
-
-    def _plain(self, block: bytes) -> list[Event] | None:
-        """Those of a block that is nothing but whole events of one `data: ` line each,
-        as nearly all are. None if it is, or may be, something else.
-        """
-        whole = self._lines.is_empty and not (self._data or self._name)
-        if not (whole and block.endswith(b"\n\n") and len(block) <= self._limit):
-            return None
-        pieces = block[6:-2].split(b"\n\ndata: ")
-        plain = block.startswith(b"data: ") and b"\r" not in block
-        if not plain or block.count(b"\n") != 2 * len(pieces):
-            return None
-        self._idle = 0
-        return [Event(piece) for piece in pieces]
-
-    def _feed(self, block: bytes) -> list[Event]:
-        found = (self._take(line) for line in self._lines.feed(block))
-        events = [event for event in found if event]
-        self._idle = 0 if events else self._idle + len(block)
-        if self._idle > self._limit:
-            self._data.clear()
-            raise EventTooLong(f"more than {self._limit} bytes without an event")
-        return events
-
-    def _take(self, line: bytes) -> Event | None:
-        if not line:
-            return self._dispatch()
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            self._append(value)
-        elif field == b"event":
-            self._name = value
+    None if it holds, or may hold, anything else.
+    """
+    if not block.startswith(b"data: ") or not block.endswith(b"\n\n"):
         return None
-
-    def _append(self, value: bytes) -> None:
-        self._size += len(value)
-        if self._size > self._limit:
-            self._data.clear()
-            raise EventTooLong(f"an event of more than {self._limit} bytes")
-        self._data.append(value)
-
-    def _dispatch(self) -> Event | None:
-        event = Event(b"\n".join(self._data), self._name) if self._data else None
-        self._data, self._size, self._name = [], 0, b""
-        return event
+    values = block[6:-2].split(b"\n\ndata: ")
+    if b"\r" in block or block.count(b"\n") != 2 * len(values):
+        return None
+    return [Event(value) for value in values]
 
 
 def decode(blocks: Iterable[bytes], *, limit: int = 2**24) -> Iterator[Event]:
-    """Yield the events in *blocks*, however the bytes are cut.
-
-    Events without data (a bare `retry:`, a comment) are dropped, and so is an event
-    that the end of the stream cuts off, as the standard says. Raises EventTooLong
-    for an event of more than *limit* bytes, and for as many bytes without an event.
-    """
-    decoder = Decoder(limit)
+    """The events in *blocks*, through an SSEDecoder."""
+    decoder = SSEDecoder(limit)
     for block in blocks:
         yield from decoder.feed(block)
+    yield from decoder.end()
 
 
 def encode(data: bytes) -> bytes:

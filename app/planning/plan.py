@@ -79,7 +79,7 @@ class Plan:
             count=part.request.n,
             echo=self.request.echo and "echo" not in self.params,
             stops=self.stops,
-            nothing=_is_silent(self.request, self.endpoint),
+            suppress_text=_is_silent(self.request, self.endpoint),
             logprobs=part.request.logprobs is not None,
             may_reason=self.mode == CompletionMode.CHAT,
         )

@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import sse
-from app.core.sse import Event
+from app.core.sse import Event, SSEDecoder
 from tests.wire import answer
 
 
-def decoded(*blocks: bytes) -> list[Event]:
-    return list(sse.decode(blocks))
+def decode(*blocks: bytes, limit: int = 2**24) -> list[Event]:
+    decoder = SSEDecoder(limit)
+    events = [event for block in blocks for event in decoder.feed(block)]
+    return events + decoder.end()
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"], ids=repr)
-def test_lines_may_end_in_three_ways(end: bytes) -> None:
+def test_lines_end_with_cr_lf_or_crlf(end: bytes) -> None:
     lines = [
         b"event: x",
         b"data: 1",
@@ -31,35 +33,35 @@ def test_lines_may_end_in_three_ways(end: bytes) -> None:
         b"",
     ]
 
-    assert decoded(end.join(lines)) == [Event(b"1\n2", b"x"), Event(b"3")]
+    assert decode(end.join(lines)) == [Event(b"1\n2", b"x"), Event(b"3")]
 
 
-def test_one_blank_after_the_colon_belongs_to_the_field() -> None:
-    assert decoded(b"data:  x \n\n") == [Event(b" x ")]
+def test_one_space_after_colon_is_removed() -> None:
+    assert decode(b"data:  x \n\n") == [Event(b" x ")]
 
 
-def test_a_field_without_colon_has_no_value() -> None:
-    assert decoded(b"data\n\n") == [Event(b"")]
+def test_field_without_colon_is_empty() -> None:
+    assert decode(b"data\n\n") == [Event(b"")]
 
 
 def test_events_without_data_are_dropped() -> None:
-    assert decoded(b"retry: 3\n\n: x\n\nevent: y\n\nid: 1\n\n\n\n") == []
+    assert decode(b"retry: 3\n\n: x\n\nevent: y\n\nid: 1\n\n\n\n") == []
 
 
-def test_a_name_does_not_outlive_its_event() -> None:
-    assert decoded(b"event: a\n\ndata: 1\n\n") == [Event(b"1")]
+def test_name_ends_with_its_event() -> None:
+    assert decode(b"event: a\n\ndata: 1\n\n") == [Event(b"1")]
 
 
-def test_a_byte_order_mark_is_not_part_of_the_first_line() -> None:
-    assert decoded(b"\xef\xbb", b"\xbfdata: 1\n\n") == [Event(b"1")]
+def test_byte_order_mark_is_removed() -> None:
+    assert decode(b"\xef\xbb", b"\xbfdata: 1\n\n") == [Event(b"1")]
 
 
-def test_an_event_that_the_end_cuts_off_is_dropped() -> None:
-    assert decoded(b"data: 1\n\ndata: 2\n") == [Event(b"1")]
+def test_truncated_event_is_dropped() -> None:
+    assert decode(b"data: 1\n\ndata: 2\n") == [Event(b"1")]
 
 
-def test_an_event_comes_as_soon_as_its_blank_line_is_there() -> None:
-    decoder = sse.Decoder(limit=100)
+def test_event_completes_with_its_blank_line() -> None:
+    decoder = SSEDecoder(limit=100)
 
     assert decoder.feed(b"data: 1\r\n\r") == [Event(b"1")]
     assert decoder.feed(b"\ndata: 2\n\n") == [Event(b"2")]
@@ -68,25 +70,25 @@ def test_an_event_comes_as_soon_as_its_blank_line_is_there() -> None:
 @pytest.mark.parametrize(
     "blocks", [[b"data: " + b"x" * 99], [b"x" * 60, b"x" * 60], [b"data: 55555\n"] * 30]
 )
-def test_an_endless_line_or_event_is_refused(blocks: list[bytes]) -> None:
+def test_oversized_event_is_refused(blocks: list[bytes]) -> None:
     with pytest.raises(sse.EventTooLong):
-        list(sse.decode(blocks, limit=99))
+        decode(*blocks, limit=99)
 
 
 @pytest.mark.parametrize("idle", [b": x\n\n", b"\n", b"event: x\n\n", b"id: 1\n"])
-def test_endless_lines_without_an_event_are_refused(idle: bytes) -> None:
+def test_endless_comments_are_refused(idle: bytes) -> None:
     with pytest.raises(sse.EventTooLong, match="99 bytes without an event"):
-        list(sse.decode([b"data: 1\n\n", *[idle] * 100], limit=99))
+        decode(b"data: 1\n\n", *[idle] * 100, limit=99)
 
 
-def test_lines_without_an_event_between_events_are_as_many_as_they_like() -> None:
+def test_comments_between_events_are_unlimited() -> None:
     beats = [b": x\n\n"] * 10 + [b"data: 1\n\n"]
 
-    assert list(sse.decode(beats * 20, limit=99)) == [Event(b"1")] * 20
+    assert decode(*beats * 20, limit=99) == [Event(b"1")] * 20
 
 
-def test_a_line_in_the_smallest_pieces_takes_little_memory() -> None:
-    decoder = sse.Decoder(limit=10**6)
+def test_tiny_blocks_take_little_memory() -> None:
+    decoder = SSEDecoder(limit=10**6)
     tracemalloc.start()
     for _ in range(50_000):
         decoder.feed(bytes(bytearray(b"xy")))
@@ -100,14 +102,14 @@ RECORDINGS = ["ok_stream", "ok_batch2_stream", "ok_stream_logprobs", "ok_n2_stre
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_recorded_stream_is_the_same_wherever_it_is_cut(name: str) -> None:
+def test_recording_decodes_wherever_cut(name: str) -> None:
     _, body = answer(f"llamacpp/{name}")
     for ends in (b"\n", b"\r\n", b"\r"):
         stream = body.replace(b"\n", ends)
-        whole = decoded(stream)
+        whole = decode(stream)
         for cut in range(len(stream) + 1):
-            assert decoded(stream[:cut], stream[cut:]) == whole
-        assert decoded(*(stream[i : i + 1] for i in range(len(stream)))) == whole
+            assert decode(stream[:cut], stream[cut:]) == whole
+        assert decode(*(stream[i : i + 1] for i in range(len(stream)))) == whole
 
 
 lines = st.sampled_from(
@@ -118,7 +120,7 @@ ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 
 @given(st.lists(st.tuples(lines, ends)), st.lists(st.integers(0, 400)))
-def test_where_the_bytes_are_cut_never_matters(parts, cuts) -> None:
+def test_cuts_between_bytes_never_matter(parts, cuts) -> None:
     # An empty line after a bare CR would make a CRLF of it when it ends with LF.
     stream = b"".join(
         line + end for line, end in parts if not (line == b"" and end == b"\n")
@@ -126,23 +128,23 @@ def test_where_the_bytes_are_cut_never_matters(parts, cuts) -> None:
     cuts = sorted({0, *(c for c in cuts if c < len(stream)), len(stream)})
     blocks = [stream[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
 
-    assert decoded(*blocks) == decoded(stream)
+    assert decode(*blocks) == decode(stream)
 
 
 @given(st.binary(), st.lists(st.integers(0, 100)))
-def test_no_bytes_are_too_strange(stream: bytes, cuts: list[int]) -> None:
+def test_any_bytes_decode_wherever_cut(stream: bytes, cuts: list[int]) -> None:
     cuts = sorted({0, *(c for c in cuts if c < len(stream)), len(stream)})
     blocks = [stream[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
 
-    assert decoded(*blocks) == decoded(stream)
+    assert decode(*blocks) == decode(stream)
 
 
 @given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
-def test_what_is_encoded_is_decoded(text: str) -> None:
-    assert decoded(sse.encode(text.encode())) == [Event(text.encode())]
+def test_encoded_event_decodes_to_itself(text: str) -> None:
+    assert decode(sse.encode(text.encode())) == [Event(text.encode())]
 
 
-def test_data_of_several_lines_goes_out_as_one() -> None:
+def test_multi_line_data_encodes_as_one() -> None:
     assert sse.encode(b'{"a":\n1}') == b'data: {"a":1}\n\n'
 
 
@@ -151,8 +153,8 @@ PIECES += [b": c\n\n", b"event: e\n", b"data: 4\n", b"data: 5\r\n\r\n", b"\r", b
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)))
-def test_plain_events_are_read_as_all_others_are(blocks: list[bytes]) -> None:
-    close = sse.Decoder(2**20)
-    closely = [event for block in blocks for event in close._feed(block)]
+def test_plain_block_equals_line_reading(blocks: list[bytes]) -> None:
+    decoder = SSEDecoder(2**20)
+    by_lines = [event for block in blocks for event in decoder._feed_lines(block)]
 
-    assert decoded(*blocks) == closely
+    assert decode(*blocks) == by_lines

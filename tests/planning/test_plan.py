@@ -185,7 +185,7 @@ def test_no_token_is_asked_for_as_one_where_none_cannot_be(
     made = talk.plan(provider, max_tokens=asked)
 
     assert talk.body(provider, max_tokens=asked)["max_tokens"] == sent
-    assert made.shape(made.parts[0]).nothing == (asked == 0 and sent == 1)
+    assert made.shape(made.parts[0]).suppress_text == (asked == 0 and sent == 1)
 
 
 # Log probabilities
