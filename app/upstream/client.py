@@ -213,11 +213,19 @@ class ByteBudget:
         self.limit = self.left = limit
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> bool:
-        """Take *count* bytes from it. False if there are not as many left."""
+    def spend(self, body: bytearray, count: int) -> None:
+        """Take *count* bytes, the last ones of *body*, from it.
+
+        Raises UpstreamProtocol, with the beginning of *body*, if there are not as many.
+        """
         with self._lock:
             self.left -= count
-            return self.left >= 0
+            is_spent = self.left < 0
+        if is_spent:
+            raise UpstreamProtocol(
+                f"the answer is longer than {self.limit} bytes; it starts: "
+                f"{excerpt(bytes(body[:1000]))}"
+            )
 
 
 class HTTPReply:
@@ -300,11 +308,7 @@ class HTTPReply:
         try:
             for block in self._progress():
                 body += block
-                if not budget.take(len(block)):
-                    raise UpstreamProtocol(
-                        f"the answer is longer than {budget.limit} bytes; it starts: "
-                        f"{excerpt(bytes(body[:1000]))}"
-                    )
+                budget.spend(body, len(block))
             return bytes(body)
         finally:
             body.clear()

@@ -1,77 +1,121 @@
-"""How a streamed answer is cut into events, by its content type."""
+"""The events of a streamed answer, from its bytes: one sans-IO decoder for each format.
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+`feed(block)` returns the events that a block completes, `end()` those that the regular
+end of the body completes. Blocks may be cut anywhere.
+"""
+
+from typing import Any, Protocol
 
 from ..core import sse
 from ..core.sse import Event
 from ..errors import UpstreamProtocol
 
-Decoder = Callable[[Iterable[bytes], int], Iterator[Event]]
+
+class EventDecoder(Protocol):
+    """Both raise UpstreamProtocol for an event of more bytes than are allowed."""
+
+    def feed(self, block: bytes) -> list[Event]: ...
+
+    def end(self) -> list[Event]: ...
 
 
-def decoder(content_type: str) -> Decoder | None:
-    """What decodes an answer of this type; None if it is one whole document."""
-    return next((d for name, d in _DECODERS.items() if name in content_type), None)
+class ServerSentEvents:
+    """text/event-stream, as nearly every provider streams."""
+
+    def __init__(self, limit: int) -> None:
+        self._decoder = sse.SSEDecoder(limit)
+
+    def feed(self, block: bytes) -> list[Event]:
+        try:
+            return self._decoder.feed(block)
+        except sse.EventTooLong as e:
+            raise UpstreamProtocol(f"upstream sent {e}") from e
+
+    def end(self) -> list[Event]:
+        return self._decoder.end()
 
 
-def _server_sent(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
-    try:
-        yield from sse.decode(blocks, limit=limit)
-    except sse.EventTooLong as e:
-        raise UpstreamProtocol(f"upstream sent {e}") from e
-
-
-def _lines(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
+class JSONLines:
     """A JSON document on each line (Ollama)."""
-    rest = bytearray()
-    for block in blocks:
-        head, *tail = block.split(b"\n")
-        rest += head
-        if len(rest) > limit:
-            rest.clear()
-            raise UpstreamProtocol(f"upstream sent a line longer than {limit} bytes")
-        if tail:
-            yield from _documents(bytes(rest), *tail[:-1])
-            rest = bytearray(tail[-1])
-    yield from _documents(bytes(rest))
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def feed(self, block: bytes) -> list[Event]:
+        first, *others = block.split(b"\n")
+        self._rest += first
+        if len(self._rest) > self._limit:
+            self._rest.clear()
+            raise UpstreamProtocol(
+                f"upstream sent a line longer than {self._limit} bytes"
+            )
+        if not others:
+            return []
+        lines = [bytes(self._rest), *others[:-1]]
+        self._rest = bytearray(others[-1])
+        return [Event(line) for line in lines if line.strip()]
+
+    def end(self) -> list[Event]:
+        line, self._rest = bytes(self._rest), bytearray()
+        return [Event(line)] if line.strip() else []
 
 
-def _documents(*lines: bytes) -> Iterator[Event]:
-    return (Event(line) for line in lines if line.strip())
-
-
-def _amazon(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
+class AmazonEventStream:
     """AWS' binary frames, with their checksums; events are named by their types.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/
     RESTSelectObjectAppendix.html
     """
-    from botocore.eventstream import EventStreamBuffer, ParserError
 
-    buffer, held = EventStreamBuffer(), 0
-    for block in blocks:
-        buffer.add_data(block)
-        held += len(block)
+    def __init__(self, limit: int) -> None:
+        from botocore.eventstream import EventStreamBuffer
+
+        self._buffer = EventStreamBuffer()
+        self._limit = limit
+        self._buffered_bytes = 0
+
+    def feed(self, block: bytes) -> list[Event]:
+        from botocore.eventstream import ParserError
+
+        self._buffer.add_data(block)
+        self._buffered_bytes += len(block)
+        events: list[Event] = []
         try:
-            for message in buffer:
-                held = 0
-                yield _amazon_event(message)
+            for message in self._buffer:
+                self._buffered_bytes = 0
+                events.append(self._event(message))
         except ParserError as e:
             raise UpstreamProtocol(f"upstream sent a broken event: {e}") from e
-        if held > limit:
-            raise UpstreamProtocol(f"upstream sent an event longer than {limit} bytes")
+        if self._buffered_bytes > self._limit:
+            raise UpstreamProtocol(
+                f"upstream sent an event longer than {self._limit} bytes"
+            )
+        return events
+
+    def _event(self, message: Any) -> Event:
+        headers = message.headers
+        keys = (":event-type", ":exception-type", ":error-code")
+        name = next((headers[key] for key in keys if headers.get(key)), "")
+        return Event(message.payload, name.encode())
+
+    def end(self) -> list[Event]:
+        return []
 
 
-def _amazon_event(message: Any) -> Event:
-    told = message.headers
-    names = (told.get(key) for key in (":event-type", ":exception-type", ":error-code"))
-    name = next((name for name in names if name), "")
-    return Event(message.payload, name.encode())
-
-
-_DECODERS: dict[str, Decoder] = {
-    "text/event-stream": _server_sent,
-    "application/vnd.amazon.eventstream": _amazon,
-    "application/x-ndjson": _lines,
+_DECODERS: dict[str, type[ServerSentEvents | JSONLines | AmazonEventStream]] = {
+    "text/event-stream": ServerSentEvents,
+    "application/vnd.amazon.eventstream": AmazonEventStream,
+    "application/x-ndjson": JSONLines,
 }
+
+
+def event_decoder(content_type: str, limit: int) -> EventDecoder | None:
+    """The decoder for an answer of this type, whose events have *limit* bytes at most.
+
+    None if an answer of this type is one whole document.
+    """
+    for name, decoder in _DECODERS.items():
+        if name in content_type:
+            return decoder(limit)
+    return None

@@ -1,12 +1,23 @@
-"""The WSGI body of a streamed answer."""
+"""The WSGI body of a streamed answer: the one loop in which a stream waits.
+
+    wait for the next block, until the next heartbeat at most
+      -> frames: all that came of one block is sent as one piece
+      -> nothing until then: a comment, so that nobody takes the connection for dead
+      -> the end: `[DONE]`
+      -> a failure: one frame that holds the error, and no `[DONE]`
+
+The server asks for one piece after the other (`__next__`) and sends each before it asks
+again. Nothing is sent from inside a read. A cut stream never looks complete: every way
+out of the loop but the regular one goes through `_end_with`.
+"""
 
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -15,62 +26,99 @@ from ...errors import CallerLeft, GatewayError, release
 from ...upstream.open_calls import OpenCalls
 from ..clients.cancellation import Cancellation
 from ..request_record import End, Failure
+from .fair_turns import FairTurns
 from .gap_stats import GapStats
-from .pulse import Pulse, beating
 
 logger = logging.getLogger("lastword")
 
-# Frames that are sent as one piece, at most.
-_AT_ONCE = 16
-
 # In the JSON of a frame: a choice that ends in it, and why.
-_FINISH = re.compile(rb'"finish_reason":\s?"([^"\\]{0,40})')
+_FINISH_REASON = re.compile(rb'"finish_reason":\s?"([^"\\]{0,40})')
 
 # Reasons that are kept, about; an upstream may send one with every frame.
 _MOST_REASONS = 128
 
 
+class FrameSource(Protocol):
+    """Where the frames of a stream come from: the JSON of one chunk each.
+
+    *done* is set with the last frames of a stream that is whole.
+    """
+
+    done: bool
+
+    def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
+        """The frames that came next, maybe none; None if none came until *wake_at*,
+        on the monotonic clock. Raises GatewayError.
+        """
+
+    def close(self) -> None:
+        """Want no more of it. Harmless when done twice."""
+
+
+class StoredFrames:
+    """The frames of an answer that is there already, a few at a time."""
+
+    _AT_ONCE = 16
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        self._frames = list(frames)
+        self.done = False
+
+    def read(self, wake_at: float = inf) -> Sequence[bytes]:
+        frames, self._frames = (
+            self._frames[: self._AT_ONCE],
+            self._frames[self._AT_ONCE :],
+        )
+        self.done = not self._frames
+        return frames
+
+    def close(self) -> None:
+        self._frames = []
+
+
 class EventStream:
-    """Frames as server-sent events, `[DONE]` after the last one.
+    """Frames as server-sent events.
 
-    A failure ends it with one frame that holds the error, and without `[DONE]`: a cut
-    stream never looks complete. It owns the scope that feeds it, and closes that
-    whatever happens; a generator could not, since the `finally` of one that was never
-    started does not run. *beside_error* stands in the frame of an error, for clients
-    that want more there. Who leaves when all *choices* have ended has had the whole.
+    It owns *open_calls*, which feed it, and closes them whatever happens; a generator
+    could not, since the `finally` of one that was never started does not run.
+    *beside_error* stands in the frame of an error, for clients that want more there. A
+    caller who leaves when all *choices* have ended has had the whole.
 
-    *reasons* are those for which choices have ended, *pace* is that of the frames, and
-    *error* what has cut it.
+    *finish_reasons* are those for which choices have ended, *gaps* says how the frames
+    followed one another, *error* what has cut it.
     """
 
     def __init__(
         self,
-        frames: Iterator[bytes],
-        scope: OpenCalls,
+        source: FrameSource,
+        open_calls: OpenCalls,
         beside_error: Mapping[str, Any] = MappingProxyType({}),
         choices: int = 0,
     ) -> None:
-        self._unended = choices or inf
+        self._source = source
+        self._open_calls = open_calls
+        self._beside_error = beside_error
+        self._unfinished_choices = choices or inf
+        self._heartbeat = inf
+        self._turns = FairTurns()
+        self._committed: Sequence[bytes] = ()
         self._on_frame: list[Callable[[bytes], None]] = []
         self._on_end: list[Callable[[End], None]] = []
-        self._end: End | None = None
-        self._frames = frames
-        self._scope = scope
         self._cancellation = Cancellation()
-        self._beside_error = beside_error
-        self._first: list[bytes] = []
-        self.reasons: list[bytes] = []
-        self.error: Failure | None = None
-        self.pace = GapStats()
-        self._pulse: Pulse | None = None
+        self._end: End | None = None
         self._ended = False
+        self.finish_reasons: list[bytes] = []
+        self.error: Failure | None = None
+        self.gaps = GapStats()
 
     def commit(self) -> "EventStream":
-        """Wait for the first frame. Until it is here, a failure is raised."""
+        """Wait for the first frames. Until they are here, a failure is raised.
+
+        This is the point from which there is no way back to another target.
+        """
         try:
-            self._first = [next(self._frames)]
-        except StopIteration:
-            self._frames = iter(())
+            while not (self._committed or self._source.done):
+                self._committed = self._source.read() or ()
         except BaseException:
             self.close()
             raise
@@ -79,15 +127,15 @@ class EventStream:
     @property
     def opening(self) -> bytes:
         """The first frame, until it is sent."""
-        return self._first[0] if self._first else b""
+        return self._committed[0] if self._committed else b""
 
     def obey(self, cancellation: Cancellation) -> None:
         """End when that is cancelled, and say why."""
         self._cancellation = cancellation
 
-    def beat(self, pulse: Pulse) -> None:
-        """Speak by *pulse* while the next frame is waited for."""
-        self._pulse = pulse
+    def beat(self, seconds: float | None) -> None:
+        """Send a comment wherever nothing comes for so long."""
+        self._heartbeat = seconds or inf
 
     def listen(
         self,
@@ -95,7 +143,7 @@ class EventStream:
         frame: Callable[[bytes], None] | None = None,
         end: Callable[[End], None] | None = None,
     ) -> None:
-        """Have *frame* told of each one that is sent, and *end* once, when it is over.
+        """Call *frame* with each one that is sent, and *end* once, when it is over.
 
         Neither may fail.
         """
@@ -106,70 +154,66 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        if self._first:
-            return self._sent(self._first.pop())
         if self._ended:
             raise StopIteration
-        return self._next()
-
-    def _next(self) -> bytes:
         try:
-            return self._pieces(self._pulse) if self._pulse else self._piece()
-        except StopIteration:
-            self._end = End.WHOLE
-            last = sse.DONE
+            wake_at = (began := time.monotonic()) + self._heartbeat
+            while True:
+                frames, self._committed = self._committed, ()
+                if not (frames or self._source.done):
+                    read = self._source.read(wake_at)
+                    if read is None:
+                        return sse.KEEP_ALIVE
+                    frames = read
+                now = time.monotonic()
+                piece = self._encode(frames, now)
+                if self._source.done:
+                    self._ended, self._end = True, End.WHOLE
+                    return piece + sse.encode(sse.DONE)
+                self._turns.step(now - began, now)
+                if piece:
+                    return piece
+                began = now
         except Exception as e:
-            last = self._cut(self._cancellation.reason or e)
-        self._ended = True
-        return self._left() + sse.encode(last)
+            return self._end_with(self._cancellation.reason or e)
 
-    def _piece(self) -> bytes:
-        return self._sent(next(self._frames))
+    def _encode(self, frames: Sequence[bytes], now: float) -> bytes:
+        """The events of *frames* as one piece."""
+        if not frames:
+            return b""
+        self.gaps.add(now, len(frames))
+        events: list[bytes] = []
+        for frame in frames:
+            if reasons := _FINISH_REASON.findall(frame):
+                # A frame may say so that is none of the last.
+                self._unfinished_choices -= len(reasons)
+                if len(self.finish_reasons) < _MOST_REASONS:
+                    self.finish_reasons += reasons
+            for listener in self._on_frame:
+                listener(frame)
+            events.append(sse.encode(frame))
+        return events[0] if len(events) == 1 else b"".join(events)
 
-    def _pieces(self, pulse: Pulse) -> bytes:
-        """What has come at once; what had come before somebody had to wait is sent."""
-        pulse.spoke()
-        with beating(pulse):
-            while pulse.held < _AT_ONCE:
-                pulse.add(self._piece())
-        return pulse.take()
-
-    def _left(self) -> bytes:
-        """What had come before the end, and is not sent yet."""
-        return self._pulse.take() if self._pulse else b""
-
-    def _cut(self, error: Exception) -> bytes:
-        """The last frame of a stream that *error* has ended."""
+    def _end_with(self, error: Exception) -> bytes:
+        """The last frame of a stream that *error* has cut."""
         self._ended = True
         if isinstance(error, CallerLeft):
             raise StopIteration from error
         self._end = End.CUT
         self.error = Failure.of(error) if isinstance(error, GatewayError) else None
-        return error_frame(error, self._beside_error)
-
-    def _sent(self, frame: bytes) -> bytes:
-        self.pace.note(time.monotonic())
-        if reasons := _FINISH.findall(frame):
-            self._note_end(reasons)
-        for listener in self._on_frame:
-            listener(frame)
-        return sse.encode(frame)
-
-    def _note_end(self, reasons: list[bytes]) -> None:
-        """Some choices have ended. A frame may say so that is none of the last."""
-        self._unended -= len(reasons)
-        self.reasons += reasons if len(self.reasons) < _MOST_REASONS else ()
+        return sse.encode(error_frame(error, self._beside_error))
 
     def close(self) -> None:
         """Let go of upstream, and say how it ended. Harmless when done twice."""
         self._ended = True
-        if self._end is None and self._unended <= 0:
+        if self._end is None and self._unfinished_choices <= 0:
             self._end = End.WHOLE
         if self._end == End.WHOLE:
-            self._scope.finish()
+            self._open_calls.finish()
         else:
-            self._scope.abort()
-        self._frames = iter(())
+            self._open_calls.abort()
+        self._source.close()
+        self._committed = ()
         listeners, self._on_end = self._on_end, []
         for listener in listeners:
             listener(self._end or End.LEFT)

@@ -1,7 +1,7 @@
 """Several upstream calls for one request, side by side.
 
 Threads, which gevent turns into greenlets. At most *limit* run at a time; the rest
-follow as places come free.
+start as soon as others have ended.
 """
 
 import threading
@@ -11,65 +11,78 @@ from math import inf
 from queue import Empty, Queue
 from typing import Generic, TypeVar
 
-from . import pulse
-
 T = TypeVar("T")
 
-# Pieces that may wait for a slow reader before their sources have to wait, too.
-_BUFFER = 64
+# Items that may wait for a slow reader before their producers have to wait, too.
+_QUEUE_SIZE = 64
 
 
-class _End:
-    """Stands for the end of one source."""
+class EndOfProducer:
+    """Stands for the end of one producer."""
+
+
+END = EndOfProducer()
 
 
 class Fanout(Generic[T]):
-    """The items of *sources*, each with the number of its source, as they come.
+    """What *producers* yield, each item with the number of its producer, as it comes.
 
-    The first exception of any source ends it all, and is raised. Close it in any case.
+    The first exception of any of them ends it all, and is raised. Close it in any case.
     """
 
     def __init__(
-        self, sources: Sequence[Callable[[], Iterator[T]]], limit: int
+        self, producers: Sequence[Callable[[], Iterator[T]]], limit: int
     ) -> None:
-        self._sources = sources
-        self._waiting = iter(range(len(sources)))
-        self._running = len(sources)
+        self._producers = producers
+        self._not_started = iter(range(len(producers)))
+        self._running = len(producers)
         self._lock = threading.Lock()
-        self._queue: Queue[tuple[int, T | _End | BaseException]] = Queue(_BUFFER)
+        self._queue: Queue[tuple[int, T | EndOfProducer | BaseException]]
+        self._queue = Queue(_QUEUE_SIZE)
+        self._failure: BaseException | None = None
         self._stopped = threading.Event()
-        for _ in range(min(limit, len(sources))):
+        for _ in range(min(limit, len(producers))):
             threading.Thread(target=self._work, name="fanout", daemon=True).start()
 
-    def __iter__(self) -> Iterator[tuple[int, T]]:
-        while self._running:
-            number, item = self._get()
-            if isinstance(item, BaseException):
-                try:
-                    raise item
-                finally:
-                    # Its traceback leads to this frame: they would hold each other.
-                    del item
-            if isinstance(item, _End):
-                self._running -= 1
-            else:
-                yield number, item
+    @property
+    def done(self) -> bool:
+        """Whether all producers have ended, and all they yielded was received."""
+        return self._running == 0
 
-    def _get(self) -> tuple[int, T | _End | BaseException]:
-        """The next item; the caller hears of us meanwhile."""
-        while True:
+    def receive(self, wake_at: float = inf) -> list[tuple[int, T | EndOfProducer]]:
+        """The items that came next, all that are here; END after a producer's last.
+
+        None of them if nothing came until *wake_at*, on the monotonic clock.
+        """
+        received: list[tuple[int, T | EndOfProducer]] = []
+        try:
+            while self._failure is None and len(received) < _QUEUE_SIZE:
+                # Waits for the first item only.
+                timeout = 0.0 if received else wake_at - time.monotonic()
+                number, item = self._queue.get(
+                    block=timeout > 0, timeout=None if timeout == inf else timeout
+                )
+                if isinstance(item, BaseException):
+                    self._failure = item
+                else:
+                    received.append((number, item))
+                    self._running -= isinstance(item, EndOfProducer)
+                    if self.done:
+                        break
+        except Empty:
+            pass
+        # What came before a failure is received before it.
+        if self._failure is not None and not received:
+            failure, self._failure = self._failure, None
             try:
-                return self._queue.get_nowait()
-            except Empty:
-                pass
-            seconds = pulse.wait() - time.monotonic()
-            try:
-                return self._queue.get(timeout=None if seconds == inf else seconds)
-            except Empty:
-                pass
+                raise failure
+            finally:
+                # Its traceback leads to this frame: they would hold each other.
+                del failure
+        return received
 
     def close(self) -> None:
-        """Start nothing more, and let those that wait for a place in the queue go."""
+        """Start nothing more, and let those that wait for room in the queue go."""
         self._stopped.set()
         try:
             while True:
@@ -78,38 +91,43 @@ class Fanout(Generic[T]):
             pass
 
     def _work(self) -> None:
-        while (number := self._next()) is not None:
+        while True:
+            with self._lock:
+                stopped = self._stopped.is_set()
+                number = None if stopped else next(self._not_started, None)
+            if number is None:
+                return
             try:
-                for item in self._sources[number]():
+                for item in self._producers[number]():
                     self._put(number, item)
                     if self._stopped.is_set():
                         return
-                self._put(number, _End())
-            except BaseException as e:  # noqa: B036 - raised where the items are read
+                self._put(number, END)
+            except BaseException as e:  # noqa: B036 - raised where items are received
                 self._put(number, e)
                 return
 
-    def _next(self) -> int | None:
-        with self._lock:
-            return None if self._stopped.is_set() else next(self._waiting, None)
-
-    def _put(self, number: int, item: T | _End | BaseException) -> None:
+    def _put(self, number: int, item: T | EndOfProducer | BaseException) -> None:
         if not self._stopped.is_set():
             self._queue.put((number, item))
 
 
-def gather(sources: Sequence[Callable[[], T]], limit: int) -> list[T]:
-    """The results of *sources*, in their order. The first failure is raised at once."""
-    fan = Fanout([_as_iterator(source) for source in sources], limit)
+def gather(calls: Sequence[Callable[[], T]], limit: int) -> list[T]:
+    """The results of *calls*, in their order. The first failure is raised at once."""
+
+    def producer(call: Callable[[], T]) -> Callable[[], Iterator[T]]:
+        def produce() -> Iterator[T]:
+            yield call()
+
+        return produce
+
+    results: dict[int, T] = {}
+    fanout = Fanout([producer(call) for call in calls], limit)
     try:
-        results = dict(fan)
+        while not fanout.done:
+            for number, result in fanout.receive():
+                if not isinstance(result, EndOfProducer):
+                    results[number] = result
     finally:
-        fan.close()
-    return [results[number] for number in range(len(sources))]
-
-
-def _as_iterator(source: Callable[[], T]) -> Callable[[], Iterator[T]]:
-    def once() -> Iterator[T]:
-        yield source()
-
-    return once
+        fanout.close()
+    return [results[number] for number in range(len(calls))]

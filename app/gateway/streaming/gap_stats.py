@@ -1,10 +1,10 @@
-"""How the events of a stream follow one another."""
+"""How the events of a stream follow one another: what metrics say of its pace."""
 
 from math import inf
 
 
 class GapStats:
-    """Notes when events come. Done for each one, so that it must cost nothing."""
+    """Counts the gaps between events. Runs for each block of each stream."""
 
     __slots__ = ("_events", "_longest", "_first", "_last")
 
@@ -13,15 +13,15 @@ class GapStats:
         self._longest = 0.0
         self._first = self._last = inf
 
-    def note(self, now: float) -> None:
-        """One is here *now*, by the monotonic clock."""
+    def add(self, now: float, events: int = 1) -> None:
+        """So many *events* have come together, *now* by the monotonic clock."""
         gap = now - self._last
         if gap > self._longest:
             self._longest = gap
         elif not self._events:
             self._first = now
         self._last = now
-        self._events += 1
+        self._events += events
 
     @property
     def gaps(self) -> int:
