@@ -15,6 +15,7 @@ from ..providers.declaration import (
     excerpt,
     malformed_as_upstream_error,
     merge_headers,
+    read_stream,
 )
 from ..upstream import event_decoders
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
@@ -83,7 +84,8 @@ class TargetCalls:
         let_go = self.scope.abandon
         try:
             with record.reading(), malformed_as_upstream_error():
-                for answer in ask.endpoint.chunks(self._events(reply, record), ask):
+                reader = ask.endpoint.reader(ask)
+                for answer in read_stream(reader, self._events(reply, record)):
                     record.note(answer)
                     yield answer
             let_go = self.scope.drop

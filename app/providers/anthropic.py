@@ -7,14 +7,13 @@ https://platform.claude.com/docs/en/build-with-claude/streaming,
 https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
-from ..core.sse import Event
 from ..errors import UpstreamInBand
 from .declaration import (
     Endpoint,
@@ -22,6 +21,7 @@ from .declaration import (
     ParamMapping,
     Provider,
     Setting,
+    StreamReader,
     UpstreamRequest,
     as_list,
     key_header,
@@ -33,6 +33,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
 
 VERSION = "2023-06-01"
@@ -78,17 +79,15 @@ def request(ask: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole message as a completion."""
-    return read_completion(body, _Reader(ask).whole)
+    return read_completion(body, AnthropicReader(ask).whole)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def stream_reader(ask: UpstreamRequest) -> StreamReader:
     """The pieces of a message as pieces of a completion."""
-    reader = _Reader(ask)
-    for event in events:
-        yield read_completion(event.data, reader.piece)
+    return JSONStreamReader(AnthropicReader(ask).piece)
 
 
-class _Reader:
+class AnthropicReader:
     """Reads one message: its head comes first, its end and its usage last."""
 
     def __init__(self, ask: UpstreamRequest) -> None:
@@ -160,7 +159,7 @@ ENDPOINT = Endpoint(
     check=openai_chat.check,
     call=call,
     completion=completion,
-    chunks=chunks,
+    reader=stream_reader,
 )
 ANTHROPIC = Provider(
     name="anthropic",

@@ -7,7 +7,7 @@ userguide/model-parameters.html
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from .declaration import (
     ParamMappings,
     Provider,
     Setting,
+    StreamReader,
     UpstreamRequest,
     as_list,
     bearer,
@@ -32,6 +33,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
 
 
@@ -113,7 +115,7 @@ def conversed(body: bytes, ask: UpstreamRequest) -> Completion:
     return read_completion(body, whole)
 
 
-def conversing(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def converse_reader(ask: UpstreamRequest) -> StreamReader:
     """The pieces of an answer of ConverseStream as pieces of a completion."""
 
     def piece(document: dict[str, Any]) -> Completion:
@@ -121,9 +123,11 @@ def conversing(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Comple
         usage = _usage(document.get("usage") or {}, "inputTokens", "outputTokens")
         return _completion(ask, text, document.get("stopReason"), usage)
 
-    for event in events:
+    def payload(event: Event) -> bytes:
         _refuse_error(event)
-        yield read_completion(event.data, piece)
+        return event.data
+
+    return JSONStreamReader(piece, payload=payload)
 
 
 def _completion(
@@ -167,7 +171,7 @@ class _Family:
             params=self.params,
             call=self.call,
             completion=self.completion,
-            chunks=self.chunks,
+            reader=self.reader,
         )
 
     def call(self, ask: UpstreamRequest) -> HTTPRequest:
@@ -179,13 +183,14 @@ class _Family:
     def completion(self, body: bytes, ask: UpstreamRequest) -> Completion:
         return read_completion(body, lambda document: self._read(document, ask))
 
-    def chunks(
-        self, events: Iterable[Event], ask: UpstreamRequest
-    ) -> Iterator[Completion]:
-        for event in events:
+    def reader(self, ask: UpstreamRequest) -> StreamReader:
+        def payload(event: Event) -> bytes:
             _refuse_error(event)
-            inner = read_chunk(event.data)
-            yield read_completion(inner, lambda document: self._read(document, ask))
+            return read_chunk(event.data)
+
+        return JSONStreamReader(
+            lambda document: self._read(document, ask), payload=payload
+        )
 
     def _read(self, document: dict[str, Any], ask: UpstreamRequest) -> Completion:
         metrics = document.get("amazon-bedrock-invocationMetrics") or {}
@@ -296,7 +301,7 @@ _CHAT = Endpoint(
     check=openai_chat.check,
     call=converse,
     completion=conversed,
-    chunks=conversing,
+    reader=converse_reader,
 )
 BEDROCK = Provider(
     name="bedrock",

@@ -4,17 +4,18 @@ Sources: https://docs.cohere.com/reference/chat-stream,
 https://docs.cohere.com/v2/docs/migrating-v1-to-v2
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.completion import Choice, Completion, Logprobs, Usage
 from ..core.routing import CompletionMode
-from ..core.sse import DONE, Event
+from ..core.sse import DONE
 from .declaration import (
     Endpoint,
     HTTPRequest,
     ParamMapping,
     Provider,
+    StreamReader,
     UpstreamRequest,
     as_list,
     models_request,
@@ -25,6 +26,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
@@ -58,18 +60,15 @@ def call(ask: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read_completion(body, _Reader(ask).whole)
+    return read_completion(body, CohereReader(ask).whole)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def stream_reader(ask: UpstreamRequest) -> StreamReader:
     """The pieces of a chat as pieces of a completion."""
-    reader = _Reader(ask)
-    for event in events:
-        if event.data != DONE:
-            yield read_completion(event.data, reader.piece)
+    return JSONStreamReader(CohereReader(ask).piece, ignored=(DONE,))
 
 
-class _Reader:
+class CohereReader:
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         self._id: str | None = None
@@ -144,7 +143,7 @@ COHERE = Provider(
             check=openai_chat.check,
             call=call,
             completion=completion,
-            chunks=chunks,
+            reader=stream_reader,
         )
     },
     error=error_bodies.error,

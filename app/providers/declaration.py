@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import orjson
@@ -19,6 +19,7 @@ from ..errors import (
     InvalidRequest,
     InvalidRoute,
     UnsupportedProvider,
+    UpstreamError,
     UpstreamProtocol,
     UpstreamStatus,
 )
@@ -34,6 +35,52 @@ class RawCompletion:
 
 # What is passed on, or a completion that is to be written.
 UpstreamAnswer = RawCompletion | Completion
+
+
+class StreamReader(Protocol):
+    """Reads the events of one streamed answer as they come. It waits for nothing and
+    does no input or output: whoever has the network feeds it.
+    """
+
+    @property
+    def done(self) -> bool:
+        """Whether the provider's last event was read. Nothing more is to be fed then,
+        and `end` not to be called.
+        """
+
+    def feed(self, event: Event) -> Sequence[UpstreamAnswer]:
+        """The chunks that *event* completes. It runs for each event of each stream.
+
+        Raises UpstreamError for an event that is one, or that cannot be read.
+        """
+
+    def end(self, failure: UpstreamError | None = None) -> Sequence[UpstreamAnswer]:
+        """The chunks that follow when the body has ended, or broke with *failure*.
+
+        Raises *failure* or UpstreamCut if the stream is not whole; see
+        parsing/stream_ending.py.
+        """
+
+
+def read_stream(
+    reader: StreamReader, events: Iterable[Event]
+) -> Iterator[UpstreamAnswer]:
+    """The chunks of *events*, each as soon as its event is there."""
+    source = iter(events)
+    failure: UpstreamError | None = None
+    while not reader.done:
+        try:
+            event = next(source)
+        except StopIteration:
+            break
+        except UpstreamError as e:
+            failure = e
+            break
+        yield from reader.feed(event)
+    else:
+        return
+    yield from reader.end(failure)
+
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.
 LEGACY_PARAMS = (
@@ -112,7 +159,7 @@ class Endpoint:
     call         the request as it wants it; the Ask stays unchanged, since a retry
                  reads it again
     completion   a whole answer's body; raises UpstreamError if it is none
-    chunks       the events of a streamed answer, piece by piece
+    reader       reads the events of one streamed answer
     """
 
     params: ParamMappings
@@ -128,7 +175,7 @@ class Endpoint:
     check: Callable[["UpstreamRequest"], None] = lambda ask: None
     call: Callable[["UpstreamRequest"], HTTPRequest]
     completion: Callable[[bytes, "UpstreamRequest"], UpstreamAnswer]
-    chunks: Callable[[Iterable[Event], "UpstreamRequest"], Iterator[UpstreamAnswer]]
+    reader: Callable[["UpstreamRequest"], StreamReader]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,18 @@ Sources: https://ai.google.dev/api/generate-content,
 https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1beta1/GenerateContentResponse
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.completion import Choice, Completion, Logprobs, Usage
 from ..core.routing import CompletionMode
-from ..core.sse import Event
 from ..errors import UpstreamStatus
 from .declaration import (
     Endpoint,
     HTTPRequest,
     ParamMapping,
     Provider,
+    StreamReader,
     UpstreamRequest,
     as_list,
     key_header,
@@ -27,6 +27,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
@@ -76,17 +77,15 @@ def request(ask: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, _Reader(ask, whole=True).read)
+    return read_completion(body, GeminiReader(ask, whole=True).read)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def stream_reader(ask: UpstreamRequest) -> StreamReader:
     """The pieces of an answer as pieces of a completion; all have the same shape."""
-    reader = _Reader(ask, whole=False)
-    for event in events:
-        yield read_completion(event.data, reader.read)
+    return JSONStreamReader(GeminiReader(ask, whole=False).read)
 
 
-class _Reader:
+class GeminiReader:
     def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
         self._ask = ask
         self._whole = whole
@@ -167,7 +166,7 @@ ENDPOINT = Endpoint(
     check=openai_chat.check,
     call=call,
     completion=completion,
-    chunks=chunks,
+    reader=stream_reader,
 )
 GOOGLE = Provider(
     name="google",

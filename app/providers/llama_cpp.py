@@ -8,7 +8,7 @@ Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.m
 the recordings in tests/wire/llamacpp.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import orjson
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode, Target
-from ..core.sse import DONE, Event
+from ..core.sse import DONE
 from ..errors import UpstreamStatus
 from . import sampling
 from .declaration import (
@@ -25,6 +25,7 @@ from .declaration import (
     ParamMapping,
     ParamMappings,
     Provider,
+    StreamReader,
     UpstreamRequest,
     as_list,
     models_request,
@@ -34,10 +35,11 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .parsing.usage import usage
 from .protocols import openai_chat
-from .protocols.openai_chat import NOTHING, refuse_error
+from .protocols.openai_chat import EMPTY_DATA, refuse_error
 
 # Its default seed, which stands for "a new one each time".
 _RANDOM_SEED = 2**32 - 1
@@ -102,20 +104,16 @@ def _chat(ask: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """The whole answer, as the contract has it."""
-    return read_completion(body, _Reader(ask).read)
+    return read_completion(body, LlamaCppReader(ask).read)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def stream_reader(ask: UpstreamRequest) -> StreamReader:
     """The streamed answer, as the contract has it; usage on the last chunk."""
-    reader = _Reader(ask)
-    for event in events:
-        if event.data == DONE:
-            return
-        if event.data not in NOTHING:
-            yield read_completion(event.data, reader.read)
+    read = LlamaCppReader(ask).read
+    return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
 
 
-class _Reader:
+class LlamaCppReader:
     """Reads the pieces of one choice, in order: offsets depend on it."""
 
     def __init__(self, ask: UpstreamRequest) -> None:
@@ -196,7 +194,7 @@ _NATIVE = Endpoint(
     tokens=True,
     call=call,
     completion=completion,
-    chunks=chunks,
+    reader=stream_reader,
 )
 _FIM = replace(_NATIVE, params=_GAP, tokens=False, call=infill)
 # Its slots, not its patience, limit how many choices it draws at a time.

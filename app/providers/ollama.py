@@ -7,7 +7,6 @@ the model's template for filling in, which says so when there is none.
 Sources: https://docs.ollama.com/openapi.yaml, https://docs.ollama.com/api/generate
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +14,13 @@ import orjson
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
-from ..core.sse import Event
 from ..errors import UnsupportedParameter, UpstreamStatus
 from .declaration import (
     Endpoint,
     HTTPRequest,
     ParamMapping,
     Provider,
+    StreamReader,
     UpstreamRequest,
     as_list,
     model_list,
@@ -31,6 +30,7 @@ from .declaration import (
 from .llama_cpp import models, root
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
@@ -84,17 +84,15 @@ def call(ask: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, _Reader(ask).read)
+    return read_completion(body, OllamaReader(ask).read)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def stream_reader(ask: UpstreamRequest) -> StreamReader:
     """The lines of an answer as pieces of a completion."""
-    reader = _Reader(ask)
-    for event in events:
-        yield read_completion(event.data, reader.read)
+    return JSONStreamReader(OllamaReader(ask).read)
 
 
-class _Reader:
+class OllamaReader:
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         top = ask.request.logprobs
@@ -131,7 +129,7 @@ def _chat(ask: UpstreamRequest) -> HTTPRequest:
 
 
 _NATIVE = Endpoint(
-    params=_PARAMS, check=check, call=call, completion=completion, chunks=chunks
+    params=_PARAMS, check=check, call=call, completion=completion, reader=stream_reader
 )
 OLLAMA = Provider(
     name="ollama",

@@ -10,12 +10,13 @@ extension_generate.md, and below https://github.com/triton-inference-server/:
 vllm_backend/blob/main/src/utils/request.py, tensorrtllm_backend
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
 from ..core.sse import Event
+from ..errors import UpstreamError
 from .declaration import (
     Endpoint,
     HTTPRequest,
@@ -25,6 +26,7 @@ from .declaration import (
     same_named,
 )
 from .parsing import error_bodies
+from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
 
 _PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")
@@ -43,14 +45,25 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     return read_completion(body, lambda document: _piece(document, ask, "stop"))
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
-    """The pieces of an answer. Its end is that of the stream, if that ends well."""
-    seen = False
-    for event in events:
-        seen = True
-        yield read_completion(event.data, lambda document: _piece(document, ask, None))
-    if seen:
-        yield Completion(*openai_chat.head({}, ask), (Choice("", 0, None, "stop"),))
+class TritonReader:
+    """Reads a stream, whose regular end is the end of its only choice."""
+
+    def __init__(self, ask: UpstreamRequest) -> None:
+        self._ask = ask
+        self._chunks = JSONStreamReader(lambda document: _piece(document, ask, None))
+        self._has_begun = False
+        self.done = False
+
+    def feed(self, event: Event) -> Sequence[Completion]:
+        self._has_begun = True
+        return self._chunks.feed(event)
+
+    def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
+        self._chunks.end(failure)
+        if not self._has_begun:
+            return ()
+        head = openai_chat.head({}, self._ask)
+        return (Completion(*head, (Choice("", 0, None, "stop"),)),)
 
 
 def _piece(
@@ -69,7 +82,7 @@ TRITON = Provider(
     docs="https://github.com/triton-inference-server/server/tree/main/docs/protocol",
     modes={
         CompletionMode.NATIVE: Endpoint(
-            params=_PARAMS, call=call, completion=completion, chunks=chunks
+            params=_PARAMS, call=call, completion=completion, reader=TritonReader
         )
     },
     needs_key=False,

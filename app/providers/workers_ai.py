@@ -7,13 +7,13 @@ Sources, below https://developers.cloudflare.com/workers-ai/:
 configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), models/
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..core.sse import DONE, Event
-from ..errors import UpstreamStatus
+from ..errors import UpstreamError, UpstreamStatus
 from .declaration import (
     Endpoint,
     HTTPRequest,
@@ -28,6 +28,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.stream_ending import EndingRule, StreamEnding
 from .parsing.usage import usage
 from .protocols import openai_chat
 
@@ -58,29 +59,43 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
             raise error_bodies.in_band({"error": {"message": _message(document)}})
         result = document["result"]
         counted = usage(result.get("usage"))
-        text, reason = _said(result)
+        text, reason = _text_and_reason(result)
         return _piece(ask, text, counted, reason or _reason(ask, counted))
 
     return read_completion(body, whole)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
-    """The pieces of an answer; only `[DONE]` says that it is complete."""
-    counted: Usage | None = None
-    reason: str | None = None
-    for event in events:
+class WorkersAIReader:
+    """Reads a stream. Only `[DONE]` says that it is complete: a reason that came
+    before it, and the usage, wait for it.
+    """
+
+    def __init__(self, ask: UpstreamRequest) -> None:
+        self._ask = ask
+        self._ending = StreamEnding(EndingRule.BODY_ENDED)
+        self.done = False
+        self._usage: Usage | None = None
+        self._reason: str | None = None
+
+    def feed(self, event: Event) -> Sequence[Completion]:
+        ask = self._ask
         if event.data == DONE:
-            yield _piece(ask, "", counted, reason or _reason(ask, counted))
-            return
+            self.done = True
+            last = self._reason or _reason(ask, self._usage)
+            return (_piece(ask, "", self._usage, last),)
         document = read_object(event.data)
         openai_chat.refuse_error(document)
-        counted = usage(document.get("usage")) or counted
-        text, given = _said({"response": ""} | document)
-        reason = given or reason
-        yield _piece(ask, text)
+        self._usage = usage(document.get("usage")) or self._usage
+        text, reason = _text_and_reason({"response": ""} | document)
+        self._reason = reason or self._reason
+        return (_piece(ask, text),)
+
+    def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
+        self._ending.check(failure)
+        return ()
 
 
-def _said(result: Mapping[str, Any]) -> tuple[str, str | None]:
+def _text_and_reason(result: Mapping[str, Any]) -> tuple[str, str | None]:
     """Text and reason; newer models answer in the shape of OpenAI's completions."""
     if not result.get("choices"):
         # A text that is a number comes as one.
@@ -123,7 +138,11 @@ def _message(document: Mapping[str, Any]) -> str:
 
 
 _NATIVE = Endpoint(
-    params=_PARAMS, call=call, completion=completion, chunks=chunks, passes=False
+    params=_PARAMS,
+    call=call,
+    completion=completion,
+    reader=WorkersAIReader,
+    passes=False,
 )
 WORKERS_AI = Provider(
     name="workers-ai",

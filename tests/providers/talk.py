@@ -16,6 +16,7 @@ from app.core.sse import Event
 from app.planning import plan as fitting
 from app.planning.plan import Plan
 from app.providers import PROVIDERS, HTTPRequest
+from app.providers.declaration import read_stream
 from app.providers.protocols.openai_completions import rebuilt
 
 KEY = "sk-secret-of-the-caller"
@@ -78,7 +79,7 @@ def streamed(name: str, events: Iterable[Event], **asked: Any) -> Sequence[Compl
     made = plan(name, stream=True, **asked)
     (part,) = made.parts
     ask = made.ask(part, made.target)
-    pieces = map(rebuilt, ask.endpoint.chunks(events, ask))
+    pieces = map(rebuilt, read_stream(ask.endpoint.reader(ask), events))
     if made.direct:
         return list(pieces)
     return list(post_processing.shaped(pieces, made.shape(part)))

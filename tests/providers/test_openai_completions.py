@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.sse import Event
-from app.providers.protocols import openai_completions
+from app.providers.protocols.frame_passthrough import FramePassthrough, FrameTemplate
 from tests.upstream import frame
 
 from . import talk
@@ -21,7 +21,8 @@ def passed(frames: Iterable[bytes]) -> list[bytes]:
     (part,) = made.parts
     ask = made.ask(part, made.target)
     events = [*map(Event, frames), Event(b"[DONE]")]
-    return [piece.body for piece in openai_completions.chunks(events, ask)]
+    reader = FramePassthrough(ask)
+    return [chunk.body for event in events for chunk in reader.feed(event)]
 
 
 def a_frame(text: str, index: int = 0, **changes: Any) -> bytes:
@@ -48,7 +49,7 @@ def test_what_is_known_at_a_glance_is_what_a_close_look_says(
     frames += [a_frame("", i, choices=[ending(i)]) for i in (0, 1)]
     at_a_glance = passed(frames)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openai_completions._Mould, "fits", lambda self, data: False)
+        patch.setattr(FrameTemplate, "fits", lambda self, data: False)
         assert at_a_glance == passed(frames)
 
 
@@ -63,7 +64,7 @@ ODD = [
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_what_is_nearly_like_the_frame_before_is_looked_at(odd: bytes) -> None:
-    mould = openai_completions._Mould(a_frame("before"))
+    template = FrameTemplate.of(a_frame("before"))
 
-    assert mould.fits(a_frame("another"))
-    assert not mould.fits(odd)
+    assert template and template.fits(a_frame("another"))
+    assert not template.fits(odd)

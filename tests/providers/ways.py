@@ -77,7 +77,7 @@ class Asked:
         own = [f"{name}-{self.family}", f"{name}-{self.mode}"]
         own += [name] if self.mode == next(iter(self.provider.modes)) else []
         found = (WIRE / folder for folder in own if (WIRE / folder).is_dir())
-        module = self.endpoint.chunks.__module__.rpartition(".")[2]
+        module = self.endpoint.completion.__module__.rpartition(".")[2]
         return next(found, WIRE / _DIALECTS.get(module, module))
 
     @property

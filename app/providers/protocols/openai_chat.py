@@ -7,11 +7,11 @@ Source: CreateChatCompletionRequest and -Response in
 https://github.com/openai/openai-openapi
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.completion import Choice, Completion, Logprobs, Usage
-from ...core.sse import DONE, Event
+from ...core.sse import DONE
 from ...errors import UnsupportedParameter
 from ..declaration import (
     LEGACY_PARAMS,
@@ -19,12 +19,14 @@ from ..declaration import (
     HTTPRequest,
     ParamMapping,
     ParamMappings,
+    StreamReader,
     UpstreamRequest,
     read_completion,
     same_named,
 )
 from ..parsing import error_bodies
 from ..parsing.finish_reasons import finish_reason
+from ..parsing.json_streams import JSONStreamReader
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import Thoughts
 from ..parsing.usage import usage
@@ -56,7 +58,7 @@ def endpoint(
         check=check,
         call=lambda ask: call(ask, path),
         completion=completion,
-        chunks=chunks,
+        reader=stream_reader,
     )
 
 
@@ -104,24 +106,20 @@ def request(ask: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read_completion(body, _Reader(ask, whole=True).read)
+    return read_completion(body, ChatReader(ask, whole=True).read)
 
 
-def chunks(events: Iterable[Event], ask: UpstreamRequest) -> Iterator[Completion]:
+def stream_reader(ask: UpstreamRequest) -> StreamReader:
     """The pieces of a chat as pieces of a completion."""
-    reader = _Reader(ask, whole=False)
-    for event in events:
-        if event.data == DONE:
-            return
-        if event.data not in NOTHING:
-            yield read_completion(event.data, reader.read)
+    read = ChatReader(ask, whole=False).read
+    return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
 
 
 # Data that stands for nothing; llama.cpp opens the stream of a batch with `null`.
-NOTHING = (b"", b"null")
+EMPTY_DATA = (b"", b"null")
 
 
-class _Reader:
+class ChatReader:
     """Reads the pieces of one answer, in order."""
 
     def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
