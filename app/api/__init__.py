@@ -41,7 +41,9 @@ def application(
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
-    app.register_blueprint(health.blueprint(gateway.answering.engine, gateway.callers))
+    app.register_blueprint(
+        health.blueprint(gateway.target_caller.engine, gateway.clients)
+    )
     if settings.docs:
         app.register_blueprint(docs.blueprint(settings))
     app.after_request(_awake(later))

@@ -10,7 +10,6 @@ from ..gateway.clients.connections import ClientConnection, Sending
 from ..gateway.outcome import StreamBody
 from ..gateway.pipeline import Gateway
 from ..gateway.retries import Trace
-from ..gateway.streaming.pulse import Pulse
 from ..settings import Settings
 from ..store.store_cache import StoreCache
 from .request.body import json_object
@@ -37,7 +36,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
     def complete(model: str | None = None) -> Response:
         asked = request()
         given = RequestHeaders(asked.environ)
-        with gateway.callers.watching(_client(asked)) as connection:
+        with gateway.clients.watching(_client(asked)) as connection:
             way, trace = _way(asked, given, model)
             outcome = gateway.complete(way, trace, connection)
             told = passed_on(outcome.headers) | routing_headers.of_outcome(outcome)
@@ -98,6 +97,6 @@ def _stream(
     connection: ClientConnection,
     heartbeat: float | None,
 ) -> StreamedResponse:
-    if connection.socket is not None:
-        body.beat(Pulse(connection.say, heartbeat))
-    return StreamedResponse(Sending(body, connection), told, connection)
+    body.beat(heartbeat)
+    connection.is_streaming = True
+    return StreamedResponse(Sending(body, connection), told)

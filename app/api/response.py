@@ -6,8 +6,6 @@ from typing import Any
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from ..gateway.clients.connections import ClientConnection
-
 # Proxies hold a stream back unless they are told not to; nginx by the last one.
 AT_ONCE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -29,23 +27,7 @@ class FastResponse(Response):
 
 
 class StreamedResponse(FastResponse):
-    """Events, between which the caller on *connection* can also be spoken to.
+    """Events. The server sends each piece of them as soon as it has it."""
 
-    That is what WSGI's `write` is for. Of servers we know gunicorn to mean it.
-    """
-
-    def __init__(
-        self,
-        events: Iterable[bytes],
-        headers: Mapping[str, str],
-        connection: ClientConnection,
-    ) -> None:
+    def __init__(self, events: Iterable[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(events, {**headers, **AT_ONCE}, "text/event-stream")
-        self._connection = connection
-
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        def start(*given: Any) -> Any:
-            self._connection.write = start_response(*given)
-            return self._connection.write
-
-        return super().__call__(environ, start)

@@ -49,7 +49,7 @@ def blueprint(parts: ConsoleServices) -> Blueprint:
         template_folder="templates",
         static_folder="static",
     )
-    door = Login(parts.settings, parts.gateway.till.meter)
+    door = Login(parts.settings, parts.gateway.metering.meter)
     door.guard(routes)
     routes.context_processor(lambda: {"words": formatting})
     for pages in (overview, requests, playground, configs):

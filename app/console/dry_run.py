@@ -14,7 +14,7 @@ from ..api.routing.route_builder import route
 from ..api.routing.routing_headers import RoutingHeaders
 from ..core import conditions
 from ..core.balance import rendezvous
-from ..core.routing import Group, Node, Strategy, Target, open_ways
+from ..core.routing import Group, Node, Strategy, Target, available_children
 from ..errors import GatewayError, InvalidRequest, InvalidRoute
 from ..planning.plan import Plan
 from .config_tree import Mark
@@ -171,7 +171,7 @@ class _Walk:
     """The way through a tree, with how likely each of its ends is."""
 
     def __init__(self, parts: ConsoleServices, reasons: "_Reasons") -> None:
-        self._plan = parts.gateway.answering.plan
+        self._plan = parts.gateway.target_caller.plan
         self._available = parts.gateway.breaker.available
         self._reasons = reasons
         self.leaves: list[TargetPreview] = []
@@ -181,7 +181,7 @@ class _Walk:
         """Go through *node*, where that *share* of requests comes; what it refuses."""
         if isinstance(node, Target):
             return self._leaf(node, share)
-        ways = open_ways(node, self._available)
+        ways = available_children(node, self._available)
         self.reasons += self._reasons.of(node, ways)
         refused = self._WAYS[node.mode](self, node, ways, share)
         for child in node.children:

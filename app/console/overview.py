@@ -123,7 +123,7 @@ def _open(parts: ConsoleServices) -> tuple[int, int, bool]:
     if parts.metrics is not None:
         levels = parts.metrics.levels("requests_open", "streams_open")
         return int(levels[0]), int(levels[1]), True
-    return parts.gateway.callers.count, parts.gateway.callers.streams, False
+    return parts.gateway.clients.count, parts.gateway.clients.streams, False
 
 
 def _drawings(

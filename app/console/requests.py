@@ -31,7 +31,7 @@ _AGAIN = 500
 
 def register(routes: Blueprint, parts: ConsoleServices) -> None:
     """The list, its live part, and the page of one request."""
-    places = Places(parts.gateway.callers)
+    places = Places(parts.gateway.clients)
 
     @routes.get("/requests")
     def requests() -> ResponseReturnValue:
@@ -76,7 +76,7 @@ def _followed(parts: ConsoleServices, places: "Places") -> "Live":
     except BaseException:
         places.free()
         raise
-    live.ends = lambda: parts.gateway.callers.is_draining
+    live.ends = lambda: parts.gateway.clients.is_draining
     return live
 
 

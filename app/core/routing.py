@@ -7,7 +7,7 @@ docs/routing.md says where this one differs.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import GatewayError, UpstreamInBand, UpstreamStatus, UpstreamTimeout
 from .caching import CachePolicy, CacheScope
@@ -15,8 +15,6 @@ from .limits import Limits
 from .permissions import Permissions
 from .request import CompletionRequest
 from .retry import RetryPolicy
-
-T = TypeVar("T")
 
 
 class Strategy(StrEnum):
@@ -170,64 +168,17 @@ def targets(node: Node) -> Iterator[Target]:
             yield from targets(child)
 
 
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """The effects that the way through a tree needs.
-
-    attempt    calls a target; returns an answer or raises GatewayError
-    pick       the child of a loadbalance, of those that are given
-    available  whether a target may be called now
-    """
-
-    attempt: Callable[[Target], Any]
-    pick: Callable[[Group, Sequence[Node]], Node]
-    available: Callable[[Target], bool] = lambda target: True
-
-
-def run(node: Node, hands: Hands) -> Any:
-    """The answer of the first target that gives one, as the modes will have it.
-
-    Raises the last failure, if none does.
-    """
-    if isinstance(node, Target):
-        return hands.attempt(node)
-    return _WAYS[node.mode](node, hands)
-
-
-def _only(group: Group, hands: Hands) -> Any:
-    return run(group.children[0], hands)
-
-
-def _loadbalance(group: Group, hands: Hands) -> Any:
-    return run(hands.pick(group, open_ways(group, hands.available)), hands)
-
-
-def _fallback(group: Group, hands: Hands) -> Any:
-    *others, last = open_ways(group, hands.available)
-    for child in others:
-        try:
-            return run(child, hands)
-        except GatewayError as e:
-            if not moves_on(e, group.on_status_codes):
-                raise
-    return run(last, hands)
-
-
-_WAYS: Mapping[Strategy, Callable[[Group, Hands], Any]] = {
-    Strategy.SINGLE: _only,
-    Strategy.FALLBACK: _fallback,
-    Strategy.LOADBALANCE: _loadbalance,
-    Strategy.CONDITIONAL: _only,
-}
-
-
-def open_ways(group: Group, available: Callable[[Target], bool]) -> Sequence[Node]:
+def available_children(
+    group: Group, available: Callable[[Target], bool]
+) -> Sequence[Node]:
     """The children that have an available target; all of them, if none has."""
     ways = [c for c in group.children if any(map(available, targets(c)))]
     return ways or group.children
 
 
-def moves_on(error: GatewayError, on_status_codes: Sequence[int] | None) -> bool:
+def should_fall_back(
+    error: GatewayError, on_status_codes: Sequence[int] | None
+) -> bool:
     """Whether a fallback tries its next child after *error*.
 
     A list of statuses speaks of statuses that an upstream answered, and of timeouts.

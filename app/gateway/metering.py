@@ -33,8 +33,8 @@ class Metering:
     prices: Sequence[Price]
     now: Callable[[], float]
 
-    def bill(self, route: Route) -> "RequestMeter":
-        """An empty bill for a request along *route*."""
+    def new_meter(self, route: Route) -> "RequestMeter":
+        """The meter of a request along *route*, at nothing."""
         return RequestMeter(self, route)
 
     def cost(self, plan: Plan, usage: Usage) -> Decimal | None:

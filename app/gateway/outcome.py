@@ -7,7 +7,6 @@ from typing import Protocol
 from ..core.batch import Part
 from ..core.completion import Usage
 from ..planning.plan import Plan
-from .streaming.pulse import Pulse
 from .usage_charges import CallRecord
 
 
@@ -18,8 +17,8 @@ class StreamBody(Protocol):
 
     def __next__(self) -> bytes: ...
 
-    def beat(self, pulse: Pulse) -> None:
-        """Speak by *pulse* while the next piece is waited for."""
+    def beat(self, seconds: float | None) -> None:
+        """Send a comment wherever nothing comes for so long."""
 
     def close(self) -> None:
         """Let go of everything. Harmless when done twice."""

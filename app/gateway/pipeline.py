@@ -1,28 +1,40 @@
-"""Answers a completion request along a route."""
+"""What happens to a completion request, in order. Start reading here.
 
+    complete        the request as a whole: heartbeats before its first event, the
+                    record of how it ended
+    _try_targets    the route: which target is tried, and which one after a failure
+    _try_target     one target, again and again as its retry policy says
+    call_target     one attempt: every step that it takes
+
+Up to the commit point, where an answer is whole or has its first event, every failure
+is a GatewayError that leads to a retry, to the next target, or to the caller. Behind it
+a failure ends the stream (streaming/event_stream.py).
+"""
+
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from ..core.balance import rendezvous, weighted
 from ..core.permissions import Permissions
-from ..core.routing import Group, Hands, Node, Route, Target, run, targets
+from ..core.route_walk import RouteWalk
+from ..core.routing import Group, Node, Route, Target, targets
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
-from ..planning import plan as fitting
-from ..planning.plan import Plan
+from ..planning.plan import Plan, replan_after_error
 from ..state.breaker import Breaker, guarded
 from .authorization import authorize, authorize_listing
-from .clients.cancellation import Cancellation
 from .clients.connections import ClientConnection, ClientConnections
-from .metering import Metering, RequestMeter
+from .context import RequestContext
+from .metering import Metering
 from .outcome import Outcome, UsageCounter
 from .quarantine import Quarantine
 from .recorder import RequestRecorder
 from .request_record import End, Hook
 from .response_cache import ResponseCache
-from .retries import Attempts, Clock, Trace
-from .streaming.late import streamed
+from .retries import Clock, RetrySchedule, Trace, recorded_attempt
+from .streaming.fair_turns import PAUSE
+from .streaming.heartbeat import HeartbeatStream
 from .target_caller import TargetCaller
 from .tracing import Tracing
 
@@ -31,18 +43,17 @@ from .tracing import Tracing
 class Gateway:
     """The service behind the endpoint. One for each process.
 
-    *hooks* are told what became of every request; *tracing*, if there is one, begins
-    their spans; *resources* are let go of at the end.
-    *callers* watches over those who wait for an answer, *quarantine* over those at
-    whose requests the embedded engine ends. A stream says something every
-    *heartbeat* seconds.
+    *hooks* get the record of every request; *tracing*, if there is one, begins their
+    spans; *resources* are released at the end. *clients* watches the connections of
+    callers, *quarantine* callers at whose requests the embedded engine ends. While a
+    stream is silent, a comment is sent every *heartbeat* seconds.
     """
 
-    answering: TargetCaller
-    repeats: ResponseCache
-    till: Metering
+    target_caller: TargetCaller
+    cache: ResponseCache
+    metering: Metering
     breaker: Breaker
-    callers: ClientConnections
+    clients: ClientConnections
     quarantine: Quarantine
     heartbeat: float | None = None
     clock: Clock = Clock()
@@ -53,123 +64,135 @@ class Gateway:
     def complete(
         self, route: Route, trace: Trace, connection: ClientConnection
     ) -> Outcome:
-        """The completion, or its stream once it has begun, from where *route* leads.
+        """The completion, or its stream once that has begun.
 
-        Writes into *trace* what was tried. All ends when *connection* is cancelled.
-        Raises the GatewayError of the last target.
+        Writes into *trace* what was tried. Everything ends when *connection* is
+        cancelled. Raises the GatewayError of the last target.
         """
-        begin = partial(self._complete, route, trace, connection.cancellation)
-        if self.heartbeat is None or not _wants_a_stream(route):
-            return begin()
-        beside_error = self.answering.beside_error
-        return streamed(begin, self.heartbeat, connection.cancellation, beside_error)
+        cancellation = connection.cancellation
+        context = RequestContext(
+            route, trace, self.metering.new_meter(route), cancellation, self.clock
+        )
+        streams = any(t.request.stream for t in targets(route.root) if t.request)
+        if self.heartbeat is None or not streams:
+            return self._complete(context)
+        stream = HeartbeatStream(
+            lambda: self._complete(context),
+            self.heartbeat,
+            cancellation,
+            self.target_caller.beside_error,
+        )
+        return stream.outcome()
 
-    def _complete(
-        self, route: Route, trace: Trace, cancellation: Cancellation
-    ) -> Outcome:
-        bill = self.till.bill(route)
-        watch = RequestRecorder(trace, bill, cancellation, self.clock, self.hooks)
+    def _complete(self, context: RequestContext) -> Outcome:
+        """The outcome, with its record: now if it is over, else when its stream is."""
+        recorder = RequestRecorder(context, self.hooks)
         try:
-            outcome = self._run(route, trace, bill, cancellation)
+            outcome = self._try_targets(context)
         except Cancelled as e:
             end = End.LEFT if isinstance(e.reason, CallerLeft) else End.FAILED
-            watch.ended(end, e.reason.status, e.reason)
+            recorder.ended(end, e.reason.status, e.reason)
             release(e)
             raise e.reason from None
         except GatewayError as e:
-            if len({attempt.path for attempt in trace.attempts}) > 1:
-                e.attempts = [attempt.to_body() for attempt in trace.attempts]
-            watch.ended(End.FAILED, e.status, e)
+            attempts = context.trace.attempts
+            if len({attempt.path for attempt in attempts}) > 1:
+                e.attempts = [attempt.to_body() for attempt in attempts]
+            recorder.ended(End.FAILED, e.status, e)
             raise
         except Exception:
-            watch.ended(End.FAILED, 500)
+            recorder.ended(End.FAILED, 500)
             raise
-        watch.follow(outcome)
+        recorder.follow(outcome)
         return outcome
 
-    def _run(
-        self, route: Route, trace: Trace, bill: RequestMeter, cancellation: Cancellation
-    ) -> Outcome:
-        began = self.clock.monotonic()
-        ends = route.deadline and began + route.deadline
-        ask = partial(self._ask, route, trace, bill, cancellation)
-        attempts = Attempts(ask, trace, self.clock, began, ends, cancellation)
-        hands = Hands(attempts, self._pick, self.breaker.available)
-        outcome: Outcome = run(route.root, hands)
-        return outcome
+    def _try_targets(self, context: RequestContext) -> Outcome:
+        """The outcome of the first target that has one, in the route's order."""
+        walk = RouteWalk(context.route.root, self._pick, self.breaker.available)
+        target = walk.first()
+        while True:
+            try:
+                return self._try_target(context, target)
+            except GatewayError as e:
+                # A target that fails without waiting for anybody lets others have
+                # their turn: there may be hundreds of such in a route.
+                time.sleep(PAUSE)
+                following = walk.after(e)
+                if following is None:
+                    raise
+            target = following
 
     def _pick(self, group: Group, children: Sequence[Node]) -> Node:
+        """The child of a loadbalance: by its caller if that sticks, else by weight."""
         if group.sticky is not None:
             return rendezvous(children, group.sticky)
         return weighted(children, self.clock.chance())
 
-    def _ask(
-        self,
-        route: Route,
-        trace: Trace,
-        bill: RequestMeter,
-        cancellation: Cancellation,
-        target: Target,
-    ) -> Outcome:
-        """The answer of one target: one that was given before, or its own."""
-        authorize(target, route.permissions)
-        plan = self.answering.plan(target)
-        fresh = partial(self._fresh, trace, bill, cancellation)
-        return self.repeats.outcome(plan, route.cache_scope, trace, fresh, cancellation)
+    def _try_target(self, context: RequestContext, target: Target) -> Outcome:
+        """The outcome of *target*, with its retries. Each attempt is on the trace."""
+        trace, clock, cancellation = context.trace, self.clock, context.cancellation
+        retries = RetrySchedule(target, trace, clock, context.deadline)
+        while True:
+            try:
+                with (
+                    recorded_attempt(target, trace, clock, context.began) as attempted,
+                    cancellation.explained(),
+                ):
+                    cancellation.check()
+                    return self.call_target(context, context.limit(attempted))
+            except GatewayError as e:
+                delay = retries.next_delay(e)
+                if delay is None:
+                    raise
+            (clock.sleep or cancellation.wait)(delay)
 
-    def _fresh(
-        self, trace: Trace, bill: RequestMeter, cancellation: Cancellation, plan: Plan
-    ) -> Outcome:
-        """The target's own answer, within limits."""
-        if plan.provider.hosted:
-            with self.quarantine.guarding(trace):
-                return self._called(bill, cancellation, plan)
-        return self._called(bill, cancellation, plan)
+    def call_target(self, context: RequestContext, target: Target) -> Outcome:
+        """One attempt at one target, up to the commit point: its steps, in order."""
+        authorize(target, context.route.permissions)
+        plan = self.target_caller.plan(target)
+        cached = self.cache.look_up(plan, context)
+        if cached.outcome:
+            return cached.outcome
+        with cached, ExitStack() as guards:
+            if plan.provider.hosted:
+                guards.enter_context(self.quarantine.guarding(context.trace))
+            counter = context.meter.reserve(plan)
+            try:
+                # A call that was cancelled, or not made for want of a budget, says
+                # nothing of its target.
+                with guarded(self.breaker, target), context.cancellation.explained():
+                    outcome = self._call(context, plan, counter)
+            except BaseException:
+                # What a failed attempt has used is settled now; that of the last one
+                # when its answer has been sent, since a stream has just begun.
+                context.meter.charge()
+                raise
+            headers = {**outcome.gateway_headers, **context.meter.headers}
+            outcome = replace(outcome, gateway_headers=headers)
+            cached.store(outcome)
+            return outcome
 
-    def _called(
-        self, bill: RequestMeter, cancellation: Cancellation, plan: Plan
+    def _call(
+        self, context: RequestContext, plan: Plan, counter: UsageCounter
     ) -> Outcome:
-        tally = bill.reserve(plan)
-        try:
-            with guarded(self.breaker, plan.target), cancellation.explained():
-                outcome = self._answer(plan, bill, tally, cancellation)
-        except BaseException:
-            bill.charge()
-            raise
-        return replace(
-            outcome, gateway_headers={**outcome.gateway_headers, **bill.headers}
-        )
-
-    def _answer(
-        self,
-        plan: Plan,
-        bill: RequestMeter,
-        tally: UsageCounter,
-        cancellation: Cancellation,
-    ) -> Outcome:
-        """The answer to *plan*. An upstream that says that it has to be asked otherwise
-        is asked otherwise, if that is within limits as well.
+        """The answer to *plan*. If an upstream's error says that it has to be asked in
+        another way (through chat, without a parameter), it is, once for each reason.
         """
         while True:
             try:
-                return self.answering.answer(plan, tally, cancellation)
+                return self.target_caller.call(plan, counter, context.cancellation)
             except UpstreamStatus as e:
-                again = fitting.replan_after_error(plan, e)
-                if again is None:
+                other_plan = replan_after_error(plan, e)
+                if other_plan is None:
                     raise
-                bill.raise_to(again)
-                plan = again
+                context.meter.raise_to(other_plan)
+                plan = other_plan
 
     def models(self, target: Target, permissions: Permissions) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
         authorize_listing(target, permissions)
-        return self.answering.models(target)
+        return self.target_caller.models(target)
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Release connections and files."""
         self.resources.close()
-
-
-def _wants_a_stream(route: Route) -> bool:
-    """Whether any of its targets will be asked for one."""
-    return any(t.request.stream for t in targets(route.root) if t.request)

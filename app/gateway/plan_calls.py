@@ -1,80 +1,167 @@
-"""A plan, carried out: its calls, side by side, and their answers as one."""
+"""A plan, carried out: its calls, side by side, and their answers as one.
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+A plan of one *direct* call may pass its answer on untouched. Any other is made of calls
+for parts of the request (one prompt, some of its choices), whose answers are
+post-processed one by one, and put together at the indices that the caller expects.
+"""
+
+from collections.abc import Iterator, Sequence
 from functools import partial
+from math import inf
+
+import orjson
 
 from ..core import batch, post_processing
-from ..core.batch import Part
+from ..core.batch import Part, StreamMerger
 from ..core.completion import Completion
+from ..core.post_processing import PostProcessor
+from ..core.request import CompletionRequest
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
 from ..providers.protocols.openai_completions import rebuilt
 from .outcome import UsageCounter
-from .streaming.fanout import Fanout, gather
+from .streaming.call_stream import CallStream
+from .streaming.event_stream import FrameSource
+from .streaming.fanout import EndOfProducer, Fanout, gather
 from .target_calls import TargetCalls
 
 
-def whole(exchange: TargetCalls, plan: Plan, tally: UsageCounter) -> UpstreamAnswer:
+def complete_plan(
+    calls: TargetCalls, plan: Plan, counter: UsageCounter
+) -> UpstreamAnswer:
     """The whole answer. The first failure is raised, and ends the other calls."""
+
+    def complete_part(part: Part) -> UpstreamAnswer:
+        # A call is on the counter from its beginning, whatever becomes of it.
+        return calls.complete(plan.ask(part, calls.target), counter.begin(plan, part))
+
     if plan.direct:
-        return _answer(exchange, plan, tally, plan.parts[0])
-    calls = [partial(_one, exchange, plan, tally, part) for part in plan.parts]
-    one = len(calls) == 1
-    answers = [calls[0]()] if one else gather(calls, exchange.sizes.fanout)
+        return complete_part(plan.parts[0])
+
+    def complete_and_process(part: Part) -> Completion:
+        return post_processing.whole(rebuilt(complete_part(part)), plan.shape(part))
+
+    if len(plan.parts) == 1:
+        answers = [complete_and_process(plan.parts[0])]
+    else:
+        pending = [partial(complete_and_process, part) for part in plan.parts]
+        answers = gather(pending, calls.sizes.fanout)
     return batch.join(plan.request, plan.parts, answers)
 
 
-def chunks(
-    exchange: TargetCalls, plan: Plan, tally: UsageCounter
-) -> Iterator[UpstreamAnswer]:
-    """The streams of all calls as one."""
-    if plan.direct:
-        return _stream(exchange, plan, tally, plan.parts[0])
-    streams = [partial(_pieces, exchange, plan, tally, part) for part in plan.parts]
-    return batch.merge(
-        plan.request, plan.parts, _side_by_side(streams, exchange.sizes.fanout)
-    )
+def open_plan_stream(
+    calls: TargetCalls, plan: Plan, counter: UsageCounter, warnings: list[str]
+) -> FrameSource:
+    """The frames of the streamed answer. Warnings of chunks are added to *warnings*.
+
+    A plan of one call has made it when this returns; several begin to be made.
+    """
+    if len(plan.parts) == 1:
+        part = plan.parts[0]
+        post_processor = None if plan.direct else PostProcessor(plan.shape(part))
+        request = plan.ask(part, calls.target)
+        stream = calls.stream(request, counter.begin(plan, part), post_processor)
+        merger = None if plan.direct else StreamMerger(plan.request, plan.parts)
+        return OneCallFrames(stream, plan.request, merger, warnings)
+    return ManyCallsFrames(calls, plan, counter, warnings)
 
 
-def _answer(
-    exchange: TargetCalls, plan: Plan, tally: UsageCounter, part: Part
-) -> UpstreamAnswer:
-    """The whole answer to one call, which is on the tally from its beginning."""
-    ask, record = plan.ask(part, exchange.target), tally.begin(plan, part)
-    return exchange.whole(ask, record)
+class OneCallFrames:
+    """The frames of a stream that is one call's."""
+
+    def __init__(
+        self,
+        stream: CallStream,
+        request: CompletionRequest,
+        merger: StreamMerger | None,
+        warnings: list[str],
+    ) -> None:
+        self._stream, self._request = stream, request
+        self._merger, self._warnings = merger, warnings
+        self.done = False
+
+    def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
+        answers = self._stream.read(wake_at)
+        if answers is None:
+            return None
+        self.done = self._stream.done and self._stream.error is None
+        merger = self._merger
+        if merger is None:
+            return write_frames(answers, self._request, self._warnings)
+        chunks = [chunk for each in answers for chunk in merger.feed(0, rebuilt(each))]
+        if self.done:
+            merger.end_part(0)
+            chunks += merger.end()
+        return write_frames(chunks, self._request, self._warnings)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
-def _stream(
-    exchange: TargetCalls, plan: Plan, tally: UsageCounter, part: Part
-) -> Generator[UpstreamAnswer, None, None]:
-    """The same in pieces."""
-    ask, record = plan.ask(part, exchange.target), tally.begin(plan, part)
-    return exchange.chunks(ask, record)
+class ManyCallsFrames:
+    """The frames of a stream that several calls make, each read by a thread."""
+
+    def __init__(
+        self,
+        calls: TargetCalls,
+        plan: Plan,
+        counter: UsageCounter,
+        warnings: list[str],
+    ) -> None:
+        self._calls, self._plan, self._counter = calls, plan, counter
+        self._warnings = warnings
+        self._merger = StreamMerger(plan.request, plan.parts)
+        producers = [partial(self._read_part, part) for part in plan.parts]
+        self._fanout = Fanout(producers, calls.sizes.fanout)
+        self.done = False
+
+    def _read_part(self, part: Part) -> Iterator[Sequence[UpstreamAnswer]]:
+        """Runs in a thread of its own. Closing it breaks the call off."""
+        plan, calls = self._plan, self._calls
+        request, record = plan.ask(part, calls.target), self._counter.begin(plan, part)
+        stream = calls.stream(request, record, PostProcessor(plan.shape(part)))
+        try:
+            while not stream.done:
+                if answers := stream.read():
+                    yield answers
+            if stream.error is not None:
+                raise stream.error
+        finally:
+            stream.close()
+
+    def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
+        received = self._fanout.receive(wake_at)
+        if not received:
+            return None
+        chunks: list[Completion] = []
+        for number, answers in received:
+            if isinstance(answers, EndOfProducer):
+                self._merger.end_part(number)
+            else:
+                for answer in answers:
+                    chunks += self._merger.feed(number, rebuilt(answer))
+        if self._fanout.done:
+            self.done = True
+            chunks += self._merger.end()
+        return write_frames(chunks, self._plan.request, self._warnings)
+
+    def close(self) -> None:
+        self._fanout.close()
 
 
-def _one(
-    exchange: TargetCalls, plan: Plan, tally: UsageCounter, part: Part
-) -> Completion:
-    answer = _answer(exchange, plan, tally, part)
-    return post_processing.whole(rebuilt(answer), plan.shape(part))
-
-
-def _pieces(
-    exchange: TargetCalls, plan: Plan, tally: UsageCounter, part: Part
-) -> Iterator[Completion]:
-    with closing(_stream(exchange, plan, tally, part)) as answers:
-        yield from post_processing.shaped(map(rebuilt, answers), plan.shape(part))
-
-
-def _side_by_side(
-    streams: Sequence[Callable[[], Iterator[Completion]]], limit: int
-) -> Iterator[tuple[int, Completion]]:
-    if len(streams) == 1:
-        yield from ((0, chunk) for chunk in streams[0]())
-        return
-    fan = Fanout(streams, limit)
-    try:
-        yield from fan
-    finally:
-        fan.close()
+def write_frames(
+    answers: Sequence[UpstreamAnswer],
+    request: CompletionRequest,
+    warnings: list[str],
+) -> list[bytes]:
+    """The JSON of each chunk; that of the usage alone only if it was asked for."""
+    frames: list[bytes] = []
+    for answer in answers:
+        if isinstance(answer, Completion):
+            warnings += answer.warnings
+            if answer.choices or request.include_usage:
+                chunk = answer.to_chunk(include_usage=request.include_usage)
+                frames.append(orjson.dumps(chunk))
+        elif answer.body:
+            frames.append(answer.body)
+    return frames

@@ -5,30 +5,22 @@ from collections.abc import Sequence
 
 from ..errors import GatewayError
 from ..planning.plan import Plan
-from .clients.cancellation import Cancellation
-from .metering import RequestMeter
+from .context import RequestContext
 from .outcome import Outcome
 from .request_record import End, Failure, Hook, RequestRecord, notify
-from .retries import Clock, Trace
 from .streaming.event_stream import EventStream
 
 logger = logging.getLogger("lastword")
 
 
 class RequestRecorder:
-    """Follows one request to its end, and tells what became of it."""
+    """Follows one request to its end, then hands its record to the hooks."""
 
-    def __init__(
-        self,
-        trace: Trace,
-        bill: RequestMeter,
-        cancellation: Cancellation,
-        clock: Clock,
-        hooks: Sequence[Hook],
-    ) -> None:
-        self._trace, self._bill, self._clock, self._hooks = trace, bill, clock, hooks
-        self._cancellation = cancellation
-        self._began, self._started = clock.now(), clock.monotonic()
+    def __init__(self, context: RequestContext, hooks: Sequence[Hook]) -> None:
+        self._trace, self._meter = context.trace, context.meter
+        self._clock, self._hooks = context.clock, hooks
+        self._cancellation = context.cancellation
+        self._began, self._started = context.clock.now(), context.clock.monotonic()
         self._first: float | None = None
         self._outcome: Outcome | None = None
 
@@ -38,7 +30,7 @@ class RequestRecorder:
         span = self._trace.span
         if isinstance(outcome.body, EventStream):
             if span:
-                span.answered(outcome.body.opening, outcome.body.reasons)
+                span.answered(outcome.body.opening, outcome.body.finish_reasons)
             outcome.body.obey(self._cancellation)
             outcome.body.listen(end=self.ended)
         else:
@@ -52,8 +44,8 @@ class RequestRecorder:
         """It is over, and is paid. *status* is what the caller saw first, *error* why
         there was no answer.
         """
-        bill, stream = self._bill, self._stream
-        bill.close()
+        meter, stream = self._meter, self._stream
+        meter.close()
         finished = RequestRecord(
             self._trace,
             end,
@@ -63,13 +55,13 @@ class RequestRecorder:
             first=self._first,
             model=self._model,
             stream=stream is not None,
-            usage=bill.usage,
-            cost=bill.cost,
+            usage=meter.usage,
+            cost=meter.cost,
             via=self._via,
             error=stream.error if stream else Failure.of(error) if error else None,
-            gap=stream.pace.longest if stream else None,
-            gaps=stream.pace.gaps if stream else 0,
-            gap_seconds=stream.pace.seconds if stream else 0.0,
+            gap=stream.gaps.longest if stream else None,
+            gaps=stream.gaps.gaps if stream else 0,
+            gap_seconds=stream.gaps.seconds if stream else 0.0,
             dropped=self._plan.dropped if self._plan else (),
         )
         if end == End.LEFT:

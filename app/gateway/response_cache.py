@@ -1,127 +1,131 @@
-"""Gives the answer to one request to an identical one again."""
+"""Gives the answer to one request to an identical one again.
 
-from collections.abc import Callable
+Identical requests that arrive together are one flight: the first calls, the others wait
+for its answer. Only whole answers are kept, a stream's when it was sent to its end.
+"""
+
 from dataclasses import dataclass
-from functools import partial
+from types import TracebackType
 
 from ..core.cache_key import key
 from ..core.caching import (
     CacheEntry,
     CachePolicy,
-    CacheScope,
     CacheStatus,
     is_repeatable,
     repeated,
 )
 from ..core.replay import ChunkAssembler, to_chunks
 from ..planning.plan import Plan
-from ..providers import Provider
 from ..state.response_store import FlightLeader, ResponseStore
 from ..upstream.open_calls import OpenCalls
-from .clients.cancellation import Cancellation
-from .outcome import Outcome, UsageCounter
+from .context import RequestContext
+from .outcome import Outcome
 from .request_record import End
-from .retries import Trace
-from .streaming.event_stream import EventStream
-
-Ask = Callable[[Plan], Outcome]
+from .streaming.event_stream import EventStream, StoredFrames
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseCache:
-    """Gives answers again, where a config asks for that. One for each process."""
+@dataclass(slots=True)
+class CacheLookup:
+    """What the cache has for one plan: an outcome, or room for one.
 
-    answers: ResponseStore
+    Used as a context, within which the target is called: if that fails, somebody else
+    who waits for the same answer goes next.
+    """
 
-    def outcome(
+    cache: "ResponseCache"
+    outcome: Outcome | None = None
+    key: str = ""
+    policy: CachePolicy | None = None
+    leader: FlightLeader | None = None
+
+    def __enter__(self) -> "CacheLookup":
+        if self.leader:
+            self.leader.__enter__()
+        return self
+
+    def __exit__(
         self,
-        plan: Plan,
-        asker: CacheScope,
-        trace: Trace,
-        ask: Ask,
-        cancellation: Cancellation,
-    ) -> Outcome:
-        """The answer that was given before; else that of *ask*, which is kept.
-
-        Only whole ones are. Raises what *ask* raises, UpstreamTimeout when somebody
-        else has asked the same and gets no answer in time, and Cancelled.
-        """
-        policy, request = plan.target.cache, plan.target.request
-        trace.cache = CacheStatus.DISABLED
-        if policy is None or request is None or not is_repeatable(request):
-            return ask(plan)
-        name = key(plan.target, policy, asker, secrets=_secrets(plan.provider))
-        if asker.refreshes:
-            trace.cache = CacheStatus.REFRESH
-            return self._kept(name, policy, ask(plan), None)
-        wait = plan.target.request_timeout
-        found = self.answers.find(name, policy.max_age, wait, cancellation.check)
-        if isinstance(found, CacheEntry):
-            trace.cache = CacheStatus.HIT
-            return self._again(found, plan)
-        trace.cache = CacheStatus.MISS
-        with found:
-            return self._kept(name, policy, ask(plan), found)
-
-    def _again(self, entry: CacheEntry, plan: Plan) -> Outcome:
-        """*entry*, whole or as a stream. Nobody is paid for it."""
-        body: bytes | EventStream = entry.body
-        if plan.request.stream:
-            include_usage = plan.request.include_usage
-            pieces = to_chunks(entry.body, include_usage=include_usage)
-            body = EventStream(pieces, OpenCalls())
-        age = {"Age": str(int(entry.age(self.answers.now())))}
-        return Outcome(body, entry.headers, plan, entry.warnings, gateway_headers=age)
-
-    def _kept(
-        self,
-        name: str,
-        policy: CachePolicy,
-        outcome: Outcome,
-        lead: FlightLeader | None,
-    ) -> Outcome:
-        """*outcome*, which is kept once it is whole, and given to those who wait."""
-        body, keep = outcome.body, partial(self._keep, name, policy, outcome, lead)
-        if isinstance(body, EventStream):
-            _joined(body, outcome.tally, keep)
-        elif isinstance(body, bytes):
-            keep(body)
-        return outcome
-
-    def _keep(
-        self,
-        name: str,
-        policy: CachePolicy,
-        outcome: Outcome,
-        lead: FlightLeader | None,
-        body: bytes | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        """Keep the whole answer in *body*; without one, let the next one ask."""
-        if body is None:
-            if lead:
-                lead.land()
+        if self.leader:
+            self.leader.__exit__(kind, error, trace)
+
+    def store(self, outcome: Outcome) -> None:
+        """Keep *outcome* once it is whole, and give it to those who wait for it."""
+        body = outcome.body
+        if self.policy is None:
+            return
+        if isinstance(body, bytes):
+            self._store_body(outcome, body)
+        elif isinstance(body, EventStream):
+            chunks = ChunkAssembler()
+
+            def ended(end: End) -> None:
+                is_whole = end is End.WHOLE
+                self._store_body(
+                    outcome, chunks.whole(outcome.tally.total) if is_whole else None
+                )
+
+            body.listen(frame=chunks.feed, end=ended)
+
+    def _store_body(self, outcome: Outcome, body: bytes | None) -> None:
+        """Keep the whole answer in *body*; without one, let the next caller ask."""
+        responses, policy = self.cache.responses, self.policy
+        if body is None or policy is None:
+            if self.leader:
+                self.leader.land()
             return
         entry = CacheEntry(
             body,
-            self.answers.now(),
+            responses.now(),
             policy.max_age,
             repeated(outcome.headers),
             outcome.warnings,
         )
-        self.answers.keep(name, entry, lead)
+        responses.keep(self.key, entry, self.leader)
 
 
-def _joined(
-    stream: EventStream, tally: UsageCounter, keep: Callable[[bytes | None], None]
-) -> None:
-    """Have the answer in *stream* kept when it was sent to its end."""
-    joined = ChunkAssembler()
+@dataclass(frozen=True, slots=True)
+class ResponseCache:
+    """Looks answers up, where a config asks for that. One for each process."""
 
-    def ended(end: End) -> None:
-        keep(joined.whole(tally.total) if end == End.WHOLE else None)
+    responses: ResponseStore
 
-    stream.listen(frame=joined.feed, end=ended)
+    def look_up(self, plan: Plan, context: RequestContext) -> CacheLookup:
+        """The answer that was given to the same request before, if there is one.
 
+        Waits for an identical request that is under way. Raises UpstreamTimeout when
+        that has no answer in time, and Cancelled.
+        """
+        trace, scope = context.trace, context.route.cache_scope
+        target = plan.target
+        policy, request = target.cache, target.request
+        trace.cache = CacheStatus.DISABLED
+        if policy is None or request is None or not is_repeatable(request):
+            return CacheLookup(self)
+        secrets = [s.name for s in plan.provider.settings if s.secret]
+        name = key(target, policy, scope, secrets=secrets)
+        if scope.refreshes:
+            trace.cache = CacheStatus.REFRESH
+            return CacheLookup(self, key=name, policy=policy)
+        entry_or_leader = self.responses.find(
+            name, policy.max_age, target.request_timeout, context.cancellation.check
+        )
+        if isinstance(entry_or_leader, FlightLeader):
+            trace.cache = CacheStatus.MISS
+            return CacheLookup(self, key=name, policy=policy, leader=entry_or_leader)
+        trace.cache = CacheStatus.HIT
+        return CacheLookup(self, self._outcome(entry_or_leader, plan))
 
-def _secrets(provider: Provider) -> list[str]:
-    return [setting.name for setting in provider.settings if setting.secret]
+    def _outcome(self, entry: CacheEntry, plan: Plan) -> Outcome:
+        """*entry*, whole or as a stream. Nobody is paid for it."""
+        body: bytes | EventStream = entry.body
+        if plan.request.stream:
+            include_usage = plan.request.include_usage
+            frames = list(to_chunks(entry.body, include_usage=include_usage))
+            body = EventStream(StoredFrames(frames), OpenCalls())
+        age = {"Age": str(int(entry.age(self.responses.now())))}
+        return Outcome(body, entry.headers, plan, entry.warnings, gateway_headers=age)

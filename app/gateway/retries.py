@@ -1,20 +1,21 @@
-"""One target, with its retries; and the record of all tries of a request."""
+"""When a target is tried again; and the record of all attempts of a request.
+
+The policy is a value (core/retry.py). Here it meets the clock: how long to wait, how
+much of the budget is left, and what the trace says of it.
+"""
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.caching import CacheStatus
 from ..core.retry import BUDGET, MOST_TRIES
 from ..core.routing import Target
-from ..errors import Cancelled, GatewayError, UpstreamTimeout
-from .clients.cancellation import Cancellation
+from ..errors import Cancelled, GatewayError
 from .tracing import RequestSpan
-
-# Seconds. After none, gevent would not look whether anything has arrived.
-_PAUSE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,100 +81,79 @@ class Trace:
     span: RequestSpan | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempts:
-    """Calls targets, each as often as its policy wants, and writes a trace.
+class RetrySchedule:
+    """Says whether, and when, *target* is tried again. One for each visit to a target.
 
-    *began* is when the request did, *ends* when the whole of it has to be answered, on
-    the monotonic clock.
+    All waits together take no longer than the budget of retries, nor than until
+    *deadline*, on the monotonic clock.
     """
 
-    call: Callable[[Target], Any]
-    trace: Trace
-    clock: Clock
-    began: float = 0.0
-    ends: float | None = None
-    cancellation: Cancellation = field(default_factory=Cancellation)
-
-    def __call__(self, target: Target) -> Any:
-        """The answer of *target*. Raises its last failure, or Cancelled."""
-        self.trace.target, self.trace.retries = target, 0
-        left = BUDGET
-        while True:
-            try:
-                return self._once(target)
-            except GatewayError as e:
-                wait = self._wait(target, e, left)
-                if wait is None:
-                    self._give_up(target, e)
-                    raise
-            left -= wait
-            (self.clock.sleep or self.cancellation.wait)(wait)
-            self.trace.retries += 1
-
-    def _once(self, target: Target) -> Any:
-        began, asked = self.clock.monotonic(), self._traced(target)
-        try:
-            with self.cancellation.explained():
-                self.cancellation.check()
-                answer = self.call(self._in_time(asked))
-        except Cancelled as e:
-            self._record(target, began, e.reason)
-            raise
-        except GatewayError as e:
-            self._record(target, began, e)
-            raise
-        except BaseException:
-            self._record(target, began, GatewayError("the gateway failed"))
-            raise
-        self._record(target, began)
-        return answer
-
-    def _record(
-        self, target: Target, began: float, error: GatewayError | None = None
+    def __init__(
+        self, target: Target, trace: Trace, clock: Clock, deadline: float | None
     ) -> None:
-        took = round(1000 * (self.clock.monotonic() - began))
-        after = round(1000 * (began - self.began))
-        status, message = (error.status, error.message) if error else (200, None)
-        failure = type(error).__name__ if error else None
-        where = target.path, target.provider
-        record = Attempt(*where, status, took, message, failure, after)
-        self.trace.attempts.append(record)
+        self._target, self._trace, self._clock = target, trace, clock
+        self._deadline = deadline
+        self._budget = BUDGET
+        trace.target, trace.retries = target, 0
 
-    def _traced(self, target: Target) -> Target:
-        """*target*, whose calls are made within a span if requests are traced."""
-        span = self.trace.span
-        return target if span is None else span.tried(target, self.clock.now())
-
-    def _in_time(self, target: Target) -> Target:
-        """*target*, limited to what is left of the whole request's time."""
-        if self.ends is None:
-            return target
-        left = self.ends - self.clock.monotonic()
-        if left <= 0:
-            raise UpstreamTimeout("The deadline of the config has passed.", status=408)
-        limits = [left, target.request_timeout or left]
-        return replace(target, request_timeout=min(limits))
-
-    def _wait(self, target: Target, error: GatewayError, left: float) -> float | None:
-        if len(self.trace.attempts) >= MOST_TRIES:
+    def next_delay(self, error: GatewayError) -> float | None:
+        """Seconds until the next try, after *error*; None if there is none."""
+        delay = None
+        if len(self._trace.attempts) < MOST_TRIES:
+            left = self._budget
+            if self._deadline is not None:
+                left = min(left, self._deadline - self._clock.monotonic())
+            delay = self._target.retry.delay(
+                self._trace.retries,
+                error,
+                now=self._clock.now(),
+                jitter=self._clock.chance(),
+                left=left,
+            )
+        if delay is None:
+            policy = self._target.retry
+            if policy.attempts > 0 and policy.applies(error):
+                # Retries were wanted, and are used up or were in vain.
+                self._trace.retries = -1
             return None
-        if self.ends is not None:
-            left = min(left, self.ends - self.clock.monotonic())
-        return target.retry.delay(
-            self.trace.retries,
-            error,
-            now=self.clock.now(),
-            jitter=self.clock.chance(),
-            left=left,
+        self._budget -= delay
+        self._trace.retries += 1
+        return delay
+
+
+@contextmanager
+def recorded_attempt(
+    target: Target, trace: Trace, clock: Clock, began: float
+) -> Iterator[Target]:
+    """An attempt at *target*, which is on the *trace* when it is over.
+
+    The target that is yielded carries the span of the attempt, if requests are traced.
+    The request *began* then, on the monotonic clock.
+    """
+    start = clock.monotonic()
+    if trace.span is not None:
+        target = trace.span.tried(target, clock.now())
+    error: GatewayError | None = None
+    try:
+        yield target
+    except Cancelled as e:
+        error = e.reason
+        raise
+    except GatewayError as e:
+        error = e
+        raise
+    except BaseException:
+        error = GatewayError("the gateway failed")
+        raise
+    finally:
+        trace.attempts.append(
+            Attempt(
+                target.path,
+                target.provider,
+                error.status if error else 200,
+                milliseconds=round(1000 * (clock.monotonic() - start)),
+                message=error.message if error else None,
+                failure=type(error).__name__ if error else None,
+                after=round(1000 * (start - began)),
+            )
         )
-
-    def _give_up(self, target: Target, error: GatewayError) -> None:
-        """Note that retries were wanted, and used up or in vain.
-
-        Others get their turn: a target that is of no use at all fails without waiting
-        for anybody, and there may be many.
-        """
-        time.sleep(_PAUSE)
-        if target.retry.attempts > 0 and target.retry.applies(error):
-            self.trace.retries = -1

@@ -1,13 +1,17 @@
-"""Has a target answer: its calls, and what is made of what comes back."""
+"""Calls one target: its plan, its credentials, its calls, and the errors of these.
 
-from collections.abc import Iterator, Mapping, Sequence
+What a provider says in an error is its own; here it gets the provider's name, and loses
+every secret that it may quote.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import orjson
 
 from ..core.completion import Completion
-from ..core.request import CompletionRequest
 from ..core.routing import Target
 from ..errors import (
     EngineEnded,
@@ -18,19 +22,18 @@ from ..errors import (
     UpstreamError,
     release,
 )
-from ..planning import plan as fitting
-from ..planning.plan import Plan
-from ..providers import PROVIDERS, HTTPRequest, Provider
-from ..providers.declaration import UpstreamAnswer, malformed_as_upstream_error
+from ..planning.plan import Plan, make_plan
+from ..providers import PROVIDERS, Provider
+from ..providers.declaration import malformed_as_upstream_error
 from ..upstream.auth.access_tokens import AccessTokens
 from ..upstream.auth.request_signing import find_signer
 from ..upstream.client import HTTPClient
 from ..upstream.embedded_engine import EmbeddedEngine, has_ended
 from ..upstream.target_secrets import redactor
-from . import plan_calls
 from .clients.cancellation import Cancellation
 from .outcome import Outcome, UsageCounter
-from .streaming.event_stream import EventStream
+from .plan_calls import complete_plan, open_plan_stream
+from .streaming.event_stream import EventStream, FrameSource
 from .target_calls import SizeLimits, TargetCalls
 
 
@@ -48,49 +51,87 @@ class TargetCaller:
     beside_error: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, target: Target) -> Plan:
-        """How *target* would answer what it is asked. Raises InvalidRequest."""
-        assert target.request, "a route to completions asks every target something"
-        provider, most = _provider(target), self.sizes.max_choices
+        """How *target* would answer its request. Raises InvalidRequest."""
+        assert target.request, "a route to completions has a request for every target"
+        provider = _usable_provider(target)
         if provider.hosted:
             self.engine.check(target.request)
-        return fitting.make_plan(provider, target, target.request, most)
+        return make_plan(provider, target, target.request, self.sizes.max_choices)
 
-    def answer(
-        self, plan: Plan, tally: UsageCounter, cancellation: Cancellation
+    def call(
+        self, plan: Plan, counter: UsageCounter, cancellation: Cancellation
     ) -> Outcome:
-        """The answer, up to the point from which there is no way back.
+        """The answer to *plan*, up to the commit point: whole, or its first event.
 
-        Counts in *tally*. Breaks off when it is cancelled. Raises GatewayError.
+        What it uses is on *counter*. It breaks off when it is cancelled. Raises
+        GatewayError.
         """
-        exchange = self._exchange(plan.target)
-        cancellation.add(exchange.scope.abort)
+        calls = self._target_calls(plan.target)
+        cancellation.add(calls.open_calls.abort)
+        body: bytes | EventStream
+        warnings: list[str] = []
         try:
-            answer = _stream if plan.request.stream else _whole
-            body, warnings = answer(exchange, plan, tally, self.beside_error)
+            if plan.request.stream:
+                body = self._open_stream(calls, plan, counter, warnings)
+            else:
+                with calls.open_calls:
+                    answer = complete_plan(calls, plan, counter)
+                if isinstance(answer, Completion):
+                    body = orjson.dumps(answer.to_body())
+                    warnings += answer.warnings
+                else:
+                    body = answer.body
         except UpstreamError as e:
             if plan.provider.hosted and has_ended(e):
                 raise EngineEnded from None
-            raise _signed(e, exchange.target) from None
-        told = (*plan.target.notices, *plan.warnings, *warnings)
-        return Outcome(body, exchange.shown_headers, plan, told, tally)
+            raise _named_and_redacted(e, calls.target) from None
+        return Outcome(
+            body,
+            calls.shown_headers,
+            plan,
+            (*plan.target.notices, *plan.warnings, *warnings),
+            counter,
+        )
+
+    def _open_stream(
+        self,
+        calls: TargetCalls,
+        plan: Plan,
+        counter: UsageCounter,
+        warnings: list[str],
+    ) -> EventStream:
+        try:
+            frames = open_plan_stream(calls, plan, counter, warnings)
+        except BaseException:
+            calls.open_calls.abort()
+            raise
+        return EventStream(
+            _NamedErrors(frames, calls.target),
+            calls.open_calls,
+            self.beside_error,
+            choices=plan.request.n * len(plan.request.prompts),
+        ).commit()
 
     def models(self, target: Target) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""
-        provider = _provider(target)
+        provider = _usable_provider(target)
         if provider.models is None:
             raise UnsupportedProvider(
                 f"Provider {provider.name} has no list of models to relay."
             )
-        exchange = self._exchange(target)
-        call = provider.models(provider, exchange.target)
+        calls = self._target_calls(target)
         try:
-            body = _model_list(exchange, call)
+            with calls.open_calls:
+                body = calls.read_body(provider.models(provider, calls.target))
+                with malformed_as_upstream_error(body):
+                    body = provider.model_list(body)
         except UpstreamError as e:
-            raise _signed(e, exchange.target) from None
-        return Outcome(body, exchange.shown_headers)
+            raise _named_and_redacted(e, calls.target) from None
+        return Outcome(body, calls.shown_headers)
 
-    def _exchange(self, target: Target) -> TargetCalls:
-        provider = _provider(target)
+    def _target_calls(self, target: Target) -> TargetCalls:
+        """What makes the calls, with the credentials that the target has by now."""
+        provider = _usable_provider(target)
         if provider.hosted:
             _refuse_host(target)
             self.engine.required()
@@ -100,47 +141,28 @@ class TargetCaller:
             target = self.credentials.resolved(provider, target)
             sign = find_signer(provider, target)
         except GatewayError as e:
-            raise _clean(e, target) from None
+            raise _redacted(e, target) from None
         return TargetCalls(
             provider, target, self.upstream, self.engine, self.sizes, sign
         )
 
 
-_Body = tuple[bytes | EventStream, Sequence[str]]
+class _NamedErrors:
+    """The frames of a stream, whose errors name their provider and show no secret."""
 
+    def __init__(self, frames: FrameSource, target: Target) -> None:
+        self._frames, self._target = frames, target
+        self.close = frames.close
 
-def _whole(
-    exchange: TargetCalls,
-    plan: Plan,
-    tally: UsageCounter,
-    beside_error: Mapping[str, Any],
-) -> _Body:
-    with exchange.scope:
-        answer = plan_calls.whole(exchange, plan, tally)
-    if isinstance(answer, Completion):
-        return orjson.dumps(answer.to_body()), answer.warnings
-    return answer.body, ()
+    @property
+    def done(self) -> bool:
+        return self._frames.done
 
-
-def _model_list(exchange: TargetCalls, call: HTTPRequest) -> bytes:
-    with exchange.scope:
-        body = exchange.body(call)
-        with malformed_as_upstream_error(body):
-            return exchange.provider.model_list(body)
-
-
-def _stream(
-    exchange: TargetCalls,
-    plan: Plan,
-    tally: UsageCounter,
-    beside_error: Mapping[str, Any],
-) -> _Body:
-    warnings: list[str] = []
-    frames = _frames(plan_calls.chunks(exchange, plan, tally), plan.request, warnings)
-    signed = _signed_frames(frames, exchange.target)
-    choices = plan.request.n * len(plan.request.prompts)
-    stream = EventStream(signed, exchange.scope, beside_error, choices)
-    return stream.commit(), tuple(warnings)
+    def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
+        try:
+            return self._frames.read(wake_at)
+        except UpstreamError as e:
+            raise _named_and_redacted(e, self._target) from None
 
 
 def _refuse_host(target: Target) -> None:
@@ -152,7 +174,7 @@ def _refuse_host(target: Target) -> None:
         )
 
 
-def _provider(target: Target) -> Provider:
+def _usable_provider(target: Target) -> Provider:
     """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
     provider = PROVIDERS.get(target.provider)
     if provider is None or not provider.modes:
@@ -180,35 +202,9 @@ def _has_key(provider: Provider, target: Target) -> bool:
     return bool(target.api_key) or settings or forwarded
 
 
-def _frames(
-    chunks: Iterator[UpstreamAnswer],
-    request: CompletionRequest,
-    warnings: list[str],
-) -> Iterator[bytes]:
-    """The JSON of each chunk; that with the usage alone only if it was asked for.
-
-    Adds to *warnings* as it goes; those of the first chunk can still be told.
-    """
-    for chunk in chunks:
-        if not isinstance(chunk, Completion):
-            if chunk.body:
-                yield chunk.body
-            continue
-        warnings += chunk.warnings
-        if chunk.choices or request.include_usage:
-            yield orjson.dumps(chunk.to_chunk(include_usage=request.include_usage))
-
-
-def _signed_frames(frames: Iterator[bytes], target: Target) -> Iterator[bytes]:
-    try:
-        yield from frames
-    except UpstreamError as e:
-        raise _signed(e, target) from None
-
-
-def _signed(error: UpstreamError, target: Target) -> UpstreamError:
+def _named_and_redacted(error: UpstreamError, target: Target) -> UpstreamError:
     """*error* with its provider's name, and without a secret that it may quote."""
-    _clean(error, target)
+    _redacted(error, target)
     error.provider = target.provider
     return error
 
@@ -219,7 +215,7 @@ _MAX_MESSAGE, _MAX_FIELD = 8192, 200
 _LOOKED_AT = 2 * _MAX_MESSAGE
 
 
-def _clean(error: GatewayError, target: Target) -> GatewayError:
+def _redacted(error: GatewayError, target: Target) -> GatewayError:
     """*error* without a secret of *target*, be it whole, cut off, escaped or encoded.
 
     Nor does it lead any more to the answer that it is about, which has them, too.

@@ -1,12 +1,17 @@
-"""One target: calls to it, and what comes back, as the provider reads it."""
+"""The upstream calls of one request to one target.
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+A call is made of an UpstreamRequest by the provider's declaration, signed, sent within
+its limits of time, and its answer read by the provider's own functions. Everything that
+is open is in `open_calls`, so that it can be broken off at any time.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..core.hosts import InternalHost, custom_host
+from ..core.post_processing import PostProcessor
 from ..core.response_headers import of_error, passed_on
 from ..core.routing import Target
-from ..core.sse import Event
 from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import (
@@ -15,14 +20,14 @@ from ..providers.declaration import (
     excerpt,
     malformed_as_upstream_error,
     merge_headers,
-    read_stream,
 )
-from ..upstream import event_decoders
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
+from ..upstream.event_decoders import event_decoder
 from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
+from .streaming.call_stream import CallStream, WholeDocument
 from .usage_charges import CallRecord, CallStage
 
 # Bytes that are read of an answer that is no success: enough for any message; and
@@ -45,75 +50,65 @@ class SizeLimits:
 
 @dataclass(slots=True)
 class TargetCalls:
-    """The calls of one request to one target.
+    """Makes the calls of one request to one target.
 
-    *sign* puts a signature on a call, where the provider wants one. *scope* holds what
-    is open; *headers* are those of the last answer. Every method raises UpstreamError,
-    or what the provider's functions raise.
+    *sign* puts a signature on a call, where the provider wants one; *headers* are those
+    of the last answer. Every method raises UpstreamError, or what the provider's
+    functions raise.
     """
 
     provider: Provider
     target: Target
-    upstream: HTTPClient
+    client: HTTPClient
     engine: EmbeddedEngine
     sizes: SizeLimits
     sign: Callable[[HTTPRequest], HTTPRequest]
-    scope: OpenCalls = field(default_factory=OpenCalls)
+    open_calls: OpenCalls = field(default_factory=OpenCalls)
     headers: Mapping[str, str] = field(default_factory=dict)
     _budget: ByteBudget = field(init=False)
 
     def __post_init__(self) -> None:
         self._budget = ByteBudget(self.sizes.max_answer_bytes)
 
-    def whole(self, ask: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
-        """The answer to one call."""
-        body = self.body(ask.endpoint.call(ask), record)
+    def complete(self, request: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
+        """The whole answer to one call."""
+        body = self.read_body(request.endpoint.call(request), record)
         with record.reading(), malformed_as_upstream_error(body):
-            answer = ask.endpoint.completion(body, ask)
+            answer = request.endpoint.completion(body, request)
         record.note(answer)
         return answer
 
-    def chunks(
-        self, ask: UpstreamRequest, record: CallRecord
-    ) -> Generator[UpstreamAnswer, None, None]:
-        """The streamed answer to one call, made when the first chunk is asked for.
+    def stream(
+        self,
+        request: UpstreamRequest,
+        record: CallRecord,
+        post_processor: PostProcessor | None = None,
+    ) -> CallStream:
+        """The streamed answer to one call, which has been made: its head is here."""
+        with malformed_as_upstream_error():
+            call = request.endpoint.call(request)
+        reply = self.open(call, record)
+        decoder = event_decoder(
+            reply.headers.get("Content-Type", ""), self.sizes.max_event_bytes
+        )
+        if decoder is None:
+            record.is_stream = False
+        return CallStream(
+            reply,
+            self.open_calls,
+            decoder or WholeDocument(self._budget),
+            request.endpoint.reader(request),
+            record,
+            post_processor,
+        )
 
-        To close the iterator before its end breaks the call off.
-        """
-        reply = self.open(ask.endpoint.call(ask), record)
-        let_go = self.scope.abandon
-        try:
-            with record.reading(), malformed_as_upstream_error():
-                reader = ask.endpoint.reader(ask)
-                for answer in read_stream(reader, self._events(reply, record)):
-                    record.note(answer)
-                    yield answer
-            let_go = self.scope.drop
-        finally:
-            let_go(reply)
-
-    def body(self, call: HTTPRequest, record: CallRecord | None = None) -> bytes:
+    def read_body(self, call: HTTPRequest, record: CallRecord | None = None) -> bytes:
         """The body of the answer to *call*."""
-        return self._read(self.open(call, record))
-
-    def _read(self, reply: HTTPReply) -> bytes:
-        """The body of *reply*, which is let go of in any case."""
-        let_go = self.scope.abandon
+        reply = self.open(call, record)
+        let_go = self.open_calls.abandon
         try:
             body = reply.read(self._budget)
-            let_go = self.scope.drop
-        finally:
-            let_go(reply)
-        return body
-
-    def _read_error(self, reply: HTTPReply) -> bytes:
-        """The body of an error, or its start; a connection with more on it is ended."""
-        limit = min(_MAX_ERROR_BYTES, self.sizes.max_answer_bytes)
-        let_go = self.scope.abandon
-        try:
-            body = reply.read_start(limit)
-            if len(body) < limit:
-                let_go = self.scope.drop
+            let_go = self.open_calls.drop
         finally:
             let_go(reply)
         return body
@@ -122,9 +117,10 @@ class TargetCalls:
         """The open answer to *call*, whose status is 2xx. How far it comes is noted in
         *record*.
         """
-        limit = self.upstream.limits.first_byte
+        limit = self.client.limits.first_byte
         deadline = Deadline.after(limit, self.target.request_timeout)
         if self.provider.hosted:
+            # The engine may be about to come up, or to come up again.
             return self.engine.patiently(
                 lambda: self._send(call, deadline, record), deadline
             )
@@ -133,17 +129,29 @@ class TargetCalls:
     def _send(
         self, call: HTTPRequest, deadline: Deadline, record: CallRecord | None
     ) -> HTTPReply:
-        trusted, once = self._trusted(), self.provider.hosted
-        with self.scope.calling(record):
-            signed = self.sign(self._within(call))
-            sent = self.upstream.send(signed, deadline, trusted=trusted, once=once)
-            reply = self.scope.hold(sent)
+        trusted = self._trusted_hosts()
+        if self.target.context is not None:
+            # The span within which the call is made.
+            headers = merge_headers(call.headers, self.target.context)
+            call = replace(call, headers=headers)
+        with self.open_calls.calling(record) as observer:
+            reply = self.client.send(
+                self.sign(call),
+                deadline,
+                observer=observer,
+                trusted=trusted,
+                once=self.provider.hosted,
+            )
+            self.open_calls.hold(reply)
         self.headers = reply.headers
         if 200 <= reply.status < 300:
             return reply
         if record:
             record.stage = CallStage.REJECTED
-        body = self._without_secrets(self._read_error(reply))
+        body = self._read_error(reply)
+        # A secret that the error quotes has to be gone before it can be cut in two.
+        quoted = redactor(self.target).content(body[:_MAX_QUOTED])
+        body = quoted + body[_MAX_QUOTED:]
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
             error.headers.update(of_error(reply.headers))
@@ -153,7 +161,19 @@ class TargetCalls:
             f"followed: {excerpt(body)}"
         )
 
-    def _trusted(self) -> tuple[str, ...] | None:
+    def _read_error(self, reply: HTTPReply) -> bytes:
+        """The body of an error, or its start; a connection with more on it is ended."""
+        limit = min(_MAX_ERROR_BYTES, self.sizes.max_answer_bytes)
+        let_go = self.open_calls.abandon
+        try:
+            body = reply.read_start(limit)
+            if len(body) < limit:
+                let_go = self.open_calls.drop
+        finally:
+            let_go(reply)
+        return body
+
+    def _trusted_hosts(self) -> tuple[str, ...] | None:
         """Which internal hosts may be called; None if the address is our own choice.
 
         An address that is not may have been stored before there were rules for it, or
@@ -173,32 +193,7 @@ class TargetCalls:
             raise HostRefused(str(e)) from e
         return target.trusted_hosts
 
-    def _without_secrets(self, body: bytes) -> bytes:
-        """*body* without what it quotes of the call, as far as an excerpt of it goes:
-        a secret has to be gone before it can be cut.
-        """
-        start = redactor(self.target).content(body[:_MAX_QUOTED])
-        return start + body[_MAX_QUOTED:]
-
     @property
     def shown_headers(self) -> Mapping[str, str]:
         """Those of the last answer that callers get."""
         return redactor(self.target).headers(passed_on(self.headers))
-
-    def _within(self, call: HTTPRequest) -> HTTPRequest:
-        """*call*, which says within which span it is made."""
-        context = self.target.context
-        if context is None:
-            return call
-        return replace(call, headers=merge_headers(call.headers, context))
-
-    def _events(self, reply: HTTPReply, record: CallRecord) -> Iterator[Event]:
-        """The events of a stream. A whole answer in a stream's place is one event."""
-        decode = event_decoders.decoder(reply.headers.get("Content-Type", ""))
-        if decode is None:
-            record.is_stream = False
-            yield Event(reply.read(self._budget))
-            return
-        for event in decode(reply.blocks(), self.sizes.max_event_bytes):
-            reply.begin()
-            yield event

@@ -226,7 +226,9 @@ def charged(caller: Caller, holder: str) -> tuple[int, int]:
     def used(rule: str, **most: Any) -> int:
         mine = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
         with pytest.raises(LimitReached) as refused:
-            caller.app.extensions["lastword"].till.meter.reserve([mine], time.time())
+            caller.app.extensions["lastword"].metering.meter.reserve(
+                [mine], time.time()
+            )
         return refused.value.used
 
     return used("tokens_per_day"), used("money_per_day")

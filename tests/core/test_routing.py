@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.route_walk import RouteWalk
 from app.core.routing import (
     Group,
-    Hands,
     Node,
     Strategy,
     Target,
-    moves_on,
-    run,
+    should_fall_back,
     targets,
 )
 from app.errors import (
@@ -92,12 +91,15 @@ def walked(tree: Any) -> tuple[int, list[str]]:
     def pick(group: Group, children: Sequence[Node]) -> Node:
         return children[int(group.sticky or 0) % len(children)]
 
-    try:
-        return run(node(tree), Hands(attempt, pick)), called
-    except UpstreamRefused:
-        return 0, called
-    except GatewayError as e:
-        return e.status, called
+    walk = RouteWalk(node(tree), pick)
+    target: Target | None = walk.first()
+    while target:
+        try:
+            return attempt(target), called
+        except GatewayError as e:
+            status = 0 if isinstance(e, UpstreamRefused) else e.status
+            target = walk.after(e)
+    return status, called
 
 
 @given(trees)
@@ -111,14 +113,12 @@ def test_a_target_that_is_left_alone_is_called_only_if_all_are(tree, random) -> 
     paths = [target.path for target in targets(root)]
     open_ = {path for path in paths if random.random() < 0.5}
     called: list[str] = []
-
-    def attempt(target: Target) -> int:
+    walk = RouteWalk(root, lambda g, c: c[0], lambda t: t.path in open_)
+    target: Target | None = walk.first()
+    while target:
         called.append(target.path)
-        raise UpstreamRefused("x")
+        target = walk.after(UpstreamRefused("x"))
 
-    hands = Hands(attempt, lambda g, c: c[0], lambda t: t.path in open_)
-    with pytest.raises(UpstreamRefused):
-        run(root, hands)
     if open_ and isinstance(root, Group) and root.mode == Strategy.FALLBACK:
         direct = [c for c in root.children if isinstance(c, Target)]
         assert not {c.path for c in direct} & set(called) - open_
@@ -136,7 +136,11 @@ def test_a_target_that_is_left_alone_is_called_only_if_all_are(tree, random) -> 
     ids=lambda e: type(e).__name__,
 )
 def test_failures_without_a_status_of_their_own_always_move_on(error) -> None:
-    assert moves_on(error, None) and moves_on(error, ()) and moves_on(error, (429,))
+    assert (
+        should_fall_back(error, None)
+        and should_fall_back(error, ())
+        and should_fall_back(error, (429,))
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +149,6 @@ def test_failures_without_a_status_of_their_own_always_move_on(error) -> None:
     ids=["status", "timeout"],
 )
 def test_statuses_move_on_if_they_are_listed(error: GatewayError) -> None:
-    assert moves_on(error, None)
-    assert moves_on(error, (error.status,))
-    assert not moves_on(error, (429,)) and not moves_on(error, ())
+    assert should_fall_back(error, None)
+    assert should_fall_back(error, (error.status,))
+    assert not should_fall_back(error, (429,)) and not should_fall_back(error, ())

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.gateway.streaming.fanout import Fanout, gather
+from app.gateway.streaming.fanout import EndOfProducer, Fanout, gather
 
 
 def fanout_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "fanout"]
+
+
+def items(received: list[tuple[int, str | EndOfProducer]]) -> list[tuple[int, str]]:
+    return [(n, item) for n, item in received if not isinstance(item, EndOfProducer)]
 
 
 def gone(seconds: float = 5) -> bool:
@@ -83,11 +87,41 @@ def test_items_of_all_sources_come_as_they_are_made() -> None:
         yield "b"
 
     fan = Fanout([slow, quick], limit=2)
-    items = iter(fan)
-    assert {next(items), next(items)} == {(0, "a"), (1, "b")}
+    first: set[tuple[int, str]] = set()
+    while len(first) < 2:
+        first |= set(items(fan.receive()))
+    assert first == {(0, "a"), (1, "b")}
     turn.set()
-    assert list(items) == [(0, "c")]
+    rest: list[tuple[int, str]] = []
+    while not fan.done:
+        rest += items(fan.receive())
+    assert rest == [(0, "c")]
     assert gone()
+
+
+def test_receive_stops_waiting_in_time() -> None:
+    go_on = threading.Event()
+
+    def slow() -> Iterator[str]:
+        assert go_on.wait(5)
+        yield "late"
+
+    fan = Fanout([slow], limit=1)
+    assert fan.receive(time.monotonic() + 0.02) == []
+    go_on.set()
+    assert items(fan.receive()) == [(0, "late")]
+
+
+def test_what_came_before_a_failure_is_received_before_it() -> None:
+    def fails() -> Iterator[str]:
+        yield "good"
+        raise LookupError("boom")
+
+    fan = Fanout([fails], limit=1)
+    assert gone()
+    assert items(fan.receive()) == [(0, "good")]
+    with pytest.raises(LookupError, match="boom"):
+        fan.receive()
 
 
 def test_a_reader_that_leaves_stops_endless_sources() -> None:
@@ -96,7 +130,7 @@ def test_a_reader_that_leaves_stops_endless_sources() -> None:
             yield 1
 
     fan = Fanout([endless] * 4, limit=4)
-    next(iter(fan))
+    fan.receive()
     fan.close()
 
     assert gone()
@@ -111,9 +145,9 @@ def test_a_slow_reader_holds_its_sources_back() -> None:
             yield made
 
     fan = Fanout([eager], limit=1)
-    next(iter(fan))
+    fan.receive()
     time.sleep(0.05)
 
-    assert made < 100
+    assert made < 200
     fan.close()
     assert gone()

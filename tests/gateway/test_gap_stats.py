@@ -21,6 +21,6 @@ def test_a_pace_is_told_by_its_gaps(
 ) -> None:
     pace = GapStats()
     for now in times:
-        pace.note(now)
+        pace.add(now)
 
     assert (pace.gaps, pace.longest, pace.seconds) == (gaps, longest, seconds)

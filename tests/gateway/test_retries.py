@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.retry import RETRY_STATUS_CODES, RetryPolicy
-from app.core.routing import Group, Hands, Node, Strategy, Target, run
+from app.core.route_walk import RouteWalk
+from app.core.routing import Group, Node, Strategy, Target
 from app.errors import GatewayError, UpstreamRefused, UpstreamStatus
-from app.gateway.retries import Attempts, Clock, Trace
+from app.gateway.retries import Clock, RetrySchedule, Trace, recorded_attempt
 
 # A leaf is what its calls will answer, the last for ever, and how often it is asked
 # again. 0 stands for a connection that is refused.
@@ -77,13 +78,21 @@ class World:
 
     def walk(self, root: Node) -> int:
         clock = Clock(lambda: self.passed, lambda: 0.0, self.sleep, lambda: 1.0)
-        attempts = Attempts(self.answer, self.trace, clock)
-        try:
-            return int(run(root, Hands(attempts, lambda group, ways: ways[0])))
-        except UpstreamRefused:
-            return 0
-        except GatewayError as e:
-            return e.status
+        walk = RouteWalk(root, lambda group, children: children[0])
+        target: Target | None = walk.first()
+        while target:
+            retries = RetrySchedule(target, self.trace, clock, None)
+            delay: float | None = 0.0
+            while delay is not None:
+                self.sleep(delay)
+                try:
+                    with recorded_attempt(target, self.trace, clock, 0.0):
+                        return self.answer(target)
+                except GatewayError as e:
+                    status = 0 if isinstance(e, UpstreamRefused) else e.status
+                    delay, error = retries.next_delay(e), e
+            target = walk.after(error)
+        return status
 
 
 @given(trees)
@@ -121,9 +130,7 @@ def test_the_count_of_retries_is_portkeys(statuses, attempts, retries) -> None:
 def test_a_fault_of_our_own_is_recorded_and_not_hidden() -> None:
     trace = Trace()
 
-    def broken(target: Target) -> int:
-        raise ZeroDivisionError
-
     with pytest.raises(ZeroDivisionError):
-        Attempts(broken, trace, Clock())(Target("p"))
+        with recorded_attempt(Target("p"), trace, Clock(), 0.0):
+            raise ZeroDivisionError
     assert [attempt.status for attempt in trace.attempts] == [500]

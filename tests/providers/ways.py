@@ -6,15 +6,18 @@ provider for its first way, or after the provider and a family of models. A way 
 one of its own speaks a dialect that somebody else's recording shows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.routing import CompletionMode
+from app.core.sse import Event
 from app.providers import PROVIDERS, Provider
 from app.providers.declaration import Endpoint
-from app.upstream import event_decoders
+from app.upstream.event_decoders import event_decoder
 from tests.wire.frames import frames
+
+Decode = Callable[[Iterable[bytes], int], Iterator[Event]]
 
 WIRE = Path(__file__).parent.parent / "wire"
 
@@ -85,11 +88,18 @@ class Asked:
         return (self.folder / "whole.json").read_bytes()
 
     @property
-    def stream(self) -> tuple[event_decoders.Decoder, bytes]:
+    def stream(self) -> tuple[Decode, bytes]:
         """The bytes of its stream, and what decodes them."""
         (file,) = self.folder.glob("stream.*")
-        decode = event_decoders.decoder(_CONTENT_TYPES[file.suffix])
-        assert decode
+        content_type = _CONTENT_TYPES[file.suffix]
+
+        def decode(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
+            decoder = event_decoder(content_type, limit)
+            assert decoder
+            for block in blocks:
+                yield from decoder.feed(block)
+            yield from decoder.end()
+
         recorded = file.read_bytes()
         listed = file.suffix == ".frames"
         return decode, frames(recorded.decode()) if listed else recorded

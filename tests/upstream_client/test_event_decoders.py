@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.core.sse import Event
 from app.errors import UpstreamProtocol
-from app.upstream.event_decoders import decoder
+from app.upstream.event_decoders import event_decoder
 from tests.wire.frames import frame
 
 NDJSON, AMAZON = "application/x-ndjson", "application/vnd.amazon.eventstream"
@@ -21,9 +21,10 @@ FRAMES = [
 
 
 def decoded(content_type: str, blocks: Iterable[bytes], limit: int = 999) -> Any:
-    decode = decoder(content_type)
-    assert decode
-    return list(decode(blocks, limit))
+    decoder = event_decoder(content_type, limit)
+    assert decoder
+    events = [event for block in blocks for event in decoder.feed(block)]
+    return events + decoder.end()
 
 
 def pieces(data: bytes, places: list[int]) -> list[bytes]:
@@ -83,4 +84,5 @@ def test_an_endless_line_is_refused() -> None:
 
 
 def test_a_whole_document_has_no_decoder() -> None:
-    assert decoder("application/json") is None and decoder("") is None
+    assert event_decoder("application/json", 9) is None
+    assert event_decoder("", 9) is None

@@ -1,6 +1,7 @@
 """The adapter: the short ways of it, against the long ones of urllib3 and requests."""
 
 import time
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -10,8 +11,6 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
-from app.upstream.http1 import pool as module
-from app.upstream.http1.connection import due
 from app.upstream.http1.pool import PooledAdapter
 from tests.upstream import Answer, Seen, Upstream, chunk, close, head, whole
 
@@ -43,30 +42,55 @@ def prepared(url: str, body: bytes = b"{}", **headers: str) -> PreparedRequest:
 
 
 def sent(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
-    with due(time.monotonic() + 5):
-        return adapter.send(request, stream=True, timeout=5)
+    if isinstance(adapter, PooledAdapter):
+        return adapter.send(request, timeout=5, until=time.monotonic() + 5)
+    return adapter.send(request, stream=True, timeout=5)
 
 
-def taken(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
-    """What is read of it, what ends that, and whether its connection goes on."""
+def taken(response: Response) -> tuple[bytes, bool, bool]:
+    """What is read of it, whether that is all, and whether its connection goes on."""
     body, raw = b"", response.raw
-    connection = raw.connection
+    connection = raw._connection
+    try:
+        while piece := raw.read_block():
+            body += piece
+    except (HTTPException, OSError):
+        raw.close()
+        return body, False, False
+    return body, True, raw.keeps_connection if connection else raw.keeps_connection
+
+
+def taken_by_urllib3(response: Response) -> tuple[bytes, bool]:
+    """What urllib3 reads of it, and whether that is all."""
+    body, raw = b"", response.raw
     try:
         while piece := raw.read1(65536, decode_content=True):
             body += piece
-    except HTTPError as e:
-        return body, type(e), connection.sock is not None
-    assert raw.isclosed() and raw.connection is None
-    return body, None, connection.sock is not None
+    except HTTPError:
+        return body, False
+    return body, True
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_a_plain_answer_reads_as_urllib3_reads_it(script, monkeypatch, name) -> None:
+def test_body_is_what_urllib3_reads(script, name) -> None:
     upstream = script(*[ANSWERS[name]] * 2)
-    plain = taken(sent(PooledAdapter(), prepared(upstream.url)))
-    monkeypatch.setattr(module, "Plain", module._decoded)
+    ours = taken(sent(PooledAdapter(), prepared(upstream.url)))
+    theirs = taken_by_urllib3(sent(HTTPAdapter(), prepared(upstream.url)))
 
-    assert plain == taken(sent(PooledAdapter(), prepared(upstream.url)))
+    assert ours[:2] == theirs
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_connection_serves_again_after_a_clean_end_only(script, name) -> None:
+    """Bytes behind the end, an end that is a close, or none: nothing is sent there."""
+    upstream = script(*[ANSWERS[name]] * 2)
+    adapter = PooledAdapter()
+    for _ in range(2):
+        *_, goes_on = taken(sent(adapter, prepared(upstream.url)))
+
+    clean = name in {"a length", "in pieces", "no body", "204", "chunks", "trailers"}
+    assert goes_on == clean
+    assert upstream.opened == (1 if clean else 2)
 
 
 def test_an_answer_that_is_let_go_of_early_ends_its_connection(script) -> None:
@@ -74,11 +98,31 @@ def test_an_answer_that_is_let_go_of_early_ends_its_connection(script) -> None:
     adapter = PooledAdapter()
     for _ in range(2):
         raw = sent(adapter, prepared(upstream.url)).raw
-        raw.read1(5)
+        raw.read_block()
         raw.close()
-        raw.release_conn()
 
     assert upstream.opened == 2
+
+
+def test_reading_goes_on_where_it_stopped_waiting(script) -> None:
+    """A time-out in the middle of a chunk's size, or of its data, loses nothing."""
+    slow = [
+        CHUNKED,
+        b"1",
+        0.2,
+        b"0\r",
+        0.2,
+        b"\n01234567",
+        0.2,
+        b"89abcdef\r\n0\r\n\r\n",
+    ]
+    raw = sent(PooledAdapter(), prepared(script(slow).url)).raw
+    blocks: list[bytes | None] = []
+    while (block := raw.read_block(time.monotonic() + 0.05)) != b"":
+        blocks.append(block)
+
+    assert blocks.count(None) >= 6
+    assert b"".join(block for block in blocks if block) == b"0123456789abcdef"
 
 
 REQUESTS: list[dict[str, Any]] = [

@@ -32,32 +32,19 @@ class ClientConnection:
     """The connection of one request under way.
 
     *sending* is since when its caller is being sent a piece, by the monotonic clock;
-    None while there is nothing to send. *write* sends one at once, where the server
-    lets us.
+    None while there is nothing to send. *is_streaming* says that a stream has begun.
     """
 
     socket: socket.socket | None
     cancellation: Cancellation = field(default_factory=Cancellation)
     sending: float | None = None
-    write: Callable[[bytes], object] | None = None
+    is_streaming: bool = False
     forget: Callable[[], None] = lambda: None
 
     @property
     def number(self) -> int:
         """Its file descriptor; -1 if there is none (any more)."""
         return -1 if self.socket is None else self.socket.fileno()
-
-    def say(self, piece: bytes) -> None:
-        """Send *piece* at once. Raises Cancelled if the caller has left."""
-        assert self.write, "there is a server to send it"
-        self.sending = time.monotonic()
-        try:
-            self.write(piece)
-        except OSError:
-            self.cancellation.cancel(CallerLeft())
-            self.cancellation.check()
-        finally:
-            self.sending = None
 
     def break_off(self) -> None:
         """End it; whoever is about to send something there waits no longer."""
@@ -121,7 +108,7 @@ class ClientConnections:
     def streams(self) -> int:
         """How many of them are streams that have begun."""
         with self._lock:
-            return sum(each.write is not None for each in self._connections)
+            return sum(each.is_streaming for each in self._connections)
 
     @property
     def is_draining(self) -> bool:

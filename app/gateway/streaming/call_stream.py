@@ -10,12 +10,14 @@ by the reader (see providers/parsing/stream_ending.py) and by the post-processin
 from collections.abc import Sequence
 from math import inf
 
-from ...core.completion import Completion
 from ...core.post_processing import PostProcessor
 from ...core.sse import Event
-from ...errors import UpstreamInBand
-from ...providers.declaration import StreamReader, UpstreamAnswer
-from ...providers.parsing.json_bodies import malformed_as_upstream_error
+from ...errors import UpstreamError, UpstreamInBand
+from ...providers.declaration import (
+    StreamReader,
+    UpstreamAnswer,
+    malformed_as_upstream_error,
+)
 from ...providers.protocols.openai_completions import rebuilt
 from ...upstream.client import ByteBudget, HTTPReply
 from ...upstream.event_decoders import EventDecoder
@@ -43,7 +45,8 @@ class CallStream:
     """The chunks of one call. It closes its reply as soon as it is *done* or fails.
 
     *post_processor* makes of each chunk what the caller asked for, where the provider
-    cannot. Without one, answers are passed on as the reader returns them.
+    cannot. Without one, answers are passed on as the reader returns them. *error* is
+    what the next `read` raises.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class CallStream:
         self._reply, self._open_calls = reply, open_calls
         self._decoder, self._reader = decoder, reader
         self._record, self._post_processor = record, post_processor
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self.done = False
 
     def read(self, wake_at: float = inf) -> Sequence[UpstreamAnswer] | None:
@@ -67,24 +70,30 @@ class CallStream:
         Raises GatewayError. An error in the middle of a block is raised by the next
         call, since what stood before it is the caller's.
         """
-        if self._error is not None:
-            self._fail(self._error)
+        error, self.error = self.error, None
+        if error is not None:
+            self._fail(error)
         answers: list[UpstreamAnswer] = []
         try:
-            block = self._reply.read_block(wake_at)
-            if block is None:
-                return None
             with malformed_as_upstream_error():
-                if block:
-                    self._take(self._decoder.feed(block), answers)
-                else:
-                    self._take(self._decoder.end(), answers)
-                    if not self.done:
-                        self._end(self._reader.end(), answers)
+                try:
+                    block = self._reply.read_block(wake_at)
+                except UpstreamError as failure:
+                    # The reader knows whether anything was lost.
+                    self._end(self._reader.end(failure), answers)
+                    return answers
+                if block is None:
+                    return None
+                self._take(
+                    self._decoder.feed(block) if block else self._decoder.end(),
+                    answers,
+                )
+                if not (block or self.done):
+                    self._end(self._reader.end(), answers)
         except Exception as e:
             if not answers:
                 self._fail(e)
-            self._error = e
+            self.error = e
         return answers
 
     def _take(self, events: Sequence[Event], answers: list[UpstreamAnswer]) -> None:

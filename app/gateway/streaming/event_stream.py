@@ -44,7 +44,8 @@ class FrameSource(Protocol):
     *done* is set with the last frames of a stream that is whole.
     """
 
-    done: bool
+    @property
+    def done(self) -> bool: ...
 
     def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
         """The frames that came next, maybe none; None if none came until *wake_at*,

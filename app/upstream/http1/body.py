@@ -34,10 +34,15 @@ _MOST_DECODED = 2**16
 
 
 class BodyDecoder(Protocol):
-    """Feed it what comes from the connection; take what belongs to the body."""
+    """Feed it what comes from the connection; take what belongs to the body.
+
+    *ended* is set at the end of the body, *surplus* if there were bytes behind it.
+    *error* is what the next read has to raise: what stood before it is good.
+    """
 
     ended: bool
     surplus: bool
+    error: Malformed | None
 
     def feed(self, data: bytes) -> bytes:
         """What of *data* belongs to the body. Raises Malformed."""
@@ -53,6 +58,7 @@ class LengthDecoder:
         self._left = length
         self.ended = length == 0
         self.surplus = False
+        self.error: Malformed | None = None
 
     def feed(self, data: bytes) -> bytes:
         self._left -= len(data)
@@ -72,6 +78,7 @@ class ChunkedDecoder:
 
     def __init__(self) -> None:
         self.ended = self.surplus = False
+        self.error: Malformed | None = None
         self._unread = b""
         # Bytes that are missing of the chunk that has begun.
         self._left = 0
@@ -83,32 +90,33 @@ class ChunkedDecoder:
         data, self._unread = self._unread + data, b""
         pieces: list[bytes] = []
         at, size = 0, len(data)
-        while at < size and not self.ended:
-            if self._left:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                self._in_break = not self._left
-            elif self._in_break:
-                if size - at < 2:
-                    break
-                if data[at : at + 2] != b"\r\n":
-                    raise Malformed("a chunk longer than it said")
-                at += 2
-                self._in_break = False
-            else:
-                end = data.find(b"\n", at) + 1
-                if not end:
-                    break
-                self._take_line(data[at:end])
-                at = end
-        if self.ended:
-            self.surplus = at < size
-        else:
-            self._unread = data[at:]
-            if len(self._unread) > LONGEST_LINE:
-                self._take_line(self._unread)
+        try:
+            while at < size and not self.ended:
+                if self._left:
+                    piece = data[at : at + self._left]
+                    pieces.append(piece)
+                    at += len(piece)
+                    self._left -= len(piece)
+                    self._in_break = not self._left
+                elif self._in_break:
+                    if size - at < 2:
+                        break
+                    if data[at : at + 2] != b"\r\n":
+                        raise Malformed("a chunk longer than it said")
+                    at += 2
+                    self._in_break = False
+                else:
+                    end = data.find(b"\n", at) + 1
+                    if not end and size - at <= LONGEST_LINE:
+                        break
+                    self._take_line(data[at : end or size])
+                    at = end
+        except Malformed as e:
+            if not pieces:
+                raise
+            self.error = e
+        self.surplus = self.ended and at < size
+        self._unread = b"" if self.ended else data[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _take_line(self, line: bytes) -> None:
@@ -196,7 +204,7 @@ CODINGS = {"", "identity", "gzip", "x-gzip", "deflate"}
 
 
 def content_decoder(coding: str) -> ContentDecoder | None:
-    """The decoder for a Content-Encoding in CODINGS; None if it leaves nothing to do."""
+    """The decoder for a Content-Encoding in CODINGS; None if there is none to undo."""
     names = [name.strip() for name in coding.lower().split(",")]
     encoded = [name for name in names if name not in ("", "identity")]
     return ContentDecoder(", ".join(encoded)) if encoded else None

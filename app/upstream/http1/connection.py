@@ -171,6 +171,8 @@ class HTTP1Response:
         while True:
             if self._content and self._content.pending:
                 piece = self._content.feed(b"")
+            elif self._body.error:
+                raise self._body.error
             elif self._body.ended:
                 return b""
             else:
