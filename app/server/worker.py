@@ -36,7 +36,7 @@ def equip(worker: Any, drain_timeout: float) -> None:
     """
     _settle()
     return_memory()
-    callers = worker.wsgi.extensions["lastword"].callers
+    callers = worker.wsgi.extensions["lastword"].clients
     callers.most = callers.most or _room(worker.cfg)
     at_the_end: list[Callable[[], None]] = [lambda: callers.drain(drain_timeout)]
     if worker.cfg.worker_class_str == "gthread":

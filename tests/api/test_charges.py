@@ -294,7 +294,7 @@ def _broken_off_stream(
     if end.by == "caller":
         response.close()
         return
-    callers = caller.app.extensions["lastword"].callers
+    callers = caller.app.extensions["lastword"].clients
     here, there = socket.socketpair()
     with here, there, callers.watching(here) as connection:
         callers.drain(0)
@@ -326,7 +326,7 @@ def _broken_off(
         if end.by == "caller":
             there.close()
         else:
-            caller.app.extensions["lastword"].callers.drain(0)
+            caller.app.extensions["lastword"].clients.drain(0)
         asking.join(10)
 
 
@@ -510,7 +510,7 @@ def test_waiter_for_a_cached_answer_pays_nothing(house: House) -> None:
     for thread in threads:
         thread.start()
     gateway = caller.app.extensions["lastword"]
-    eventually(lambda: gateway.callers.count == 2 and house.upstream.requests)
+    eventually(lambda: gateway.clients.count == 2 and house.upstream.requests)
     for _, there in ends:
         there.close()
     for thread, (here, _) in zip(threads, ends, strict=True):

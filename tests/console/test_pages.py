@@ -227,7 +227,7 @@ def test_no_more_follow_than_there_is_room_for(operator: Operator) -> None:
 
 
 def test_who_follows_does_not_take_all_threads(operator: Operator) -> None:
-    operator.app.extensions["lastword"].callers.most = 7
+    operator.app.extensions["lastword"].clients.most = 7
     one, other = operator.get("/requests/live"), operator.get("/requests/live")
     one.close()
 

@@ -182,7 +182,9 @@ class HTTP1Response:
                     if received is None:
                         return None
                     if not received:
+                        self.keeps_connection = False
                         self._body.end()
+                        self._note_end()
                         continue
                     data = received
                     self._size = (
