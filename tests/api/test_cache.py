@@ -175,7 +175,9 @@ def test_a_stream_that_nobody_read_to_its_end_is_never_given_again(
     house: House,
 ) -> None:
     caller = asking(house)
-    house.upstream.answers[:] = [stream(data(frame("a")), 0.1, data(frame("b", "stop")))]
+    house.upstream.answers[:] = [
+        stream(data(frame("a")), 0.1, data(frame("b", "stop")))
+    ]
     first = caller.complete(stream=True)
     next(iter(first.response))
     first.close()

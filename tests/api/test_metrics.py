@@ -97,7 +97,7 @@ def test_a_cut_stream_and_a_failure_are_told_apart(call, script) -> None:
 
 
 def test_a_caller_who_leaves_is_counted(call, script) -> None:
-    caller = call(script(stream(*FRAMES)))
+    caller = call(script(stream(FRAMES[0], 0.1, *FRAMES[1:])))
     response = caller.complete(stream=True)
     next(response.iter_encoded())
     response.close()

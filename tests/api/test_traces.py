@@ -239,7 +239,7 @@ def test_the_span_of_a_try_ends_with_its_stream(
 def test_a_cut_stream_is_a_failure_and_one_that_was_left_is_none(
     traced: Traced, script, collector: Collector
 ) -> None:
-    caller = traced(script(cut_stream(FRAMES[0]), stream(*FRAMES)))
+    caller = traced(script(cut_stream(FRAMES[0]), stream(FRAMES[0], 0.1, *FRAMES[1:])))
     caller.complete(model="cut", stream=True).get_data()
     response = caller.complete(model="left", stream=True)
     next(response.iter_encoded())

@@ -3,9 +3,10 @@
 Until a heartbeat is due, a failure is an answer of its own, with its status. Then the
 answer begins, with a comment; what fails after that ends it with an error frame.
 
-What happens meanwhile (waiting for an upstream, retries, fallbacks, an identical request
-of somebody else) knows nothing of this: it runs in a thread of its own up to the commit
-point, and the thread that answers the caller waits for that, one heartbeat at a time.
+What happens meanwhile (waiting for an upstream, retries, fallbacks, an identical
+request of another caller) knows nothing of this: it runs in a thread of its own up to
+the commit point. The thread that answers the caller waits for that, one heartbeat at a
+time.
 
 Tried before: to send the comment from inside the read that waits. It made every wait of
 the gateway know whether, and to whom, it may speak.
