@@ -14,7 +14,7 @@ from ..api.routing.route_builder import route
 from ..api.routing.routing_headers import RoutingHeaders
 from ..core import conditions
 from ..core.balance import rendezvous
-from ..core.routing import Group, Node, Strategy, Target, open_ways
+from ..core.routing import Group, Node, Strategy, Target, available_children
 from ..errors import GatewayError, InvalidRequest, InvalidRoute
 from ..planning.plan import Plan
 from .config_tree import Mark
@@ -181,7 +181,7 @@ class _Walk:
         """Go through *node*, where that *share* of requests comes; what it refuses."""
         if isinstance(node, Target):
             return self._leaf(node, share)
-        ways = open_ways(node, self._available)
+        ways = available_children(node, self._available)
         self.reasons += self._reasons.of(node, ways)
         refused = self._WAYS[node.mode](self, node, ways, share)
         for child in node.children:

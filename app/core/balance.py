@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from .routing import Node
 
 
-def weighted(children: Sequence[Node], point: float) -> Node:
+def pick_by_weight(children: Sequence[Node], point: float) -> Node:
     """The child at *point*, between 0 and 1, of the sum of all weights."""
     left = point * sum(child.weight for child in children)
     for child in children:

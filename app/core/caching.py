@@ -74,13 +74,13 @@ class CacheEntry:
 _REPEATED = ("openai-model", "openai-version")
 
 
-def repeated(headers: Mapping[str, str]) -> dict[str, str]:
+def replayable_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of an answer's headers that are true of its repetition as well."""
     lower = {name.lower(): value for name, value in headers.items()}
     return {name: lower[name] for name in _REPEATED if name in lower}
 
 
-def is_repeatable(request: CompletionRequest) -> bool:
+def is_cacheable(request: CompletionRequest) -> bool:
     """Whether a repetition could be what *request* asks for.
 
     What was counted after each frame of a stream is not known of a whole answer.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
-from .networks import Address, is_internal, without_carrier
+from .networks import Address, is_internal, unwrap_ipv4
 from .text_cache import cached_by_text
 
 # The hosts that are trusted without being named in the open development setting.
@@ -218,7 +218,7 @@ def _address(host: str) -> Address | None:
     One of IPv6 that only carries one of IPv4 is the latter.
     """
     try:
-        return without_carrier(ipaddress.ip_address(host))
+        return unwrap_ipv4(ipaddress.ip_address(host))
     except ValueError:
         return _old_ipv4(host)
 

@@ -115,7 +115,7 @@ _INTERNAL: dict[int, list[Network]] = {
 _CARRIERS = tuple(IPv6Network(row[0]) for row in CARRIERS)
 
 
-def without_carrier(address: Address) -> Address:
+def unwrap_ipv4(address: Address) -> Address:
     """*address* without its zone; the IPv4 address, if it only carries that."""
     if isinstance(address, IPv4Address):
         return address
@@ -127,7 +127,7 @@ def without_carrier(address: Address) -> Address:
 
 def is_internal(address: Address) -> bool:
     """Whether *address* is none of the public internet."""
-    effective = without_carrier(address)
+    effective = unwrap_ipv4(address)
     if any(effective in network for network in _INTERNAL[effective.version]):
         return True
     if isinstance(effective, IPv4Address):

@@ -64,7 +64,7 @@ _INNER = _WORDS | MODEL_ALTERNATIVES | {"max_tokens", "n", "best_of", "model"}
 _LONGEST_BUDGET = 2**31
 
 
-def one_budget(params: Params) -> Params:
+def unify_budget(params: Params) -> Params:
     """*params* with the budget as `max_tokens`, if it stands there in another word.
 
     Of several other words the smallest number counts. What is no number of tokens, such
@@ -82,7 +82,7 @@ def one_budget(params: Params) -> Params:
     return {**kept, "max_tokens": min(budgets)}
 
 
-def rivals(params: Params) -> list[str]:
+def duplicate_params(params: Params) -> list[str]:
     """The names in *params* that say again, in other words, what others say already.
 
     One within an object is written with a dot: `options.num_predict`.
@@ -97,7 +97,7 @@ def rivals(params: Params) -> list[str]:
     return names
 
 
-def without(params: Params, names: list[str]) -> dict[str, Any]:
+def remove_params(params: Params, names: list[str]) -> dict[str, Any]:
     """*params* without *names*, as `rivals` writes them."""
     kept = dict(params)
     for name in names:

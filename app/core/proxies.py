@@ -9,7 +9,7 @@ import ipaddress
 import re
 from functools import lru_cache
 
-from .networks import Address, Network, without_carrier
+from .networks import Address, Network, unwrap_ipv4
 
 # Stands in a list of proxies for whatever calls by a unix socket, which has no address.
 UNIX = "unix"
@@ -66,7 +66,7 @@ def client_address(peer: str, forwarded: str, trusted: tuple[str, ...]) -> str:
     return current
 
 
-def throttled_as(address: str) -> str:
+def address_range(address: str) -> str:
     """By what wrong keys from *address* are counted: itself, or its network in IPv6."""
     found = _parsed(address)
     if found is None or found.version == 4:
@@ -105,6 +105,6 @@ def _parsed(text: str) -> Address | None:
     if match := _WITH_PORT.fullmatch(bare):
         bare = match[1] or match[2]
     try:
-        return without_carrier(ipaddress.ip_address(bare))
+        return unwrap_ipv4(ipaddress.ip_address(bare))
     except ValueError:
         return None

@@ -25,7 +25,7 @@ _MAX_COUNT = 32
 _MAX_TOTAL = 2**14
 
 
-def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
+def caller_headers(upstream: Mapping[str, str]) -> dict[str, str]:
     """Those headers of an upstream's answer that callers read, in lower case.
 
     What cannot be sent is left out, and so is what comes after too many or too long
@@ -46,8 +46,8 @@ def passed_on(upstream: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def of_error(upstream: Mapping[str, str]) -> dict[str, str]:
+def error_headers(upstream: Mapping[str, str]) -> dict[str, str]:
     """Those of an answer that is an error: what callers read, and when to ask again."""
     waits = (value for name, value in upstream.items() if name.lower() == _WAIT)
     wait = next(waits, None)
-    return passed_on(upstream) | ({} if wait is None else {_WAIT: wait})
+    return caller_headers(upstream) | ({} if wait is None else {_WAIT: wait})

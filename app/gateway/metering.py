@@ -17,7 +17,7 @@ from ..core.routing import Route
 from ..planning.plan import Plan
 from ..state.meter import Charge, Meter, Reservation
 from .outcome import UsageCounter
-from .usage_charges import most_used
+from .usage_charges import max_usage
 
 _NONE = Limits()
 
@@ -137,7 +137,7 @@ class RequestMeter:
         accounts = [a for a in (self._key, virtual_key) if a.limits != _NONE]
         if not accounts:
             return
-        most = most_used(plan)
+        most = max_usage(plan)
         money = self._till.cost(plan, most)
         claims = [account.claim(most, money) for account in accounts]
         reserved = self._till.meter.reserve(claims, self._till.now())

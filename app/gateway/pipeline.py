@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ..core.balance import rendezvous, weighted
+from ..core.balance import pick_by_weight, rendezvous
 from ..core.permissions import Permissions
 from ..core.routing import Group, Hands, Node, Route, Target, run, targets
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
@@ -101,7 +101,7 @@ class Gateway:
     def _pick(self, group: Group, children: Sequence[Node]) -> Node:
         if group.sticky is not None:
             return rendezvous(children, group.sticky)
-        return weighted(children, self.clock.chance())
+        return pick_by_weight(children, self.clock.chance())
 
     def _ask(
         self,

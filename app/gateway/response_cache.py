@@ -10,8 +10,8 @@ from ..core.caching import (
     CachePolicy,
     CacheScope,
     CacheStatus,
-    is_repeatable,
-    repeated,
+    is_cacheable,
+    replayable_headers,
 )
 from ..core.replay import ChunkAssembler, to_chunks
 from ..planning.plan import Plan
@@ -48,7 +48,7 @@ class ResponseCache:
         """
         policy, request = plan.target.cache, plan.target.request
         trace.cache = CacheStatus.DISABLED
-        if policy is None or request is None or not is_repeatable(request):
+        if policy is None or request is None or not is_cacheable(request):
             return ask(plan)
         name = key(plan.target, policy, asker, secrets=_secrets(plan.provider))
         if asker.refreshes:
@@ -105,7 +105,7 @@ class ResponseCache:
             body,
             self.answers.now(),
             policy.max_age,
-            repeated(outcome.headers),
+            replayable_headers(outcome.headers),
             outcome.warnings,
         )
         self.answers.keep(name, entry, lead)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..core.hosts import InternalHost, custom_host
-from ..core.response_headers import of_error, passed_on
+from ..core.response_headers import caller_headers, error_headers
 from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import HostRefused, UpstreamProtocol
@@ -144,7 +144,7 @@ class TargetCalls:
         body = self._without_secrets(self._read_error(reply))
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
-            error.headers.update(of_error(reply.headers))
+            error.headers.update(error_headers(reply.headers))
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "
@@ -181,7 +181,7 @@ class TargetCalls:
     @property
     def shown_headers(self) -> Mapping[str, str]:
         """Those of the last answer that callers get."""
-        return redactor(self.target).headers(passed_on(self.headers))
+        return redactor(self.target).headers(caller_headers(self.headers))
 
     def _within(self, call: HTTPRequest) -> HTTPRequest:
         """*call*, which says within which span it is made."""

@@ -145,7 +145,7 @@ _CHARGES: Mapping[tuple[CallStage, bool], Callable[[CallRecord], Usage]] = {
 }
 
 
-def most_used(plan: Plan) -> Usage:
+def max_usage(plan: Plan) -> Usage:
     """What all calls of *plan* can take: all that they send, about, and may make."""
     sent = sum(_sent(plan, part) for part in plan.parts)
     made = sum(_most_made(part.request) for part in plan.parts)

@@ -2,7 +2,7 @@
 
 import random
 
-from app.core.balance import rendezvous, weighted
+from app.core.balance import pick_by_weight, rendezvous
 from app.core.routing import Target
 
 
@@ -14,7 +14,7 @@ def children(*weights: float) -> list[Target]:
 def test_weights_are_shares_of_their_sum() -> None:
     seven, three = children(0.7, 0.3)
     chance = random.Random(4)
-    picked = [weighted([seven, three], chance.random()) for _ in range(2000)]
+    picked = [pick_by_weight([seven, three], chance.random()) for _ in range(2000)]
 
     # Three sigma of a binomial distribution: 3 * sqrt(2000 * 0.7 * 0.3) = 61.5
     assert abs(picked.count(seven) - 1400) < 62
@@ -23,16 +23,16 @@ def test_weights_are_shares_of_their_sum() -> None:
 def test_a_weight_of_0_is_never_picked() -> None:
     ways = children(0, 1, 0)
 
-    assert {weighted(ways, i / 1000).name for i in range(1000)} == {"t1"}
+    assert {pick_by_weight(ways, i / 1000).name for i in range(1000)} == {"t1"}
     assert {rendezvous(ways, str(i)).name for i in range(1000)} == {"t1"}
 
 
 def test_the_ends_of_the_range_pick_something() -> None:
     ways = children(0.1, 0.2, 0.7)
 
-    assert weighted(ways, 0.0) == ways[0]
-    assert weighted(ways, 1.0 - 2**-53) == ways[2]
-    assert weighted(ways, 1.0) in ways
+    assert pick_by_weight(ways, 0.0) == ways[0]
+    assert pick_by_weight(ways, 1.0 - 2**-53) == ways[2]
+    assert pick_by_weight(ways, 1.0) in ways
 
 
 def test_a_caller_stays_and_weights_hold_for_callers_too() -> None:

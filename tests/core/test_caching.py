@@ -15,8 +15,8 @@ from app.core.caching import (
     CachePolicy,
     CacheScope,
     CacheSharing,
-    is_repeatable,
-    repeated,
+    is_cacheable,
+    replayable_headers,
 )
 from app.core.completion import Usage
 from app.core.replay import ChunkAssembler, to_chunks, whole
@@ -268,14 +268,14 @@ def test_headers_of_one_request_are_not_told_of_another() -> None:
         "set-cookie": "c",
     }
 
-    assert repeated(headers) == {"openai-model": "m-1"}
+    assert replayable_headers(headers) == {"openai-model": "m-1"}
 
 
 def test_usage_on_every_frame_cannot_be_repeated() -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
 
-    assert is_repeatable(REQUEST)
-    assert not is_repeatable(CompletionRequest("m", "", {"stream_options": options}))
+    assert is_cacheable(REQUEST)
+    assert not is_cacheable(CompletionRequest("m", "", {"stream_options": options}))
 
 
 # The two forms

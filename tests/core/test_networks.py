@@ -6,7 +6,7 @@ import pytest
 
 from app.core import networks
 from app.core.hosts import InternalHost, custom_host, may_be_called
-from app.core.networks import is_internal, without_carrier
+from app.core.networks import is_internal, unwrap_ipv4
 
 TABLES = (
     networks.IPV4_SPECIAL_PURPOSE,
@@ -140,7 +140,7 @@ def test_carried_ipv4_address_decides(
     network = ip_network(carrier)
     address = IPv6Address(int(network[0]) + int(IPv4Address(carried)))
 
-    assert without_carrier(address) == IPv4Address(carried)
+    assert unwrap_ipv4(address) == IPv4Address(carried)
     assert is_internal(address) is internal
 
 

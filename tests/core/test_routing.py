@@ -13,8 +13,8 @@ from app.core.routing import (
     Node,
     Strategy,
     Target,
-    moves_on,
     run,
+    should_fall_back,
     targets,
 )
 from app.errors import (
@@ -136,7 +136,11 @@ def test_a_target_that_is_left_alone_is_called_only_if_all_are(tree, random) -> 
     ids=lambda e: type(e).__name__,
 )
 def test_failures_without_a_status_of_their_own_always_move_on(error) -> None:
-    assert moves_on(error, None) and moves_on(error, ()) and moves_on(error, (429,))
+    assert (
+        should_fall_back(error, None)
+        and should_fall_back(error, ())
+        and should_fall_back(error, (429,))
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +149,6 @@ def test_failures_without_a_status_of_their_own_always_move_on(error) -> None:
     ids=["status", "timeout"],
 )
 def test_statuses_move_on_if_they_are_listed(error: GatewayError) -> None:
-    assert moves_on(error, None)
-    assert moves_on(error, (error.status,))
-    assert not moves_on(error, (429,)) and not moves_on(error, ())
+    assert should_fall_back(error, None)
+    assert should_fall_back(error, (error.status,))
+    assert not should_fall_back(error, (429,)) and not should_fall_back(error, ())
