@@ -132,12 +132,12 @@ class StreamMerger:
             self._usage += _usage_share(self._parts[part_number], completion)
         chunks: list[Completion] = []
         for choice in completion.choices:
-            indexed = choice.at(self._offsets[part_number] + choice.index)
+            indexed = choice.with_index(self._offsets[part_number] + choice.index)
             # Most chunks of the first part are what they have to be already.
-            if head.is_piece(completion, indexed):
+            if head.is_chunk_with(completion, indexed):
                 chunks.append(completion)
             else:
-                chunks.append(head.piece(indexed, completion.warnings))
+                chunks.append(head.chunk_with(indexed, completion.warnings))
         return chunks
 
     def end_part(self, part_number: int) -> None:
