@@ -67,10 +67,10 @@ _MAX_BUDGET = 2**31
 
 
 def unify_budget(params: Params) -> Params:
-    """*params* with the budget as `max_tokens`, if it stands there in another word.
+    """*params* with the token limit as `max_tokens`, if it is under an alias.
 
-    Of several other words the smallest number counts. What is no number of tokens, such
-    as llama.cpp's -1 for "no limit", stays where it is, for `rivals` to name.
+    Of several aliases the smallest number counts. A value that is no number of tokens,
+    such as llama.cpp's -1 for "no limit", stays, and `duplicate_params` reports it.
     """
     if BUDGET_SPELLINGS.isdisjoint(params):
         return params
@@ -106,7 +106,7 @@ def duplicate_params(params: Params) -> list[str]:
 
 
 def remove_params(params: Params, names: list[str]) -> dict[str, Any]:
-    """*params* without *names*, as `rivals` writes them."""
+    """*params* without *names*, as `duplicate_params` returns them."""
     remaining = dict(params)
     for name in names:
         outer, dot, inner = name.partition(".")
