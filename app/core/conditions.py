@@ -153,7 +153,7 @@ def check(query: object, compile: Callable[[str], object], path: Path = ()) -> N
     """
     if not isinstance(query, dict):
         raise BadQuery("A query must be an object of conditions", path)
-    # Each level of a query takes two steps: an operator, and an index in its list.
+    # A level takes up to two steps: an operator, and an index in its list.
     if len(path) > 2 * DEEPEST:
         raise BadQuery(f"A query may be nested {DEEPEST} levels deep", path)
     for key, value in query.items():

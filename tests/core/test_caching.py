@@ -1,7 +1,7 @@
 """Which answers are the same, and that a repetition says what the original said."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from app.core.caching import (
     replayable_headers,
 )
 from app.core.completion import Usage
-from app.core.replay import ChunkAssembler, to_chunks, whole
+from app.core.replay import ChunkAssembler, to_chunks
 from app.core.request import CompletionRequest
 from app.core.routing import Bridge, CompletionMode, Target
 
@@ -333,8 +333,15 @@ def streamed(document: Document, *, include_usage: bool = True) -> list[Document
     return [json.loads(f) for f in to_chunks(body, include_usage=include_usage)]
 
 
+def assemble(chunks: Iterable[bytes], usage: Usage | None = None) -> bytes | None:
+    assembler = ChunkAssembler()
+    for chunk in chunks:
+        assembler.feed(chunk)
+    return assembler.whole(usage)
+
+
 def joined(stream: Sequence[Document], usage: Usage | None = None) -> Document | None:
-    body = whole((json.dumps(frame).encode() for frame in stream), usage)
+    body = assemble((json.dumps(frame).encode() for frame in stream), usage)
     return None if body is None else dict(json.loads(body))
 
 
@@ -527,8 +534,8 @@ def test_what_is_no_complete_success_is_not_kept(stream: list[Document]) -> None
 def test_what_cannot_be_read_is_not_kept(data: bytes) -> None:
     good = json.dumps(frame(0, "a", "stop")).encode()
 
-    assert whole([good]) is not None
-    assert whole([data, good]) is None
+    assert assemble([good]) is not None
+    assert assemble([data, good]) is None
 
 
 def test_a_stream_that_is_too_long_is_not_kept_in_memory() -> None:
