@@ -27,12 +27,14 @@ def rendezvous(children: Sequence[Node], value: str) -> Node:
 
     If that child is removed, its values spread over the others, and no other moves.
     """
-    return max(children, key=lambda child: _score(child, value))
 
+    def score(child: Node) -> float:
+        if child.weight <= 0:
+            return -1.0
+        text = f"{child.identity}\0{value}"
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        # Uniform between 0 and 1, both excluded.
+        share = (int.from_bytes(digest) + 1) / (2**64 + 1)
+        return child.weight / -math.log(share)
 
-def _score(child: Node, value: str) -> float:
-    if child.weight <= 0:
-        return -1.0
-    digest = hashlib.blake2b(f"{child.identity}\0{value}".encode(), digest_size=8)
-    share = (int.from_bytes(digest.digest()) + 1) / (2**64 + 1)
-    return child.weight / -math.log(share)
+    return max(children, key=score)

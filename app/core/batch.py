@@ -28,28 +28,25 @@ class Part:
 
 def split(request: CompletionRequest, most: int = 1) -> list[Part]:
     """The calls that answer *request*, prompt-major, of at most *most* choices each."""
-    return [
-        Part(_part_request(request, i, j, min(most, request.drawn - j)), i, j)
-        for i in range(len(request.prompts))
-        for j in range(0, request.drawn, most)
-    ]
-
-
-def _part_request(
-    request: CompletionRequest, prompt: int, sample: int, count: int
-) -> CompletionRequest:
-    """The request for *count* choices of one prompt, from number *sample* on."""
     params = {k: v for k, v in request.params.items() if k not in _BATCH_PARAMS}
-    if count > 1:
-        params["n"] = count
-    if "seed" in params:
-        # One seed for all would draw the same text n times. The sum is wrapped into
-        # the range of a signed 64-bit integer.
-        params["seed"] = (params["seed"] + sample + 2**63) % 2**64 - 2**63
-    if request.drawn > request.n:
-        # Ranking needs log probabilities, requested by the caller or not.
-        params.setdefault("logprobs", 0)
-    return replace(request, prompt=request.prompts[prompt], params=params)
+    parts = []
+    for i, prompt in enumerate(request.prompts):
+        for sample in range(0, request.drawn, most):
+            part_params = dict(params)
+            count = min(most, request.drawn - sample)
+            if count > 1:
+                part_params["n"] = count
+            if "seed" in params:
+                # One seed for all would draw the same text n times. The sum is wrapped
+                # into the range of a signed 64-bit integer.
+                seed = params["seed"] + sample
+                part_params["seed"] = (seed + 2**63) % 2**64 - 2**63
+            if request.drawn > request.n:
+                # Ranking needs log probabilities, requested by the caller or not.
+                part_params.setdefault("logprobs", 0)
+            part = replace(request, prompt=prompt, params=part_params)
+            parts.append(Part(part, i, sample))
+    return parts
 
 
 def join(
@@ -63,14 +60,20 @@ def join(
         count, expected = len(answer.choices), part.request.n
         if count != expected:
             raise UpstreamProtocol(f"upstream sent {count} of the {expected} choices")
+    # The best n choices of each prompt, in the order of their mean log probability;
+    # without `best_of` all of them, as drawn.
+    best: list[Choice] = []
+    pairs = zip(parts, answers, strict=True)
+    for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
+        drawn = [choice for _, answer in group for choice in answer.choices]
+        if request.drawn > request.n:
+            drawn.sort(key=_mean_logprob, reverse=True)
+        best += drawn[: request.n]
+    # Log probabilities may have been requested only for the ranking.
+    with_logprobs = request.logprobs is not None
     choices = [
-        replace(
-            choice,
-            index=index,
-            # They may have been requested only for the ranking.
-            logprobs=None if request.logprobs is None else choice.logprobs,
-        )
-        for index, choice in enumerate(_best_choices(request, parts, answers))
+        replace(choice, index=i, logprobs=choice.logprobs if with_logprobs else None)
+        for i, choice in enumerate(best)
     ]
     return replace(
         answers[0],
@@ -78,21 +81,6 @@ def join(
         usage=sum(map(_usage_share, parts, answers), Usage()),
         warnings=tuple(dict.fromkeys(w for a in answers for w in a.warnings)),
     )
-
-
-def _best_choices(
-    request: CompletionRequest, parts: Sequence[Part], answers: Sequence[Completion]
-) -> Iterator[Choice]:
-    """The best n choices of each prompt, in the order of their mean log probability.
-
-    Without `best_of` all are kept, as drawn.
-    """
-    pairs = zip(parts, answers, strict=True)
-    for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
-        drawn = [choice for _, answer in group for choice in answer.choices]
-        if request.drawn > request.n:
-            drawn.sort(key=_mean_logprob, reverse=True)
-        yield from drawn[: request.n]
 
 
 def _mean_logprob(choice: Choice) -> float:

@@ -181,22 +181,15 @@ def _split_base_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
     if not _NETLOC.fullmatch(parts.netloc):
         raise ValueError("its host is no valid name, and no address")
     for encoded in _PERCENT_ENCODED.findall(parts.path):
-        # Decoded strictly: overlong forms of a slash or a dot are not UTF-8.
         decoded = unquote_to_bytes(encoded)
-        if _FORBIDDEN_ENCODED.search(decoded) or not _is_utf8(decoded):
+        # Overlong forms of a slash or a dot are not UTF-8.
+        is_utf8 = decoded.decode(errors="ignore").encode() == decoded
+        if _FORBIDDEN_ENCODED.search(decoded) or not is_utf8:
             raise ValueError(
                 f"it must not hold a percent-encoded slash, dot, or other delimiter "
                 f"(`{encoded[:12]}`)"
             )
     return parts
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _rule_covers(rule: str, host: str) -> bool:

@@ -79,7 +79,7 @@ def test_address_beside_a_network_is_public(network: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("network", LISTED)
-def test_address_beside_is_public_or_listed_itself(network: str) -> None:
+def test_neighbour_is_public_or_listed(network: str) -> None:
     """Every network has its neighbours checked: as public above, or as listed here."""
     low, high = NEIGHBOURS.get(network, (None, None))
     first, last = ip_network(network)[0], ip_network(network)[-1]
@@ -134,7 +134,7 @@ def test_reachable_blocks_of_the_registry_stay_public(address: str) -> None:
         ("8.8.8.8", False),
     ],
 )
-def test_carried_ipv4_address_decides(
+def test_embedded_ipv4_address_decides(
     carrier: str, carried: str, internal: bool
 ) -> None:
     network = ip_network(carrier)
