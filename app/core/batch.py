@@ -67,7 +67,10 @@ def join(
     for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
         drawn = [choice for _, answer in group for choice in answer.choices]
         if request.drawn > request.n:
-            drawn.sort(key=_mean_logprob, reverse=True)
+            drawn.sort(
+                key=lambda c: c.logprobs.mean if c.logprobs else float("-inf"),
+                reverse=True,
+            )
         best += drawn[: request.n]
     # Log probabilities may have been requested only for the ranking.
     with_logprobs = request.logprobs is not None
@@ -83,17 +86,10 @@ def join(
     )
 
 
-def _mean_logprob(choice: Choice) -> float:
-    return choice.logprobs.mean if choice.logprobs else float("-inf")
-
-
 def _usage_share(part: Part, answer: Completion) -> Usage:
     """What *answer* adds to the sum: its prompt only once for all its samples."""
     usage = answer.usage or Usage()
-    if part.sample == 0:
-        return usage
-    repeated = usage.prompt_tokens
-    return replace(usage, prompt_tokens=0, cached_tokens=0, repeated_tokens=repeated)
+    return usage.of_repeated_prompt() if part.sample else usage
 
 
 class StreamMerger:

@@ -120,6 +120,15 @@ class Usage:
         """Those of prompts, each time that one was sent."""
         return self.prompt_tokens + self.repeated_tokens
 
+    def of_repeated_prompt(self) -> "Usage":
+        """The same, for a call whose prompt another call has counted already."""
+        return replace(
+            self,
+            prompt_tokens=0,
+            cached_tokens=0,
+            repeated_tokens=self.prompt_tokens,
+        )
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.prompt_tokens + other.prompt_tokens,

@@ -32,7 +32,7 @@ _WORD_CHARACTERS = frozenset(c for c in map(chr, range(128)) if re.match(_WORD, 
     "."
 }
 
-# Secrets whoever they belong to: keys of this gateway, and signed tokens (JWT).
+# Always secret, whoever they belong to: keys of this gateway, and signed tokens (JWT).
 _TOKEN_PREFIXES = ("lw-", "eyJ")
 _TOKEN = re.compile(
     r"\blw-[A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"

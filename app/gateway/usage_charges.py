@@ -104,15 +104,7 @@ class CallRecord:
                 prompt_tokens=max(usage.prompt_tokens, 0),
                 completion_tokens=max(usage.completion_tokens, 0),
             )
-        if self.part.sample:
-            # The call for the first sample has counted this prompt already.
-            return replace(
-                usage,
-                prompt_tokens=0,
-                cached_tokens=0,
-                repeated_tokens=usage.prompt_tokens,
-            )
-        return usage
+        return usage.of_repeated_prompt() if self.part.sample else usage
 
     def _received_usage(self) -> Usage:
         """The prompt and what was received, unless the provider has counted more."""
