@@ -1,4 +1,4 @@
-"""How a request is fitted to a target: by which planned_mode, and with what."""
+"""Plans: the completion mode of a request to a target, and its parameters."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def planned_mode(
     return talk.plan(provider, to=to, model=model, **params).mode
 
 
-# Ways
+# Modes
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_via_overrides_mode() -> None:
     ],
 )
 def test_suffix_selects_fim_mode(provider: str, model: str, expected: str) -> None:
-    made = talk.plan(provider, to={}, model=model, suffix="end")
+    result = talk.plan(provider, to={}, model=model, suffix="end")
 
-    assert made.mode == expected and "suffix" in made.params
+    assert result.mode == expected and "suffix" in result.params
 
 
 # What models refuse
@@ -113,19 +113,19 @@ def test_native_mode_keeps_max_tokens_name() -> None:
 def test_model_info_overrides_table() -> None:
     info = {"lacks": ["top_p", "min_p"], "token_floor": 50, "max_tokens": "budget"}
     to = {"via": CompletionMode.CHAT, "model_info": info}
-    made = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
+    result = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
 
-    assert made.dropped == ["top_p", "min_p"]
+    assert result.dropped == ["top_p", "min_p"]
     assert talk.body("openai", to=to, max_tokens=5)["budget"] == 50
-    assert "50" in made.warnings[0]
+    assert "50" in result.warnings[0]
     assert talk.plan("openai", to={"model_info": info}, top_p=0.5).dropped == ["top_p"]
 
 
 def test_max_tokens_above_floor_is_kept() -> None:
     to = {"via": CompletionMode.CHAT}
-    made = talk.plan("openai", to=to, model="o3", max_tokens=2000)
+    result = talk.plan("openai", to=to, model="o3", max_tokens=2000)
 
-    assert made.warnings == []
+    assert result.warnings == []
     body = talk.body("openai", to=to, model="o3", max_tokens=2000)
     assert body["max_completion_tokens"] == 2000
 
@@ -134,7 +134,7 @@ def test_max_tokens_above_floor_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "given, sent, dropped",
+    "params, sent, dropped",
     [
         ({"temperature": 0.2, "top_p": 0.5}, "temperature", ["top_p"]),
         ({"temperature": 1, "top_p": 0.5}, "top_p", []),
@@ -143,12 +143,12 @@ def test_max_tokens_above_floor_is_kept() -> None:
     ],
 )
 def test_exclusive_params_keep_non_default(
-    given: dict[str, Any], sent: str, dropped: list[str]
+    params: dict[str, Any], sent: str, dropped: list[str]
 ) -> None:
-    made = talk.plan("anthropic", model="claude-3-haiku-20240307", **given)
-    body = talk.body("anthropic", model="claude-3-haiku-20240307", **given)
+    result = talk.plan("anthropic", model="claude-3-haiku-20240307", **params)
+    body = talk.body("anthropic", model="claude-3-haiku-20240307", **params)
 
-    assert made.dropped == dropped
+    assert result.dropped == dropped
     assert {"temperature", "top_p"} & set(body) == {sent}
 
 
@@ -156,7 +156,7 @@ def test_exclusive_params_keep_non_default(
 
 
 @pytest.mark.parametrize(
-    "provider, given, sent, enforced",
+    "provider, stop, sent, enforced",
     [
         ("anthropic", "END", ["END"], ()),
         ("anthropic", ["END", "\n\n"], ["END"], ("END", "\n\n")),
@@ -167,30 +167,32 @@ def test_exclusive_params_keep_non_default(
     ],
 )
 def test_unsupported_stop_is_enforced_by_gateway(
-    provider: str, given: Any, sent: Any, enforced: tuple[str, ...]
+    provider: str, stop: Any, sent: Any, enforced: tuple[str, ...]
 ) -> None:
-    made = talk.plan(provider, stop=given)
-    body = talk.body(provider, stop=given)
-    places = [body, body.get("generationConfig", {})]
-    found = [p[k] for p in places for k in p if k in ("stop", "stop_sequences")]
-    found += [p["stopSequences"] for p in places if "stopSequences" in p]
+    result = talk.plan(provider, stop=stop)
+    body = talk.body(provider, stop=stop)
+    containers = [body, body.get("generationConfig", {})]
+    stops = [p[k] for p in containers for k in p if k in ("stop", "stop_sequences")]
+    stops += [p["stopSequences"] for p in containers if "stopSequences" in p]
 
-    assert (found or [None])[0] == sent
-    assert tuple(made.stops) == enforced
+    assert (stops or [None])[0] == sent
+    assert tuple(result.stops) == enforced
 
 
 # Budgets
 
 
 @pytest.mark.parametrize(
-    "provider, asked, sent",
+    "provider, max_tokens, sent",
     [("openai", 0, 0), ("groq", 0, 1), ("groq", 7, 7), ("sglang", 0, 1)],
 )
-def test_zero_max_tokens_becomes_one(provider: str, asked: int, sent: int) -> None:
-    made = talk.plan(provider, max_tokens=asked)
+def test_zero_max_tokens_becomes_one(provider: str, max_tokens: int, sent: int) -> None:
+    result = talk.plan(provider, max_tokens=max_tokens)
 
-    assert talk.body(provider, max_tokens=asked)["max_tokens"] == sent
-    assert made.shape(made.parts[0]).suppress_text == (asked == 0 and sent == 1)
+    assert talk.body(provider, max_tokens=max_tokens)["max_tokens"] == sent
+    assert result.shape(result.parts[0]).suppress_text == (
+        max_tokens == 0 and sent == 1
+    )
 
 
 # Log probabilities
@@ -206,7 +208,7 @@ def test_token_ids_cannot_be_echoed() -> None:
         talk.plan("llama-cpp", prompt=[1, 2], echo=True)
 
 
-# Asking otherwise
+# Replanning
 
 
 def failed(message: str, status: int = 400, **details: Any) -> UpstreamStatus:
