@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, g
 
-from ..core.response_headers import passed_on
+from ..core.response_headers import caller_headers
 from ..core.routing import Route
 from ..gateway.clients.connections import ClientConnection, Sending
 from ..gateway.outcome import StreamBody
@@ -39,7 +39,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
         with gateway.clients.watching(_client(asked)) as connection:
             way, trace = _way(asked, given, model)
             outcome = gateway.complete(way, trace, connection)
-            told = passed_on(outcome.headers) | routing_headers.of_outcome(outcome)
+            told = caller_headers(outcome.headers) | routing_headers.of_outcome(outcome)
             told |= routing_headers.signature(trace, given, told)
             if isinstance(outcome.body, bytes):
                 return _whole(outcome.body, told, connection)

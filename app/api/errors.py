@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as PathNotFound
 
 from .. import errors
-from ..core.response_headers import passed_on
+from ..core.response_headers import caller_headers
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .request.client_address import throttle_key
@@ -41,7 +41,7 @@ def register(app: Flask, slowdown: AuthThrottle, settings: Settings) -> None:
 def _answer(error: GatewayError) -> Response:
     release(error)
     body = orjson.dumps(error.to_body())
-    kept = passed_on(error.headers)
+    kept = caller_headers(error.headers)
     if "trace" in g:
         kept |= of_failure(g.trace, error)
     return Response(body, error.status, kept, content_type="application/json")

@@ -4,7 +4,7 @@ import orjson
 from flask import Blueprint, Response, g
 
 from ..core.permissions import Permissions
-from ..core.response_headers import passed_on
+from ..core.response_headers import caller_headers
 from ..core.routing import targets
 from ..gateway.authorization import authorize_listing
 from ..gateway.pipeline import Gateway
@@ -39,7 +39,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
         outcome = gateway.models(target, way.permissions)
         assert isinstance(outcome.body, bytes)
         body = _allowed(outcome.body, way.permissions)
-        shown = passed_on(outcome.headers)
+        shown = caller_headers(outcome.headers)
         return Response(body, 200, shown, content_type="application/json")
 
     return routes

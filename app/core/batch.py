@@ -28,28 +28,25 @@ class Part:
 
 def split(request: CompletionRequest, most: int = 1) -> list[Part]:
     """The calls that answer *request*, prompt-major, of at most *most* choices each."""
-    return [
-        Part(_part_request(request, i, j, min(most, request.drawn - j)), i, j)
-        for i in range(len(request.prompts))
-        for j in range(0, request.drawn, most)
-    ]
-
-
-def _part_request(
-    request: CompletionRequest, prompt: int, sample: int, count: int
-) -> CompletionRequest:
-    """The request for *count* choices of one prompt, from number *sample* on."""
     params = {k: v for k, v in request.params.items() if k not in _BATCH_PARAMS}
-    if count > 1:
-        params["n"] = count
-    if "seed" in params:
-        # One seed for all would draw the same text n times. The sum is wrapped into
-        # the range of a signed 64-bit integer.
-        params["seed"] = (params["seed"] + sample + 2**63) % 2**64 - 2**63
-    if request.drawn > request.n:
-        # Ranking needs log probabilities, requested by the caller or not.
-        params.setdefault("logprobs", 0)
-    return replace(request, prompt=request.prompts[prompt], params=params)
+    parts = []
+    for i, prompt in enumerate(request.prompts):
+        for sample in range(0, request.drawn, most):
+            part_params = dict(params)
+            count = min(most, request.drawn - sample)
+            if count > 1:
+                part_params["n"] = count
+            if "seed" in params:
+                # One seed for all would draw the same text n times. The sum is wrapped
+                # into the range of a signed 64-bit integer.
+                seed = params["seed"] + sample
+                part_params["seed"] = (seed + 2**63) % 2**64 - 2**63
+            if request.drawn > request.n:
+                # Ranking needs log probabilities, requested by the caller or not.
+                part_params.setdefault("logprobs", 0)
+            part = replace(request, prompt=prompt, params=part_params)
+            parts.append(Part(part, i, sample))
+    return parts
 
 
 def join(
@@ -63,14 +60,23 @@ def join(
         count, expected = len(answer.choices), part.request.n
         if count != expected:
             raise UpstreamProtocol(f"upstream sent {count} of the {expected} choices")
+    # The best n choices of each prompt, in the order of their mean log probability;
+    # without `best_of` all of them, as drawn.
+    best: list[Choice] = []
+    pairs = zip(parts, answers, strict=True)
+    for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
+        drawn = [choice for _, answer in group for choice in answer.choices]
+        if request.drawn > request.n:
+            drawn.sort(
+                key=lambda c: c.logprobs.mean if c.logprobs else float("-inf"),
+                reverse=True,
+            )
+        best += drawn[: request.n]
+    # Log probabilities may have been requested only for the ranking.
+    with_logprobs = request.logprobs is not None
     choices = [
-        replace(
-            choice,
-            index=index,
-            # They may have been requested only for the ranking.
-            logprobs=None if request.logprobs is None else choice.logprobs,
-        )
-        for index, choice in enumerate(_best_choices(request, parts, answers))
+        replace(choice, index=i, logprobs=choice.logprobs if with_logprobs else None)
+        for i, choice in enumerate(best)
     ]
     return replace(
         answers[0],
@@ -80,32 +86,10 @@ def join(
     )
 
 
-def _best_choices(
-    request: CompletionRequest, parts: Sequence[Part], answers: Sequence[Completion]
-) -> Iterator[Choice]:
-    """The best n choices of each prompt, in the order of their mean log probability.
-
-    Without `best_of` all are kept, as drawn.
-    """
-    pairs = zip(parts, answers, strict=True)
-    for _, group in groupby(pairs, key=lambda pair: pair[0].prompt):
-        drawn = [choice for _, answer in group for choice in answer.choices]
-        if request.drawn > request.n:
-            drawn.sort(key=_mean_logprob, reverse=True)
-        yield from drawn[: request.n]
-
-
-def _mean_logprob(choice: Choice) -> float:
-    return choice.logprobs.mean if choice.logprobs else float("-inf")
-
-
 def _usage_share(part: Part, answer: Completion) -> Usage:
     """What *answer* adds to the sum: its prompt only once for all its samples."""
     usage = answer.usage or Usage()
-    if part.sample == 0:
-        return usage
-    repeated = usage.prompt_tokens
-    return replace(usage, prompt_tokens=0, cached_tokens=0, repeated_tokens=repeated)
+    return usage.of_repeated_prompt() if part.sample else usage
 
 
 class StreamMerger:
@@ -132,12 +116,12 @@ class StreamMerger:
             self._usage += _usage_share(self._parts[part_number], completion)
         chunks: list[Completion] = []
         for choice in completion.choices:
-            indexed = choice.at(self._offsets[part_number] + choice.index)
+            indexed = choice.with_index(self._offsets[part_number] + choice.index)
             # Most chunks of the first part are what they have to be already.
-            if head.is_piece(completion, indexed):
+            if head.is_chunk_with(completion, indexed):
                 chunks.append(completion)
             else:
-                chunks.append(head.piece(indexed, completion.warnings))
+                chunks.append(head.chunk_with(indexed, completion.warnings))
         return chunks
 
     def end_part(self, part_number: int) -> None:

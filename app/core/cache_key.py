@@ -1,4 +1,4 @@
-"""Which answers are the same: those whose keys are."""
+"""The cache key of a request: equal keys stand for interchangeable answers."""
 
 import hashlib
 import json
@@ -14,24 +14,36 @@ from .routing import Target
 def key(
     target: Target,
     policy: CachePolicy,
-    asker: CacheScope,
+    scope: CacheScope,
     *,
     secrets: Collection[str] = (),
     endpoint: str = "/v1/completions",
 ) -> str:
-    """The name of the answer that *target* would give to its request: 64 hex digits.
+    """The key of the answer that *target* would give to its request: 64 hex digits.
 
-    Equal requests have equal names, and nothing can be read out of one. *secrets* are
+    Equal requests have equal keys, and nothing can be read out of one. *secrets* are
     the names of options that are credentials.
     """
-    assert target.request, "a route to completions asks every target something"
+    assert target.request, "a route to completions has a request in every target"
+    bridge = target.bridge
+    # What the answer depends on besides the request: its source, and how the gateway
+    # transforms it.
+    source = [
+        target.provider,
+        (target.base_url or "").rstrip("/"),
+        target.via,
+        target.strict,
+        target.strict_params,
+        [bridge.system, bridge.template],
+        dict(target.model_info),
+    ]
     return fingerprint(
         [
             endpoint,
-            asker.namespace,
-            _question(target.request),
-            _place(target),
-            _circle(target, policy, asker, secrets),
+            scope.namespace,
+            _normalize_request(target.request),
+            source,
+            _sharing_group(target, policy, scope, secrets),
         ]
     )
 
@@ -43,70 +55,61 @@ def fingerprint(document: Any) -> str:
     return digest.hexdigest()
 
 
-def _place(target: Target) -> list[Any]:
-    """Where an answer comes from, and what is made of it on the way."""
-    bridge = target.bridge
-    return [
-        target.provider,
-        (target.base_url or "").rstrip("/"),
-        target.via,
-        target.strict,
-        target.strict_params,
-        [bridge.system, bridge.template],
-        dict(target.model_info),
-    ]
-
-
-def _circle(
-    target: Target, policy: CachePolicy, asker: CacheScope, secrets: Collection[str]
+def _sharing_group(
+    target: Target, policy: CachePolicy, scope: CacheScope, secrets: Collection[str]
 ) -> list[Any]:
-    """Those who share an answer: they have this in common.
+    """What requests must have in common to share an answer.
 
-    All callers of a config share what the operator's credentials answered, or an
-    upstream that wants none. What a caller's own credentials answered could be the work
-    of an account that the caller has prepared, so it is for those who have the same.
+    All callers of a config share answers that the operator's credentials paid for, or
+    that need none. An answer to a caller's own credentials could be the work of an
+    account that the caller has prepared, so only the same credentials share it.
     """
     headers = {name.lower(): value for name, value in target.headers.items()}
-    own = target.virtual_key is None and (
+    uses_own_credentials = target.virtual_key is None and (
         bool(target.api_key)
         or any(map(target.options.get, secrets))
         or any(map(is_credential_header, headers))
     )
-    if policy.scope == CacheSharing.CONFIG and asker.config and not own:
+    shares_by_config = policy.scope == CacheSharing.CONFIG and scope.config
+    if shares_by_config and not uses_own_credentials:
         options = {k: v for k, v in target.options.items() if k not in secrets}
-        return ["config", asker.config, options, headers]
-    return ["credentials", asker.caller, target.api_key, dict(target.options), headers]
+        return ["config", scope.config, options, headers]
+    return ["credentials", scope.caller, target.api_key, dict(target.options), headers]
 
 
-# How an answer is sent, not what it says.
-_FORM = ("stream", "stream_options")
+# Parameters of how an answer is sent, not of what it says.
+_TRANSFER_PARAMS = ("stream", "stream_options")
 
-# What is meant where nothing is said. `max_tokens` has another default everywhere.
+# Values that mean the same as no value. `max_tokens` is not here: its default differs
+# between providers.
 _DEFAULTS: Mapping[str, Any] = {**DEFAULTS, "echo": False, "n": 1, "stop": []}
 
 
-def _question(request: CompletionRequest) -> list[Any]:
-    """What is asked, in the one way of many to say it."""
-    params = {name: _plain(value) for name, value in request.params.items()}
+def _normalize_request(request: CompletionRequest) -> list[Any]:
+    """Model, prompts and parameters, in one form for all equal requests."""
+    params = {k: _normalize_numbers(v) for k, v in request.params.items()}
     params["stop"] = list(request.stops)
     if params.get("best_of") == request.n:
         del params["best_of"]
-    said = {k: v for k, v in params.items() if k not in _FORM and _means(k, v)}
-    return [request.model, request.prompts, said]
+    for name in _TRANSFER_PARAMS:
+        params.pop(name, None)
+    # In JSON true is not 1, though it is in Python.
+    significant = {
+        name: value
+        for name, value in params.items()
+        if value is not None
+        and (
+            value != _DEFAULTS.get(name)
+            or isinstance(value, bool) != isinstance(_DEFAULTS.get(name), bool)
+        )
+    }
+    return [request.model, request.prompts, significant]
 
 
-def _means(name: str, value: Any) -> bool:
-    """Whether it matters that this was said. To JSON, true is not 1."""
-    default = _DEFAULTS.get(name)
-    return value is not None and (
-        value != default or isinstance(value, bool) != isinstance(default, bool)
-    )
-
-
-def _plain(value: Any) -> Any:
+def _normalize_numbers(value: Any) -> Any:
     """*value* with one spelling for each number: 1 for 1.0."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return list(map(_plain, value)) if isinstance(value, list) else value
+        return {name: _normalize_numbers(item) for name, item in value.items()}
+    return list(map(_normalize_numbers, value)) if isinstance(value, list) else value

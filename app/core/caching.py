@@ -1,4 +1,4 @@
-"""Answers that are given again: when, and to whom.
+"""Values of the response cache: policy, entry, scope and status.
 
 Source: https://portkey.ai/docs/product/ai-gateway/cache-simple-and-semantic
 """
@@ -12,7 +12,7 @@ from .request import CompletionRequest
 
 
 class CacheStatus(StrEnum):
-    """What `x-portkey-cache-status` says."""
+    """The values of `x-portkey-cache-status`."""
 
     HIT = "HIT"
     MISS = "MISS"
@@ -21,7 +21,7 @@ class CacheStatus(StrEnum):
 
 
 class CacheSharing(StrEnum):
-    """Whose answers are given to whom: those of the same credentials, or config."""
+    """Who shares answers: callers with the same credentials, or of the same config."""
 
     CREDENTIALS = "credentials"
     CONFIG = "config"
@@ -33,68 +33,68 @@ _WEEK = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """That answers are repeated, for *max_age* seconds."""
+    """Answers are cached for *max_age* seconds, and shared as *scope* says."""
 
     max_age: float = _WEEK
     scope: CacheSharing = CacheSharing.CREDENTIALS
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "CachePolicy | None":
-        """The policy of a config's `cache`; None if nothing may be as old as that."""
-        max_age = float(given.get("max_age", _WEEK))
-        scope = CacheSharing(given.get("scope", CacheSharing.CREDENTIALS))
+    def of(cls, config: Mapping[str, Any]) -> "CachePolicy | None":
+        """The policy of a config's `cache`; None if its max_age allows no caching."""
+        max_age = float(config.get("max_age", _WEEK))
+        scope = CacheSharing(config.get("scope", CacheSharing.CREDENTIALS))
         return cls(max_age, scope) if max_age > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """A whole answer, its JSON in *body*, as it is kept.
+    """A whole answer as it is cached, its JSON in *body*.
 
-    *made* is in Unix seconds, *max_age* in seconds. *headers* are told with it again,
-    and so are *warnings*.
+    *created* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
+    sent with it again.
     """
 
     body: bytes
-    made: float
+    created: float
     max_age: float
     headers: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
     def age(self, now: float) -> float:
-        """Seconds since it was made. Clocks of two machines may differ a little."""
-        return max(0.0, now - self.made)
+        """Seconds since it was created. Clocks of two machines may differ a little."""
+        return max(0.0, now - self.created)
 
     def is_fresh(self, now: float, max_age: float = float("inf")) -> bool:
-        """Whether it may be given, to one who takes none older than *max_age*."""
+        """Whether it may be used, where none older than *max_age* is accepted."""
         return self.age(now) < min(self.max_age, max_age)
 
 
-# What upstream says of the answer. Its other headers are about the request that was
-# paid for (limits, ids, times), or about the account that paid.
-_REPEATED = ("openai-model", "openai-version")
+# Upstream headers about the answer. The others are about the original request (limits,
+# ids, times), or about the account that paid for it.
+_REPLAYABLE = ("openai-model", "openai-version")
 
 
-def repeated(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of an answer's headers that are true of its repetition as well."""
+def replayable_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer's headers that are also true when it is sent again."""
     lower = {name.lower(): value for name, value in headers.items()}
-    return {name: lower[name] for name in _REPEATED if name in lower}
+    return {name: lower[name] for name in _REPLAYABLE if name in lower}
 
 
-def is_repeatable(request: CompletionRequest) -> bool:
-    """Whether a repetition could be what *request* asks for.
+def is_cacheable(request: CompletionRequest) -> bool:
+    """Whether a cached answer could satisfy *request*.
 
-    What was counted after each frame of a stream is not known of a whole answer.
+    Usage after each chunk of a stream cannot be restored from a whole answer.
     """
     return not request.continuous_usage
 
 
 @dataclass(frozen=True, slots=True)
 class CacheScope:
-    """Who asks, which keeps answers apart that are alike.
+    """What separates the cached answers of callers.
 
     *caller* names the gateway key, *config* the stored config (or is the fingerprint of
-    one that was sent); *namespace* is the caller's own word. Who *refreshes* wants no
-    answer that was given before.
+    one in a header); *namespace* is chosen by the caller. *refreshes* asks for a new
+    answer, which replaces the cached one.
     """
 
     caller: str = ""

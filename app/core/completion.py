@@ -1,4 +1,4 @@
-"""A completion, whole or a piece of one: both have the same shape on the wire.
+"""A completion, whole or one chunk of a stream: both have the same form on the wire.
 
 Source: CreateCompletionResponse in https://github.com/openai/openai-openapi
 """
@@ -23,11 +23,12 @@ class Logprobs:
     @property
     def mean(self) -> float:
         """The mean log probability of a token; minus infinity without tokens."""
-        known = [value for value in self.token_logprobs if value is not None]
-        return sum(known) / len(known) if known else float("-inf")
+        # The first token of a prompt has none.
+        values = [value for value in self.token_logprobs if value is not None]
+        return sum(values) / len(values) if values else float("-inf")
 
     def __add__(self, other: "Logprobs") -> "Logprobs":
-        """These tokens, and then those of *other*."""
+        """These tokens, followed by those of *other*."""
         return Logprobs(
             [*self.tokens, *other.tokens],
             [*self.token_logprobs, *other.token_logprobs],
@@ -37,27 +38,28 @@ class Logprobs:
 
     def first(self, count: int) -> "Logprobs":
         """The first *count* tokens."""
-        return self._part(slice(count))
+        return self._slice(slice(count))
 
     def after(self, count: int) -> "Logprobs":
         """All but the first *count* tokens."""
-        return self._part(slice(count, None))
+        return self._slice(slice(count, None))
 
     def without(self, hidden: int, start: int) -> "Logprobs":
-        """The tokens behind the first *hidden* characters after *start*.
+        """The tokens after the first *hidden* characters from *start* on.
 
-        They move up, as if those characters had never been written.
+        Their offsets are moved, as if those characters had never been generated.
         """
         count = sum(offset < start + hidden for offset in self.text_offset)
-        left = self.after(count)
-        return replace(left, text_offset=[at - hidden for at in left.text_offset])
+        rest = self.after(count)
+        offsets = [offset - hidden for offset in rest.text_offset]
+        return replace(rest, text_offset=offsets)
 
-    def _part(self, part: slice) -> "Logprobs":
+    def _slice(self, tokens: slice) -> "Logprobs":
         return Logprobs(
-            self.tokens[part],
-            self.token_logprobs[part],
-            self.top_logprobs[part],
-            self.text_offset[part],
+            self.tokens[tokens],
+            self.token_logprobs[tokens],
+            self.top_logprobs[tokens],
+            self.text_offset[tokens],
         )
 
     def to_body(self) -> dict[str, Any]:
@@ -71,15 +73,15 @@ class Logprobs:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One continuation. *finish_reason* is None while more of it is to come."""
+    """One choice, or a part of one. *finish_reason* is None while more follows."""
 
     text: str
     index: int = 0
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
-    def at(self, index: int) -> "Choice":
-        """The same at that index."""
+    def with_index(self, index: int) -> "Choice":
+        """The same choice under another index."""
         return self if self.index == index else replace(self, index=index)
 
     def to_body(self) -> dict[str, Any]:
@@ -95,10 +97,10 @@ class Choice:
 class Usage:
     """Tokens: each prompt counted once, the completions summed.
 
-    *reasoning_tokens* are those of *completion_tokens* that no caller sees,
-    *cached_tokens* those of *prompt_tokens* that cost less. *repeated_tokens* are of
-    prompts that had to be sent again for another choice: paid for, and not told.
-    *estimated* if nobody counted.
+    *reasoning_tokens* are those of *completion_tokens* that are not in the text,
+    *cached_tokens* those of *prompt_tokens* from the provider's cache, which cost less.
+    *repeated_tokens* are of prompts that were sent again for another choice: paid for,
+    and not reported. *estimated* if the provider reported no usage.
     """
 
     prompt_tokens: int = 0
@@ -110,13 +112,22 @@ class Usage:
 
     @property
     def paid_tokens(self) -> int:
-        """All that went in and came out."""
+        """All tokens that are paid for."""
         return self.paid_prompt_tokens + self.completion_tokens
 
     @property
     def paid_prompt_tokens(self) -> int:
-        """All that went in, each time that it did."""
+        """Those of prompts, each time that one was sent."""
         return self.prompt_tokens + self.repeated_tokens
+
+    def of_repeated_prompt(self) -> "Usage":
+        """The same, for a call whose prompt another call has counted already."""
+        return replace(
+            self,
+            prompt_tokens=0,
+            cached_tokens=0,
+            repeated_tokens=self.prompt_tokens,
+        )
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -151,7 +162,7 @@ def estimate(text: str) -> int:
 class Completion:
     """An answer, or one chunk of a streamed answer.
 
-    *created* is in Unix seconds. *warnings* are told beside the answer, not in it.
+    *created* is in Unix seconds. *warnings* are sent in a header, not in the body.
     """
 
     id: str
@@ -161,20 +172,22 @@ class Completion:
     usage: Usage | None = None
     warnings: tuple[str, ...] = ()
 
-    def piece(self, choice: Choice, warnings: tuple[str, ...] = ()) -> "Completion":
-        """A chunk of the same answer that holds just this *choice*."""
+    def chunk_with(
+        self, choice: Choice, warnings: tuple[str, ...] = ()
+    ) -> "Completion":
+        """A chunk of the same answer with this *choice* only."""
         head = self.id, self.created, self.model
         return Completion(*head, (choice,), warnings=warnings)
 
-    def is_piece(self, piece: "Completion", choice: Choice) -> bool:
-        """Whether *piece* is that chunk already: most are, and need not be made."""
+    def is_chunk_with(self, chunk: "Completion", choice: Choice) -> bool:
+        """Whether *chunk* equals `chunk_with(choice)`: most do, and can be reused."""
         return (
-            piece.usage is None
-            and len(piece.choices) == 1
-            and piece.choices[0] is choice
-            and piece.id == self.id
-            and piece.created == self.created
-            and piece.model == self.model
+            chunk.usage is None
+            and len(chunk.choices) == 1
+            and chunk.choices[0] is choice
+            and chunk.id == self.id
+            and chunk.created == self.created
+            and chunk.model == self.model
         )
 
     def to_body(self) -> dict[str, Any]:
@@ -186,9 +199,10 @@ class Completion:
         return body | {"usage_estimated": True} if self.usage.estimated else body
 
     def to_chunk(self, *, include_usage: bool) -> dict[str, Any]:
-        """The chunk as JSON; `usage` is null until the last one, if it was asked for.
+        """The chunk as JSON.
 
-        The key is absent from every chunk when it was not.
+        With *include_usage*, `usage` is null in every chunk but the last; without, no
+        chunk has the key.
         """
         if include_usage:
             body = self.to_body()
@@ -196,7 +210,7 @@ class Completion:
         return self._head()
 
     def _head(self) -> dict[str, Any]:
-        """All of it but the usage."""
+        """The body without usage."""
         return {
             "id": self.id,
             "object": "text_completion",

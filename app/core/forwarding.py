@@ -1,8 +1,8 @@
-"""Which headers of a caller travel on to a provider.
+"""Which request headers of a caller are forwarded to a provider.
 
-A caller, or a config, names headers to forward. Some never travel, since they belong to
-one connection or would change the framing of the call. Others say who pays: beside a
-virtual key, which is the operator's, they would join or replace its credentials.
+A caller, or a config, names headers to forward. Some never are, since they belong to
+one connection or would change the framing of the call. Others are credentials: beside a
+virtual key, which is the operator's, they would join or replace its own.
 """
 
 import re
@@ -34,22 +34,24 @@ _NEVER = {
     "upgrade",
 }
 
-# A header whose name has one of these in it authenticates, whoever invented it.
-_PARTS = re.compile(
+# A header whose name contains one of these authenticates.
+_CREDENTIAL_WORDS = re.compile(
     "auth|bearer|cookie|credential|dpop|jwt|key|passw|secret|session|signature|token|"
     "wsse"
 )
 
 # Prefixes of vendors whose headers name accounts, projects and signatures.
-_VENDORS = tuple(
+_CREDENTIAL_PREFIXES = tuple(
     "x-amz- x-amzn-oidc- x-goog- x-ms- x-oci- opc- x-portkey- cf-access-".split()
 )
 
 
 def is_credential_header(name: str) -> bool:
-    """Whether a header, in whichever spelling, may say who is calling or who pays."""
+    """Whether a header, in any spelling, may identify who is calling or who pays."""
     lower = name.strip().lower().replace("_", "-")
-    return bool(_PARTS.search(lower)) or lower.startswith(_VENDORS)
+    return bool(_CREDENTIAL_WORDS.search(lower)) or lower.startswith(
+        _CREDENTIAL_PREFIXES
+    )
 
 
 def forwarded_headers(
@@ -57,13 +59,13 @@ def forwarded_headers(
     values: Mapping[str, str | None],
     reserved: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """Those of the headers *names*, in lower case, that may travel, with their values.
+    """Those of the headers *names* that may be forwarded, in lower case, with values.
 
     *values* maps names in lower case to what the caller sent. *reserved* is for a
     target with a virtual key: the headers, in lower case, that the provider's settings
-    send; then no credential travels either.
+    send; then no credential is forwarded either.
     """
-    travelling = {}
+    forwarded = {}
     for name in sorted({each.strip().lower() for each in names}):
         # WSGI cannot tell `_` from `-`: such a name could be any of two headers.
         if not name or "_" in name or name in _NEVER:
@@ -72,5 +74,5 @@ def forwarded_headers(
             continue
         value = values.get(name)
         if value is not None and not holds_gateway_key(value):
-            travelling[name] = value
-    return travelling
+            forwarded[name] = value
+    return forwarded

@@ -1,4 +1,4 @@
-"""Networks that are no part of the public internet, with the document that says so.
+"""Networks that are not part of the public internet, with their specifications.
 
 `ipaddress.is_global` is not used: what it answers differs between versions of Python.
 
@@ -15,7 +15,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 # The blocks of both registries whose "Globally Reachable" is not True: False, N/A, or
-# blank since the block is deprecated. Blocks inside of one of these stand here only if
+# blank since the block is deprecated. Blocks inside of one of these are listed only if
 # they are not reachable either. A few are (192.0.0.9, 192.0.0.10, 2001:1::1,
 # 2001:20::/28 ...); they belong to protocols of routers and name services, no model is
 # served there, and they stay refused with the block around them.
@@ -61,15 +61,15 @@ IPV6_SPECIAL_PURPOSE = (
     ("fe80::/10", "Link-Local Unicast", "RFC 4291"),
 )
 
-# Not in those registries, and no address of one server on the internet either.
+# Not in those registries, and not the address of a single server either.
 OTHER = (
     ("224.0.0.0/4", "Multicast", "RFC 5771"),
     ("fec0::/10", "Site-Local, deprecated and still routed", "RFC 3879"),
     ("ff00::/8", "Multicast", "RFC 4291"),
 )
 
-# Where a cloud's machine reaches the services of its platform: credentials, mostly. All
-# but Azure's are within a block above, and stand here so that each is tested.
+# Addresses at which cloud platforms serve metadata to their machines, mostly
+# credentials. All but Azure's are within a block above; listed so that each is tested.
 _AWS = "https://docs.aws.amazon.com/"
 _AZURE = "https://learn.microsoft.com/azure/virtual-network/"
 _GOOGLE = "https://docs.cloud.google.com/compute/docs/metadata/"
@@ -85,8 +85,8 @@ PLATFORMS = (
     ("fd20:ce::254/128", "Google", f"{_GOOGLE}querying-metadata"),
 )
 
-# All that IANA hands out for single hosts on the internet. What is outside of it is
-# reserved, or special, or carries an IPv4 address.
+# What IANA assigns to single hosts on the internet. The rest is reserved, or special,
+# or embeds an IPv4 address.
 IPV6_GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 # IPv6 addresses that stand for the IPv4 address in their last four bytes.
@@ -98,7 +98,7 @@ CARRIERS = (
 )
 
 # They begin with zeros as IPv4-compatible addresses do, and are none.
-_NO_CARRIERS = (IPv6Address("::"), IPv6Address("::1"))
+_NOT_IPV4 = (IPv6Address("::"), IPv6Address("::1"))
 
 # How the last eight bytes of an ISATAP address begin; an IPv4 address follows.
 # Source: RFC 5214, section 6.1
@@ -115,19 +115,19 @@ _INTERNAL: dict[int, list[Network]] = {
 _CARRIERS = tuple(IPv6Network(row[0]) for row in CARRIERS)
 
 
-def without_carrier(address: Address) -> Address:
-    """*address* without its zone; the IPv4 address, if it only carries that."""
+def unwrap_ipv4(address: Address) -> Address:
+    """*address* without its zone; the IPv4 address, if it embeds one."""
     if isinstance(address, IPv4Address):
         return address
     bare = IPv6Address(int(address))
-    if bare not in _NO_CARRIERS and any(bare in network for network in _CARRIERS):
+    if bare not in _NOT_IPV4 and any(bare in network for network in _CARRIERS):
         return IPv4Address(bare.packed[-4:])
     return bare
 
 
 def is_internal(address: Address) -> bool:
-    """Whether *address* is none of the public internet."""
-    effective = without_carrier(address)
+    """Whether *address* is not on the public internet."""
+    effective = unwrap_ipv4(address)
     if any(effective in network for network in _INTERNAL[effective.version]):
         return True
     if isinstance(effective, IPv4Address):

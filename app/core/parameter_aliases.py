@@ -1,10 +1,10 @@
-"""Other words for what the endpoint's own parameters say.
+"""Aliases of parameters: other names that servers give the endpoint's own.
 
-Unknown parameters travel on to servers that may know them. Some of those say the same
-as a parameter of the endpoint: a server that reads `n_predict` draws sixty tokens where
-`max_tokens` reserved three. So there is one list of such words, and one rule: a budget
-in another word becomes `max_tokens` if the request has none, and is dropped and named
-if it has one. What goes upstream is then one budget, in the target's own word.
+Unknown parameters are sent on to servers that may know them. Some are aliases of a
+parameter of the endpoint: a server that reads `n_predict` generates sixty tokens where
+`max_tokens` reserved three. So there is one list of aliases, and one rule: a token
+limit under an alias becomes `max_tokens` if the request has none, and is dropped, and
+reported, if it has one. Upstream then gets one limit, under the target's own name.
 
 Sources: the parameters of llama.cpp's server, text-generation-inference, vLLM, SGLang,
 Ollama, OpenAI, Anthropic, Google, Cohere, AI21, Amazon Bedrock, IBM watsonx,
@@ -17,7 +17,7 @@ from typing import Any
 
 Params = Mapping[str, Any]
 
-# How many tokens may be made.
+# Aliases of max_tokens.
 BUDGET_SPELLINGS = frozenset(
     "max_completion_tokens max_new_tokens max_output_tokens max_tokens_to_sample "
     "max_tokens_to_generate max_generated_tokens max_gen_len max_generation_tokens "
@@ -30,17 +30,17 @@ BUDGET_SPELLINGS = frozenset(
     "tokens_to_generate length_limit gen_tokens".split()
 )
 
-# How many completions are drawn.
+# Aliases of n.
 COUNT_SPELLINGS = frozenset(
     "candidate_count candidateCount num_return_sequences num_generations "
     "num_completions numCompletions num_samples num_outputs numResults n_cmpl "
     "return_sequences".split()
 )
 
-# What the gateway writes itself, of the prompt: it would be asked in its place.
+# Written by the gateway itself; a caller's would replace the prompt.
 PROMPT_SPELLINGS = frozenset({"messages"})
 
-# Fields that have a provider choose among models, or load another one.
+# Fields by which a provider chooses among models, or loads another one.
 MODEL_ALTERNATIVES = frozenset(
     "models route fallbacks fallback_models model_fallbacks preset plugins model_id "
     "modelId model_name modelName model_path model_slug engine deployment "
@@ -49,65 +49,70 @@ MODEL_ALTERNATIVES = frozenset(
     "lora_request loras base_model target_model router".split()
 )
 
-# Objects in which servers take parameters a second time.
+# Objects in which servers accept the same parameters.
 CONTAINERS = frozenset(
     "options parameters params generation_config generationConfig sampling_params "
     "sampling_parameters inferenceConfig textGenerationConfig extra_body model_kwargs "
     "kwargs config input inputs".split()
 )
 
-_WORDS = BUDGET_SPELLINGS | COUNT_SPELLINGS | PROMPT_SPELLINGS
-_OUTER = _WORDS | CONTAINERS
-# Within an object the endpoint's own words are rivals as well.
-_INNER = _WORDS | MODEL_ALTERNATIVES | {"max_tokens", "n", "best_of", "model"}
+_ALIASES = BUDGET_SPELLINGS | COUNT_SPELLINGS | PROMPT_SPELLINGS
+_CHECKED_FIELDS = _ALIASES | CONTAINERS
+# Within an object the endpoint's own names are duplicates as well.
+_CHECKED_IN_CONTAINERS = (
+    _ALIASES | MODEL_ALTERNATIVES | {"max_tokens", "n", "best_of", "model"}
+)
 
-_LONGEST_BUDGET = 2**31
+_MAX_BUDGET = 2**31
 
 
-def one_budget(params: Params) -> Params:
-    """*params* with the budget as `max_tokens`, if it stands there in another word.
+def unify_budget(params: Params) -> Params:
+    """*params* with the token limit as `max_tokens`, if it is under an alias.
 
-    Of several other words the smallest number counts. What is no number of tokens, such
-    as llama.cpp's -1 for "no limit", stays where it is, for `rivals` to name.
+    Of several aliases the smallest number counts. A value that is no number of tokens,
+    such as llama.cpp's -1 for "no limit", stays, and `duplicate_params` reports it.
     """
     if BUDGET_SPELLINGS.isdisjoint(params):
         return params
     if params.get("max_tokens") is not None:
         return params
-    others = BUDGET_SPELLINGS & params.keys()
-    budgets = [params[name] for name in others if _is_budget(params[name])]
-    if not budgets:
+    limits = {
+        name: value
+        for name, value in params.items()
+        if name in BUDGET_SPELLINGS and type(value) is int and 0 <= value <= _MAX_BUDGET
+    }
+    if not limits:
         return params
-    kept = {k: v for k, v in params.items() if k not in others or not _is_budget(v)}
-    return {**kept, "max_tokens": min(budgets)}
+    others = {name: value for name, value in params.items() if name not in limits}
+    return {**others, "max_tokens": min(limits.values())}
 
 
-def rivals(params: Params) -> list[str]:
-    """The names in *params* that say again, in other words, what others say already.
+def duplicate_params(params: Params) -> list[str]:
+    """The names in *params* that are aliases of the endpoint's own parameters.
 
     One within an object is written with a dot: `options.num_predict`.
     """
-    if _OUTER.isdisjoint(params):
+    if _CHECKED_FIELDS.isdisjoint(params):
         return []
-    names = sorted(_WORDS & params.keys())
-    for outer in sorted(CONTAINERS & params.keys()):
-        value = params[outer]
+    names = sorted(_ALIASES & params.keys())
+    for container in sorted(CONTAINERS & params.keys()):
+        value = params[container]
         if isinstance(value, Mapping):
-            names += [f"{outer}.{name}" for name in sorted(_INNER & value.keys())]
+            names += [
+                f"{container}.{name}"
+                for name in sorted(_CHECKED_IN_CONTAINERS & value.keys())
+            ]
     return names
 
 
-def without(params: Params, names: list[str]) -> dict[str, Any]:
-    """*params* without *names*, as `rivals` writes them."""
-    kept = dict(params)
+def remove_params(params: Params, names: list[str]) -> dict[str, Any]:
+    """*params* without *names*, as `duplicate_params` returns them."""
+    remaining = dict(params)
     for name in names:
         outer, dot, inner = name.partition(".")
         if dot:
-            kept[outer] = {k: v for k, v in kept[outer].items() if k != inner}
+            fields = remaining[outer].items()
+            remaining[outer] = {k: v for k, v in fields if k != inner}
         else:
-            del kept[outer]
-    return kept
-
-
-def _is_budget(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _LONGEST_BUDGET
+            del remaining[outer]
+    return remaining

@@ -1,7 +1,7 @@
-"""Who may what: gateway keys, and the credentials that they may use.
+"""Permissions: gateway keys, virtual keys, aliases, and what a caller may use.
 
-A name that a key may use is listed, or fits a pattern with `*`; a list that is absent
-allows all, an empty one nothing.
+A key may use a name that is in its list, or matches a pattern with `*` there; a list
+that is absent allows all, an empty one nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +11,16 @@ from typing import Any
 
 from .limits import Limits
 
-# What a gateway key may be limited to, by the names of its lists.
+# What a gateway key can be restricted in: the names of its lists.
 RESOURCES = ("configs", "virtual_keys", "providers", "models")
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Another model that answers in place of one.
+    """The model that replaces another.
 
-    *virtual_key* or *provider* say where it is, if not where the other one was.
-    *shutdown_date* is the day, `2026-09-28`, from which it does so; None is always.
+    *virtual_key* or *provider* are set if it is somewhere else than the original.
+    *shutdown_date* is the day, as `2026-09-28`, from which it applies; None is always.
     """
 
     model: str
@@ -29,7 +29,7 @@ class Alias:
     shutdown_date: str | None = None
 
     def is_due(self, today: str) -> bool:
-        """Whether it answers *today*; a date written as the shutdown date is."""
+        """Whether it applies *today*, a date in the format of *shutdown_date*."""
         return self.shutdown_date is None or self.shutdown_date <= today
 
 
@@ -37,10 +37,9 @@ class Alias:
 class VirtualKey:
     """A provider's credentials under a name that callers may know.
 
-    *settings* are its key and what else the provider has to be told, by the names that
-    a config would use; they are never shown. *model* answers when none is asked for,
-    *params* fill up what a request lacks. *problem* says why what is stored of it
-    cannot be read; then it is disabled.
+    *settings* are its key and further settings, by the names that a config would use;
+    they are never shown. *model* and *params* are defaults for requests without them.
+    *problem* says why the stored record cannot be read; then it is disabled.
     """
 
     id: str
@@ -56,11 +55,11 @@ class VirtualKey:
 
 @dataclass(frozen=True, slots=True)
 class GatewayKey:
-    """What a caller holds, without the key itself; *hint* is how that ends.
+    """A caller's key, without the secret itself; *hint* is how that ends.
 
-    *config* is its route when a request names none, *allowed* the lists of what it may
-    use, *expires* the Unix second from which it is none. *problem* says why what is
-    stored of it cannot be read; then it is disabled.
+    *config* is the route for requests that name none, *allowed* has the lists of what
+    it may use, *expires* is the Unix second from which it is invalid. *problem* says
+    why the stored record cannot be read; then it is disabled.
     """
 
     name: str
@@ -75,26 +74,22 @@ class GatewayKey:
 
     def may_use(self, resource: str, name: str) -> bool:
         """Whether it may use the *resource* of this *name*."""
-        listed = self.allowed.get(resource)
-        return listed is None or any(fnmatchcase(name, each) for each in listed)
+        patterns = self.allowed.get(resource)
+        return patterns is None or any(fnmatchcase(name, p) for p in patterns)
 
     def is_valid(self, now: float) -> bool:
         return not self.disabled and (self.expires is None or now < self.expires)
 
 
-def _no_alias(model: str) -> Alias | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What one caller may reach in one request.
+    """What one caller may use in one request.
 
-    *key* is the gateway key, None without one. *is_known* says whether they may use
-    what belongs to the gateway, *byok* whether they may bring credentials of providers.
-    *config_virtual_keys* are the ids of all that the stored config of this request
+    *key* is the gateway key, None without one. *is_known* says whether the caller may
+    use what belongs to the gateway, *byok* whether they may bring credentials of
+    providers. *config_virtual_keys* are the ids that the stored config of this request
     names, *config_secrets* the credentials in it (only GATEWAY_DEFAULT_CONFIG can have
-    any), *stored_alias* looks up an alias of the key's or of everybody's.
+    any). *stored_alias* looks up an alias of the key, or one for all keys.
     """
 
     key: GatewayKey | None = None
@@ -102,4 +97,4 @@ class Permissions:
     byok: bool = True
     config_virtual_keys: frozenset[str] = frozenset()
     config_secrets: frozenset[str] = field(default=frozenset(), repr=False)
-    stored_alias: Callable[[str], Alias | None] = _no_alias
+    stored_alias: Callable[[str], Alias | None] = lambda model: None

@@ -72,12 +72,12 @@ class PostProcessor:
                 continue
             budget_used_up = processed.finish_reason == "length" and not processor.text
             if budget_used_up and shape.may_reason and not shape.suppress_text:
-                chunks.append(head.piece(processed, (NO_TEXT,)))
-            elif not completion.warnings and head.is_piece(completion, processed):
+                chunks.append(head.chunk_with(processed, (NO_TEXT,)))
+            elif not completion.warnings and head.is_chunk_with(completion, processed):
                 # Most chunks of most streams: nothing to change, nothing to build.
                 chunks.append(completion)
             else:
-                chunks.append(head.piece(processed))
+                chunks.append(head.chunk_with(processed))
         if shape.stops:
             self.finished = all(choice.stopped for choice in self._choices)
         return chunks

@@ -1,11 +1,13 @@
-"""A whole answer as a stream, and a stream as a whole answer; both say the same.
+"""Replay: a whole answer as a stream, and a stream as a whole answer.
+
+The response cache stores whole answers, of streams too, and sends them in either form.
 
 Source: CreateCompletionResponse in https://github.com/openai/openai-openapi
 """
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from typing import Any
 
@@ -13,187 +15,182 @@ from .completion import Usage
 
 # A whole answer as a stream
 
-# Characters of text in a frame, as in Portkey's own repetitions.
-_LONGEST = 500
+# Characters of text in a chunk, as in Portkey's own replays.
+_CHUNK_LENGTH = 500
 
-# What every frame of a stream has in common.
+# What all chunks of a stream have in common.
 _HEAD = ("id", "object", "created", "model")
 _USAGE = ("usage", "usage_estimated")
 
 
 def to_chunks(body: bytes, *, include_usage: bool) -> Iterator[bytes]:
-    """The frames of a stream that says what the whole answer in *body* says.
+    """The chunks of a stream with the content of the whole answer in *body*.
 
-    One choice in each, one after the other, each ended by its finish_reason; then the
-    usage, if it was asked for. What a provider adds to the answer is in the first.
+    Choices follow one after the other, each ended by its finish_reason; then comes the
+    usage, with *include_usage*. Fields that a provider adds are in the first chunk.
     """
     document = json.loads(body)
     head = {name: document[name] for name in _HEAD if name in document}
-    own = (*_HEAD, *_USAGE, "choices")
-    more = {name: value for name, value in document.items() if name not in own}
+    standard = (*_HEAD, *_USAGE, "choices")
+    extra = {name: value for name, value in document.items() if name not in standard}
     no_usage = {"usage": None} if include_usage else {}
     for choice in document["choices"]:
-        for piece in _pieces(choice):
-            yield _json({**head, "choices": [piece], **no_usage, **more})
-            more = {}
+        for part in _split_choice(choice):
+            yield _encode({**head, "choices": [part], **no_usage, **extra})
+            extra = {}
     if include_usage and document.get("usage"):
         usage = {name: document[name] for name in _USAGE if name in document}
-        yield _json({**head, "choices": [], **usage})
+        yield _encode({**head, "choices": [], **usage})
 
 
-def _json(document: Any) -> bytes:
+def _encode(document: Any) -> bytes:
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     # A surrogate without its other half cannot be sent; it becomes a question mark.
     return text.encode("utf-8", "replace")
 
 
-def _pieces(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A choice, cut into short ones. What a provider adds to it is in the last."""
+def _split_choice(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a choice. Fields that a provider adds to it are in the last."""
     text = choice.get("text") or ""
-    texts = [text[i : i + _LONGEST] for i in range(0, len(text), _LONGEST)] or [""]
-    scores = _parted(choice.get("logprobs"), len(texts))
-    for piece, score in zip(texts[:-1], scores[:-1], strict=True):
-        yield {**_choice(choice, piece, score), "finish_reason": None}
-    own = ("text", "index", "logprobs")
-    rest = {name: value for name, value in choice.items() if name not in own}
-    yield {**_choice(choice, texts[-1], scores[-1]), **rest}
+    starts = range(0, len(text), _CHUNK_LENGTH)
+    texts = [text[i : i + _CHUNK_LENGTH] for i in starts] or [""]
+    parts = [
+        {"text": text, "index": choice.get("index") or 0, "logprobs": logprobs}
+        for text, logprobs in zip(
+            texts, _split_logprobs(choice.get("logprobs"), len(texts)), strict=True
+        )
+    ]
+    for part in parts[:-1]:
+        yield {**part, "finish_reason": None}
+    standard = ("text", "index", "logprobs")
+    rest = {name: value for name, value in choice.items() if name not in standard}
+    yield {**parts[-1], **rest}
 
 
-def _choice(choice: Mapping[str, Any], text: str, score: Any) -> dict[str, Any]:
-    """A piece of *choice*, without its end."""
-    return {"text": text, "index": choice.get("index") or 0, "logprobs": score}
+def _split_logprobs(logprobs: Any, count: int) -> list[Any]:
+    """The tokens of a text that is split into *count* parts, for each part.
 
-
-def _parted(logprobs: Any, count: int) -> list[Any]:
-    """The tokens of a text that is cut into *count* pieces, for each piece.
-
-    All are with the first if it cannot be told where they belong.
+    All are with the first part, if their offsets do not say where they belong.
     """
-    places = _places(logprobs, count) if logprobs and count > 1 else None
-    if places is None:
-        return [logprobs] + [None] * (count - 1)
-    total = len(logprobs["tokens"])
-    bounds = zip([0, *places], [*places, total], strict=True)
-    return [_part(logprobs, total, start, end) for start, end in bounds]
-
-
-def _places(logprobs: Mapping[str, Any], count: int) -> list[int] | None:
-    """The number of the first token of each piece but the first."""
+    all_with_first = [logprobs] + [None] * (count - 1)
+    if not logprobs or count == 1:
+        return all_with_first
     tokens, offsets = logprobs.get("tokens"), logprobs.get("text_offset")
     if not tokens or not isinstance(offsets, list) or len(offsets) != len(tokens):
-        return None
-    if not all(type(at) is int for at in offsets) or offsets != sorted(offsets):
-        return None
-    starts = (offsets[0] + _LONGEST * i for i in range(1, count))
-    return [bisect_left(offsets, start) for start in starts]
+        return all_with_first
+    if not all(type(each) is int for each in offsets) or offsets != sorted(offsets):
+        return all_with_first
+    # The number of the first token of each part, and one behind the last token.
+    starts = (offsets[0] + _CHUNK_LENGTH * i for i in range(1, count))
+    bounds = [0, *(bisect_left(offsets, start) for start in starts), len(tokens)]
+    return [
+        _slice_logprobs(logprobs, len(tokens), start, end)
+        for start, end in zip(bounds, bounds[1:], strict=False)
+    ]
 
 
-def _part(logprobs: Mapping[str, Any], total: int, start: int, end: int) -> Any:
-    """The tokens from *start* to *end*; None if there are none."""
+def _slice_logprobs(
+    logprobs: Mapping[str, Any], total: int, start: int, end: int
+) -> dict[str, Any] | None:
+    """The tokens from *start* to *end* of *total*; None if there are none."""
     if start == end:
         return None
-    return {name: _share(value, total, start, end) for name, value in logprobs.items()}
-
-
-def _share(value: Any, total: int, start: int, end: int) -> Any:
-    """What a part has of a list that may have an item for each token."""
-    if not isinstance(value, list):
-        return value
-    if len(value) == total:
-        return value[start:end]
-    return value if start == 0 else []
+    part: dict[str, Any] = {}
+    for name, value in logprobs.items():
+        if not isinstance(value, list):
+            part[name] = value
+        elif len(value) == total:
+            part[name] = value[start:end]
+        else:
+            # A list without an entry for each token cannot be split.
+            part[name] = value if start == 0 else []
+    return part
 
 
 # A stream as a whole answer
 
-# Bytes of frames; an answer that has more is not kept.
-_MOST = 2**23
+# Bytes of chunks; a longer answer is not cached.
+_MAX_SIZE = 2**23
 
 
-def _refuse(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-_READER = json.JSONDecoder(parse_constant=_refuse)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
-# What a frame can raise whose shape is another one than ours.
-_UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+# What reading a chunk raises that does not have the form of ours.
+_MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
 class ChunkAssembler:
-    """Feed it the frames of a stream, take the whole answer that they make up."""
+    """Feed it the chunks of a stream, and take the whole answer that they make up."""
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._left = most
-        self._is_readable = True
+    def __init__(self, most: int = _MAX_SIZE) -> None:
+        self._remaining_size = most
+        self._is_valid = True
         self._head: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
-        self._choices: dict[int, _Joining] = {}
+        self._choices: dict[int, _ChoiceAssembler] = {}
 
-    def feed(self, frame: bytes) -> None:
-        """Take one more into account. What cannot be read makes no answer."""
-        self._left -= len(frame)
-        if self._left < 0 or not self._is_readable:
-            self._give_up()
-            return
-        try:
-            self._take(_READER.decode(frame.decode()))
-        except _UNREADABLE:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        self._is_readable = False
+    def feed(self, chunk: bytes) -> None:
+        """Add one chunk. After a malformed one there is no answer."""
+        self._remaining_size -= len(chunk)
+        if self._is_valid and self._remaining_size >= 0:
+            try:
+                self._add(_DECODER.decode(chunk.decode()))
+                return
+            except _MALFORMED:
+                pass
+        self._is_valid = False
         self._choices = {}
 
-    def _take(self, frame: dict[str, Any]) -> None:
-        if frame.get("error"):
+    def _add(self, chunk: dict[str, Any]) -> None:
+        if chunk.get("error"):
             raise ValueError("an error is no answer")
-        counted = {name: frame.pop(name) for name in _USAGE if name in frame}
-        if counted.get("usage"):
-            self._usage = counted
-        for choice in frame.pop("choices"):
+        usage = {name: chunk.pop(name) for name in _USAGE if name in chunk}
+        if usage.get("usage"):
+            self._usage = usage
+        for choice in chunk.pop("choices"):
             index = choice.pop("index")
-            self._choices.setdefault(index, _Joining()).feed(choice)
-        for name, value in frame.items():
+            self._choices.setdefault(index, _ChoiceAssembler()).feed(choice)
+        for name, value in chunk.items():
             self._head.setdefault(name, value)
 
     def whole(self, usage: Usage | None = None) -> bytes | None:
-        """The answer as JSON; None if it is not complete, or cannot be kept.
+        """The answer as JSON; None if it is not complete, or cannot be cached.
 
-        *usage* is what to say of a stream in which nothing is said.
+        *usage* is for a stream that did not report any.
         """
         choices = [self._choices.get(i) for i in range(len(self._choices))]
         if not choices or not all(c and c.finish_reason for c in choices):
             return None
         bodies = [c.to_body(i) for i, c in enumerate(choices) if c]
         head = {name: self._head[name] for name in _HEAD if name in self._head}
-        counted = self._usage or _said(usage)
-        return _json({**head, "choices": bodies, **counted, **self._head})
+        fields = self._usage
+        if not fields and usage is not None:
+            fields = {"usage": usage.to_body()}
+            if usage.estimated:
+                fields["usage_estimated"] = True
+        return _encode({**head, "choices": bodies, **fields, **self._head})
 
 
-def _said(usage: Usage | None) -> dict[str, Any]:
-    if usage is None:
-        return {}
-    flag = {"usage_estimated": True} if usage.estimated else {}
-    return {"usage": usage.to_body(), **flag}
-
-
-class _Joining:
+class _ChoiceAssembler:
     """One choice of a stream, as far as it has come."""
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._text = StringIO()
         self._logprobs: dict[str, Any] | None = None
-        self._more: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
 
     def feed(self, choice: dict[str, Any]) -> None:
         self._text.write(choice.pop("text"))
         self.finish_reason = choice.pop("finish_reason", None) or self.finish_reason
         logprobs = choice.pop("logprobs", None)
         if logprobs is not None:
-            self._logprobs = _merge(self._logprobs or {}, logprobs)
-        _merge(self._more, choice)
+            self._logprobs = _merge_fields(self._logprobs or {}, logprobs)
+        _merge_fields(self._extra, choice)
 
     def to_body(self, index: int) -> dict[str, Any]:
         return {
@@ -201,23 +198,15 @@ class _Joining:
             "index": index,
             "logprobs": self._logprobs,
             "finish_reason": self.finish_reason,
-            **self._more,
+            **self._extra,
         }
 
 
-def _merge(known: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """*known*, with the lists in *more* added to its own, and what else is new."""
+def _merge_fields(fields: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """*fields*, with lists in *more* appended to its lists, and other values set."""
     for name, value in more.items():
-        if isinstance(value, list) and isinstance(known.get(name), list):
-            known[name] += value
-        elif value is not None or name not in known:
-            known[name] = value
-    return known
-
-
-def whole(stream: Iterable[bytes], usage: Usage | None = None) -> bytes | None:
-    """The whole answer of the frames in *stream*; None if they do not make one."""
-    joined = ChunkAssembler()
-    for frame in stream:
-        joined.feed(frame)
-    return joined.whole(usage)
+        if isinstance(value, list) and isinstance(fields.get(name), list):
+            fields[name] += value
+        elif value is not None or name not in fields:
+            fields[name] = value
+    return fields

@@ -8,7 +8,7 @@ from typing import Any
 # One document to continue: text, token ids, or None for "no document at all".
 Prompt = str | Sequence[int] | None
 
-# What the endpoint takes a parameter for that is not given.
+# What the endpoint assumes for a parameter that is absent.
 DEFAULTS: Mapping[str, Any] = {
     "frequency_penalty": 0,
     "logit_bias": {},
@@ -20,13 +20,13 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What a caller asks for.
+    """A completion request.
 
     *prompt* is as on the wire: one prompt, or a list of prompts. *params* holds every
-    other parameter that was given, by its name on the wire and without nulls; the
-    properties below read those that the gateway itself has to understand. *defaults*
-    are those of them that the gateway has put in. *id* and *created* (Unix seconds)
-    name the answer where upstream does not.
+    other parameter of the body, by its name on the wire and without nulls; the
+    properties below read those that the gateway itself interprets. *defaults* are
+    values that the gateway adds. *id* and *created* (Unix seconds) are those of the
+    answer where upstream sends none.
     """
 
     model: str
@@ -38,7 +38,7 @@ class CompletionRequest:
 
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts one by one, whichever of the wire's four forms was used."""
+        """The prompts one by one, from any of the four forms on the wire."""
         batch = isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
         return tuple(self.prompt) if batch else (self.prompt,)
 
@@ -79,9 +79,9 @@ class CompletionRequest:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The sequences before which a text ends, be it one or several."""
-        given = self.params.get("stop") or ()
-        return (given,) if isinstance(given, str) else tuple(given)
+        """The stop sequences, from either form on the wire."""
+        stop = self.params.get("stop") or ()
+        return (stop,) if isinstance(stop, str) else tuple(stop)
 
     @property
     def max_tokens(self) -> int | None:

@@ -1,4 +1,6 @@
-"""Where a request goes: a tree of groups and targets, and the way through it.
+"""Routing: the tree of groups and targets of a request, and how it is traversed.
+
+Pure: the calls, the random choice and the state of breakers are passed in as functions.
 
 Source: the routing of the Portkey gateway, https://portkey.ai/docs/product/ai-gateway;
 docs/routing.md says where this one differs.
@@ -18,7 +20,7 @@ from .retry import RetryPolicy
 
 
 class Strategy(StrEnum):
-    """How a group makes use of its children."""
+    """How a group chooses among its children."""
 
     SINGLE = "single"
     FALLBACK = "fallback"
@@ -27,7 +29,7 @@ class Strategy(StrEnum):
 
 
 class CompletionMode(StrEnum):
-    """How a provider comes to a completion."""
+    """By which kind of endpoint a provider generates a completion."""
 
     NATIVE = "native"
     FIM = "fim"
@@ -36,9 +38,9 @@ class CompletionMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """How a prompt becomes a chat. Without any of these it is the only message.
+    """How a prompt becomes a chat. By default it is the only message.
 
-    *template* is the user's message, in which `{prompt}` stands for the prompt.
+    *template* is the user message, in which `{prompt}` stands for the prompt.
     """
 
     system: str | None = None
@@ -47,10 +49,10 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When a target is left alone, and for how long.
+    """When the circuit of a target opens, and for how long.
 
-    It opens after *failure_threshold* failures (or that share of calls in percent, from
-    *minimum_requests* on), for *cooldown* seconds.
+    It opens after *failure_threshold* failures, or at that share of failed calls in
+    percent once there were *minimum_requests*; it stays open for *cooldown* seconds.
     """
 
     failure_threshold: int | None = None
@@ -68,24 +70,28 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One provider, with all that is needed to call it, and what it is asked.
+    """One provider with all that a call to it needs, and the request for it.
 
-    *path* is its place in the config (`config` when the headers alone name it);
-    *identity* tells it from others, and stays when its place changes. *base_url*
-    replaces the provider's own. *headers* go upstream as they are, over those that the
-    provider sets; *options* are what else this provider has to know: accounts, regions,
-    credentials. *request_timeout* is in seconds, until the answer's first event.
-    *strict* keeps a provider's own words, such as finish reasons, out of answers.
-    *via* overrules which way a provider goes, *model_info* what is known of the model;
-    *strict_params* refuses what would be dropped. *trusted_hosts* are those that
-    *base_url*, and what else it has called, may lead to although they are internal.
-    *virtual_key* is the id of the one
-    that it has its credentials from, and *limits* are those of that; *alias* says which
-    model answers for which, *aliased_model* is the latter alone, and *notices* is what
-    the caller has to be told. Without *cache*, no answer is given twice.
-    *default_max_tokens* is for requests that name no length; None leaves that to the
-    provider, where nobody is limited in what they use. *context* are headers that say
-    within which span it is called, beside all that is asked.
+    path             where it stands in the config; `config` if only headers name it
+    identity         distinguishes it from other targets, even if *path* changes
+    base_url         replaces the provider's own
+    headers          sent upstream, over those that the provider sets
+    options          provider-specific settings: accounts, regions, credentials
+    request_timeout  seconds until the first event of the answer
+    strict           keeps provider-specific values, such as finish reasons, out of
+                     answers
+    via              overrides the choice of the completion mode
+    model_info       overrides what is known about the model
+    strict_params    refuses what would be dropped
+    trusted_hosts    hosts that *base_url* and the options may name although internal
+    virtual_key      the id of the virtual key with its credentials
+    limits           those of the virtual key
+    alias            describes which model replaces which; *aliased_model* is the latter
+    notices          warnings for the caller
+    cache            None: no answer is taken from the cache
+    default_max_tokens  for requests without max_tokens; None leaves the length to the
+                     provider, where the caller has no limits
+    context          trace headers for the call, which are no part of the request
     """
 
     provider: str
@@ -117,16 +123,16 @@ class Target:
     context: Mapping[str, str] | None = None
 
     def has(self, options: Iterable[str]) -> bool:
-        """Whether all these options are given."""
+        """Whether all these options are set."""
         return all(map(self.options.get, options))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Several ways, of which *mode* chooses.
+    """Several nodes, of which *mode* chooses.
 
-    A group of mode single or conditional has one child left, which was chosen for the
-    request at hand. *on_status_codes* are those at which a fallback moves on; None
+    A group of mode single or conditional has one child left, chosen for this request.
+    *on_status_codes* are those at which a fallback goes on to its next child; None
     stands for every failure. *sticky* is the value that keeps a caller on one child of
     a loadbalance.
     """
@@ -146,10 +152,9 @@ Node = Target | Group
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A tree, and the seconds in which the whole of it has to give an answer.
+    """The tree for one request, and the seconds in which it has to give an answer.
 
-    *limits* are those of the gateway key of who asks, *permissions* what they may
-    reach.
+    *limits* and *permissions* are those of the caller's gateway key.
     """
 
     root: Node
@@ -172,8 +177,8 @@ def available_children(
     group: Group, available: Callable[[Target], bool]
 ) -> Sequence[Node]:
     """The children that have an available target; all of them, if none has."""
-    ways = [c for c in group.children if any(map(available, targets(c)))]
-    return ways or group.children
+    children = [c for c in group.children if any(map(available, targets(c)))]
+    return children or group.children
 
 
 def should_fall_back(
@@ -181,9 +186,9 @@ def should_fall_back(
 ) -> bool:
     """Whether a fallback tries its next child after *error*.
 
-    A list of statuses speaks of statuses that an upstream answered, and of timeouts.
-    Every other failure (unsupported, refused, broken) moves on in any case.
+    A list of statuses applies to statuses that an upstream answered, and to timeouts.
+    After every other failure (unsupported, refused, malformed) it goes on in any case.
     """
     in_band = isinstance(error, UpstreamInBand)
-    listed = isinstance(error, (UpstreamStatus, UpstreamTimeout)) and not in_band
-    return on_status_codes is None or not listed or error.status in on_status_codes
+    has_status = isinstance(error, (UpstreamStatus, UpstreamTimeout)) and not in_band
+    return on_status_codes is None or not has_status or error.status in on_status_codes

@@ -1,4 +1,4 @@
-"""What was made of a text is kept for the next request that has the same in it."""
+"""A cache for pure functions of texts, which return in request after request."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,23 +7,23 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Texts for each function, and characters of each: 2 MB, and what is made of it. Whoever
-# sends a text may make it up.
-_MOST, _LONGEST = 256, 8192
+# Texts per function, and characters of each: 2 MB at most, besides the results. Both
+# are bounded, since callers choose the texts.
+_MAX_TEXTS, _MAX_LENGTH = 256, 8192
 
 
 def cached_by_text(
-    make: Callable[Concatenate[str, P], T],
+    function: Callable[Concatenate[str, P], T],
 ) -> Callable[Concatenate[str, P], T]:
-    """Have *make*, which is to be pure, make it once for each of the last texts.
+    """*function*, which must be pure, with a cache of its last results.
 
-    What is too long is made again each time, and what it raises is raised each time.
+    Texts that are too long are not cached, and errors are not either.
     """
-    known: Any = lru_cache(_MOST)(make)
+    cached: Any = lru_cache(_MAX_TEXTS)(function)
 
-    def recalled(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        which = known if len(text) <= _LONGEST else make
-        made: T = which(text, *args, **kwargs)
-        return made
+    def look_up(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        call = cached if len(text) <= _MAX_LENGTH else function
+        result: T = call(text, *args, **kwargs)
+        return result
 
-    return recalled
+    return look_up

@@ -1,4 +1,4 @@
-"""Where in a trace a call belongs, as the headers traceparent and tracestate say it.
+"""Trace context: the headers traceparent and tracestate, parsed and written.
 
 Source: https://www.w3.org/TR/trace-context/
 """
@@ -10,18 +10,18 @@ _PARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
 
-# Flags: this trace is recorded; its id was made up by chance.
+# Flags: this trace is recorded; its id is random.
 SAMPLED, _RANDOM = 0x01, 0x02
 
-# Every participant has to pass on that much.
-_LONGEST_STATE = 512
+# Characters that every participant has to pass on.
+_MAX_STATE = 512
 
 
 @dataclass(frozen=True, slots=True)
 class SpanContext:
-    """One span, for others to refer to: in a trace, with *flags*.
+    """One span, as others refer to it.
 
-    *state* is what others have said of the trace, to be passed on as it is.
+    *state* holds what other vendors need in the trace, and is passed on unchanged.
     """
 
     trace_id: int
@@ -34,39 +34,36 @@ class SpanContext:
         return bool(self.flags & SAMPLED)
 
     def headers(self) -> dict[str, str]:
-        """What a call says that is made within this span."""
+        """The headers of a call that is made within this span."""
         ids = f"{self.trace_id:032x}-{self.span_id:016x}"
-        told = {"traceparent": f"00-{ids}-{self.flags:02x}"}
-        return told | {"tracestate": self.state} if self.state else told
+        headers = {"traceparent": f"00-{ids}-{self.flags:02x}"}
+        return headers | {"tracestate": self.state} if self.state else headers
 
     def child(self, span_id: int) -> "SpanContext":
         """A span in the same trace."""
         return replace(self, span_id=span_id)
 
 
-def begun(
+def start_span(
     trace_id: int, span_id: int, parent: SpanContext | None, *, sampled: bool
 ) -> SpanContext:
-    """A span under *parent*, whose trace that is; or the first of its own trace."""
+    """A span in the trace of *parent*; without one, the first span of a new trace."""
     if parent is None:
         return SpanContext(trace_id, span_id, SAMPLED * sampled)
     flags = parent.flags & _RANDOM | SAMPLED * sampled
     return SpanContext(parent.trace_id, span_id, flags, parent.state)
 
 
-def parent(traceparent: str | None, tracestate: str | None) -> SpanContext | None:
-    """The span in which a caller has made its call; None if it says nothing sound."""
-    found = _PARENT.fullmatch(traceparent.strip()) if traceparent else None
-    if found is None or (found[1] == "00" and found[5]):
+def parse_parent(traceparent: str | None, tracestate: str | None) -> SpanContext | None:
+    """The caller's span; None if the headers name no valid one."""
+    match = _PARENT.fullmatch(traceparent.strip()) if traceparent else None
+    # Version 00 has no further fields; later versions may have some.
+    if match is None or (match[1] == "00" and match[5]):
         return None
-    trace_id, span_id, flags = (int(found[i], 16) for i in (2, 3, 4))
+    trace_id, span_id, flags = (int(match[i], 16) for i in (2, 3, 4))
     if not (trace_id and span_id):
         return None
-    known = flags & (SAMPLED | _RANDOM)
-    return SpanContext(trace_id, span_id, known, _state(tracestate or ""))
-
-
-def _state(given: str) -> str:
-    """*given*, if it can stand in a header."""
-    sound = len(given) <= _LONGEST_STATE and given.isascii() and given.isprintable()
-    return given.strip() if sound else ""
+    state = tracestate or ""
+    if len(state) > _MAX_STATE or not (state.isascii() and state.isprintable()):
+        state = ""
+    return SpanContext(trace_id, span_id, flags & (SAMPLED | _RANDOM), state.strip())

@@ -1,23 +1,23 @@
-"""Whether a caller may have a target called. The one place that says yes or no.
+"""Authorization: whether a caller may have a target called.
 
-A target is put together from what several writers say: the operator (stored configs,
+A target is put together from what several authors write: the operator (stored configs,
 virtual keys, aliases), the caller (a config in a header, the body, headers), and the
-rules by which one overrules the other. Each of these can change who is asked, for which
-model, and with whose credentials, so no single step can decide alone what is allowed.
-Therefore `authorize` looks at the finished target only, and derives what the caller may
-have from what is stored, not from how the target came about. The gateway calls it just
-before a target is planned, looked up in the cache, or called; the API calls it earlier
-as well, so that a forbidden request costs nothing.
+rules of precedence between them. Each of these can change which provider is called, for
+which model, and with whose credentials, so no single step can decide alone what is
+allowed. Therefore `authorize` looks at the finished target only, and derives what the
+caller may have from what is stored, not from how the target came about. The gateway
+calls it just before a target is planned, looked up in the cache, or called; the API
+calls it earlier as well, so that a forbidden request costs nothing.
 
 The rules:
 
-- The provider, and every name under which a model is asked for, must be allowed to the
+- The provider, and every name under which a model is requested, must be allowed to the
   gateway key: after overrides, defaults, aliases, and the defaults of a virtual key.
-- A virtual key must be allowed to the gateway key, or be named by the stored config
-  that the request goes by, or be where a stored alias leads, for that alias's model.
+- A virtual key must be allowed to the gateway key, or be named by the stored config of
+  the request, or be the target of a stored alias, for that alias's model.
 - Other models that a body offers in place of its `model` are refused to a key that is
   limited in models or in money.
-- With GATEWAY_BYOK=0 no credential may be the caller's own, by whichever way it came.
+- With GATEWAY_BYOK=0 no credential may be the caller's own, however it is sent.
 - No gateway key may stand where a credential of a provider does.
 """
 
@@ -37,14 +37,25 @@ from ..providers.declaration import Provider
 def authorize(target: Target, permissions: Permissions) -> None:
     """Raise Forbidden, Unauthorized or InvalidRequest unless *target* may be called."""
     authorize_listing(target, permissions)
-    if target.request is not None:
-        for model in models_requested(target, target.request):
-            _check_list(permissions, "models", model)
-        _check_alternatives(target, target.request, permissions)
+    if target.request is None:
+        return
+    for model in models_requested(target, target.request):
+        _check_list(permissions, "models", model)
+    # Fields that let the provider choose another model: which one answers, and what it
+    # costs, cannot be checked in advance.
+    key = permissions.key
+    limits_models = key is not None and "models" in key.allowed
+    limits_money = target.limits.has_money or (key is not None and key.limits.has_money)
+    alternatives = MODEL_ALTERNATIVES & target.request.params.keys()
+    if alternatives and (limits_models or limits_money):
+        raise Forbidden(
+            f"This key is limited in models or money, so {next(iter(alternatives))!r} "
+            "may not offer the provider other models than 'model'."
+        )
 
 
 def authorize_listing(target: Target, permissions: Permissions) -> None:
-    """The same for a list of models, which asks for no model."""
+    """The same for a list of models, a request without a model."""
     _check_list(permissions, "providers", target.provider)
     provider = PROVIDERS.get(target.provider)
     if provider and provider.hosted and not permissions.is_known:
@@ -53,11 +64,22 @@ def authorize_listing(target: Target, permissions: Permissions) -> None:
         _check_virtual_key(target, permissions)
     elif not permissions.byok:
         _refuse_own_credentials(target, provider, permissions)
-    _refuse_misplaced_gateway_key(target)
+    # Refuse what would send a gateway key to a provider. The options of a virtual key
+    # are the operator's own.
+    values = {"the key of the provider": target.api_key or "", **target.headers}
+    if target.virtual_key is None:
+        values |= {k: v for k, v in target.options.items() if isinstance(v, str)}
+    for name, value in values.items():
+        if holds_gateway_key(value):
+            raise InvalidRequest(
+                f"A key of this gateway stands in {name}, from where it would be sent "
+                "to the provider. Send it as Authorization: Bearer YOUR_KEY alone.",
+                code="misplaced_gateway_key",
+            )
 
 
 def models_requested(target: Target, request: CompletionRequest) -> Iterator[str]:
-    """The names under which *target* is asked for a model.
+    """The names of the model that *target* is asked for.
 
     There is a second one where a setting names the deployment that will answer.
     """
@@ -95,35 +117,17 @@ def _check_virtual_key(target: Target, permissions: Permissions) -> None:
         return
     # An alias grants its virtual key for its own model, and for nothing else.
     alias = permissions.stored_alias(target.aliased_model)
-    asks_for = target.request.model if target.request else None
-    if alias is None or (alias.virtual_key, alias.model) != (name, asks_for):
+    model = target.request.model if target.request else None
+    if alias is None or (alias.virtual_key, alias.model) != (name, model):
         raise Forbidden(
             f"This key may not use the virtual key {name[:80]!r}, or there is none."
-        )
-
-
-def _check_alternatives(
-    target: Target, request: CompletionRequest, permissions: Permissions
-) -> None:
-    """Refuse fields that have the provider choose among other models.
-
-    Which one answers, and what it costs, is then known to nobody beforehand.
-    """
-    key = permissions.key
-    limited = target.limits.has_money or (
-        key is not None and ("models" in key.allowed or key.limits.has_money)
-    )
-    for name in MODEL_ALTERNATIVES & request.params.keys() if limited else ():
-        raise Forbidden(
-            f"This key is limited in models or money, so {name!r} may not offer the "
-            "provider other models than 'model'."
         )
 
 
 def _refuse_own_credentials(
     target: Target, provider: Provider | None, permissions: Permissions
 ) -> None:
-    """Refuse credentials of a target without a virtual key, unless they are stored."""
+    """Refuse credentials of a target without a virtual key that are not stored."""
     settings = provider.settings if provider else ()
     values = {s.name: target.options.get(s.name) for s in settings if s.secret}
     if not (provider and provider.hosted):
@@ -136,17 +140,3 @@ def _refuse_own_credentials(
             "This gateway accepts no credentials of providers from callers "
             f"(GATEWAY_BYOK=0), but the request has: {', '.join(sorted(own))}."
         )
-
-
-def _refuse_misplaced_gateway_key(target: Target) -> None:
-    """Refuse what would send a gateway key to a provider."""
-    values = {"the key of the provider": target.api_key or "", **target.headers}
-    if target.virtual_key is None:
-        values |= {k: v for k, v in target.options.items() if isinstance(v, str)}
-    for name, value in values.items():
-        if holds_gateway_key(value):
-            raise InvalidRequest(
-                f"A key of this gateway stands in {name}, from where it would be sent "
-                "to the provider. Send it as Authorization: Bearer YOUR_KEY alone.",
-                code="misplaced_gateway_key",
-            )

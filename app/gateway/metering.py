@@ -1,8 +1,9 @@
-"""What a request may use, and what it has used.
+"""Metering: reserves what a request may use, and charges what it has used.
 
-A gateway key is charged for a request once, when that is over; a virtual key for each
-try, when that is. Before each try, both hold what that may use: the key what is missing
-on top of what it holds already, and was not charged for earlier tries.
+A gateway key is charged once, at the end of a request; a virtual key at the end of each
+try. Before each try, the most that it may use is reserved from both. The gateway key
+keeps its reservations until the end, so for a later try only the difference is
+reserved: what earlier tries reserved and did not use counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +18,16 @@ from ..core.routing import Route
 from ..planning.plan import Plan
 from ..state.meter import Charge, Meter, Reservation
 from .outcome import UsageCounter
-from .usage_charges import most_used
+from .usage_charges import max_usage
 
-_NONE = Limits()
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
 class Metering:
-    """Where requests pay. One for each process.
+    """Meters requests. One per process.
 
-    *prices* are the operator's own, which come before those that are known anyway.
+    *prices* are the operator's own, which override the list prices.
     """
 
     meter: Meter
@@ -38,62 +39,59 @@ class Metering:
         return RequestMeter(self, route)
 
     def cost(self, plan: Plan, usage: Usage) -> Decimal | None:
-        """US dollars; None if the model's price is not known."""
+        """US dollars; None without a price of the model."""
         model = plan.request.model
         return prices.cost(plan.provider.name, model, usage, self.prices)
 
 
 @dataclass(slots=True)
 class _Account:
-    """What a request holds of one *holder*, in the order in which it was drawn.
+    """What one request has reserved and used of the limits of one *holder*.
 
-    *usage* and *cost* are what is to be charged for it, as far as that is known.
+    *reservations* are in the order in which they were made. *usage* and *cost* are what
+    is to be charged so far.
     """
 
     holder: str
     limits: Limits
-    held: list[Reservation] = field(default_factory=list)
+    reservations: list[Reservation] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     usage: Usage = Usage()
     cost: Decimal | None = None
 
-    def claim(self, most: Usage, money: Decimal | None) -> UsageRequest:
-        """What it takes to use so much on top of what is to be charged."""
+    def usage_request(self, most: Usage, money: Decimal | None) -> UsageRequest:
+        """A reservation of *most* and *money*, on top of what is to be charged."""
         held = None
-        if self.held:
-            draws = [draw for each in self.held for draw in each.draws]
+        if self.reservations:
+            draws = [draw for each in self.reservations for draw in each.draws]
             held = Held(draws, self.usage.paid_tokens, self.cost)
         return UsageRequest(self.holder, self.limits, most.paid_tokens, money, held)
 
-    def hold(self, reservation: Reservation) -> None:
-        self.held.append(reservation)
-        self.headers |= reservation.headers
-
     def add(self, usage: Usage, cost: Decimal | None) -> None:
-        """Have it charged for one more try."""
+        """Charge one more try."""
         self.usage += usage
         if cost is not None:
             self.cost = (self.cost or 0) + cost
 
-    @property
-    def charges(self) -> Sequence[Charge]:
-        """All that is held, settled to what was used; nothing, if that was done."""
-        held, self.held = self.held, []
-        if not held:
+    def take_charges(self) -> Sequence[Charge]:
+        """The charge that settles all reservations; nothing the second time."""
+        reservations, self.reservations = self.reservations, []
+        if not reservations:
             return ()
-        return (Charge(held[0], self.usage.paid_tokens, self.cost, held[1:]),)
+        first, *others = reservations
+        return (Charge(first, self.usage.paid_tokens, self.cost, others),)
 
 
 class RequestMeter:
-    """What one request uses."""
+    """The usage of one request: reserved before each try, charged after it."""
 
-    def __init__(self, till: Metering, route: Route) -> None:
-        self._till = till
+    def __init__(self, metering: Metering, route: Route) -> None:
+        self._metering = metering
         self._key = _Account(f"key:{route.cache_scope.caller}", route.limits)
-        # Those of the try that is under way.
+        # Of the try that is under way.
         self._virtual_key: _Account | None = None
         self._plan: Plan | None = None
-        self._tally = UsageCounter()
+        self._counter = UsageCounter()
 
     @property
     def usage(self) -> Usage:
@@ -102,69 +100,72 @@ class RequestMeter:
 
     @property
     def cost(self) -> Decimal | None:
-        """That in US dollars; None as long as no price is known."""
+        """That in US dollars; None if no price applied so far."""
         return self._key.cost
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """How much of the limits is left: of the gateway key's, else of those of the
+        """Headers with what is left of the limits: of the gateway key, else of the
         virtual key whose try is under way.
         """
-        lower = self._virtual_key.headers if self._virtual_key else {}
-        return {**lower, **self._key.headers}
+        virtual_key = self._virtual_key.headers if self._virtual_key else {}
+        return {**virtual_key, **self._key.headers}
 
     def reserve(self, plan: Plan) -> UsageCounter:
-        """Take as much as one try may use. The calls that it makes are for the tally.
+        """Reserve what one try may use, and return the counter for its calls.
 
-        Raises LimitReached, and takes nothing.
+        Raises LimitReached, and reserves nothing.
         """
         holder = f"virtual-key:{plan.target.virtual_key}"
         virtual_key = _Account(holder, plan.target.limits)
-        self._take(plan, virtual_key)
-        self._plan, self._virtual_key, self._tally = plan, virtual_key, UsageCounter()
-        return self._tally
+        self._reserve_from(virtual_key, plan)
+        self._plan, self._virtual_key = plan, virtual_key
+        self._counter = UsageCounter()
+        return self._counter
 
     def raise_to(self, plan: Plan) -> None:
-        """Take as much as the try may use that is under way, now that *plan* is next.
+        """Reserve what the try under way may use, now that it goes on with *plan*.
 
-        Raises LimitReached, and takes nothing more.
+        Raises LimitReached, and reserves nothing more.
         """
         assert self._virtual_key, "a try is under way"
-        self._take(plan, self._virtual_key)
+        self._reserve_from(self._virtual_key, plan)
         self._plan = plan
 
-    def _take(self, plan: Plan, virtual_key: _Account) -> None:
-        accounts = [a for a in (self._key, virtual_key) if a.limits != _NONE]
+    def _reserve_from(self, virtual_key: _Account, plan: Plan) -> None:
+        accounts = [a for a in (self._key, virtual_key) if a.limits != _NO_LIMITS]
         if not accounts:
             return
-        most = most_used(plan)
-        money = self._till.cost(plan, most)
-        claims = [account.claim(most, money) for account in accounts]
-        reserved = self._till.meter.reserve(claims, self._till.now())
-        for account, reservation in zip(accounts, reserved, strict=True):
-            account.hold(reservation)
+        most = max_usage(plan)
+        money = self._metering.cost(plan, most)
+        requests = [account.usage_request(most, money) for account in accounts]
+        reservations = self._metering.meter.reserve(requests, self._metering.now())
+        for account, reservation in zip(accounts, reservations, strict=True):
+            account.reservations.append(reservation)
+            account.headers |= reservation.headers
 
     def charge(self) -> None:
-        """The try is over: its virtual key pays for it."""
-        self._settle(*self._charged())
+        """Charge the virtual key for the try, which is over."""
+        self._settle(self._end_try())
 
     def close(self) -> None:
-        """The request is over: its last try is paid, and all of it by its key."""
-        last = self._charged()
-        self._settle(*last, *self._key.charges)
+        """Charge the gateway key for the request, which is over, and its last try."""
+        # Settled together: one write to the counters.
+        last_try = self._end_try()
+        self._settle([*last_try, *self._key.take_charges()])
 
-    def _charged(self) -> Sequence[Charge]:
-        """What the try that is under way costs its virtual key; it is on the bill."""
-        plan, account = self._plan, self._virtual_key
-        if plan is None or account is None:
+    def _end_try(self) -> Sequence[Charge]:
+        """Add the try under way to both accounts; the charges of its virtual key."""
+        plan, virtual_key = self._plan, self._virtual_key
+        if plan is None or virtual_key is None:
             return ()
         self._plan = self._virtual_key = None
-        usage = self._tally.total
-        cost = self._till.cost(plan, usage)
-        for each in (self._key, account):
-            each.add(usage, cost)
-        return account.charges
+        usage = self._counter.total
+        cost = self._metering.cost(plan, usage)
+        self._key.add(usage, cost)
+        virtual_key.add(usage, cost)
+        return virtual_key.take_charges()
 
-    def _settle(self, *charges: Charge) -> None:
+    def _settle(self, charges: Sequence[Charge]) -> None:
         if charges:
-            self._till.meter.settle(charges, self._till.now())
+            self._metering.meter.settle(charges, self._metering.now())

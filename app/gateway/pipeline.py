@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from ..core.balance import rendezvous, weighted
+from ..core.balance import pick_by_weight, rendezvous
 from ..core.permissions import Permissions
 from ..core.route_walk import RouteWalk
 from ..core.routing import Group, Node, Route, Target, targets
@@ -126,7 +126,7 @@ class Gateway:
         """The child of a loadbalance: by its caller if that sticks, else by weight."""
         if group.sticky is not None:
             return rendezvous(children, group.sticky)
-        return weighted(children, self.clock.chance())
+        return pick_by_weight(children, self.clock.chance())
 
     def _try_target(self, context: RequestContext, target: Target) -> Outcome:
         """The outcome of *target*, with its retries. Each attempt is on the trace."""

@@ -1,13 +1,13 @@
-"""Keeps those away from the embedded engine at whose requests it ends.
+"""Quarantine: keeps callers whose requests end the embedded engine away from it.
 
 The engine is one process for all callers, and its end cuts all of their streams. A
 request at which it ended is not sent to it again, neither by a retry nor by a fallback.
-After two of them, their caller has to do without the engine for a while; then one
-request is let through, and its end decides.
+After two such requests their caller cannot use the engine for a while; then one request
+is let through as a probe, and its result decides.
 
 The count is kept where the circuits of breakers are, so it holds for all workers of a
 machine. All callers whose requests had no answer yet when the engine ended are counted,
-since nobody can tell which of these requests was the cause.
+since there is no telling which of these requests was the cause.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,45 +20,43 @@ from ..errors import EngineEnded, EngineWithheld
 from ..state.breaker import Circuits
 from .retries import Trace
 
-# Both within so many seconds, and for so long.
+# The cooldown, in seconds, is also the time in which both ends have to occur.
 _POLICY = BreakerPolicy(failure_threshold=2, cooldown=120.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Who may ask the engine. One for each process; *now* is in Unix seconds."""
+    """Decides who may use the engine. One per process; *now* is in Unix seconds."""
 
     circuits: Circuits
     now: Callable[[], float]
 
     @contextmanager
     def guarding(self, trace: Trace) -> Iterator[None]:
-        """Have the engine asked in the block, for the request of *trace*.
+        """Call the engine in the block, for the request of *trace*.
 
-        Raises EngineEnded if it ended at this request before, and EngineWithheld.
+        Raises EngineEnded if the engine ended at this request before, and
+        EngineWithheld if its caller is in quarantine.
         """
         if any(attempt.failure == EngineEnded.__name__ for attempt in trace.attempts):
             raise EngineEnded
-        name = _name(trace.caller)
+        # The name of the caller's circuit, in the form of those of targets.
+        digest = fingerprint(trace.caller)[:16]
+        name = f"engine:{digest}|local||caller {digest[:8]}"
         circuit = self.circuits.read(name, self.now())
-        probes = circuit is not None and circuit.is_open
+        is_probe = circuit is not None and circuit.is_open
         if circuit is not None and not circuit.available(self.now()):
             until = max(circuit.open_until or 0, circuit.probed_until or 0)
             raise EngineWithheld(until - self.now())
-        if probes:
+        if is_probe:
             self.circuits.enter(name, _POLICY, self.now())
-        ended = False
+        engine_ended = False
         try:
             yield
         except EngineEnded:
-            ended = True
+            engine_ended = True
             raise
         finally:
-            if ended or probes:
-                self.circuits.leave(name, _POLICY, ended, self.now())
-
-
-def _name(caller: str) -> str:
-    """The name of a caller's circuit, in the form of those of targets."""
-    digest = fingerprint(caller)[:16]
-    return f"engine:{digest}|local||caller {digest[:8]}"
+            # A success is counted only for a probe: it closes the circuit.
+            if engine_ended or is_probe:
+                self.circuits.leave(name, _POLICY, engine_ended, self.now())

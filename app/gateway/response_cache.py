@@ -12,8 +12,8 @@ from ..core.caching import (
     CacheEntry,
     CachePolicy,
     CacheStatus,
-    is_repeatable,
-    repeated,
+    is_cacheable,
+    replayable_headers,
 )
 from ..core.replay import ChunkAssembler, to_chunks
 from ..planning.plan import Plan
@@ -82,7 +82,7 @@ class CacheLookup:
             body,
             responses.now(),
             policy.max_age,
-            repeated(outcome.headers),
+            replayable_headers(outcome.headers),
             outcome.warnings,
         )
         responses.keep(self.key, entry, self.leader)
@@ -104,7 +104,7 @@ class ResponseCache:
         target = plan.target
         policy, request = target.cache, target.request
         trace.cache = CacheStatus.DISABLED
-        if policy is None or request is None or not is_repeatable(request):
+        if policy is None or request is None or not is_cacheable(request):
             return CacheLookup(self)
         secrets = [s.name for s in plan.provider.settings if s.secret]
         name = key(target, policy, scope, secrets=secrets)

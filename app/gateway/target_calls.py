@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core.hosts import InternalHost, custom_host
 from ..core.post_processing import PostProcessor
-from ..core.response_headers import of_error, passed_on
+from ..core.response_headers import caller_headers, error_headers
 from ..core.routing import Target
 from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
@@ -154,7 +154,7 @@ class TargetCalls:
         body = quoted + body[_MAX_QUOTED:]
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
-            error.headers.update(of_error(reply.headers))
+            error.headers.update(error_headers(reply.headers))
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "
@@ -196,4 +196,4 @@ class TargetCalls:
     @property
     def shown_headers(self) -> Mapping[str, str]:
         """Those of the last answer that callers get."""
-        return redactor(self.target).headers(passed_on(self.headers))
+        return redactor(self.target).headers(caller_headers(self.headers))

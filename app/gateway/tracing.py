@@ -70,8 +70,10 @@ class Tracing:
         self, path: str, traceparent: str | None, state: str | None
     ) -> RequestSpan:
         """The span of a request whose caller says *traceparent*, and *state*."""
-        parent = tracecontext.parent(traceparent, state)
+        parent = tracecontext.parse_parent(traceparent, state)
         trace_id = parent.trace_id if parent else getrandbits(128)
         sampled = self.samples(trace_id, parent)
-        own = tracecontext.begun(trace_id, getrandbits(64), parent, sampled=sampled)
+        own = tracecontext.start_span(
+            trace_id, getrandbits(64), parent, sampled=sampled
+        )
         return RequestSpan(own, parent, path)

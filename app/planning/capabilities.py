@@ -1,7 +1,7 @@
-"""What is known of models, by the names that providers give them.
+"""The capabilities of models, by the names that providers give them.
 
-The first row that fits counts; a model that fits none is what its provider's first way
-expects. `model_info` in a target overrules any of it.
+The first row that matches counts; a model that matches none has the capabilities that
+its provider's first mode assumes. `model_info` in a target overrides any of them.
 
 Sources: https://platform.openai.com/docs/guides/reasoning (parameters that reasoning
 models refuse), https://platform.openai.com/docs/guides/latest-model (those that refuse
@@ -29,9 +29,9 @@ PENALTIES = ("frequency_penalty", "presence_penalty")
 class ModelCapabilities:
     """What one model can do.
 
-    *ways* are those that it answers, best first; None leaves that to the provider. It
+    *modes* are those that it supports, best first; None leaves that to the provider. It
     refuses the parameters in *lacks*. *max_tokens* is its name for that parameter on
-    the chat endpoint, of which one that thinks unseen gets *token_floor* at least.
+    the chat endpoint; a model that reasons gets at least *token_floor*.
     """
 
     modes: tuple[CompletionMode, ...] | None = None
@@ -40,47 +40,47 @@ class ModelCapabilities:
     token_floor: int = 0
 
 
-# OpenAI's reasoning models take no other sampling than their own.
-_THINKER = ModelCapabilities(
+# OpenAI's reasoning models refuse all sampling parameters.
+_REASONING = ModelCapabilities(
     modes=(CompletionMode.CHAT,),
     lacks=(*SAMPLING, *PENALTIES, "logit_bias", "logprobs", "stop"),
     max_tokens="max_completion_tokens",
     token_floor=1024,
 )
-# Some reason only when told to, and else take temperature, top_p and logprobs.
-_SELDOM_THINKER = replace(
-    _THINKER, lacks=("top_k", *PENALTIES, "logit_bias", "stop"), token_floor=0
+# Some reason only on request, and otherwise take temperature, top_p and logprobs.
+_OPTIONAL_REASONING = replace(
+    _REASONING, lacks=("top_k", *PENALTIES, "logit_bias", "stop"), token_floor=0
 )
 _DEEPSEEK = ModelCapabilities(
     lacks=(*SAMPLING, *PENALTIES, "logprobs"), token_floor=1024
 )
-_COMPLETES = ModelCapabilities(modes=(CompletionMode.NATIVE,))
-_CHATS = ModelCapabilities(
+_COMPLETION_ONLY = ModelCapabilities(modes=(CompletionMode.NATIVE,))
+_CHAT_ONLY = ModelCapabilities(
     modes=(CompletionMode.CHAT,), max_tokens="max_completion_tokens"
 )
 
 # From the start of a name, or after a vendor's: `openai/gpt-5`, `us.meta.llama3`.
 _MODELS: tuple[tuple[str, ModelCapabilities], ...] = (
     # OpenAI
-    (r"(gpt-3\.5|gpt-35)-turbo-instruct|babbage-002|davinci-002", _COMPLETES),
-    (r"ft:(babbage|davinci)-002", _COMPLETES),
-    (r"gpt-5-chat|chatgpt-", _CHATS),
+    (r"(gpt-3\.5|gpt-35)-turbo-instruct|babbage-002|davinci-002", _COMPLETION_ONLY),
+    (r"ft:(babbage|davinci)-002", _COMPLETION_ONLY),
+    (r"gpt-5-chat|chatgpt-", _CHAT_ONLY),
     # Bedrock's Converse takes no stop sequences for these and for Qwen's.
     (r"openai\.gpt-oss", ModelCapabilities(lacks=("stop",), token_floor=1024)),
     (r"qwen\.qwen", ModelCapabilities(lacks=("stop",))),
     (r"gpt-oss", ModelCapabilities(token_floor=1024)),
-    (r"gpt-5\.[124](-mini|-nano)?(-\d{4}-\d\d-\d\d)?$", _SELDOM_THINKER),
-    (r"o[1-9]\b|gpt-([5-9]|\d\d)", _THINKER),
-    (r"gpt-(3\.5|35|4)|ft:gpt-", _CHATS),
-    # Anthropic: sampling went with 4.7, on every way to these models. From 5 on they
-    # think unless told not to, and what they think counts against max_tokens.
+    (r"gpt-5\.[124](-mini|-nano)?(-\d{4}-\d\d-\d\d)?$", _OPTIONAL_REASONING),
+    (r"o[1-9]\b|gpt-([5-9]|\d\d)", _REASONING),
+    (r"gpt-(3\.5|35|4)|ft:gpt-", _CHAT_ONLY),
+    # Anthropic: sampling parameters are refused from 4.7 on, on every platform. From 5
+    # on, reasoning is on by default and counts against max_tokens.
     (r"claude-([a-z]+-)?4[.-][7-9]\b", ModelCapabilities(lacks=SAMPLING)),
     (
         r"claude-([a-z]+-)?([5-9]|[1-9]\d)\b",
         ModelCapabilities(lacks=SAMPLING, token_floor=1024),
     ),
-    # Google: what it thinks counts against maxOutputTokens from 2.5 on, and penalties
-    # are refused. Sampling is ignored since July 2026.
+    # Google: from 2.5 on, reasoning counts against maxOutputTokens, and penalties are
+    # refused. Sampling parameters are ignored since July 2026.
     (
         r"gemini-(3\.5-flash-lite|3\.[6-9]|[4-9]|flash-(lite-)?latest)",
         ModelCapabilities(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
@@ -91,7 +91,7 @@ _MODELS: tuple[tuple[str, ModelCapabilities], ...] = (
     ),
     # Cohere
     (r"command-a-(plus|reasoning)", ModelCapabilities(token_floor=1024)),
-    # xAI: those that reason are not on its legacy endpoint. From 4.20 on it ignores
+    # xAI: reasoning models are not on its legacy endpoint. From 4.20 on it ignores
     # logprobs.
     (r"grok-.*non-reasoning", ModelCapabilities(lacks=("logprobs",))),
     (
@@ -102,7 +102,7 @@ _MODELS: tuple[tuple[str, ModelCapabilities], ...] = (
             token_floor=1024,
         ),
     ),
-    # Models that were made to continue and to fill in code.
+    # Code models: they continue text, and fill in the middle.
     (
         r"codestral",
         ModelCapabilities(
@@ -116,16 +116,16 @@ _MODELS: tuple[tuple[str, ModelCapabilities], ...] = (
             modes=(CompletionMode.NATIVE, CompletionMode.FIM, CompletionMode.CHAT)
         ),
     ),
-    # DeepSeek thinks unless told not to, and then ignores sampling.
+    # DeepSeek reasons by default, and then ignores sampling parameters.
     (r"deepseek-(reasoner|v4-flash)", replace(_DEEPSEEK, modes=(CompletionMode.CHAT,))),
     (r"deepseek-v4", _DEEPSEEK),
-    # Moonshot, Zhipu and Inception: those that think unless told not to.
+    # Moonshot, Zhipu and Inception: models that reason by default.
     (
         r"kimi-(k2\.[5-9]|k[3-9])",
         ModelCapabilities(lacks=(*SAMPLING, *PENALTIES), token_floor=1024),
     ),
     (r"glm-(4\.[5-9]|[5-9])|mercury-2", ModelCapabilities(token_floor=1024)),
-    # Families on Bedrock that take text as it is.
+    # Families on Bedrock that take raw text.
     (
         r"meta\.llama|mistral\.(mistral-7b|mixtral|mistral-(large|small)-2402)|"
         r"amazon\.titan-(text|tg1)|cohere\.command-(text|light)",
@@ -138,12 +138,12 @@ _PATTERNS = tuple(
 
 
 def describe_model(name: str, info: Mapping[str, Any]) -> ModelCapabilities:
-    """What is known of the model *name*; *info* is what its target says."""
-    known = _searched(name)
-    return replace(known, **info) if info else known
+    """The capabilities of the model *name*; its target's *info* overrides some."""
+    capabilities = _capabilities_of(name)
+    return replace(capabilities, **info) if info else capabilities
 
 
 @cached_by_text
-def _searched(name: str) -> ModelCapabilities:
-    known = (found for pattern, found in _PATTERNS if pattern.search(name))
-    return next(known, ModelCapabilities())
+def _capabilities_of(name: str) -> ModelCapabilities:
+    matches = (model for pattern, model in _PATTERNS if pattern.search(name))
+    return next(matches, ModelCapabilities())

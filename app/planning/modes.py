@@ -1,4 +1,4 @@
-"""By which way a target is asked: the native one, filling in, or a chat."""
+"""Chooses the completion mode of a target: native, fill-in-the-middle, or chat."""
 
 import re
 
@@ -15,34 +15,35 @@ def choose_mode(
     request: CompletionRequest,
     model: ModelCapabilities,
 ) -> CompletionMode:
-    """The way that the target asks for, else the model's, else the provider's."""
+    """The mode that the target sets, else the model's best, else the provider's.
+
+    Raises UnsupportedProvider if there is none.
+    """
     if provider.retired and target.base_url is None:
         raise UnsupportedProvider(f"Provider {provider.name}: {provider.retired}.")
     if target.via is not None:
-        return _asked_for(provider, target.via)
-    own_address = target.base_url is None
-    # On a custom host a well-known name may stand for any model.
-    known = (model.modes if own_address else None) or ()
-    able = (provider.own_modes if own_address else ()) or tuple(provider.modes)
-    ways = [each for each in known if each in able] or able
-    if not request.suffix:
-        return ways[0]
-    filling = (
-        each for each in (CompletionMode.FIM, *ways, *able) if _fills(provider, each)
-    )
-    return next(filling, ways[0])
+        if target.via not in provider.modes:
+            raise UnsupportedProvider(
+                f"Provider {provider.name} cannot be asked via {target.via}, but via "
+                f"{', '.join(provider.modes)}."
+            )
+        return target.via
+    available: tuple[CompletionMode, ...] = tuple(provider.modes)
+    preferred: tuple[CompletionMode, ...] = ()
+    if target.base_url is None:
+        # A custom host may serve any model under a well-known name, and in all modes
+        # of the provider's software: only for its own address more is known.
+        available = tuple(provider.own_modes) or available
+        preferred = model.modes or ()
+    modes = [mode for mode in preferred if mode in available] or list(available)
+    if request.suffix:
+        for mode in (CompletionMode.FIM, *modes, *available):
+            if _takes_suffix(provider, mode):
+                return mode
+    return modes[0]
 
 
-def _asked_for(provider: Provider, mode: CompletionMode) -> CompletionMode:
-    if mode in provider.modes:
-        return mode
-    raise UnsupportedProvider(
-        f"Provider {provider.name} cannot be asked via {mode}, but via "
-        f"{', '.join(provider.modes)}."
-    )
-
-
-def _fills(provider: Provider, mode: CompletionMode) -> bool:
+def _takes_suffix(provider: Provider, mode: CompletionMode) -> bool:
     endpoints = provider.endpoints(mode).values() if mode in provider.modes else ()
     return any("suffix" in endpoint.params for endpoint in endpoints)
 
@@ -51,11 +52,11 @@ def _fills(provider: Provider, mode: CompletionMode) -> bool:
 # Sources: OpenAI ("This is a chat model and not supported in the v1/completions
 # endpoint"), Azure ("The completion operation does not work with the specified model"),
 # Perplexity ("should only be queried with the /chat/completions endpoint").
-_CHAT_MODEL = re.compile(
+_CHAT_ONLY = re.compile(
     r"chat model|/chat/completions|completions? operation does not work", re.I
 )
 
 
 def is_chat_only_error(message: str) -> bool:
     """Whether the *message* of an error says that the model only chats."""
-    return bool(_CHAT_MODEL.search(message))
+    return bool(_CHAT_ONLY.search(message))

@@ -1,19 +1,19 @@
-"""How one target will answer one request: by which way, in how many calls, with what.
+"""Plans how one target answers one request: mode, parameters, number of calls.
 
-Everything is decided here before anything is sent. A parameter is said in the
-endpoint's own words, or seen to by the gateway (several prompts, n, best_of, echo,
-stop, a budget of 0), or dropped and named when it only shapes the sampling, or refused
-when the answer would be wrong without it. A value that is the default anyway troubles
-nobody.
+Pure, and done before anything is sent. A parameter is sent in the endpoint's own terms;
+or the gateway implements it (several prompts, n, best_of, echo, stop, max_tokens of 0);
+or it is dropped, and the caller told its name, if it only shapes the sampling; or the
+request is refused, if the answer would be wrong without it. A parameter with its
+default value never causes a refusal.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core import batch
 from ..core.batch import Part
-from ..core.parameter_aliases import rivals, without
+from ..core.parameter_aliases import duplicate_params, remove_params
 from ..core.post_processing import PostProcessing
 from ..core.request import DEFAULTS, CompletionRequest
 from ..core.routing import CompletionMode, Target
@@ -29,8 +29,8 @@ from ..providers.declaration import (
 from . import capabilities, modes
 from .capabilities import ModelCapabilities
 
-# Parameters that are decided one by one; the others are said or dropped.
-_DECIDED = (
+# Parameters with rules of their own; the others are sent as they are, or dropped.
+_SPECIAL_PARAMS = (
     "best_of",
     "echo",
     "logprobs",
@@ -42,15 +42,18 @@ _DECIDED = (
     "suffix",
 )
 
+# With these an upstream refuses a request whose form it does not understand.
+_REPLAN_STATUS_CODES = (400, 404, 405, 422)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be asked, and what its answers will have to become.
+    """How one target answers one request: decided, and nothing sent yet.
 
-    *wanted* is the request as the caller will see it answered; *dropped* are the names
-    of parameters that it goes without. A *direct* answer is that to one call, and may
-    pass through untouched. *stops* are the sequences that the gateway looks out for,
-    *most* the calls that there may be.
+    *request* is the caller's, with the defaults that the gateway adds. *params* are the
+    parameters that the endpoint takes, *dropped* the names of those that are not sent.
+    If *direct*, the answer of the only call may pass through unchanged. *stops* are the
+    stop sequences that the gateway enforces, *most* is the limit of calls.
     """
 
     provider: Provider
@@ -67,19 +70,19 @@ class Plan:
     warnings: Sequence[str] = ()
 
     def ask(self, part: Part, target: Target) -> UpstreamRequest:
-        """The call for *part*, made of *target*, which may have got its key since."""
+        """The call for *part*. *target* is the plan's, perhaps with an access token."""
         return UpstreamRequest(
             self.provider, self.endpoint, target, part.request, self.params
         )
 
     def shape(self, part: Part) -> PostProcessing:
-        """What the answer to *part* has to become."""
+        """What the gateway does to the answer of the call for *part*."""
         return PostProcessing(
             prompt=part.request.prompt,
             count=part.request.n,
             echo=self.request.echo and "echo" not in self.params,
             stops=self.stops,
-            suppress_text=_is_silent(self.request, self.endpoint),
+            suppress_text=_suppresses_text(self.request, self.endpoint),
             logprobs=part.request.logprobs is not None,
             may_reason=self.mode == CompletionMode.CHAT,
         )
@@ -93,55 +96,41 @@ def make_plan(
     Raises InvalidRequest if it cannot.
     """
     model = capabilities.describe_model(request.model, target.model_info)
-    way = modes.choose_mode(provider, target, request, model)
-    return Planner(provider, target, request, model, way, most).plan()
+    mode = modes.choose_mode(provider, target, request, model)
+    return Planner(provider, target, request, model, mode, most).plan()
 
 
 def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
-    """Another way to ask, if *error* says that it is the way that was wrong."""
-    if not isinstance(error, UpstreamStatus) or error.status not in (
-        400,
-        404,
-        405,
-        422,
-    ):
+    """Another plan, if *error* says that another mode or parameter would work.
+
+    There are two such cases: a model that only chats, and an endpoint that does not
+    know `stream_options`.
+    """
+    if not isinstance(error, UpstreamStatus):
         return None
-    request = plan.request
-    model = capabilities.describe_model(request.model, plan.target.model_info)
-    fitting = Planner(
-        plan.provider,
-        plan.target,
-        request,
-        model,
-        plan.mode,
-        plan.most,
-    )
-    if _wants_a_chat(plan, error):
-        return replace(fitting, mode=CompletionMode.CHAT).plan()
-    if _refuses_stream_options(plan, error):
-        return fitting.plan(without=("stream_options",))
+    if error.status not in _REPLAN_STATUS_CODES:
+        return None
+    request, target = plan.request, plan.target
+    model = capabilities.describe_model(request.model, target.model_info)
+    planner = Planner(plan.provider, target, request, model, plan.mode, plan.most)
+    mode_is_free = target.via is None and plan.mode == CompletionMode.NATIVE
+    can_chat = CompletionMode.CHAT in plan.provider.modes and not request.suffix
+    if mode_is_free and can_chat and modes.is_chat_only_error(error.message):
+        return replace(planner, mode=CompletionMode.CHAT).plan()
+    is_named = "stream_options" in (error.param or "") + error.message
+    if request.stream and "stream_options" in plan.params and is_named:
+        return planner.plan(without=("stream_options",))
     return None
 
 
-def _wants_a_chat(plan: Plan, error: UpstreamStatus) -> bool:
-    free = plan.target.via is None and plan.mode == CompletionMode.NATIVE
-    can = CompletionMode.CHAT in plan.provider.modes and not plan.request.suffix
-    return free and can and modes.is_chat_only_error(error.message)
-
-
-def _refuses_stream_options(plan: Plan, error: UpstreamStatus) -> bool:
-    named = "stream_options" in (error.param or "") + error.message
-    return plan.request.stream and "stream_options" in plan.params and named
-
-
-def _is_silent(request: CompletionRequest, endpoint: Endpoint) -> bool:
-    """Whether no token is wanted, and one has to be asked for."""
+def _suppresses_text(request: CompletionRequest, endpoint: Endpoint) -> bool:
+    """Whether the caller wants no token, and the endpoint generates at least one."""
     return request.max_tokens == 0 and endpoint.least > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """One request, on one way of one target."""
+    """Plans one request in one mode of one target."""
 
     provider: Provider
     target: Target
@@ -155,99 +144,103 @@ class Planner:
         return self.provider.endpoint(self.mode, self.request.model)
 
     def plan(self, without: Collection[str] = ()) -> Plan:
-        """The plan, for an endpoint *without* some of its parameters."""
-        params = self._params(without)
-        stops = self._stops_to_enforce(params)
-        if stops or self._is_silent:
-            # Where the text is cut, it has to be known where the prompt ends.
+        """The plan, as if the endpoint did not take the parameters in *without*.
+
+        Raises UnsupportedParameter or InvalidRequest.
+        """
+        request, endpoint = self.request, self.endpoint
+        params = self._supported_params(without)
+        # The gateway enforces the stop sequences if one of them cannot be sent.
+        all_stops = list(request.stops)
+        sends_stops = "stop" in params and params["stop"].fits(all_stops)
+        stops = () if sends_stops else request.stops
+        if stops or _suppresses_text(request, endpoint):
+            # To cut the text, the gateway has to know where the prompt ends: it adds
+            # the echo itself.
             params.pop("echo", None)
-        self._refuse(params)
-        said, dropped = self._sorted(params)
-        budget, warnings = self._budget(params)
-        said |= budget | self._stops_to_send(params) | self._asked_for(params)
+        self._check_supported(params)
+        sent, dropped = self._split_supported(params)
+        max_tokens, warnings = self._choose_max_tokens(params)
+        if max_tokens is not None:
+            sent["max_tokens"] = max_tokens
+            if request.max_tokens is None:
+                defaults = {**request.defaults, "max_tokens": max_tokens}
+                request = replace(request, defaults=defaults)
+        sent |= self._special_params(params)
         direct = self._is_direct(params, stops)
-        result = Plan(
+        plan = Plan(
             self.provider,
             self.target,
             self.mode,
-            self.endpoint,
+            endpoint,
             params,
-            self._wanted(budget),
-            self._parts(said, direct),
+            request,
+            self._split_into_parts(sent, direct),
             direct,
             self.most,
             stops,
             dropped,
             warnings,
         )
-        for part in result.parts:
-            self.endpoint.check(result.ask(part, self.target))
-        return result
+        for part in plan.parts:
+            endpoint.check(plan.ask(part, self.target))
+        return plan
 
-    def _params(self, without: Collection[str]) -> dict[str, ParamMapping]:
+    def _supported_params(self, without: Collection[str]) -> dict[str, ParamMapping]:
         """The endpoint's parameters, as far as the model takes them."""
-        lacks = {*self._lacked, *without}
-        params = {k: v for k, v in self.endpoint.params.items() if k not in lacks}
-        budget = params.get("max_tokens")
-        if self.mode == CompletionMode.CHAT and budget and budget.name == "max_tokens":
-            params["max_tokens"] = replace(budget, name=self.model.max_tokens)
+        refused = {*self._params_model_lacks, *without}
+        params = {k: v for k, v in self.endpoint.params.items() if k not in refused}
+        limit = params.get("max_tokens")
+        if self.mode == CompletionMode.CHAT and limit and limit.name == "max_tokens":
+            params["max_tokens"] = replace(limit, name=self.model.max_tokens)
         return params
 
     @property
-    def _is_silent(self) -> bool:
-        return _is_silent(self.request, self.endpoint)
+    def _params_model_lacks(self) -> Collection[str]:
+        """The parameters that the model refuses.
 
-    @property
-    def _lacked(self) -> Collection[str]:
-        """What the model refuses. What is known of models is known of their chats."""
+        The table of models describes their chat endpoints; in other modes only what
+        the target itself says about its model counts.
+        """
         if self.mode == CompletionMode.CHAT:
             return self.model.lacks
         return self.target.model_info.get("lacks") or ()
 
-    def _given(self, *names: str) -> dict[str, Any]:
-        given = self.request.params
-        return {name: given[name] for name in names if name in given}
+    # Parameters that the answer would be wrong without
 
-    # What cannot be had
-
-    def _refuse(self, params: ParamMappings) -> None:
-        """Refuse what would make the answer wrong."""
+    def _check_supported(self, params: ParamMappings) -> None:
+        """Raise UnsupportedParameter for what neither endpoint nor gateway can do."""
         request = self.request
-        self._refuse_prompts()
+        for prompt in request.prompts:
+            if prompt is None and not self.endpoint.null:
+                raise self._unsupported("prompt", "needs a prompt; null is none")
+            is_text = prompt is None or isinstance(prompt, str)
+            if not is_text and not self.endpoint.tokens:
+                raise self._unsupported("prompt", "takes text, not token ids")
         if request.suffix and "suffix" not in params:
             raise self._unsupported("suffix", "does not fill in before a suffix")
         if request.logprobs is not None:
-            self._refuse_logprobs(params, request.logprobs)
+            if "logprobs" not in params:
+                raise self._unsupported("logprobs", "has no log probabilities")
+            if not params["logprobs"].fits(request.logprobs):
+                limit = params["logprobs"].high
+                raise self._unsupported(
+                    "logprobs", f"has the alternatives of {limit:g} tokens at most"
+                )
         if request.echo and "echo" not in params:
-            self._refuse_echo()
+            self._check_echo_by_gateway()
         if request.drawn > request.n and not {"best_of", "logprobs"} & set(params):
             raise self._unsupported("best_of", "has nothing to rank candidates by")
 
-    def _refuse_prompts(self) -> None:
-        for prompt in self.request.prompts:
-            if prompt is None and not self.endpoint.null:
-                raise self._unsupported("prompt", "needs a prompt; null is none")
-            tokens = prompt is not None and not isinstance(prompt, str)
-            if tokens and not self.endpoint.tokens:
-                raise self._unsupported("prompt", "takes text, not token ids")
-
-    def _refuse_logprobs(self, params: ParamMappings, wanted: int) -> None:
-        if "logprobs" not in params:
-            raise self._unsupported("logprobs", "has no log probabilities")
-        if not params["logprobs"].fits(wanted):
-            most = params["logprobs"].high
-            raise self._unsupported(
-                "logprobs", f"has the alternatives of {most:g} tokens at most"
-            )
-
-    def _refuse_echo(self) -> None:
-        if self.request.logprobs is not None and self._is_silent:
-            raise self._unsupported(
-                "max_tokens",
-                "generates one token at least, whose score would stand among those of "
-                "the prompt: ask for 1",
-            )
+    def _check_echo_by_gateway(self) -> None:
+        """The gateway can put a text before the answer, but has no scores for it."""
         if self.request.logprobs is not None:
+            if _suppresses_text(self.request, self.endpoint):
+                raise self._unsupported(
+                    "max_tokens",
+                    "generates one token at least, whose score would stand among those "
+                    "of the prompt: ask for 1",
+                )
             raise self._unsupported(
                 "echo",
                 "has no log probabilities for the prompt: 'echo' and 'logprobs' cannot "
@@ -257,133 +250,123 @@ class Planner:
             raise self._unsupported("echo", "cannot echo token ids as text")
 
     def _unsupported(self, param: str, reason: str) -> UnsupportedParameter:
-        way = "" if len(self.provider.modes) == 1 else f", asked via {self.mode},"
+        only_mode = len(self.provider.modes) == 1
+        via = "" if only_mode else f", asked via {self.mode},"
         return UnsupportedParameter(
-            f"'{param}' is not supported: provider {self.provider.name}{way} {reason}.",
+            f"'{param}' is not supported: provider {self.provider.name}{via} {reason}.",
             param,
         )
 
-    # What is said, and what is dropped
+    # Parameters that are sent or dropped
 
-    def _sorted(self, params: ParamMappings) -> tuple[dict[str, Any], list[str]]:
-        """The simple parameters: those that are said, and the names of the others."""
-        said: dict[str, Any] = {}
-        dropped = rivals(self.request.params)
+    def _split_supported(
+        self, params: ParamMappings
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The ordinary parameters that are sent, and the names of those dropped."""
         fields = self.request.params
+        dropped = duplicate_params(fields)
         if dropped:
-            fields = without(fields, dropped)
+            fields = remove_params(fields, dropped)
+        sent: dict[str, Any] = {}
         for name, value in fields.items():
-            if name in _DECIDED:
+            if name in _SPECIAL_PARAMS:
                 continue
-            if self._can_be_said(name, value, params):
-                said[name] = value
+            if name in params:
+                is_supported = params[name].fits(value)
+            else:
+                # A parameter of no list here may be one of the provider's server.
+                is_listed = name in LEGACY_PARAMS or name in self._params_model_lacks
+                is_supported = self.endpoint.passes and not is_listed
+            if is_supported:
+                sent[name] = value
             elif name not in DEFAULTS or value != DEFAULTS[name]:
                 dropped.append(name)
-        dropped += self._excluded(said)
+        for first, second in self.endpoint.exclusive:
+            if first in sent and second in sent:
+                # Of two that exclude each other one goes: that with its default value,
+                # whose loss changes nothing and needs no mention.
+                loser = first if sent[first] == DEFAULTS.get(first) else second
+                if sent.pop(loser) != DEFAULTS.get(loser):
+                    dropped.append(loser)
         if dropped and self.target.strict_params:
             raise self._unsupported(
                 dropped[0], "has no such parameter, or not this value"
             )
-        return said, dropped
+        return sent, dropped
 
-    def _excluded(self, said: dict[str, Any]) -> list[str]:
-        """Take one of two that exclude each other out of *said*: a default, if any.
-
-        The names of those that meant something.
-        """
-        meant = []
-        for first, second in self.endpoint.exclusive:
-            if first in said and second in said:
-                idle = first if said[first] == DEFAULTS.get(first) else second
-                meant += [idle] if said[idle] != DEFAULTS.get(idle) else []
-                del said[idle]
-        return meant
-
-    def _can_be_said(self, name: str, value: Any, params: ParamMappings) -> bool:
-        if name in params:
-            return params[name].fits(value)
-        unknown = name not in LEGACY_PARAMS and name not in self._lacked
-        return unknown and self.endpoint.passes
-
-    def _stops_to_enforce(self, params: ParamMappings) -> tuple[str, ...]:
-        stops = self.request.stops
-        fit = "stop" in params and params["stop"].fits(list(stops))
-        return () if fit else stops
-
-    def _stops_to_send(self, params: ParamMappings) -> dict[str, Any]:
-        """The stop sequences as given, or as many as the endpoint takes."""
-        if not self.request.stops or "stop" not in params:
-            return {}
-        param = params["stop"]
-        if param.fits(list(self.request.stops)):
-            return {"stop": self.request.params["stop"]}
-        taken = [stop for stop in self.request.stops if param.takes(stop)]
-        return {"stop": taken[: param.most]} if taken[: param.most] else {}
-
-    def _budget(self, params: ParamMappings) -> tuple[dict[str, int], list[str]]:
-        """The max_tokens to ask for, if any; and a word if it had to be raised."""
-        asked, floor = self.request.max_tokens, self.model.token_floor
-        limited = self.target.default_max_tokens is not None
-        if limited and "max_tokens" not in params:
+    def _choose_max_tokens(self, params: ParamMappings) -> tuple[int | None, list[str]]:
+        """The max_tokens to send, if any; and a warning if it had to be raised."""
+        if "max_tokens" not in params and self.target.default_max_tokens is not None:
+            # A default is set where a key is limited: usage must have an upper bound.
             raise self._unsupported(
                 "max_tokens",
                 "would not hear of it, and a limit of a key on tokens or money cannot "
                 "be kept without",
             )
-        if self._is_silent:
-            return {"max_tokens": self.endpoint.least}, []
-        if asked is None:
-            asked = self.endpoint.default_max or self.target.default_max_tokens
-        if asked is None:
-            return {}, []
-        if self.mode != CompletionMode.CHAT or asked >= floor:
-            return {"max_tokens": asked}, []
-        told = f"max_tokens raised from {asked} to {floor}: this model reasons first"
-        return {"max_tokens": floor}, [told]
+        if _suppresses_text(self.request, self.endpoint):
+            return self.endpoint.least, []
+        limit = self.request.max_tokens
+        if limit is None:
+            limit = self.endpoint.default_max or self.target.default_max_tokens
+        floor = self.model.token_floor
+        if limit is None or self.mode != CompletionMode.CHAT or limit >= floor:
+            return limit, []
+        warning = f"max_tokens raised from {limit} to {floor}: this model reasons first"
+        return floor, [warning]
 
-    def _wanted(self, budget: Mapping[str, int]) -> CompletionRequest:
-        """The request, with what the endpoint had to be told besides."""
-        if self.request.max_tokens is not None or not budget:
-            return self.request
-        return replace(self.request, defaults={**self.request.defaults, **budget})
+    def _special_params(self, params: ParamMappings) -> dict[str, Any]:
+        """The parameters with rules of their own, as far as they are sent."""
+        fields = self.request.params
+        sent: dict[str, Any] = {}
+        if self.request.stops and "stop" in params:
+            stop = params["stop"]
+            if stop.fits(list(self.request.stops)):
+                sent["stop"] = fields["stop"]
+            else:
+                # As many as the endpoint takes: each may end the generation early.
+                valid = [text for text in self.request.stops if stop.takes(text)]
+                if valid[: stop.most]:
+                    sent["stop"] = valid[: stop.most]
+        for name in ("echo", "logprobs", "suffix"):
+            if name in fields and name in params:
+                sent[name] = fields[name]
+        # Splitting into calls reads these, whether the endpoint takes them or not.
+        for name in ("best_of", "n", "stream", "stream_options"):
+            if name in fields:
+                sent[name] = fields[name]
+        return sent
 
-    def _asked_for(self, params: ParamMappings) -> dict[str, Any]:
-        """What was looked at one by one, and what a batch takes apart."""
-        asked = self._given("echo", "logprobs", "suffix")
-        known = {name: value for name, value in asked.items() if name in params}
-        return known | self._given("best_of", "n", "stream", "stream_options")
-
-    # In how many calls
+    # The calls
 
     def _is_direct(self, params: ParamMappings, stops: Sequence[str]) -> bool:
+        """Whether one call answers the request, in the form that the caller gets."""
         request, endpoint = self.request, self.endpoint
-        alone = len(request.prompts) == 1 or endpoint.batches
-        drawn = request.n <= endpoint.choices
-        ranked = request.drawn > request.n and "best_of" not in params
-        echoed = request.echo and "echo" not in params
-        shaped = stops or ranked or echoed or self._is_silent
-        return endpoint.raw and alone and drawn and not shaped
-
-    def _parts(self, said: Mapping[str, Any], direct: bool) -> Sequence[Part]:
-        kept = {k: v for k, v in said.items() if k not in ("stream", "stream_options")}
-        if direct:
-            streaming = self._given("stream", "stream_options")
-            return (Part(replace(self.request, params=kept | streaming), 0, 0),)
-        if self.request.stream:
-            kept |= {"stream": True, "stream_options": {"include_usage": True}}
-        self._refuse_too_many()
-        whole = replace(self.request, params=kept)
-        return batch.split(whole, self.endpoint.choices)
-
-    def _refuse_too_many(self) -> None:
-        """Before they are made: a million prompts are not worth a million parts."""
-        prompts, drawn = len(self.request.prompts), self.request.drawn
-        if prompts * -(-drawn // self.endpoint.choices) <= self.most:
-            return
-        raise InvalidRequest(
-            f"Too many parallel completions requested. You submitted {prompts} prompts "
-            f"for {drawn} completions each, but this provider generates at most "
-            f"{self.most} for one request.",
-            param="prompt",
-            code="too_many_completions",
+        one_call = len(request.prompts) == 1 or endpoint.batches
+        enough_choices = request.n <= endpoint.choices
+        ranks = request.drawn > request.n and "best_of" not in params
+        echoes = request.echo and "echo" not in params
+        changes_text = stops or echoes or _suppresses_text(request, endpoint)
+        return (
+            endpoint.raw and one_call and enough_choices and not (ranks or changes_text)
         )
+
+    def _split_into_parts(self, sent: dict[str, Any], direct: bool) -> Sequence[Part]:
+        """One part if *direct*; else one for each prompt and choices of one call."""
+        if direct:
+            return (Part(replace(self.request, params=sent), 0, 0),)
+        sent.pop("stream_options", None)
+        if sent.pop("stream", False):
+            # The merged usage is the sum of all calls', so each has to report its own.
+            sent |= {"stream": True, "stream_options": {"include_usage": True}}
+        prompts, drawn = len(self.request.prompts), self.request.drawn
+        # Checked before the parts exist: a million prompts must not take their memory.
+        if prompts * -(-drawn // self.endpoint.choices) > self.most:
+            raise InvalidRequest(
+                f"Too many parallel completions requested. You submitted {prompts} "
+                f"prompts for {drawn} completions each, but this provider generates at "
+                f"most {self.most} for one request.",
+                param="prompt",
+                code="too_many_completions",
+            )
+        whole = replace(self.request, params=sent)
+        return batch.split(whole, self.endpoint.choices)

@@ -2,7 +2,7 @@
 
 import random
 
-from app.core.balance import rendezvous, weighted
+from app.core.balance import pick_by_weight, rendezvous
 from app.core.routing import Target
 
 
@@ -11,31 +11,31 @@ def children(*weights: float) -> list[Target]:
     return [Target("p", name=f"t{i}", weight=w, identity=f"id{i}") for i, w in named]
 
 
-def test_weights_are_shares_of_their_sum() -> None:
+def test_weights_are_relative() -> None:
     seven, three = children(0.7, 0.3)
     chance = random.Random(4)
-    picked = [weighted([seven, three], chance.random()) for _ in range(2000)]
+    picked = [pick_by_weight([seven, three], chance.random()) for _ in range(2000)]
 
     # Three sigma of a binomial distribution: 3 * sqrt(2000 * 0.7 * 0.3) = 61.5
     assert abs(picked.count(seven) - 1400) < 62
 
 
-def test_a_weight_of_0_is_never_picked() -> None:
+def test_zero_weight_is_never_picked() -> None:
     ways = children(0, 1, 0)
 
-    assert {weighted(ways, i / 1000).name for i in range(1000)} == {"t1"}
+    assert {pick_by_weight(ways, i / 1000).name for i in range(1000)} == {"t1"}
     assert {rendezvous(ways, str(i)).name for i in range(1000)} == {"t1"}
 
 
-def test_the_ends_of_the_range_pick_something() -> None:
+def test_range_ends_pick_a_child() -> None:
     ways = children(0.1, 0.2, 0.7)
 
-    assert weighted(ways, 0.0) == ways[0]
-    assert weighted(ways, 1.0 - 2**-53) == ways[2]
-    assert weighted(ways, 1.0) in ways
+    assert pick_by_weight(ways, 0.0) == ways[0]
+    assert pick_by_weight(ways, 1.0 - 2**-53) == ways[2]
+    assert pick_by_weight(ways, 1.0) in ways
 
 
-def test_a_caller_stays_and_weights_hold_for_callers_too() -> None:
+def test_sticky_callers_follow_weights() -> None:
     ways = children(3, 1)
     picked = [rendezvous(ways, f"user{i}") for i in range(2000)]
 
@@ -43,7 +43,7 @@ def test_a_caller_stays_and_weights_hold_for_callers_too() -> None:
     assert abs(picked.count(ways[0]) - 1500) < 59
 
 
-def test_removing_a_target_moves_only_its_own_callers() -> None:
+def test_removed_target_moves_only_its_callers() -> None:
     ways = children(1, 1, 1)
     users = [f"user{i}" for i in range(1000)]
     before = {user: rendezvous(ways, user) for user in users}

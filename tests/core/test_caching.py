@@ -1,7 +1,7 @@
-"""Which answers are the same, and that a repetition says what the original said."""
+"""Cache keys, and replays that equal the original."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,11 @@ from app.core.caching import (
     CachePolicy,
     CacheScope,
     CacheSharing,
-    is_repeatable,
-    repeated,
+    is_cacheable,
+    replayable_headers,
 )
 from app.core.completion import Usage
-from app.core.replay import ChunkAssembler, to_chunks, whole
+from app.core.replay import ChunkAssembler, to_chunks
 from app.core.request import CompletionRequest
 from app.core.routing import Bridge, CompletionMode, Target
 
@@ -28,19 +28,19 @@ Document = dict[str, Any]
 # The config
 
 
-def test_a_cache_lasts_as_long_as_its_config_says() -> None:
+def test_max_age_is_from_config() -> None:
     assert CachePolicy.of({"mode": "simple", "max_age": 60}) == CachePolicy(60.0)
 
 
-def test_a_cache_lasts_a_week_where_nothing_is_said() -> None:
+def test_default_max_age_is_a_week() -> None:
     assert CachePolicy.of({"mode": "simple"}) == CachePolicy(604800.0)
 
 
-def test_a_cache_of_no_age_is_none() -> None:
+def test_zero_max_age_disables_cache() -> None:
     assert CachePolicy.of({"mode": "simple", "max_age": 0}) is None
 
 
-def test_a_cache_is_for_the_same_credentials_unless_its_config_says_otherwise() -> None:
+def test_default_scope_is_credentials() -> None:
     shared = CachePolicy.of({"mode": "simple", "scope": "config"})
 
     assert CachePolicy().scope == CacheSharing.CREDENTIALS
@@ -50,15 +50,15 @@ def test_a_cache_is_for_the_same_credentials_unless_its_config_says_otherwise() 
 # The age
 
 
-def test_an_entry_is_fresh_until_it_is_as_old_as_it_may_be() -> None:
-    entry = CacheEntry(b"{}", made=1000, max_age=60)
+def test_entry_is_fresh_until_max_age() -> None:
+    entry = CacheEntry(b"{}", created=1000, max_age=60)
 
     assert entry.is_fresh(1059.9) and not entry.is_fresh(1060)
     assert entry.is_fresh(1009, max_age=10) and not entry.is_fresh(1010, max_age=10)
 
 
-def test_an_entry_from_a_clock_that_is_ahead_is_new() -> None:
-    assert CacheEntry(b"{}", made=1000, max_age=60).age(999) == 0
+def test_entry_from_the_future_is_new() -> None:
+    assert CacheEntry(b"{}", created=1000, max_age=60).age(999) == 0
 
 
 # The key
@@ -75,7 +75,7 @@ TARGET = Target(
 )
 
 
-def named(
+def key_of(
     target: Target = TARGET,
     policy: CachePolicy = CachePolicy(),  # noqa: B008 - a value
     asker: CacheScope = CacheScope(),  # noqa: B008 - a value
@@ -84,8 +84,8 @@ def named(
     return key(target, policy, asker, **changes)
 
 
-def asked(**params: Any) -> Target:
-    """The target, asked the same but for these."""
+def target_with(**params: Any) -> Target:
+    """The target, with these parameters in its request."""
     body = {"model": "m", "prompt": "Hi", **REQUEST.params, **params}
     model, prompt = body.pop("model"), body.pop("prompt")
     return replace(TARGET, request=CompletionRequest(model, prompt, body))
@@ -115,13 +115,13 @@ def asked(**params: Any) -> Target:
     ],
     ids=str,
 )
-def test_another_question_is_another_answer(params: Document) -> None:
-    assert named(asked(**params)) != named()
+def test_key_depends_on_params(params: Document) -> None:
+    assert key_of(target_with(**params)) != key_of()
 
 
-def test_a_flag_is_not_a_number() -> None:
-    assert named(asked(extra=True)) != named(asked(extra=1))
-    assert named(asked(top_p=True)) != named()
+def test_key_separates_booleans_from_numbers() -> None:
+    assert key_of(target_with(extra=True)) != key_of(target_with(extra=1))
+    assert key_of(target_with(top_p=True)) != key_of()
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_a_flag_is_not_a_number() -> None:
     ],
     ids=str,
 )
-def test_another_place_is_another_answer(changes: Document) -> None:
-    assert named(replace(TARGET, **changes)) != named()
+def test_key_depends_on_target(changes: Document) -> None:
+    assert key_of(replace(TARGET, **changes)) != key_of()
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_another_place_is_another_answer(changes: Document) -> None:
     ],
     ids=str,
 )
-def test_another_caller_gets_another_answer(changes: Document) -> None:
-    assert named(**changes) != named()
+def test_key_depends_on_caller(changes: Document) -> None:
+    assert key_of(**changes) != key_of()
 
 
 @pytest.mark.parametrize(
@@ -174,23 +174,23 @@ def test_another_caller_gets_another_answer(changes: Document) -> None:
     ],
     ids=str,
 )
-def test_the_same_question_in_other_words_is_the_same_answer(params: Document) -> None:
-    assert named(asked(**params)) == named()
+def test_key_ignores_default_values(params: Document) -> None:
+    assert key_of(target_with(**params)) == key_of()
 
 
-def test_numbers_and_lists_have_one_spelling() -> None:
-    assert named(asked(temperature=1.0)) == named(asked(temperature=1))
-    assert named(asked(temperature=1)) == named(asked(temperature=None))
-    assert named(asked(stop="a")) == named(asked(stop=["a"]))
-    assert named(asked(stop=[])) == named(asked(stop=None))
-    assert named(asked(n=2, best_of=2)) == named(asked(n=2))
-    assert named(asked(a={"b": [1.0]})) == named(asked(a={"b": [1]}))
+def test_key_normalizes_numbers_and_lists() -> None:
+    assert key_of(target_with(temperature=1.0)) == key_of(target_with(temperature=1))
+    assert key_of(target_with(temperature=1)) == key_of(target_with(temperature=None))
+    assert key_of(target_with(stop="a")) == key_of(target_with(stop=["a"]))
+    assert key_of(target_with(stop=[])) == key_of(target_with(stop=None))
+    assert key_of(target_with(n=2, best_of=2)) == key_of(target_with(n=2))
+    assert key_of(target_with(a={"b": [1.0]})) == key_of(target_with(a={"b": [1]}))
 
 
-def test_it_does_not_matter_where_in_a_config_a_target_is() -> None:
+def test_key_ignores_target_path() -> None:
     moved = replace(TARGET, path="config.targets[1]", weight=5, name="x", alias="a")
 
-    assert named(moved) == named()
+    assert key_of(moved) == key_of()
 
 
 JSON = st.recursive(
@@ -201,27 +201,29 @@ JSON = st.recursive(
 )
 
 
-def turned(value: Any) -> Any:
-    """*value* with the keys of its objects the other way round."""
+def reverse_keys(value: Any) -> Any:
+    """*value* with the keys of its objects in reverse order."""
     if isinstance(value, dict):
-        return {name: turned(value[name]) for name in reversed(value)}
-    return list(map(turned, value)) if isinstance(value, list) else value
+        return {name: reverse_keys(value[name]) for name in reversed(value)}
+    return list(map(reverse_keys, value)) if isinstance(value, list) else value
 
 
 @given(JSON)
-def test_the_order_of_keys_does_not_matter(value: Any) -> None:
-    assert named(asked(extra=value)) == named(asked(extra=turned(value)))
-    assert fingerprint(value) == fingerprint(turned(value))
+def test_key_ignores_object_order(value: Any) -> None:
+    assert key_of(target_with(extra=value)) == key_of(
+        target_with(extra=reverse_keys(value))
+    )
+    assert fingerprint(value) == fingerprint(reverse_keys(value))
 
 
 @given(JSON, JSON)
-def test_different_values_have_different_keys(one: Any, other: Any) -> None:
+def test_key_separates_different_values(one: Any, other: Any) -> None:
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
     assert (fingerprint(one) == fingerprint(other)) == same
 
 
-def test_a_config_may_share_its_answers_between_credentials() -> None:
+def test_config_scope_shares_between_credentials() -> None:
     """If these are the operator's."""
     shared = CachePolicy(scope=CacheSharing.CONFIG)
     target = replace(TARGET, virtual_key="vk-1")
@@ -235,8 +237,8 @@ def test_a_config_may_share_its_answers_between_credentials() -> None:
         one, other = CacheScope("k1", config), CacheScope("k2", config)
         secrets = ("session",)
         return {
-            named(target, policy, one, secrets=secrets),
-            named(others, policy, other, secrets=secrets),
+            key_of(target, policy, one, secrets=secrets),
+            key_of(others, policy, other, secrets=secrets),
         }
 
     assert len(keys(shared, "pc-1")) == 1
@@ -245,21 +247,21 @@ def test_a_config_may_share_its_answers_between_credentials() -> None:
     assert keys(shared, "pc-1") != keys(shared, "pc-2")
 
 
-def test_a_shared_config_still_asks_in_one_region_only() -> None:
+def test_config_scope_separates_regions() -> None:
     shared, asker = CachePolicy(scope=CacheSharing.CONFIG), CacheScope(config="pc-1")
     here = replace(TARGET, virtual_key="vk-1")
     elsewhere = replace(here, options={**TARGET.options, "region": "us"})
 
-    assert named(elsewhere, shared, asker) != named(here, shared, asker)
+    assert key_of(elsewhere, shared, asker) != key_of(here, shared, asker)
 
 
-def test_a_key_says_nothing() -> None:
-    name = named()
+def test_key_reveals_nothing() -> None:
+    name = key_of()
 
     assert len(name) == 64 and set(name) <= set("0123456789abcdef")
 
 
-def test_headers_of_one_request_are_not_told_of_another() -> None:
+def test_request_headers_are_not_replayed() -> None:
     headers = {
         "OpenAI-Model": "m-1",
         "openai-organization": "org-1",
@@ -268,14 +270,14 @@ def test_headers_of_one_request_are_not_told_of_another() -> None:
         "set-cookie": "c",
     }
 
-    assert repeated(headers) == {"openai-model": "m-1"}
+    assert replayable_headers(headers) == {"openai-model": "m-1"}
 
 
-def test_usage_on_every_frame_cannot_be_repeated() -> None:
+def test_continuous_usage_is_not_cacheable() -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
 
-    assert is_repeatable(REQUEST)
-    assert not is_repeatable(CompletionRequest("m", "", {"stream_options": options}))
+    assert is_cacheable(REQUEST)
+    assert not is_cacheable(CompletionRequest("m", "", {"stream_options": options}))
 
 
 # The two forms
@@ -289,21 +291,21 @@ TEXTS = st.builds(
 @st.composite
 def logprobs(draw: Any, text: str) -> Document | None:
     """Tokens of *text*, in one of the ways in which servers send them."""
-    places = draw(st.lists(st.integers(0, len(text)), max_size=6))
-    bounds = sorted({0, *places, len(text)})
+    cuts = draw(st.lists(st.integers(0, len(text)), max_size=6))
+    bounds = sorted({0, *cuts, len(text)})
     tokens = [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
     start = draw(st.integers(0, 1000))
     count = len(tokens)
     top = draw(st.sampled_from([None, [], [None] * count, [{"a": -1.0}] * count]))
     offsets = [start + a for a in bounds[:-1]]
     odd = draw(st.sampled_from([offsets, offsets[::-1], None, [], [0] * count]))
-    found = {
+    result = {
         "tokens": tokens,
         "token_logprobs": [-0.5] * count,
         "top_logprobs": top,
         "text_offset": draw(st.sampled_from([offsets, odd])),
     }
-    return found if draw(st.booleans()) else None
+    return result if draw(st.booleans()) else None
 
 
 @st.composite
@@ -328,26 +330,33 @@ def documents(draw: Any) -> Document:
     return {**head, "choices": choices, "usage": usage, **flag, **added}
 
 
-def streamed(document: Document, *, include_usage: bool = True) -> list[Document]:
+def chunks_of(document: Document, *, include_usage: bool = True) -> list[Document]:
     body = json.dumps(document).encode()
     return [json.loads(f) for f in to_chunks(body, include_usage=include_usage)]
 
 
-def joined(stream: Sequence[Document], usage: Usage | None = None) -> Document | None:
-    body = whole((json.dumps(frame).encode() for frame in stream), usage)
+def assemble(chunks: Iterable[bytes], usage: Usage | None = None) -> bytes | None:
+    assembler = ChunkAssembler()
+    for chunk in chunks:
+        assembler.feed(chunk)
+    return assembler.whole(usage)
+
+
+def assembled_document(
+    stream: Sequence[Document], usage: Usage | None = None
+) -> Document | None:
+    body = assemble((json.dumps(frame).encode() for frame in stream), usage)
     return None if body is None else dict(json.loads(body))
 
 
 @given(documents())
-def test_a_whole_answer_comes_back_from_its_frames(document: Document) -> None:
-    assert joined(streamed(document)) == document
+def test_answer_survives_chunking(document: Document) -> None:
+    assert assembled_document(chunks_of(document)) == document
 
 
 @given(documents(), st.booleans())
-def test_the_frames_are_those_of_a_valid_stream(
-    document: Document, include_usage: bool
-) -> None:
-    stream = streamed(document, include_usage=include_usage)
+def test_chunks_form_a_valid_stream(document: Document, include_usage: bool) -> None:
+    stream = chunks_of(document, include_usage=include_usage)
     text_frames = stream[:-1] if include_usage else stream
 
     for frame in stream:
@@ -373,8 +382,8 @@ def streams(draw: Any) -> tuple[list[Document], dict[int, str]]:
     texts = draw(st.lists(TEXTS, min_size=1, max_size=3))
     queues = []
     for i, text in enumerate(texts):
-        places = draw(st.lists(st.integers(0, len(text)), max_size=4))
-        bounds = [0, *sorted(places), len(text)]
+        cuts = draw(st.lists(st.integers(0, len(text)), max_size=4))
+        bounds = [0, *sorted(cuts), len(text)]
         pieces = [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
         ends = [None] * (len(pieces) - 1) + ["stop"]
         queues.append([(i, p, e) for p, e in zip(pieces, ends, strict=True)])
@@ -390,26 +399,26 @@ def frame(index: int, text: str, reason: str | None = None, **more: Any) -> Docu
 
 
 def texts_of(stream: Sequence[Document]) -> dict[int, str]:
-    found: dict[int, str] = {}
+    result: dict[int, str] = {}
     for each in stream:
         for choice in each["choices"]:
-            found[choice["index"]] = found.get(choice["index"], "") + choice["text"]
-    return found
+            result[choice["index"]] = result.get(choice["index"], "") + choice["text"]
+    return result
 
 
 @given(streams())
-def test_a_stream_that_was_kept_says_the_same_again(
-    made: tuple[list[Document], dict[int, str]],
+def test_assembled_stream_replays_the_same(
+    stream_and_texts: tuple[list[Document], dict[int, str]],
 ) -> None:
-    stream, texts = made
-    document = joined(stream)
+    stream, texts = stream_and_texts
+    document = assembled_document(stream)
 
     assert document
     assert {c["index"]: c["text"] for c in document["choices"]} == texts
-    assert texts_of(streamed(document)) == texts
+    assert texts_of(chunks_of(document)) == texts
 
 
-def test_tokens_are_in_the_frame_of_their_text() -> None:
+def test_logprobs_go_with_their_text() -> None:
     text = "a" * 499 + "bc" + "d" * 600
     tokens = ["a" * 499, "bc", "d" * 600]
     scores = {
@@ -419,11 +428,15 @@ def test_tokens_are_in_the_frame_of_their_text() -> None:
         "text_offset": [7, 506, 508],
     }
     choice = {"text": text, "index": 0, "logprobs": scores, "finish_reason": "stop"}
-    stream = streamed({"id": "1", "choices": [choice]})
-    found = [frame["choices"][0]["logprobs"] for frame in stream]
+    stream = chunks_of({"id": "1", "choices": [choice]})
+    result = [frame["choices"][0]["logprobs"] for frame in stream]
 
-    assert [each and each["tokens"] for each in found] == [tokens[:2], tokens[2:], None]
-    assert found[1] == {
+    assert [each and each["tokens"] for each in result] == [
+        tokens[:2],
+        tokens[2:],
+        None,
+    ]
+    assert result[1] == {
         "tokens": tokens[2:],
         "token_logprobs": [-2],
         "top_logprobs": None,
@@ -431,56 +444,56 @@ def test_tokens_are_in_the_frame_of_their_text() -> None:
     }
 
 
-def test_tokens_of_unknown_place_are_in_the_first_frame() -> None:
+def test_logprobs_without_offsets_come_first() -> None:
     scores = {"tokens": ["a"] * 600, "token_logprobs": [-1] * 600}
     choice = {"text": "a" * 600, "index": 0, "logprobs": scores}
-    stream = streamed({"choices": [{**choice, "finish_reason": "stop"}]})
+    stream = chunks_of({"choices": [{**choice, "finish_reason": "stop"}]})
 
     assert [f["choices"][0]["logprobs"] for f in stream] == [scores, None]
 
 
-def test_what_a_provider_adds_is_said_once() -> None:
+def test_extra_fields_come_once() -> None:
     added = {"system_fingerprint": "fp", "timings": {"ms": 1}}
     choice = {"text": "a" * 600, "index": 0, "finish_reason": "stop", "stop_reason": 2}
-    stream = streamed({"id": "1", "choices": [choice], **added})
+    stream = chunks_of({"id": "1", "choices": [choice], **added})
 
     assert [frame.keys() & added.keys() for frame in stream] == [added.keys(), set()]
     assert ["stop_reason" in f["choices"][0] for f in stream] == [False, True]
 
 
-def test_an_answer_that_counts_nothing_has_no_frame_for_it() -> None:
-    stream = streamed({"id": "1", "choices": [frame(0, "a", "stop")["choices"][0]]})
+def test_missing_usage_has_no_chunk() -> None:
+    stream = chunks_of({"id": "1", "choices": [frame(0, "a", "stop")["choices"][0]]})
 
     assert [len(frame["choices"]) for frame in stream] == [1]
 
 
-def test_a_stream_that_says_nothing_of_usage_gets_what_was_counted() -> None:
-    counted = joined([frame(0, "a", "stop")], Usage(1, 2))
-    estimated = joined([frame(0, "a", "stop")], Usage(1, 2, estimated=True))
+def test_assembler_adds_missing_usage() -> None:
+    counted = assembled_document([frame(0, "a", "stop")], Usage(1, 2))
+    estimated = assembled_document([frame(0, "a", "stop")], Usage(1, 2, estimated=True))
 
     assert counted and counted["usage"]["total_tokens"] == 3
     assert "usage_estimated" not in counted
     assert estimated and estimated["usage_estimated"] is True
 
 
-def test_the_last_count_of_a_stream_is_the_one_that_is_kept() -> None:
+def test_assembler_keeps_last_usage() -> None:
     stream = [
         frame(0, "a", usage={"total_tokens": 1}),
         frame(0, "b", "stop", usage={"total_tokens": 2}),
         {"choices": [], "usage": None},
     ]
-    document = joined(stream, Usage(9, 9))
+    document = assembled_document(stream, Usage(9, 9))
 
     assert document and document["usage"] == {"total_tokens": 2}
 
 
-def test_text_is_written_as_it_is() -> None:
+def test_chunks_contain_raw_unicode() -> None:
     body = json.dumps({"choices": [{"text": "é–🎉", "index": 0}]}).encode()
 
     assert "é–🎉".encode() in next(iter(to_chunks(body, include_usage=False)))
 
 
-def test_half_a_character_is_replaced() -> None:
+def test_lone_surrogate_is_replaced() -> None:
     body = rb'{"choices": [{"text": "a\ud800b", "index": 0, "finish_reason": "stop"}]}'
     (only,) = to_chunks(body, include_usage=False)
 
@@ -515,8 +528,8 @@ def other(change: Callable[[Document], Any]) -> list[Document]:
     ],
     ids=str,
 )
-def test_what_is_no_complete_success_is_not_kept(stream: list[Document]) -> None:
-    assert joined(stream, Usage(1, 1)) is None
+def test_incomplete_stream_is_not_assembled(stream: list[Document]) -> None:
+    assert assembled_document(stream, Usage(1, 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -524,14 +537,14 @@ def test_what_is_no_complete_success_is_not_kept(stream: list[Document]) -> None
     [b"{", b"\xff", b'{"choices": [], "x": NaN}', b"[" * 100_000],
     ids=["cut", "no text", "no number", "deep"],
 )
-def test_what_cannot_be_read_is_not_kept(data: bytes) -> None:
+def test_malformed_chunk_is_not_assembled(data: bytes) -> None:
     good = json.dumps(frame(0, "a", "stop")).encode()
 
-    assert whole([good]) is not None
-    assert whole([data, good]) is None
+    assert assemble([good]) is not None
+    assert assemble([data, good]) is None
 
 
-def test_a_stream_that_is_too_long_is_not_kept_in_memory() -> None:
+def test_oversized_stream_is_not_assembled() -> None:
     data = json.dumps(frame(0, "a" * 100, "stop")).encode()
     small, large = ChunkAssembler(most=len(data)), ChunkAssembler(most=len(data))
     small.feed(data)

@@ -85,7 +85,7 @@ TABLE: list[tuple[Any, bool]] = [
 
 
 @pytest.mark.parametrize("query, expected", TABLE, ids=lambda value: str(value)[:60])
-def test_a_query_says_what_stands_where(query: Any, expected: bool) -> None:
+def test_query_evaluates_to(query: Any, expected: bool) -> None:
     assert holds(query) is expected
 
 
@@ -99,7 +99,7 @@ def test_a_query_says_what_stands_where(query: Any, expected: bool) -> None:
     ],
     ids=str,
 )
-def test_nothing_swallows_what_stands_beside_it(query: Any) -> None:
+def test_all_conditions_of_object_count(query: Any) -> None:
     """On Portkey's gateway, most of these hold."""
     assert not holds(query)
 
@@ -124,7 +124,7 @@ BAD: list[tuple[Any, tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize("query, path, message", BAD, ids=lambda v: str(v)[:40])
-def test_a_bad_query_is_refused_with_its_place(query, path, message) -> None:
+def test_bad_query_error_has_path(query, path, message) -> None:
     with pytest.raises(BadQuery) as refused:
         check(query, compile_)
 
@@ -132,7 +132,7 @@ def test_a_bad_query_is_refused_with_its_place(query, path, message) -> None:
     assert message in str(refused.value)
 
 
-def test_a_query_that_is_nested_too_deep_is_refused() -> None:
+def test_deeply_nested_query_is_refused() -> None:
     query: Any = {}
     for _ in range(200):
         query = {"$and": [query]}
@@ -141,7 +141,7 @@ def test_a_query_that_is_nested_too_deep_is_refused() -> None:
         check(query, compile_)
 
 
-def test_a_value_is_found_by_its_path() -> None:
+def test_value_at_follows_path() -> None:
     assert value_at("metadata.user.team.name", CONTEXT) == "a"
     assert value_at("metadata.nobody", CONTEXT) is None
 
@@ -192,7 +192,7 @@ any_queries: Any = st.recursive(
 
 
 @given(any_queries, contexts)
-def test_a_query_is_refused_or_answered(query: Any, context: Any) -> None:
+def test_any_query_is_refused_or_evaluated(query: Any, context: Any) -> None:
     try:
         check(query, compile_)
     except BadQuery as refused:
@@ -202,17 +202,17 @@ def test_a_query_is_refused_or_answered(query: Any, context: Any) -> None:
 
 
 @given(st.text(max_size=20), json_values)
-def test_no_path_is_too_strange(path: str, value: Any) -> None:
+def test_value_at_takes_any_path(path: str, value: Any) -> None:
     value_at(path, {"metadata": value})
 
 
 @given(queries, contexts)
-def test_no_context_is_too_strange(query: Any, context: Any) -> None:
+def test_query_takes_any_context(query: Any, context: Any) -> None:
     assert holds(query, context) in (True, False)
 
 
 @given(st.lists(queries, min_size=1, max_size=3), contexts)
-def test_not_any_is_all_not(several: Any, context: Any) -> None:
+def test_not_or_equals_and_not(several: Any, context: Any) -> None:
     none = {"$not": {"$or": several}}
 
     assert holds(none, context) == holds(
@@ -221,7 +221,7 @@ def test_not_any_is_all_not(several: Any, context: Any) -> None:
 
 
 @given(st.dictionaries(paths, scalars | operators, max_size=4), contexts)
-def test_keys_are_combined_by_and_in_any_order(query: Any, context: Any) -> None:
+def test_conditions_combine_in_any_order(query: Any, context: Any) -> None:
     apart = [{key: value} for key, value in query.items()]
     backwards = dict(reversed(query.items()))
 

@@ -19,11 +19,11 @@ from app.core.hosts import LOCALHOST, InternalHost, custom_host, may_be_called
         "http://[::1]:1234",
     ],
 )
-def test_a_public_or_trusted_host_may_be_called(url: str) -> None:
+def test_public_or_trusted_host_is_allowed(url: str) -> None:
     assert custom_host(url, LOCALHOST) == url
 
 
-def test_a_final_slash_is_dropped() -> None:
+def test_final_slash_is_removed() -> None:
     assert custom_host(" https://example.com/v1/ ", ()) == "https://example.com/v1"
 
 
@@ -38,7 +38,7 @@ def test_a_final_slash_is_dropped() -> None:
         ("127.0.0.1", "2130706433"),
     ],
 )
-def test_trust_covers_names_suffixes_and_networks(rule: str, host: str) -> None:
+def test_trust_covers_names_suffixes_networks(rule: str, host: str) -> None:
     assert custom_host(f"http://{host}", (rule,))
     with pytest.raises(ValueError):
         custom_host(f"http://{host}", ("192.168.0.0/16", "*.example.com", "other"))
@@ -48,7 +48,7 @@ def test_trust_covers_names_suffixes_and_networks(rule: str, host: str) -> None:
     "spelling",
     ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.0.0.1", "[::1]"],
 )
-def test_loopback_is_recognised_however_it_is_spelled(spelling: str) -> None:
+def test_loopback_spellings_are_refused(spelling: str) -> None:
     with pytest.raises(ValueError):
         custom_host(f"http://{spelling}", ())
 
@@ -95,7 +95,7 @@ def test_loopback_is_recognised_however_it_is_spelled(spelling: str) -> None:
     ],
 )
 @pytest.mark.parametrize("host", ["https://api.example.com", "http://127.0.0.1:8753"])
-def test_base_url_ends_where_it_shows(host: str, rest: str) -> None:
+def test_hidden_url_parts_are_refused(host: str, rest: str) -> None:
     with pytest.raises(ValueError):
         custom_host(host + rest, LOCALHOST)
 
@@ -178,7 +178,7 @@ def test_internal_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["metadata.google.internal.", "localhost.", "goog."])
-def test_final_dot_is_no_way_round(name: str) -> None:
+def test_final_dot_does_not_bypass_rules(name: str) -> None:
     with pytest.raises(ValueError):
         custom_host(f"http://{name}/", LOCALHOST)
 
@@ -201,7 +201,7 @@ def test_localhost_itself_is_loopback_only() -> None:
     assert not may_be_called("localhost", ["127.0.0.1"], ())
 
 
-def test_tokens_travel_by_tls_alone() -> None:
+def test_token_urls_require_tls() -> None:
     assert custom_host("https://h.example/token", (), ("https",))
     with pytest.raises(ValueError, match="must start with https://"):
         custom_host("http://h.example/token", (), ("https",))

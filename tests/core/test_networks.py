@@ -6,7 +6,7 @@ import pytest
 
 from app.core import networks
 from app.core.hosts import InternalHost, custom_host, may_be_called
-from app.core.networks import is_internal, without_carrier
+from app.core.networks import is_internal, unwrap_ipv4
 
 TABLES = (
     networks.IPV4_SPECIAL_PURPOSE,
@@ -79,7 +79,7 @@ def test_address_beside_a_network_is_public(network: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("network", LISTED)
-def test_address_beside_is_public_or_listed_itself(network: str) -> None:
+def test_neighbour_is_public_or_listed(network: str) -> None:
     """Every network has its neighbours checked: as public above, or as listed here."""
     low, high = NEIGHBOURS.get(network, (None, None))
     first, last = ip_network(network)[0], ip_network(network)[-1]
@@ -134,13 +134,13 @@ def test_reachable_blocks_of_the_registry_stay_public(address: str) -> None:
         ("8.8.8.8", False),
     ],
 )
-def test_carried_ipv4_address_decides(
+def test_embedded_ipv4_address_decides(
     carrier: str, carried: str, internal: bool
 ) -> None:
     network = ip_network(carrier)
     address = IPv6Address(int(network[0]) + int(IPv4Address(carried)))
 
-    assert without_carrier(address) == IPv4Address(carried)
+    assert unwrap_ipv4(address) == IPv4Address(carried)
     assert is_internal(address) is internal
 
 

@@ -268,7 +268,7 @@ def test_unchanged_chunks_equal_rebuilt_ones(
     no_short_cut = {"_passes_unchanged": lambda *_: False}
     with (
         patch.multiple(post_processing._ChoiceProcessor, **no_short_cut),
-        patch.object(Completion, "is_piece", lambda *_: False),
+        patch.object(Completion, "is_chunk_with", lambda *_: False),
     ):
         rebuilt = outcome(pieces, shape)
 

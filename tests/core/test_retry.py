@@ -27,38 +27,38 @@ def delay(policy: RetryPolicy, error: GatewayError, retry: int = 0, left: float 
     return policy.delay(retry, error, now=NOW, jitter=1.0, left=left)
 
 
-def test_without_attempts_nothing_is_tried_again() -> None:
+def test_no_attempts_means_no_retry() -> None:
     assert delay(RetryPolicy(), status(503)) is None
     assert delay(RetryPolicy(attempts=-1), status(503)) is None
 
 
 @pytest.mark.parametrize("number", [*RETRY_STATUS_CODES, 400, 401, 404, 408, 422, 501])
-def test_the_default_list_is_portkeys_and_529(number: int) -> None:
+def test_default_retry_status_codes(number: int) -> None:
     tried = delay(RetryPolicy(attempts=1), status(number)) is not None
 
     assert tried == (number in (429, 500, 502, 503, 504, 529))
 
 
-def test_a_list_replaces_the_default_and_an_empty_one_turns_it_off() -> None:
+def test_status_list_replaces_default() -> None:
     assert delay(RetryPolicy(1, (401,)), status(401)) is not None
     assert delay(RetryPolicy(1, (401,)), status(503)) is None
     assert delay(RetryPolicy(1, ()), status(503)) is None
 
 
 @pytest.mark.parametrize("error", [UpstreamRefused("x"), UpstreamUnreachable("x")])
-def test_a_lost_connection_is_tried_again_whatever_the_list(error) -> None:
+def test_lost_connection_is_always_retried(error) -> None:
     assert delay(RetryPolicy(1, ()), error) is not None
 
 
-def test_what_never_left_the_gateway_is_not_tried_again() -> None:
+def test_gateway_errors_are_not_retried() -> None:
     assert delay(RetryPolicy(1, (400,)), UnsupportedParameter("x", "echo")) is None
 
 
-def test_a_used_up_quota_is_not_tried_again() -> None:
+def test_insufficient_quota_is_not_retried() -> None:
     assert delay(RetryPolicy(1), status(429, "insufficient_quota")) is None
 
 
-def test_waits_double_up_to_ten_seconds_and_five_times_at_most() -> None:
+def test_backoff_doubles_up_to_limits() -> None:
     policy = RetryPolicy(attempts=100)
 
     waits = [delay(policy, status(503), retry) for retry in range(6)]
@@ -66,7 +66,7 @@ def test_waits_double_up_to_ten_seconds_and_five_times_at_most() -> None:
 
 
 @given(st.integers(0, 4), st.floats(0, 1))
-def test_the_jitter_is_full(retry: int, jitter: float) -> None:
+def test_backoff_has_full_jitter(retry: int, jitter: float) -> None:
     error = status(503)
     policy = RetryPolicy(attempts=5)
     wait = policy.delay(retry, error, now=NOW, jitter=jitter, left=60)
@@ -95,7 +95,9 @@ def test_the_jitter_is_full(retry: int, jitter: float) -> None:
     ],
     ids=str,
 )
-def test_a_429_is_obeyed_if_wanted(headers: dict[str, str], wait: float | None) -> None:
+def test_retry_after_is_used_on_429(
+    headers: dict[str, str], wait: float | None
+) -> None:
     obedient = RetryPolicy(attempts=1, use_retry_after=True)
 
     assert delay(obedient, status(429, **headers)) == wait
@@ -103,7 +105,7 @@ def test_a_429_is_obeyed_if_wanted(headers: dict[str, str], wait: float | None) 
     assert delay(obedient, status(503, **headers)) == 1
 
 
-def test_no_wait_goes_beyond_what_is_left() -> None:
+def test_wait_fits_remaining_budget() -> None:
     policy = RetryPolicy(attempts=5, use_retry_after=True)
 
     assert delay(policy, status(503), retry=3, left=7.9) is None

@@ -1,4 +1,4 @@
-"""The way through a tree, against a model of a few lines."""
+"""Routing through a tree, compared with a model of a few lines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -65,20 +65,20 @@ def model(tree: Any, path: str = "config") -> tuple[int, list[str]]:
     if tree[0] == "leaf":
         return tree[1], [path]
     kind, children, option = tree
-    places = [f"{path}.targets[{i}]" for i in range(len(children))]
+    paths = [f"{path}.targets[{i}]" for i in range(len(children))]
     if kind != "fallback":
         i = option % len(children) if kind == "loadbalance" else 0
-        return model(children[i], places[i])
+        return model(children[i], paths[i])
     called: list[str] = []
-    for child, place in zip(children, places, strict=True):
-        status, paths = model(child, place)
-        called += paths
+    for child, child_path in zip(children, paths, strict=True):
+        status, child_calls = model(child, child_path)
+        called += child_calls
         if status == 200 or (status and option is not None and status not in option):
             break
     return status, called
 
 
-def walked(tree: Any) -> tuple[int, list[str]]:
+def traverse(tree: Any) -> tuple[int, list[str]]:
     called: list[str] = []
 
     def attempt(target: Target) -> int:
@@ -103,12 +103,12 @@ def walked(tree: Any) -> tuple[int, list[str]]:
 
 
 @given(trees)
-def test_the_way_is_that_of_the_model(tree: Any) -> None:
-    assert walked(tree) == model(tree)
+def test_run_follows_the_model(tree: Any) -> None:
+    assert traverse(tree) == model(tree)
 
 
 @given(trees, st.randoms(use_true_random=False))
-def test_a_target_that_is_left_alone_is_called_only_if_all_are(tree, random) -> None:
+def test_unavailable_targets_come_last(tree, random) -> None:
     root = node(tree)
     paths = [target.path for target in targets(root)]
     open_ = {path for path in paths if random.random() < 0.5}

@@ -17,7 +17,7 @@ def callers() -> Iterator[ClientConnections]:
         yield made
 
 
-def test_a_socket_that_is_closed_already_does_not_hide_who_leaves(
+def test_closed_socket_does_not_hide_others(
     callers: ClientConnections,
 ) -> None:
     closed, gone = socket.socketpair()
@@ -32,7 +32,7 @@ def test_a_socket_that_is_closed_already_does_not_hide_who_leaves(
     assert isinstance(connection.cancellation.reason, CallerLeft)
 
 
-def test_who_is_forgotten_makes_room(callers: ClientConnections) -> None:
+def test_forgotten_connection_makes_room(callers: ClientConnections) -> None:
     with callers.watching(None) as first, callers.watching(None):
         with pytest.raises(Busy), callers.watching(None):
             pass

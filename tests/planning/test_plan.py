@@ -1,4 +1,4 @@
-"""How a request is fitted to a target: by which way, and with what."""
+"""Plans: the completion mode of a request to a target, and its parameters."""
 
 from typing import Any
 
@@ -13,11 +13,13 @@ from ..providers import talk
 OWN = {"base_url": None}
 
 
-def way(provider: str, model: str, to: Any = OWN, **params: Any) -> CompletionMode:
+def planned_mode(
+    provider: str, model: str, to: Any = OWN, **params: Any
+) -> CompletionMode:
     return talk.plan(provider, to=to, model=model, **params).mode
 
 
-# Ways
+# Modes
 
 
 @pytest.mark.parametrize(
@@ -45,19 +47,26 @@ def way(provider: str, model: str, to: Any = OWN, **params: Any) -> CompletionMo
         ("bedrock", "amazon.nova-lite-v1:0", "chat"),
     ],
 )
-def test_the_model_says_which_way_it_goes(
-    provider: str, model: str, expected: str
-) -> None:
-    assert way(provider, model) == expected
+def test_model_determines_mode(provider: str, model: str, expected: str) -> None:
+    assert planned_mode(provider, model) == expected
 
 
-def test_on_a_host_of_ones_own_a_name_may_stand_for_any_model() -> None:
-    assert way("openai", "gpt-4o", to={"base_url": "http://vllm:8000/v1"}) == "native"
+def test_custom_host_ignores_model_table() -> None:
+    assert (
+        planned_mode("openai", "gpt-4o", to={"base_url": "http://vllm:8000/v1"})
+        == "native"
+    )
 
 
-def test_a_target_has_the_last_word() -> None:
-    assert way("openai", "gpt-4o", to=OWN | {"via": CompletionMode.NATIVE}) == "native"
-    assert way("deepseek", "deepseek-chat", to={"via": CompletionMode.CHAT}) == "chat"
+def test_via_overrides_mode() -> None:
+    assert (
+        planned_mode("openai", "gpt-4o", to=OWN | {"via": CompletionMode.NATIVE})
+        == "native"
+    )
+    assert (
+        planned_mode("deepseek", "deepseek-chat", to={"via": CompletionMode.CHAT})
+        == "chat"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,18 +82,16 @@ def test_a_target_has_the_last_word() -> None:
         ("ollama", "m", "fim"),
     ],
 )
-def test_a_suffix_takes_the_way_that_knows_one(
-    provider: str, model: str, expected: str
-) -> None:
-    made = talk.plan(provider, to={}, model=model, suffix="end")
+def test_suffix_selects_fim_mode(provider: str, model: str, expected: str) -> None:
+    result = talk.plan(provider, to={}, model=model, suffix="end")
 
-    assert made.mode == expected and "suffix" in made.params
+    assert result.mode == expected and "suffix" in result.params
 
 
 # What models refuse
 
 
-def test_what_is_known_of_a_model_holds_for_its_chat_alone() -> None:
+def test_capabilities_apply_to_chat_only() -> None:
     native = talk.plan("openai", to={}, model="o1", temperature=0.5)
     chat = talk.plan(
         "openai", to={"via": CompletionMode.CHAT}, model="o1", temperature=0.5
@@ -93,7 +100,7 @@ def test_what_is_known_of_a_model_holds_for_its_chat_alone() -> None:
     assert (native.dropped, chat.dropped) == ([], ["temperature"])
 
 
-def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
+def test_native_mode_keeps_max_tokens_name() -> None:
     host = {"base_url": "http://vllm"}
     native = talk.body("openai", to=host, model="gpt-4o", max_tokens=5)
     chat = talk.body(
@@ -103,22 +110,22 @@ def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
     assert (native["max_tokens"], chat["max_completion_tokens"]) == (5, 5)
 
 
-def test_a_target_knows_its_model_best() -> None:
+def test_model_info_overrides_table() -> None:
     info = {"lacks": ["top_p", "min_p"], "token_floor": 50, "max_tokens": "budget"}
     to = {"via": CompletionMode.CHAT, "model_info": info}
-    made = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
+    result = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
 
-    assert made.dropped == ["top_p", "min_p"]
+    assert result.dropped == ["top_p", "min_p"]
     assert talk.body("openai", to=to, max_tokens=5)["budget"] == 50
-    assert "50" in made.warnings[0]
+    assert "50" in result.warnings[0]
     assert talk.plan("openai", to={"model_info": info}, top_p=0.5).dropped == ["top_p"]
 
 
-def test_a_budget_above_the_floor_is_left_alone() -> None:
+def test_max_tokens_above_floor_is_kept() -> None:
     to = {"via": CompletionMode.CHAT}
-    made = talk.plan("openai", to=to, model="o3", max_tokens=2000)
+    result = talk.plan("openai", to=to, model="o3", max_tokens=2000)
 
-    assert made.warnings == []
+    assert result.warnings == []
     body = talk.body("openai", to=to, model="o3", max_tokens=2000)
     assert body["max_completion_tokens"] == 2000
 
@@ -127,7 +134,7 @@ def test_a_budget_above_the_floor_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "given, sent, dropped",
+    "params, sent, dropped",
     [
         ({"temperature": 0.2, "top_p": 0.5}, "temperature", ["top_p"]),
         ({"temperature": 1, "top_p": 0.5}, "top_p", []),
@@ -135,13 +142,13 @@ def test_a_budget_above_the_floor_is_left_alone() -> None:
         ({"top_p": 0.5}, "top_p", []),
     ],
 )
-def test_of_two_that_exclude_each_other_the_one_that_means_something_is_sent(
-    given: dict[str, Any], sent: str, dropped: list[str]
+def test_exclusive_params_keep_non_default(
+    params: dict[str, Any], sent: str, dropped: list[str]
 ) -> None:
-    made = talk.plan("anthropic", model="claude-3-haiku-20240307", **given)
-    body = talk.body("anthropic", model="claude-3-haiku-20240307", **given)
+    result = talk.plan("anthropic", model="claude-3-haiku-20240307", **params)
+    body = talk.body("anthropic", model="claude-3-haiku-20240307", **params)
 
-    assert made.dropped == dropped
+    assert result.dropped == dropped
     assert {"temperature", "top_p"} & set(body) == {sent}
 
 
@@ -149,7 +156,7 @@ def test_of_two_that_exclude_each_other_the_one_that_means_something_is_sent(
 
 
 @pytest.mark.parametrize(
-    "provider, given, sent, enforced",
+    "provider, stop, sent, enforced",
     [
         ("anthropic", "END", ["END"], ()),
         ("anthropic", ["END", "\n\n"], ["END"], ("END", "\n\n")),
@@ -159,49 +166,49 @@ def test_of_two_that_exclude_each_other_the_one_that_means_something_is_sent(
         ("google", ["a", "b", "c", "d"], ["a", "b", "c", "d"], ()),
     ],
 )
-def test_the_gateway_looks_out_for_all_stops_if_one_cannot_be_said(
-    provider: str, given: Any, sent: Any, enforced: tuple[str, ...]
+def test_unsupported_stop_is_enforced_by_gateway(
+    provider: str, stop: Any, sent: Any, enforced: tuple[str, ...]
 ) -> None:
-    made = talk.plan(provider, stop=given)
-    body = talk.body(provider, stop=given)
-    places = [body, body.get("generationConfig", {})]
-    found = [p[k] for p in places for k in p if k in ("stop", "stop_sequences")]
-    found += [p["stopSequences"] for p in places if "stopSequences" in p]
+    result = talk.plan(provider, stop=stop)
+    body = talk.body(provider, stop=stop)
+    containers = [body, body.get("generationConfig", {})]
+    stops = [p[k] for p in containers for k in p if k in ("stop", "stop_sequences")]
+    stops += [p["stopSequences"] for p in containers if "stopSequences" in p]
 
-    assert (found or [None])[0] == sent
-    assert tuple(made.stops) == enforced
+    assert (stops or [None])[0] == sent
+    assert tuple(result.stops) == enforced
 
 
 # Budgets
 
 
 @pytest.mark.parametrize(
-    "provider, asked, sent",
+    "provider, max_tokens, sent",
     [("openai", 0, 0), ("groq", 0, 1), ("groq", 7, 7), ("sglang", 0, 1)],
 )
-def test_no_token_is_asked_for_as_one_where_none_cannot_be(
-    provider: str, asked: int, sent: int
-) -> None:
-    made = talk.plan(provider, max_tokens=asked)
+def test_zero_max_tokens_becomes_one(provider: str, max_tokens: int, sent: int) -> None:
+    result = talk.plan(provider, max_tokens=max_tokens)
 
-    assert talk.body(provider, max_tokens=asked)["max_tokens"] == sent
-    assert made.shape(made.parts[0]).suppress_text == (asked == 0 and sent == 1)
+    assert talk.body(provider, max_tokens=max_tokens)["max_tokens"] == sent
+    assert result.shape(result.parts[0]).suppress_text == (
+        max_tokens == 0 and sent == 1
+    )
 
 
 # Log probabilities
 
 
-def test_more_alternatives_than_it_has_are_refused_with_how_many_it_has() -> None:
+def test_too_many_logprobs_are_refused() -> None:
     with pytest.raises(UnsupportedParameter, match="5 tokens at most"):
         talk.plan("fireworks-ai", logprobs=6)
 
 
-def test_ids_cannot_be_echoed_as_text() -> None:
+def test_token_ids_cannot_be_echoed() -> None:
     with pytest.raises(UnsupportedParameter, match="token ids"):
         talk.plan("llama-cpp", prompt=[1, 2], echo=True)
 
 
-# Asking otherwise
+# Replanning
 
 
 def failed(message: str, status: int = 400, **details: Any) -> UpstreamStatus:
@@ -228,7 +235,7 @@ CHAT_MODEL = "This is a chat model and not supported in the v1/completions endpo
         ),
     ],
 )
-def test_an_upstream_that_says_how_is_asked_so(
+def test_replan_after_error(
     error: UpstreamStatus, to: Any, params: Any, again: str | None
 ) -> None:
     other = plan.replan_after_error(talk.plan("openai", to=to, **params), error)

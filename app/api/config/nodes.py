@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ...core.caching import CachePolicy
-from ...core.parameter_aliases import one_budget
+from ...core.parameter_aliases import unify_budget
 from ...core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ...core.routing import BreakerPolicy, Bridge
 from ...store.secret_extraction import SECRET_SETTINGS
@@ -28,9 +28,9 @@ class ParamOverrides:
     def at(self, level: Config) -> "ParamOverrides":
         """The same, as *level* adds to it."""
         return ParamOverrides(
-            {**self.defaults, **one_budget(_get(level, "default_params"))},
+            {**self.defaults, **unify_budget(_get(level, "default_params"))},
             (*self.drops, *(level.get("drop_params") or ())),
-            {**self.overrides, **one_budget(_get(level, "override_params"))},
+            {**self.overrides, **unify_budget(_get(level, "override_params"))},
         )
 
     def under(self, defaults: Mapping[str, Any]) -> "ParamOverrides":

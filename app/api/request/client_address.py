@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core.hosts import is_loopback
-from ...core.proxies import client_address, is_loopback_peer, throttled_as
+from ...core.proxies import address_range, client_address, is_loopback_peer
 from ...settings import Settings
 
 # A request that has one of these came through a proxy, whether that is trusted or not.
@@ -25,7 +25,7 @@ _OF_PROXIES = {
 
 def throttle_key(environ: Mapping[str, Any], settings: Settings) -> str:
     """By what the wrong keys of this client are counted."""
-    return throttled_as(
+    return address_range(
         client_address(
             environ.get("REMOTE_ADDR") or "",
             environ.get("HTTP_X_FORWARDED_FOR") or "",

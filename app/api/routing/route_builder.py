@@ -10,7 +10,7 @@ from ...core.cache_key import fingerprint
 from ...core.caching import CacheScope
 from ...core.forwarding import is_credential_header
 from ...core.limits import Limits
-from ...core.parameter_aliases import one_budget
+from ...core.parameter_aliases import unify_budget
 from ...core.permissions import Alias, Permissions, VirtualKey
 from ...core.request import CompletionRequest
 from ...core.routing import (
@@ -108,7 +108,7 @@ class RouteBuilder:
         self._wanted, self._check = wanted, check
         self._key_in_model, model = split(body.get("model"))
         asked = body | {"model": model} if self._key_in_model else body
-        self._body = dict(one_budget(asked))
+        self._body = dict(unify_budget(asked))
         self._default_max_tokens = default_max_tokens
         self._params, self._pathname = body, pathname
         self._searches = patterns.Searches()
@@ -449,5 +449,5 @@ def _elsewhere(
 
 def _defaults(key: VirtualKey) -> Mapping[str, Any]:
     """What a virtual key fills up a request with."""
-    params = one_budget(key.params)
+    params = unify_budget(key.params)
     return params if key.model is None else {"model": key.model, **params}

@@ -1,8 +1,8 @@
-"""Watches over callers: those that hang up, that take nothing, that are too many.
+"""Client connections: watches for callers that hang up or stop reading.
 
-One thread for each worker process looks at the sockets of all requests under way, four
-times a second. A caller that has closed its sending side has left: whether it would
-still read cannot be told before something is sent, and no client of HTTP does that.
+One thread per worker process polls the sockets of all requests under way, four times a
+second. A caller that has closed its sending side is considered gone: whether it would
+still read shows only when something is sent, and no HTTP client half-closes.
 """
 
 import logging
@@ -20,11 +20,12 @@ from .cancellation import Cancellation
 
 logger = logging.getLogger("lastword")
 
-# Seconds between two looks.
-_EVERY = 0.25
+# Seconds.
+_POLL_INTERVAL = 0.25
 
-# The other side has closed, or is gone; where that is not known, it has reset.
-_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+# The peer has closed its side or the connection; systems without POLLRDHUP report only
+# the latter.
+_HANGUP_EVENTS = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 @dataclass(slots=True, eq=False)
@@ -47,44 +48,36 @@ class ClientConnection:
         return -1 if self.socket is None else self.socket.fileno()
 
     def break_off(self) -> None:
-        """End it; whoever is about to send something there waits no longer."""
+        """Shut it down, which also ends a write that is blocked on it."""
         if self.socket is not None:
             break_off(self.socket)
 
 
 class ClientConnections:
-    """Watches over all whose requests are under way. One for each process.
+    """The connections of all requests under way. One per process.
 
-    Who takes nothing for *patience* seconds is let go of. At most *most* requests are
-    under way at a time; None is no limit.
+    A caller that reads nothing for *patience* seconds is disconnected. At most *most*
+    requests are under way at a time; None is no limit.
     """
 
     def __init__(
-        self, patience: float, most: int | None = None, every: float = _EVERY
+        self, patience: float, most: int | None = None, every: float = _POLL_INTERVAL
     ) -> None:
         self.most = most
-        self._patience, self._every = patience, every
+        self._patience, self._poll_interval = patience, every
         self._lock = threading.Lock()
         self._connections: set[ClientConnection] = set()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
-        self._ends: float | None = None
+        self._drain_deadline: float | None = None
 
     @contextmanager
     def watching(self, client: socket.socket | None) -> Iterator[ClientConnection]:
         """The connection to *client*, watched until it is forgotten.
 
-        It is at once if the block fails. Without a socket nobody is watched. Raises
+        If the block fails, that is at once. Without a socket nothing is watched. Raises
         Busy.
         """
-        connection = self._watch(client)
-        try:
-            yield connection
-        except BaseException:
-            connection.forget()
-            raise
-
-    def _watch(self, client: socket.socket | None) -> ClientConnection:
         connection = ClientConnection(client)
         connection.forget = lambda: self._forget(connection)
         with self._lock:
@@ -92,8 +85,15 @@ class ClientConnections:
                 raise Busy
             self._connections.add(connection)
             if client is not None and self._thread is None:
-                self._start()
-        return connection
+                self._thread = threading.Thread(
+                    target=self._poll_until_closed, name="callers", daemon=True
+                )
+                self._thread.start()
+        try:
+            yield connection
+        except BaseException:
+            connection.forget()
+            raise
 
     def _forget(self, connection: ClientConnection) -> None:
         with self._lock:
@@ -113,47 +113,48 @@ class ClientConnections:
     @property
     def is_draining(self) -> bool:
         """Whether this process is about to end."""
-        return self._ends is not None
+        return self._drain_deadline is not None
 
     def drain(self, seconds: float) -> None:
-        """Let those who are here have so many *seconds*. May be called by a signal."""
-        self._ends = time.monotonic() + seconds
+        """Give the requests under way *seconds*. Safe to call in a signal handler."""
+        self._drain_deadline = time.monotonic() + seconds
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._closed.set()
         thread = self._thread
         if thread and thread is not threading.current_thread():
             thread.join(5)
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="callers", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while not self._closed.wait(self._every):
+    def _poll_until_closed(self) -> None:
+        while not self._closed.wait(self._poll_interval):
             with self._lock:
                 connections = list(self._connections)
             try:
-                self._look(connections)
+                self._cancel_lost(connections)
             except Exception:
+                # A thread that died here would leave all callers unwatched.
                 logger.exception("callers are not watched for a moment")
 
-    def _look(self, connections: Sequence[ClientConnection]) -> None:
-        for connection in (*_gone(connections), *filter(self._is_stalled, connections)):
+    def _cancel_lost(self, connections: Sequence[ClientConnection]) -> None:
+        """Cancel requests whose caller has hung up or stalled; all, after draining."""
+        now = time.monotonic()
+        stalled = [
+            connection
+            for connection in connections
+            if (since := connection.sending) is not None
+            and now - since > self._patience
+        ]
+        for connection in (*_closed_by_peer(connections), *stalled):
             connection.cancellation.cancel(CallerLeft())
             connection.break_off()
-        if self._ends is not None and time.monotonic() > self._ends:
+        if self._drain_deadline is not None and now > self._drain_deadline:
             for connection in connections:
                 connection.cancellation.cancel(ShuttingDown())
 
-    def _is_stalled(self, connection: ClientConnection) -> bool:
-        since = connection.sending
-        return since is not None and time.monotonic() - since > self._patience
-
 
 class Sending:
-    """A body whose pieces are on their way until the next one is asked for."""
+    """A response body; a piece counts as being written until the next is requested."""
 
     def __init__(self, body: Iterator[bytes], connection: ClientConnection) -> None:
         self._body, self._connection = body, connection
@@ -168,18 +169,18 @@ class Sending:
         return piece
 
     def close(self) -> None:
-        """Close the body, and let go of the connection."""
+        """Close the body, and forget the connection."""
         self._connection.forget()
         if close := getattr(self._body, "close", None):
             close()
 
 
-def _gone(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
-    """Those whose other side has closed."""
-    # Asked once each: a socket may be closed by its own thread meanwhile.
+def _closed_by_peer(connections: Sequence[ClientConnection]) -> list[ClientConnection]:
+    """The connections that their peer has closed."""
+    # Read once each: the thread of a request may close its socket meanwhile.
     by_number = {each.number: each for each in connections}
     by_number.pop(-1, None)
     poll = unpatched_poll()
     for number in by_number:
-        poll.register(number, _GONE)
+        poll.register(number, _HANGUP_EVENTS)
     return [by_number[number] for number, _ in poll.poll(0)]
