@@ -21,7 +21,8 @@ from ..errors import (
 from ..planning import plan as fitting
 from ..planning.plan import Plan
 from ..providers import PROVIDERS, HTTPRequest, Provider
-from ..providers.declaration import UpstreamAnswer, malformed_as_upstream_error
+from ..providers.declaration import UpstreamAnswer
+from ..providers.parsing.json_bodies import malformed_as_upstream_error
 from ..upstream.auth.access_tokens import AccessTokens
 from ..upstream.auth.request_signing import find_signer
 from ..upstream.client import HTTPClient

@@ -9,14 +9,9 @@ from ..core.routing import Target
 from ..core.sse import Event
 from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
-from ..providers.declaration import (
-    UpstreamAnswer,
-    UpstreamRequest,
-    excerpt,
-    malformed_as_upstream_error,
-    merge_headers,
-    read_stream,
-)
+from ..providers.declaration import UpstreamAnswer, UpstreamRequest, read_stream
+from ..providers.parsing.json_bodies import excerpt, malformed_as_upstream_error
+from ..providers.request_parts import merge_headers
 from ..upstream import event_decoders
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine

@@ -24,17 +24,15 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    key_header,
-    model_list,
-    models_request,
-    openai_model_list,
-    read_completion,
     same_named,
 )
+from .model_lists import model_list, models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
+from .request_parts import key_header
 
 VERSION = "2023-06-01"
 

@@ -20,11 +20,10 @@ from .declaration import (
     Setting,
     UpstreamRequest,
     as_list,
-    bearer,
-    quote_path_segment,
 )
 from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
+from .request_parts import bearer, quote_path_segment
 
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"

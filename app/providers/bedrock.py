@@ -18,8 +18,8 @@ from ..core.sse import Event
 from ..errors import UpstreamInBand
 from .declaration import (
     Endpoint,
-    Families,
     HTTPRequest,
+    ModelFamilies,
     ParamMapping,
     ParamMappings,
     Provider,
@@ -27,14 +27,13 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    bearer,
-    quote_path_segment,
-    read_completion,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
+from .request_parts import bearer, quote_path_segment
 
 
 def _auth(target: Target) -> dict[str, str]:
@@ -310,7 +309,7 @@ BEDROCK = Provider(
     base_url="https://bedrock-runtime.{aws_region}.amazonaws.com",
     modes={
         CompletionMode.CHAT: _CHAT,
-        CompletionMode.NATIVE: Families(_FAMILIES, _maker),
+        CompletionMode.NATIVE: ModelFamilies(_FAMILIES, _maker),
     },
     auth=_auth,
     signer="aws",

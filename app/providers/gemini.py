@@ -18,18 +18,15 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    key_header,
-    models_request,
-    openai_model_list,
-    quote_path_segment,
-    read_completion,
-    read_object,
 )
+from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
+from .request_parts import key_header, quote_path_segment
 
 PARAMS = {
     "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),

@@ -28,13 +28,12 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    models_request,
-    read_completion,
-    read_object,
     same_named,
 )
+from .model_lists import models_request
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .parsing.usage import usage

@@ -23,13 +23,13 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    model_list,
-    read_completion,
     same_named,
 )
 from .llama_cpp import models, root
+from .model_lists import model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat

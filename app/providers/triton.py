@@ -17,15 +17,9 @@ from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
 from ..core.sse import Event
 from ..errors import UpstreamError
-from .declaration import (
-    Endpoint,
-    HTTPRequest,
-    Provider,
-    UpstreamRequest,
-    read_completion,
-    same_named,
-)
+from .declaration import Endpoint, HTTPRequest, Provider, UpstreamRequest, same_named
 from .parsing import error_bodies
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
 

@@ -18,16 +18,15 @@ from ..core.routing import CompletionMode, Target
 from . import anthropic, gemini
 from .declaration import (
     Endpoint,
-    Families,
     HTTPRequest,
+    ModelFamilies,
     ParamMapping,
     Provider,
     Setting,
     UpstreamRequest,
-    host_label,
-    quote_path_segment,
 )
 from .protocols import openai_chat
+from .request_parts import host_label, quote_path_segment
 
 _ANTHROPIC_VERSION = "vertex-2023-10-16"
 
@@ -143,7 +142,9 @@ VERTEX = Provider(
     name="vertex-ai",
     docs="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/"
     "model-reference/inference",
-    modes={CompletionMode.CHAT: Families(_PUBLISHERS, lambda model: _split(model)[0])},
+    modes={
+        CompletionMode.CHAT: ModelFamilies(_PUBLISHERS, lambda model: _split(model)[0])
+    },
     auth=_auth,
     token="google",
     keys=(("vertex_service_account_json",),),

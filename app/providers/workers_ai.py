@@ -21,16 +21,15 @@ from .declaration import (
     Provider,
     Setting,
     UpstreamRequest,
-    quote_path_segment,
-    read_completion,
-    read_object,
     same_named,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.stream_ending import EndingRule, StreamEnding
 from .parsing.usage import usage
 from .protocols import openai_chat
+from .request_parts import quote_path_segment
 
 _PARAMS = same_named(
     "frequency_penalty",

@@ -23,7 +23,8 @@ from ..errors import (
     UpstreamUnreachable,
 )
 from ..providers import HTTPRequest
-from ..providers.declaration import excerpt, merge_headers
+from ..providers.parsing.json_bodies import excerpt
+from ..providers.request_parts import merge_headers
 from .http1.connection import CutHead, SocketReader, StaleConnection, due
 from .http1.head import Headers, Malformed
 from .http1.pool import PooledAdapter

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.routing import CompletionMode, Target
-from ..declaration import Endpoint, ParamMapping, Provider, Setting, as_list, bearer
+from ..declaration import Endpoint, ParamMapping, Provider, Setting, as_list
 from ..protocols import openai_chat
+from ..request_parts import bearer
 from . import rows
 from .rows import OPEN_MODELS_LACK, one_text, open_chat
 

@@ -27,7 +27,7 @@ class Row:
     """
 
     provider: str
-    mode: str
+    way: str
     parameters: str
     stop: str
     logprobs: str
@@ -54,7 +54,7 @@ def _row(provider: str, way: str, endpoint: Endpoint) -> Row:
     params = endpoint.params
     return Row(
         provider=provider,
-        mode=way,
+        way=way,
         parameters=_shaping(params),
         stop=_stop(params.get("stop")),
         logprobs=_logprobs(params.get("logprobs")),

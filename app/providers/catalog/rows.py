@@ -5,14 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.routing import CompletionMode
-from ..declaration import (
-    Endpoint,
-    Families,
-    ParamMapping,
-    Provider,
-    model_list,
-    models_request,
-)
+from ..declaration import Endpoint, ModelFamilies, ParamMapping, Provider
+from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
@@ -24,7 +18,7 @@ def row(
     name: str,
     docs: str,
     base_url: str,
-    modes: Mapping[CompletionMode, Endpoint | Families],
+    modes: Mapping[CompletionMode, Endpoint | ModelFamilies],
     *,
     prefix: str = "",
     **others: Any,

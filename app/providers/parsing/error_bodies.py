@@ -16,7 +16,7 @@ import orjson
 
 from ... import safe_json
 from ...errors import UpstreamInBand, UpstreamStatus
-from ..declaration import excerpt
+from .json_bodies import excerpt
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:

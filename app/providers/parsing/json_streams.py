@@ -6,7 +6,7 @@ from typing import Any
 from ...core.completion import Completion
 from ...core.sse import Event
 from ...errors import UpstreamError
-from ..declaration import read_completion
+from .json_bodies import read_completion
 from .stream_ending import EndingRule, StreamEnding
 
 

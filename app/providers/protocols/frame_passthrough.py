@@ -34,7 +34,8 @@ import orjson
 from ...core.completion import estimate
 from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamProtocol
-from ..declaration import RawCompletion, UpstreamRequest, read_object
+from ..declaration import RawCompletion, UpstreamRequest
+from ..parsing.json_bodies import read_object
 from ..parsing.stream_ending import EndingRule, StreamEnding
 from ..parsing.usage import usage
 from .completion_repair import estimated_usage, repair_choice, repair_head

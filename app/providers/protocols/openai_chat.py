@@ -21,11 +21,11 @@ from ..declaration import (
     ParamMappings,
     StreamReader,
     UpstreamRequest,
-    read_completion,
     same_named,
 )
 from ..parsing import error_bodies
 from ..parsing.finish_reasons import finish_reason
+from ..parsing.json_bodies import read_completion
 from ..parsing.json_streams import JSONStreamReader
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import Thoughts

@@ -23,10 +23,9 @@ from ..declaration import (
     RawCompletion,
     UpstreamAnswer,
     UpstreamRequest,
-    read_completion,
-    read_object,
     same_named,
 )
+from ..parsing.json_bodies import read_completion, read_object
 from .completion_repair import (
     check_prompt_logprobs,
     read_usage,
