@@ -9,7 +9,7 @@ from ..core.batch import Part
 from ..core.completion import Completion
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
-from ..providers.protocols.openai_completions import rebuilt
+from ..providers.protocols.openai_completions import to_completion
 from .outcome import UsageCounter
 from .streaming.fanout import Fanout, gather
 from .target_calls import TargetCalls
@@ -57,14 +57,14 @@ def _one(
     exchange: TargetCalls, plan: Plan, tally: UsageCounter, part: Part
 ) -> Completion:
     answer = _answer(exchange, plan, tally, part)
-    return post_processing.whole(rebuilt(answer), plan.shape(part))
+    return post_processing.whole(to_completion(answer), plan.shape(part))
 
 
 def _pieces(
     exchange: TargetCalls, plan: Plan, tally: UsageCounter, part: Part
 ) -> Iterator[Completion]:
     with closing(_stream(exchange, plan, tally, part)) as answers:
-        yield from post_processing.shaped(map(rebuilt, answers), plan.shape(part))
+        yield from post_processing.shaped(map(to_completion, answers), plan.shape(part))
 
 
 def _side_by_side(

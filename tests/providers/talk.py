@@ -17,7 +17,7 @@ from app.planning import plan as fitting
 from app.planning.plan import Plan
 from app.providers import PROVIDERS, HTTPRequest
 from app.providers.declaration import read_stream
-from app.providers.protocols.openai_completions import rebuilt
+from app.providers.protocols.openai_completions import to_completion
 
 KEY = "sk-secret-of-the-caller"
 
@@ -67,7 +67,7 @@ def whole(name: str, answer: bytes, **asked: Any) -> Completion:
     answers = []
     for part in made.parts:
         ask = made.ask(part, made.target)
-        read = rebuilt(ask.endpoint.completion(answer, ask))
+        read = to_completion(ask.endpoint.completion(answer, ask))
         answers.append(
             read if made.direct else post_processing.whole(read, made.shape(part))
         )
@@ -79,7 +79,7 @@ def streamed(name: str, events: Iterable[Event], **asked: Any) -> Sequence[Compl
     made = plan(name, stream=True, **asked)
     (part,) = made.parts
     ask = made.ask(part, made.target)
-    pieces = map(rebuilt, read_stream(ask.endpoint.reader(ask), events))
+    pieces = map(to_completion, read_stream(ask.endpoint.reader(ask), events))
     if made.direct:
         return list(pieces)
     return list(post_processing.shaped(pieces, made.shape(part)))

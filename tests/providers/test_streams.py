@@ -9,7 +9,7 @@ import pytest
 from app.core.sse import DONE, Event
 from app.errors import UpstreamCut, UpstreamUnreachable
 from app.providers.declaration import StreamReader, UpstreamAnswer, read_stream
-from app.providers.protocols.openai_completions import rebuilt
+from app.providers.protocols.openai_completions import to_completion
 from tests.upstream import delta, frame
 
 from . import talk
@@ -35,7 +35,7 @@ def recorded_events(asked: Asked) -> list[Event]:
 
 
 def text_of(answers: Iterable[UpstreamAnswer]) -> str:
-    choices = (choice for answer in answers for choice in rebuilt(answer).choices)
+    choices = (choice for answer in answers for choice in to_completion(answer).choices)
     return "".join(choice.text for choice in choices)
 
 

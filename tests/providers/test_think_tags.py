@@ -1,15 +1,15 @@
-"""Thoughts that a model writes before its text, in a stream cut anywhere."""
+"""Reasoning that a model writes before its text, in a stream cut anywhere."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.providers.parsing.think_tags import Thoughts
+from app.providers.parsing.think_tags import ThinkTagFilter
 
 
 def spoken(*pieces: str) -> str:
-    thoughts = Thoughts()
-    return "".join(map(thoughts.without, pieces)) + thoughts.rest()
+    think_tags = ThinkTagFilter()
+    return "".join(map(think_tags.feed, pieces)) + think_tags.end()
 
 
 @pytest.mark.parametrize(

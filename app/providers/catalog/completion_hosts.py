@@ -1,7 +1,7 @@
 """Rows: providers with a completions endpoint of OpenAI's shape, and what they lack.
 
-What an endpoint ignores in silence counts as lacking: the gateway sees to it, or says
-that it cannot be had.
+What an endpoint ignores in silence counts as lacking: the gateway does it in its place,
+or refuses it.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from ..protocols import openai_chat, openai_completions
 from . import rows
 from .rows import one_text, open_chat, prompted
 
-# Stop sequences where they are a list, also if it is one alone.
+# Stop sequences where they have to be a list.
 _STOP_LIST = ParamMapping("stop", write=as_list)
-# A seed where it is an integer of 32 bits.
+# A seed where it has to be an integer of 32 bits.
 _SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
 
 
@@ -34,18 +34,19 @@ def row(
     docs: str,
     base_url: str,
     native: Endpoint,
-    chatting: Endpoint,
+    chat: Endpoint,
     *,
-    filling: Endpoint | None = None,
+    fim: Endpoint | None = None,
     **others: Any,
 ) -> Provider:
     """A provider with a completions endpoint, and a chat endpoint beside it.
 
-    *filling* is one for gaps; *others* are as in `rows.row`.
+    *fim* is one for infilling; *others* are as in `rows.row`.
     """
-    ways = {CompletionMode.NATIVE: native, CompletionMode.CHAT: chatting}
-    ways |= {CompletionMode.FIM: filling} if filling else {}
-    return rows.row(name, docs, base_url, ways, **others)
+    modes = {CompletionMode.NATIVE: native, CompletionMode.CHAT: chat}
+    if fim:
+        modes[CompletionMode.FIM] = fim
+    return rows.row(name, docs, base_url, modes, **others)
 
 
 _TGI = one_text(
@@ -76,14 +77,14 @@ _QWEN = one_text(
 )
 
 
-def _qwen_fills(ask: UpstreamRequest) -> HTTPRequest:
-    """The gap as Qwen's coder models know it: in the prompt, between marks.
+def call_qwen_infill(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of Qwen's coder models: prefix and suffix in the prompt, with marks.
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
     """
     body = openai_completions.request(ask)
-    before, after = body["prompt"], body.pop("suffix", "")
-    body["prompt"] = f"<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>"
+    prefix, suffix = body["prompt"], body.pop("suffix", "")
+    body["prompt"] = f"<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>"
     return ask.post("/completions", body)
 
 
@@ -108,7 +109,7 @@ HOSTED: Sequence[Provider] = (
         "https://api.together.xyz",
         one_text(
             "/v1/completions",
-            # Its echo is no prefix of the text, but a list beside the choices.
+            # Its echo is a list beside the choices, not a prefix of the text.
             without=("best_of", "echo", "stream_options", "suffix", "user"),
             logprobs=ParamMapping("logprobs", high=20),
             stop=_STOP_LIST,
@@ -134,7 +135,7 @@ HOSTED: Sequence[Provider] = (
         "https://docs.deepinfra.com/api-reference/openai-completions-1",
         "https://api.deepinfra.com/v1/openai",
         replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
-        # Of other tokens than the chosen ones it says nothing there.
+        # It has no alternatives there, only the chosen tokens.
         openai_chat.endpoint(
             without=("logit_bias",),
             choices=4,
@@ -180,7 +181,7 @@ HOSTED: Sequence[Provider] = (
                 "user",
             ),
         ),
-        # Its penalties it accepts for compatibility only, as it says.
+        # It accepts penalties for compatibility only, as documented.
         open_chat(
             "/v1/chat/completions",
             "frequency_penalty",
@@ -226,7 +227,7 @@ HOSTED: Sequence[Provider] = (
         "x-ai",
         "https://docs.x.ai/docs/api-reference#completions-legacy",
         "https://api.x.ai/v1",
-        # Log probabilities it takes for a yes or no here, and newer models ignore it.
+        # logprobs is a boolean here, and newer models ignore it.
         one_text(
             without=(
                 "best_of",
@@ -239,7 +240,7 @@ HOSTED: Sequence[Provider] = (
             seed=_SEED_32,
             stop=_STOP_LIST,
         ),
-        # What models that reason refuse, and all newer ones do, is left to the gateway.
+        # All newer models reason, and refuse stop: the gateway applies it.
         openai_chat.endpoint(
             without=(
                 "frequency_penalty",
@@ -250,7 +251,7 @@ HOSTED: Sequence[Provider] = (
             ),
             seed=_SEED_32,
         ),
-        # Models that reason only chat.
+        # Reasoning models only chat.
         own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     row(
@@ -290,17 +291,19 @@ HOSTED: Sequence[Provider] = (
         # For the coder models; the others chat.
         _QWEN,
         open_chat("/chat/completions", "frequency_penalty", "user"),
-        filling=replace(
-            _QWEN, params={**_QWEN.params, **same_named("suffix")}, call=_qwen_fills
+        fim=replace(
+            _QWEN,
+            params={**_QWEN.params, **same_named("suffix")},
+            call=call_qwen_infill,
         ),
-        # Only the host in Beijing completes: dashscope.aliyuncs.com.
+        # Only the host in Beijing has completions: dashscope.aliyuncs.com.
         own_modes=(CompletionMode.CHAT,),
     ),
     row(
         "huggingface",
         "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
         "https://router.huggingface.co",
-        # Its router only chats; endpoints of one's own run TGI, mostly.
+        # Its router only chats; endpoints deployed by users mostly run TGI.
         replace(_TGI, call=lambda ask: openai_completions.call(ask, "/v1/completions")),
         open_chat("/v1/chat/completions", "user", stop=_STOP_LIST),
         prefix="/v1",
@@ -318,7 +321,7 @@ HOSTED: Sequence[Provider] = (
         "modal",
         "https://modal.com/docs/examples/vllm_inference",
         "",
-        # What runs there is one's own; Modal's example is a vLLM.
+        # Users deploy their own servers; the example in the documentation is vLLM.
         prompted(without=("best_of",), logprobs=ParamMapping("logprobs", high=20)),
         openai_chat.endpoint(),
         needs_key=False,
@@ -338,7 +341,7 @@ HOSTED: Sequence[Provider] = (
     ),
 )
 
-# Services that are gone. Their names still reach a host of one's own.
+# Services that were shut down. Their names can still be used with a custom host.
 RETIRED: Sequence[Provider] = (
     row(
         "anyscale",
@@ -376,14 +379,14 @@ RETIRED: Sequence[Provider] = (
     ),
 )
 
-# Servers that people run themselves: the custom host says where.
+# Self-hosted servers, which need a custom host.
 ENGINES: Sequence[Provider] = (
     row(
         "vllm",
         "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
         "",
-        # A suffix is for models that it knows to fill in; it says so for the others.
-        # No prompt it takes with embeddings in its place.
+        # It refuses a suffix for models without infilling.
+        # A null prompt needs embeddings in its place.
         openai_completions.endpoint(
             without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
         ),
@@ -394,7 +397,7 @@ ENGINES: Sequence[Provider] = (
         "sglang",
         "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
         "",
-        # best_of and suffix it takes, and ignores.
+        # It accepts best_of and suffix, and ignores them.
         replace(
             openai_completions.endpoint(without=("best_of", "suffix")),
             null=False,

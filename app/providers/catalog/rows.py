@@ -1,4 +1,4 @@
-"""What providers of OpenAI's language share, so that each of them is a row."""
+"""What OpenAI-compatible providers share, so that each of them is a row."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
-# What hosts of open models do not know on their chat endpoint, or not all of them.
+# What the chat endpoints of hosts of open models do not support, or not all of them.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
 
 
@@ -23,9 +23,9 @@ def row(
     prefix: str = "",
     **others: Any,
 ) -> Provider:
-    """A provider that fails, and lists its models, as OpenAI does.
+    """A provider with OpenAI's errors and list of models.
 
-    *prefix* is what its paths have before `/models`; *others* are as in Provider.
+    *prefix* comes before `/models` in its path; *others* are fields of Provider.
     """
     return Provider(
         name=name,
@@ -42,7 +42,7 @@ def row(
 def prompted(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
-    """An endpoint that takes any prompts a call, but not none."""
+    """A completions endpoint that needs at least one prompt a call."""
     return replace(
         openai_completions.endpoint(path, without=without, **others), null=False
     )
@@ -51,9 +51,9 @@ def prompted(
 def one_text(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
-    """An endpoint that takes one text a call, and no fewer than one token."""
-    several = prompted(path, without=without, **others)
-    return replace(several, tokens=False, batches=False, least=1)
+    """A completions endpoint that takes one text a call, and max_tokens from 1."""
+    batched = prompted(path, without=without, **others)
+    return replace(batched, tokens=False, batches=False, least=1)
 
 
 def open_chat(

@@ -1,4 +1,4 @@
-"""Names that stand for something else than text, or for nothing any more."""
+"""Providers of Portkey's list that have no text completions, with the reason."""
 
 from collections.abc import Mapping, Sequence
 
