@@ -240,7 +240,7 @@ HOSTED: Sequence[Provider] = (
             seed=_SEED_32,
             stop=_STOP_LIST,
         ),
-        # All newer models reason, and refuse stop: the gateway applies it.
+        # All newer models reason, and refuse penalties and stop sequences.
         openai_chat.endpoint(
             without=(
                 "frequency_penalty",

@@ -1,7 +1,7 @@
 """Providers with an endpoint for infilling, between a prompt and a suffix.
 
-Mistral answers in the shape of a chat even there; the repairs of all legacy answers make
-legacy ones of them.
+Mistral answers in the shape of a chat even there. The repairs that all legacy answers
+get turn that into the legacy shape.
 
 Sources: https://docs.mistral.ai/api/#tag/fim and
 https://github.com/mistralai/client-python, https://docs.inceptionlabs.ai/ and
