@@ -8,13 +8,13 @@ from app.core.routing import CompletionMode
 from app.errors import UnsupportedParameter, UpstreamStatus
 from app.planning import plan
 
-from ..providers import talk
+from ..providers import harness
 
 OWN = {"base_url": None}
 
 
 def way(provider: str, model: str, to: Any = OWN, **params: Any) -> CompletionMode:
-    return talk.plan(provider, to=to, model=model, **params).mode
+    return harness.plan(provider, to=to, model=model, **params).mode
 
 
 # Ways
@@ -76,7 +76,7 @@ def test_a_target_has_the_last_word() -> None:
 def test_a_suffix_takes_the_way_that_knows_one(
     provider: str, model: str, expected: str
 ) -> None:
-    made = talk.plan(provider, to={}, model=model, suffix="end")
+    made = harness.plan(provider, to={}, model=model, suffix="end")
 
     assert made.mode == expected and "suffix" in made.params
 
@@ -85,8 +85,8 @@ def test_a_suffix_takes_the_way_that_knows_one(
 
 
 def test_what_is_known_of_a_model_holds_for_its_chat_alone() -> None:
-    native = talk.plan("openai", to={}, model="o1", temperature=0.5)
-    chat = talk.plan(
+    native = harness.plan("openai", to={}, model="o1", temperature=0.5)
+    chat = harness.plan(
         "openai", to={"via": CompletionMode.CHAT}, model="o1", temperature=0.5
     )
 
@@ -95,8 +95,8 @@ def test_what_is_known_of_a_model_holds_for_its_chat_alone() -> None:
 
 def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
     host = {"base_url": "http://vllm"}
-    native = talk.body("openai", to=host, model="gpt-4o", max_tokens=5)
-    chat = talk.body(
+    native = harness.body("openai", to=host, model="gpt-4o", max_tokens=5)
+    chat = harness.body(
         "openai", to=host | {"via": CompletionMode.CHAT}, model="gpt-4o", max_tokens=5
     )
 
@@ -106,20 +106,22 @@ def test_the_completions_endpoint_calls_a_budget_by_its_own_name() -> None:
 def test_a_target_knows_its_model_best() -> None:
     info = {"lacks": ["top_p", "min_p"], "token_floor": 50, "max_tokens": "budget"}
     to = {"via": CompletionMode.CHAT, "model_info": info}
-    made = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
+    made = harness.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
 
     assert made.dropped == ["top_p", "min_p"]
-    assert talk.body("openai", to=to, max_tokens=5)["budget"] == 50
+    assert harness.body("openai", to=to, max_tokens=5)["budget"] == 50
     assert "50" in made.warnings[0]
-    assert talk.plan("openai", to={"model_info": info}, top_p=0.5).dropped == ["top_p"]
+    assert harness.plan("openai", to={"model_info": info}, top_p=0.5).dropped == [
+        "top_p"
+    ]
 
 
 def test_a_budget_above_the_floor_is_left_alone() -> None:
     to = {"via": CompletionMode.CHAT}
-    made = talk.plan("openai", to=to, model="o3", max_tokens=2000)
+    made = harness.plan("openai", to=to, model="o3", max_tokens=2000)
 
     assert made.warnings == []
-    body = talk.body("openai", to=to, model="o3", max_tokens=2000)
+    body = harness.body("openai", to=to, model="o3", max_tokens=2000)
     assert body["max_completion_tokens"] == 2000
 
 
@@ -138,8 +140,8 @@ def test_a_budget_above_the_floor_is_left_alone() -> None:
 def test_of_two_that_exclude_each_other_the_one_that_means_something_is_sent(
     given: dict[str, Any], sent: str, dropped: list[str]
 ) -> None:
-    made = talk.plan("anthropic", model="claude-3-haiku-20240307", **given)
-    body = talk.body("anthropic", model="claude-3-haiku-20240307", **given)
+    made = harness.plan("anthropic", model="claude-3-haiku-20240307", **given)
+    body = harness.body("anthropic", model="claude-3-haiku-20240307", **given)
 
     assert made.dropped == dropped
     assert {"temperature", "top_p"} & set(body) == {sent}
@@ -162,8 +164,8 @@ def test_of_two_that_exclude_each_other_the_one_that_means_something_is_sent(
 def test_the_gateway_looks_out_for_all_stops_if_one_cannot_be_said(
     provider: str, given: Any, sent: Any, enforced: tuple[str, ...]
 ) -> None:
-    made = talk.plan(provider, stop=given)
-    body = talk.body(provider, stop=given)
+    made = harness.plan(provider, stop=given)
+    body = harness.body(provider, stop=given)
     places = [body, body.get("generationConfig", {})]
     found = [p[k] for p in places for k in p if k in ("stop", "stop_sequences")]
     found += [p["stopSequences"] for p in places if "stopSequences" in p]
@@ -182,9 +184,9 @@ def test_the_gateway_looks_out_for_all_stops_if_one_cannot_be_said(
 def test_no_token_is_asked_for_as_one_where_none_cannot_be(
     provider: str, asked: int, sent: int
 ) -> None:
-    made = talk.plan(provider, max_tokens=asked)
+    made = harness.plan(provider, max_tokens=asked)
 
-    assert talk.body(provider, max_tokens=asked)["max_tokens"] == sent
+    assert harness.body(provider, max_tokens=asked)["max_tokens"] == sent
     assert made.shape(made.parts[0]).nothing == (asked == 0 and sent == 1)
 
 
@@ -193,12 +195,12 @@ def test_no_token_is_asked_for_as_one_where_none_cannot_be(
 
 def test_more_alternatives_than_it_has_are_refused_with_how_many_it_has() -> None:
     with pytest.raises(UnsupportedParameter, match="5 tokens at most"):
-        talk.plan("fireworks-ai", logprobs=6)
+        harness.plan("fireworks-ai", logprobs=6)
 
 
 def test_ids_cannot_be_echoed_as_text() -> None:
     with pytest.raises(UnsupportedParameter, match="token ids"):
-        talk.plan("llama-cpp", prompt=[1, 2], echo=True)
+        harness.plan("llama-cpp", prompt=[1, 2], echo=True)
 
 
 # Asking otherwise
@@ -231,7 +233,7 @@ CHAT_MODEL = "This is a chat model and not supported in the v1/completions endpo
 def test_an_upstream_that_says_how_is_asked_so(
     error: UpstreamStatus, to: Any, params: Any, again: str | None
 ) -> None:
-    other = plan.replan_after_error(talk.plan("openai", to=to, **params), error)
+    other = plan.replan_after_error(harness.plan("openai", to=to, **params), error)
 
     assert (other and other.mode) == again
     if again == "native":

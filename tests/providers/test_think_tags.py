@@ -27,7 +27,7 @@ def spoken(*pieces: str) -> str:
         ("", ""),
     ],
 )
-def test_thoughts_are_no_text(text: str, meant: str) -> None:
+def test_reasoning_is_no_text(text: str, meant: str) -> None:
     assert spoken(text) == meant
     assert spoken(*text) == meant
 
@@ -37,7 +37,7 @@ def test_thoughts_are_no_text(text: str, meant: str) -> None:
     st.text("a<\n ", max_size=8),
     st.lists(st.integers(0, 60), max_size=8),
 )
-def test_the_cuts_of_a_stream_do_not_matter(
+def test_think_tags_may_be_cut_anywhere(
     thought: str, text: str, places: list[int]
 ) -> None:
     whole = f"<think>{thought}</think>{text}"

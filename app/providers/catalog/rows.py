@@ -5,13 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.routing import CompletionMode
-from ..declaration import Endpoint, ModelFamilies, ParamMapping, Provider
+from ..declaration import Endpoint, ModelFamilies, ParamMapping, Provider, as_list
 from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
 # What the chat endpoints of hosts of open models do not support, or not all of them.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
+# Stop sequences where they have to be a list.
+STOP_LIST = ParamMapping("stop", write=as_list)
 
 
 def row(
@@ -37,6 +39,26 @@ def row(
         model_list=model_list,
         **others,
     )
+
+
+def completion_row(
+    name: str,
+    docs: str,
+    base_url: str,
+    native: Endpoint,
+    chat: Endpoint,
+    *,
+    fim: Endpoint | None = None,
+    **others: Any,
+) -> Provider:
+    """A provider with a completions endpoint, and a chat endpoint beside it.
+
+    *fim* is one for infilling; *others* are as in `row`.
+    """
+    modes = {CompletionMode.NATIVE: native, CompletionMode.CHAT: chat}
+    if fim:
+        modes[CompletionMode.FIM] = fim
+    return row(name, docs, base_url, modes, **others)
 
 
 def prompted(
