@@ -62,19 +62,18 @@ def read_stream(
 ) -> Iterator[UpstreamAnswer]:
     """The chunks of *events*, each as soon as its event is there."""
     source = iter(events)
-    failure: UpstreamError | None = None
     while not reader.done:
         try:
             event = next(source)
         except StopIteration:
-            break
+            yield from reader.end()
+            return
         except UpstreamError as e:
-            failure = e
-            break
+            # The connection failed, and the reader decides what that means. Errors
+            # of `feed` are final, and not caught here.
+            yield from reader.end(e)
+            return
         yield from reader.feed(event)
-    else:
-        return
-    yield from reader.end(failure)
 
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.
