@@ -96,6 +96,7 @@ class AnthropicReader:
         self._begin(message)
         blocks = message["content"]
         text = "".join(b["text"] for b in blocks if b["type"] == "text")
+        # Null would leave a whole answer without its end.
         return self._completion(text, message["stop_reason"] or "end_turn")
 
     def chunk(self, event: dict[str, Any]) -> Completion:

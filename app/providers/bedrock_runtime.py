@@ -32,6 +32,7 @@ def post(ask: UpstreamRequest, operation: str, body: object) -> HTTPRequest:
 
 def raise_event_error(event: Event) -> None:
     """Raise the exception that *event* is, if it is one."""
+    # The event stream's `:exception-type`, which the decoder puts into the name.
     name = event.name.decode("utf-8", "replace")
     if not name.endswith("Exception") and name not in _EXCEPTION_STATUSES:
         return

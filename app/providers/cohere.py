@@ -94,7 +94,7 @@ class CohereReader:
             return self._completion("", None)
         text = delta["message"]["content"].get("text") or ""
         entry = event.get("logprobs") or delta.get("logprobs")
-        # Reasoning has entries as well, and no text.
+        # An entry without text belongs to the reasoning.
         return self._completion(text, None, None, [entry] if entry and text else ())
 
     def _completion(

@@ -30,7 +30,8 @@ class RawCompletion:
     usage: Usage | None = None
 
 
-# JSON to be passed on, or a completion to be serialized.
+# What is read of an answer, or of a chunk: JSON to be passed on, or a completion to be
+# serialized.
 UpstreamAnswer = RawCompletion | Completion
 
 
@@ -44,7 +45,8 @@ class StreamReader(Protocol):
         """
 
     def feed(self, event: Event) -> Sequence[UpstreamAnswer]:
-        """The chunks that *event* completes. It runs for each event of each stream.
+        """The chunks that *event* completes. It runs for each event of each stream, so
+        it has to be fast.
 
         Raises UpstreamError for an event that is one, or that cannot be read.
         """
@@ -124,6 +126,7 @@ class ParamMapping:
 
     def fits(self, value: Any) -> bool:
         """Whether the endpoint takes *value* as it is."""
+        # Numbers have bounds; all else is a list, or a single item of one.
         if isinstance(value, (int, float)):
             low, high = self.low, self.high
             return (low is None or value >= low) and (high is None or value <= high)
@@ -326,6 +329,7 @@ class UpstreamRequest:
         for name, value in self.request.params.items():
             if name in self.params:
                 param = self.params[name]
+                # `options.temperature` is the temperature in the object `options`.
                 *parents, key = param.name.split(".")
                 nested = body
                 for parent in parents:

@@ -96,6 +96,7 @@ class GeminiReader:
         head = {"id": document.get("responseId"), "model": document.get("modelVersion")}
         candidates = document.get("candidates") or ()
         choices = [self._choice(candidate) for candidate in candidates]
+        # A prompt that is blocked has no candidates; a chunk may have none, either.
         if not choices:
             if (document.get("promptFeedback") or {}).get("blockReason"):
                 choices = [Choice("", 0, None, "content_filter")]

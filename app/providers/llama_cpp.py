@@ -54,6 +54,7 @@ _PARAMS = same_named(
     "temperature",
     "top_p",
     "user",
+    # The modulo maps a seed of -1, or too large a one, to one that is not random.
     seed=ParamMapping("seed", write=lambda seed: seed % _RANDOM_SEED),
     stop=ParamMapping("stop", write=as_list),
     # 0 means none at all there, and not those of the chosen tokens.

@@ -8,6 +8,8 @@ from urllib.parse import quote
 from ..core.routing import Target
 from ..errors import InvalidRequest, InvalidRoute
 
+# Nothing that could end the host, or begin a port, a user or another path: callers set
+# these values, and the key goes to the host that they name.
 _HOST_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
@@ -34,6 +36,7 @@ def quote_path_segment(name: str, safe: str = "") -> str:
 
     Raises InvalidRequest for `.` and `..`, which lead out of the path.
     """
+    # Quoting leaves dots alone, and clients and proxies resolve such segments.
     if {".", ".."} & set(name.split("/")):
         raise InvalidRequest(f"Invalid model: {name[:80]!r}.", param="model")
     return quote(name, safe=safe)

@@ -49,6 +49,7 @@ class TritonReader:
         self._chunks = JSONStreamReader(
             lambda document: _completion(document, ask, None)
         )
+        # A body without any event is no empty text, but a failure.
         self._has_begun = False
         self.done = False
 

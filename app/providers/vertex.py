@@ -60,6 +60,7 @@ def _post(
 def _split(model: str) -> tuple[str, str]:
     """The publisher of a model, which is a key of _PUBLISHERS, and its name there."""
     publisher, _, name = model.replace("/", ".", 1).partition(".")
+    # `meta.llama-...` and `meta/llama-...` are the same.
     if publisher in _PUBLISHERS:
         return publisher, name
     if model.startswith("claude"):

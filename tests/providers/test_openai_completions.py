@@ -49,6 +49,8 @@ def test_template_equals_full_check(texts: list[str], indices: list[int]) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FrameTemplate, "fits", lambda self, data: False)
         assert at_a_glance == passed(frames)
+        patch.setattr(FramePassthrough, "_needs_no_repair", lambda self, data: False)
+        assert at_a_glance == passed(frames)
 
 
 ODD = [

@@ -71,6 +71,7 @@ def _beginnings(group: RepeatedGroup, nullable: set[str]) -> Iterator[str]:
                 yield element.name
             elif isinstance(element, RepeatedGroup):
                 yield from _beginnings(element, nullable)
+            # What follows can come first only if all before it may be empty.
             if not _is_nullable(element, nullable):
                 break
 
@@ -80,6 +81,8 @@ def check_repetition(rules: Rules) -> None:
 
     In a recursion there is no such product, since each round consumes characters.
     """
+    # The largest product within each rule. Every rule is computed once, so the time is
+    # linear, where to expand references would be exponential.
     worst: dict[str, int] = {}
 
     def of_group(group: RepeatedGroup, under: frozenset[str]) -> int:
@@ -89,6 +92,7 @@ def check_repetition(rules: Rules) -> None:
     def of_element(element: Element, under: frozenset[str]) -> int:
         if isinstance(element, RepeatedGroup):
             return of_group(element, under)
+        # A rule in *under* refers to itself: the recursion is not multiplied.
         if isinstance(element, CharacterClass) or element.name in under:
             return 1
         return of_rule(element.name, under)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import UpstreamCut
 
+# A call of a tool ends the text as well.
 _WORDS = {
     "stop": """
         stop eos eos_token end_turn stop_sequence pause_turn stop_criteria_met finished
@@ -55,4 +56,5 @@ def finish_reason(word: Any, *, strict: bool = True) -> str | None:
         return None
     if lowered in _FAILURES:
         raise UpstreamCut(f"upstream gave up with finish_reason {str(word)[:40]!r}")
+    # An unknown word is an end all the same.
     return _TABLE.get(lowered, "stop") if strict else str(word)

@@ -50,6 +50,7 @@ class JSONStreamReader:
             return ()
         if self._payload is not None:
             data = self._payload(event)
+        # An event in place of a chunk that is an error raises in here.
         chunk = read_completion(data, self._read_chunk)
         self._ending.follow(chunk.choices)
         return (chunk,)

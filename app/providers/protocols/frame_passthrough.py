@@ -1,8 +1,8 @@
 r"""Streams of the legacy shape: frames pass byte for byte, repaired only where needed.
 
 Invariant: a frame goes on unparsed only if parsing and repairing it would have given
-the same bytes. tests/providers/test_openai_completions.py holds both paths against
-each other.
+the same bytes. tests/providers/test_openai_completions.py compares the three paths
+below with each other.
 
 Why: a stream is hundreds of frames that differ in a few letters, and to parse and
 write each is most of what an event costs (reading, checking and writing one took 19 µs
@@ -56,6 +56,7 @@ _REQUIRED_PATTERNS = tuple(
         ),
     )
 )
+# Exactly one index means exactly one choice.
 _INDEX = re.compile(rb'"index":\s?(\d+)')
 _TEXT = re.compile(rb'"text":\s?"((?:[^"\\]|\\.)*)"')
 # What stands in a JSON string as it is: printable ASCII without `"` and `\`.
@@ -110,6 +111,7 @@ class FramePassthrough:
         self._completion_tokens = 0
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
+        # The first two lines are all that most events cost: see the top of the module.
         data = event.data
         template = self._template
         if template is not None and template.fits(data):
@@ -146,6 +148,7 @@ class FramePassthrough:
             return False
         if not all(pattern.search(data) for pattern in self._patterns):
             return False
+        # An error may come beside an otherwise complete frame.
         if b'"error"' in data:
             return False
         # `usage` has to be there, or not to be there, as the caller asked for it.
@@ -174,11 +177,13 @@ class FramePassthrough:
         if not isinstance(choices, list):
             raise UpstreamProtocol("the answer has no list of choices")
         counts = document.pop("usage", None)
+        # Running counts are totals, so the last ones count; zeros mean not counted.
         if isinstance(counts, dict) and counts.get("total_tokens"):
             self._usage = counts
         frames = []
         for choice in choices:
             repair_choice(choice, self._ask, final=False)
+            # Clients count on the finish reason as the last that comes of a choice.
             if choice["index"] in self._ending.finished:
                 continue
             self._completion_tokens += estimate(choice["text"])
