@@ -18,7 +18,7 @@ from ..core.post_processing import PostProcessor
 from ..core.request import CompletionRequest
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
-from ..providers.protocols.openai_completions import rebuilt
+from ..providers.protocols.openai_completions import to_completion
 from .outcome import UsageCounter
 from .streaming.call_stream import CallStream
 from .streaming.event_stream import FrameSource
@@ -39,7 +39,9 @@ def complete_plan(
         return complete_part(plan.parts[0])
 
     def complete_and_process(part: Part) -> Completion:
-        return post_processing.whole(rebuilt(complete_part(part)), plan.shape(part))
+        return post_processing.whole(
+            to_completion(complete_part(part)), plan.shape(part)
+        )
 
     if len(plan.parts) == 1:
         answers = [complete_and_process(plan.parts[0])]
@@ -88,7 +90,9 @@ class OneCallFrames:
         merger = self._merger
         if merger is None:
             return write_frames(answers, self._request, self._warnings)
-        chunks = [chunk for each in answers for chunk in merger.feed(0, rebuilt(each))]
+        chunks = [
+            chunk for each in answers for chunk in merger.feed(0, to_completion(each))
+        ]
         if self.done:
             merger.end_part(0)
             chunks += merger.end()
@@ -139,7 +143,7 @@ class ManyCallsFrames:
                 self._merger.end_part(number)
             else:
                 for answer in answers:
-                    chunks += self._merger.feed(number, rebuilt(answer))
+                    chunks += self._merger.feed(number, to_completion(answer))
         if self._fanout.done:
             self.done = True
             chunks += self._merger.end()

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..planning.plan import Plan, make_plan
 from ..providers import PROVIDERS, Provider
-from ..providers.declaration import malformed_as_upstream_error
+from ..providers.parsing.json_bodies import malformed_as_upstream_error
 from ..upstream.auth.access_tokens import AccessTokens
 from ..upstream.auth.request_signing import find_signer
 from ..upstream.client import HTTPClient

@@ -6,9 +6,11 @@ from .anthropic import ANTHROPIC
 from .azure import AZURE_AI, AZURE_OPENAI, GITHUB
 from .bedrock import BEDROCK
 from .catalog.chat_hosts import CHAT_HOSTS
-from .catalog.completion_hosts import ENGINES, HOSTED, RETIRED
+from .catalog.completion_hosts import HOSTED
 from .catalog.fim_hosts import CODESTRAL, DEEPSEEK, INCEPTION, MISTRAL
-from .catalog.unsupported import TEXTLESS
+from .catalog.retired_hosts import RETIRED
+from .catalog.self_hosted import SELF_HOSTED
+from .catalog.unsupported import UNSUPPORTED
 from .cohere import COHERE
 from .declaration import HTTPRequest, Provider
 from .gemini import GOOGLE
@@ -37,12 +39,12 @@ PROVIDERS: Mapping[str, Provider] = {
         DEEPSEEK,
         INCEPTION,
         *CHAT_HOSTS,
-        *ENGINES,
+        *SELF_HOSTED,
         LLAMA_CPP,
         OLLAMA,
         TRITON,
         *RETIRED,
-        *TEXTLESS,
+        *UNSUPPORTED,
     )
 }
 

@@ -1,6 +1,6 @@
 """Anthropic's Messages.
 
-Its completions endpoint, /v1/complete, ended with the models that it served.
+Its completions endpoint, /v1/complete, was shut down with the models behind it.
 
 Sources: https://platform.claude.com/docs/en/api/messages/create,
 https://platform.claude.com/docs/en/build-with-claude/streaming,
@@ -14,7 +14,6 @@ import orjson
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
-from ..errors import UpstreamInBand
 from .declaration import (
     Endpoint,
     HTTPRequest,
@@ -24,17 +23,15 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    key_header,
-    model_list,
-    models_request,
-    openai_model_list,
-    read_completion,
     same_named,
 )
+from .model_lists import model_list, models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
+from .request_parts import key_header
 
 VERSION = "2023-06-01"
 
@@ -43,7 +40,7 @@ PARAMS = same_named(
     "top_k",
     "top_p",
     temperature=ParamMapping("temperature", high=1),
-    # A sequence of white space alone is refused; how many there may be is not said.
+    # A sequence of white space alone is refused; a limit is not documented.
     stop=ParamMapping(
         "stop_sequences",
         takes=lambda stop: bool(stop.strip()),
@@ -52,9 +49,9 @@ PARAMS = same_named(
     user="metadata.user_id",
 )
 
-# Statuses that its errors would have had before the stream began.
+# The HTTP statuses of errors that come within a stream.
 # Source: https://platform.claude.com/docs/en/api/errors
-_STATUSES = {
+_ERROR_STATUSES = {
     "rate_limit_error": 429,
     "api_error": 500,
     "timeout_error": 504,
@@ -63,13 +60,13 @@ _STATUSES = {
 
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
-    """The prompt as the only message."""
+    """The request: the prompt is the only message."""
     body = {"model": ask.request.model, **request(ask)}
     return ask.post("/messages", body, {"anthropic-version": VERSION})
 
 
 def request(ask: UpstreamRequest) -> dict[str, Any]:
-    """The body without its model."""
+    """The body without the model."""
     user = {"role": "user", "content": openai_chat.user_message(ask)}
     body = {"messages": [user], **ask.body()}
     if ask.target.bridge.system:
@@ -83,77 +80,74 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
 
 
 def stream_reader(ask: UpstreamRequest) -> StreamReader:
-    """The pieces of a message as pieces of a completion."""
-    return JSONStreamReader(AnthropicReader(ask).piece)
+    """The events of a message as chunks of a completion."""
+    return JSONStreamReader(AnthropicReader(ask).chunk)
 
 
 class AnthropicReader:
-    """Reads one message: its head comes first, its end and its usage last."""
+    """Reads one message: its head comes first, its finish reason and usage last."""
 
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         self._head = openai_chat.head({}, ask)
-        self._usage: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
     def whole(self, message: dict[str, Any]) -> Completion:
         self._begin(message)
         blocks = message["content"]
         text = "".join(b["text"] for b in blocks if b["type"] == "text")
+        # Null would leave a whole answer without its end.
         return self._completion(text, message["stop_reason"] or "end_turn")
 
-    def piece(self, event: dict[str, Any]) -> Completion:
-        """What one event says; most say nothing, and so has its completion.
+    def chunk(self, event: dict[str, Any]) -> Completion:
+        """What one event adds; most add nothing, and so has their completion.
 
-        There may be more kinds of events than are known: Vertex has one of its own.
+        Unknown types of events are no error: Vertex has one of its own.
         """
         kind, delta = event.get("type"), event.get("delta") or {}
         if kind == "error":
-            raise _in_band(event)
+            error_type = (event.get("error") or {}).get("type", "")
+            status = _ERROR_STATUSES.get(error_type, 400)
+            raise error_bodies.in_band_error({**event, "status_code": status})
         if kind == "message_start":
             self._begin(event["message"])
         if kind == "message_delta":
-            self._count(event.get("usage"))
+            self._update_counts(event.get("usage"))
             return self._completion("", delta.get("stop_reason"))
         text = delta["text"] if delta.get("type") == "text_delta" else ""
         return self._completion(text, None)
 
     def _begin(self, message: Mapping[str, Any]) -> None:
         self._head = openai_chat.head(message, self._ask)
-        self._count(message.get("usage"))
+        self._update_counts(message.get("usage"))
 
-    def _count(self, usage: Mapping[str, Any] | None) -> None:
-        """Keep the latest counts, which are totals; null stands for no news."""
-        self._usage |= {k: v for k, v in (usage or {}).items() if v is not None}
+    def _update_counts(self, usage: Mapping[str, Any] | None) -> None:
+        """Keep the latest counts, which are totals; null means unchanged."""
+        self._counts |= {k: v for k, v in (usage or {}).items() if v is not None}
 
-    def _completion(self, text: str, reason: str | None) -> Completion:
-        ended = finish_reason(reason, strict=self._ask.target.strict)
-        choices = (Choice(text, 0, None, ended),) if text or ended else ()
-        return Completion(*self._head, choices, self._counted() if ended else None)
+    def _completion(self, text: str, stop_reason: str | None) -> Completion:
+        reason = finish_reason(stop_reason, strict=self._ask.target.strict)
+        choices = (Choice(text, 0, None, reason),) if text or reason else ()
+        return Completion(*self._head, choices, self._usage() if reason else None)
 
-    def _counted(self) -> Usage:
-        names = (
-            "input_tokens",
-            "cache_creation_input_tokens",
-            "cache_read_input_tokens",
-        )
-        counts = [self._usage.get(name) or 0 for name in names]
-        made = self._usage.get("output_tokens") or 0
-        return Usage(sum(counts), made, cached_tokens=counts[-1])
+    def _usage(self) -> Usage:
+        """The counts so far. Those of the cache are not part of `input_tokens`."""
+        uncached = self._counts.get("input_tokens") or 0
+        written = self._counts.get("cache_creation_input_tokens") or 0
+        read = self._counts.get("cache_read_input_tokens") or 0
+        output_tokens = self._counts.get("output_tokens") or 0
+        return Usage(uncached + written + read, output_tokens, cached_tokens=read)
 
 
-def _in_band(event: Mapping[str, Any]) -> UpstreamInBand:
-    status = _STATUSES.get((event.get("error") or {}).get("type", ""), 400)
-    return error_bodies.in_band({**event, "status_code": status})
-
-
-def _listed(body: bytes) -> bytes:
+def convert_model_list(body: bytes) -> bytes:
+    """The list of models in OpenAI's shape."""
     models = orjson.loads(model_list(body))["data"]
     return openai_model_list((m["id"] for m in models), "anthropic")
 
 
 ENDPOINT = Endpoint(
     params=PARAMS,
-    # It has to be told, thoughts count, and every model may write this much.
+    # It is required; reasoning counts, and every model may write this much.
     default_max=4096,
     exclusive=(("temperature", "top_p"),),
     check=openai_chat.check,
@@ -175,5 +169,5 @@ ANTHROPIC = Provider(
     ),
     error=error_bodies.error,
     models=models_request("/models"),
-    model_list=_listed,
+    model_list=convert_model_list,
 )

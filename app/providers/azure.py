@@ -20,18 +20,17 @@ from .declaration import (
     Setting,
     UpstreamRequest,
     as_list,
-    bearer,
-    quote_path_segment,
 )
 from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
+from .request_parts import bearer, quote_path_segment
 
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"
 
 
-def _auth(target: Target) -> dict[str, str]:
-    """A token of Entra, or the resource's key."""
+def azure_auth(target: Target) -> dict[str, str]:
+    """A token of Entra ID, or the resource's key."""
     options = target.options
     token = options.get("azure_ad_token") or options.get("access_token")
     if token:
@@ -39,36 +38,34 @@ def _auth(target: Target) -> dict[str, str]:
     return {"api-key": target.api_key} if target.api_key else {}
 
 
-def _both(target: Target) -> dict[str, str]:
-    """The same, twice: some endpoints of Foundry take a key as a bearer token.
+def foundry_auth(target: Target) -> dict[str, str]:
+    """The same, and a key as a bearer token, too: some endpoints of Foundry take that.
 
-    As the client of Azure does it: https://github.com/Azure/azure-sdk-for-python/
+    Azure's own client does it: https://github.com/Azure/azure-sdk-for-python/
     tree/main/sdk/ai/azure-ai-inference
     """
-    auth = _auth(target)
+    auth = azure_auth(target)
     return bearer(target) | auth if "api-key" in auth else auth
 
 
-def _at(ask: UpstreamRequest, path: str) -> tuple[str, str]:
-    """Where a *path* of OpenAI lies for a deployment, and the model to name there."""
-    options = ask.target.options
-    version = str(options.get("azure_api_version") or _API_VERSION)
-    deployment = str(options.get("azure_deployment_id") or ask.request.model)
-    if version == "v1":
-        return f"/v1{path}", deployment
-    query = urlencode({"api-version": version})
-    return (
-        f"/deployments/{quote_path_segment(deployment)}{path}?{query}",
-        ask.request.model,
-    )
-
-
-def _deployed(
+def _deployment_call(
     path: str, request: Callable[[UpstreamRequest], dict[str, Any]]
 ) -> Callable[[UpstreamRequest], HTTPRequest]:
+    """A `call` that posts *request* to OpenAI's *path* of a deployment.
+
+    The v1 form of the API has no dated versions, and names the deployment as the model.
+    """
+
     def call(ask: UpstreamRequest) -> HTTPRequest:
-        place, model = _at(ask, path)
-        return ask.post(place, request(ask) | {"model": model})
+        options, model = ask.target.options, ask.request.model
+        version = str(options.get("azure_api_version") or _API_VERSION)
+        deployment = str(options.get("azure_deployment_id") or model)
+        if version == "v1":
+            return ask.post(f"/v1{path}", request(ask) | {"model": deployment})
+        segment = quote_path_segment(deployment)
+        query = urlencode({"api-version": version})
+        url = f"/deployments/{segment}{path}?{query}"
+        return ask.post(url, request(ask) | {"model": model})
 
     return call
 
@@ -93,14 +90,14 @@ AZURE_OPENAI = Provider(
     modes={
         CompletionMode.NATIVE: replace(
             openai_completions.endpoint(),
-            call=_deployed("/completions", openai_completions.request),
+            call=_deployment_call("/completions", openai_completions.request),
         ),
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(),
-            call=_deployed("/chat/completions", openai_chat.request),
+            call=_deployment_call("/chat/completions", openai_chat.request),
         ),
     },
-    auth=_auth,
+    auth=azure_auth,
     token="entra",
     keys=_KEYS,
     settings=(
@@ -114,17 +111,19 @@ AZURE_OPENAI = Provider(
 )
 
 
-def _versioned(
+def _foundry_call(
     path: str, request: Callable[[UpstreamRequest], dict[str, Any]]
 ) -> Callable[[UpstreamRequest], HTTPRequest]:
+    """A `call` that posts *request* to *path* with a version of Foundry's API."""
+
     def call(ask: UpstreamRequest) -> HTTPRequest:
-        # The newer form of the address, `.../openai/v1`, knows no dated versions.
+        # The newer form of the address, `.../openai/v1`, has no dated versions.
         dated = not ask.url("").rstrip("/").endswith("/v1")
         default = _FOUNDRY_VERSION if dated else "v1"
         version = ask.target.options.get("azure_api_version") or default
         query = urlencode({"api-version": version})
         body = request(ask) | {"model": ask.request.model}
-        # Parameters that a model does not know are dropped there, not refused.
+        # Foundry then drops parameters that a model does not support.
         return ask.post(f"{path}?{query}", body, {"extra-parameters": "drop"})
 
     return call
@@ -141,17 +140,17 @@ AZURE_AI = Provider(
                 without=("n", "logprobs", "logit_bias", "user"),
                 stop=ParamMapping("stop", write=as_list),
             ),
-            call=_versioned("/chat/completions", openai_chat.request),
+            call=_foundry_call("/chat/completions", openai_chat.request),
         ),
         CompletionMode.NATIVE: replace(
             one_text(
                 without=_FOUNDRY_LACKS,
                 stop=ParamMapping("stop", write=as_list),
             ),
-            call=_versioned("/completions", openai_completions.request),
+            call=_foundry_call("/completions", openai_completions.request),
         ),
     },
-    auth=_both,
+    auth=foundry_auth,
     token="entra",
     keys=_KEYS,
     settings=(

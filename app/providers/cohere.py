@@ -1,4 +1,4 @@
-"""Cohere's chat, version 2. Its /v1/generate ended in 2025.
+"""Cohere's chat, version 2. Its /v1/generate was shut down in 2025.
 
 Sources: https://docs.cohere.com/reference/chat-stream,
 https://docs.cohere.com/v2/docs/migrating-v1-to-v2
@@ -7,7 +7,7 @@ https://docs.cohere.com/v2/docs/migrating-v1-to-v2
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.completion import Choice, Completion, Logprobs, Usage
+from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..core.sse import DONE
 from .declaration import (
@@ -18,14 +18,12 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    models_request,
-    openai_model_list,
-    read_completion,
-    read_object,
     same_named,
 )
+from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -38,7 +36,7 @@ PARAMS = same_named(
     top_k=ParamMapping("k", low=0, high=500),
     frequency_penalty=ParamMapping("frequency_penalty", low=0, high=1),
     presence_penalty=ParamMapping("presence_penalty", low=0, high=1),
-    # The chosen tokens' alone; it tells no alternatives.
+    # Those of the chosen tokens; it has no alternatives.
     logprobs=ParamMapping("logprobs", high=0, write=lambda top: True),
     stop=ParamMapping(
         "stop_sequences",
@@ -49,7 +47,7 @@ PARAMS = same_named(
 
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
-    """The prompt as the only message."""
+    """The request: the prompt is the only message."""
     body = {
         "model": ask.request.model,
         "messages": openai_chat.messages(ask),
@@ -64,16 +62,17 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
 
 
 def stream_reader(ask: UpstreamRequest) -> StreamReader:
-    """The pieces of a chat as pieces of a completion."""
-    return JSONStreamReader(CohereReader(ask).piece, ignored=(DONE,))
+    """The events of a chat as chunks of a completion."""
+    return JSONStreamReader(CohereReader(ask).chunk, ignored=(DONE,))
 
 
 class CohereReader:
+    """Reads one chat; its id comes first, its finish reason and usage last."""
+
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         self._id: str | None = None
-        start = len(str(ask.request.prompt))
-        self._legacy = LegacyLogprobs(start, 0)
+        self._logprobs = LegacyLogprobs(len(str(ask.request.prompt)), 0)
 
     def whole(self, document: dict[str, Any]) -> Completion:
         parts = document["message"].get("content") or ()
@@ -83,53 +82,52 @@ class CohereReader:
         reason = document["finish_reason"]
         return self._completion(text, reason, document.get("usage"), entries)
 
-    def piece(self, event: dict[str, Any]) -> Completion:
-        """What one event says; most say nothing, and so has its completion."""
+    def chunk(self, event: dict[str, Any]) -> Completion:
+        """What one event adds; most add nothing, and so has their completion."""
         self._id = event.get("id") or self._id
         delta = event.get("delta") or {}
         if event["type"] == "message-end":
             if delta.get("error"):
-                raise error_bodies.in_band({"message": delta["error"]})
+                raise error_bodies.in_band_error({"message": delta["error"]})
             return self._completion("", delta["finish_reason"], delta.get("usage"))
         if event["type"] != "content-delta":
             return self._completion("", None)
         text = delta["message"]["content"].get("text") or ""
         entry = event.get("logprobs") or delta.get("logprobs")
-        # What it thinks has entries as well, and no text.
+        # An entry without text belongs to the reasoning.
         return self._completion(text, None, None, [entry] if entry and text else ())
 
     def _completion(
         self,
         text: str,
-        reason: str | None,
-        counted: Mapping[str, Any] | None = None,
+        word: str | None,
+        usage: Mapping[str, Any] | None = None,
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> Completion:
-        ended = finish_reason(reason, strict=self._ask.target.strict)
-        choices = (Choice(text, 0, self._logprobs(entries), ended),)
+        reason = finish_reason(word, strict=self._ask.target.strict)
+        logprobs = None
+        if self._ask.request.logprobs is not None:
+            # An entry is a piece of text, with the log probabilities of its tokens.
+            tokens = [
+                {"token": e.get("text") or "", "logprob": sum(e["logprobs"])}
+                for e in entries
+            ]
+            logprobs = self._logprobs.read(tokens)
+        choices = (Choice(text, 0, logprobs, reason),) if text or reason else ()
         head = openai_chat.head({"id": self._id}, self._ask)
-        return Completion(*head, choices if text or ended else (), _usage(counted))
-
-    def _logprobs(self, entries: Iterable[Mapping[str, Any]]) -> Logprobs | None:
-        if self._ask.request.logprobs is None:
-            return None
-        return self._legacy.read([_entry(entry) for entry in entries])
+        return Completion(*head, choices, _parse_usage(usage or {}))
 
 
-def _entry(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A piece of text and the log probability of all its tokens together."""
-    return {"token": given.get("text") or "", "logprob": sum(given["logprobs"])}
-
-
-def _usage(given: Mapping[str, Any] | None) -> Usage | None:
-    tokens = (given or {}).get("tokens") or (given or {}).get("billed_units")
-    if not tokens:
+def _parse_usage(usage: Mapping[str, Any]) -> Usage | None:
+    counts = usage.get("tokens") or usage.get("billed_units")
+    if not counts:
         return None
-    sent, made = tokens.get("input_tokens") or 0, tokens.get("output_tokens") or 0
-    return Usage(int(sent), int(made))
+    prompt_tokens = int(counts.get("input_tokens") or 0)
+    return Usage(prompt_tokens, int(counts.get("output_tokens") or 0))
 
 
-def _listed(body: bytes) -> bytes:
+def convert_model_list(body: bytes) -> bytes:
+    """The list of models in OpenAI's shape."""
     return openai_model_list((m["name"] for m in read_object(body)["models"]), "cohere")
 
 
@@ -148,5 +146,5 @@ COHERE = Provider(
     },
     error=error_bodies.error,
     models=models_request("/v1/models"),
-    model_list=_listed,
+    model_list=convert_model_list,
 )

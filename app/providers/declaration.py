@@ -1,46 +1,42 @@
-"""What a provider declares, and the pieces that several declarations share."""
+"""The types of a provider's declaration.
+
+A `Provider` has one `Endpoint` for each completion mode, and an endpoint a table of
+parameters and pure functions. planning/ decides from these values alone what is sent;
+gateway/ sends it, and hands the answers back to the endpoint's functions.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import orjson
 
-from .. import safe_json
 from ..core.completion import Completion, Usage
 from ..core.hosts import custom_host
 from ..core.request import CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
-from ..errors import (
-    InvalidRequest,
-    InvalidRoute,
-    UnsupportedProvider,
-    UpstreamError,
-    UpstreamProtocol,
-    UpstreamStatus,
-)
+from ..errors import InvalidRoute, UnsupportedProvider, UpstreamError, UpstreamStatus
+from .request_parts import bearer, host_label, merge_headers
 
 
 @dataclass(frozen=True, slots=True)
 class RawCompletion:
-    """JSON that goes to the caller as it came, or nothing; and the *usage* in it."""
+    """JSON that goes to the caller as it came, if any; and the *usage* in it."""
 
     body: bytes
     usage: Usage | None = None
 
 
-# What is passed on, or a completion that is to be written.
+# What is read of an answer, or of a chunk: JSON to be passed on, or a completion to be
+# serialized.
 UpstreamAnswer = RawCompletion | Completion
 
 
 class StreamReader(Protocol):
-    """Reads the events of one streamed answer as they come. It waits for nothing and
-    does no input or output: whoever has the network feeds it.
-    """
+    """Reads the events of one streamed answer. It does no I/O: the caller feeds it."""
 
     @property
     def done(self) -> bool:
@@ -49,7 +45,8 @@ class StreamReader(Protocol):
         """
 
     def feed(self, event: Event) -> Sequence[UpstreamAnswer]:
-        """The chunks that *event* completes. It runs for each event of each stream.
+        """The chunks that *event* completes. It runs for each event of each stream, so
+        it has to be fast.
 
         Raises UpstreamError for an event that is one, or that cannot be read.
         """
@@ -67,19 +64,18 @@ def read_stream(
 ) -> Iterator[UpstreamAnswer]:
     """The chunks of *events*, each as soon as its event is there."""
     source = iter(events)
-    failure: UpstreamError | None = None
     while not reader.done:
         try:
             event = next(source)
         except StopIteration:
-            break
+            yield from reader.end()
+            return
         except UpstreamError as e:
-            failure = e
-            break
+            # The connection failed, and the reader decides what that means. Errors
+            # of `feed` are final, and not caught here.
+            yield from reader.end(e)
+            return
         yield from reader.feed(event)
-    else:
-        return
-    yield from reader.end(failure)
 
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.
@@ -114,11 +110,11 @@ class HTTPRequest:
 
 @dataclass(frozen=True, slots=True)
 class ParamMapping:
-    """What one way of a provider makes of a parameter.
+    """How one endpoint of a provider takes a parameter.
 
-    *name* is its own for it; dots lead into objects. Values outside of *low* and *high*
-    it does not take; of a list, no more than *most* items, and only those that *takes*
-    says. *write* puts a value into its form.
+    *name* is the endpoint's own; dots lead into objects. It takes values from *low* to
+    *high*; of a list, at most *most* items, and only those for which *takes* is true.
+    *write* converts a value into the endpoint's form.
     """
 
     name: str
@@ -129,13 +125,15 @@ class ParamMapping:
     write: Callable[[Any], Any] = lambda value: value
 
     def fits(self, value: Any) -> bool:
-        """Whether *value* can be said to it as it is."""
+        """Whether the endpoint takes *value* as it is."""
+        # Numbers have bounds; all else is a list, or a single item of one.
         if isinstance(value, (int, float)):
             low, high = self.low, self.high
             return (low is None or value >= low) and (high is None or value <= high)
         items = value if isinstance(value, list) else [value]
-        enough = self.most is None or len(items) <= self.most
-        return enough and all(map(self.takes, items))
+        if self.most is not None and len(items) > self.most:
+            return False
+        return all(map(self.takes, items))
 
 
 ParamMappings = Mapping[str, ParamMapping]
@@ -143,23 +141,23 @@ ParamMappings = Mapping[str, ParamMapping]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One way of a provider to a completion. Functions are pure.
+    """How a provider generates completions in one mode. All functions are pure.
 
-    params       the parameters that it understands, by their legacy names
-    passes       parameters that nobody here knows travel on to it
+    params       the parameters that it supports, by their legacy names
+    passes       unknown parameters are passed on to it
     tokens       takes prompts of token ids
-    batches      takes several prompts in one call, and as many choices as it draws
+    batches      takes several prompts in one call, with up to `choices` choices
     null         takes null, for no prompt at all
-    choices      the most that it draws in one call
+    choices      the maximum of choices in one call
     exclusive    pairs of parameters of which it takes only one
-    least        the smallest max_tokens that it takes
-    default_max  the max_tokens that it has to be sent when the caller names none
+    least        the minimum of max_tokens
+    default_max  the max_tokens to send when the caller sends none, if it is required
     raw          answers in the legacy shape, which may go to the caller untouched
-    check        raises for what cannot be had, beyond what the fields above say
-    call         the request as it wants it; the Ask stays unchanged, since a retry
-                 reads it again
-    completion   a whole answer's body; raises UpstreamError if it is none
-    reader       reads the events of one streamed answer
+    check        raises for requests that it cannot serve, beyond the fields above
+    call         builds the HTTP request; it leaves the UpstreamRequest unchanged,
+                 since a retry reads that again
+    completion   parses the body of a whole answer; raises UpstreamError
+    reader       makes the reader of one streamed answer
     """
 
     params: ParamMappings
@@ -179,26 +177,26 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Families:
-    """Endpoints of one way that differ by model: *of* a model's name is a key of
-    *endpoints*.
+class ModelFamilies:
+    """Endpoints of one mode that differ by model: *family_of* a model's name is a key
+    of *endpoints*.
     """
 
     endpoints: Mapping[str, Endpoint]
-    of: Callable[[str], str]
+    family_of: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a target has to say to one provider only: in a config by *name*, or in a
-    header.
+    """A setting that a target has for one provider only, by *name* in a config, or in
+    a header.
 
-    *header* is `x-portkey-` and the name, if it is not given; *also* is another header
-    that may hold it, *alias* another name in configs, *default* its value otherwise.
-    *sends* is the header of the call that takes it. An *url* replaces the provider's
-    own address, as a custom host does. *token_url* reads out of a value where tokens
-    are asked for because of it, or None. An *is_object* may be JSON, and a *secret* is
-    never shown.
+    *header* is by default `x-portkey-` and the name; *also* is another header that may
+    hold it, *alias* another name in configs, *default* its value otherwise. *sends* is
+    the header of the upstream request that carries it. A setting with *url* replaces
+    the provider's own address, as a custom host does. *token_url* reads the URL of a
+    token endpoint out of a value, or None. One with *is_object* may be JSON; one with
+    *secret* is never shown.
     """
 
     name: str
@@ -219,10 +217,10 @@ class Setting:
         return (own, self.also) if self.also else (own,)
 
     def check_url(self, value: Any, trusted: Iterable[str]) -> str | None:
-        """The URL that is called because of *value*, if there is one.
+        """The URL that *value* makes the gateway call, if any.
 
         Raises ValueError unless it may be called; *trusted* are hosts that may be
-        internal. Credentials for tokens travel by TLS alone.
+        internal. Credentials for tokens are sent over TLS only.
         """
         if self.url:
             return custom_host(str(value), trusted)
@@ -230,48 +228,36 @@ class Setting:
         return None if url is None else custom_host(url, trusted, ("https",))
 
 
-def bearer(target: Target) -> dict[str, str]:
-    """The target's key as most take it."""
-    return {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
-
-
-def key_header(header: str, scheme: str = "") -> Callable[[Target], dict[str, str]]:
-    """The target's key in a *header* of the provider's own."""
-
-    def auth(target: Target) -> dict[str, str]:
-        return {header: scheme + target.api_key} if target.api_key else {}
-
-    return auth
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """How one provider is asked, and what its errors mean.
+    """How one provider is called, and how its errors are read.
 
-    docs        where its interface is described
+    docs        the URL of its documentation
     base_url    its address; `{name}` stands for a setting of the target
-    modes       how it comes to completions; the first is taken unless the request, the
-                model or the target asks for another
-    own_modes   those that its own address has, where a custom host has more
-    absent      why it has none
-    retired     why its own address serves nobody any more; a custom host may
+    modes       its completion modes; the first is the default, unless the request, the
+                model or the target selects another
+    own_modes   the modes of its own address, where a custom host has more
+    absent      why it has no mode at all
+    retired     why its own address is out of service, while custom hosts may be used
     needs_key   refused without a key; or without all settings of one of `keys`
     auth        the headers that carry the key
-    token       who turns the target's settings into a key: a name that
-                upstream/auth/access_tokens.py knows
-    signer      who signs its calls: a name that upstream/auth/request_signing.py knows
-    hosted      the gateway runs it itself, and knows its address and key
-    settings    what else it has to know
+    token       the source that turns the target's settings into a key: a name in
+                upstream/auth/access_tokens.py
+    signer      the signer of its calls: a name in upstream/auth/request_signing.py
+    hosted      the gateway runs it itself, and has its address and key
+    settings    its settings besides key and address
     model_settings  the settings that name a model, beside or in place of the request's
-    error       an answer with an error status, as the error that the caller gets
-    models      the call that lists its models; None if it has no such list
-    model_list  its answer to that, in OpenAI's shape
+    error       reads an answer with an error status
+    models      builds the request for its list of models; None if it has no such list
+    model_list  converts the answer to that into OpenAI's shape
     """
 
     name: str
     docs: str = ""
     base_url: str = ""
-    modes: Mapping[CompletionMode, Endpoint | Families] = field(default_factory=dict)
+    modes: Mapping[CompletionMode, Endpoint | ModelFamilies] = field(
+        default_factory=dict
+    )
     own_modes: Sequence[CompletionMode] = ()
     absent: str = ""
     retired: str = ""
@@ -287,26 +273,28 @@ class Provider:
     models: Callable[["Provider", Target], HTTPRequest] | None = None
     model_list: Callable[[bytes], bytes] = lambda body: body
 
-    def endpoint(self, way: CompletionMode, model: str) -> Endpoint:
-        """How *model* is asked by this *way*. Raises UnsupportedProvider."""
-        found = self.modes[way]
-        if isinstance(found, Endpoint):
-            return found
-        family = found.of(model)
-        if family not in found.endpoints:
+    def endpoint(self, mode: CompletionMode, model: str) -> Endpoint:
+        """The endpoint of *mode* for *model*. Raises UnsupportedProvider."""
+        declared = self.modes[mode]
+        if isinstance(declared, Endpoint):
+            return declared
+        family = declared.family_of(model)
+        if family not in declared.endpoints:
             raise UnsupportedProvider(
-                f"Provider {self.name} cannot ask {model[:80]!r} via {way}, but models "
-                f"of {', '.join(found.endpoints)}."
+                f"Provider {self.name} cannot ask {model[:80]!r} via {mode}, but "
+                f"models of {', '.join(declared.endpoints)}."
             )
-        return found.endpoints[family]
+        return declared.endpoints[family]
 
-    def endpoints(self, way: CompletionMode) -> Mapping[str, Endpoint]:
-        """All endpoints of this *way*, by the families of models that they are for."""
-        found = self.modes[way]
-        return {"": found} if isinstance(found, Endpoint) else found.endpoints
+    def endpoints(self, mode: CompletionMode) -> Mapping[str, Endpoint]:
+        """All endpoints of *mode*, by their families of models."""
+        declared = self.modes[mode]
+        if isinstance(declared, Endpoint):
+            return {"": declared}
+        return declared.endpoints
 
     def address(self, target: Target) -> str:
-        """Where it lies for this target. Raises InvalidRoute if a setting is amiss."""
+        """The base URL for this target. Raises InvalidRoute for an invalid setting."""
         if target.base_url:
             return target.base_url
         if not self.base_url:
@@ -317,30 +305,17 @@ class Provider:
                 code="invalid_custom_host",
             )
         options = target.options
-        return _PLACE.sub(
-            lambda found: host_label(options.get(found[1]), found[1]), self.base_url
+        return _PLACEHOLDER.sub(
+            lambda match: host_label(options.get(match[1]), match[1]), self.base_url
         )
 
 
-_PLACE = re.compile(r"\{(\w+)\}")
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-
-
-def host_label(given: Any, name: str) -> str:
-    """The setting *name* as part of a host's name or a path. Raises InvalidRoute."""
-    value = str(given or "")
-    if len(value) <= 200 and _PART.fullmatch(value):
-        return value
-    seen = f"not {value[:40]!r}" if value else "and there is none"
-    raise InvalidRoute(
-        f"Invalid {name}: expected letters, digits, '-', '_' and '.', {seen}.",
-        legacy=f"Invalid {name} passed",
-    )
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One call's worth of a request, for one target."""
+    """One upstream call to be made: a part of a caller's request, for one target."""
 
     provider: Provider
     endpoint: Endpoint
@@ -349,22 +324,27 @@ class UpstreamRequest:
     params: ParamMappings = field(repr=False, default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """The request's parameters in the endpoint's own words, nested as it wants."""
+        """The request's parameters by the endpoint's names, nested as it wants them."""
         body: dict[str, Any] = {}
         for name, value in self.request.params.items():
             if name in self.params:
                 param = self.params[name]
-                _put(body, param.name, param.write(value))
+                # `options.temperature` is the temperature in the object `options`.
+                *parents, key = param.name.split(".")
+                nested = body
+                for parent in parents:
+                    nested = nested.setdefault(parent, {})
+                nested[key] = param.write(value)
             elif self.endpoint.passes and name not in LEGACY_PARAMS:
                 body[name] = value
         return body
 
     def url(self, path: str) -> str:
-        """Where *path* lies. The names in it are the caller's to quote."""
+        """The URL of *path*. Names in it are to be quoted by the caller."""
         return self.provider.address(self.target) + path
 
     def headers(self) -> dict[str, str]:
-        """Those of a JSON call with the target's key."""
+        """The headers of a JSON request with the target's key."""
         auth = self.provider.auth(self.target)
         return merge_headers(
             {"Content-Type": "application/json", **auth}, self.target.headers
@@ -373,36 +353,13 @@ class UpstreamRequest:
     def post(
         self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})
     ) -> HTTPRequest:
-        """The call that posts *body*; *headers* yield to those of the target."""
-        sent = merge_headers(headers, self.headers())
-        return HTTPRequest("POST", self.url(path), sent, orjson.dumps(body))
-
-
-def _put(body: dict[str, Any], path: str, value: Any) -> None:
-    *places, name = path.split(".")
-    for place in places:
-        body = body.setdefault(place, {})
-    body[name] = value
-
-
-def merge_headers(low: Mapping[str, str], high: Mapping[str, str]) -> dict[str, str]:
-    """Both, where *high* wins, however the names are spelled."""
-    taken = set(map(str.lower, high))
-    return {k: v for k, v in low.items() if k.lower() not in taken} | dict(high)
-
-
-def quote_path_segment(name: str, safe: str = "") -> str:
-    """*name* as one segment of a path; with a slash in *safe*, as several.
-
-    Raises InvalidRequest for one that leads up.
-    """
-    if {".", ".."} & set(name.split("/")):
-        raise InvalidRequest(f"Invalid model: {name[:80]!r}.", param="model")
-    return quote(name, safe=safe)
+        """The request that posts *body*; headers of the target win over *headers*."""
+        merged = merge_headers(headers, self.headers())
+        return HTTPRequest("POST", self.url(path), merged, orjson.dumps(body))
 
 
 def same_named(*names: str, **others: ParamMapping | str) -> dict[str, ParamMapping]:
-    """Parameters of the same name upstream, and *others* with a name of their own."""
+    """Parameters of the same name upstream, and *others* with another name there."""
     renamed = {
         k: ParamMapping(v) if isinstance(v, str) else v for k, v in others.items()
     }
@@ -410,112 +367,5 @@ def same_named(*names: str, **others: ParamMapping | str) -> dict[str, ParamMapp
 
 
 def as_list(stop: Any) -> Any:
-    """Stop sequences as a list, also if it is one alone."""
+    """Stop sequences as a list, also if it is a single string."""
     return [stop] if isinstance(stop, str) else stop
-
-
-def models_request(path: str) -> Callable[[Provider, Target], HTTPRequest]:
-    """`GET /models`, as on every OpenAI-compatible provider."""
-
-    def models(provider: Provider, target: Target) -> HTTPRequest:
-        headers = merge_headers(provider.auth(target), target.headers)
-        return HTTPRequest("GET", provider.address(target) + path, headers)
-
-    return models
-
-
-def model_list(body: bytes) -> bytes:
-    """A list of models, as it came if it is one."""
-    if not isinstance(read_object(body).get("data"), list):
-        raise UpstreamProtocol(f"the answer is no list of models: {excerpt(body)}")
-    return body
-
-
-def openai_model_list(names: Iterable[str], owner: str) -> bytes:
-    """A list of models in OpenAI's shape."""
-    fixed = {"object": "model", "created": 0, "owned_by": owner}
-    return orjson.dumps(
-        {"object": "list", "data": [{"id": name, **fixed} for name in names]}
-    )
-
-
-def read_object(body: bytes) -> dict[str, Any]:
-    """*body* as a JSON object. Raises UpstreamProtocol with an excerpt of other."""
-    try:
-        document = safe_json.load(body)
-    except ValueError as e:
-        raise UpstreamProtocol(f"the answer is not JSON: {excerpt(body)}") from e
-    if not isinstance(document, dict):
-        raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")
-    return document
-
-
-def read_completion(
-    body: bytes, reader: Callable[[dict[str, Any]], Completion]
-) -> Completion:
-    """What *reader* makes of a JSON object. Raises UpstreamProtocol if it stumbles."""
-    document = read_object(body)
-    with malformed_as_upstream_error(body):
-        return _sound(reader(document))
-
-
-# A context manager is named like a function; one is made for each event of a stream.
-class malformed_as_upstream_error:  # noqa: N801
-    """What trips over an answer in here is upstream's fault: UpstreamProtocol."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, body: bytes = b"") -> None:
-        self._body = body
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, _STUMBLES):
-            seen = f": {excerpt(self._body)}" if self._body else ""
-            raise UpstreamProtocol(f"the answer is not as expected{seen}") from error
-
-
-_STUMBLES = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-
-
-def _sound(answer: Completion) -> Completion:
-    """*answer*, if what others count on is there. Raises TypeError."""
-    for choice in answer.choices:
-        if not (isinstance(choice.text, str) and _is_place(choice.index)):
-            raise TypeError
-    usage = answer.usage
-    numbers = (usage.paid_tokens, usage.cached_tokens) if usage else ()
-    if not all(map(_is_count, (answer.created, *numbers))):
-        raise TypeError
-    return answer
-
-
-def _is_place(index: Any) -> bool:
-    return type(index) is int and index >= 0
-
-
-def _is_count(number: Any) -> bool:
-    """Whether it can be written, also the sum of thousands of its kind."""
-    return type(number) is int and 0 <= number < 2**40
-
-
-def excerpt(body: bytes, length: int = 200) -> str:
-    """At most *length* characters of what was seen, on one line, in whole words.
-
-    A secret that was quoted is in there as a whole, or is not: the first few
-    characters of one could not be recognised. Only a word that is half of the excerpt
-    is cut, which leaves enough of it.
-    """
-    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
-    printable = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    shown = printable[:length]
-    if len(printable) > length or len(body) > 4 * length:
-        words = _LAST_WORD.sub("", shown)
-        shown = words if len(words) > length // 2 else shown
-    return shown or "(an empty body)"
-
-
-# What may be a key, or an encoded one, at the end of a text.
-_LAST_WORD = re.compile(r"[\w+/=%~.*\\-]+\Z")

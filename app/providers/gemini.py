@@ -1,13 +1,13 @@
-"""Google's generateContent, as the Gemini API has it, and Vertex AI as well.
+"""Google's generateContent, for the Gemini API and for Vertex AI.
 
 Sources: https://ai.google.dev/api/generate-content,
 https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1beta1/GenerateContentResponse
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ..core.completion import Choice, Completion, Logprobs, Usage
+from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UpstreamStatus
 from .declaration import (
@@ -18,18 +18,15 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    key_header,
-    models_request,
-    openai_model_list,
-    quote_path_segment,
-    read_completion,
-    read_object,
 )
+from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
+from .request_parts import key_header, quote_path_segment
 
 PARAMS = {
     "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),
@@ -50,7 +47,7 @@ PARAMS = {
 
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
-    """The prompt as the only content."""
+    """The request: the prompt is the only content."""
     model = ask.request.model.removeprefix("models/")
     return ask.post(
         f"/v1beta/models/{quote_path_segment(model)}:{method(ask)}", request(ask)
@@ -63,12 +60,12 @@ def method(ask: UpstreamRequest) -> str:
 
 
 def request(ask: UpstreamRequest) -> dict[str, Any]:
-    """The body. More candidates than one would need a model that draws them."""
+    """The body. Several candidates are not requested: few models generate them."""
     parts = [{"text": openai_chat.user_message(ask)}]
     body = {"contents": [{"role": "user", "parts": parts}], **ask.body()}
     if ask.request.logprobs is not None:
         body["generationConfig"]["responseLogprobs"] = True
-        # Those of the chosen tokens come anyway, and Vertex refuses a 0.
+        # Those of the chosen tokens come without it, and Vertex refuses a 0.
         ask.request.logprobs or body["generationConfig"].pop("logprobs")
     if ask.target.bridge.system:
         body["systemInstruction"] = {"parts": [{"text": ask.target.bridge.system}]}
@@ -81,82 +78,81 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
 
 
 def stream_reader(ask: UpstreamRequest) -> StreamReader:
-    """The pieces of an answer as pieces of a completion; all have the same shape."""
+    """The events of an answer as chunks of a completion."""
     return JSONStreamReader(GeminiReader(ask, whole=False).read)
 
 
 class GeminiReader:
+    """Reads one answer: a *whole* one, or its chunks, which have the same shape."""
+
     def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
         self._ask = ask
         self._whole = whole
         top, start = ask.request.logprobs, len(str(ask.request.prompt))
-        self._legacy = None if top is None else LegacyLogprobs(start, top)
+        self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        openai_chat.refuse_error(document)
-        named = {
-            "id": document.get("responseId"),
-            "model": document.get("modelVersion"),
-        }
+        openai_chat.raise_in_band_error(document)
+        head = {"id": document.get("responseId"), "model": document.get("modelVersion")}
+        candidates = document.get("candidates") or ()
+        choices = [self._choice(candidate) for candidate in candidates]
+        # A prompt that is blocked has no candidates; a chunk may have none, either.
+        if not choices:
+            if (document.get("promptFeedback") or {}).get("blockReason"):
+                choices = [Choice("", 0, None, "content_filter")]
+            elif self._whole:
+                raise IndexError("no candidates")
         return Completion(
-            *openai_chat.head(named, self._ask),
-            choices=tuple(self._choices(document)),
-            usage=_usage(document.get("usageMetadata") or {}),
+            *openai_chat.head(head, self._ask),
+            choices=tuple(choices),
+            usage=_parse_usage(document.get("usageMetadata") or {}),
         )
-
-    def _choices(self, document: Mapping[str, Any]) -> Iterator[Choice]:
-        blocked = (document.get("promptFeedback") or {}).get("blockReason")
-        if blocked and not document.get("candidates"):
-            yield Choice("", 0, None, "content_filter")
-        for candidate in document.get("candidates") or ():
-            yield self._choice(candidate)
-        if self._whole and not blocked and not document.get("candidates"):
-            raise IndexError("no candidates")
 
     def _choice(self, candidate: Mapping[str, Any]) -> Choice:
         parts = (candidate.get("content") or {}).get("parts") or ()
         text = "".join(p.get("text") or "" for p in parts if not p.get("thought"))
-        reason = candidate.get("finishReason") or ("STOP" if self._whole else None)
-        ended = finish_reason(reason, strict=self._ask.target.strict)
-        return Choice(text, 0, self._logprobs(candidate.get("logprobsResult")), ended)
-
-    def _logprobs(self, given: Any) -> Logprobs | None:
-        if not given or self._legacy is None:
-            return None
-        top = [t.get("candidates") or [] for t in given.get("topCandidates") or ()]
-        chosen = given.get("chosenCandidates") or []
-        top += [[]] * (len(chosen) - len(top))
-        pairs = zip(chosen, top, strict=False)
-        return self._legacy.read([_entry(*pair) for pair in pairs])
+        word = candidate.get("finishReason") or ("STOP" if self._whole else None)
+        reason = finish_reason(word, strict=self._ask.target.strict)
+        result, logprobs = candidate.get("logprobsResult"), None
+        if result and self._logprobs is not None:
+            # Two parallel lists, of which the second may be shorter, or not be there.
+            chosen = result.get("chosenCandidates") or []
+            steps = result.get("topCandidates") or ()
+            top = [step.get("candidates") or [] for step in steps]
+            top += [[]] * (len(chosen) - len(top))
+            pairs = zip(chosen, top, strict=False)
+            logprobs = self._logprobs.read([_entry(*pair) for pair in pairs])
+        return Choice(text, 0, logprobs, reason)
 
 
 def _entry(chosen: Mapping[str, Any], top: list[Any]) -> dict[str, Any]:
-    """A token in the shape of OpenAI's chat."""
-    likely = [_entry(other, []) for other in top]
+    """A token with its alternatives, in the shape of OpenAI's chat."""
+    alternatives = [_entry(other, []) for other in top]
     token, logprob = chosen.get("token") or "", chosen.get("logProbability") or 0.0
-    return {"token": token, "logprob": logprob, "top_logprobs": likely}
+    return {"token": token, "logprob": logprob, "top_logprobs": alternatives}
 
 
-def _usage(given: Mapping[str, Any]) -> Usage | None:
-    """Thoughts are counted beside the candidates, and paid as they are."""
-    if "promptTokenCount" not in given:
+def _parse_usage(counts: Mapping[str, Any]) -> Usage | None:
+    """The usage. Thoughts are not part of the candidates' count, and are billed."""
+    if "promptTokenCount" not in counts:
         return None
-    thoughts = given.get("thoughtsTokenCount") or 0
+    reasoning_tokens = counts.get("thoughtsTokenCount") or 0
     return Usage(
-        given["promptTokenCount"],
-        (given.get("candidatesTokenCount") or 0) + thoughts,
-        reasoning_tokens=thoughts,
-        cached_tokens=given.get("cachedContentTokenCount") or 0,
+        counts["promptTokenCount"],
+        (counts.get("candidatesTokenCount") or 0) + reasoning_tokens,
+        reasoning_tokens=reasoning_tokens,
+        cached_tokens=counts.get("cachedContentTokenCount") or 0,
     )
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Its errors; those of streams may stand in an array of one."""
+    """Reads an error; that of a stream may come in an array of one."""
     inner = body.strip()
     return error_bodies.error(status, inner[1:-1] if inner.startswith(b"[") else body)
 
 
-def _listed(body: bytes) -> bytes:
+def convert_model_list(body: bytes) -> bytes:
+    """The list of models in OpenAI's shape."""
     names = [m["name"].removeprefix("models/") for m in read_object(body)["models"]]
     return openai_model_list(names, "google")
 
@@ -176,5 +172,5 @@ GOOGLE = Provider(
     auth=key_header("x-goog-api-key"),
     error=error,
     models=models_request("/v1beta/models"),
-    model_list=_listed,
+    model_list=convert_model_list,
 )

@@ -1,8 +1,8 @@
-"""llama.cpp's server, which differs from the contract in most that is not plain text.
+"""llama.cpp's server, which differs from the contract in all but plain text.
 
-It ignores echo, suffix and best_of in silence, draws no more choices than it has slots,
-counts one choice of many, and speaks of log probabilities as the chat endpoint does.
-So it is asked for one choice of one prompt a call, and its answers are rebuilt.
+It ignores echo, suffix and best_of, generates no more choices than it has slots, counts
+one choice of many, and sends log probabilities in the shape of the chat endpoint. So a
+call is for one choice of one prompt, and its answer is parsed and written anew.
 
 Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, and
 the recordings in tests/wire/llamacpp.
@@ -28,24 +28,23 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    models_request,
-    read_completion,
-    read_object,
     same_named,
 )
+from .model_lists import models_request
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
-from .parsing.usage import usage
+from .parsing.usage import parse_usage
 from .protocols import openai_chat
-from .protocols.openai_chat import EMPTY_DATA, refuse_error
+from .protocols.openai_chat import EMPTY_DATA, raise_in_band_error
 
-# Its default seed, which stands for "a new one each time".
+# Its default seed, which means a random one.
 _RANDOM_SEED = 2**32 - 1
 
 
-# What it is asked
+# Requests
 
 _PARAMS = same_named(
     "frequency_penalty",
@@ -55,39 +54,40 @@ _PARAMS = same_named(
     "temperature",
     "top_p",
     "user",
+    # The modulo maps a seed of -1, or too large a one, to one that is not random.
     seed=ParamMapping("seed", write=lambda seed: seed % _RANDOM_SEED),
     stop=ParamMapping("stop", write=as_list),
-    # 0 would mean none at all, instead of the chosen tokens' alone.
+    # 0 means none at all there, and not those of the chosen tokens.
     logprobs=ParamMapping("logprobs", write=lambda top: max(top, 1)),
 )
-_GAP = _PARAMS | {
+_INFILL_PARAMS = _PARAMS | {
     "suffix": ParamMapping("input_suffix"),
     "max_tokens": ParamMapping("n_predict"),
     "logprobs": replace(_PARAMS["logprobs"], name="n_probs"),
 }
 
 
-def root(provider: Provider, target: Target) -> str:
-    """Where the server lies; its paths outside of /v1 count as well."""
+def server_root(provider: Provider, target: Target) -> str:
+    """The URL of the server without /v1, since other paths are needed as well."""
     return provider.address(target).removesuffix("/v1")
 
 
 def _post(ask: UpstreamRequest, path: str, body: dict[str, Any]) -> HTTPRequest:
     streaming = {"stream": True} if ask.request.stream else {}
-    sent = orjson.dumps(body | ask.body() | streaming)
+    serialized = orjson.dumps(body | ask.body() | streaming)
     return HTTPRequest(
-        "POST", root(ask.provider, ask.target) + path, ask.headers(), sent
+        "POST", server_root(ask.provider, ask.target) + path, ask.headers(), serialized
     )
 
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
-    """One prompt, one choice."""
+    """The request for one choice of one prompt."""
     body = {"model": ask.request.model, "prompt": ask.request.prompt}
     return _post(ask, "/v1/completions", body)
 
 
 def infill(ask: UpstreamRequest) -> HTTPRequest:
-    """What stands between a prompt and a suffix."""
+    """The request for the text between a prompt and a suffix."""
     return _post(ask, "/infill", {"input_prefix": ask.request.prompt})
 
 
@@ -99,7 +99,7 @@ def _chat(ask: UpstreamRequest) -> HTTPRequest:
     )
 
 
-# What it answers
+# Answers
 
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
@@ -114,53 +114,52 @@ def stream_reader(ask: UpstreamRequest) -> StreamReader:
 
 
 class LlamaCppReader:
-    """Reads the pieces of one choice, in order: offsets depend on it."""
+    """Reads one answer, or its chunks in order: the offsets of tokens depend on it."""
 
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
         prompt, top = ask.request.prompt, ask.request.logprobs
         start = len(prompt) if isinstance(prompt, str) else 0
-        self._legacy = None if top is None else LegacyLogprobs(start, top)
+        self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        """One piece, or the whole."""
-        refuse_error(document)
-        # Either of its two shapes.
-        fields = _infilled if "content" in document else _completed
-        text, content, reason, counted = fields(document)
-        logprobs = self._legacy.read(content) if self._legacy else None
-        known = logprobs if logprobs and logprobs.tokens else None
-        ended = finish_reason(reason, strict=self._ask.target.strict)
-        return Completion(
-            *openai_chat.head(document, self._ask),
-            choices=(Choice(text, 0, known, ended),),
-            usage=counted,
+        raise_in_band_error(document)
+        # `content` is the native shape, in which /infill answers.
+        is_native = "content" in document
+        read_fields = _native_fields if is_native else _completions_fields
+        text, entries, word, usage = read_fields(document)
+        logprobs = self._logprobs.read(entries) if self._logprobs else None
+        reason = finish_reason(word, strict=self._ask.target.strict)
+        choice = Choice(
+            text, 0, logprobs if logprobs and logprobs.tokens else None, reason
         )
+        head = openai_chat.head(document, self._ask)
+        return Completion(*head, choices=(choice,), usage=usage)
 
 
 _Fields = tuple[str, list[dict[str, Any]], str | None, Usage | None]
 
 
-def _completed(document: dict[str, Any]) -> _Fields:
+def _completions_fields(document: dict[str, Any]) -> _Fields:
     """From the shape of /v1/completions."""
     choice = document["choices"][0]
-    content = (choice.get("logprobs") or {}).get("content") or []
-    counted = usage(document.get("usage"))
-    return choice["text"], content, choice.get("finish_reason"), counted
+    entries = (choice.get("logprobs") or {}).get("content") or []
+    usage = parse_usage(document.get("usage"))
+    return choice["text"], entries, choice.get("finish_reason"), usage
 
 
-def _infilled(document: dict[str, Any]) -> _Fields:
-    """From the native shape, in which /infill answers."""
-    content = document.get("completion_probabilities") or []
+def _native_fields(document: dict[str, Any]) -> _Fields:
+    """From the native shape."""
+    text, entries = document["content"], document.get("completion_probabilities") or []
     if not document["stop"]:
-        return document["content"], content, None, None
+        return text, entries, None, None
     reason = "length" if document.get("stop_type") == "limit" else "stop"
-    counted = Usage(document["tokens_evaluated"], document["tokens_predicted"])
-    return document["content"], content, reason, counted
+    usage = Usage(document["tokens_evaluated"], document["tokens_predicted"])
+    return text, entries, reason, usage
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Its errors; two of them by the names that callers know."""
+    """Reads an error; two of them get the codes of OpenAI."""
     failure = error_bodies.error(status, body)
     if failure.type == "exceed_context_size_error":
         failure.type, failure.code = "invalid_request_error", "context_length_exceeded"
@@ -175,16 +174,16 @@ def error(status: int, body: bytes) -> UpstreamStatus:
 
 
 def models(provider: Provider, target: Target) -> HTTPRequest:
-    """Its list of models stands beside its completions, under /v1."""
-    at_root = replace(target, base_url=root(provider, target))
+    """The request for its list of models, which is under /v1."""
+    at_root = replace(target, base_url=server_root(provider, target))
     return models_request("/v1/models")(provider, at_root)
 
 
 def model_list(body: bytes) -> bytes:
-    """The list without Ollama's shape, which it has beside OpenAI's."""
+    """The list in OpenAI's shape alone; it comes in Ollama's as well."""
     keys = ("id", "object", "created", "owned_by")
-    listed = read_object(body).get("data") or []
-    data = [{key: model.get(key) for key in keys} for model in listed]
+    models = read_object(body).get("data") or []
+    data = [{key: model.get(key) for key in keys} for model in models]
     return orjson.dumps({"object": "list", "data": data})
 
 
@@ -196,8 +195,8 @@ _NATIVE = Endpoint(
     completion=completion,
     reader=stream_reader,
 )
-_FIM = replace(_NATIVE, params=_GAP, tokens=False, call=infill)
-# Its slots, not its patience, limit how many choices it draws at a time.
+_FIM = replace(_NATIVE, params=_INFILL_PARAMS, tokens=False, call=infill)
+# It generates no more choices at a time than it has slots.
 _CHAT = replace(
     openai_chat.endpoint(
         without=("n",),
@@ -220,12 +219,12 @@ LLAMA_CPP = Provider(
 )
 
 
-# The embedded engine is one process for all callers: parameters that are not known here
-# stay out, and values are bounded. A llama-cpp server of somebody's own gets them all.
+# The embedded engine is one process for all callers: it gets no unknown parameters, and
+# values are bounded. A caller's own llama-cpp server gets them all.
 
 
 def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
-    """*endpoint* with *params* of the engine's own, and none that is unknown."""
+    """*endpoint* with the engine's own *params*, and without unknown ones."""
 
     def check(ask: UpstreamRequest) -> None:
         endpoint.check(ask)
@@ -236,9 +235,9 @@ def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
     )
 
 
-_LOCAL_WAYS: Mapping[CompletionMode, Endpoint] = {
+_LOCAL_MODES: Mapping[CompletionMode, Endpoint] = {
     CompletionMode.NATIVE: _bounded(_NATIVE, sampling.PARAMS),
     CompletionMode.FIM: _bounded(_FIM, sampling.PARAMS),
     CompletionMode.CHAT: _bounded(_CHAT, sampling.CHAT_PARAMS),
 }
-LOCAL = replace(LLAMA_CPP, name="local", hosted=True, modes=_LOCAL_WAYS)
+LOCAL = replace(LLAMA_CPP, name="local", hosted=True, modes=_LOCAL_MODES)

@@ -1,8 +1,8 @@
-"""Ollama's own generate endpoint, since its /v1/completions is none.
+"""Ollama's own generate endpoint, in place of its /v1/completions.
 
-That one puts the model's chat template around the prompt, and knows neither batches
-nor log probabilities. With `raw` this one continues the prompt itself; a suffix needs
-the model's template for filling in, which says so when there is none.
+The latter puts the model's chat template around the prompt, and supports neither
+batches nor log probabilities. With `raw`, /api/generate continues the prompt itself; a
+suffix needs a model with a template for infilling.
 
 Sources: https://docs.ollama.com/openapi.yaml, https://docs.ollama.com/api/generate
 """
@@ -23,13 +23,13 @@ from .declaration import (
     StreamReader,
     UpstreamRequest,
     as_list,
-    model_list,
-    read_completion,
     same_named,
 )
-from .llama_cpp import models, root
+from .llama_cpp import models, server_root
+from .model_lists import model_list
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -49,7 +49,7 @@ _PARAMS = {
             "top_p",
         )
     },
-    # An int of Go's runner, which has 32 bits of it.
+    # An int in Go, of which the runner takes 32 bits.
     "seed": ParamMapping("options.seed", write=lambda seed: seed % 2**31),
     "stop": ParamMapping("options.stop", write=as_list),
     **same_named("keep_alive"),
@@ -57,7 +57,7 @@ _PARAMS = {
 
 
 def check(ask: UpstreamRequest) -> None:
-    """Refuse an empty prompt: it only loads the model, and gets no text.
+    """Refuse an empty prompt: it only loads the model, without generating text.
 
     Source: https://github.com/ollama/ollama/blob/main/server/routes.go
     """
@@ -70,16 +70,17 @@ def check(ask: UpstreamRequest) -> None:
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
     """The prompt as it is, or with its suffix."""
-    asked = ask.request
-    body = {"model": asked.model, "prompt": asked.prompt, "stream": asked.stream}
-    body |= ask.body() | ({} if asked.suffix else {"raw": True})
-    # Its defaults are the model's own; the endpoint's are these.
+    legacy = ask.request
+    body = {"model": legacy.model, "prompt": legacy.prompt, "stream": legacy.stream}
+    body |= ask.body() | ({} if legacy.suffix else {"raw": True})
+    # Its defaults differ by model; these are the legacy endpoint's.
     options = {"temperature": 1.0, "top_p": 1.0} | body.get("options", {})
     if "top_logprobs" in body:
         body["logprobs"] = True
-    sent = orjson.dumps(body | {"options": options})
-    url = root(ask.provider, ask.target) + "/api/generate"
-    return HTTPRequest("POST", url, ask.headers(), sent)
+    url = server_root(ask.provider, ask.target) + "/api/generate"
+    return HTTPRequest(
+        "POST", url, ask.headers(), orjson.dumps(body | {"options": options})
+    )
 
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
@@ -88,34 +89,37 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
 
 
 def stream_reader(ask: UpstreamRequest) -> StreamReader:
-    """The lines of an answer as pieces of a completion."""
+    """The lines of an answer as chunks of a completion."""
     return JSONStreamReader(OllamaReader(ask).read)
 
 
 class OllamaReader:
+    """Reads one answer, or its lines, which have the same shape."""
+
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
-        top = ask.request.logprobs
-        self._legacy = LegacyLogprobs(len(str(ask.request.prompt)), top or 0)
+        top, start = ask.request.logprobs, len(str(ask.request.prompt))
+        self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        openai_chat.refuse_error(document)
-        done, content = document["done"], document.get("logprobs")
-        wanted = self._ask.request.logprobs is not None
-        logprobs = self._legacy.read(content) if wanted and content else None
-        reason = document.get("done_reason") or "stop" if done else None
-        ended = finish_reason(reason, strict=self._ask.target.strict)
-        made = document.get("eval_count")
-        counted = Usage(document.get("prompt_eval_count") or 0, made) if made else None
+        openai_chat.raise_in_band_error(document)
+        done, entries = document["done"], document.get("logprobs")
+        logprobs = self._logprobs.read(entries) if self._logprobs and entries else None
+        word = document.get("done_reason") or "stop" if done else None
+        reason = finish_reason(word, strict=self._ask.target.strict)
+        completion_tokens = document.get("eval_count")
+        usage = None
+        if done and completion_tokens:
+            usage = Usage(document.get("prompt_eval_count") or 0, completion_tokens)
         return Completion(
             *openai_chat.head({"model": document.get("model")}, self._ask),
-            (Choice(document.get("response") or "", 0, logprobs, ended),),
-            counted if done else None,
+            (Choice(document.get("response") or "", 0, logprobs, reason),),
+            usage,
         )
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Its errors; a model that cannot fill in says so about the suffix."""
+    """Reads an error; a model without a template for infilling refuses the suffix."""
     failure = error_bodies.error(status, body)
     if "insert" in failure.message:
         failure.param, failure.code = "suffix", "unsupported_parameter"
@@ -124,7 +128,7 @@ def error(status: int, body: bytes) -> UpstreamStatus:
 
 def _chat(ask: UpstreamRequest) -> HTTPRequest:
     body = openai_chat.request(ask) | {"model": ask.request.model}
-    url = root(ask.provider, ask.target) + "/v1/chat/completions"
+    url = server_root(ask.provider, ask.target) + "/v1/chat/completions"
     return HTTPRequest("POST", url, ask.headers(), orjson.dumps(body))
 
 

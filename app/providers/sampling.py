@@ -1,9 +1,9 @@
-"""What the embedded engine is asked beside the endpoint's own parameters.
+"""The sampling parameters of the embedded engine, besides the endpoint's own.
 
 It is one process for all callers, so it gets an allow-list: the sampling parameters of
 llama.cpp that are safe within the bounds here, each with its type and range. A value
-out of bounds is refused; a parameter that is not listed is dropped and named. What was
-tried on the real engine, and has no place here: `n_probs` (every token with the whole
+out of bounds is refused; a parameter that is not listed is dropped and named. Tried on
+the real engine, and left out: `n_probs` (every token with the whole
 vocabulary), `dry_sequence_breakers` (each is compared with the whole vocabulary, half a
 second for all callers), `grammar_triggers` (regular expressions of std::regex),
 `id_slot`, `lora`, `response_fields`, `chat_template` and its kwargs. The windows of
@@ -23,7 +23,7 @@ from ..errors import InvalidRequest
 from . import gbnf
 from .declaration import ParamMapping, ParamMappings, same_named
 
-# Entries of logit_bias, each of which costs time with every token.
+# Entries of logit_bias, each of which costs time for every token.
 MAX_BIASES = 1024
 # Tokens that penalties look back on. No context is meant to be longer here.
 _MAX_WINDOW = 8192
@@ -39,7 +39,7 @@ MAX_SCHEMA_REFERENCES = 64
 MAX_PATTERN = 512
 MAX_COUNT = 1000
 
-# Without `infill`, which compares all tokens of the vocabulary with each other: 30 s.
+# Not `infill`, which compares all tokens of the vocabulary with each other: 30 s.
 _SAMPLERS = {
     "adaptive_p",
     "dry",
@@ -55,53 +55,51 @@ _SAMPLERS = {
 }
 
 
+# Returns what is wrong with a value, or None.
 Check = Callable[[Any], str | None]
-
-
-# What each value has to be: the complaint about it, if there is one.
 
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A number in a range, or a *whole* one."""
+    """A check for a number in a range, or for an *integer*."""
 
     low: float
     high: float
-    whole: bool = False
+    integer: bool = False
 
     def __call__(self, value: Any) -> str | None:
-        kinds = (int,) if self.whole else (int, float)
-        if type(value) in kinds and self.low <= value <= self.high:
+        types = (int,) if self.integer else (int, float)
+        if type(value) in types and self.low <= value <= self.high:
             return None
-        kind = "an integer" if self.whole else "a number"
+        kind = "an integer" if self.integer else "a number"
         return f"expected {kind} from {self.low} to {self.high}, not {_shown(value)}"
 
 
-def _whole(low: int, high: int) -> _Number:
-    return _Number(low, high, whole=True)
+def _integer(low: int, high: int) -> _Number:
+    return _Number(low, high, integer=True)
 
 
-def _switch(value: Any) -> str | None:
-    return (
-        None if isinstance(value, bool) else f"expected a boolean, not {_shown(value)}"
-    )
+def _boolean(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return None
+    return f"expected a boolean, not {_shown(value)}"
 
 
-def _samplers(value: Any) -> str | None:
+def check_samplers(value: Any) -> str | None:
     if not isinstance(value, list) or len(value) > _MAX_SAMPLERS:
         return (
             f"expected an array of at most {_MAX_SAMPLERS} names, not {_shown(value)}"
         )
     for name in value:
         if not isinstance(name, str) or name not in _SAMPLERS:
-            known = ", ".join(sorted(_SAMPLERS))
-            return f"expected names of {known}, not {_shown(name)}"
+            names = ", ".join(sorted(_SAMPLERS))
+            return f"expected names of {names}, not {_shown(name)}"
     if len(set(value)) < len(value):
         return "expected every name once"
     return None
 
 
-def _grammar(value: Any) -> str | None:
+def check_grammar(value: Any) -> str | None:
     if not isinstance(value, str):
         return f"expected a grammar in GBNF as text, not {_shown(value)}"
     try:
@@ -111,28 +109,30 @@ def _grammar(value: Any) -> str | None:
     return None
 
 
-def _schema(value: Any) -> str | None:
+def check_json_schema(value: Any) -> str | None:
+    """Bounds only: the engine itself reads the schema, but without any."""
     if not isinstance(value, (dict, bool)):
         return f"expected a JSON schema, not {_shown(value)}"
     size = len(orjson.dumps(value))
     if size > MAX_SCHEMA_BYTES:
         return f"its JSON has {size} bytes, and at most {MAX_SCHEMA_BYTES} are allowed"
-    return next(_of_schema(value), None)
+    return next(_schema_faults(value), None)
 
 
-def _of_schema(schema: Any) -> Iterator[str]:
-    """Complaints about what a schema holds, wherever in it."""
-    layer, values, references = [schema], 0, 0
+def _schema_faults(schema: Any) -> Iterator[str]:
+    """What exceeds a bound, anywhere in *schema*."""
+    # Level by level instead of recursively, so that depth costs no stack.
+    level, values, references = [schema], 0, 0
     for _ in range(MAX_SCHEMA_DEPTH):
-        values += len(layer)
-        objects = [value for value in layer if isinstance(value, dict)]
+        values += len(level)
+        objects = [value for value in level if isinstance(value, dict)]
         for each in objects:
             references += "$ref" in each
-            yield from _of_counts(each)
+            yield from _object_faults(each)
         inner = [v for each in objects for v in each.values()]
-        inner += [v for value in layer if isinstance(value, list) for v in value]
-        layer = inner
-    if layer:
+        inner += [v for value in level if isinstance(value, list) for v in value]
+        level = inner
+    if level:
         yield f"it is nested more than {MAX_SCHEMA_DEPTH} levels deep"
     if values > MAX_SCHEMA_VALUES:
         yield f"it has {values} values, and at most {MAX_SCHEMA_VALUES} are allowed"
@@ -147,13 +147,15 @@ _COUNTS: tuple[str, ...] = ("minItems", "maxItems", "minLength", "maxLength")
 _COUNTS += ("minProperties", "maxProperties")
 
 
-def _of_counts(schema: Mapping[str, Any]) -> Iterator[str]:
+def _object_faults(schema: Mapping[str, Any]) -> Iterator[str]:
     for name in _COUNTS:
         count = schema.get(name, 0)
         # A property may have such a name, and is a schema then.
         if isinstance(count, (int, float)) and not 0 <= count <= MAX_COUNT:
             yield f"its {name} is {_shown(count)}, and at most {MAX_COUNT} is allowed"
-    patterns = [schema.get("pattern"), *_keys(schema.get("patternProperties"))]
+    by_pattern = schema.get("patternProperties")
+    patterns = [schema.get("pattern")]
+    patterns += by_pattern if isinstance(by_pattern, dict) else ()
     longest = max((len(p) for p in patterns if isinstance(p, str)), default=0)
     if longest > MAX_PATTERN:
         yield (
@@ -165,11 +167,7 @@ def _of_counts(schema: Mapping[str, Any]) -> Iterator[str]:
         yield f"it refers to {_shown(reference)}, which is not within it"
 
 
-def _keys(value: Any) -> list[str]:
-    return list(value) if isinstance(value, dict) else []
-
-
-def _response_format(value: Any) -> str | None:
+def check_response_format(value: Any) -> str | None:
     if not isinstance(value, dict):
         return f"expected an object, not {_shown(value)}"
     kind = value.get("type")
@@ -183,10 +181,10 @@ def _response_format(value: Any) -> str | None:
     schemas = [s for s in (value.get("schema"), inner) if s is not None]
     if kind == "json_schema" and not schemas:
         return "a type of json_schema needs json_schema.schema"
-    return _schema(value)
+    return check_json_schema(value)
 
 
-def _biases(value: Any) -> str | None:
+def check_logit_bias(value: Any) -> str | None:
     if len(value) <= MAX_BIASES:
         return None
     return f"it has {len(value)} entries, and at most {MAX_BIASES} are allowed"
@@ -195,33 +193,32 @@ def _biases(value: Any) -> str | None:
 _CHECKS: Mapping[str, Check] = {
     "adaptive_decay": _Number(0, 0.99),
     "adaptive_target": _Number(-1, 1),
-    "cache_prompt": _switch,
-    "dry_allowed_length": _whole(0, _MAX_WINDOW),
+    "cache_prompt": _boolean,
+    "dry_allowed_length": _integer(0, _MAX_WINDOW),
     "dry_base": _Number(1, 100),
     "dry_multiplier": _Number(0, 100),
-    "dry_penalty_last_n": _whole(0, _MAX_WINDOW),
+    "dry_penalty_last_n": _integer(0, _MAX_WINDOW),
     "dynatemp_exponent": _Number(0, 10),
     "dynatemp_range": _Number(0, 10),
-    "grammar": _grammar,
-    "ignore_eos": _switch,
-    "json_schema": _schema,
-    "min_keep": _whole(0, 10_000),
+    "grammar": check_grammar,
+    "ignore_eos": _boolean,
+    "json_schema": check_json_schema,
+    "min_keep": _integer(0, 10_000),
     "min_p": _Number(0, 1),
-    "mirostat": _whole(0, 2),
+    "mirostat": _integer(0, 2),
     "mirostat_eta": _Number(0, 100),
     "mirostat_tau": _Number(0, 100),
-    "repeat_last_n": _whole(0, _MAX_WINDOW),
+    "repeat_last_n": _integer(0, _MAX_WINDOW),
     "repeat_penalty": _Number(0.01, 100),
-    "samplers": _samplers,
-    "top_k": _whole(0, 1_000_000),
+    "samplers": check_samplers,
+    "top_k": _integer(0, 1_000_000),
     "top_n_sigma": _Number(-1, 100),
     "typical_p": _Number(0, 1),
     "xtc_probability": _Number(0, 1),
     "xtc_threshold": _Number(0, 1),
 }
 
-# The parameters by their names, for every way to the engine but for its chat, which
-# alone knows `response_format`.
+# The parameters by their names. Only the chat endpoint has `response_format`.
 PARAMS: ParamMappings = same_named(
     *_CHECKS, grammar=ParamMapping("grammar", write=gbnf.to_lark)
 )
@@ -229,8 +226,8 @@ CHAT_PARAMS: ParamMappings = {**PARAMS, **same_named("response_format")}
 
 _ALL_CHECKS: Mapping[str, Check] = {
     **_CHECKS,
-    "logit_bias": _biases,
-    "response_format": _response_format,
+    "logit_bias": check_logit_bias,
+    "response_format": check_response_format,
 }
 
 

@@ -1,9 +1,9 @@
 """NVIDIA Triton's generate extension, in what its backends have in common.
 
-They call stop sequences and seeds by different names, and vLLM's fails on a name that
-it does not know: so those are left to the gateway, or dropped. It puts the prompt
-before the text, too, unless told not to. None says why a text ended. The custom host
-leads to the model: `http://triton:8000/v2/models/ensemble`.
+They have different names for stop sequences and seeds, and vLLM's fails on an unknown
+name: so those are left to the gateway, or dropped. It also puts the prompt before the
+text, unless `exclude_input_in_output` is set. None has finish reasons. The custom host
+contains the model: `http://triton:8000/v2/models/ensemble`.
 
 Sources: https://github.com/triton-inference-server/server/blob/main/docs/protocol/
 extension_generate.md, and below https://github.com/triton-inference-server/:
@@ -17,15 +17,9 @@ from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
 from ..core.sse import Event
 from ..errors import UpstreamError
-from .declaration import (
-    Endpoint,
-    HTTPRequest,
-    Provider,
-    UpstreamRequest,
-    read_completion,
-    same_named,
-)
+from .declaration import Endpoint, HTTPRequest, Provider, UpstreamRequest, same_named
 from .parsing import error_bodies
+from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
 
@@ -33,7 +27,7 @@ _PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")
 
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
-    """The prompt as the text input."""
+    """The request: the prompt is the text input."""
     stream = ask.request.stream
     body = {"text_input": ask.request.prompt, "exclude_input_in_output": True}
     body |= ask.body() | ({"stream": True} if stream else {})
@@ -42,15 +36,20 @@ def call(ask: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, lambda document: _piece(document, ask, "stop"))
+    return read_completion(body, lambda document: _completion(document, ask, "stop"))
 
 
 class TritonReader:
-    """Reads a stream, whose regular end is the end of its only choice."""
+    """Reads a stream. It has no finish reason: the end of the body is the end of its
+    only choice.
+    """
 
     def __init__(self, ask: UpstreamRequest) -> None:
         self._ask = ask
-        self._chunks = JSONStreamReader(lambda document: _piece(document, ask, None))
+        self._chunks = JSONStreamReader(
+            lambda document: _completion(document, ask, None)
+        )
+        # A body without any event is no empty text, but a failure.
         self._has_begun = False
         self.done = False
 
@@ -66,10 +65,10 @@ class TritonReader:
         return (Completion(*head, (Choice("", 0, None, "stop"),)),)
 
 
-def _piece(
+def _completion(
     document: dict[str, Any], ask: UpstreamRequest, reason: str | None
 ) -> Completion:
-    openai_chat.refuse_error(document)
+    openai_chat.raise_in_band_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
     # A batch of one.

@@ -1,8 +1,8 @@
-"""Vertex AI: Google's own models, and those of other publishers, each in its language.
+"""Vertex AI: Google's own models, and those of other publishers, each with its own API.
 
-The model's name says whose it is: `gemini-...`, `anthropic.claude-...`,
-`mistralai.mistral-...`, `meta.llama-...`, or `endpoints.ID` for one of your own. Open
-models of others are named as Vertex does: `deepseek-ai/deepseek-...`.
+The model's name contains the publisher: `gemini-...`, `anthropic.claude-...`,
+`mistralai.mistral-...`, `meta.llama-...`, or `endpoints.ID` for one of your own. Other
+open models have the names that Vertex uses: `deepseek-ai/deepseek-...`.
 
 Sources, below https://docs.cloud.google.com/vertex-ai/generative-ai/docs/:
 model-reference/inference, learn/locations, partner-models/claude/use-claude,
@@ -18,51 +18,49 @@ from ..core.routing import CompletionMode, Target
 from . import anthropic, gemini
 from .declaration import (
     Endpoint,
-    Families,
     HTTPRequest,
+    ModelFamilies,
     ParamMapping,
     Provider,
     Setting,
     UpstreamRequest,
-    host_label,
-    quote_path_segment,
 )
 from .protocols import openai_chat
+from .request_parts import host_label, quote_path_segment
 
 _ANTHROPIC_VERSION = "vertex-2023-10-16"
 
 
-def _auth(target: Target) -> dict[str, str]:
-    """A service account's token, or one that the caller got."""
+def vertex_auth(target: Target) -> dict[str, str]:
+    """A token of the service account, or the caller's own."""
     token = target.options.get("access_token") or target.api_key
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _post(
-    ask: UpstreamRequest, place: str, body: object, version: str = "v1"
+    ask: UpstreamRequest, path: str, body: object, version: str = "v1"
 ) -> HTTPRequest:
-    """*body* to a *place* within the project and its region."""
-    region = host_label(ask.target.options.get("vertex_region"), "vertex_region")
-    project = host_label(
-        ask.target.options.get("vertex_project_id"), "vertex_project_id"
-    )
-    address = ask.target.base_url or f"https://{_host(region)}"
-    target = replace(ask.target, base_url=address)
-    path = f"/{version}/projects/{project}/locations/{region}/{place}"
-    return replace(ask, target=target).post(path, body)
-
-
-def _host(region: str) -> str:
-    """Where a region is served; `us` and `eu` stand for several."""
-    if region in ("us", "eu"):
-        return f"aiplatform.{region}.rep.googleapis.com"
-    host = "aiplatform.googleapis.com"
-    return host if region == "global" else f"{region}-{host}"
+    """The request to a *path* within the project and its region."""
+    options, target = ask.target.options, ask.target
+    region = host_label(options.get("vertex_region"), "vertex_region")
+    project = host_label(options.get("vertex_project_id"), "vertex_project_id")
+    if not target.base_url:
+        if region in ("us", "eu"):
+            # Multi-regions.
+            host = f"aiplatform.{region}.rep.googleapis.com"
+        elif region == "global":
+            host = "aiplatform.googleapis.com"
+        else:
+            host = f"{region}-aiplatform.googleapis.com"
+        target = replace(target, base_url=f"https://{host}")
+    prefix = f"/{version}/projects/{project}/locations/{region}"
+    return replace(ask, target=target).post(f"{prefix}/{path}", body)
 
 
 def _split(model: str) -> tuple[str, str]:
-    """Who publishes a model, and its name there."""
+    """The publisher of a model, which is a key of _PUBLISHERS, and its name there."""
     publisher, _, name = model.replace("/", ".", 1).partition(".")
+    # `meta.llama-...` and `meta/llama-...` are the same.
     if publisher in _PUBLISHERS:
         return publisher, name
     if model.startswith("claude"):
@@ -70,38 +68,47 @@ def _split(model: str) -> tuple[str, str]:
     return ("others" if "/" in model else "google"), model
 
 
-def _bare(ask: UpstreamRequest) -> str:
-    """The model's name without its publisher's, as it stands in a path."""
+def _model_segment(ask: UpstreamRequest) -> str:
+    """The model's name without the publisher, as a segment of a path."""
     return quote_path_segment(_split(ask.request.model)[1])
 
 
-def _google(ask: UpstreamRequest) -> HTTPRequest:
-    place = f"publishers/google/models/{_bare(ask)}:{gemini.method(ask)}"
-    return _post(ask, place, gemini.request(ask))
-
-
-def _anthropic(ask: UpstreamRequest) -> HTTPRequest:
+def _predict_path(ask: UpstreamRequest, publisher: str) -> str:
+    """The path at which a publisher's own API is served."""
     verb = "streamRawPredict" if ask.request.stream else "rawPredict"
+    return f"publishers/{publisher}/models/{_model_segment(ask)}:{verb}"
+
+
+def call_google(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of generateContent."""
+    path = f"publishers/google/models/{_model_segment(ask)}:{gemini.method(ask)}"
+    return _post(ask, path, gemini.request(ask))
+
+
+def call_anthropic(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of Anthropic's Messages, without the model."""
     body = anthropic.request(ask) | {"anthropic_version": _ANTHROPIC_VERSION}
-    return _post(ask, f"publishers/anthropic/models/{_bare(ask)}:{verb}", body)
+    return _post(ask, _predict_path(ask, "anthropic"), body)
 
 
-def _mistral(ask: UpstreamRequest) -> HTTPRequest:
-    verb = "streamRawPredict" if ask.request.stream else "rawPredict"
+def call_mistral(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of Mistral's chat."""
     body = openai_chat.request(ask) | {"model": _split(ask.request.model)[1]}
-    return _post(ask, f"publishers/mistralai/models/{_bare(ask)}:{verb}", body)
+    return _post(ask, _predict_path(ask, "mistralai"), body)
 
 
-def _open(ask: UpstreamRequest) -> HTTPRequest:
+def call_open_model(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of OpenAI's chat, for all open models at one path."""
     publisher, name = _split(ask.request.model)
-    whole = name if publisher == "others" else f"{publisher}/{name}"
-    body = openai_chat.request(ask) | {"model": whole}
+    model = name if publisher == "others" else f"{publisher}/{name}"
+    body = openai_chat.request(ask) | {"model": model}
     return _post(ask, "endpoints/openapi/chat/completions", body, "v1beta1")
 
 
-def _own(ask: UpstreamRequest) -> HTTPRequest:
-    place = f"endpoints/{_bare(ask)}/chat/completions"
-    return _post(ask, place, openai_chat.request(ask), "v1beta1")
+def call_own_endpoint(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of OpenAI's chat, for a model that the project has deployed."""
+    path = f"endpoints/{_model_segment(ask)}/chat/completions"
+    return _post(ask, path, openai_chat.request(ask), "v1beta1")
 
 
 def _chat(
@@ -111,8 +118,8 @@ def _chat(
     return replace(openai_chat.endpoint(without=lacks, **others), call=call)
 
 
-def _token_uri(account: Any) -> str | None:
-    """Where a service account, as an object or as JSON, has its tokens from."""
+def token_uri(account: Any) -> str | None:
+    """The token endpoint of a service account, which is an object or its JSON."""
     try:
         document = safe_json.load(account) if isinstance(account, str) else account
     except ValueError:
@@ -122,20 +129,20 @@ def _token_uri(account: Any) -> str | None:
 
 
 _PUBLISHERS = {
-    "google": replace(gemini.ENDPOINT, call=_google),
-    "anthropic": replace(anthropic.ENDPOINT, call=_anthropic),
-    # As on Mistral's own: the usage comes without being asked for.
+    "google": replace(gemini.ENDPOINT, call=call_google),
+    "anthropic": replace(anthropic.ENDPOINT, call=call_anthropic),
+    # As on Mistral's own API: the usage always comes.
     "mistralai": _chat(
-        _mistral,
+        call_mistral,
         "logit_bias",
         "user",
         "stream_options",
         seed=ParamMapping("random_seed", low=0),
         temperature=ParamMapping("temperature", high=1.5),
     ),
-    "meta": _chat(_open, "logit_bias", "user"),
-    "others": _chat(_open, "logit_bias", "user"),
-    "endpoints": _chat(_own),
+    "meta": _chat(call_open_model, "logit_bias", "user"),
+    "others": _chat(call_open_model, "logit_bias", "user"),
+    "endpoints": _chat(call_own_endpoint),
 }
 
 
@@ -143,8 +150,10 @@ VERTEX = Provider(
     name="vertex-ai",
     docs="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/"
     "model-reference/inference",
-    modes={CompletionMode.CHAT: Families(_PUBLISHERS, lambda model: _split(model)[0])},
-    auth=_auth,
+    modes={
+        CompletionMode.CHAT: ModelFamilies(_PUBLISHERS, lambda model: _split(model)[0])
+    },
+    auth=vertex_auth,
     token="google",
     keys=(("vertex_service_account_json",),),
     settings=(
@@ -152,7 +161,7 @@ VERTEX = Provider(
         Setting("vertex_region", default="us-central1"),
         Setting(
             "vertex_service_account_json",
-            token_url=_token_uri,
+            token_url=token_uri,
             is_object=True,
             secret=True,
         ),

@@ -1,7 +1,7 @@
 """Cloudflare's Workers AI: a prompt as it is, or a chat.
 
-With `raw` no template is put around the prompt. It has no stop sequences, and does not
-say why a text ended; a budget that was used up is told from the usage.
+With `raw` no template is put around the prompt. It has no stop sequences, and older
+models send no finish reason; `length` is then inferred from the usage.
 
 Sources, below https://developers.cloudflare.com/workers-ai/:
 configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), models/
@@ -13,7 +13,7 @@ from typing import Any
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..core.sse import DONE, Event
-from ..errors import UpstreamError, UpstreamStatus
+from ..errors import UpstreamError, UpstreamProtocol, UpstreamStatus
 from .declaration import (
     Endpoint,
     HTTPRequest,
@@ -21,16 +21,15 @@ from .declaration import (
     Provider,
     Setting,
     UpstreamRequest,
-    quote_path_segment,
-    read_completion,
-    read_object,
     same_named,
 )
 from .parsing import error_bodies
 from .parsing.finish_reasons import finish_reason
+from .parsing.json_bodies import read_completion, read_object
 from .parsing.stream_ending import EndingRule, StreamEnding
-from .parsing.usage import usage
+from .parsing.usage import parse_usage
 from .protocols import openai_chat
+from .request_parts import quote_path_segment
 
 _PARAMS = same_named(
     "frequency_penalty",
@@ -45,7 +44,9 @@ _PARAMS = same_named(
 
 
 def call(ask: UpstreamRequest) -> HTTPRequest:
-    """The prompt, raw. A model's name has slashes: `@cf/meta/llama-3.1-8b-instruct`."""
+    """The request for a raw prompt. Names of models have slashes:
+    `@cf/meta/llama-3.1-8b-instruct`.
+    """
     body = {"prompt": ask.request.prompt, "raw": True, **ask.body()}
     path = f"/run/{quote_path_segment(ask.request.model, safe='@/')}"
     return ask.post(path, body | {"stream": ask.request.stream})
@@ -56,11 +57,12 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
 
     def whole(document: dict[str, Any]) -> Completion:
         if not document.get("success", True):
-            raise error_bodies.in_band({"error": {"message": _message(document)}})
+            error = {"message": _error_message(document)}
+            raise error_bodies.in_band_error({"error": error})
         result = document["result"]
-        counted = usage(result.get("usage"))
+        usage = parse_usage(result.get("usage"))
         text, reason = _text_and_reason(result)
-        return _piece(ask, text, counted, reason or _reason(ask, counted))
+        return _completion(ask, text, usage, reason or _inferred_reason(ask, usage))
 
     return read_completion(body, whole)
 
@@ -81,14 +83,14 @@ class WorkersAIReader:
         ask = self._ask
         if event.data == DONE:
             self.done = True
-            last = self._reason or _reason(ask, self._usage)
-            return (_piece(ask, "", self._usage, last),)
+            last = self._reason or _inferred_reason(ask, self._usage)
+            return (_completion(ask, "", self._usage, last),)
         document = read_object(event.data)
-        openai_chat.refuse_error(document)
-        self._usage = usage(document.get("usage")) or self._usage
+        openai_chat.raise_in_band_error(document)
+        self._usage = parse_usage(document.get("usage")) or self._usage
         text, reason = _text_and_reason({"response": ""} | document)
         self._reason = reason or self._reason
-        return (_piece(ask, text),)
+        return (_completion(ask, text),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
         self._ending.check(failure)
@@ -99,42 +101,43 @@ def _text_and_reason(result: Mapping[str, Any]) -> tuple[str, str | None]:
     """Text and reason; newer models answer in the shape of OpenAI's completions."""
     if not result.get("choices"):
         # A text that is a number comes as one.
-        said = result["response"]
-        return "" if said is None else str(said), None
+        text = result["response"]
+        return "" if text is None else str(text), None
     choice = result["choices"][0]
     return str(choice.get("text") or ""), finish_reason(choice.get("finish_reason"))
 
 
-def _piece(
+def _completion(
     ask: UpstreamRequest,
     text: str,
-    counted: Usage | None = None,
+    usage: Usage | None = None,
     reason: str | None = None,
 ) -> Completion:
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*openai_chat.head({}, ask), choices, counted)
+    return Completion(*openai_chat.head({}, ask), choices, usage)
 
 
-def _reason(ask: UpstreamRequest, counted: Usage | None) -> str:
-    most = ask.request.max_tokens
-    full = counted and most is not None and counted.completion_tokens >= most
-    return "length" if full else "stop"
+def _inferred_reason(ask: UpstreamRequest, usage: Usage | None) -> str:
+    limit = ask.request.max_tokens
+    if usage and limit is not None and usage.completion_tokens >= limit:
+        return "length"
+    return "stop"
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Its errors are a list, of which the first says most."""
+    """Reads an error, which is a list of messages."""
     failure = error_bodies.error(status, body)
     try:
-        failure.message = _message(read_object(body)) or failure.message
-    except Exception:
+        failure.message = _error_message(read_object(body)) or failure.message
+    except (UpstreamProtocol, TypeError):
         return failure
     return failure
 
 
-def _message(document: Mapping[str, Any]) -> str:
+def _error_message(document: Mapping[str, Any]) -> str:
     errors = document.get("errors") or ()
-    told = (e.get("message") for e in errors if isinstance(e, dict))
-    return "; ".join(str(message) for message in told if message)
+    messages = (e.get("message") for e in errors if isinstance(e, dict))
+    return "; ".join(str(message) for message in messages if message)
 
 
 _NATIVE = Endpoint(

@@ -26,7 +26,8 @@ from ..errors import (
     UpstreamUnreachable,
 )
 from ..providers import HTTPRequest
-from ..providers.declaration import excerpt, merge_headers
+from ..providers.parsing.json_bodies import excerpt
+from ..providers.request_parts import merge_headers
 from .http1.body import CODINGS
 from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection
 from .http1.head import Headers, Malformed

@@ -8,7 +8,7 @@ from app.core.routing import CompletionMode
 from app.errors import UnsupportedParameter, UpstreamStatus
 from app.planning import plan
 
-from ..providers import talk
+from ..providers import harness
 
 OWN = {"base_url": None}
 
@@ -16,7 +16,7 @@ OWN = {"base_url": None}
 def planned_mode(
     provider: str, model: str, to: Any = OWN, **params: Any
 ) -> CompletionMode:
-    return talk.plan(provider, to=to, model=model, **params).mode
+    return harness.plan(provider, to=to, model=model, **params).mode
 
 
 # Modes
@@ -83,7 +83,7 @@ def test_via_overrides_mode() -> None:
     ],
 )
 def test_suffix_selects_fim_mode(provider: str, model: str, expected: str) -> None:
-    result = talk.plan(provider, to={}, model=model, suffix="end")
+    result = harness.plan(provider, to={}, model=model, suffix="end")
 
     assert result.mode == expected and "suffix" in result.params
 
@@ -92,8 +92,8 @@ def test_suffix_selects_fim_mode(provider: str, model: str, expected: str) -> No
 
 
 def test_capabilities_apply_to_chat_only() -> None:
-    native = talk.plan("openai", to={}, model="o1", temperature=0.5)
-    chat = talk.plan(
+    native = harness.plan("openai", to={}, model="o1", temperature=0.5)
+    chat = harness.plan(
         "openai", to={"via": CompletionMode.CHAT}, model="o1", temperature=0.5
     )
 
@@ -102,8 +102,8 @@ def test_capabilities_apply_to_chat_only() -> None:
 
 def test_native_mode_keeps_max_tokens_name() -> None:
     host = {"base_url": "http://vllm"}
-    native = talk.body("openai", to=host, model="gpt-4o", max_tokens=5)
-    chat = talk.body(
+    native = harness.body("openai", to=host, model="gpt-4o", max_tokens=5)
+    chat = harness.body(
         "openai", to=host | {"via": CompletionMode.CHAT}, model="gpt-4o", max_tokens=5
     )
 
@@ -113,20 +113,22 @@ def test_native_mode_keeps_max_tokens_name() -> None:
 def test_model_info_overrides_table() -> None:
     info = {"lacks": ["top_p", "min_p"], "token_floor": 50, "max_tokens": "budget"}
     to = {"via": CompletionMode.CHAT, "model_info": info}
-    result = talk.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
+    result = harness.plan("openai", to=to, top_p=0.5, min_p=0.1, max_tokens=5)
 
     assert result.dropped == ["top_p", "min_p"]
-    assert talk.body("openai", to=to, max_tokens=5)["budget"] == 50
+    assert harness.body("openai", to=to, max_tokens=5)["budget"] == 50
     assert "50" in result.warnings[0]
-    assert talk.plan("openai", to={"model_info": info}, top_p=0.5).dropped == ["top_p"]
+    assert harness.plan("openai", to={"model_info": info}, top_p=0.5).dropped == [
+        "top_p"
+    ]
 
 
 def test_max_tokens_above_floor_is_kept() -> None:
     to = {"via": CompletionMode.CHAT}
-    result = talk.plan("openai", to=to, model="o3", max_tokens=2000)
+    result = harness.plan("openai", to=to, model="o3", max_tokens=2000)
 
     assert result.warnings == []
-    body = talk.body("openai", to=to, model="o3", max_tokens=2000)
+    body = harness.body("openai", to=to, model="o3", max_tokens=2000)
     assert body["max_completion_tokens"] == 2000
 
 
@@ -145,8 +147,8 @@ def test_max_tokens_above_floor_is_kept() -> None:
 def test_exclusive_params_keep_non_default(
     params: dict[str, Any], sent: str, dropped: list[str]
 ) -> None:
-    result = talk.plan("anthropic", model="claude-3-haiku-20240307", **params)
-    body = talk.body("anthropic", model="claude-3-haiku-20240307", **params)
+    result = harness.plan("anthropic", model="claude-3-haiku-20240307", **params)
+    body = harness.body("anthropic", model="claude-3-haiku-20240307", **params)
 
     assert result.dropped == dropped
     assert {"temperature", "top_p"} & set(body) == {sent}
@@ -169,8 +171,8 @@ def test_exclusive_params_keep_non_default(
 def test_unsupported_stop_is_enforced_by_gateway(
     provider: str, stop: Any, sent: Any, enforced: tuple[str, ...]
 ) -> None:
-    result = talk.plan(provider, stop=stop)
-    body = talk.body(provider, stop=stop)
+    result = harness.plan(provider, stop=stop)
+    body = harness.body(provider, stop=stop)
     containers = [body, body.get("generationConfig", {})]
     stops = [p[k] for p in containers for k in p if k in ("stop", "stop_sequences")]
     stops += [p["stopSequences"] for p in containers if "stopSequences" in p]
@@ -187,9 +189,9 @@ def test_unsupported_stop_is_enforced_by_gateway(
     [("openai", 0, 0), ("groq", 0, 1), ("groq", 7, 7), ("sglang", 0, 1)],
 )
 def test_zero_max_tokens_becomes_one(provider: str, max_tokens: int, sent: int) -> None:
-    result = talk.plan(provider, max_tokens=max_tokens)
+    result = harness.plan(provider, max_tokens=max_tokens)
 
-    assert talk.body(provider, max_tokens=max_tokens)["max_tokens"] == sent
+    assert harness.body(provider, max_tokens=max_tokens)["max_tokens"] == sent
     assert result.shape(result.parts[0]).suppress_text == (
         max_tokens == 0 and sent == 1
     )
@@ -200,12 +202,12 @@ def test_zero_max_tokens_becomes_one(provider: str, max_tokens: int, sent: int) 
 
 def test_too_many_logprobs_are_refused() -> None:
     with pytest.raises(UnsupportedParameter, match="5 tokens at most"):
-        talk.plan("fireworks-ai", logprobs=6)
+        harness.plan("fireworks-ai", logprobs=6)
 
 
 def test_token_ids_cannot_be_echoed() -> None:
     with pytest.raises(UnsupportedParameter, match="token ids"):
-        talk.plan("llama-cpp", prompt=[1, 2], echo=True)
+        harness.plan("llama-cpp", prompt=[1, 2], echo=True)
 
 
 # Replanning
@@ -238,7 +240,7 @@ CHAT_MODEL = "This is a chat model and not supported in the v1/completions endpo
 def test_replan_after_error(
     error: UpstreamStatus, to: Any, params: Any, again: str | None
 ) -> None:
-    other = plan.replan_after_error(talk.plan("openai", to=to, **params), error)
+    other = plan.replan_after_error(harness.plan("openai", to=to, **params), error)
 
     assert (other and other.mode) == again
     if again == "native":

@@ -1,4 +1,4 @@
-"""What holds for every way of every provider."""
+"""The contract of every mode of every provider."""
 
 import copy
 import json
@@ -26,11 +26,11 @@ from app.providers import PROVIDERS, Provider
 from app.providers.catalog.known_names import KNOWN_NAMES
 from app.providers.declaration import LEGACY_PARAMS
 
-from . import talk
-from .talk import KEY
-from .ways import TEXT, WAYS, Asked
+from . import harness
+from .harness import KEY
+from .recordings import MODE_CASES, TEXT, ModeCase
 
-EVERY_WAY = pytest.mark.parametrize("asked", WAYS, ids=str)
+EVERY_MODE = pytest.mark.parametrize("case", MODE_CASES, ids=str)
 EVERY_PROVIDER = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 
 PROMPT = "Hi – there\n"
@@ -46,20 +46,20 @@ VALUES: dict[str, Any] = {
     "user": "someone",
 }
 
-# What the gateway sees to where a provider cannot.
-SEEN_TO = ("best_of", "echo", "n", "stop", "stream_options")
+# Parameters that the gateway emulates.
+EMULATED = ("best_of", "echo", "n", "stop", "stream_options")
 
 
-def plan(asked: Asked, **params: Any) -> Plan:
-    to = {"via": asked.mode} | params.pop("to", {})
-    return talk.plan(
-        asked.provider.name, to=to, **{"prompt": PROMPT, "model": asked.model} | params
+def plan(case: ModeCase, **params: Any) -> Plan:
+    to = {"via": case.mode} | params.pop("to", {})
+    return harness.plan(
+        case.provider.name, to=to, **{"prompt": PROMPT, "model": case.model} | params
     )
 
 
-def sent(asked: Asked, **params: Any) -> list[dict[str, Any]]:
+def sent(case: ModeCase, **params: Any) -> list[dict[str, Any]]:
     """The JSON of each call."""
-    made = plan(asked, **params)
+    made = plan(case, **params)
     asks = [made.ask(part, made.target) for part in made.parts]
     return [json.loads(ask.endpoint.call(ask).body or b"") for ask in asks]
 
@@ -71,28 +71,28 @@ def stands_at(body: dict[str, Any], path: str) -> Any:
     return place
 
 
-def names_model(asked: Asked, said: str) -> bool:
+def names_model(case: ModeCase, said: str) -> bool:
     """Whether the model is named; the address of a Triton server leads to one."""
-    return asked.provider.name == "triton" or asked.model.rpartition(".")[2] in said
+    return case.provider.name == "triton" or case.model.rpartition(".")[2] in said
 
 
-def read_whole(asked: Asked, answer: bytes, **params: Any) -> Completion:
-    return talk.whole(
-        asked.provider.name,
+def read_whole(case: ModeCase, answer: bytes, **params: Any) -> Completion:
+    return harness.whole(
+        case.provider.name,
         answer,
-        to={"via": asked.mode},
-        model=asked.model,
+        to={"via": case.mode},
+        model=case.model,
         prompt=PROMPT,
         **params,
     )
 
 
-def read_stream(asked: Asked, events: Iterable[Event]) -> Sequence[Completion]:
-    return talk.streamed(
-        asked.provider.name,
+def read_stream(case: ModeCase, events: Iterable[Event]) -> Sequence[Completion]:
+    return harness.streamed(
+        case.provider.name,
         events,
-        to={"via": asked.mode},
-        model=asked.model,
+        to={"via": case.mode},
+        model=case.model,
         prompt=PROMPT,
         stream_options={"include_usage": True},
     )
@@ -114,17 +114,17 @@ def counted_right(usage: Usage | None) -> bool:
 # Names
 
 
-def test_every_name_of_portkey_is_known_here() -> None:
+def test_portkey_names_are_complete() -> None:
     assert set(PROVIDERS) == set(KNOWN_NAMES)
 
 
 @EVERY_PROVIDER
-def test_a_provider_says_where_its_documentation_is(provider: Provider) -> None:
+def test_provider_links_its_documentation(provider: Provider) -> None:
     assert provider.docs.startswith("https://") or provider.absent
 
 
 @EVERY_PROVIDER
-def test_a_provider_without_text_says_why(provider: Provider) -> None:
+def test_provider_without_modes_has_reason(provider: Provider) -> None:
     assert bool(provider.modes) != bool(provider.absent)
 
 
@@ -132,13 +132,13 @@ RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired]
 
 
 @pytest.mark.parametrize("name", RETIRED)
-def test_a_service_that_is_gone_says_so_and_its_name_still_reaches_a_host(
+def test_retired_provider_needs_custom_host(
     name: str,
 ) -> None:
     with pytest.raises(UnsupportedProvider, match=PROVIDERS[name].retired[:20]):
-        talk.plan(name, to={"base_url": None})
+        harness.plan(name, to={"base_url": None})
 
-    assert talk.calls(name)[0].url.startswith("http://upstream/")
+    assert harness.calls(name)[0].url.startswith("http://upstream/")
 
 
 # Addresses
@@ -148,9 +148,9 @@ TEMPLATES = [p for p in PROVIDERS.values() if "{" in p.base_url]
 
 
 @pytest.mark.parametrize("provider", TEMPLATES, ids=lambda p: p.name)
-def test_an_address_is_made_of_settings(provider: Provider) -> None:
+def test_address_template_uses_settings(provider: Provider) -> None:
     places = re.findall(r"{(\w+)}", provider.base_url)
-    chosen = talk.target(
+    chosen = harness.target(
         provider.name, base_url=None, options=dict.fromkeys(places, "eu-west-1")
     )
 
@@ -163,12 +163,10 @@ def test_an_address_is_made_of_settings(provider: Provider) -> None:
 @pytest.mark.parametrize(
     "value", ["", "a/b", "a@b", "a:1", "..", "a.", "é", "a b", "x" * 300, 5.5, None]
 )
-def test_a_setting_cannot_lead_an_address_astray(
-    provider: Provider, value: Any
-) -> None:
+def test_invalid_setting_cannot_change_host(provider: Provider, value: Any) -> None:
     places = re.findall(r"{(\w+)}", provider.base_url)
     options = dict.fromkeys(places, value)
-    chosen = talk.target(provider.name, base_url=None, options=options)
+    chosen = harness.target(provider.name, base_url=None, options=options)
     if value == 5.5:
         assert "5.5" in provider.address(chosen)
         return
@@ -178,17 +176,17 @@ def test_a_setting_cannot_lead_an_address_astray(
 
 
 @EVERY_PROVIDER
-def test_its_settings_have_headers_of_portkeys(provider: Provider) -> None:
+def test_settings_have_portkey_headers(provider: Provider) -> None:
     for setting in provider.settings:
         assert setting.headers[0].startswith("x-portkey-")
 
 
-# What is asked
+# Requests
 
 
-@EVERY_WAY
-def test_the_required_parameters_reach_upstream(asked: Asked) -> None:
-    made = plan(asked, max_tokens=5)
+@EVERY_MODE
+def test_required_params_reach_upstream(case: ModeCase) -> None:
+    made = plan(case, max_tokens=5)
     ask = made.ask(made.parts[0], made.target)
     call = ask.endpoint.call(ask)
     body = json.loads(call.body or b"")
@@ -197,17 +195,15 @@ def test_the_required_parameters_reach_upstream(asked: Asked) -> None:
     assert call.headers["Content-Type"] == "application/json"
     assert json.dumps(PROMPT)[1:-1] in json.dumps(body)
     assert stands_at(body, made.params["max_tokens"].name) == 5
-    assert names_model(asked, unquote(call.url) + json.dumps(body))
+    assert names_model(case, unquote(call.url) + json.dumps(body))
 
 
-@EVERY_WAY
+@EVERY_MODE
 @pytest.mark.parametrize("name", VALUES)
-def test_a_parameter_is_said_in_its_own_words_or_dropped_and_named(
-    asked: Asked, name: str
-) -> None:
-    value, params = VALUES[name], plan(asked).params
-    (body,) = sent(asked, **{name: value})
-    dropped = plan(asked, **{name: value}).dropped
+def test_param_is_mapped_or_dropped(case: ModeCase, name: str) -> None:
+    value, params = VALUES[name], plan(case).params
+    (body,) = sent(case, **{name: value})
+    dropped = plan(case, **{name: value}).dropped
 
     if name in params:
         assert stands_at(body, params[name].name) == params[name].write(value)
@@ -217,48 +213,48 @@ def test_a_parameter_is_said_in_its_own_words_or_dropped_and_named(
         assert name not in body
 
 
-@EVERY_WAY
-def test_a_value_that_it_does_not_take_is_dropped_and_never_bent(asked: Asked) -> None:
-    taken = plan(asked, temperature=2, seed=-1)
+@EVERY_MODE
+def test_value_out_of_range_is_dropped(case: ModeCase) -> None:
+    taken = plan(case, temperature=2, seed=-1)
     for name, value in (("temperature", 2), ("seed", -1)):
-        param = asked.endpoint.params.get(name)
+        param = case.endpoint.params.get(name)
         fits = param is not None and param.fits(value)
         assert (name in taken.dropped) != fits
         if fits and param:
-            (body,) = sent(asked, **{name: value})
+            (body,) = sent(case, **{name: value})
             assert stands_at(body, param.name) == param.write(value)
 
 
-@EVERY_WAY
-def test_what_would_be_dropped_is_refused_by_who_is_strict(asked: Asked) -> None:
+@EVERY_MODE
+def test_strict_params_refuse_unsupported(case: ModeCase) -> None:
     for name, value in VALUES.items():
-        if name in asked.endpoint.params:
+        if name in case.endpoint.params:
             continue
         with pytest.raises(UnsupportedParameter) as refused:
-            plan(asked, to={"strict_params": True}, **{name: value})
+            plan(case, to={"strict_params": True}, **{name: value})
         assert refused.value.param == name
 
 
-@EVERY_WAY
+@EVERY_MODE
 @pytest.mark.parametrize("name, value", [("logprobs", 0), ("suffix", "THE END")])
-def test_what_the_answer_would_be_wrong_without_is_refused_by_name(
-    asked: Asked, name: str, value: Any
+def test_essential_param_is_refused_by_name(
+    case: ModeCase, name: str, value: Any
 ) -> None:
-    if name in asked.endpoint.params:
-        assert sent(asked, **{name: value}) != sent(asked)
+    if name in case.endpoint.params:
+        assert sent(case, **{name: value}) != sent(case)
         return
     with pytest.raises(UnsupportedParameter) as refused:
-        plan(asked, **{name: value})
+        plan(case, **{name: value})
     assert refused.value.param == name
-    assert asked.provider.name in refused.value.message
+    assert case.provider.name in refused.value.message
 
 
-@EVERY_WAY
-def test_what_it_lacks_the_gateway_does(asked: Asked) -> None:
-    made = plan(asked, echo=True, n=3, stop=["\n", "END"], stream_options={})
+@EVERY_MODE
+def test_gateway_emulates_missing_params(case: ModeCase) -> None:
+    made = plan(case, echo=True, n=3, stop=["\n", "END"], stream_options={})
     shape = made.shape(made.parts[0])
-    body = sent(asked, echo=True, n=3, stop=["\n", "END"])[0]
-    params = asked.endpoint.params
+    body = sent(case, echo=True, n=3, stop=["\n", "END"])[0]
+    params = case.endpoint.params
 
     assert made.dropped == []
     assert shape.echo == ("echo" not in params)
@@ -268,19 +264,19 @@ def test_what_it_lacks_the_gateway_does(asked: Asked) -> None:
     assert "best_of" not in body and ("n" in params or "n" not in body)
 
 
-@EVERY_WAY
-def test_the_best_of_several_is_ranked_or_refused(asked: Asked) -> None:
-    able = {"best_of", "logprobs"} & set(asked.endpoint.params)
+@EVERY_MODE
+def test_best_of_is_ranked_or_refused(case: ModeCase) -> None:
+    able = {"best_of", "logprobs"} & set(case.endpoint.params)
     if able:
-        assert plan(asked, best_of=3).dropped == []
+        assert plan(case, best_of=3).dropped == []
         return
     with pytest.raises(UnsupportedParameter) as refused:
-        plan(asked, best_of=3)
+        plan(case, best_of=3)
     assert refused.value.param == "best_of"
 
 
-@EVERY_WAY
-def test_a_value_that_is_the_default_anyway_troubles_nobody(asked: Asked) -> None:
+@EVERY_MODE
+def test_default_values_are_never_refused(case: ModeCase) -> None:
     defaults = {
         "best_of": 1,
         "echo": False,
@@ -293,57 +289,57 @@ def test_a_value_that_is_the_default_anyway_troubles_nobody(asked: Asked) -> Non
         "temperature": 1,
         "top_p": 1,
     }
-    made = plan(asked, to={"strict_params": True}, **defaults)
+    made = plan(case, to={"strict_params": True}, **defaults)
 
     assert made.dropped == []
 
 
-@EVERY_WAY
-def test_an_unknown_parameter_travels_on_or_is_named(asked: Asked) -> None:
-    (body,) = sent(asked, grammar_of_nobody=1)
+@EVERY_MODE
+def test_unknown_param_is_passed_or_dropped(case: ModeCase) -> None:
+    (body,) = sent(case, grammar_of_nobody=1)
 
     passed = body.get("grammar_of_nobody") == 1
-    assert passed == asked.endpoint.passes
-    assert plan(asked, grammar_of_nobody=1).dropped == (
+    assert passed == case.endpoint.passes
+    assert plan(case, grammar_of_nobody=1).dropped == (
         [] if passed else ["grammar_of_nobody"]
     )
 
 
-@EVERY_WAY
-def test_prompts_of_a_batch_go_together_or_one_by_one(asked: Asked) -> None:
-    bodies = [json.dumps(body) for body in sent(asked, prompt=["one", "two"])]
+@EVERY_MODE
+def test_prompt_batch_is_sent_or_split(case: ModeCase) -> None:
+    bodies = [json.dumps(body) for body in sent(case, prompt=["one", "two"])]
 
-    if asked.endpoint.batches:
+    if case.endpoint.batches:
         assert len(bodies) == 1 and "one" in bodies[0] and "two" in bodies[0]
     else:
         assert ["one" in body for body in bodies] == [True, False]
         assert ["two" in body for body in bodies] == [False, True]
 
 
-@EVERY_WAY
-def test_token_ids_are_sent_as_they_are_or_refused(asked: Asked) -> None:
-    if asked.endpoint.tokens:
-        assert sent(asked, prompt=[5, 6])[0]["prompt"] == [5, 6]
+@EVERY_MODE
+def test_token_ids_are_sent_or_refused(case: ModeCase) -> None:
+    if case.endpoint.tokens:
+        assert sent(case, prompt=[5, 6])[0]["prompt"] == [5, 6]
         return
     with pytest.raises(UnsupportedParameter) as refused:
-        plan(asked, prompt=[5, 6])
+        plan(case, prompt=[5, 6])
     assert refused.value.param == "prompt"
 
 
-@EVERY_WAY
-def test_no_prompt_at_all_is_sent_on_or_refused(asked: Asked) -> None:
-    if asked.endpoint.null:
-        assert sent(asked, prompt=None)[0]["prompt"] is None
+@EVERY_MODE
+def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
+    if case.endpoint.null:
+        assert sent(case, prompt=None)[0]["prompt"] is None
         return
     with pytest.raises(InvalidRequest) as refused:
-        plan(asked, prompt=None)
+        plan(case, prompt=None)
     assert refused.value.param == "prompt"
 
 
-@EVERY_WAY
-def test_a_call_leaves_the_request_unchanged(asked: Asked) -> None:
+@EVERY_MODE
+def test_call_leaves_request_unchanged(case: ModeCase) -> None:
     """It is made again on every retry."""
-    made = plan(asked, stop=["a"], seed=5, max_tokens=0, logit_bias={"1": 2}, top_k=1)
+    made = plan(case, stop=["a"], seed=5, max_tokens=0, logit_bias={"1": 2}, top_k=1)
     ask = made.ask(made.parts[0], made.target)
     before = copy.deepcopy(ask.request)
     first = ask.endpoint.call(ask)
@@ -352,22 +348,22 @@ def test_a_call_leaves_the_request_unchanged(asked: Asked) -> None:
     assert ask.endpoint.call(ask) == first
 
 
-@EVERY_WAY
-def test_the_key_appears_in_its_header_only(asked: Asked) -> None:
-    made = plan(asked)
+@EVERY_MODE
+def test_key_appears_in_header_only(case: ModeCase) -> None:
+    made = plan(case)
     ask = made.ask(made.parts[0], made.target)
     call = ask.endpoint.call(ask)
     holding = [name for name, value in call.headers.items() if KEY in value]
 
     # Some endpoints of Azure's Foundry read one, some the other.
-    assert len(holding) == (2 if asked.provider.name == "azure-ai" else 1)
+    assert len(holding) == (2 if case.provider.name == "azure-ai" else 1)
     assert KEY not in call.url and KEY.encode() not in (call.body or b"")
     assert KEY not in repr(call) + repr(made) + repr(ask)
 
 
-@EVERY_WAY
-def test_headers_of_a_target_win(asked: Asked) -> None:
-    made = plan(asked, to={"headers": {"AUTHORIZATION": "Basic x", "x-more": "y"}})
+@EVERY_MODE
+def test_target_headers_override_others(case: ModeCase) -> None:
+    made = plan(case, to={"headers": {"AUTHORIZATION": "Basic x", "x-more": "y"}})
     ask = made.ask(made.parts[0], made.target)
     headers = ask.endpoint.call(ask).headers
 
@@ -376,12 +372,12 @@ def test_headers_of_a_target_win(asked: Asked) -> None:
     assert (named["authorization"], named["x-more"]) == ("Basic x", "y")
 
 
-# What is answered
+# Answers
 
 
-@EVERY_WAY
-def test_a_whole_answer_is_read(asked: Asked) -> None:
-    answered = read_whole(asked, asked.whole)
+@EVERY_MODE
+def test_whole_answer_is_read(case: ModeCase) -> None:
+    answered = read_whole(case, case.whole)
 
     (choice,) = answered.choices
     assert (choice.text, choice.index, choice.finish_reason) == (TEXT, 0, "stop")
@@ -390,13 +386,13 @@ def test_a_whole_answer_is_read(asked: Asked) -> None:
     assert counted_right(answered.usage)
 
 
-@EVERY_WAY
+@EVERY_MODE
 @settings(max_examples=15)
 @given(data=st.data())
-def test_a_stream_says_the_same_however_it_is_cut(asked: Asked, data: Any) -> None:
-    whole, (decode, recorded) = read_whole(asked, asked.whole), asked.stream
+def test_stream_reads_same_however_cut(case: ModeCase, data: Any) -> None:
+    whole, (decode, recorded) = read_whole(case, case.whole), case.stream
     places = data.draw(st.lists(st.integers(0, len(recorded)), max_size=8))
-    pieces = read_stream(asked, decode(cut(recorded, places), 2**20))
+    pieces = read_stream(case, decode(cut(recorded, places), 2**20))
     choices = [choice for piece in pieces for choice in piece.choices]
 
     assert "".join(choice.text for choice in choices) == TEXT
@@ -409,32 +405,32 @@ def test_a_stream_says_the_same_however_it_is_cut(asked: Asked, data: Any) -> No
         assert counted[0].estimated or counted[0] == whole.usage
 
 
-@EVERY_WAY
-def test_a_stream_cut_byte_by_byte_says_the_same(asked: Asked) -> None:
-    decode, recorded = asked.stream
-    bytewise = read_stream(asked, decode((bytes([b]) for b in recorded), 2**20))
+@EVERY_MODE
+def test_stream_reads_same_bytewise(case: ModeCase) -> None:
+    decode, recorded = case.stream
+    bytewise = read_stream(case, decode((bytes([b]) for b in recorded), 2**20))
 
-    assert bytewise == read_stream(asked, decode([recorded], 2**20))
+    assert bytewise == read_stream(case, decode([recorded], 2**20))
 
 
-@EVERY_WAY
-def test_a_stream_that_ends_early_is_an_error(asked: Asked) -> None:
+@EVERY_MODE
+def test_truncated_stream_ends_in_error(case: ModeCase) -> None:
     """Early is: before the event that says why the text ended."""
-    decode, recorded = asked.stream
+    decode, recorded = case.stream
     events = list(decode([recorded], 2**20))
-    last = _deciding(asked, events)
+    last = _deciding(case, events)
 
     for count in range(last):
         with pytest.raises(UpstreamError):
-            read_stream(asked, events[:count])
-    assert read_stream(asked, events[: last + 1])
+            read_stream(case, events[:count])
+    assert read_stream(case, events[: last + 1])
 
 
-def _deciding(asked: Asked, events: list[Event]) -> int:
+def _deciding(case: ModeCase, events: list[Event]) -> int:
     """The number of the first event after which a stream counts as whole."""
     for count in range(len(events)):
         try:
-            read_stream(asked, events[: count + 1])
+            read_stream(case, events[: count + 1])
         except UpstreamError:
             continue
         return count
@@ -442,32 +438,32 @@ def _deciding(asked: Asked, events: list[Event]) -> int:
 
 
 # Servers of Triton do not say why a text ended, or that it has.
-SAY_THEIR_END = [asked for asked in WAYS if asked.provider.name != "triton"]
+SAY_THEIR_END = [case for case in MODE_CASES if case.provider.name != "triton"]
 
 
-@pytest.mark.parametrize("asked", SAY_THEIR_END, ids=str)
-def test_a_text_alone_is_no_whole_stream(asked: Asked) -> None:
-    decode, recorded = asked.stream
+@pytest.mark.parametrize("case", SAY_THEIR_END, ids=str)
+def test_stream_without_ending_is_cut(case: ModeCase) -> None:
+    decode, recorded = case.stream
     events = list(decode([recorded], 2**20))
     said = 0
     for said in range(1, len(events) + 1):  # noqa: B007 - the count is looked at
         if b"course" in events[said - 1].data:
             break
 
-    assert _deciding(asked, events) >= said - 1
+    assert _deciding(case, events) >= said - 1
 
 
-@EVERY_WAY
+@EVERY_MODE
 @pytest.mark.parametrize(
     "answer",
     [b"", b"[]", b"{", b"null", b'{"choices": []}', b"\xff\xfe", b"<html>"],
     ids=repr,
 )
-def test_an_answer_that_is_none_is_upstreams_fault(asked: Asked, answer: bytes) -> None:
+def test_malformed_answer_is_upstream_error(case: ModeCase, answer: bytes) -> None:
     with pytest.raises(UpstreamError):
-        read_whole(asked, answer)
+        read_whole(case, answer)
     with pytest.raises(UpstreamError):
-        read_stream(asked, [Event(answer)])
+        read_stream(case, [Event(answer)])
 
 
 @EVERY_PROVIDER
@@ -488,7 +484,7 @@ def test_an_answer_that_is_none_is_upstreams_fault(asked: Asked, answer: bytes) 
     ],
     ids=repr,
 )
-def test_an_error_body_yields_its_message(provider: Provider, body: bytes) -> None:
+def test_error_body_yields_message(provider: Provider, body: bytes) -> None:
     error = provider.error(500, body)
 
     assert error.status == 500 and error.message
@@ -499,27 +495,27 @@ def test_an_error_body_yields_its_message(provider: Provider, body: bytes) -> No
 # The declarations themselves
 
 
-@EVERY_WAY
-def test_the_first_way_is_taken_unless_something_speaks_for_another(
-    asked: Asked,
+@EVERY_MODE
+def test_first_mode_is_the_default(
+    case: ModeCase,
 ) -> None:
-    first = next(iter(asked.provider.modes))
+    first = next(iter(case.provider.modes))
 
-    assert talk.plan(asked.provider.name, model=asked.model).mode == first
+    assert harness.plan(case.provider.name, model=case.model).mode == first
     with pytest.raises(UnsupportedProvider):
         missing = next(
-            (way for way in CompletionMode if way not in asked.provider.modes), None
+            (way for way in CompletionMode if way not in case.provider.modes), None
         )
         if missing is None:
             raise UnsupportedProvider("it has them all")
-        talk.plan(asked.provider.name, to={"via": missing})
+        harness.plan(case.provider.name, to={"via": missing})
 
 
-@EVERY_WAY
-def test_what_the_gateway_decides_by_itself_is_declared(asked: Asked) -> None:
-    params = asked.endpoint.params
+@EVERY_MODE
+def test_declaration_is_consistent(case: ModeCase) -> None:
+    params = case.endpoint.params
 
     assert "max_tokens" in params
     assert {"model", "prompt", "stream"}.isdisjoint(params)
-    assert asked.endpoint.choices == 1 or "n" in params
-    assert set(SEEN_TO) <= set(LEGACY_PARAMS)
+    assert case.endpoint.choices == 1 or "n" in params
+    assert set(EMULATED) <= set(LEGACY_PARAMS)

@@ -1,4 +1,4 @@
-"""Grammars in GBNF, on their way to llguidance."""
+"""Grammars in GBNF, converted for llguidance."""
 
 import time
 
@@ -35,7 +35,7 @@ ws ::= | " " | "\n" [ \t]{0,20}
 """
 
 
-def test_common_grammars_are_rewritten() -> None:
+def test_common_grammars_are_converted() -> None:
     assert rules('root ::= "no" | [a-c]') == [
         r"r0: /[\u{6E}-\u{6E}]/ /[\u{6F}-\u{6F}]/ | /[\u{61}-\u{63}]/"
     ]
@@ -60,7 +60,7 @@ def test_common_grammars_are_rewritten() -> None:
         ("root ::= (a\n a)\r\na ::= .", "r0: (r1 r1)"),
     ],
 )
-def test_every_form_keeps_its_meaning(grammar: str, written: str) -> None:
+def test_each_construct_is_converted(grammar: str, written: str) -> None:
     assert rules(grammar)[0].startswith(written)
 
 
@@ -87,7 +87,7 @@ def test_every_form_keeps_its_meaning(grammar: str, written: str) -> None:
         ("root ::= other", "refers to a rule 'other'"),
     ],
 )
-def test_malformed_grammars_are_named(grammar: str, message: str) -> None:
+def test_malformed_grammar_is_described(grammar: str, message: str) -> None:
     with pytest.raises(ValueError, match=".") as refused:
         gbnf.to_lark(grammar)
 
@@ -121,7 +121,7 @@ def test_hostile_grammars_are_refused(name: str) -> None:
         gbnf.to_lark(HOSTILE[name])
 
 
-def test_exponential_grammars_are_read_in_linear_time() -> None:
+def test_exponential_grammars_parse_in_linear_time() -> None:
     """llama.cpp's own search for left recursion takes 2**100 steps for this one."""
     chain = "".join(f"r{i} ::= r{i + 1} | r{i + 1}\n" for i in range(100))
     began = time.monotonic()
@@ -134,7 +134,7 @@ PIECES = st.sampled_from([*'"[](){}|*+?.^-\\#<!\n', " ::= ", "root", "a", "{1,9}
 
 
 @given(st.lists(PIECES, max_size=60).map("".join) | st.text(max_size=200))
-def test_any_text_is_rewritten_or_refused(text: str) -> None:
+def test_any_text_is_converted_or_refused(text: str) -> None:
     try:
         written = gbnf.to_lark("root ::= " + text)
     except ValueError as e:

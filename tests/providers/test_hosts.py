@@ -1,4 +1,4 @@
-"""What single providers do that no other does."""
+"""What is particular to single providers."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from app.errors import (
 )
 from app.providers import PROVIDERS
 
-from . import talk
+from . import harness
 
 
 def events(*documents: Any) -> list[Event]:
@@ -34,21 +34,21 @@ def texts(pieces: Any) -> str:
 RUN = {"model": "@cf/meta/llama-3.1-8b-instruct"}
 
 
-def test_workers_ai_continues_the_prompt_itself() -> None:
-    (call,) = talk.calls("workers-ai", prompt="\n\nHi ", **RUN, max_tokens=5)
+def test_workers_ai_sends_raw_prompt() -> None:
+    (call,) = harness.calls("workers-ai", prompt="\n\nHi ", **RUN, max_tokens=5)
 
     assert call.url == "http://upstream/run/@cf/meta/llama-3.1-8b-instruct"
     sent = json.loads(call.body or b"")
     assert (sent["prompt"], sent["raw"], sent["max_tokens"]) == ("\n\nHi ", True, 5)
 
 
-def test_workers_ai_may_answer_in_the_shape_of_completions() -> None:
+def test_workers_ai_reads_completions_shape() -> None:
     counted = {"prompt_tokens": 2, "completion_tokens": 1}
     choice = {"index": 0, "text": " Yes", "finish_reason": "length"}
     result = {"choices": [choice], "usage": counted}
     whole = json.dumps({"success": True, "result": result}).encode()
-    answer = talk.whole("workers-ai", whole, **RUN)
-    pieces = talk.streamed("workers-ai", events(result, b"[DONE]"), **RUN)
+    answer = harness.whole("workers-ai", whole, **RUN)
+    pieces = harness.streamed("workers-ai", events(result, b"[DONE]"), **RUN)
 
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == (
         " Yes",
@@ -59,36 +59,34 @@ def test_workers_ai_may_answer_in_the_shape_of_completions() -> None:
     assert pieces[-2].choices[0].finish_reason == "length"
 
 
-def test_workers_ai_writes_numbers_as_numbers() -> None:
-    pieces = talk.streamed(
+def test_workers_ai_reads_numeric_text() -> None:
+    pieces = harness.streamed(
         "workers-ai", events({"response": "5"}, {"response": 0}, b"[DONE]"), **RUN
     )
 
     assert texts(pieces) == "50"
 
 
-def test_workers_ai_tells_a_used_up_budget_by_its_usage() -> None:
+def test_workers_ai_infers_length_from_usage() -> None:
     usage = {"prompt_tokens": 2, "completion_tokens": 5, "total_tokens": 7}
     whole = json.dumps({"success": True, "result": {"response": "x", "usage": usage}})
-    answer = talk.whole("workers-ai", whole.encode(), **RUN, max_tokens=5)
+    answer = harness.whole("workers-ai", whole.encode(), **RUN, max_tokens=5)
 
     assert answer.choices[0].finish_reason == "length"
 
 
-def test_workers_ai_lists_its_errors() -> None:
+def test_workers_ai_joins_error_messages() -> None:
     refused = {"success": False, "errors": [{"code": 7003, "message": "No route"}]}
 
     with pytest.raises(UpstreamInBand, match="No route"):
-        talk.whole("workers-ai", json.dumps(refused).encode(), **RUN)
+        harness.whole("workers-ai", json.dumps(refused).encode(), **RUN)
 
 
 # Ollama
 
 
-def test_ollama_is_asked_for_the_prompt_itself_and_with_the_endpoints_defaults() -> (
-    None
-):
-    sent = talk.body("ollama", prompt="Hi ", max_tokens=5, stop="x", logprobs=0)
+def test_ollama_sends_raw_prompt_and_defaults() -> None:
+    sent = harness.body("ollama", prompt="Hi ", max_tokens=5, stop="x", logprobs=0)
 
     assert (sent["prompt"], sent["raw"], sent["logprobs"]) == ("Hi ", True, True)
     assert sent["options"] == {
@@ -97,37 +95,37 @@ def test_ollama_is_asked_for_the_prompt_itself_and_with_the_endpoints_defaults()
         "temperature": 1.0,
         "top_p": 1.0,
     }
-    assert talk.body("ollama", temperature=0)["options"]["temperature"] == 0
+    assert harness.body("ollama", temperature=0)["options"]["temperature"] == 0
 
 
-def test_ollama_lies_at_its_root_wherever_the_host_points() -> None:
+def test_ollama_paths_ignore_v1_suffix() -> None:
     for host in ("http://ollama:11434", "http://ollama:11434/v1"):
-        (call,) = talk.calls("ollama", to={"base_url": host})
+        (call,) = harness.calls("ollama", to={"base_url": host})
         assert call.url == "http://ollama:11434/api/generate"
 
 
-def test_an_empty_prompt_would_only_load_a_model_of_ollamas() -> None:
+def test_ollama_refuses_empty_prompt() -> None:
     with pytest.raises(UnsupportedParameter, match="only load"):
-        talk.plan("ollama", prompt="")
+        harness.plan("ollama", prompt="")
 
 
-def test_an_error_among_ollamas_lines_ends_the_stream() -> None:
+def test_ollama_error_line_ends_stream() -> None:
     lines = events({"response": "so", "done": False}, {"error": "out of memory"})
 
     with pytest.raises(UpstreamInBand, match="out of memory"):
-        talk.streamed("ollama", lines)
+        harness.streamed("ollama", lines)
 
 
-def test_a_model_of_ollamas_that_cannot_fill_in_is_told_about_the_suffix() -> None:
+def test_ollama_infill_error_names_suffix() -> None:
     error = PROVIDERS["ollama"].error(400, b'{"error": "x does not support insert"}')
 
     assert (error.param, error.code) == ("suffix", "unsupported_parameter")
 
 
-def test_ollamas_counts_are_estimated_where_they_are_missing() -> None:
+def test_ollama_missing_usage_is_estimated() -> None:
     line = {"response": "four", "done": True, "done_reason": "stop"}
 
-    assert talk.whole("ollama", json.dumps(line).encode()).usage == Usage(
+    assert harness.whole("ollama", json.dumps(line).encode()).usage == Usage(
         1, 1, estimated=True
     )
 
@@ -135,9 +133,9 @@ def test_ollamas_counts_are_estimated_where_they_are_missing() -> None:
 # Triton
 
 
-def test_triton_is_asked_for_what_all_of_its_backends_know() -> None:
-    made = talk.plan("triton", stop="END", seed=5, max_tokens=7)
-    sent = talk.body("triton", stop="END", seed=5, max_tokens=7)
+def test_triton_sends_common_params_only() -> None:
+    made = harness.plan("triton", stop="END", seed=5, max_tokens=7)
+    sent = harness.body("triton", stop="END", seed=5, max_tokens=7)
 
     assert sent == {
         "text_input": "Hi",
@@ -147,30 +145,30 @@ def test_triton_is_asked_for_what_all_of_its_backends_know() -> None:
     assert (made.stops, made.dropped) == (("END",), ["seed"])
 
 
-def test_an_error_in_a_stream_of_tritons_is_one() -> None:
+def test_triton_stream_error_is_raised() -> None:
     with pytest.raises(UpstreamInBand, match="CUDA"):
-        talk.streamed("triton", events({"text_output": "so"}, {"error": "CUDA"}))
+        harness.streamed("triton", events({"text_output": "so"}, {"error": "CUDA"}))
 
 
 # Azure
 
 
 def azure(**to: Any) -> Any:
-    return talk.calls("azure-openai", to=to, model="dep")[0]
+    return harness.calls("azure-openai", to=to, model="dep")[0]
 
 
-def test_azure_has_a_path_for_each_deployment() -> None:
+def test_azure_path_names_deployment() -> None:
     call = azure()
 
     assert call.url == (
         "http://upstream/deployments/dep/completions?api-version=2024-10-21"
     )
-    assert call.headers["api-key"] == talk.KEY
+    assert call.headers["api-key"] == harness.KEY
     named = azure(options={"azure_deployment_id": "a/b", "azure_api_version": "2025"})
     assert named.url.endswith("/deployments/a%2Fb/completions?api-version=2025")
 
 
-def test_azures_newer_form_names_the_deployment_in_the_body() -> None:
+def test_azure_v1_body_names_deployment() -> None:
     options = {"azure_deployment_id": "mine", "azure_api_version": "v1"}
     call = azure(options=options)
 
@@ -178,26 +176,28 @@ def test_azures_newer_form_names_the_deployment_in_the_body() -> None:
     assert json.loads(call.body or b"")["model"] == "mine"
 
 
-def test_azure_takes_a_token_in_place_of_a_key() -> None:
+def test_azure_token_replaces_key() -> None:
     call = azure(options={"azure_ad_token": "of-entra"})
 
     assert call.headers["Authorization"] == "Bearer of-entra"
     assert "api-key" not in call.headers
 
 
-def test_foundrys_newer_address_knows_no_dated_versions() -> None:
+def test_foundry_v1_has_no_dated_version() -> None:
     new = {"base_url": "https://r.services.ai.azure.com/openai/v1"}
 
-    assert talk.calls("azure-ai", to=new)[0].url.endswith("?api-version=v1")
-    assert "2024-05-01-preview" in talk.calls("azure-ai")[0].url
+    assert harness.calls("azure-ai", to=new)[0].url.endswith("?api-version=v1")
+    assert "2024-05-01-preview" in harness.calls("azure-ai")[0].url
 
 
-def test_foundry_drops_what_a_model_does_not_know_unless_told_otherwise() -> None:
-    (call,) = talk.calls("azure-ai")
-    told = talk.calls("azure-ai", to={"headers": {"extra-parameters": "error"}})[0]
+def test_foundry_drops_extra_params_by_default() -> None:
+    (call,) = harness.calls("azure-ai")
+    changed = harness.calls("azure-ai", to={"headers": {"extra-parameters": "error"}})[
+        0
+    ]
 
     assert call.headers["extra-parameters"] == "drop"
-    assert told.headers["extra-parameters"] == "error"
+    assert changed.headers["extra-parameters"] == "error"
 
 
 # Bedrock
@@ -210,14 +210,14 @@ def conversed(**changes: Any) -> bytes:
     return json.dumps(answer | changes).encode()
 
 
-def test_bedrock_counts_what_it_had_cached() -> None:
-    answer = talk.whole("bedrock", conversed())
+def test_bedrock_usage_includes_cache() -> None:
+    answer = harness.whole("bedrock", conversed())
 
     assert answer.usage == Usage(5, 1, cached_tokens=2)
 
 
-def test_an_intervention_of_a_guardrail_is_a_filtered_text() -> None:
-    answer = talk.whole("bedrock", conversed(stopReason="guardrail_intervened"))
+def test_bedrock_guardrail_is_content_filter() -> None:
+    answer = harness.whole("bedrock", conversed(stopReason="guardrail_intervened"))
 
     assert answer.choices[0].finish_reason == "content_filter"
 
@@ -230,13 +230,11 @@ def test_an_intervention_of_a_guardrail_is_a_filtered_text() -> None:
         ("xException", 502),
     ],
 )
-def test_an_exception_in_a_stream_of_bedrocks_has_its_status(
-    name: str, status: int
-) -> None:
+def test_bedrock_stream_exception_has_status(name: str, status: int) -> None:
     failure = Event(b'{"message": "slow down"}', name.encode())
 
     with pytest.raises(UpstreamError, match="slow down") as raised:
-        talk.streamed("bedrock", [failure])
+        harness.streamed("bedrock", [failure])
     assert (raised.value.status, raised.value.type) == (status, name)
 
 
@@ -247,37 +245,39 @@ def test_an_exception_in_a_stream_of_bedrocks_has_its_status(
         ("amazon.titan-text-express-v1", "inputText"),
     ],
 )
-def test_bedrocks_families_get_the_prompt_itself(model: str, field: str) -> None:
-    (call,) = talk.calls("bedrock", to={"via": "native"}, model=model, prompt=" Hi\n")
+def test_bedrock_families_get_raw_prompt(model: str, field: str) -> None:
+    (call,) = harness.calls(
+        "bedrock", to={"via": "native"}, model=model, prompt=" Hi\n"
+    )
 
     assert json.loads(call.body or b"")[field] == " Hi\n"
     assert call.url.endswith("%3A0/invoke" if ":" in model else "/invoke")
 
 
-def test_bedrocks_family_is_found_in_an_arn() -> None:
+def test_bedrock_arn_contains_family() -> None:
     arn = "arn:aws:bedrock:us-east-1::foundation-model/meta.llama3-8b-instruct-v1:0"
-    (call,) = talk.calls("bedrock", to={"via": "native"}, model=arn, max_tokens=5)
+    (call,) = harness.calls("bedrock", to={"via": "native"}, model=arn, max_tokens=5)
 
     assert json.loads(call.body or b"") == {"prompt": "Hi", "max_gen_len": 5}
     assert "/model/arn%3Aaws%3A" in call.url and "%2Fmeta.llama3" in call.url
 
 
-def test_cohere_on_bedrock_has_to_be_told_that_it_streams() -> None:
-    asked = {"to": {"via": "native"}, "model": "cohere.command-light-text-v14"}
+def test_bedrock_cohere_stream_flag() -> None:
+    params = {"to": {"via": "native"}, "model": "cohere.command-light-text-v14"}
 
-    assert talk.body("bedrock", **asked, stream=True)["stream"] is True
-    assert "stream" not in talk.body("bedrock", **asked)
+    assert harness.body("bedrock", **params, stream=True)["stream"] is True
+    assert "stream" not in harness.body("bedrock", **params)
 
 
-def test_stop_sequences_that_a_model_of_bedrocks_refuses_are_the_gateways() -> None:
-    made = talk.plan("bedrock", model="openai.gpt-oss-120b-1:0", stop="END")
+def test_bedrock_unsupported_stop_is_emulated() -> None:
+    made = harness.plan("bedrock", model="openai.gpt-oss-120b-1:0", stop="END")
 
     assert made.stops == ("END",)
 
 
-def test_a_model_of_bedrocks_that_only_chats_cannot_be_asked_natively() -> None:
+def test_bedrock_chat_model_refuses_native() -> None:
     with pytest.raises(UnsupportedProvider, match="cannot ask 'anthropic.claude-3"):
-        talk.plan(
+        harness.plan(
             "bedrock", to={"via": "native"}, model="anthropic.claude-3-haiku-v1:0"
         )
 
@@ -285,7 +285,7 @@ def test_a_model_of_bedrocks_that_only_chats_cannot_be_asked_natively() -> None:
 # Anthropic, Google, Cohere
 
 
-def test_anthropic_thinks_apart_from_its_text() -> None:
+def test_anthropic_thinking_is_hidden() -> None:
     message = {
         "id": "msg_1",
         "model": "claude",
@@ -297,7 +297,7 @@ def test_anthropic_thinks_apart_from_its_text() -> None:
         "stop_reason": "refusal",
         "usage": {"input_tokens": 3, "output_tokens": 9, "cache_read_input_tokens": 2},
     }
-    answer = talk.whole("anthropic", json.dumps(message).encode())
+    answer = harness.whole("anthropic", json.dumps(message).encode())
 
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == (
         "Yes",
@@ -306,28 +306,28 @@ def test_anthropic_thinks_apart_from_its_text() -> None:
     assert answer.usage == Usage(5, 9, cached_tokens=2)
 
 
-def test_an_error_in_a_stream_of_anthropics_has_its_status() -> None:
+def test_anthropic_stream_error_has_status() -> None:
     failure = {
         "type": "error",
         "error": {"type": "overloaded_error", "message": "Busy"},
     }
 
     with pytest.raises(UpstreamInBand, match="Busy") as raised:
-        talk.streamed("anthropic", events(failure))
+        harness.streamed("anthropic", events(failure))
     assert raised.value.status == 529
 
 
-def test_a_prompt_that_google_blocks_is_a_filtered_text() -> None:
+def test_google_blocked_prompt_is_content_filter() -> None:
     blocked = {
         "promptFeedback": {"blockReason": "SAFETY"},
         "usageMetadata": {"promptTokenCount": 3},
     }
-    (choice,) = talk.whole("google", json.dumps(blocked).encode()).choices
+    (choice,) = harness.whole("google", json.dumps(blocked).encode()).choices
 
     assert (choice.text, choice.finish_reason) == ("", "content_filter")
 
 
-def test_googles_thoughts_are_counted_and_not_shown() -> None:
+def test_google_thoughts_count_as_reasoning() -> None:
     parts = [{"text": "Hm.", "thought": True}, {"text": "Yes"}]
     answer = {
         "candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}],
@@ -337,26 +337,26 @@ def test_googles_thoughts_are_counted_and_not_shown() -> None:
             "thoughtsTokenCount": 7,
         },
     }
-    made = talk.whole("google", json.dumps(answer).encode())
+    made = harness.whole("google", json.dumps(answer).encode())
 
     assert made.choices[0].text == "Yes"
     assert made.usage == Usage(3, 8, reasoning_tokens=7)
 
 
-def test_googles_system_instruction_is_the_targets() -> None:
+def test_google_system_instruction_comes_from_target() -> None:
     bridge = Bridge(system="Continue.", template="<{prompt}>")
-    sent = talk.body("google", to={"bridge": bridge})
+    sent = harness.body("google", to={"bridge": bridge})
 
     assert sent["systemInstruction"] == {"parts": [{"text": "Continue."}]}
     assert sent["contents"] == [{"role": "user", "parts": [{"text": "<Hi>"}]}]
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "bedrock", "cohere", "groq"])
-def test_a_systems_words_come_from_the_target_alone(provider: str) -> None:
+def test_system_message_comes_from_target(provider: str) -> None:
     bridge = Bridge(system="Continue.")
 
-    assert "Continue." in json.dumps(talk.body(provider, to={"bridge": bridge}))
-    plain = talk.body(provider)
+    assert "Continue." in json.dumps(harness.body(provider, to={"bridge": bridge}))
+    plain = harness.body(provider)
     assert "system" not in plain
     assert len(plain["messages"]) == 1
 
@@ -387,11 +387,9 @@ def test_a_systems_words_come_from_the_target_alone(provider: str) -> None:
         ),
     ],
 )
-def test_vertex_has_a_place_for_each_publisher(
-    model: str, region: str, url: str
-) -> None:
+def test_vertex_path_for_each_publisher(model: str, region: str, url: str) -> None:
     options = {"vertex_project_id": "p", "vertex_region": region}
-    (call,) = talk.calls(
+    (call,) = harness.calls(
         "vertex-ai", to={"options": options, "base_url": None}, model=model
     )
 

@@ -10,19 +10,19 @@ from app.core import sse
 from app.core.completion import Completion, Usage
 from app.errors import GatewayError, UnsupportedParameter, UpstreamCut, UpstreamProtocol
 from app.providers.llama_cpp import LOCAL, LegacyLogprobs
-from tests.providers import talk
+from tests.providers import harness
 from tests.wire import answer
 
 PROMPT = "The capital of France is"
 
 
 def body_of(prompt: Any = PROMPT, **params: Any) -> dict[str, Any]:
-    return talk.body("local", prompt=prompt, **params)
+    return harness.body("local", prompt=prompt, **params)
 
 
 def whole(name: str, **params: Any) -> Completion:
     _, body = answer(f"llamacpp/{name}")
-    return talk.whole("local", body, prompt=PROMPT, **params)
+    return harness.whole("local", body, prompt=PROMPT, **params)
 
 
 def streamed(name: str, **params: Any) -> list[Completion]:
@@ -37,23 +37,23 @@ def counted(name: str, **params: Any) -> Usage | None:
 def everything(name: str, **params: Any) -> list[Completion]:
     _, body = answer(f"llamacpp/{name}")
     events = sse.decode([body])
-    return [*talk.streamed("local", events, prompt=PROMPT, **params)]
+    return [*harness.streamed("local", events, prompt=PROMPT, **params)]
 
 
-# What it is asked
+# Requests
 
 
-def test_a_prompt_goes_to_its_completions_endpoint() -> None:
-    (call,) = talk.calls("local", max_tokens=5)
+def test_prompt_goes_to_completions() -> None:
+    (call,) = harness.calls("local", max_tokens=5)
 
     assert call.url == "http://upstream/v1/completions"
-    assert call.headers["Authorization"] == f"Bearer {talk.KEY}"
-    assert talk.KEY not in repr(call)
+    assert call.headers["Authorization"] == f"Bearer {harness.KEY}"
+    assert harness.KEY not in repr(call)
 
 
-def test_a_suffix_goes_to_infill_and_is_not_lost() -> None:
+def test_suffix_goes_to_infill() -> None:
     gap: dict[str, Any] = {"suffix": "return y", "max_tokens": 4, "logprobs": 2}
-    (call,) = talk.calls("local", prompt="def f(x):", **gap)
+    (call,) = harness.calls("local", prompt="def f(x):", **gap)
 
     assert call.url == "http://upstream/infill"
     sent = json.loads(call.body or b"")
@@ -61,27 +61,25 @@ def test_a_suffix_goes_to_infill_and_is_not_lost() -> None:
     assert (sent["n_predict"], sent["n_probs"]) == (4, 2)
 
 
-def test_what_it_would_ignore_or_misread_is_not_sent() -> None:
+def test_ignored_params_are_not_sent() -> None:
     sent = body_of(echo=True, best_of=1, n=1, stream=True, stream_options={})
 
     assert sent == {"model": "m", "prompt": PROMPT, "stream": True}
 
 
 @pytest.mark.parametrize("asked_for, sent", [(0, 1), (1, 1), (5, 5)])
-def test_logprobs_of_0_still_ask_for_the_chosen_token(
-    asked_for: int, sent: int
-) -> None:
+def test_zero_logprobs_request_chosen_token(asked_for: int, sent: int) -> None:
     assert body_of(logprobs=asked_for)["logprobs"] == sent
 
 
-def test_a_seed_never_means_a_random_one() -> None:
+def test_seed_is_never_the_random_one() -> None:
     for seed in (-1, 2**32 - 1, 2**63 - 1, 0, 5):
         assert 0 <= body_of(seed=seed)["seed"] < 2**32 - 1
     assert body_of(seed=5)["seed"] == 5
 
 
 @pytest.mark.parametrize(
-    "param, asked",
+    "param, params",
     [
         ("prompt", {"prompt": None}),
         ("echo", {"echo": True, "logprobs": 0}),
@@ -90,20 +88,20 @@ def test_a_seed_never_means_a_random_one() -> None:
     ],
     ids=["no prompt", "echo with logprobs", "echo of ids", "suffix to ids"],
 )
-def test_what_it_cannot_do_is_refused_by_name(
-    param: str, asked: dict[str, Any]
+def test_unsupported_param_is_refused_by_name(
+    param: str, params: dict[str, Any]
 ) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
-        talk.plan("local", **asked)
+        harness.plan("local", **params)
 
     assert refused.value.param == param
     assert refused.value.code == "unsupported_parameter"
 
 
-# What it answers
+# Answers
 
 
-def test_a_whole_answer_is_read() -> None:
+def test_whole_answer_is_read() -> None:
     answered = whole("ok_nonstream")
 
     (choice,) = answered.choices
@@ -114,7 +112,7 @@ def test_a_whole_answer_is_read() -> None:
     assert answered.model == "smollm2-135m"
 
 
-def test_a_stream_says_the_same_as_a_whole_answer() -> None:
+def test_stream_equals_whole_answer() -> None:
     pieces = streamed("ok_stream")
 
     text = "".join(piece.choices[0].text for piece in pieces)
@@ -124,7 +122,7 @@ def test_a_stream_says_the_same_as_a_whole_answer() -> None:
     assert {p.usage for p in pieces} == {None}
 
 
-def test_log_probabilities_get_the_legacy_shape() -> None:
+def test_logprobs_have_legacy_shape() -> None:
     logprobs = whole("ok_logprobs", logprobs=2).choices[0].logprobs
 
     assert logprobs is not None
@@ -141,7 +139,7 @@ def test_log_probabilities_get_the_legacy_shape() -> None:
     assert logprobs.text_offset == [24, 30, 31]
 
 
-def test_streamed_log_probabilities_go_on_where_the_last_ended() -> None:
+def test_streamed_logprobs_offsets_continue() -> None:
     pieces = streamed("ok_stream_logprobs", logprobs=2)
     offsets = [
         p.choices[0].logprobs.text_offset for p in pieces if p.choices[0].logprobs
@@ -151,14 +149,14 @@ def test_streamed_log_probabilities_go_on_where_the_last_ended() -> None:
     assert pieces[-1].choices[0].logprobs is None
 
 
-def test_logprobs_of_0_show_the_chosen_token_alone() -> None:
+def test_zero_logprobs_show_chosen_token_only() -> None:
     logprobs = whole("ok_echo_logprobs0", logprobs=0).choices[0].logprobs
 
     assert logprobs is not None
     assert logprobs.top_logprobs == [{" Paris": -0.25889989733695984}]
 
 
-def test_echo_is_put_before_the_text_once() -> None:
+def test_echo_precedes_text_once() -> None:
     assert whole("ok_echo", echo=True).choices[0].text.startswith(PROMPT)
     pieces = streamed("ok_stream", echo=True)
     texts = [piece.choices[0].text for piece in pieces]
@@ -166,7 +164,7 @@ def test_echo_is_put_before_the_text_once() -> None:
     assert not any(PROMPT in text for text in texts[1:])
 
 
-def test_max_tokens_of_0_gives_no_token_though_it_made_one() -> None:
+def test_zero_max_tokens_gives_no_text() -> None:
     answered = whole("ok_echo_logprobs0", max_tokens=0, logprobs=0)
 
     (choice,) = answered.choices
@@ -175,20 +173,20 @@ def test_max_tokens_of_0_gives_no_token_though_it_made_one() -> None:
     assert answered.usage == Usage(5, 0, cached_tokens=4)
 
 
-def test_the_null_that_opens_a_batch_is_dropped() -> None:
+def test_opening_null_event_is_ignored() -> None:
     assert streamed("ok_batch2_stream")[0].choices[0].text == "-"
 
 
-def test_a_stream_cut_at_any_byte_is_an_error_or_complete() -> None:
+def test_stream_cut_anywhere_errs_or_completes() -> None:
     _, body = answer("llamacpp/ok_stream")
     end_of_finish = body.index(b"\n\ndata: [DONE]") + 2
     for cut in range(len(body)):
         events = sse.decode([body[:cut]])
         if cut >= end_of_finish:
-            assert talk.streamed("local", events)[-1].usage == counted("ok_stream")
+            assert harness.streamed("local", events)[-1].usage == counted("ok_stream")
         else:
             with pytest.raises(UpstreamCut):
-                talk.streamed("local", events)
+                harness.streamed("local", events)
 
 
 @pytest.mark.parametrize(
@@ -203,9 +201,9 @@ def test_a_stream_cut_at_any_byte_is_an_error_or_complete() -> None:
         b"<html>",
     ],
 )
-def test_an_answer_that_lacks_something_is_upstreams_fault(body: bytes) -> None:
+def test_incomplete_answer_is_upstream_error(body: bytes) -> None:
     with pytest.raises(UpstreamProtocol):
-        talk.whole("local", body)
+        harness.whole("local", body)
 
 
 # Characters and tokens
@@ -215,7 +213,7 @@ def entry(raw: bytes, **top: float) -> dict[str, Any]:
     return {"token": "\ufffd", "bytes": list(raw), "logprob": -0.5, "top_logprobs": []}
 
 
-def test_a_character_cut_into_tokens_counts_once() -> None:
+def test_split_character_counts_once() -> None:
     party = "🎉".encode()
     content = [entry(b"a"), entry(party[:2]), entry(party[2:]), entry(b"b")]
     logprobs = LegacyLogprobs(10, 1).read(content)
@@ -224,13 +222,13 @@ def test_a_character_cut_into_tokens_counts_once() -> None:
     assert logprobs.text_offset == [10, 11, 11, 12]
 
 
-def test_a_token_without_bytes_is_its_text() -> None:
+def test_token_without_bytes_is_its_text() -> None:
     logprobs = LegacyLogprobs(0, 1).read([{"token": "é", "logprob": -1.0}] * 2)
 
     assert (logprobs.tokens, logprobs.text_offset) == (["é", "é"], [0, 1])
 
 
-def test_the_chosen_token_is_always_among_the_alternatives() -> None:
+def test_chosen_token_is_among_alternatives() -> None:
     chosen = {"token": "c", "bytes": [99], "logprob": -3.0}
     likely = [{"token": t, "bytes": list(t.encode()), "logprob": -1.0} for t in "ab"]
     logprobs = LegacyLogprobs(0, 2).read([chosen | {"top_logprobs": likely}])
@@ -239,7 +237,7 @@ def test_the_chosen_token_is_always_among_the_alternatives() -> None:
     assert math.isclose(logprobs.mean, -3.0)
 
 
-def test_a_token_that_was_held_back_has_its_own_text() -> None:
+def test_held_token_keeps_its_text() -> None:
     """Its entry has none, and the one after it has the text of both."""
     held = whole("infill_held_logprobs", suffix="x", logprobs=1).choices[0]
 
@@ -253,7 +251,7 @@ def test_a_token_that_was_held_back_has_its_own_text() -> None:
     assert [b - a for a, b in zip(starts, ends, strict=True)] == lengths
 
 
-def test_the_tokens_of_a_stop_sequence_are_not_among_the_answers() -> None:
+def test_stop_sequence_tokens_are_hidden() -> None:
     pieces = streamed("infill_stream_stop_logprobs", suffix="x", logprobs=1)
     text = "".join(piece.choices[0].text for piece in pieces)
     tokens = [t for p in pieces for t in getattr(p.choices[0].logprobs, "tokens", ())]
@@ -262,7 +260,7 @@ def test_the_tokens_of_a_stop_sequence_are_not_among_the_answers() -> None:
     assert pieces[-1].choices[0].finish_reason == "stop"
 
 
-def test_a_held_token_that_nothing_names_is_the_rest_of_the_text() -> None:
+def test_held_token_without_id_is_the_rest() -> None:
     newline = {"id": 1, "token": "\n", "bytes": [10], "logprob": -0.1}
     held = {**newline, "token": "", "bytes": [], "top_logprobs": [newline]}
     other = {"id": 5, "token": "The", "bytes": [84, 104, 101], "logprob": -0.2}
@@ -274,7 +272,7 @@ def test_a_held_token_that_nothing_names_is_the_rest_of_the_text() -> None:
     assert logprobs.text_offset == [0, 1]
 
 
-def test_a_character_that_stands_for_all_its_tokens_stays_whole() -> None:
+def test_character_of_several_tokens_stays_whole() -> None:
     party = "🎊".encode()
     part = {"id": 228, "token": "\ufffd", "bytes": [138], "logprob": -0.4}
     entry = {"id": 228, "token": "🎊", "bytes": list(party), "logprob": -0.4}
@@ -284,10 +282,10 @@ def test_a_character_that_stands_for_all_its_tokens_stays_whole() -> None:
     assert logprobs.top_logprobs == [{"🎊": -0.4}]
 
 
-# What stands before a suffix
+# Infill
 
 
-def test_a_gap_is_read_from_the_native_shape() -> None:
+def test_infill_reads_native_shape() -> None:
     filled = whole("infill_whole", suffix="x")
 
     assert filled.choices[0].text == "user\nI'm a 25"
@@ -296,7 +294,7 @@ def test_a_gap_is_read_from_the_native_shape() -> None:
     assert (filled.id, filled.created) == ("cmpl-made", 7)
 
 
-def test_a_streamed_gap_says_the_same_as_a_whole_one() -> None:
+def test_streamed_infill_equals_whole() -> None:
     pieces = streamed("infill_stream", suffix="x")
 
     assert "".join(p.choices[0].text for p in pieces) == "user\nI'm a 25"
@@ -304,7 +302,7 @@ def test_a_streamed_gap_says_the_same_as_a_whole_one() -> None:
     assert counted("infill_stream", suffix="x") == Usage(9, 8)
 
 
-def test_a_gap_has_log_probabilities_too() -> None:
+def test_infill_has_logprobs() -> None:
     logprobs = whole("infill_logprobs", suffix="x", logprobs=2).choices[0].logprobs
 
     assert logprobs is not None
@@ -313,7 +311,7 @@ def test_a_gap_has_log_probabilities_too() -> None:
     assert [len(top or {}) for top in logprobs.top_logprobs] == [2, 2, 2]
 
 
-def test_the_end_of_text_is_a_token_without_text() -> None:
+def test_end_of_text_token_is_empty() -> None:
     ended = whole("infill_eos_logprobs", suffix="x", logprobs=2).choices[0]
 
     assert ended.finish_reason == "stop"
@@ -323,20 +321,20 @@ def test_the_end_of_text_is_a_token_without_text() -> None:
 # Errors
 
 
-def test_a_model_that_cannot_fill_in_is_no_reason_to_lose_the_suffix() -> None:
+def test_model_without_infill_refuses_suffix() -> None:
     error = LOCAL.error(*answer("llamacpp/infill_unsupported"))
 
     assert (error.status, error.param) == (400, "suffix")
     assert error.code == "unsupported_parameter"
 
 
-def test_a_full_context_is_the_same_error_for_a_stream() -> None:
+def test_stream_context_overflow_is_same_error() -> None:
     error = LOCAL.error(*answer("llamacpp/stream_context_overflow"))
 
     assert (error.status, error.code) == (400, "context_length_exceeded")
 
 
-def test_errors_lose_their_numeric_code() -> None:
+def test_numeric_error_code_is_dropped() -> None:
     error = LOCAL.error(*answer("llamacpp/err_n_zero"))
 
     assert (error.status, error.code, error.type) == (
@@ -347,7 +345,7 @@ def test_errors_lose_their_numeric_code() -> None:
     assert error.message.startswith("Field 'n'")
 
 
-def test_a_full_context_has_the_name_that_clients_know() -> None:
+def test_context_overflow_has_openai_code() -> None:
     error: GatewayError = LOCAL.error(*answer("llamacpp/err_context_overflow"))
 
     assert error.code == "context_length_exceeded"
@@ -357,7 +355,7 @@ def test_a_full_context_has_the_name_that_clients_know() -> None:
 # Models
 
 
-def test_its_list_of_models_has_openais_shape() -> None:
+def test_model_list_has_openai_shape() -> None:
     listed = json.loads(LOCAL.model_list(answer("llamacpp/ok_models")[1]))
 
     assert listed == {

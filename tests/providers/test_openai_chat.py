@@ -1,4 +1,4 @@
-"""The chat dialect: what the contract suite does not show."""
+"""OpenAI's chat: what the contract suite does not cover."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from app.core.sse import Event
 from app.errors import UpstreamInBand
 from tests.upstream import delta, reply
 
-from . import talk
+from . import harness
 
 
 def entries(*tokens: str) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def entries(*tokens: str) -> dict[str, Any]:
 def whole(message: dict[str, Any], logprobs: Any = None) -> Any:
     choice = reply()["choices"][0] | {"message": message, "logprobs": logprobs}
     answer = json.dumps(reply(choices=[choice])).encode()
-    asked = {} if logprobs is None else {"logprobs": 0}
-    return talk.whole("vllm", answer, to={"via": "chat"}, **asked).choices[0]
+    params = {} if logprobs is None else {"logprobs": 0}
+    return harness.whole("vllm", answer, to={"via": "chat"}, **params).choices[0]
 
 
 def streamed(*pieces: tuple[dict[str, Any], Sequence[str]]) -> tuple[str, Logprobs]:
@@ -36,7 +36,7 @@ def streamed(*pieces: tuple[dict[str, Any], Sequence[str]]) -> tuple[str, Logpro
     for document, (_, tokens) in zip(documents, pieces, strict=True):
         document["choices"][0]["logprobs"] = entries(*tokens) if tokens else None
     events = [Event(json.dumps(d).encode()) for d in [*documents, delta(finish="stop")]]
-    answered = talk.streamed("vllm", events, to={"via": "chat"}, logprobs=0)
+    answered = harness.streamed("vllm", events, to={"via": "chat"}, logprobs=0)
     choices = [choice for piece in answered for choice in piece.choices]
     tokens = sum((c.logprobs for c in choices if c.logprobs), Logprobs())
     return "".join(choice.text for choice in choices), tokens
@@ -61,7 +61,7 @@ YES = Logprobs(["Ye", "s."], [-0.5, -0.5], [{"Ye": -0.5}, {"s.": -0.5}], [2, 4])
     ],
     ids=["no thoughts", "apart", "listed", "in tags"],
 )
-def test_tokens_of_thoughts_are_no_tokens_of_the_text(
+def test_reasoning_tokens_have_no_logprobs(
     message: dict[str, Any], tokens: list[str]
 ) -> None:
     choice = whole(message, entries(*tokens))
@@ -88,14 +88,14 @@ def test_tokens_of_thoughts_are_no_tokens_of_the_text(
     ],
     ids=["no thoughts", "apart", "in tags"],
 )
-def test_nor_are_they_in_a_stream(pieces: Any) -> None:
+def test_streamed_reasoning_tokens_have_no_logprobs(pieces: Any) -> None:
     assert streamed(*pieces) == ("Yes.", YES)
 
 
 # Odd places
 
 
-def test_content_may_be_a_list_of_parts() -> None:
+def test_content_may_be_a_list() -> None:
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
         {"type": "text", "text": "Ye"},
@@ -105,28 +105,28 @@ def test_content_may_be_a_list_of_parts() -> None:
     assert whole({"content": parts}).text == "Yes."
 
 
-def test_an_empty_delta_beside_the_whole_message_is_empty() -> None:
+def test_empty_delta_beside_message_is_empty() -> None:
     """As Perplexity ends its streams."""
     first, last = delta("Yes."), delta("", "stop")
     last["choices"][0]["message"] = {"role": "assistant", "content": "Yes."}
     events = [Event(json.dumps(document).encode()) for document in (first, last)]
-    answered = talk.streamed("perplexity-ai", events)
+    answered = harness.streamed("perplexity-ai", events)
 
     assert "".join(c.text for piece in answered for c in piece.choices) == "Yes."
 
 
-def test_an_error_of_groqs_own_place_is_one() -> None:
+def test_groq_error_in_stream_is_raised() -> None:
     document = delta("Ye") | {"x_groq": {"id": "req_1", "error": "Over capacity"}}
 
     with pytest.raises(UpstreamInBand, match="Over capacity"):
-        talk.streamed("groq", [Event(json.dumps(document).encode())])
+        harness.streamed("groq", [Event(json.dumps(document).encode())])
 
 
 @pytest.mark.parametrize(
-    "given, told",
+    "upstream_id, expected",
     [("chatcmpl-7", "cmpl-7"), ("cmpl-7", "cmpl-7"), ("gen-7", "cmpl-gen-7")],
 )
-def test_an_id_looks_like_that_of_a_text_completion(given: str, told: str) -> None:
-    answer = json.dumps(reply(id=given)).encode()
+def test_chat_id_becomes_completion_id(upstream_id: str, expected: str) -> None:
+    answer = json.dumps(reply(id=upstream_id)).encode()
 
-    assert talk.whole("groq", answer).id == told
+    assert harness.whole("groq", answer).id == expected

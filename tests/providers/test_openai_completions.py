@@ -1,4 +1,4 @@
-"""Frames that pass as they are: those that are known at a glance, and the others."""
+"""Frames of the legacy shape: passed as they are, or repaired."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,12 +12,12 @@ from app.core.sse import Event
 from app.providers.protocols.frame_passthrough import FramePassthrough, FrameTemplate
 from tests.upstream import frame
 
-from . import talk
+from . import harness
 
 
 def passed(frames: Iterable[bytes]) -> list[bytes]:
     """What a caller gets of a stream of *frames*."""
-    made = talk.plan("openai", stream=True, n=2)
+    made = harness.plan("openai", stream=True, n=2)
     (part,) = made.parts
     ask = made.ask(part, made.target)
     events = [*map(Event, frames), Event(b"[DONE]")]
@@ -42,14 +42,14 @@ TEXTS = st.lists(
 
 
 @given(texts=TEXTS, indices=st.lists(st.integers(0, 1), min_size=8, max_size=8))
-def test_what_is_known_at_a_glance_is_what_a_close_look_says(
-    texts: list[str], indices: list[int]
-) -> None:
+def test_template_equals_full_check(texts: list[str], indices: list[int]) -> None:
     frames = [a_frame(t, i) for t, i in zip(texts, indices, strict=False)]
     frames += [a_frame("", i, choices=[ending(i)]) for i in (0, 1)]
     at_a_glance = passed(frames)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FrameTemplate, "fits", lambda self, data: False)
+        assert at_a_glance == passed(frames)
+        patch.setattr(FramePassthrough, "_needs_no_repair", lambda self, data: False)
         assert at_a_glance == passed(frames)
 
 
@@ -63,7 +63,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_what_is_nearly_like_the_frame_before_is_looked_at(odd: bytes) -> None:
+def test_template_rejects_odd_frames(odd: bytes) -> None:
     template = FrameTemplate.of(a_frame("before"))
 
     assert template and template.fits(a_frame("another"))

@@ -1,4 +1,4 @@
-"""What the embedded engine is asked beside the endpoint's own parameters."""
+"""The sampling parameters of the embedded engine, besides the endpoint's own."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from app.errors import InvalidRequest, UnsupportedParameter
 from app.providers import sampling
 from app.providers.sampling import CHAT_PARAMS
-from tests.providers import talk
+from tests.providers import harness
 
 VALUES: dict[str, Any] = {
     "adaptive_decay": 0.9,
@@ -37,17 +37,17 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("way", ["native", "fim", "chat"])
-def test_safe_parameters_reach_the_engine(way: str) -> None:
-    suffix = {"suffix": "x"} if way == "fim" else {}
-    sent = talk.body("local", to={"via": way}, **VALUES, **suffix)
+@pytest.mark.parametrize("mode", ["native", "fim", "chat"])
+def test_safe_parameters_reach_the_engine(mode: str) -> None:
+    suffix = {"suffix": "x"} if mode == "fim" else {}
+    sent = harness.body("local", to={"via": mode}, **VALUES, **suffix)
 
     assert {name: sent[name] for name in VALUES} == VALUES
     assert set(CHAT_PARAMS) - set(VALUES) == {"grammar", "response_format"}
 
 
 def test_grammars_reach_the_engine_rewritten() -> None:
-    sent = talk.body("local", grammar='root ::= "x"')
+    sent = harness.body("local", grammar='root ::= "x"')
 
     assert sent["grammar"].startswith("%llguidance {}\nstart: r0\n")
 
@@ -64,23 +64,23 @@ UNSAFE = {
 }
 
 
-@pytest.mark.parametrize("way", ["native", "fim", "chat"])
+@pytest.mark.parametrize("mode", ["native", "fim", "chat"])
 @pytest.mark.parametrize("name", UNSAFE)
-def test_unlisted_parameters_are_dropped(name: str, way: str) -> None:
-    asked: dict[str, Any] = {name: UNSAFE[name]}
-    asked |= {"suffix": "x"} if way == "fim" else {}
-    plan = talk.plan("local", to={"via": way}, **asked)
+def test_unlisted_parameters_are_dropped(name: str, mode: str) -> None:
+    params: dict[str, Any] = {name: UNSAFE[name]}
+    params |= {"suffix": "x"} if mode == "fim" else {}
+    plan = harness.plan("local", to={"via": mode}, **params)
 
     assert plan.dropped == [name]
-    sent = talk.body("local", to={"via": way}, **asked)
-    assert sent == talk.body("local", to={"via": way}, **asked | {name: None})
+    sent = harness.body("local", to={"via": mode}, **params)
+    assert sent == harness.body("local", to={"via": mode}, **params | {name: None})
     with pytest.raises(UnsupportedParameter) as refused:
-        talk.plan("local", to={"via": way, "strict_params": True}, **asked)
+        harness.plan("local", to={"via": mode, "strict_params": True}, **params)
     assert refused.value.param == name
 
 
 def test_custom_servers_get_unknown_parameters() -> None:
-    sent = talk.body("llama-cpp", n_probs=5, grammar="root ::= x")
+    sent = harness.body("llama-cpp", n_probs=5, grammar="root ::= x")
 
     assert (sent["n_probs"], sent["grammar"]) == (5, "root ::= x")
 
@@ -125,7 +125,7 @@ OUT_OF_BOUNDS: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize("name, value, message", OUT_OF_BOUNDS)
 def test_values_out_of_bounds_are_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        talk.plan("local", **{name: value})
+        harness.plan("local", **{name: value})
 
     assert refused.value.param == name
     assert message in refused.value.message
@@ -143,7 +143,7 @@ def test_values_out_of_bounds_are_refused(name: str, value: Any, message: str) -
 )
 def test_response_formats_are_bounded(value: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        talk.plan("local", to={"via": "chat"}, response_format=value)
+        harness.plan("local", to={"via": "chat"}, response_format=value)
 
     assert message in refused.value.message
 

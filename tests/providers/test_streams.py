@@ -1,4 +1,4 @@
-"""Stream readers: fed event by event, by whoever has the network."""
+"""Stream readers, fed event by event."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,41 +9,41 @@ import pytest
 from app.core.sse import DONE, Event
 from app.errors import UpstreamCut, UpstreamUnreachable
 from app.providers.declaration import StreamReader, UpstreamAnswer, read_stream
-from app.providers.protocols.openai_completions import rebuilt
+from app.providers.protocols.openai_completions import to_completion
 from tests.upstream import delta, frame
 
-from . import talk
-from .ways import TEXT, WAYS, Asked
+from . import harness
+from .recordings import MODE_CASES, TEXT, ModeCase
 
-EVERY_WAY = pytest.mark.parametrize("asked", WAYS, ids=str)
+EVERY_MODE = pytest.mark.parametrize("case", MODE_CASES, ids=str)
 
 
-def reader(asked: Asked, **params: Any) -> StreamReader:
-    plan = talk.plan(
-        asked.provider.name,
-        to={"via": asked.mode},
-        model=asked.model,
+def reader(case: ModeCase, **params: Any) -> StreamReader:
+    plan = harness.plan(
+        case.provider.name,
+        to={"via": case.mode},
+        model=case.model,
         stream=True,
         **params,
     )
-    return asked.endpoint.reader(plan.ask(plan.parts[0], plan.target))
+    return case.endpoint.reader(plan.ask(plan.parts[0], plan.target))
 
 
-def recorded_events(asked: Asked) -> list[Event]:
-    decode, recorded = asked.stream
+def recorded_events(case: ModeCase) -> list[Event]:
+    decode, recorded = case.stream
     return list(decode([recorded], 2**20))
 
 
 def text_of(answers: Iterable[UpstreamAnswer]) -> str:
-    choices = (choice for answer in answers for choice in rebuilt(answer).choices)
+    choices = (choice for answer in answers for choice in to_completion(answer).choices)
     return "".join(choice.text for choice in choices)
 
 
-@EVERY_WAY
-def test_read_stream_feeds_until_done(asked: Asked) -> None:
-    by_hand = reader(asked)
+@EVERY_MODE
+def test_read_stream_feeds_until_done(case: ModeCase) -> None:
+    by_hand = reader(case)
     answers: list[UpstreamAnswer] = []
-    for event in recorded_events(asked):
+    for event in recorded_events(case):
         answers += by_hand.feed(event)
         if by_hand.done:
             break
@@ -51,15 +51,15 @@ def test_read_stream_feeds_until_done(asked: Asked) -> None:
         answers += by_hand.end()
 
     assert text_of(answers) == TEXT
-    assert list(read_stream(reader(asked), recorded_events(asked))) == answers
+    assert list(read_stream(reader(case), recorded_events(case))) == answers
 
 
-@EVERY_WAY
-def test_text_comes_with_its_event(asked: Asked) -> None:
+@EVERY_MODE
+def test_text_comes_with_its_event(case: ModeCase) -> None:
     """Nothing waits for the event after it: the text grows until its last is read."""
-    live = reader(asked)
+    live = reader(case)
     lengths, text = [], ""
-    for event in recorded_events(asked):
+    for event in recorded_events(case):
         text += text_of(live.feed(event))
         lengths.append((len(text), b"course" in event.data))
         if live.done:
@@ -69,21 +69,21 @@ def test_text_comes_with_its_event(asked: Asked) -> None:
         assert length >= len(TEXT) - 1 or not holds_last_word
 
 
-@EVERY_WAY
-def test_read_stream_takes_no_event_early(asked: Asked) -> None:
+@EVERY_MODE
+def test_read_stream_takes_no_event_early(case: ModeCase) -> None:
     count = 0
 
     def counted() -> Iterator[Event]:
         nonlocal count
-        for event in recorded_events(asked):
+        for event in recorded_events(case):
             count += 1
             yield event
 
-    by_hand, expected = reader(asked), []
-    for number, event in enumerate(recorded_events(asked), start=1):
+    by_hand, expected = reader(case), []
+    for number, event in enumerate(recorded_events(case), start=1):
         if not by_hand.done:
             expected += [number for _ in by_hand.feed(event)]
-    counts = [count for _ in read_stream(reader(asked), counted())]
+    counts = [count for _ in read_stream(reader(case), counted())]
 
     assert counts[: len(expected)] == expected
 
@@ -91,16 +91,16 @@ def test_read_stream_takes_no_event_early(asked: Asked) -> None:
 # A connection that fails
 
 
-def read_broken(asked: Asked, documents: Iterable[Any]) -> list[UpstreamAnswer]:
+def read_broken(case: ModeCase, documents: Iterable[Any]) -> list[UpstreamAnswer]:
     def events() -> Iterator[Event]:
         yield from map(Event, map(orjson.dumps, documents))
         raise UpstreamUnreachable("broken")
 
-    return list(read_stream(reader(asked), events()))
+    return list(read_stream(reader(case), events()))
 
 
-def by_name(name: str) -> Asked:
-    return next(asked for asked in WAYS if str(asked) == name)
+def by_name(name: str) -> ModeCase:
+    return next(case for case in MODE_CASES if str(case) == name)
 
 
 def test_failure_after_last_choice_loses_nothing() -> None:

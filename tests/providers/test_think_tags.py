@@ -1,15 +1,15 @@
-"""Thoughts that a model writes before its text, in a stream cut anywhere."""
+"""Reasoning that a model writes before its text, in a stream cut anywhere."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.providers.parsing.think_tags import Thoughts
+from app.providers.parsing.think_tags import ThinkTagFilter
 
 
 def spoken(*pieces: str) -> str:
-    thoughts = Thoughts()
-    return "".join(map(thoughts.without, pieces)) + thoughts.rest()
+    think_tags = ThinkTagFilter()
+    return "".join(map(think_tags.feed, pieces)) + think_tags.end()
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def spoken(*pieces: str) -> str:
         ("", ""),
     ],
 )
-def test_thoughts_are_no_text(text: str, meant: str) -> None:
+def test_reasoning_is_no_text(text: str, meant: str) -> None:
     assert spoken(text) == meant
     assert spoken(*text) == meant
 
@@ -37,7 +37,7 @@ def test_thoughts_are_no_text(text: str, meant: str) -> None:
     st.text("a<\n ", max_size=8),
     st.lists(st.integers(0, 60), max_size=8),
 )
-def test_the_cuts_of_a_stream_do_not_matter(
+def test_think_tags_may_be_cut_anywhere(
     thought: str, text: str, places: list[int]
 ) -> None:
     whole = f"<think>{thought}</think>{text}"

@@ -25,7 +25,8 @@ from ...core.routing import (
 from ...errors import Forbidden, InvalidRoute
 from ...gateway.authorization import authorize
 from ...providers import PROVIDERS
-from ...providers.declaration import Setting, merge_headers
+from ...providers.declaration import Setting
+from ...providers.request_parts import merge_headers
 from ..config import parsing
 from ..config.nodes import (
     ConfigNode,

@@ -13,12 +13,9 @@ from math import inf
 from ...core.post_processing import PostProcessor
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamInBand
-from ...providers.declaration import (
-    StreamReader,
-    UpstreamAnswer,
-    malformed_as_upstream_error,
-)
-from ...providers.protocols.openai_completions import rebuilt
+from ...providers.declaration import StreamReader, UpstreamAnswer
+from ...providers.parsing.json_bodies import malformed_as_upstream_error
+from ...providers.protocols.openai_completions import to_completion
 from ...upstream.client import ByteBudget, HTTPReply
 from ...upstream.event_decoders import EventDecoder
 from ...upstream.open_calls import OpenCalls
@@ -118,7 +115,7 @@ class CallStream:
         for answer in new:
             self._record.note(answer)
             if self._post_processor:
-                answers += self._post_processor.feed(rebuilt(answer))
+                answers += self._post_processor.feed(to_completion(answer))
             else:
                 answers.append(answer)
 

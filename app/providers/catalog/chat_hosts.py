@@ -1,16 +1,17 @@
-"""Rows: providers that chat, or chat at first, in OpenAI's shape.
+"""Rows: providers of which chat, in OpenAI's shape, is the default mode.
 
-Unless a provider's documentation says that it draws several choices, or has log
-probabilities, it is taken to ignore them: then the gateway asks once for each choice,
-and refuses log probabilities.
+Unless a provider's documentation has several choices, or log probabilities, it is
+assumed to ignore them: then the gateway makes one call for each choice, and refuses
+log probabilities.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from ...core.routing import CompletionMode, Target
-from ..declaration import Endpoint, ParamMapping, Provider, Setting, as_list, bearer
+from ..declaration import Endpoint, ParamMapping, Provider, Setting, as_list
 from ..protocols import openai_chat
+from ..request_parts import bearer
 from . import rows
 from .rows import OPEN_MODELS_LACK, one_text, open_chat
 
@@ -25,30 +26,30 @@ def row(
     prefix: str = "",
     **others: Any,
 ) -> Provider:
-    """A provider that chats at `/chat/completions` behind *prefix*.
+    """A provider with a chat endpoint at `/chat/completions` below *prefix*.
 
-    A *native* endpoint beside that is only taken when somebody asks for it.
+    A *native* endpoint beside that is only used when a target selects it.
     """
-    chatting = endpoint or open_chat(f"{prefix}/chat/completions")
-    ways = {CompletionMode.CHAT: chatting} | (
-        {CompletionMode.NATIVE: native} if native else {}
-    )
-    return rows.row(name, docs, base_url, ways, prefix=prefix, **others)
+    chat = endpoint or open_chat(f"{prefix}/chat/completions")
+    modes = {CompletionMode.CHAT: chat}
+    if native:
+        modes[CompletionMode.NATIVE] = native
+    return rows.row(name, docs, base_url, modes, prefix=prefix, **others)
 
 
-def _oracle_key(target: Target) -> dict[str, str]:
-    """An API key of the service; a signature takes the same header."""
-    return {} if target.has(_ORACLE_SIGNS) else bearer(target)
+def oracle_auth(target: Target) -> dict[str, str]:
+    """An API key of the service; a signature uses the same header."""
+    return {} if target.has(_ORACLE_SIGNING_SETTINGS) else bearer(target)
 
 
-_ORACLE_SIGNS = (
+_ORACLE_SIGNING_SETTINGS = (
     "oracle_tenancy",
     "oracle_user",
     "oracle_fingerprint",
     "oracle_private_key",
 )
 
-# What neither endpoint of Bytez documents.
+# Not documented for either endpoint of Bytez.
 _BYTEZ_LACKS = ("seed", "stop", "user")
 
 # One service under two names, in China and abroad.
@@ -76,7 +77,7 @@ CHAT_HOSTS: Sequence[Provider] = (
     ),
     row(
         "ai21",
-        # The models that continued text, j2 and older, are gone.
+        # The models for text completion, j2 and older, were shut down.
         "https://docs.ai21.com/reference/jamba-1-6-api-ref",
         "https://api.ai21.com/studio/v1",
         openai_chat.endpoint(
@@ -100,7 +101,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://docs.bytez.com/http-reference/oaiCompliant/chatCompletions",
         "https://api.bytez.com/models/v2/openai/v1",
         open_chat("/chat/completions", *_BYTEZ_LACKS),
-        # For models that were made to continue; few of its models were.
+        # For base models, of which it has few.
         native=one_text(
             without=(
                 *OPEN_MODELS_LACK,
@@ -116,7 +117,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "cortex",
         "https://docs.snowflake.com/en/user-guide/snowflake-cortex/open_ai_sdk",
         "https://{snowflake_account}.snowflakecomputing.com/api/v2/cortex/v1",
-        # What not all of its models take, counts as lacking.
+        # What only some of its models take counts as lacking.
         openai_chat.endpoint(
             without=(
                 *OPEN_MODELS_LACK,
@@ -213,9 +214,9 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://docs.oracle.com/en-us/iaas/Content/generative-ai/"
         "openai-compatible-api.htm",
         "https://inference.generativeai.{oracle_region}.oci.oraclecloud.com/openai/v1",
-        auth=_oracle_key,
+        auth=oracle_auth,
         signer="oci",
-        keys=(_ORACLE_SIGNS,),
+        keys=(_ORACLE_SIGNING_SETTINGS,),
         settings=(
             Setting("oracle_region"),
             Setting("oracle_tenancy"),
@@ -236,7 +237,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "perplexity-ai",
         "https://docs.perplexity.ai/api-reference/chat-completions-post",
         "https://api.perplexity.ai",
-        # It has no stop sequences; the gateway ends the text instead.
+        # It has no stop sequences; the gateway applies them.
         openai_chat.endpoint(
             without=(*OPEN_MODELS_LACK, "seed", "stop", "stream_options", "user")
         ),

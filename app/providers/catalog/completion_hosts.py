@@ -1,67 +1,29 @@
 """Rows: providers with a completions endpoint of OpenAI's shape, and what they lack.
 
-What an endpoint ignores in silence counts as lacking: the gateway sees to it, or says
-that it cannot be had.
+What an endpoint ignores in silence counts as lacking: the gateway does it in its place,
+or refuses it.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ...core.routing import CompletionMode
 from ..declaration import (
-    Endpoint,
     HTTPRequest,
     ParamMapping,
     Provider,
     Setting,
     UpstreamRequest,
-    as_list,
     same_named,
 )
 from ..protocols import openai_chat, openai_completions
-from . import rows
-from .rows import one_text, open_chat, prompted
+from .rows import STOP_LIST, completion_row, one_text, open_chat, prompted
+from .self_hosted import TGI
 
-# Stop sequences where they are a list, also if it is one alone.
-_STOP_LIST = ParamMapping("stop", write=as_list)
-# A seed where it is an integer of 32 bits.
+# A seed where it has to be an integer of 32 bits.
 _SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
 
 
-def row(
-    name: str,
-    docs: str,
-    base_url: str,
-    native: Endpoint,
-    chatting: Endpoint,
-    *,
-    filling: Endpoint | None = None,
-    **others: Any,
-) -> Provider:
-    """A provider with a completions endpoint, and a chat endpoint beside it.
-
-    *filling* is one for gaps; *others* are as in `rows.row`.
-    """
-    ways = {CompletionMode.NATIVE: native, CompletionMode.CHAT: chatting}
-    ways |= {CompletionMode.FIM: filling} if filling else {}
-    return rows.row(name, docs, base_url, ways, **others)
-
-
-_TGI = one_text(
-    without=(
-        "best_of",
-        "echo",
-        "logit_bias",
-        "logprobs",
-        "n",
-        "presence_penalty",
-        "stream_options",
-        "suffix",
-        "user",
-    ),
-    stop=_STOP_LIST,
-)
 _QWEN = one_text(
     without=(
         "best_of",
@@ -76,18 +38,18 @@ _QWEN = one_text(
 )
 
 
-def _qwen_fills(ask: UpstreamRequest) -> HTTPRequest:
-    """The gap as Qwen's coder models know it: in the prompt, between marks.
+def call_qwen_infill(ask: UpstreamRequest) -> HTTPRequest:
+    """The request of Qwen's coder models: prefix and suffix in the prompt, with marks.
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
     """
     body = openai_completions.request(ask)
-    before, after = body["prompt"], body.pop("suffix", "")
-    body["prompt"] = f"<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>"
+    prefix, suffix = body["prompt"], body.pop("suffix", "")
+    body["prompt"] = f"<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>"
     return ask.post("/completions", body)
 
 
-OPENAI = row(
+OPENAI = completion_row(
     "openai",
     "https://platform.openai.com/docs/api-reference/completions",
     "https://api.openai.com/v1",
@@ -102,24 +64,24 @@ OPENAI = row(
 
 HOSTED: Sequence[Provider] = (
     OPENAI,
-    row(
+    completion_row(
         "together-ai",
         "https://docs.together.ai/reference/completions-1",
         "https://api.together.xyz",
         one_text(
             "/v1/completions",
-            # Its echo is no prefix of the text, but a list beside the choices.
+            # Its echo is a list beside the choices, not a prefix of the text.
             without=("best_of", "echo", "stream_options", "suffix", "user"),
             logprobs=ParamMapping("logprobs", high=20),
-            stop=_STOP_LIST,
+            stop=STOP_LIST,
         ),
         # It has log probabilities, but in the legacy shape even there.
         openai_chat.endpoint(
-            "/v1/chat/completions", without=("logprobs", "user"), stop=_STOP_LIST
+            "/v1/chat/completions", without=("logprobs", "user"), stop=STOP_LIST
         ),
         prefix="/v1",
     ),
-    row(
+    completion_row(
         "fireworks-ai",
         "https://docs.fireworks.ai/api-reference/post-completions",
         "https://api.fireworks.ai/inference/v1",
@@ -129,19 +91,19 @@ HOSTED: Sequence[Provider] = (
         openai_chat.endpoint(logprobs=ParamMapping("top_logprobs", high=5)),
         settings=(Setting("fireworks_account_id"),),
     ),
-    row(
+    completion_row(
         "deepinfra",
         "https://docs.deepinfra.com/api-reference/openai-completions-1",
         "https://api.deepinfra.com/v1/openai",
         replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
-        # Of other tokens than the chosen ones it says nothing there.
+        # It has no alternatives there, only the chosen tokens.
         openai_chat.endpoint(
             without=("logit_bias",),
             choices=4,
             logprobs=ParamMapping("top_logprobs", high=0),
         ),
     ),
-    row(
+    completion_row(
         "cerebras",
         "https://inference-docs.cerebras.ai/api-reference/completions",
         "https://api.cerebras.ai/v1",
@@ -161,7 +123,7 @@ HOSTED: Sequence[Provider] = (
             temperature=ParamMapping("temperature", high=1.5),
         ),
     ),
-    row(
+    completion_row(
         "sambanova",
         "https://docs.sambanova.ai/docs/api-reference/completions/create-completion",
         "https://api.sambanova.ai",
@@ -180,7 +142,7 @@ HOSTED: Sequence[Provider] = (
                 "user",
             ),
         ),
-        # Its penalties it accepts for compatibility only, as it says.
+        # It accepts penalties for compatibility only, as documented.
         open_chat(
             "/v1/chat/completions",
             "frequency_penalty",
@@ -190,21 +152,21 @@ HOSTED: Sequence[Provider] = (
         ),
         prefix="/v1",
     ),
-    row(
+    completion_row(
         "nebius",
         "https://docs.tokenfactory.nebius.com/api-reference/introduction",
         "https://api.tokenfactory.nebius.com/v1",
         prompted(without=("best_of", "seed", "suffix")),
         openai_chat.endpoint(without=("seed",)),
     ),
-    row(
+    completion_row(
         "novita-ai",
         "https://novita.ai/docs/api-reference/model-apis-llm-create-completion",
         "https://api.novita.ai/openai/v1",
         one_text(without=("best_of", "echo", "suffix", "user")),
         openai_chat.endpoint(without=("user",)),
     ),
-    row(
+    completion_row(
         "featherless-ai",
         "https://featherless.ai/docs/completions",
         "https://api.featherless.ai/v1",
@@ -218,15 +180,15 @@ HOSTED: Sequence[Provider] = (
                 "suffix",
                 "user",
             ),
-            stop=_STOP_LIST,
+            stop=STOP_LIST,
         ),
-        open_chat("/chat/completions", "user", stop=_STOP_LIST),
+        open_chat("/chat/completions", "user", stop=STOP_LIST),
     ),
-    row(
+    completion_row(
         "x-ai",
         "https://docs.x.ai/docs/api-reference#completions-legacy",
         "https://api.x.ai/v1",
-        # Log probabilities it takes for a yes or no here, and newer models ignore it.
+        # logprobs is a boolean here, and newer models ignore it.
         one_text(
             without=(
                 "best_of",
@@ -237,9 +199,9 @@ HOSTED: Sequence[Provider] = (
                 "suffix",
             ),
             seed=_SEED_32,
-            stop=_STOP_LIST,
+            stop=STOP_LIST,
         ),
-        # What models that reason refuse, and all newer ones do, is left to the gateway.
+        # All newer models reason, and refuse penalties and stop sequences.
         openai_chat.endpoint(
             without=(
                 "frequency_penalty",
@@ -250,10 +212,10 @@ HOSTED: Sequence[Provider] = (
             ),
             seed=_SEED_32,
         ),
-        # Models that reason only chat.
+        # Reasoning models only chat.
         own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
-    row(
+    completion_row(
         "openrouter",
         "https://openrouter.ai/docs/api-reference/overview",
         "https://openrouter.ai/api",
@@ -264,7 +226,7 @@ HOSTED: Sequence[Provider] = (
         open_chat("/v1/chat/completions"),
         prefix="/v1",
     ),
-    row(
+    completion_row(
         "siliconflow",
         "https://docs.siliconflow.cn/en/userguide/guides/fim",
         "https://api.siliconflow.cn/v1",
@@ -283,145 +245,59 @@ HOSTED: Sequence[Provider] = (
         open_chat("/chat/completions", "presence_penalty", "seed", "user"),
         own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
-    row(
+    completion_row(
         "dashscope",
         "https://www.alibabacloud.com/help/en/model-studio/completions",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         # For the coder models; the others chat.
         _QWEN,
         open_chat("/chat/completions", "frequency_penalty", "user"),
-        filling=replace(
-            _QWEN, params={**_QWEN.params, **same_named("suffix")}, call=_qwen_fills
+        fim=replace(
+            _QWEN,
+            params={**_QWEN.params, **same_named("suffix")},
+            call=call_qwen_infill,
         ),
-        # Only the host in Beijing completes: dashscope.aliyuncs.com.
+        # Only the host in Beijing has completions: dashscope.aliyuncs.com.
         own_modes=(CompletionMode.CHAT,),
     ),
-    row(
+    completion_row(
         "huggingface",
         "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
         "https://router.huggingface.co",
-        # Its router only chats; endpoints of one's own run TGI, mostly.
-        replace(_TGI, call=lambda ask: openai_completions.call(ask, "/v1/completions")),
-        open_chat("/v1/chat/completions", "user", stop=_STOP_LIST),
+        # Its router only chats; endpoints deployed by users mostly run TGI.
+        replace(TGI, call=lambda ask: openai_completions.call(ask, "/v1/completions")),
+        open_chat("/v1/chat/completions", "user", stop=STOP_LIST),
         prefix="/v1",
         own_modes=(CompletionMode.CHAT,),
         settings=(Setting("huggingface_base_url", url=True),),
     ),
-    row(
+    completion_row(
         "nextbit",
         "https://www.nextbit256.com/docs/api",
         "https://api.nextbit256.com/v1",
         one_text(without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix")),
         open_chat(),
     ),
-    row(
+    completion_row(
         "modal",
         "https://modal.com/docs/examples/vllm_inference",
         "",
-        # What runs there is one's own; Modal's example is a vLLM.
+        # Users deploy their own servers; the example in the documentation is vLLM.
         prompted(without=("best_of",), logprobs=ParamMapping("logprobs", high=20)),
         openai_chat.endpoint(),
         needs_key=False,
     ),
-    row(
+    completion_row(
         "predibase",
         "https://docs.predibase.com/inference/querying",
         "https://serving.app.predibase.com/{predibase_tenant}"
         "/deployments/v2/llms/{predibase_deployment}/v1",
         one_text(
             without=("best_of", "echo", "logit_bias", "logprobs", "n", "suffix"),
-            stop=_STOP_LIST,
+            stop=STOP_LIST,
         ),
-        open_chat(stop=_STOP_LIST),
+        open_chat(stop=STOP_LIST),
         settings=(Setting("predibase_tenant"), Setting("predibase_deployment")),
         model_settings=("predibase_deployment",),
-    ),
-)
-
-# Services that are gone. Their names still reach a host of one's own.
-RETIRED: Sequence[Provider] = (
-    row(
-        "anyscale",
-        "https://docs.anyscale.com/",
-        "https://api.endpoints.anyscale.com/v1",
-        openai_completions.endpoint(without=("seed", "suffix")),
-        open_chat(),
-        retired="Anyscale Endpoints, its public service, ended in August 2024",
-    ),
-    row(
-        "lepton",
-        "https://docs.nvidia.com/dgx-cloud/lepton/",
-        "https://api.lepton.ai",
-        openai_completions.endpoint("/api/v1/completions", without=("best_of",)),
-        open_chat("/api/v1/chat/completions"),
-        prefix="/api/v1",
-        retired="its public service ended when Lepton became a part of NVIDIA in 2025",
-    ),
-    row(
-        "lambda",
-        "https://docs.lambda.ai/",
-        "https://api.lambda.ai/v1",
-        openai_completions.endpoint(without=("best_of", "suffix")),
-        open_chat(),
-        retired="Lambda has wound down its inference API",
-    ),
-    row(
-        "hyperbolic",
-        "https://docs.hyperbolic.xyz/",
-        "https://api.hyperbolic.xyz",
-        openai_completions.endpoint("/v1/completions", without=("best_of", "suffix")),
-        open_chat("/v1/chat/completions"),
-        prefix="/v1",
-        retired="its inference endpoints are decommissioned, as they answer themselves",
-    ),
-)
-
-# Servers that people run themselves: the custom host says where.
-ENGINES: Sequence[Provider] = (
-    row(
-        "vllm",
-        "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
-        "",
-        # A suffix is for models that it knows to fill in; it says so for the others.
-        # No prompt it takes with embeddings in its place.
-        openai_completions.endpoint(
-            without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
-        ),
-        openai_chat.endpoint(),
-        needs_key=False,
-    ),
-    row(
-        "sglang",
-        "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
-        "",
-        # best_of and suffix it takes, and ignores.
-        replace(
-            openai_completions.endpoint(without=("best_of", "suffix")),
-            null=False,
-            least=1,
-        ),
-        openai_chat.endpoint(),
-        needs_key=False,
-    ),
-    row(
-        "tgi",
-        "https://huggingface.co/docs/text-generation-inference/reference/api_reference",
-        "",
-        # The usage of a batch would be that of its last prompt.
-        _TGI,
-        openai_chat.endpoint(
-            without=("n",), logprobs=ParamMapping("top_logprobs", high=5)
-        ),
-        needs_key=False,
-    ),
-    row(
-        "lm-studio",
-        "https://lmstudio.ai/docs/developer/openai-compat/completions",
-        "",
-        one_text(
-            without=("best_of", "echo", "logprobs", "n", "suffix", "user"),
-        ),
-        open_chat("/chat/completions", "user"),
-        needs_key=False,
     ),
 )

@@ -1,13 +1,13 @@
-"""What all providers can do, in words: made of the declarations alone."""
+"""What all providers support, in words: made from their declarations alone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from .. import PROVIDERS
-from ..declaration import Endpoint, ParamMapping
+from ..declaration import Endpoint
 
-# The parameters that only shape the sampling, or name who asks.
-_SHAPING = (
+# The parameters that only shape the sampling, or name the user.
+_SAMPLING_PARAMS = (
     "temperature",
     "top_p",
     "frequency_penalty",
@@ -20,14 +20,14 @@ _SHAPING = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way of one provider.
+    """One completion mode of one provider, as users read it.
 
     *parameters* are those that only shape the sampling. *n* and *batch* say how many
     choices and prompts go into one call, *usage* when a stream counts its tokens.
     """
 
     provider: str
-    mode: str
+    way: str
     parameters: str
     stop: str
     logprobs: str
@@ -42,22 +42,34 @@ HEADINGS = tuple(Row.__slots__)
 
 
 def rows() -> Iterator[Row]:
-    """All ways of all providers; where a way differs by model, each of its families."""
+    """All modes of all providers; where one differs by model, each of its families."""
     for provider in PROVIDERS.values():
-        for way in provider.modes:
-            for family, endpoint in provider.endpoints(way).items():
-                named = f"{way} ({family})" if family else str(way)
-                yield _row(provider.name, named, endpoint)
+        for mode in provider.modes:
+            for family, endpoint in provider.endpoints(mode).items():
+                label = f"{mode} ({family})" if family else str(mode)
+                yield _row(provider.name, label, endpoint)
 
 
-def _row(provider: str, way: str, endpoint: Endpoint) -> Row:
+def _row(provider: str, label: str, endpoint: Endpoint) -> Row:
     params = endpoint.params
+    lacking = [name for name in _SAMPLING_PARAMS if name not in params]
+    if not lacking:
+        sampling = "all"
+    elif len(lacking) <= len(_SAMPLING_PARAMS) // 2:
+        sampling = "all but " + ", ".join(lacking)
+    else:
+        sampling = ", ".join(n for n in _SAMPLING_PARAMS if n in params) or "none"
+    stop, logprobs = "gateway", "-"
+    if param := params.get("stop"):
+        stop = "itself" if param.most is None else f"itself, up to {param.most}"
+    if param := params.get("logprobs"):
+        logprobs = "yes" if param.high is None else f"up to {param.high:g}"
     return Row(
         provider=provider,
-        mode=way,
-        parameters=_shaping(params),
-        stop=_stop(params.get("stop")),
-        logprobs=_logprobs(params.get("logprobs")),
+        way=label,
+        parameters=sampling,
+        stop=stop,
+        logprobs=logprobs,
         echo="itself" if "echo" in params else "gateway",
         suffix="yes" if "suffix" in params else "-",
         n=f"up to {endpoint.choices}" if "n" in params else "1",
@@ -66,40 +78,30 @@ def _row(provider: str, way: str, endpoint: Endpoint) -> Row:
     )
 
 
-def _shaping(params: Mapping[str, ParamMapping]) -> str:
-    lacking = [name for name in _SHAPING if name not in params]
-    if len(lacking) <= len(_SHAPING) // 2:
-        return "all but " + ", ".join(lacking) if lacking else "all"
-    return ", ".join(name for name in _SHAPING if name in params) or "none"
-
-
-def _stop(param: ParamMapping | None) -> str:
-    if param is None:
-        return "gateway"
-    return "itself" if param.most is None else f"itself, up to {param.most}"
-
-
-def _logprobs(param: ParamMapping | None) -> str:
-    if param is None:
-        return "-"
-    return "yes" if param.high is None else f"up to {param.high:g}"
-
-
-# As a page
-
-
 def markdown() -> str:
     """All that is declared, as the generated half of docs/providers.md."""
+    addresses, settings, without_text = [], [], []
+    for provider in PROVIDERS.values():
+        if provider.modes and not provider.retired and not provider.hosted:
+            address = provider.base_url or "(a custom host)"
+            addresses.append((provider.name, f"`{address}`", f"<{provider.docs}>"))
+        for setting in provider.settings:
+            names = filter(None, [setting.name, setting.alias])
+            fields = ", ".join(f"`{name}`" for name in names)
+            headers = ", ".join(f"`{name}`" for name in setting.headers)
+            settings.append((provider.name, fields, headers, setting.default))
+        if reason := provider.absent or provider.retired:
+            without_text.append((provider.name, reason))
     return "\n\n".join(
         [
             "## Ways",
             _table(HEADINGS, map(astuple, rows())),
             "## Addresses",
-            _table(("provider", "address", "documentation"), _addresses()),
+            _table(("provider", "address", "documentation"), addresses),
             "## Settings",
-            _table(("provider", "field of a config", "header", "default"), _settings()),
+            _table(("provider", "field of a config", "header", "default"), settings),
             "## Without text",
-            _table(("provider", "why"), _reasons()),
+            _table(("provider", "why"), without_text),
         ]
     )
 
@@ -107,25 +109,3 @@ def markdown() -> str:
 def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     ruled = [headings, ["---"] * len(headings), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
-
-
-def _addresses() -> Iterator[Sequence[str]]:
-    for provider in PROVIDERS.values():
-        if provider.modes and not provider.retired and not provider.hosted:
-            address = provider.base_url or "(a custom host)"
-            yield provider.name, f"`{address}`", f"<{provider.docs}>"
-
-
-def _settings() -> Iterator[Sequence[str]]:
-    for provider in PROVIDERS.values():
-        for setting in provider.settings:
-            fields = filter(None, [setting.name, setting.alias])
-            headers = ", ".join(f"`{name}`" for name in setting.headers)
-            named = ", ".join(f"`{name}`" for name in fields)
-            yield provider.name, named, headers, setting.default
-
-
-def _reasons() -> Iterator[Sequence[str]]:
-    for provider in PROVIDERS.values():
-        if provider.absent or provider.retired:
-            yield provider.name, provider.absent or provider.retired

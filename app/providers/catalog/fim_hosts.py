@@ -1,7 +1,7 @@
-"""Providers that fill in what stands between a prompt and a suffix.
+"""Providers with an endpoint for infilling, between a prompt and a suffix.
 
-Mistral answers in the shape of a chat even there; its answers become legacy ones on the
-way, by the same repairs as all others.
+Mistral answers in the shape of a chat even there. The repairs that all legacy answers
+get turn that into the legacy shape.
 
 Sources: https://docs.mistral.ai/api/#tag/fim and
 https://github.com/mistralai/client-python, https://docs.inceptionlabs.ai/ and
@@ -16,7 +16,7 @@ from ..declaration import ParamMapping
 from ..protocols import openai_chat
 from .rows import one_text, row
 
-# What no endpoint for filling in knows.
+# What no endpoint for infilling supports.
 _LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "user")
 
 # Mistral answers 422 above: https://github.com/SillyTavern/SillyTavern/pull/4856
@@ -84,7 +84,7 @@ DEEPSEEK = row(
     "https://api-docs.deepseek.com/api/create-completion",
     "https://api.deepseek.com",
     {
-        # With or without a suffix; at most 4096 tokens, of which it tells itself.
+        # With or without a suffix; it refuses more than 4096 tokens itself.
         CompletionMode.NATIVE: one_text(
             "/beta/completions",
             without=(*_DEEPSEEK_LACKS, "best_of", "user"),

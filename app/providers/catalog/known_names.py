@@ -1,4 +1,4 @@
-"""The names that configs may use, whether or not a provider of that name is built in.
+"""The names of providers that configs may use, supported or not.
 
 Source: the list of valid providers of the Portkey gateway 1.15.2, in its order.
 """

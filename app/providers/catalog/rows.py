@@ -1,37 +1,33 @@
-"""What providers of OpenAI's language share, so that each of them is a row."""
+"""What OpenAI-compatible providers share, so that each of them is a row."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ...core.routing import CompletionMode
-from ..declaration import (
-    Endpoint,
-    Families,
-    ParamMapping,
-    Provider,
-    model_list,
-    models_request,
-)
+from ..declaration import Endpoint, ModelFamilies, ParamMapping, Provider, as_list
+from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
-# What hosts of open models do not know on their chat endpoint, or not all of them.
+# What the chat endpoints of hosts of open models do not support, or not all of them.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
+# Stop sequences where they have to be a list.
+STOP_LIST = ParamMapping("stop", write=as_list)
 
 
 def row(
     name: str,
     docs: str,
     base_url: str,
-    modes: Mapping[CompletionMode, Endpoint | Families],
+    modes: Mapping[CompletionMode, Endpoint | ModelFamilies],
     *,
     prefix: str = "",
     **others: Any,
 ) -> Provider:
-    """A provider that fails, and lists its models, as OpenAI does.
+    """A provider with OpenAI's errors and list of models.
 
-    *prefix* is what its paths have before `/models`; *others* are as in Provider.
+    *prefix* comes before `/models` in its path; *others* are fields of Provider.
     """
     return Provider(
         name=name,
@@ -45,10 +41,30 @@ def row(
     )
 
 
+def completion_row(
+    name: str,
+    docs: str,
+    base_url: str,
+    native: Endpoint,
+    chat: Endpoint,
+    *,
+    fim: Endpoint | None = None,
+    **others: Any,
+) -> Provider:
+    """A provider with a completions endpoint, and a chat endpoint beside it.
+
+    *fim* is one for infilling; *others* are as in `row`.
+    """
+    modes = {CompletionMode.NATIVE: native, CompletionMode.CHAT: chat}
+    if fim:
+        modes[CompletionMode.FIM] = fim
+    return row(name, docs, base_url, modes, **others)
+
+
 def prompted(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
-    """An endpoint that takes any prompts a call, but not none."""
+    """A completions endpoint that needs at least one prompt a call."""
     return replace(
         openai_completions.endpoint(path, without=without, **others), null=False
     )
@@ -57,9 +73,9 @@ def prompted(
 def one_text(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
-    """An endpoint that takes one text a call, and no fewer than one token."""
-    several = prompted(path, without=without, **others)
-    return replace(several, tokens=False, batches=False, least=1)
+    """A completions endpoint that takes one text a call, and max_tokens from 1."""
+    batched = prompted(path, without=without, **others)
+    return replace(batched, tokens=False, batches=False, least=1)
 
 
 def open_chat(

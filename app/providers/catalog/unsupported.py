@@ -1,4 +1,4 @@
-"""Names that stand for something else than text, or for nothing any more."""
+"""Providers of Portkey's list that have no text completions, with the reason."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ _REASONS: Mapping[str, str] = {
     "it is the name of another gateway": "portkey",
 }
 
-TEXTLESS: Sequence[Provider] = tuple(
+UNSUPPORTED: Sequence[Provider] = tuple(
     Provider(name=name, absent=reason, error=error_bodies.error)
     for reason, names in _REASONS.items()
     for name in names.split()

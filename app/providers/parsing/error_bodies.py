@@ -16,50 +16,47 @@ import orjson
 
 from ... import safe_json
 from ...errors import UpstreamInBand, UpstreamStatus
-from ..declaration import excerpt
+from .json_bodies import excerpt
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
     """An upstream's answer with an error *status*, in OpenAI's shape."""
-    return UpstreamStatus(**_read(status, body))
+    return UpstreamStatus(**_error_fields(status, body))
 
 
-def _read(status: int, body: bytes) -> dict[str, Any]:
-    """What an error is made of."""
-    details = _details(body)
+def in_band_error(document: Mapping[str, Any]) -> UpstreamInBand:
+    """An error inside an answer with status 200. The document may name its status."""
+    details = _details(document)
+    status = 502
+    statuses = document.get("status_code"), details.get("status"), details.get("code")
+    for text in map(str, statuses):
+        if len(text) == 3 and text.isdecimal() and text[0] in "45":
+            status = int(text)
+            break
+    return UpstreamInBand(**_error_fields(status, orjson.dumps(document)))
+
+
+def _error_fields(status: int, body: bytes) -> dict[str, Any]:
+    """The arguments of an UpstreamStatus."""
+    try:
+        document = safe_json.load(body)
+    except ValueError:
+        document = None
+    details = _details(document) if isinstance(document, dict) else {}
+    code = details.get("code")
+    # A code that only repeats the status says nothing.
+    if isinstance(code, (dict, list, bool)) or str(code) == str(status):
+        code = None
     return {
         "message": _message(details) or f"upstream answered {status}: {excerpt(body)}",
         "type": _text(details.get("type")) or _text(details.get("error_type")),
         "param": _text(details.get("param")),
-        "code": _code(details, status),
+        "code": None if code is None else str(code) or None,
         "status": status,
     }
 
 
-def in_band(document: Mapping[str, Any]) -> UpstreamInBand:
-    """An error that came inside an answer with status 200; it names its own status."""
-    details = _flat(document)
-    seen = [document.get("status_code"), details.get("status"), details.get("code")]
-    status = next((s for s in map(_as_status, seen) if s), 502)
-    return UpstreamInBand(**_read(status, orjson.dumps(document)))
-
-
-def _as_status(value: object) -> int | None:
-    text = str(value)
-    return (
-        int(text) if text.isdecimal() and text[:1] in "45" and len(text) == 3 else None
-    )
-
-
-def _details(body: bytes) -> Mapping[str, Any]:
-    try:
-        document = safe_json.load(body)
-    except ValueError:
-        return {}
-    return _flat(document) if isinstance(document, dict) else {}
-
-
-def _flat(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def _details(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """The object that holds `message`, wherever this upstream puts it."""
     inner = document.get("error")
     if isinstance(inner, dict):
@@ -73,28 +70,21 @@ def _message(details: Mapping[str, Any]) -> str | None:
     for key in ("message", "detail"):
         value = details.get(key)
         if isinstance(value, list):
-            return "; ".join(_complaint(item) for item in value)
+            return "; ".join(map(_validation_message, value))
         if value:
             return value if isinstance(value, str) else orjson.dumps(value).decode()
     return None
 
 
-def _complaint(item: object) -> str:
+def _validation_message(item: object) -> str:
     """One entry of FastAPI's list of validation errors."""
     if not isinstance(item, dict):
         return str(item)
     loc = item.get("loc")
-    where = ".".join(map(str, loc)) if isinstance(loc, list) else ""
-    return f"{where}: {item.get('msg', item)}" if where else str(item.get("msg", item))
+    field = ".".join(map(str, loc)) if isinstance(loc, list) else ""
+    message = str(item.get("msg", item))
+    return f"{field}: {message}" if field else message
 
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _code(details: Mapping[str, Any], status: int) -> str | None:
-    """The code as a string; None if it only repeats the status."""
-    code = details.get("code")
-    if code is None or isinstance(code, (dict, list, bool)) or str(code) == str(status):
-        return None
-    return str(code) or None

@@ -1,4 +1,4 @@
-"""Why a completion ended: every provider's word for it, as one of OpenAI's three.
+"""Finish reasons: every provider's word, as one of OpenAI's three.
 
 Sources: the enumerations in each provider's documentation, whose address is at the top
 of its file; the table of the Portkey gateway 1.15.2.
@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import UpstreamCut
 
+# A call of a tool ends the text as well.
 _WORDS = {
     "stop": """
         stop eos eos_token end_turn stop_sequence pause_turn stop_criteria_met finished
@@ -40,18 +41,20 @@ _FAILURES = {
     "malformed_response",
 }
 
-# A stream's word for "not yet", beside null.
+# What streams send while a choice goes on, beside null.
 _NOT_YET = {"", "null", "finish_reason_unspecified"}
 
 
-def finish_reason(given: Any, *, strict: bool = True) -> str | None:
-    """OpenAI's reason; None while the choice goes on. Unless *strict*, the given one.
+def finish_reason(word: Any, *, strict: bool = True) -> str | None:
+    """OpenAI's reason for *word*; None while the choice goes on.
 
-    Raises UpstreamCut if the provider says that it gave up.
+    Not *strict*: the provider's own word. Raises UpstreamCut if the provider says that
+    it gave up.
     """
-    word = str(given or "").lower()
-    if word in _NOT_YET:
+    lowered = str(word or "").lower()
+    if lowered in _NOT_YET:
         return None
-    if word in _FAILURES:
-        raise UpstreamCut(f"upstream gave up with finish_reason {str(given)[:40]!r}")
-    return _TABLE.get(word, "stop") if strict else str(given)
+    if lowered in _FAILURES:
+        raise UpstreamCut(f"upstream gave up with finish_reason {str(word)[:40]!r}")
+    # An unknown word is an end all the same.
+    return _TABLE.get(lowered, "stop") if strict else str(word)

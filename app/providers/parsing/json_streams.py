@@ -6,7 +6,7 @@ from typing import Any
 from ...core.completion import Completion
 from ...core.sse import Event
 from ...errors import UpstreamError
-from ..declaration import read_completion
+from .json_bodies import read_completion
 from .stream_ending import EndingRule, StreamEnding
 
 
@@ -50,6 +50,7 @@ class JSONStreamReader:
             return ()
         if self._payload is not None:
             data = self._payload(event)
+        # An event in place of a chunk that is an error raises in here.
         chunk = read_completion(data, self._read_chunk)
         self._ending.follow(chunk.choices)
         return (chunk,)

@@ -64,6 +64,7 @@ class StreamEnding:
     def check(self, failure: UpstreamError | None = None) -> None:
         """Raise *failure*, or UpstreamCut, unless the stream is whole."""
         if self._rule is EndingRule.CHOICES_FINISHED:
+            # To lose the connection, or `[DONE]`, after the last choice is no loss.
             if self.has_finished_choices:
                 return
             raise failure or UpstreamCut(

@@ -1,58 +1,60 @@
-"""What some models think aloud, in tags, before they answer.
+"""Reasoning that a model writes in tags before its answer.
 
 Open models write `<think>...</think>` before the text that is meant for others, and not
 every server takes it out. Source: https://github.com/deepseek-ai/DeepSeek-R1#usage
 """
 
+from enum import Enum, auto
+
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
-class Thoughts:
-    """Takes the thoughts out of a text in pieces; *found* says that there are some."""
+class _State(Enum):
+    START = auto()  # an opening tag may come
+    REASONING = auto()
+    SPACE = auto()  # blank lines after the closing tag, which belong to neither
+    ANSWER = auto()
+
+
+class ThinkTagFilter:
+    """Takes the reasoning out of a text in pieces. *has_reasoning* is true once an
+    opening tag was read.
+    """
 
     def __init__(self) -> None:
-        self.found = False
+        self.has_reasoning = False
         self._held = ""
-        self._state = self._beginning
+        self._state = _State.START
 
-    def without(self, piece: str) -> str:
-        """What *piece* adds to the text that is meant for others."""
+    def feed(self, piece: str) -> str:
+        """What *piece* adds to the answer. May hold back the beginning of a tag."""
+        if self._state is _State.ANSWER:
+            return piece
         self._held += piece
-        return self._state()
-
-    def rest(self) -> str:
-        """What was held back and has turned out to be text."""
-        text, self._held = self._held, ""
-        return text if self._state != self._thinking else ""
-
-    def _beginning(self) -> str:
-        start = self._held.lstrip()
-        if start.startswith(_OPEN):
-            self.found, self._held = True, start.removeprefix(_OPEN)
-            self._state = self._thinking
-        elif not _OPEN.startswith(start):
-            self._state = self._speaking
-        else:
-            return ""
-        return self._state()
-
-    def _thinking(self) -> str:
-        _, end, rest = self._held.partition(_CLOSE)
-        if not end:
-            self._held = self._held[-len(_CLOSE) :]
-            return ""
-        self._held = rest
-        self._state = self._listening
-        return self._state()
-
-    def _listening(self) -> str:
-        """The blank lines between a thought and the text belong to neither."""
-        self._held = self._held.lstrip("\n")
-        if not self._held:
-            return ""
-        self._state = self._speaking
-        return self._state()
-
-    def _speaking(self) -> str:
+        if self._state is _State.START:
+            start = self._held.lstrip()
+            if start.startswith(_OPEN):
+                self.has_reasoning, self._held = True, start.removeprefix(_OPEN)
+                self._state = _State.REASONING
+            elif _OPEN.startswith(start):
+                return ""
+            else:
+                self._state = _State.ANSWER
+        if self._state is _State.REASONING:
+            _, end, rest = self._held.partition(_CLOSE)
+            if not end:
+                self._held = self._held[-len(_CLOSE) :]
+                return ""
+            self._held, self._state = rest, _State.SPACE
+        if self._state is _State.SPACE:
+            self._held = self._held.lstrip("\n")
+            if not self._held:
+                return ""
+            self._state = _State.ANSWER
         text, self._held = self._held, ""
         return text
+
+    def end(self) -> str:
+        """What was held back and is part of the answer after all."""
+        text, self._held = self._held, ""
+        return "" if self._state is _State.REASONING else text

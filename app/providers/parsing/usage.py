@@ -1,4 +1,4 @@
-"""The usage of an answer, in the shape that OpenAI gave it and most have taken over.
+"""The usage of an answer, in OpenAI's shape, which most providers share.
 
 Source: CompletionUsage in https://github.com/openai/openai-openapi
 """
@@ -9,28 +9,23 @@ from typing import Any
 from ...core.completion import Usage
 
 
-def usage(given: Any) -> Usage | None:
-    """The counts in *given*; None without any, or with zeros only, as Ollama's."""
-    if not isinstance(given, Mapping) or not (
-        _count(given, "prompt_tokens") or _made(given)
-    ):
+def parse_usage(counts: Any) -> Usage | None:
+    """The usage; None without any counts, or with zeros only, as Ollama sends."""
+    prompt_tokens = _count(counts, "prompt_tokens")
+    completion_tokens = _count(counts, "completion_tokens")
+    if not (prompt_tokens or completion_tokens):
         return None
-    made = given.get("completion_tokens_details") or {}
-    sent = given.get("prompt_tokens_details") or {}
+    completion_details = counts.get("completion_tokens_details")
     return Usage(
-        prompt_tokens=_count(given, "prompt_tokens"),
-        completion_tokens=_made(given),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
         # SGLang has it outside of the details.
-        reasoning_tokens=_count(made, "reasoning_tokens")
-        or _count(given, "reasoning_tokens"),
-        cached_tokens=_count(sent, "cached_tokens"),
+        reasoning_tokens=_count(completion_details, "reasoning_tokens")
+        or _count(counts, "reasoning_tokens"),
+        cached_tokens=_count(counts.get("prompt_tokens_details"), "cached_tokens"),
     )
 
 
-def _made(given: Mapping[str, Any]) -> int:
-    return _count(given, "completion_tokens")
-
-
-def _count(given: Any, key: str) -> int:
-    value = given.get(key) if isinstance(given, Mapping) else None
+def _count(counts: Any, key: str) -> int:
+    value = counts.get(key) if isinstance(counts, Mapping) else None
     return int(value) if isinstance(value, (int, float)) else 0

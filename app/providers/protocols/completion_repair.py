@@ -14,7 +14,7 @@ from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
 from ..declaration import UpstreamRequest
 from ..parsing.finish_reasons import finish_reason
-from ..parsing.usage import usage
+from ..parsing.usage import parse_usage
 from .openai_chat import created, text_of
 
 
@@ -88,7 +88,7 @@ def estimated_usage(ask: UpstreamRequest, completion_tokens: int) -> dict[str, i
 
 def read_usage(document: Mapping[str, Any]) -> Usage | None:
     """The usage of a whole answer, which may be an estimate of `repair_usage`."""
-    counts = usage(document["usage"])
+    counts = parse_usage(document["usage"])
     estimated = "usage_estimated" in document
     return replace(counts, estimated=True) if counts and estimated else counts
 

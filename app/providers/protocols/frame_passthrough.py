@@ -1,8 +1,8 @@
 r"""Streams of the legacy shape: frames pass byte for byte, repaired only where needed.
 
 Invariant: a frame goes on unparsed only if parsing and repairing it would have given
-the same bytes. tests/providers/test_openai_completions.py holds both paths against
-each other.
+the same bytes. tests/providers/test_openai_completions.py compares the three paths
+below with each other.
 
 Why: a stream is hundreds of frames that differ in a few letters, and to parse and
 write each is most of what an event costs (reading, checking and writing one took 19 µs
@@ -34,11 +34,12 @@ import orjson
 from ...core.completion import estimate
 from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamProtocol
-from ..declaration import RawCompletion, UpstreamRequest, read_object
+from ..declaration import RawCompletion, UpstreamRequest
+from ..parsing.json_bodies import read_object
 from ..parsing.stream_ending import EndingRule, StreamEnding
-from ..parsing.usage import usage
+from ..parsing.usage import parse_usage
 from .completion_repair import estimated_usage, repair_choice, repair_head
-from .openai_chat import EMPTY_DATA, refuse_error
+from .openai_chat import EMPTY_DATA, raise_in_band_error
 
 # What all frames of a stream have in common.
 _HEAD_KEYS = ("id", "object", "created", "model")
@@ -55,6 +56,7 @@ _REQUIRED_PATTERNS = tuple(
         ),
     )
 )
+# Exactly one index means exactly one choice.
 _INDEX = re.compile(rb'"index":\s?(\d+)')
 _TEXT = re.compile(rb'"text":\s?"((?:[^"\\]|\\.)*)"')
 # What stands in a JSON string as it is: printable ASCII without `"` and `\`.
@@ -109,6 +111,7 @@ class FramePassthrough:
         self._completion_tokens = 0
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
+        # The first two lines are all that most events cost: see the top of the module.
         data = event.data
         template = self._template
         if template is not None and template.fits(data):
@@ -136,7 +139,7 @@ class FramePassthrough:
             if not self._usage:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
-        return (RawCompletion(frame, usage(self._usage)),)
+        return (RawCompletion(frame, parse_usage(self._usage)),)
 
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
@@ -145,6 +148,7 @@ class FramePassthrough:
             return False
         if not all(pattern.search(data) for pattern in self._patterns):
             return False
+        # An error may come beside an otherwise complete frame.
         if b'"error"' in data:
             return False
         # `usage` has to be there, or not to be there, as the caller asked for it.
@@ -159,44 +163,40 @@ class FramePassthrough:
     def _repair(self, data: bytes) -> list[bytes]:
         """The frames that *data* stands for, each with one choice, or none."""
         document = read_object(data)
-        refuse_error(document)
+        raise_in_band_error(document)
         if not self._head:
             repair_head(document, self._ask)
             self._head = {k: document[k] for k in _HEAD_KEYS if k in document}
-            own = (self._head_pattern(key) for key in ("id", "created"))
-            self._patterns = (*_REQUIRED_PATTERNS, *own)
+            # From now on, frames with the same id and time need no repair of these.
+            for key in ("id", "created"):
+                value = re.escape(orjson.dumps(self._head[key]))
+                pattern = re.compile(rb'"%b":\s?%b\s*[,}]' % (key.encode(), value))
+                self._patterns += (pattern,)
         document.update(self._head)
         choices = document.pop("choices", None) or []
         if not isinstance(choices, list):
             raise UpstreamProtocol("the answer has no list of choices")
         counts = document.pop("usage", None)
+        # Running counts are totals, so the last ones count; zeros mean not counted.
         if isinstance(counts, dict) and counts.get("total_tokens"):
             self._usage = counts
         frames = []
         for choice in choices:
             repair_choice(choice, self._ask, final=False)
+            # Clients count on the finish reason as the last that comes of a choice.
             if choice["index"] in self._ending.finished:
                 continue
-            self._note(choice)
+            self._completion_tokens += estimate(choice["text"])
+            if choice["finish_reason"]:
+                self._ending.finish(choice["index"])
+                self._template = None
+            else:
+                self._ending.running.add(choice["index"])
             running_counts = counts if self._request.continuous_usage else None
             frame = self._frame(document, [choice], running_counts)
             # Bytes that say the same already are kept: they may be spaced otherwise.
             frames.append(data if frame == read_object(data) else orjson.dumps(frame))
         return frames
-
-    def _head_pattern(self, key: str) -> re.Pattern[bytes]:
-        """Matches a frame in which *key* has the value of the first frame."""
-        value = re.escape(orjson.dumps(self._head[key]))
-        return re.compile(rb'"%b":\s?%b\s*[,}]' % (key.encode(), value))
-
-    def _note(self, choice: dict[str, Any]) -> None:
-        """Keep where a choice stands."""
-        self._completion_tokens += estimate(choice["text"])
-        if choice["finish_reason"]:
-            self._ending.finish(choice["index"])
-            self._template = None
-        else:
-            self._ending.running.add(choice["index"])
 
     def _frame(
         self, head: dict[str, Any], choices: list[Any], counts: Any

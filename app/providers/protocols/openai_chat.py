@@ -1,7 +1,8 @@
-"""The bridge: a completion as a chat. And the chat endpoint that OpenAI has shaped.
+"""OpenAI's chat completions, which many hosts share, and the bridge to them.
 
-A prompt becomes the only message, unless the target's `bridge` says more; the reply is
-the completion's text. What a model thinks before it speaks is no part of it.
+The bridge answers a completion from a chat: the prompt becomes the only message, unless
+the target's `bridge` adds more, and the reply becomes the completion's text. Reasoning
+that a model writes before its reply is no part of that.
 
 Source: CreateChatCompletionRequest and -Response in
 https://github.com/openai/openai-openapi
@@ -21,20 +22,20 @@ from ..declaration import (
     ParamMappings,
     StreamReader,
     UpstreamRequest,
-    read_completion,
     same_named,
 )
 from ..parsing import error_bodies
 from ..parsing.finish_reasons import finish_reason
+from ..parsing.json_bodies import read_completion
 from ..parsing.json_streams import JSONStreamReader
 from ..parsing.logprobs import LegacyLogprobs
-from ..parsing.think_tags import Thoughts
-from ..parsing.usage import usage
+from ..parsing.think_tags import ThinkTagFilter
+from ..parsing.usage import parse_usage
 
-# The legacy endpoint's parameters that no chat has.
-_LEGACY_ALONE = ("best_of", "echo", "suffix")
+# Parameters of the legacy endpoint alone.
+_LEGACY_ONLY = ("best_of", "echo", "suffix")
 PARAMS: ParamMappings = {
-    **same_named(*(name for name in LEGACY_PARAMS if name not in _LEGACY_ALONE)),
+    **same_named(*(name for name in LEGACY_PARAMS if name not in _LEGACY_ONLY)),
     "logprobs": ParamMapping("top_logprobs", high=20),
 }
 
@@ -48,7 +49,7 @@ def endpoint(
 ) -> Endpoint:
     """OpenAI's chat endpoint at *path*, *without* some of its parameters.
 
-    *others* are parameters that differ. Without `n` it draws one choice a call.
+    *others* are parameters that differ. Without `n` it generates one choice a call.
     """
     params = {k: v for k, v in PARAMS.items() if k not in without} | others
     return Endpoint(
@@ -63,7 +64,7 @@ def endpoint(
 
 
 def check(ask: UpstreamRequest) -> None:
-    """Refuse a prompt of which no message can be made."""
+    """Refuse a prompt that gives no message."""
     if not user_message(ask).strip():
         raise UnsupportedParameter(
             f"Provider {ask.provider.name} can only chat, and a chat needs a message: "
@@ -80,14 +81,14 @@ def user_message(ask: UpstreamRequest) -> str:
 
 
 def messages(ask: UpstreamRequest) -> list[dict[str, str]]:
-    """The chat, of one message or two."""
+    """The messages of the chat, with the target's system message if it has one."""
     system = ask.target.bridge.system
     first = [{"role": "system", "content": system}] if system else []
     return [*first, {"role": "user", "content": user_message(ask)}]
 
 
 def call(ask: UpstreamRequest, path: str) -> HTTPRequest:
-    """The chat, asked at *path*."""
+    """The chat request to *path*."""
     return ask.post(path, {"model": ask.request.model, **request(ask)})
 
 
@@ -96,12 +97,12 @@ def request(ask: UpstreamRequest) -> dict[str, Any]:
     body = {"messages": messages(ask), **ask.body()}
     if "top_logprobs" in body:
         body["logprobs"] = True
-        # None but the chosen tokens' own: some servers refuse a 0.
+        # Some servers refuse a 0; the chosen tokens come without it, too.
         body["top_logprobs"] or body.pop("top_logprobs")
     return body | {"stream": True} if ask.request.stream else body
 
 
-# What it answers
+# Answers
 
 
 def completion(body: bytes, ask: UpstreamRequest) -> Completion:
@@ -110,27 +111,26 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
 
 
 def stream_reader(ask: UpstreamRequest) -> StreamReader:
-    """The pieces of a chat as pieces of a completion."""
+    """The chunks of a chat as chunks of a completion."""
     read = ChatReader(ask, whole=False).read
     return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
 
 
-# Data that stands for nothing; llama.cpp opens the stream of a batch with `null`.
+# Data without meaning; llama.cpp opens the stream of a batch with `null`.
 EMPTY_DATA = (b"", b"null")
 
 
 class ChatReader:
-    """Reads the pieces of one answer, in order."""
+    """Reads one answer: a *whole* one, or its chunks in order."""
 
     def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
         self._ask = ask
-        self._part = "message" if whole else "delta"
         self._whole = whole
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, _ChoiceReader] = {}
 
     def read(self, document: dict[str, Any]) -> Completion:
-        """One piece, or the whole."""
-        refuse_error(document)
+        """One chunk, or the whole answer."""
+        raise_in_band_error(document)
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
         return Completion(
@@ -139,78 +139,83 @@ class ChatReader:
             usage=_usage(document),
         )
 
-    def _begun(self, index: int) -> "_Choice":
-        """A choice of which nothing was read so far."""
-        self._choices[index] = begun = _Choice(self._ask)
-        return begun
-
     def _choice(self, choice: Mapping[str, Any]) -> Choice:
         index = choice.get("index") or 0
-        known = self._choices.get(index) or self._begun(index)
-        # Whole answers in a stream's place have messages, not deltas.
-        part = self._part if self._part in choice else "message"
-        message = choice.get(part) or {}
+        reader = self._choices.get(index)
+        if reader is None:
+            reader = self._choices[index] = _ChoiceReader(self._ask)
+        # A whole answer in a stream's place has messages, not deltas.
+        is_message = self._whole or "delta" not in choice
+        message = choice.get("message" if is_message else "delta") or {}
         reason = choice.get("finish_reason") or ("stop" if self._whole else None)
-        return known.read(index, message, choice.get("logprobs"), reason)
+        return reader.read(index, message, choice.get("logprobs"), reason)
 
 
-class _Choice:
-    """Reads the pieces of one choice, in order."""
+class _ChoiceReader:
+    """Reads the messages or deltas of one choice, in order."""
 
     def __init__(self, ask: UpstreamRequest) -> None:
         self._strict = ask.target.strict
-        self._tokens = _Tokens(ask)
-        self._thoughts = Thoughts()
-        self._thought = False
+        self._logprobs = _LogprobsReader(ask)
+        self._think_tags = ThinkTagFilter()
+        self._has_reasoning = False
         self._refused = False
 
     def read(
         self, index: int, message: Mapping[str, Any], logprobs: Any, reason: Any
     ) -> Choice:
         self._refused = self._refused or bool(message.get("refusal"))
-        ended = finish_reason(reason, strict=self._strict)
-        if ended and self._refused:
-            ended = "content_filter"
-        text = self._thoughts.without(text_of(message.get("content")))
-        text += self._thoughts.rest() if ended else ""
-        self._thought |= self._thoughts.found or any(map(message.get, _THOUGHTS))
-        tokens = self._tokens.read(
-            logprobs, text, ended=bool(ended), thought=self._thought
+        final_reason = finish_reason(reason, strict=self._strict)
+        if final_reason and self._refused:
+            final_reason = "content_filter"
+        text = self._think_tags.feed(text_of(message.get("content")))
+        text += self._think_tags.end() if final_reason else ""
+        self._has_reasoning |= self._think_tags.has_reasoning or any(
+            map(message.get, _REASONING_FIELDS)
         )
-        return Choice(text, index, tokens, ended)
+        tokens = self._logprobs.read(
+            logprobs,
+            text,
+            finished=bool(final_reason),
+            has_reasoning=self._has_reasoning,
+        )
+        return Choice(text, index, tokens, final_reason)
 
 
-# Where servers put what a model thinks, when they know it from the text.
-_THOUGHTS = ("reasoning", "reasoning_content")
+# Where servers put the reasoning when they separate it from the text.
+_REASONING_FIELDS = ("reasoning", "reasoning_content")
 
 
-class _Tokens:
-    """Reads the log probabilities of one choice; those of thoughts are left out.
+class _LogprobsReader:
+    """Reads the log probabilities of one choice, without those of the reasoning.
 
-    They come before the text, and some servers list them with it.
+    Those come before the text's, and only some servers list them. So nothing is
+    released until the first text is there: the tokens so far are then longer than it
+    by exactly the reasoning, which is cut off, and all offsets move up.
     """
 
     def __init__(self, ask: UpstreamRequest) -> None:
         prompt, top = ask.request.prompt, ask.request.logprobs
         self._start = len(prompt) if isinstance(prompt, str) else 0
         self._legacy = None if top is None else LegacyLogprobs(self._start, top)
-        self._waiting = Logprobs()
+        self._pending = Logprobs()
+        # Characters of listed reasoning; None before the first text.
         self._hidden: int | None = None
 
     def read(
-        self, given: Any, text: str, *, ended: bool, thought: bool
+        self, logprobs: Any, text: str, *, finished: bool, has_reasoning: bool
     ) -> Logprobs | None:
         """The tokens that come with a piece of *text*."""
         if self._legacy is None:
             return None
-        self._waiting += self._legacy.read((given or {}).get("content") or ())
+        self._pending += self._legacy.read((logprobs or {}).get("content") or ())
         if self._hidden is None:
-            if not (text or ended):
+            if not (text or finished):
                 return None
-            behind = self._legacy.offset - len(text) - self._start
-            self._hidden = max(behind, 0) if thought else 0
-        ready = self._waiting.without(self._hidden, self._start)
-        self._waiting = Logprobs()
+            before_text = self._legacy.offset - len(text) - self._start
+            self._hidden = max(before_text, 0) if has_reasoning else 0
+        ready = self._pending.without(self._hidden, self._start)
+        self._pending = Logprobs()
         return ready if ready.tokens else None
 
 
@@ -222,44 +227,40 @@ def text_of(content: Any) -> str:
     return content or ""
 
 
-def refuse_error(document: Mapping[str, Any]) -> None:
-    """Raise the error that an answer holds, if it holds one."""
+def raise_in_band_error(document: Mapping[str, Any]) -> None:
+    """Raise the error that an answer with status 200 contains, if any."""
     if document.get("error") or document.get("object") == "error":
-        raise error_bodies.in_band(document)
-    if failed := _groq(document).get("error"):
-        raise error_bodies.in_band({"error": failed})
+        raise error_bodies.in_band_error(document)
+    if error := (document.get("x_groq") or {}).get("error"):
+        raise error_bodies.in_band_error({"error": error})
 
 
 def head(document: Mapping[str, Any], ask: UpstreamRequest) -> tuple[str, int, str]:
     """Id, time and model of an answer. An id gets the prefix of a text completion."""
-    given = document.get("id")
-    own = str(given).removeprefix("chat").removeprefix("cmpl-")
+    upstream_id = document.get("id")
+    bare = str(upstream_id).removeprefix("chat").removeprefix("cmpl-")
     return (
-        f"cmpl-{own}" if given else ask.request.id,
+        f"cmpl-{bare}" if upstream_id else ask.request.id,
         created(document, ask),
         str(document.get("model") or ask.request.model),
     )
 
 
 def created(document: Mapping[str, Any], ask: UpstreamRequest) -> int:
-    """When an answer was made, in Unix seconds; the request's time, if it says nothing.
+    """The time of an answer in Unix seconds; the request's, if the answer has none.
 
-    SambaNova says it in fractions.
+    SambaNova sends fractions.
     """
-    given = document.get("created")
-    if isinstance(given, (int, float)) and 0 < given < 2**53:
-        return int(given)
+    seconds = document.get("created")
+    if isinstance(seconds, (int, float)) and 0 < seconds < 2**53:
+        return int(seconds)
     return ask.request.created
 
 
 def _usage(document: Mapping[str, Any]) -> Usage | None:
-    """The counts, be they for the answer, in Groq's own place, or Moonshot's."""
-    for place in (document, _groq(document), *(document.get("choices") or ())):
-        if found := usage(place.get("usage")):
-            return found
+    """The counts of the answer; Groq has them in `x_groq`, Moonshot in a choice."""
+    groq = document.get("x_groq") or {}
+    for holder in (document, groq, *(document.get("choices") or ())):
+        if counts := parse_usage(holder.get("usage")):
+            return counts
     return None
-
-
-def _groq(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = document.get("x_groq") or {}
-    return found

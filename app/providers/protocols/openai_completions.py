@@ -1,8 +1,8 @@
-"""The legacy endpoint's own shape, where it comes from upstream.
+"""OpenAI's completions: the legacy endpoint, where upstream has it as well.
 
-What such providers answer is observed, not rebuilt: bytes pass through as they came,
-unless something in them has to be repaired for legacy clients to work, or the answer is
-part of another.
+Answers pass through byte for byte, unless a legacy client would fail on something in
+them (completion_repair.py), or the answer becomes part of another (`to_completion`).
+Streams are read in frame_passthrough.py.
 
 Source: https://github.com/openai/openai-openapi (CreateCompletionRequest/Response)
 """
@@ -23,10 +23,9 @@ from ..declaration import (
     RawCompletion,
     UpstreamAnswer,
     UpstreamRequest,
-    read_completion,
-    read_object,
     same_named,
 )
+from ..parsing.json_bodies import read_completion, read_object
 from .completion_repair import (
     check_prompt_logprobs,
     read_usage,
@@ -35,7 +34,7 @@ from .completion_repair import (
     repair_usage,
 )
 from .frame_passthrough import FramePassthrough
-from .openai_chat import refuse_error
+from .openai_chat import raise_in_band_error
 
 # All of the endpoint's parameters, as OpenAI takes them.
 PARAMS = same_named(*LEGACY_PARAMS)
@@ -49,7 +48,7 @@ def endpoint(
 ) -> Endpoint:
     """OpenAI's completions endpoint at *path*, *without* some of its parameters.
 
-    *others* are parameters that differ. Without `n` it draws one choice a call.
+    *others* are parameters that differ. Without `n` it generates one choice a call.
     """
     params = {k: v for k, v in PARAMS.items() if k not in without} | others
     return Endpoint(
@@ -73,18 +72,18 @@ def call(ask: UpstreamRequest, path: str) -> HTTPRequest:
 
 
 def request(ask: UpstreamRequest) -> dict[str, Any]:
-    """The body of the request, in the endpoint's own words."""
-    asked = ask.request
-    body = {"model": asked.model, "prompt": asked.prompt, **ask.body()}
-    if "stream" in asked.params:
-        body["stream"] = asked.stream
+    """The body of the request, by the endpoint's names."""
+    legacy = ask.request
+    body = {"model": legacy.model, "prompt": legacy.prompt, **ask.body()}
+    if "stream" in legacy.params:
+        body["stream"] = legacy.stream
     return body
 
 
 def completion(body: bytes, ask: UpstreamRequest) -> UpstreamAnswer:
     """The answer as it came, or with what clients need and it lacks."""
     document = read_object(body)
-    refuse_error(document)
+    raise_in_band_error(document)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
@@ -102,45 +101,42 @@ def completion(body: bytes, ask: UpstreamRequest) -> UpstreamAnswer:
     return RawCompletion(answer, counts)
 
 
-# As part of another answer
-
-
-def rebuilt(answer: UpstreamAnswer) -> Completion:
-    """*answer* as a value, whether or not it has been one all along."""
+def to_completion(answer: UpstreamAnswer) -> Completion:
+    """*answer* as a value: raw ones are parsed, to become part of another answer."""
     if isinstance(answer, Completion):
         return answer
     if not answer.body:
         return Completion("", 0, "", usage=answer.usage)
-    return read_completion(answer.body, _completion)
+    return read_completion(answer.body, _parse_completion)
 
 
-def _completion(document: Mapping[str, Any]) -> Completion:
+def _parse_completion(document: Mapping[str, Any]) -> Completion:
+    choices = tuple(
+        Choice(
+            choice["text"],
+            choice["index"],
+            _parse_logprobs(choice.get("logprobs")),
+            choice["finish_reason"],
+        )
+        for choice in document["choices"]
+    )
     return Completion(
         id=document["id"],
         created=document["created"],
         model=str(document.get("model") or ""),
-        choices=tuple(map(_choice, document["choices"])),
+        choices=choices,
         usage=read_usage({"usage": None, **document}),
     )
 
 
-def _choice(choice: Mapping[str, Any]) -> Choice:
-    return Choice(
-        choice["text"],
-        choice["index"],
-        _logprobs(choice.get("logprobs")),
-        choice["finish_reason"],
-    )
-
-
-def _logprobs(given: Mapping[str, Any] | None) -> Logprobs | None:
-    if not given or not given.get("tokens"):
+def _parse_logprobs(logprobs: Mapping[str, Any] | None) -> Logprobs | None:
+    if not logprobs or not logprobs.get("tokens"):
         return None
-    tokens = given["tokens"]
-    nothing = [None] * len(tokens)
+    tokens = logprobs["tokens"]
+    nulls = [None] * len(tokens)
     return Logprobs(
         tokens,
-        given.get("token_logprobs") or nothing,
-        given.get("top_logprobs") or nothing,
-        given.get("text_offset") or [0] * len(tokens),
+        logprobs.get("token_logprobs") or nulls,
+        logprobs.get("top_logprobs") or nulls,
+        logprobs.get("text_offset") or [0] * len(tokens),
     )

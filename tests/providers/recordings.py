@@ -1,9 +1,9 @@
-"""Every way of every provider, and the recording of what it answers.
+"""Every mode of every provider, with a recording of its answers.
 
 A recording is a folder in tests/wire: `SOURCE` (the documentation that it follows),
-`whole.json` and `stream.*`. It is named after the provider and the way, after the
-provider for its first way, or after the provider and a family of models. A way without
-one of its own speaks a dialect that somebody else's recording shows.
+`whole.json` and `stream.*`. It is named after the provider and the mode, after the
+provider for its first mode, or after the provider and a family of models. A mode
+without its own has the dialect of another provider's recording.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +21,10 @@ Decode = Callable[[Iterable[bytes], int], Iterator[Event]]
 
 WIRE = Path(__file__).parent.parent / "wire"
 
-# What every recording says.
+# The text of every recording.
 TEXT = " Paris – of course."
 
-# A model of each family, where the ways of a provider differ by model.
+# A model of each family, where a mode of a provider differs by model.
 _FAMILIES = {
     ("bedrock", CompletionMode.NATIVE): {
         "meta": "meta.llama3-1-8b-instruct-v1:0",
@@ -42,7 +42,7 @@ _FAMILIES = {
     },
 }
 
-# Whose recording shows the dialect of a module.
+# The recordings of the dialects that modules share.
 _DIALECTS = {
     "gemini": "google",
     "llama_cpp": "llama-cpp",
@@ -58,8 +58,8 @@ _CONTENT_TYPES = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One way of one provider, with a model that it is asked for."""
+class ModeCase:
+    """One way of one provider, with a model that it is case for."""
 
     provider: Provider
     mode: CompletionMode
@@ -75,13 +75,13 @@ class Asked:
 
     @property
     def folder(self) -> Path:
-        """Where the recording of its answers is."""
+        """The folder of its recording."""
         name = self.provider.name
         own = [f"{name}-{self.family}", f"{name}-{self.mode}"]
         own += [name] if self.mode == next(iter(self.provider.modes)) else []
-        found = (WIRE / folder for folder in own if (WIRE / folder).is_dir())
+        folders = (WIRE / folder for folder in own if (WIRE / folder).is_dir())
         module = self.endpoint.completion.__module__.rpartition(".")[2]
-        return next(found, WIRE / _DIALECTS.get(module, module))
+        return next(folders, WIRE / _DIALECTS.get(module, module))
 
     @property
     def whole(self) -> bytes:
@@ -89,7 +89,7 @@ class Asked:
 
     @property
     def stream(self) -> tuple[Decode, bytes]:
-        """The bytes of its stream, and what decodes them."""
+        """The decoder of its stream, and the bytes."""
         (file,) = self.folder.glob("stream.*")
         content_type = _CONTENT_TYPES[file.suffix]
 
@@ -105,12 +105,12 @@ class Asked:
         return decode, frames(recorded.decode()) if listed else recorded
 
 
-def _all() -> Iterator[Asked]:
+def _all() -> Iterator[ModeCase]:
     for provider in PROVIDERS.values():
-        for way in provider.modes:
-            families = _FAMILIES.get((provider.name, way), {"": "m"})
+        for mode in provider.modes:
+            families = _FAMILIES.get((provider.name, mode), {"": "m"})
             for family, model in families.items():
-                yield Asked(provider, way, family, model)
+                yield ModeCase(provider, mode, family, model)
 
 
-WAYS = tuple(_all())
+MODE_CASES = tuple(_all())

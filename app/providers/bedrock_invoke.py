@@ -1,0 +1,172 @@
+"""Amazon Bedrock's InvokeModel, for the models that take plain text.
+
+Each maker has its own names for everything; all get the prompt as it is.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.completion import Completion, Usage
+from ..core.sse import Event
+from .bedrock_runtime import completion_of, parse_usage, post, raise_event_error
+from .declaration import (
+    Endpoint,
+    HTTPRequest,
+    ModelFamilies,
+    ParamMapping,
+    ParamMappings,
+    StreamReader,
+    UpstreamRequest,
+    as_list,
+)
+from .parsing.json_bodies import (
+    malformed_as_upstream_error,
+    read_completion,
+    read_object,
+)
+from .parsing.json_streams import JSONStreamReader
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeFamily:
+    """The dialect of one maker's models.
+
+    *prompt* is the key of the prompt; *text* and *reason* read a document of the
+    answer, whole or streamed; *usage* its counts, where it has them. *streaming* is
+    what the body of a streamed request needs besides the path.
+    """
+
+    params: ParamMappings
+    prompt: str
+    text: Callable[[Mapping[str, Any]], str]
+    reason: Callable[[Mapping[str, Any]], Any]
+    usage: Callable[[Mapping[str, Any]], Usage | None] = lambda piece: None
+    streaming: Mapping[str, Any] = field(default_factory=dict)
+
+    def endpoint(self) -> Endpoint:
+        return Endpoint(
+            params=self.params,
+            call=self.call,
+            completion=self.completion,
+            reader=self.reader,
+        )
+
+    def call(self, ask: UpstreamRequest) -> HTTPRequest:
+        body = {self.prompt: ask.request.prompt, **ask.body()}
+        if ask.request.stream:
+            return post(ask, "invoke-with-response-stream", {**body, **self.streaming})
+        return post(ask, "invoke", body)
+
+    def completion(self, body: bytes, ask: UpstreamRequest) -> Completion:
+        return read_completion(body, lambda document: self._read(document, ask))
+
+    def reader(self, ask: UpstreamRequest) -> StreamReader:
+        return JSONStreamReader(
+            lambda document: self._read(document, ask), payload=unwrap_chunk
+        )
+
+    def _read(self, document: dict[str, Any], ask: UpstreamRequest) -> Completion:
+        metrics = document.get("amazon-bedrock-invocationMetrics") or {}
+        usage = parse_usage(metrics, "inputTokenCount", "outputTokenCount")
+        text, reason = self.text(document), self.reason(document)
+        return completion_of(ask, text, reason, usage or self.usage(document))
+
+
+def unwrap_chunk(event: Event) -> bytes:
+    """The JSON in an event of InvokeModelWithResponseStream, where it is in base64."""
+    raise_event_error(event)
+    document = read_object(event.data)
+    with malformed_as_upstream_error(event.data):
+        return base64.b64decode(document["bytes"], validate=True)
+
+
+_META = InvokeFamily(
+    {
+        "max_tokens": ParamMapping("max_gen_len"),
+        "temperature": ParamMapping("temperature", high=1),
+        "top_p": ParamMapping("top_p"),
+    },
+    prompt="prompt",
+    text=lambda piece: piece["generation"],
+    reason=lambda piece: piece.get("stop_reason"),
+    usage=lambda piece: (
+        Usage(piece.get("prompt_token_count") or 0, piece["generation_token_count"])
+        if piece.get("stop_reason")
+        else None
+    ),
+)
+_MISTRAL = InvokeFamily(
+    {
+        "max_tokens": ParamMapping("max_tokens"),
+        "temperature": ParamMapping("temperature", high=1),
+        "top_p": ParamMapping("top_p"),
+        "top_k": ParamMapping("top_k"),
+        "stop": ParamMapping("stop", most=10, write=as_list),
+    },
+    prompt="prompt",
+    text=lambda piece: piece["outputs"][0]["text"],
+    reason=lambda piece: piece["outputs"][0].get("stop_reason"),
+)
+_TITAN = InvokeFamily(
+    {
+        "max_tokens": ParamMapping("textGenerationConfig.maxTokenCount"),
+        "temperature": ParamMapping("textGenerationConfig.temperature", high=1),
+        "top_p": ParamMapping("textGenerationConfig.topP"),
+        "stop": ParamMapping("textGenerationConfig.stopSequences", write=as_list),
+    },
+    prompt="inputText",
+    text=lambda piece: _titan_result(piece)["outputText"],
+    reason=lambda piece: _titan_result(piece).get("completionReason"),
+    usage=lambda piece: (
+        Usage(piece.get("inputTextTokenCount") or 0, _titan_result(piece)["tokenCount"])
+        if "results" in piece
+        else None
+    ),
+)
+_COHERE = InvokeFamily(
+    {
+        "max_tokens": ParamMapping("max_tokens"),
+        "temperature": ParamMapping("temperature"),
+        "top_p": ParamMapping("p"),
+        "top_k": ParamMapping("k"),
+        "stop": ParamMapping("stop_sequences", write=as_list),
+    },
+    prompt="prompt",
+    text=lambda piece: _cohere_generation(piece).get("text") or "",
+    reason=lambda piece: _cohere_generation(piece).get("finish_reason"),
+    streaming={"stream": True},
+)
+
+
+def _titan_result(piece: Mapping[str, Any]) -> Any:
+    """The result, which streams send without the wrapping."""
+    return piece["results"][0] if "results" in piece else piece
+
+
+def _cohere_generation(piece: Mapping[str, Any]) -> Any:
+    return piece["generations"][0] if "generations" in piece else piece
+
+
+_FAMILIES = {
+    "meta": _META.endpoint(),
+    "mistral": _MISTRAL.endpoint(),
+    "amazon": _TITAN.endpoint(),
+    "cohere": _COHERE.endpoint(),
+}
+
+
+def _family_of(model: str) -> str:
+    """The maker in a model's name, which may follow a region: `us.meta.llama3-...`.
+
+    In an ARN it follows a slash: `arn:...:foundation-model/meta.llama3-...`.
+    """
+    parts = re.split(r"[./]", model)
+    return next((part for part in parts if part in _FAMILIES), "")
+
+
+INVOKE = ModelFamilies(_FAMILIES, _family_of)

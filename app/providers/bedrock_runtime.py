@@ -1,0 +1,67 @@
+"""What the operations of Bedrock's runtime share: paths, in-band errors, usage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import safe_json
+from ..core.completion import Choice, Completion, Usage
+from ..core.sse import Event
+from .declaration import HTTPRequest, UpstreamRequest
+from .parsing import error_bodies
+from .parsing.finish_reasons import finish_reason
+from .protocols import openai_chat
+from .request_parts import quote_path_segment
+
+# The HTTP statuses of exceptions that come as events of a stream.
+# Source: APIReference/API_runtime_ConverseStream.html
+_EXCEPTION_STATUSES = {
+    "throttlingException": 429,
+    "validationException": 400,
+    "modelTimeoutException": 408,
+    "modelStreamErrorException": 424,
+    "serviceUnavailableException": 503,
+    "internalServerException": 500,
+}
+
+
+def post(ask: UpstreamRequest, operation: str, body: object) -> HTTPRequest:
+    """The request for an *operation* on the request's model."""
+    model = quote_path_segment(ask.request.model)
+    return ask.post(f"/model/{model}/{operation}", body)
+
+
+def raise_event_error(event: Event) -> None:
+    """Raise the exception that *event* is, if it is one."""
+    # The event stream's `:exception-type`, which the decoder puts into the name.
+    name = event.name.decode("utf-8", "replace")
+    if not name.endswith("Exception") and name not in _EXCEPTION_STATUSES:
+        return
+    try:
+        document = safe_json.load(event.data)
+    except ValueError:
+        document = None
+    message = document.get("message") if isinstance(document, dict) else None
+    error = {"message": message or name, "type": name}
+    status = _EXCEPTION_STATUSES.get(name, 502)
+    raise error_bodies.in_band_error({"error": error, "status_code": status})
+
+
+def completion_of(
+    ask: UpstreamRequest, text: str, word: Any, usage: Usage | None = None
+) -> Completion:
+    """A completion, or a chunk, of this text and finish reason."""
+    reason = finish_reason(word, strict=ask.target.strict)
+    choices = (Choice(text, 0, None, reason),) if text or reason else ()
+    return Completion(*openai_chat.head({}, ask), choices, usage)
+
+
+def parse_usage(
+    counts: Mapping[str, Any], input_key: str, output_key: str
+) -> Usage | None:
+    """The usage. What was read from the cache, or written, counts beside the input."""
+    if input_key not in counts and output_key not in counts:
+        return None
+    read = counts.get("cacheReadInputTokens") or 0
+    written = counts.get("cacheWriteInputTokens") or 0
+    prompt_tokens = (counts.get(input_key) or 0) + read + written
+    return Usage(prompt_tokens, counts.get(output_key) or 0, cached_tokens=read)

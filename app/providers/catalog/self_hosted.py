@@ -1,0 +1,73 @@
+"""Rows: self-hosted servers with a completions endpoint, which need a custom host."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..declaration import ParamMapping, Provider
+from ..protocols import openai_chat, openai_completions
+from .rows import STOP_LIST, completion_row, one_text, open_chat
+
+# Also behind the endpoints that users of Hugging Face deploy.
+TGI = one_text(
+    without=(
+        "best_of",
+        "echo",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "presence_penalty",
+        "stream_options",
+        "suffix",
+        "user",
+    ),
+    stop=STOP_LIST,
+)
+
+SELF_HOSTED: Sequence[Provider] = (
+    completion_row(
+        "vllm",
+        "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+        "",
+        # It refuses a suffix for models without infilling.
+        # A null prompt needs embeddings in its place.
+        openai_completions.endpoint(
+            without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
+        ),
+        openai_chat.endpoint(),
+        needs_key=False,
+    ),
+    completion_row(
+        "sglang",
+        "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
+        "",
+        # It accepts best_of and suffix, and ignores them.
+        replace(
+            openai_completions.endpoint(without=("best_of", "suffix")),
+            null=False,
+            least=1,
+        ),
+        openai_chat.endpoint(),
+        needs_key=False,
+    ),
+    completion_row(
+        "tgi",
+        "https://huggingface.co/docs/text-generation-inference/reference/api_reference",
+        "",
+        # The usage of a batch would be that of its last prompt.
+        TGI,
+        openai_chat.endpoint(
+            without=("n",), logprobs=ParamMapping("top_logprobs", high=5)
+        ),
+        needs_key=False,
+    ),
+    completion_row(
+        "lm-studio",
+        "https://lmstudio.ai/docs/developer/openai-compat/completions",
+        "",
+        one_text(
+            without=("best_of", "echo", "logprobs", "n", "suffix", "user"),
+        ),
+        open_chat("/chat/completions", "user"),
+        needs_key=False,
+    ),
+)

@@ -1,0 +1,48 @@
+"""A parsed grammar: rules by name, each a group of alternatives."""
+
+from dataclasses import dataclass
+
+# How often anything may be repeated, all {n,m} around it multiplied, in the rules that
+# refer to it as well.
+MAX_REPETITION = 1000
+
+# The operators that stand for bounds of a repetition.
+REPETITION_OPERATORS: dict[str, tuple[int, int | None]] = {
+    "*": (0, None),
+    "+": (1, None),
+    "?": (0, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterClass:
+    """One character in one of these ranges of code points, or in none of them."""
+
+    ranges: tuple[tuple[int, int], ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuleReference:
+    """The rule of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedGroup:
+    """One of several sequences, from *least* to *most* times; None is unbounded."""
+
+    alternatives: tuple["ElementSequence", ...]
+    least: int = 1
+    most: int | None = 1
+
+    @property
+    def repetition(self) -> int:
+        """How many copies of its content it has, unbounded ones aside."""
+        return max(self.least, self.most or 1, 1)
+
+
+Element = CharacterClass | RuleReference | RepeatedGroup
+ElementSequence = tuple[Element, ...]
+Rules = dict[str, RepeatedGroup]

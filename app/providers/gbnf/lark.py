@@ -1,0 +1,62 @@
+"""A grammar, written in the Lark dialect of llguidance.
+
+Every literal becomes a sequence of single characters, since llguidance would otherwise
+take the longest literal that matches and never go back to a shorter one.
+
+Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
+"""
+
+from .grammar import (
+    REPETITION_OPERATORS,
+    CharacterClass,
+    Element,
+    RepeatedGroup,
+    RuleReference,
+    Rules,
+)
+
+# The header by which llama.cpp takes a grammar for one of llguidance.
+_HEADER = "%llguidance {}"
+
+_OPERATORS = {bounds: operator for operator, bounds in REPETITION_OPERATORS.items()}
+
+
+def write_lark(rules: Rules) -> str:
+    """The grammar as text. Rules are numbered: not all names would be valid there."""
+    numbers = {name: f"r{number}" for number, name in enumerate(rules)}
+    lines = [_HEADER, f"start: {numbers['root']}"]
+    for name, group in rules.items():
+        lines.append(f"{numbers[name]}: {_alternatives(group, numbers)}")
+    return "\n".join(lines) + "\n"
+
+
+def _alternatives(group: RepeatedGroup, numbers: dict[str, str]) -> str:
+    return " | ".join(
+        " ".join(_element(element, numbers) for element in sequence) or '""'
+        for sequence in group.alternatives
+    )
+
+
+def _element(element: Element, numbers: dict[str, str]) -> str:
+    if isinstance(element, RuleReference):
+        return numbers[element.name]
+    if isinstance(element, CharacterClass):
+        # A regular expression of Rust.
+        if not element.ranges:
+            return "/(?s:.)/"
+        ranges = "".join(
+            f"{_escape(low)}-{_escape(high)}" for low, high in element.ranges
+        )
+        return f"/[{'^' * element.negated}{ranges}]/"
+    group = f"({_alternatives(element, numbers)})"
+    bounds = (element.least, element.most)
+    if bounds == (1, 1):
+        return group
+    if bounds in _OPERATORS:
+        return group + _OPERATORS[bounds]
+    most = "" if element.most is None else element.most
+    return f"{group}{{{element.least},{most}}}"
+
+
+def _escape(code_point: int) -> str:
+    return f"\\u{{{code_point:X}}}"
