@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.http1.head import Malformed, read_head, written
+from app.upstream.http1.head import Malformed, encode_headers, read_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 TEXT = st.text(st.characters(max_codepoint=300), max_size=12)
@@ -45,9 +45,9 @@ def test_what_is_taken_for_headers_http_client_takes_for_the_same(told: bytes) -
 
 
 @given(st.lists(st.tuples(NAMES, TEXT), max_size=4, unique_by=lambda each: each[0]))
-def test_what_is_written_http_client_would_have_written(fields: Any) -> None:
+def test_what_is_written_http_client_would_have_encode_headers(fields: Any) -> None:
     try:
-        told = written(dict(fields))
+        told = encode_headers(dict(fields))
     except ValueError:
         return
     connection: Any = HTTPConnection("host")
@@ -59,14 +59,14 @@ def test_what_is_written_http_client_would_have_written(fields: Any) -> None:
 
 
 @given(st.tuples(NAMES, TEXT))
-def test_what_http_client_does_not_write_is_not_written(field: Any) -> None:
+def test_what_http_client_does_not_write_is_not_encode_headers(field: Any) -> None:
     connection: Any = HTTPConnection("host")
     connection.putrequest("GET", "/")
     try:
         connection.putheader(*field)
     except ValueError:
         with pytest.raises(ValueError):
-            written(dict([field]))
+            encode_headers(dict([field]))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_http_client_does_not_write_is_not_written(field: Any) -> None:
 )
 def test_no_header_can_be_two(field: tuple[str, str]) -> None:
     with pytest.raises(ValueError):
-        written(dict([field]))
+        encode_headers(dict([field]))
 
 
 @pytest.mark.parametrize(

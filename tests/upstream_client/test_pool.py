@@ -64,7 +64,7 @@ def taken(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
 def test_a_plain_answer_reads_as_urllib3_reads_it(script, monkeypatch, name) -> None:
     upstream = script(*[ANSWERS[name]] * 2)
     plain = taken(sent(PooledAdapter(), prepared(upstream.url)))
-    monkeypatch.setattr(module, "Plain", module._decoded)
+    monkeypatch.setattr(module, "IdentityBody", module.decoded_body)
 
     assert plain == taken(sent(PooledAdapter(), prepared(upstream.url)))
 

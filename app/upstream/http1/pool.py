@@ -1,8 +1,8 @@
-"""requests' adapter, made lean: from its pool of connections to an answer at once.
+"""requests' adapter over the gateway's own connections: one call, one response.
 
-urllib3 still resolves, connects, speaks TLS, keeps the connections, and decodes what
-is encoded. What its `urlopen` does beside that, no call of a gateway needs: proxies,
-retries, redirects, bodies that are no bytes.
+urllib3 still resolves names, connects, speaks TLS, keeps idle connections, and decodes
+bodies that are encoded. What its `urlopen` does besides, the gateway never needs:
+proxies, retries, redirects, bodies that are no bytes.
 """
 
 import ssl
@@ -25,43 +25,45 @@ from urllib3.util.url import _encode_target
 
 from .. import tls
 from .connection import HTTP1Response, UpstreamConnection, UpstreamTLSConnection
-from .head import written
+from .head import encode_headers
 
 
-class _Pool(HTTPConnectionPool):
+class UpstreamPool(HTTPConnectionPool):
     ConnectionCls = UpstreamConnection
 
 
-class _TLSPool(HTTPSConnectionPool):
+class UpstreamTLSPool(HTTPSConnectionPool):
     ConnectionCls = UpstreamTLSConnection
 
 
-class _Target(NamedTuple):
-    """What all calls of a URL have in common: their pool, and how their heads begin."""
+class RequestTarget(NamedTuple):
+    """What all calls of a method and URL share: their pool, and how heads begin."""
 
-    key: PoolKey
-    context: Mapping[str, Any]
-    line: bytes
-    host: bytes
+    pool_key: PoolKey
+    pool_context: Mapping[str, Any]
+    request_line: bytes
+    host_line: bytes
 
 
-# How many URLs are remembered, the last ones; and how long one may be for that.
-_MOST_TARGETS = 512
-_LONGEST_TARGET = 1000
+# Request targets that are cached, and the characters of a URL that is.
+_MAX_TARGETS = 512
+_MAX_CACHED_URL = 1000
 
 
 class PooledAdapter(HTTPAdapter):
-    """requests' adapter with connections that remember."""
+    """Sends a prepared request on a pooled connection, always as a stream."""
 
-    pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]] = _Pool, _TLSPool
+    pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]]
+    pools = UpstreamPool, UpstreamTLSPool
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         http_pool, https_pool = self.pools
         schemes = {"http": http_pool, "https": https_pool}
         self.poolmanager.pool_classes_by_scheme = schemes
-        self._remembered = lru_cache(_MOST_TARGETS)(self._aimed)
-        self._tls = lru_cache(1)(tls.context)
+        # A gateway calls few URLs: to take one apart is half of what a call costs.
+        self._cached_target = lru_cache(_MAX_TARGETS)(self._build_target)
+        self._tls_context = lru_cache(1)(tls.client_context)
 
     def send(
         self,
@@ -72,112 +74,88 @@ class PooledAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        """The answer to *request*, once its head is there.
+        """Send *request*; return the response as soon as its head is there.
 
-        It is always a stream. In *timeout* seconds there has to be a connection; `due`
-        holds for the rest. There are no *cert* and no *proxies*. Raises what urllib3
-        and http.client do; InvalidURL, InvalidHeader, SSLError.
+        *timeout* is in seconds, for connecting; `due` bounds the rest. *cert* and
+        *proxies* are ignored. Raises what urllib3 and http.client do; InvalidURL,
+        InvalidHeader, SSLError.
         """
-        target = self._target(str(request.method), str(request.url), verify)
-        head = _head(target, request.headers)
-        pool = self._pool(target)
+        method, url = str(request.method), str(request.url)
+        is_cached = len(url) <= _MAX_CACHED_URL
+        find = self._cached_target if is_cached else self._build_target
+        target = find(method, url, verify)
+        head = _encode_head(target, request.headers)
+        is_last = request.headers.get("Connection") == "close"
+        body: Any = request.body or b""
+        pool = self.poolmanager.connection_from_pool_key(
+            target.pool_key, dict(target.pool_context)
+        )
         connection: Any = pool._get_conn()
         try:
             connection.timeout = timeout
-            answer = _ask(connection, request, head)
-        except BaseException:
+            answer = connection.ask(method, head, body, is_last)
+        except BaseException as e:
             connection.close()
+            # None frees the place of the connection, for a new one.
             pool._put_conn(None)
+            if isinstance(e, (ssl.SSLError, SSLError, CertificateError)):
+                raise errors.SSLError(e) from e
             raise
-        return _response(request, answer, connection, pool)
-
-    def _target(self, method: str, url: str, verify: Any) -> _Target:
-        aim = self._remembered if len(url) <= _LONGEST_TARGET else self._aimed
-        return aim(method, url, verify)
-
-    def _pool(self, target: _Target) -> HTTPConnectionPool:
-        return self.poolmanager.connection_from_pool_key(
-            target.key, dict(target.context)
+        return UpstreamResponse(
+            request, answer, response_body(answer, connection, pool)
         )
 
-    def _aimed(self, method: str, url: str, verify: Any) -> _Target:
-        """The target of *url*. Raises InvalidURL; SSLError if there is no trust."""
+    def _build_target(self, method: str, url: str, verify: Any) -> RequestTarget:
+        """Raises InvalidURL; SSLError if the certificate authorities are missing."""
         request = PreparedRequest()
         request.method, request.url = method, url
         try:
-            context = self._context(request, verify)
+            context = self._pool_context(request, verify)
             key = self.poolmanager.key_fn_by_scheme[context["scheme"]](context)
             pool = self.poolmanager.connection_from_pool_key(key, dict(context))
-            return _Target(key, context, *_opening(pool, method, request.path_url))
+            # http.client itself writes the first two lines, on a connection that is
+            # never opened: they are checked and encoded as its own.
+            connection: Any = pool._new_conn()
+            path = _encode_target(request.path_url)
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            request_line, host_line = connection._buffer
         except (ValueError, KeyError, HTTPException) as e:
             raise errors.InvalidURL(e) from e
         except OSError as e:
             raise errors.SSLError(e) from e
+        return RequestTarget(key, context, request_line + b"\r\n", host_line + b"\r\n")
 
-    def _context(self, request: PreparedRequest, verify: Any) -> dict[str, Any]:
-        """What urllib3 makes the pool of. Raises ValueError, KeyError."""
-        place, own = self.build_connection_pool_key_attributes(request, verify)
-        if not place["host"]:
+    def _pool_context(self, request: PreparedRequest, verify: Any) -> dict[str, Any]:
+        """What urllib3 makes a pool of. Raises ValueError, KeyError, OSError."""
+        host, options = self.build_connection_pool_key_attributes(request, verify)
+        if not host["host"]:
             raise ValueError("no host")
-        place["port"] = place["port"] or port_by_scheme[place["scheme"]]
-        if place["scheme"] == "https":
-            trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
-            own = {"ssl_context": self._tls(trusted)}
-        return self.poolmanager.connection_pool_kw | own | place
+        host["port"] = host["port"] or port_by_scheme[host["scheme"]]
+        if host["scheme"] == "https":
+            authorities = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
+            options = {"ssl_context": self._tls_context(authorities)}
+        return self.poolmanager.connection_pool_kw | options | host
 
     def close(self) -> None:
-        """Close what lies idle now; urllib3 would wait for the last answer's memory."""
+        """Close idle connections now; urllib3 would wait for the garbage collector."""
         pools = self.poolmanager.pools
         for key in pools.keys():
             pools[key].close()
         super().close()
 
 
-def _opening(pool: HTTPConnectionPool, method: str, path: str) -> tuple[bytes, bytes]:
-    """The request line, and the header Host: as http.client writes them, and no other.
-
-    Raises ValueError, http.client's InvalidURL.
-    """
-    connection: Any = pool._new_conn()
-    connection.putrequest(method, _encode_target(path), skip_accept_encoding=True)
-    line, host = connection._buffer
-    return line + b"\r\n", host + b"\r\n"
-
-
-def _head(target: _Target, headers: Mapping[str, Any]) -> bytes:
+def _encode_head(target: RequestTarget, headers: Mapping[str, Any]) -> bytes:
     """Raises InvalidHeader."""
-    host = target.host if headers.get("Host") is None else b""
+    host_line = target.host_line if headers.get("Host") is None else b""
     try:
-        return b"".join((target.line, host, written(headers), b"\r\n"))
+        lines = encode_headers(headers)
     except ValueError as e:
         raise errors.InvalidHeader(e) from e
+    return b"".join((target.request_line, host_line, lines, b"\r\n"))
 
 
-def _ask(
-    connection: UpstreamConnection, request: PreparedRequest, head: bytes
-) -> HTTP1Response:
-    """Raises SSLError, and what else ends a connection."""
-    is_last = request.headers.get("Connection") == "close"
-    body: Any = request.body or b""
-    try:
-        return connection.ask(str(request.method), head, body, is_last)
-    except (ssl.SSLError, SSLError, CertificateError) as e:
-        raise errors.SSLError(e) from e
-
-
-def _response(
-    request: PreparedRequest,
-    answer: HTTP1Response,
-    connection: UpstreamConnection,
-    pool: HTTPConnectionPool,
-) -> Response:
-    coding = answer.headers.get("Content-Encoding", "identity")
-    kind: Any = Plain if coding == "identity" else _decoded
-    return _Reply(request, answer, kind(answer, connection, pool))
-
-
-class _Reply(Response):
-    """requests' response, without a jar for cookies, which takes longest to make."""
+class UpstreamResponse(Response):
+    """requests' response, without its jar of cookies, which takes longest to make."""
 
     def __init__(
         self, request: PreparedRequest, answer: HTTP1Response, raw: Any
@@ -188,8 +166,17 @@ class _Reply(Response):
         self._content, self._content_consumed = False, False
 
 
-class Plain:
-    """An answer that is not encoded: of urllib3's, what is left without decoding."""
+def response_body(
+    answer: HTTP1Response, connection: UpstreamConnection, pool: HTTPConnectionPool
+) -> Any:
+    """The body of *answer*, to be read in pieces; by urllib3 if it is encoded."""
+    if answer.headers.get("Content-Encoding", "identity") == "identity":
+        return IdentityBody(answer, connection, pool)
+    return decoded_body(answer, connection, pool)
+
+
+class IdentityBody:
+    """A body without content coding: what is left of urllib3's HTTPResponse then."""
 
     def __init__(
         self,
@@ -201,22 +188,20 @@ class Plain:
         self._answer, self._pool = answer, pool
 
     def read1(self, amt: int, decode_content: bool | None = None) -> bytes:
-        """A piece of it, b"" at its end. Raises what urllib3 does."""
-        try:
-            return self._read1(amt)
-        except TimeoutError as e:
-            raise ReadTimeoutError(self._pool, "", "Read timed out.") from e
-        except ssl.SSLError as e:
-            raise SSLError(e) from e
-        except (HTTPException, OSError) as e:
-            raise ProtocolError(f"Connection broken: {e!r}", e) from e
+        """Its next piece, b"" at its end. Raises what urllib3 does.
 
-    def _read1(self, most: int) -> bytes:
-        """Its connection can serve again as soon as all is read."""
+        The connection can serve again as soon as all is read.
+        """
         try:
-            return self._answer.read1(most)
-        except BaseException:
+            return self._answer.read1(amt)
+        except BaseException as e:
             self.close()
+            if isinstance(e, TimeoutError):
+                raise ReadTimeoutError(self._pool, "", "Read timed out.") from e
+            if isinstance(e, ssl.SSLError):
+                raise SSLError(e) from e
+            if isinstance(e, (HTTPException, OSError)):
+                raise ProtocolError(f"Connection broken: {e!r}", e) from e
             raise
         finally:
             if self._answer.isclosed():
@@ -226,7 +211,7 @@ class Plain:
         return self._answer.isclosed()
 
     def close(self) -> None:
-        """Let go of it. If it was not read to its end, its connection ends too."""
+        """Stop reading. If this was not its end, its connection ends too."""
         self._answer.close()
         if self.connection:
             self.connection.close()
@@ -238,7 +223,7 @@ class Plain:
             self._pool._put_conn(connection)
 
 
-def _decoded(
+def decoded_body(
     answer: HTTP1Response, connection: UpstreamConnection, pool: HTTPConnectionPool
 ) -> HTTPResponse:
     """The same with urllib3's decoders."""
