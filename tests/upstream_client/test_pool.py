@@ -37,17 +37,17 @@ def prepared(url: str, body: bytes = b"{}", **headers: str) -> PreparedRequest:
     request = PreparedRequest()
     request.method, request.url, request.body = "POST", url, body
     length = {"Content-Length": str(len(body))}
-    told = {"User-Agent": "x", "Accept-Encoding": "identity", **headers, **length}
-    request.headers = CaseInsensitiveDict(told)
+    headers = {"User-Agent": "x", "Accept-Encoding": "identity", **headers, **length}
+    request.headers = CaseInsensitiveDict(headers)
     return request
 
 
-def sent(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
+def send(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
     with due(time.monotonic() + 5):
         return adapter.send(request, stream=True, timeout=5)
 
 
-def taken(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
+def read_body(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
     """What is read of it, what ends that, and whether its connection goes on."""
     body, raw = b"", response.raw
     connection = raw.connection
@@ -61,19 +61,19 @@ def taken(response: Response) -> tuple[bytes, type[Exception] | None, bool]:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_a_plain_answer_reads_as_urllib3_reads_it(script, monkeypatch, name) -> None:
+def test_identity_body_reads_like_urllib3(script, monkeypatch, name) -> None:
     upstream = script(*[ANSWERS[name]] * 2)
-    plain = taken(sent(PooledAdapter(), prepared(upstream.url)))
+    plain = read_body(send(PooledAdapter(), prepared(upstream.url)))
     monkeypatch.setattr(module, "IdentityBody", module.decoded_body)
 
-    assert plain == taken(sent(PooledAdapter(), prepared(upstream.url)))
+    assert plain == read_body(send(PooledAdapter(), prepared(upstream.url)))
 
 
-def test_an_answer_that_is_let_go_of_early_ends_its_connection(script) -> None:
+def test_abandoned_response_closes_its_connection(script) -> None:
     upstream = script(*[ANSWERS["in pieces"]] * 2)
     adapter = PooledAdapter()
     for _ in range(2):
-        raw = sent(adapter, prepared(upstream.url)).raw
+        raw = send(adapter, prepared(upstream.url)).raw
         raw.read1(5)
         raw.close()
         raw.release_conn()
@@ -95,41 +95,41 @@ REQUESTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("told", REQUESTS)
-def test_a_request_is_what_requests_would_have_sent(script, told) -> None:
+@pytest.mark.parametrize("headers", REQUESTS)
+def test_request_bytes_equal_those_of_requests(script, headers) -> None:
     upstream = script(*[whole(b"")] * 2)
-    told = dict(told)
-    url = upstream.url + told.pop("path", "/v1")
+    headers = dict(headers)
+    url = upstream.url + headers.pop("path", "/v1")
     for adapter in (HTTPAdapter(), PooledAdapter()):
-        sent(adapter, prepared(url, **told)).close()
+        send(adapter, prepared(url, **headers)).close()
     theirs, ours = upstream.requests
 
-    assert seen(theirs) == seen(ours)
+    assert essence(theirs) == essence(ours)
 
 
-def seen(request: Seen) -> Any:
+def essence(request: Seen) -> Any:
     return request.path, sorted(request.headers.items()), request.body
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a", "ftp://a", "http://a:b/", "a"])
-def test_an_address_that_is_none_is_an_invalid_url(url) -> None:
+def test_malformed_url_is_invalid(url) -> None:
     with pytest.raises(errors.InvalidURL):
-        sent(PooledAdapter(), prepared(url))
+        send(PooledAdapter(), prepared(url))
 
 
 @pytest.mark.parametrize("field", [("A", "b\r\nC: d"), ("A\n", "b"), ("A", "\u0394")])
-def test_a_header_that_is_none_is_not_sent(upstream, field) -> None:
+def test_malformed_header_is_not_sent(upstream, field) -> None:
     with pytest.raises(errors.InvalidHeader):
-        sent(PooledAdapter(), prepared(upstream.url, **dict([field])))
+        send(PooledAdapter(), prepared(upstream.url, **dict([field])))
 
     assert upstream.opened == 0
 
 
-def test_a_connection_that_was_closed_meanwhile_is_not_used(script) -> None:
+def test_closed_idle_connection_is_replaced(script) -> None:
     upstream: Upstream = script([*whole(BODY), close], whole(BODY))
     adapter = PooledAdapter()
-    taken(sent(adapter, prepared(upstream.url)))
+    read_body(send(adapter, prepared(upstream.url)))
     time.sleep(0.05)
 
-    assert taken(sent(adapter, prepared(upstream.url)))[0] == BODY
+    assert read_body(send(adapter, prepared(upstream.url)))[0] == BODY
     assert upstream.opened == 2
