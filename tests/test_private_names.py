@@ -78,8 +78,8 @@ def mentions(tree: ast.AST) -> Iterator[str]:
 def library_names(path: Path) -> Iterator[str]:
     """The private names of libraries that a file of ours uses.
 
-    In a class that derives from a library's: those that the two share. Elsewhere:
-    those that no file of the same folder defines.
+    In a class that derives from a library's: those that the two share, and what it
+    calls by super(). Elsewhere: those that no file of the same folder defines.
     """
     tree = ast.parse(path.read_text())
     own: set[str] = set(DOCUMENTED)
@@ -91,7 +91,14 @@ def library_names(path: Path) -> Iterator[str]:
             yield from (name for name in mentions(node) if name in shared)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield from filter(is_private, (alias.name for alias in node.names))
+        elif isinstance(node, ast.Attribute) and is_super(node.value):
+            yield from filter(is_private, [node.attr])
     yield from (name for name in mentions(tree) if name not in own)
+
+
+def is_super(node: ast.AST) -> bool:
+    call = node.func if isinstance(node, ast.Call) else None
+    return isinstance(call, ast.Name) and call.id == "super"
 
 
 def last(name: str) -> str:

@@ -66,6 +66,7 @@ class AccessTokens:
         if kind is None or not target.has(_REQUIRED_OPTIONS[kind]):
             return target
         lock, source = self._source(kind, target)
+        # One request at a time fetches a token; the others then find it cached.
         with lock:
             token = source()
         return replace(target, options={**target.options, TOKEN: token})
@@ -191,12 +192,14 @@ def _entra_source(
             client_credential=str(options["azure_entra_client_secret"]),
             authority=f"{authority}/{tenant}",
             http_client=_MsalClient(sender),
+            # Would call Microsoft's public cloud to ask whether the host is known.
             instance_discovery=False,
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
         raise _no_token("Entra ID", "its authority names no usable endpoints") from e
 
     def token() -> str:
+        # msal caches the token, and renews it before it expires.
         try:
             answer = application.acquire_token_for_client([scope])
         except (OSError, ValueError, RuntimeError) as e:

@@ -86,6 +86,7 @@ def _oci_signer(options: Mapping[str, Any]) -> Sign:
         ) from e
 
     def sign(call: HTTPRequest) -> HTTPRequest:
+        # The package signs prepared requests of requests, in place, and no others.
         request = requests.Request(
             call.method, call.url, dict(call.headers), data=call.body
         )

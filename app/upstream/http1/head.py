@@ -73,9 +73,13 @@ _MAX_INTERIM = 100
 LONGEST_LINE = 2**16
 _MAX_FIELDS = 99
 
+# The reason phrase is optional, and ignored. Some servers call their HTTP/1.0 0.9.
 _STATUS_LINE = re.compile(
     rb"HTTP/(?:1\.([0-9]+)|0\.9)[ \t]+([1-9][0-9]{2})(?:[ \t][^\n]*)?\r?\n"
 )
+# A name is any visible characters but a colon, with no blank before it: a line that
+# begins with one would continue the header before (obs-fold), and of "Name : value" two
+# readers may see two names. A value has no control characters but tabs.
 _FIELD_LINE = re.compile(rb"([!-9;-~]+):[ \t]*([^\0-\x08\n-\x1f\x7f]*)\r?\n")
 _END_OF_HEAD = (b"\r\n", b"\n", b"")
 
