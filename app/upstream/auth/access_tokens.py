@@ -65,16 +65,6 @@ class AccessTokens:
         kind = provider.token
         if kind is None or not target.has(_REQUIRED_OPTIONS[kind]):
             return target
-        lock, source = self._source(kind, target)
-        # One request at a time fetches a token; the others then find it cached.
-        with lock:
-            token = source()
-        return replace(target, options={**target.options, TOKEN: token})
-
-    def _source(
-        self, kind: str, target: Target
-    ) -> tuple[threading.Lock, Callable[[], str]]:
-        """The token source of these credentials, and the lock of its one user."""
         names = sorted({*_REQUIRED_OPTIONS[kind], *_OPTIONAL_OPTIONS})
         trusted = target.trusted_hosts
         credentials = [kind, trusted, [target.options.get(name) for name in names]]
@@ -84,10 +74,14 @@ class AccessTokens:
             if key not in self._sources:
                 if len(self._sources) >= _MAX_SOURCES:
                     self._sources.pop(next(iter(self._sources)))
-                sender = _TokenClient(self._upstream, trusted)
-                source = _SOURCES[kind](sender, target.options)
+                client = _TokenClient(self._upstream, trusted)
+                source = _SOURCES[kind](client, target.options)
                 self._sources[key] = threading.Lock(), source
-            return self._sources[key]
+            lock, source = self._sources[key]
+        # One request at a time fetches a token; the others then find it cached.
+        with lock:
+            token = source()
+        return replace(target, options={**target.options, TOKEN: token})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +131,12 @@ class _TokenClient:
 class _MsalClient:
     """The interface that msal expects of an HTTP client."""
 
-    def __init__(self, sender: _TokenClient) -> None:
-        self._sender = sender
+    def __init__(self, client: _TokenClient) -> None:
+        self._client = client
 
     def get(self, url: str, params: Any = None, headers: Any = None, **_: Any) -> Any:
         query = "?" + urlencode(params) if params else ""
-        return self._sender.send("GET", url + query, headers or {}, None)
+        return self._client.send("GET", url + query, headers or {}, None)
 
     def post(
         self,
@@ -155,14 +149,14 @@ class _MsalClient:
         query = "?" + urlencode(params) if params else ""
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urlencode(data or {}).encode()
-        return self._sender.send("POST", url + query, form | (headers or {}), body)
+        return self._client.send("POST", url + query, form | (headers or {}), body)
 
     def close(self) -> None:
         """Keep nothing open."""
 
 
 def _entra_source(
-    sender: _TokenClient, options: Mapping[str, Any]
+    client: _TokenClient, options: Mapping[str, Any]
 ) -> Callable[[], str]:
     """Tokens for an application that is registered in Entra, by its secret."""
     try:
@@ -180,7 +174,7 @@ def _entra_source(
             legacy="Invalid azure_entra_authority passed",
         )
     host = host_label(host, "azure_entra_authority") + (f":{port}" if port else "")
-    authority = sender.check(f"https://{host}", "azure_entra_authority")
+    authority = client.check(f"https://{host}", "azure_entra_authority")
     scope = str(
         options.get("azure_entra_scope")
         or "https://cognitiveservices.azure.com/.default"
@@ -191,7 +185,7 @@ def _entra_source(
             str(options["azure_entra_client_id"]),
             client_credential=str(options["azure_entra_client_secret"]),
             authority=f"{authority}/{tenant}",
-            http_client=_MsalClient(sender),
+            http_client=_MsalClient(client),
             # Would call Microsoft's public cloud to ask whether the host is known.
             instance_discovery=False,
         )
@@ -215,7 +209,7 @@ def _entra_source(
 
 
 def _google_source(
-    sender: _TokenClient, options: Mapping[str, Any]
+    client: _TokenClient, options: Mapping[str, Any]
 ) -> Callable[[], str]:
     """Tokens for a service account, by its private key."""
     try:
@@ -228,7 +222,7 @@ def _google_source(
     name = "vertex_service_account_json"
     info = _service_account(options[name])
     # The text that was checked is the one that is called, not one that looks like it.
-    url = sender.check(str(info["token_uri"]), f"token_uri of {name}")
+    url = client.check(str(info["token_uri"]), f"token_uri of {name}")
     try:
         account = make(info | {"token_uri": url}, scopes=scopes)
     except (GoogleAuthError, ValueError, TypeError) as e:
@@ -237,7 +231,7 @@ def _google_source(
     def request(
         url: str, method: str = "GET", body: Any = None, headers: Any = None, **_: Any
     ) -> _TokenResponse:
-        return sender.send(method, url, headers or {}, body)
+        return client.send(method, url, headers or {}, body)
 
     def token() -> str:
         if not account.valid:
