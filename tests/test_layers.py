@@ -56,7 +56,7 @@ ONLY = {
     "re2": ("app/api",),
     "sqlalchemy": ("app/store",),
     "alembic": ("app/store",),
-    "prometheus_client": ("app/observability",),
+    "prometheus_client": ("app/observability", "app/server/hooks.py"),
     "opentelemetry": ("app/observability/traces.py",),
     "cryptography": ("app/store",),
     "time": (
@@ -165,6 +165,7 @@ def test_the_environment_is_read_where_it_is_wired_only() -> None:
         "app/cli/apply_export.py",
         "app/cli/inputs.py",
         "app/server/engine_process.py",
+        "app/server/hooks.py",
         "wsgi.py",
         "gunicorn.conf.py",
     }

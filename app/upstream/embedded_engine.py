@@ -1,7 +1,7 @@
 """The embedded engine, as the gateway's workers see it.
 
-The gunicorn master runs it (app/server/engine_process.py); a worker only knows where
-it listens.
+The gunicorn master runs it (app/server/engine_process.py); a worker only has its URL
+and its key.
 """
 
 import time
@@ -27,18 +27,17 @@ T = TypeVar("T")
 
 INSTALL = "make serve (or: pip install 'lastword[local]')"
 
-# Characters that one token may stand for; in common vocabularies the longest ones are
-# runs of 64 or 128 spaces.
+# Characters of the longest token: in common vocabularies a run of 64 or 128 spaces.
 _LONGEST_TOKEN = 128
 
-# Seconds between two looks at the engine, and for one look.
-_POLL = 0.1
-_POLL_LIMIT = 2.0
+# Seconds between two health checks while the engine loads, and for one of them.
+_POLL_INTERVAL = 0.1
+_POLL_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """Where the engine is, if it is: *state* says why not."""
+    """The engine's address, if it runs; *state* says why not."""
 
     upstream: HTTPClient
     state: Literal["on", "off", "missing"]
@@ -48,7 +47,7 @@ class EmbeddedEngine:
 
     @classmethod
     def of(cls, settings: Settings, upstream: HTTPClient) -> "EmbeddedEngine":
-        """The engine that the settings turn on; it is missing if nobody started it."""
+        """The engine by the settings; "missing" if the master could not start it."""
         if not settings.engine:
             return cls(upstream, "off")
         url, key = settings.engine_url, settings.engine_key
@@ -56,7 +55,7 @@ class EmbeddedEngine:
         return cls(upstream, state, url, key, settings.engine_context)
 
     def required(self) -> None:
-        """Raise EngineUnavailable unless the engine runs, or will in a moment."""
+        """Raise EngineUnavailable unless the engine is on: running or loading."""
         if self.state == "off":
             raise EngineUnavailable(
                 "The embedded engine is off. GATEWAY_ENGINE=1 turns it on, as "
@@ -70,62 +69,54 @@ class EmbeddedEngine:
             )
 
     def check(self, request: CompletionRequest) -> None:
-        """Raise InvalidRequest for a prompt that no context of the engine's could hold.
+        """Raise InvalidRequest for a prompt longer than any context of the engine.
 
-        It would find out itself, but not before it has made tokens of all of it: half a
-        minute and two gigabytes for 10 MB.
+        The engine would refuse it as well, but only after it has tokenized all of it:
+        half a minute and two gigabytes for 10 MB.
         """
         for prompt in (*request.prompts, request.suffix):
             size = len(prompt or ())
             is_text = isinstance(prompt, str)
             unit = "characters" if is_text else "tokens"
-            most = self.context * (_LONGEST_TOKEN if is_text else 1)
-            if size > most:
+            limit = self.context * (_LONGEST_TOKEN if is_text else 1)
+            if size > limit:
                 raise InvalidRequest(
                     f"The embedded engine has a context of {self.context} tokens, into "
-                    f"which {size} {unit} cannot fit: at most {most} can.",
+                    f"which {size} {unit} cannot fit: at most {limit} can.",
                     param="suffix" if prompt is request.suffix else "prompt",
                     code="context_length_exceeded",
                 )
 
     def loaded(self) -> bool:
-        """Whether it would answer now."""
+        """Whether it has loaded its model."""
         call = HTTPRequest("GET", self.url + "/health", {})
         try:
-            reply = self.upstream.send(call, Deadline.after(_POLL_LIMIT))
+            reply = self.upstream.send(call, Deadline.after(_POLL_TIMEOUT))
         except UpstreamError:
             return False
         reply.close()
         return reply.status == 200
 
     def patiently(self, send: Callable[[], T], deadline: Deadline) -> T:
-        """What *send* returns, called again when the engine has come up (again).
+        """Call *send*, and again once the engine has loaded, while it is not ready.
 
-        Only a call that the engine did not take is sent again: at one that met its end
-        it may have ended. Raises UpstreamTimeout at the deadline.
+        Only a call that the engine did not accept is repeated: one during which it
+        ended may be what it ended of. Raises UpstreamTimeout at the deadline.
         """
         while True:
             try:
                 return send()
             except UpstreamError as e:
-                if not _is_absent(e):
+                is_loading = e.status == 503 and e.type == "unavailable_error"
+                if not (is_loading or isinstance(e, UpstreamRefused)):
                     raise
-            self._wait(deadline)
-
-    def _wait(self, deadline: Deadline) -> None:
-        while not self.loaded():
-            if deadline.passed:
-                raise deadline.missed()
-            time.sleep(_POLL)
-
-
-def _is_absent(error: UpstreamError) -> bool:
-    """Whether *error* says that the engine is not there, or not yet."""
-    loading = error.status == 503 and error.type == "unavailable_error"
-    return loading or isinstance(error, UpstreamRefused)
+            while not self.loaded():
+                if deadline.passed:
+                    raise deadline.missed()
+                time.sleep(_POLL_INTERVAL)
 
 
 def has_ended(error: UpstreamError) -> bool:
-    """Whether *error* says that the engine ended while it had the call."""
+    """Whether *error* shows that the engine ended during the call."""
     lost = isinstance(error, (UpstreamUnreachable, UpstreamCut))
     return lost and not isinstance(error, UpstreamRefused)

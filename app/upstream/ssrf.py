@@ -1,7 +1,8 @@
 """Connections to hosts that callers name: none into the network of the gateway.
 
-A name is resolved once, every address that it has is looked at, and the connection goes
-to an address that was looked at. TLS still checks the certificate for the name.
+A name is resolved once, all its addresses are checked, and the connection goes to one
+that was checked: a name that resolves otherwise the next time (DNS rebinding) gains
+nothing. TLS still verifies the certificate for the name.
 """
 
 import socket
@@ -25,76 +26,67 @@ from .http1.pool import PooledAdapter
 def ssrf_safe_adapter(trusted: Sequence[str]) -> type[PooledAdapter]:
     """An adapter for custom hosts; *trusted* are hosts and networks that are exempt."""
 
-    class Guarded(_Guarded, UpstreamConnection):
-        rules = tuple(trusted)
+    class SafeConnection(_AddressCheck, UpstreamConnection):
+        trusted_hosts = tuple(trusted)
 
-    class GuardedTLS(_Guarded, UpstreamTLSConnection):
-        rules = tuple(trusted)
+    class SafeTLSConnection(_AddressCheck, UpstreamTLSConnection):
+        trusted_hosts = tuple(trusted)
 
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Guarded
+    class SafePool(HTTPConnectionPool):
+        ConnectionCls = SafeConnection
 
-    class TLSPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedTLS
+    class SafeTLSPool(HTTPSConnectionPool):
+        ConnectionCls = SafeTLSConnection
 
-    class GuardedAdapter(PooledAdapter):
-        pools = Pool, TLSPool
+    class SafeAdapter(PooledAdapter):
+        pools = SafePool, SafeTLSPool
 
-    return GuardedAdapter
+    return SafeAdapter
 
 
-class _Guarded:
-    """Resolves the host itself, and connects to what it has looked at.
+class _AddressCheck:
+    """Resolves the host itself, and connects to an address that it has checked.
 
     urllib3 connects to `_dns_host`, and takes `host`, the same, for the Host header and
     the certificate: so the address stands there only while it connects.
     """
 
-    rules: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
     host: str
     port: int
     timeout: Any
     _dns_host: str
 
     def _new_conn(self) -> socket.socket:
+        """Connect to the first address that accepts, all within the connect timeout."""
         name, timeout = self._dns_host, self.timeout
         try:
-            return self._connected(self._addresses())
+            addresses = self._resolve()
+            deadline = time.monotonic() + timeout
+            while True:
+                self._dns_host, *addresses = addresses
+                self.timeout = max(deadline - time.monotonic(), 0.01)
+                try:
+                    wire: socket.socket = super()._new_conn()  # type: ignore[misc]
+                    return wire
+                except (NewConnectionError, ConnectTimeoutError):
+                    if not addresses:
+                        raise
         finally:
             self._dns_host, self.timeout = name, timeout
 
-    def _addresses(self) -> list[str]:
-        """Where the name leads. Raises HostRefused if that is nowhere to go."""
+    def _resolve(self) -> list[str]:
+        """The addresses of the host. Raises HostRefused if one must not be called."""
         try:
-            found = socket.getaddrinfo(self._dns_host, self.port, 0, socket.SOCK_STREAM)
+            entries = socket.getaddrinfo(
+                self._dns_host, self.port, 0, socket.SOCK_STREAM
+            )
         except (socket.gaierror, UnicodeError) as e:
+            # A name that cannot even be encoded is one that does not resolve.
+            reason = e if isinstance(e, socket.gaierror) else socket.gaierror(str(e))
             connection: Any = self
-            raise NameResolutionError(self.host, connection, _as_gaierror(e)) from e
-        addresses = [str(entry[4][0]) for entry in found]
-        if not may_be_called(self.host, addresses, self.rules):
+            raise NameResolutionError(self.host, connection, reason) from e
+        addresses = [str(entry[4][0]) for entry in entries]
+        if not may_be_called(self.host, addresses, self.trusted_hosts):
             raise HostRefused
         return addresses
-
-    def _connected(self, addresses: list[str]) -> socket.socket:
-        """A connection to the first of *addresses* that accepts one.
-
-        The connect timeout holds for all of them together.
-        """
-        until = time.monotonic() + self.timeout
-        while True:
-            self._dns_host, *addresses = addresses
-            self.timeout = max(until - time.monotonic(), 0.01)
-            try:
-                return self._connect()
-            except (NewConnectionError, ConnectTimeoutError):
-                if not addresses:
-                    raise
-
-    def _connect(self) -> socket.socket:
-        connection: socket.socket = super()._new_conn()  # type: ignore[misc]
-        return connection
-
-
-def _as_gaierror(error: Exception) -> socket.gaierror:
-    """*error*, or one in place of a name that cannot even be encoded."""
-    return error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))

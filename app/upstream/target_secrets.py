@@ -1,4 +1,8 @@
-"""The secrets of a target, and what takes them out of what its provider says."""
+"""The secrets of a target, and their removal from what its provider sends.
+
+An upstream may quote a key in an error, a header or a log line; nothing of that goes to
+callers, logs or spans before it has passed the target's redactor.
+"""
 
 from base64 import b64decode
 from collections.abc import Iterator
@@ -13,23 +17,23 @@ from ..core.redaction import Redactor
 from ..core.routing import Target
 from ..providers import PROVIDERS
 
-# Where a resolved token stands among the options of a target.
+# The option of a target that holds its access token (auth/access_tokens.py).
 TOKEN = "access_token"
 
 
 def redactor(target: Target) -> Redactor:
-    """What takes out the secrets that calls to *target* hold."""
-    return _redactor(tuple(_secrets(target)))
+    """What removes the secrets of *target* from texts and headers."""
+    return _cached_redactor(tuple(_secret_texts(target)))
 
 
+# The headers of every response need it, and it takes long to build.
 @lru_cache(256)
-def _redactor(texts: tuple[str, ...]) -> Redactor:
-    """The last ones are kept: they are needed for the headers of every answer."""
-    return Redactor(secret for text in texts for secret in _values(text))
+def _cached_redactor(texts: tuple[str, ...]) -> Redactor:
+    return Redactor(secret for text in texts for secret in _document_secrets(text))
 
 
-def _secrets(target: Target) -> Iterator[str]:
-    """The secrets of *target*; a service account is one document."""
+def _secret_texts(target: Target) -> Iterator[str]:
+    """The secrets of *target* as they were given; a service account is one document."""
     if target.api_key:
         yield target.api_key
     provider = PROVIDERS.get(target.provider)
@@ -39,7 +43,7 @@ def _secrets(target: Target) -> Iterator[str]:
             yield value if isinstance(value, str) else orjson.dumps(value).decode()
     for name, value in target.headers.items():
         if is_credential_header(name):
-            yield from _of_header(value)
+            yield from _header_secrets(value)
     if target.base_url and "@" in target.base_url:
         yield unquote(urlsplit(target.base_url).password or "")
 
@@ -47,32 +51,28 @@ def _secrets(target: Target) -> Iterator[str]:
 _SCHEMES = ("apikey", "basic", "bearer", "key", "token")
 
 
-def _of_header(value: str) -> Iterator[str]:
+def _header_secrets(value: str) -> Iterator[str]:
     """The secrets in a header: behind its scheme, in its parts if it is a cookie."""
     scheme, _, rest = value.strip().partition(" ")
     if scheme.lower() in _SCHEMES:
         value = rest.strip()
     yield value
     if scheme.lower() == "basic":
-        yield _password(value)
+        try:
+            user_and_password = b64decode(value, validate=True).decode()
+        except ValueError:
+            user_and_password = ""
+        yield user_and_password.partition(":")[2]
     for part in value.replace(",", ";").split(";"):
         yield part.partition("=")[2].strip(' "')
 
 
-def _password(basic: str) -> str:
-    try:
-        pair = b64decode(basic, validate=True).decode()
-    except ValueError:
-        return ""
-    return pair.partition(":")[2]
+# The fields of a service account that are public.
+_PUBLIC_FIELDS = ("type", "project_id", "universe_domain")
 
 
-# What of a service account is public.
-_PUBLIC = ("type", "project_id", "universe_domain")
-
-
-def _values(text: str) -> Iterator[str]:
-    """*text*; of a document, the texts in it that may be secret."""
+def _document_secrets(text: str) -> Iterator[str]:
+    """*text* itself; of a JSON object, the texts in it that may be secret."""
     try:
         document: Any = orjson.loads(text) if text.lstrip()[:1] == "{" else None
     except ValueError:
@@ -82,5 +82,5 @@ def _values(text: str) -> Iterator[str]:
         return
     for name, value in document.items():
         is_address = isinstance(value, str) and value.startswith("https://")
-        if isinstance(value, str) and name not in _PUBLIC and not is_address:
+        if isinstance(value, str) and name not in _PUBLIC_FIELDS and not is_address:
             yield value

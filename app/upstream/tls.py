@@ -1,7 +1,7 @@
-"""TLS to upstream: trust that is read once, and sessions that are taken up again.
+"""TLS to upstream: certificate authorities read once, and sessions resumed.
 
 urllib3 would read all certificates anew for each connection, 14 ms of a processor in
-which a gevent worker does nothing else, and greet each server as if it were new.
+which a gevent worker does nothing else, and do a full handshake with each.
 """
 
 import os
@@ -11,52 +11,52 @@ from typing import Any
 
 from urllib3.util.ssl_ import create_urllib3_context
 
-# Servers whose last session is remembered.
-_MOST = 1024
+# Servers whose last session is kept.
+_MAX_SESSIONS = 1024
 
 
-def context(authorities: str) -> ssl.SSLContext:
-    """What trusts the *authorities* in a file, or in a folder. Raises OSError."""
-    made = create_urllib3_context()
-    place = "capath" if os.path.isdir(authorities) else "cafile"
-    made.load_verify_locations(**{place: authorities})
-    sessions: Any = Sessions(made)
-    made.wrap_socket = sessions  # type: ignore[method-assign]
-    return made
+def client_context(authorities: str) -> ssl.SSLContext:
+    """A context that trusts the *authorities* in a file or folder. Raises OSError."""
+    context = create_urllib3_context()
+    source = "capath" if os.path.isdir(authorities) else "cafile"
+    context.load_verify_locations(**{source: authorities})
+    sessions: Any = SessionCache(context)
+    context.wrap_socket = sessions  # type: ignore[method-assign]
+    return context
 
 
-class Sessions:
-    """Wraps sockets as *context* does, with the last session that their server gave.
+class SessionCache:
+    """Takes the place of a context's wrap_socket, and offers each server its session.
 
-    Whoever is offered one that it does not know, begins a new one. A session is that
-    of a certificate which was trusted, for the name that is asked for.
+    A server that does not know the session begins a new one. A session belongs to a
+    certificate that was verified, for the name it is looked up by.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._wrap: Any = context.wrap_socket
-        self._last: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+        self._sessions: OrderedDict[str, ssl.SSLSession] = OrderedDict()
 
     def __call__(
-        self, sock: Any, *, server_hostname: str | None = None, **named: Any
+        self, sock: Any, *, server_hostname: str | None = None, **options: Any
     ) -> ssl.SSLSocket:
-        session = self._last.get(server_hostname or "")
+        session = self._sessions.get(server_hostname or "")
         wrapped: ssl.SSLSocket = self._wrap(
-            sock, server_hostname=server_hostname, session=session, **named
+            sock, server_hostname=server_hostname, session=session, **options
         )
         return wrapped
 
     def note(self, wire: Any) -> None:
-        """Remember the session of *wire*. A server gives it with its first answer."""
+        """Keep the session of *wire*. A server sends it with its first response."""
         name = wire.server_hostname or ""
         if wire.session is not None:
-            self._last[name] = wire.session
-            self._last.move_to_end(name)
-            if len(self._last) > _MOST:
-                self._last.popitem(last=False)
+            self._sessions[name] = wire.session
+            self._sessions.move_to_end(name)
+            if len(self._sessions) > _MAX_SESSIONS:
+                self._sessions.popitem(last=False)
 
 
 def note(wire: Any) -> None:
-    """Remember the session of *wire*, if it is one of ours."""
+    """Keep the session of *wire*, if its context is one of `client_context`."""
     sessions = wire.context.wrap_socket
-    if isinstance(sessions, Sessions):
+    if isinstance(sessions, SessionCache):
         sessions.note(wire)

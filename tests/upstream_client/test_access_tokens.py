@@ -21,7 +21,7 @@ from tests.upstream import Answer, Seen, Upstream, completion, whole
 SECRET = "a-secret-of-the-application"
 
 
-def asking(call: Callable[..., Caller], target: Any, **changes: Any) -> Caller:
+def caller_for(call: Callable[..., Caller], target: Any, **changes: Any) -> Caller:
     caller = call(SimpleNamespace(url=""), **changes)
     caller.headers.clear()
     caller.headers["x-portkey-config"] = json.dumps(target)
@@ -40,13 +40,13 @@ class Entra:
         self.lifetime = 3599
 
     def __call__(self, seen: Seen) -> Answer:
-        place = f"https://{self.host}/a-tenant"
+        base = f"https://{self.host}/a-tenant"
         if seen.path.endswith("openid-configuration"):
             return whole(
                 {
-                    "authorization_endpoint": f"{place}/oauth2/v2.0/authorize",
-                    "token_endpoint": f"{place}/oauth2/v2.0/token",
-                    "issuer": f"{place}/v2.0",
+                    "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                    "token_endpoint": f"{base}/oauth2/v2.0/token",
+                    "issuer": f"{base}/v2.0",
                 }
             )
         if SECRET not in seen.body.decode():
@@ -71,9 +71,9 @@ def authority() -> trustme.CA:
 def entra(script, authority: trustme.CA) -> Entra:
     upstream = script(whole({}))
     upstream.encrypt(server_context(authority))
-    made = Entra(upstream)
-    upstream.answers[:] = [made]
-    return made
+    entra = Entra(upstream)
+    upstream.answers[:] = [entra]
+    return entra
 
 
 def server_context(authority: trustme.CA) -> ssl.SSLContext:
@@ -102,28 +102,24 @@ def bundle(authority: trustme.CA, tmp_path: Path) -> str:
     return str(path)
 
 
-def test_an_application_gets_a_token_once_and_keeps_it(
-    call, azure, entra: Entra, bundle: str
-) -> None:
+def test_entra_token_is_cached(call, azure, entra: Entra, bundle: str) -> None:
     upstream, target = azure
-    caller = asking(call, target, ca_bundle=bundle)
+    caller = caller_for(call, target, ca_bundle=bundle)
 
     for _ in range(3):
         assert caller.complete(model="dep").status_code == 200
     sent = [seen.headers["authorization"] for seen in upstream.requests]
     assert sent == ["Bearer token-1"] * 3 and len(entra.tokens) == 1
     assert "api-key" not in upstream.last.headers
-    asked = parse_qs(entra.tokens[0].body.decode())
-    assert asked["scope"] == ["https://cognitiveservices.azure.com/.default"]
-    assert asked["grant_type"] == ["client_credentials"]
+    form = parse_qs(entra.tokens[0].body.decode())
+    assert form["scope"] == ["https://cognitiveservices.azure.com/.default"]
+    assert form["grant_type"] == ["client_credentials"]
 
 
-def test_a_token_that_has_run_out_is_got_again(
-    call, azure, entra: Entra, bundle: str
-) -> None:
+def test_expired_token_is_renewed(call, azure, entra: Entra, bundle: str) -> None:
     upstream, target = azure
     entra.lifetime = 1
-    caller = asking(call, target, ca_bundle=bundle)
+    caller = caller_for(call, target, ca_bundle=bundle)
     caller.complete(model="dep")
     caller.complete(model="dep")
 
@@ -131,11 +127,11 @@ def test_a_token_that_has_run_out_is_got_again(
     assert sent == ["Bearer token-1", "Bearer token-2"]
 
 
-def test_each_application_has_tokens_of_its_own(
+def test_tokens_are_kept_per_application(
     call, azure, entra: Entra, bundle: str
 ) -> None:
     upstream, target = azure
-    caller = asking(call, target, ca_bundle=bundle)
+    caller = caller_for(call, target, ca_bundle=bundle)
     caller.complete(model="dep")
     other = json.dumps(target | {"azure_entra_client_id": "another"})
     caller.complete(model="dep", headers={"x-portkey-config": other})
@@ -143,12 +139,10 @@ def test_each_application_has_tokens_of_its_own(
     assert len(entra.tokens) == 2
 
 
-def test_a_wrong_secret_is_told_and_not_shown(
-    call, azure, entra: Entra, bundle: str
-) -> None:
+def test_wrong_secret_is_not_echoed(call, azure, entra: Entra, bundle: str) -> None:
     upstream, target = azure
     wrong = target | {"azure_entra_client_secret": "guessed-in-vain"}
-    error = asking(call, wrong, ca_bundle=bundle).complete(model="dep")
+    error = caller_for(call, wrong, ca_bundle=bundle).complete(model="dep")
 
     assert error.status_code == 401 and upstream.requests == []
     assert error.json["error"]["code"] == "no_access_token"
@@ -156,20 +150,20 @@ def test_a_wrong_secret_is_told_and_not_shown(
     assert "guessed-in-vain" not in error.get_data(as_text=True)
 
 
-def test_an_authority_that_is_not_there_is_a_failed_target(
+def test_unreachable_authority_is_bad_gateway(
     call, azure, entra: Entra, bundle: str
 ) -> None:
     upstream, target = azure
     entra.upstream.stop()
-    error = asking(call, target, ca_bundle=bundle).complete(model="dep")
+    error = caller_for(call, target, ca_bundle=bundle).complete(model="dep")
 
     assert error.status_code == 502 and upstream.requests == []
 
 
 @pytest.mark.parametrize("host", ["a.example@b", "a/b", "a:b", "x" * 300])
-def test_an_authority_is_a_host_and_nothing_else(call, azure, host: str) -> None:
+def test_authority_must_be_a_host(call, azure, host: str) -> None:
     upstream, target = azure
-    error = asking(call, target | {"azure_entra_authority": host}).complete()
+    error = caller_for(call, target | {"azure_entra_authority": host}).complete()
 
     assert error.status_code == 400 and upstream.requests == []
     assert "azure_entra_authority" in error.json["error"]["message"]
@@ -179,30 +173,30 @@ def test_an_authority_is_a_host_and_nothing_else(call, azure, host: str) -> None
     "document",
     [b"", b"[]", b"{}", b'"x"', b'{"token_endpoint": 7, "authorization_endpoint": 7}'],
 )
-def test_authority_without_endpoints_is_named(
+def test_authority_without_endpoints_is_unauthorized(
     call, azure, entra: Entra, bundle: str, document: bytes
 ) -> None:
     upstream, target = azure
     entra.upstream.answers[:] = [whole(document)]
-    error = asking(call, target, ca_bundle=bundle).complete(model="dep")
+    error = caller_for(call, target, ca_bundle=bundle).complete(model="dep")
 
     assert error.status_code == 401 and upstream.requests == []
     assert error.json["error"]["code"] == "no_access_token"
 
 
-def test_an_internal_authority_is_not_called(call, azure) -> None:
+def test_internal_authority_is_refused(call, azure) -> None:
     upstream, target = azure
-    error = asking(
+    error = caller_for(
         call, target | {"azure_entra_authority": "10.0.0.1"}, trusted_custom_hosts=()
     ).complete()
 
     assert error.status_code == 400 and upstream.requests == []
 
 
-def test_a_token_of_the_callers_own_needs_no_asking(call, azure, entra: Entra) -> None:
+def test_callers_own_token_is_used(call, azure, entra: Entra) -> None:
     upstream, target = azure
     own = {"azure_ad_token": "mine", "provider": "azure-openai"}
-    asking(call, own | {"custom_host": upstream.url}).complete(model="dep")
+    caller_for(call, own | {"custom_host": upstream.url}).complete(model="dep")
 
     assert upstream.last.headers["authorization"] == "Bearer mine"
     assert entra.upstream.requests == []
@@ -257,12 +251,12 @@ def vertex(script, google: Google) -> tuple[Upstream, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("form", [dict, json.dumps], ids=["object", "text"])
-def test_a_service_account_gets_a_token_once(
+def test_google_token_is_cached(
     call, vertex, google: Google, bundle: str, form: Any
 ) -> None:
     upstream, target = vertex
     target["vertex_service_account_json"] = form(google.account)
-    caller = asking(call, target, ca_bundle=bundle)
+    caller = caller_for(call, target, ca_bundle=bundle)
 
     for _ in range(2):
         assert caller.complete(model="gemini-2.0-flash").status_code == 200
@@ -271,11 +265,11 @@ def test_a_service_account_gets_a_token_once(
     assert upstream.last.path.startswith("/v1/projects/p/locations/europe-west1/")
 
 
-def test_the_assertion_is_signed_by_the_account(
+def test_assertion_is_signed_by_account(
     call, vertex, google: Google, bundle: str
 ) -> None:
     _, target = vertex
-    asking(call, target, ca_bundle=bundle).complete(model="gemini-2.0-flash")
+    caller_for(call, target, ca_bundle=bundle).complete(model="gemini-2.0-flash")
 
     (assertion,) = parse_qs(google.upstream.last.body.decode())["assertion"]
     signed, _, signature = assertion.rpartition(".")
@@ -295,34 +289,34 @@ def test_the_assertion_is_signed_by_the_account(
     ["{", "[]", {"client_email": "x"}, {"private_key": "x"}],
     ids=str,
 )
-def test_an_account_that_is_none_is_named(call, vertex, account: Any) -> None:
+def test_invalid_service_account_is_refused(call, vertex, account: Any) -> None:
     upstream, target = vertex
-    error = asking(call, target | {"vertex_service_account_json": account}).complete()
+    error = caller_for(
+        call, target | {"vertex_service_account_json": account}
+    ).complete()
 
     assert error.status_code == 400 and upstream.requests == []
     assert "vertex_service_account_json" in error.json["error"]["message"]
 
 
-def test_a_private_key_that_cannot_be_read_is_named_and_not_shown(
-    call, vertex, google: Google
-) -> None:
+def test_invalid_private_key_is_not_echoed(call, vertex, google: Google) -> None:
     upstream, target = vertex
     target["vertex_service_account_json"] = google.account | {
         "private_key": "gibberish"
     }
-    error = asking(call, target).complete()
+    error = caller_for(call, target).complete()
 
     assert error.status_code == 400 and upstream.requests == []
     assert "gibberish" not in error.get_data(as_text=True)
 
 
-def test_an_account_that_google_does_not_know_is_told(
+def test_unknown_service_account_is_unauthorized(
     call, vertex, google: Google, bundle: str
 ) -> None:
     upstream, target = vertex
     denied = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
     google.upstream.answers[:] = [whole(denied, 400)]
-    error = asking(call, target, ca_bundle=bundle).complete()
+    error = caller_for(call, target, ca_bundle=bundle).complete()
 
     assert error.status_code == 401 and upstream.requests == []
     assert "invalid_grant" in error.json["error"]["message"]
@@ -346,14 +340,16 @@ def test_an_account_that_google_does_not_know_is_told(
     ],
 )
 @pytest.mark.parametrize("form", [dict, json.dumps], ids=["object", "text"])
-def test_token_uri_is_checked_like_a_custom_host(
+def test_token_uri_is_checked_like_custom_host(
     call, vertex, google: Google, bundle: str, form: Any, uri: Any
 ) -> None:
     upstream, target = vertex
     if isinstance(uri, str):
         uri = uri.replace("PORT", str(google.upstream.port))
     target["vertex_service_account_json"] = form(google.account | {"token_uri": uri})
-    error = asking(call, target, ca_bundle=bundle).complete(model="gemini-2.0-flash")
+    error = caller_for(call, target, ca_bundle=bundle).complete(
+        model="gemini-2.0-flash"
+    )
 
     assert error.status_code == 400
     assert "vertex_service_account_json" in error.json["error"]["message"]
@@ -361,20 +357,20 @@ def test_token_uri_is_checked_like_a_custom_host(
 
 
 @pytest.mark.parametrize("scheme", ["http", "ftp"])
-def test_authority_cannot_name_an_endpoint_without_tls(
+def test_token_endpoint_requires_tls(
     call, azure, entra: Entra, bundle: str, script, scheme: str
 ) -> None:
     """What it says of itself is followed, so that is looked at as well."""
     upstream, target = azure
     plain = script(whole({"access_token": "x", "token_type": "Bearer"}))
-    place = f"{scheme}://127.0.0.1:{plain.port}/a-tenant"
+    base = f"{scheme}://127.0.0.1:{plain.port}/a-tenant"
     endpoints = {
-        "authorization_endpoint": f"{place}/authorize",
-        "token_endpoint": f"{place}/token",
+        "authorization_endpoint": f"{base}/authorize",
+        "token_endpoint": f"{base}/token",
         "issuer": f"https://{entra.host}/a-tenant/v2.0",
     }
     entra.upstream.answers[:] = [whole(endpoints)]
-    error = asking(call, target, ca_bundle=bundle).complete(model="dep")
+    error = caller_for(call, target, ca_bundle=bundle).complete(model="dep")
 
     assert error.status_code in (400, 401)
     assert plain.opened == upstream.opened == 0
@@ -384,13 +380,13 @@ def test_authority_cannot_name_an_endpoint_without_tls(
 
 
 @pytest.mark.parametrize("kind", ["azure", "vertex"])
-def test_a_missing_package_is_named_with_what_installs_it(
+def test_missing_package_names_its_extra(
     call, request: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     package = {"azure": "msal", "vertex": "google.oauth2.service_account"}[kind]
     monkeypatch.setitem(sys.modules, package, None)
     upstream, target = request.getfixturevalue(kind)
-    error = asking(call, target).complete()
+    error = caller_for(call, target).complete()
 
     assert error.status_code == 400 and upstream.requests == []
     assert error.json["error"]["code"] == "unsupported_provider"

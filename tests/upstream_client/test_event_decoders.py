@@ -33,7 +33,7 @@ def pieces(data: bytes, places: list[int]) -> list[bytes]:
 
 
 @given(st.lists(st.integers(0, 999), max_size=9))
-def test_amazons_frames_may_be_cut_anywhere(places: list[int]) -> None:
+def test_aws_frames_survive_any_cut(places: list[int]) -> None:
     events = decoded(AMAZON, pieces(b"".join(FRAMES), places))
 
     assert [event.name for event in events] == [
@@ -45,7 +45,7 @@ def test_amazons_frames_may_be_cut_anywhere(places: list[int]) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 9, 20, -1])
-def test_a_frame_whose_checksum_is_wrong_is_upstreams_fault(place: int) -> None:
+def test_wrong_frame_checksum_is_upstream_error(place: int) -> None:
     broken = bytearray(FRAMES[0])
     broken[place] ^= 1
 
@@ -53,12 +53,12 @@ def test_a_frame_whose_checksum_is_wrong_is_upstreams_fault(place: int) -> None:
         decoded(AMAZON, [bytes(broken), *FRAMES[1:]])
 
 
-def test_a_frame_that_claims_to_be_endless_is_refused() -> None:
+def test_huge_frame_length_is_refused() -> None:
     with pytest.raises(UpstreamProtocol):
         decoded(AMAZON, [b"\x7f\xff\xff\xff" + b"\0" * 64])
 
 
-def test_a_frame_longer_than_the_limit_is_refused() -> None:
+def test_frame_over_limit_is_refused() -> None:
     long = frame({"event": "chunk", "payload": {"text": "x" * 2000}})
 
     with pytest.raises(UpstreamProtocol):
@@ -66,7 +66,7 @@ def test_a_frame_longer_than_the_limit_is_refused() -> None:
 
 
 @given(st.lists(st.integers(0, 99), max_size=9))
-def test_lines_may_be_cut_anywhere(places: list[int]) -> None:
+def test_lines_survive_any_cut(places: list[int]) -> None:
     lines = '{"a": "–"}\n\n{"b": 2}\r\n{"c": 3}'.encode()
     events = decoded(NDJSON + "; charset=utf-8", pieces(lines, places))
 
@@ -78,11 +78,11 @@ def test_lines_may_be_cut_anywhere(places: list[int]) -> None:
     assert all(isinstance(event, Event) for event in events)
 
 
-def test_an_endless_line_is_refused() -> None:
+def test_endless_line_is_refused() -> None:
     with pytest.raises(UpstreamProtocol, match="longer than 999 bytes"):
         decoded(NDJSON, [b"x" * 500] * 3)
 
 
-def test_a_whole_document_has_no_decoder() -> None:
+def test_json_document_has_no_decoder() -> None:
     assert event_decoder("application/json", 9) is None
     assert event_decoder("", 9) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.http1.head import Malformed, read_head, written
+from app.upstream.http1.head import Malformed, encode_headers, read_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 TEXT = st.text(st.characters(max_codepoint=300), max_size=12)
@@ -23,19 +23,19 @@ def lines(*fields: tuple[str, str]) -> bytes:
 @st.composite
 def heads(draw: Any) -> bytes:
     """Lines that are headers, nearly."""
-    raw = st.tuples(NAMES, st.sampled_from([":", ": ", ":\t ", " : ", ""]), TEXT)
-    drawn = draw(st.lists(st.tuples(raw, ENDS), max_size=5))
+    field = st.tuples(NAMES, st.sampled_from([":", ": ", ":\t ", " : ", ""]), TEXT)
+    drawn = draw(st.lists(st.tuples(field, ENDS), max_size=5))
     text = (("".join(parts).encode("latin-1", "replace"), end) for parts, end in drawn)
     return b"".join(line + end for line, end in text) + b"\r\n"
 
 
 @given(heads())
-def test_what_is_taken_for_headers_http_client_takes_for_the_same(told: bytes) -> None:
+def test_parsed_headers_agree_with_http_client(raw: bytes) -> None:
     try:
-        headers = read_head(io.BytesIO(OK + told)).headers
+        headers = read_head(io.BytesIO(OK + raw)).headers
     except Malformed:
         return
-    message = parse_headers(io.BytesIO(told))
+    message = parse_headers(io.BytesIO(raw))
     names = {name.lower() for name in message.keys()}
 
     assert message.get_payload() == ""
@@ -45,9 +45,9 @@ def test_what_is_taken_for_headers_http_client_takes_for_the_same(told: bytes) -
 
 
 @given(st.lists(st.tuples(NAMES, TEXT), max_size=4, unique_by=lambda each: each[0]))
-def test_what_is_written_http_client_would_have_written(fields: Any) -> None:
+def test_encoded_headers_agree_with_http_client(fields: Any) -> None:
     try:
-        told = written(dict(fields))
+        raw = encode_headers(dict(fields))
     except ValueError:
         return
     connection: Any = HTTPConnection("host")
@@ -55,18 +55,18 @@ def test_what_is_written_http_client_would_have_written(fields: Any) -> None:
     for name, value in fields:
         connection.putheader(name, value)
 
-    assert told == b"".join(line + b"\r\n" for line in connection._buffer[1:])
+    assert raw == b"".join(line + b"\r\n" for line in connection._buffer[1:])
 
 
 @given(st.tuples(NAMES, TEXT))
-def test_what_http_client_does_not_write_is_not_written(field: Any) -> None:
+def test_headers_http_client_refuses_are_refused(field: Any) -> None:
     connection: Any = HTTPConnection("host")
     connection.putrequest("GET", "/")
     try:
         connection.putheader(*field)
     except ValueError:
         with pytest.raises(ValueError):
-            written(dict([field]))
+            encode_headers(dict([field]))
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_what_http_client_does_not_write_is_not_written(field: Any) -> None:
     [("A", "b\r\nC: d"), ("A", "b\n c"), ("A", "b\rc"), ("A\r\nB", "c"), ("", "a")]
     + [("A:", "b"), (" A", "b"), ("\xe4", "b"), ("A", "\u0394")],
 )
-def test_no_header_can_be_two(field: tuple[str, str]) -> None:
+def test_header_injection_is_refused(field: tuple[str, str]) -> None:
     with pytest.raises(ValueError):
-        written(dict([field]))
+        encode_headers(dict([field]))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_no_header_can_be_two(field: tuple[str, str]) -> None:
     [(b"HTTP/1.1 200 OK", (1, 200)), (b"HTTP/1.0 404", (0, 404))]
     + [(b"HTTP/1.1  200  Fine ", (1, 200)), (b"HTTP/0.9 500 \xff", (0, 500))],
 )
-def test_status_lines(line: bytes, read: tuple[int, int]) -> None:
+def test_status_line_is_parsed(line: bytes, read: tuple[int, int]) -> None:
     assert read_head(io.BytesIO(line + b"\r\n\r\n"))[:2] == read
 
 
@@ -93,12 +93,12 @@ def test_status_lines(line: bytes, read: tuple[int, int]) -> None:
     [b"HTTP/2 200 OK", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"HTTP/1.1 +200 OK"]
     + [b"HTTP/1.1 2_0_0", b"HTTP/1.1 099", b"ICY 200 OK", b"", b" HTTP/1.1 200 OK"],
 )
-def test_lines_that_are_no_status(line: bytes) -> None:
+def test_malformed_status_line_is_refused(line: bytes) -> None:
     with pytest.raises(Malformed):
         read_head(io.BytesIO(line + b"\r\n\r\n"))
 
 
-def test_a_head_has_as_many_headers_as_http_client_allows() -> None:
+def test_header_count_limit_of_http_client() -> None:
     most = lines(*[("A", "b")] * 99)
     parse_headers(io.BytesIO(most + b"\r\n"))
     with pytest.raises(HTTPException):
@@ -109,27 +109,27 @@ def test_a_head_has_as_many_headers_as_http_client_allows() -> None:
         read_head(io.BytesIO(OK + most + b"A: b\r\n\r\n"))
 
 
-@pytest.mark.parametrize("length, is_taken", [(2**16, True), (2**16 + 1, False)])
-def test_a_line_is_as_long_as_http_client_allows(length: int, is_taken: bool) -> None:
-    told = b"A: " + b"b" * (length - 5) + b"\r\n\r\n"
-    taken = []
+@pytest.mark.parametrize("length, is_allowed", [(2**16, True), (2**16 + 1, False)])
+def test_line_length_limit_of_http_client(length: int, is_allowed: bool) -> None:
+    raw = b"A: " + b"b" * (length - 5) + b"\r\n\r\n"
+    accepted = []
     for read in (parse_headers, lambda source: read_head(source)):
         try:
-            read(io.BytesIO(told if read is parse_headers else OK + told))
-            taken.append(True)
+            read(io.BytesIO(raw if read is parse_headers else OK + raw))
+            accepted.append(True)
         except HTTPException:
-            taken.append(False)
+            accepted.append(False)
 
-    assert taken == [is_taken, is_taken]
+    assert accepted == [is_allowed, is_allowed]
 
 
-def test_a_head_ends_with_its_source() -> None:
+def test_head_ends_with_its_source() -> None:
     assert read_head(io.BytesIO(OK + b"A: b\r\n")).headers == {"A": "b"}
     with pytest.raises(ConnectionResetError):
         read_head(io.BytesIO(b""))
 
 
-def test_announcements_are_passed_over() -> None:
+def test_interim_responses_are_skipped() -> None:
     early = b"HTTP/1.1 103 Early\r\nLink: <a>\r\n\r\n"
 
     assert read_head(io.BytesIO(early * 99 + OK + b"\r\n")).status == 200
@@ -151,7 +151,7 @@ def test_announcements_are_passed_over() -> None:
         (b"1.0", [("Proxy-Connection", "keep-alive")], False),
     ],
 )
-def test_whether_another_answer_may_follow(version, fields, is_last) -> None:
-    told = b"HTTP/%b 200 OK\r\n" % version + lines(*fields) + b"\r\n"
+def test_connection_persistence_by_headers(version, fields, is_last) -> None:
+    raw = b"HTTP/%b 200 OK\r\n" % version + lines(*fields) + b"\r\n"
 
-    assert read_head(io.BytesIO(told)).is_last is is_last
+    assert read_head(io.BytesIO(raw)).is_last is is_last

@@ -41,13 +41,13 @@ def prepared(url: str, body: bytes = b"{}", **headers: str) -> PreparedRequest:
     return request
 
 
-def sent(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
+def send(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
     if isinstance(adapter, PooledAdapter):
         return adapter.send(request, timeout=5, until=time.monotonic() + 5)
     return adapter.send(request, stream=True, timeout=5)
 
 
-def taken(response: Response) -> tuple[bytes, bool, bool]:
+def read_body(response: Response) -> tuple[bytes, bool, bool]:
     """What is read of it, whether that is all, and whether its connection goes on."""
     body, raw = b"", response.raw
     connection = raw._connection
@@ -60,7 +60,7 @@ def taken(response: Response) -> tuple[bytes, bool, bool]:
     return body, True, raw.keeps_connection if connection else raw.keeps_connection
 
 
-def taken_by_urllib3(response: Response) -> tuple[bytes, bool]:
+def read_body_with_urllib3(response: Response) -> tuple[bytes, bool]:
     """What urllib3 reads of it, and whether that is all."""
     body, raw = b"", response.raw
     try:
@@ -72,21 +72,21 @@ def taken_by_urllib3(response: Response) -> tuple[bytes, bool]:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_body_is_what_urllib3_reads(script, name) -> None:
+def test_body_is_read_as_urllib3_reads_it(script, name) -> None:
     upstream = script(*[ANSWERS[name]] * 2)
-    ours = taken(sent(PooledAdapter(), prepared(upstream.url)))
-    theirs = taken_by_urllib3(sent(HTTPAdapter(), prepared(upstream.url)))
+    ours = read_body(send(PooledAdapter(), prepared(upstream.url)))
+    theirs = read_body_with_urllib3(send(HTTPAdapter(), prepared(upstream.url)))
 
     assert ours[:2] == theirs
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_connection_serves_again_after_a_clean_end_only(script, name) -> None:
+def test_connection_is_kept_after_clean_end_only(script, name) -> None:
     """Bytes behind the end, an end that is a close, or none: nothing is sent there."""
     upstream = script(*[ANSWERS[name]] * 2)
     adapter = PooledAdapter()
     for _ in range(2):
-        *_, goes_on = taken(sent(adapter, prepared(upstream.url)))
+        *_, goes_on = read_body(send(adapter, prepared(upstream.url)))
         # What comes behind the end may come a moment later.
         time.sleep(0.02)
 
@@ -95,18 +95,18 @@ def test_connection_serves_again_after_a_clean_end_only(script, name) -> None:
     assert upstream.opened == (1 if clean else 2)
 
 
-def test_an_answer_that_is_let_go_of_early_ends_its_connection(script) -> None:
+def test_abandoned_response_closes_its_connection(script) -> None:
     upstream = script(*[ANSWERS["in pieces"]] * 2)
     adapter = PooledAdapter()
     for _ in range(2):
-        raw = sent(adapter, prepared(upstream.url)).raw
+        raw = send(adapter, prepared(upstream.url)).raw
         raw.read_block()
         raw.close()
 
     assert upstream.opened == 2
 
 
-def test_reading_goes_on_where_it_stopped_waiting(script) -> None:
+def test_read_resumes_after_wake_up(script) -> None:
     """A time-out in the middle of a chunk's size, or of its data, loses nothing."""
     slow = [
         CHUNKED,
@@ -118,7 +118,7 @@ def test_reading_goes_on_where_it_stopped_waiting(script) -> None:
         0.2,
         b"89abcdef\r\n0\r\n\r\n",
     ]
-    raw = sent(PooledAdapter(), prepared(script(slow).url)).raw
+    raw = send(PooledAdapter(), prepared(script(slow).url)).raw
     blocks: list[bytes | None] = []
     while (block := raw.read_block(time.monotonic() + 0.05)) != b"":
         blocks.append(block)
@@ -142,12 +142,12 @@ REQUESTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("told", REQUESTS)
-def test_a_request_is_what_requests_would_have_sent(script, told) -> None:
+def test_request_bytes_equal_those_of_requests(script, told) -> None:
     upstream = script(*[whole(b"")] * 2)
     told = dict(told)
     url = upstream.url + told.pop("path", "/v1")
     for adapter in (HTTPAdapter(), PooledAdapter()):
-        sent(adapter, prepared(url, **told)).close()
+        send(adapter, prepared(url, **told)).close()
     theirs, ours = upstream.requests
 
     assert seen(theirs) == seen(ours)
@@ -158,24 +158,24 @@ def seen(request: Seen) -> Any:
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a", "ftp://a", "http://a:b/", "a"])
-def test_an_address_that_is_none_is_an_invalid_url(url) -> None:
+def test_malformed_url_is_invalid(url) -> None:
     with pytest.raises(errors.InvalidURL):
-        sent(PooledAdapter(), prepared(url))
+        send(PooledAdapter(), prepared(url))
 
 
 @pytest.mark.parametrize("field", [("A", "b\r\nC: d"), ("A\n", "b"), ("A", "\u0394")])
-def test_a_header_that_is_none_is_not_sent(upstream, field) -> None:
+def test_malformed_header_is_not_sent(upstream, field) -> None:
     with pytest.raises(errors.InvalidHeader):
-        sent(PooledAdapter(), prepared(upstream.url, **dict([field])))
+        send(PooledAdapter(), prepared(upstream.url, **dict([field])))
 
     assert upstream.opened == 0
 
 
-def test_a_connection_that_was_closed_meanwhile_is_not_used(script) -> None:
+def test_closed_idle_connection_is_replaced(script) -> None:
     upstream: Upstream = script([*whole(BODY), close], whole(BODY))
     adapter = PooledAdapter()
-    taken(sent(adapter, prepared(upstream.url)))
+    read_body(send(adapter, prepared(upstream.url)))
     time.sleep(0.05)
 
-    assert taken(sent(adapter, prepared(upstream.url)))[0] == BODY
+    assert read_body(send(adapter, prepared(upstream.url)))[0] == BODY
     assert upstream.opened == 2

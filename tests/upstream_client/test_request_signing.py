@@ -29,7 +29,7 @@ CONVERSED = {
 }
 
 
-def asking(call: Callable[..., Caller], upstream: Upstream, target: Any) -> Caller:
+def caller_for(call: Callable[..., Caller], upstream: Upstream, target: Any) -> Caller:
     caller = call(upstream)
     for name in ("x-portkey-provider", "Authorization"):
         del caller.headers[name]
@@ -48,8 +48,8 @@ def signature_of(seen: Seen, secret: str) -> tuple[str, str]:
     """
     scheme, _, rest = seen.headers["authorization"].partition(" ")
     assert scheme == "AWS4-HMAC-SHA256"
-    told = dict(part.strip().split("=", 1) for part in rest.split(","))
-    names = told["SignedHeaders"].split(";")
+    parameters = dict(part.strip().split("=", 1) for part in rest.split(","))
+    names = parameters["SignedHeaders"].split(";")
     lines = [f"{name}:{seen.headers[name]}\n" for name in names]
     canonical = "\n".join(
         [
@@ -58,11 +58,11 @@ def signature_of(seen: Seen, secret: str) -> tuple[str, str]:
             quote(seen.path.partition("?")[0], safe="/~-._"),
             "",
             "".join(lines),
-            told["SignedHeaders"],
+            parameters["SignedHeaders"],
             hashlib.sha256(seen.body).hexdigest(),
         ]
     )
-    _, day, region, service, end = told["Credential"].split("/")
+    _, day, region, service, end = parameters["Credential"].split("/")
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     scope = f"{day}/{region}/{service}/{end}"
     text = "\n".join([scheme, seen.headers["x-amz-date"], scope, digest])
@@ -70,13 +70,13 @@ def signature_of(seen: Seen, secret: str) -> tuple[str, str]:
     for word in (day, region, service, end, text):
         key = hmac.new(key, word.encode(), hashlib.sha256).digest()
     assert (region, service) == ("eu-west-1", "bedrock")
-    return told["Signature"], key.hex()
+    return parameters["Signature"], key.hex()
 
 
-def test_a_call_to_bedrock_is_signed_as_it_arrives(call, script) -> None:
+def test_bedrock_request_is_signed_as_received(call, script) -> None:
     upstream = script(whole(CONVERSED))
     target = AWS | {"aws_session_token": "a-session"}
-    response = asking(call, upstream, target).complete(
+    response = caller_for(call, upstream, target).complete(
         model="anthropic.claude-3-haiku-20240307-v1:0", prompt="Où?"
     )
 
@@ -87,11 +87,11 @@ def test_a_call_to_bedrock_is_signed_as_it_arrives(call, script) -> None:
     assert upstream.last.headers["x-amz-security-token"] == "a-session"
 
 
-def test_each_try_has_a_signature_of_its_own(call, script) -> None:
+def test_each_attempt_is_signed_anew(call, script) -> None:
     busy = whole({"message": "Too many requests"}, 503)
     upstream = script(busy, whole(CONVERSED))
     target = AWS | {"retry": {"attempts": 1}}
-    caller = asking(call, upstream, target)
+    caller = caller_for(call, upstream, target)
 
     assert caller.complete(model="amazon.nova-lite-v1:0").status_code == 200
     for seen in upstream.requests:
@@ -99,33 +99,33 @@ def test_each_try_has_a_signature_of_its_own(call, script) -> None:
         assert carried == right
 
 
-def test_an_api_key_of_bedrock_needs_no_signature(call, script) -> None:
+def test_bedrock_api_key_needs_no_signature(call, script) -> None:
     upstream = script(whole(CONVERSED))
     target = {"provider": "bedrock", "api_key": "bedrock-api-key-x"}
 
-    assert asking(call, upstream, target).complete().status_code == 200
+    assert caller_for(call, upstream, target).complete().status_code == 200
     assert upstream.last.headers["authorization"] == "Bearer bedrock-api-key-x"
     assert "x-amz-date" not in upstream.last.headers
 
 
-def test_half_a_pair_beside_an_api_key_is_passed_over(call, script) -> None:
+def test_incomplete_aws_keys_yield_to_api_key(call, script) -> None:
     upstream = script(whole(CONVERSED))
     target = {"provider": "bedrock", "api_key": "k", "aws_access_key_id": "AKIDEXAMPLE"}
 
-    assert asking(call, upstream, target).complete().status_code == 200
+    assert caller_for(call, upstream, target).complete().status_code == 200
     assert upstream.last.headers["authorization"] == "Bearer k"
 
 
-def test_half_a_pair_of_keys_is_none(call, script) -> None:
+def test_incomplete_aws_keys_are_unauthorized(call, script) -> None:
     upstream = script(whole(CONVERSED))
     target = {"provider": "bedrock", "aws_access_key_id": "AKIDEXAMPLE"}
-    error = asking(call, upstream, target).complete()
+    error = caller_for(call, upstream, target).complete()
 
     assert error.status_code == 401 and upstream.requests == []
     assert "aws_secret_access_key" in error.json["error"]["message"]
 
 
-def test_the_keys_may_come_in_headers(call, script) -> None:
+def test_aws_keys_from_headers_sign(call, script) -> None:
     upstream = script(whole(CONVERSED))
     caller = call(upstream)
     caller.headers["x-portkey-provider"] = "bedrock"
@@ -165,45 +165,47 @@ def oracle(private_key: rsa.RSAPrivateKey) -> dict[str, str]:
     }
 
 
-def test_a_call_to_oracle_is_signed_as_it_arrives(
+def test_oracle_request_is_signed_as_received(
     call, script, oracle, private_key: rsa.RSAPrivateKey
 ) -> None:
     """After https://docs.oracle.com/iaas/Content/API/Concepts/signingrequests.htm"""
     upstream = script(whole(reply("Yes")))
-    response = asking(call, upstream, oracle).complete()
+    response = caller_for(call, upstream, oracle).complete()
     assert response.status_code == 200, response.json
 
     seen = upstream.last
     scheme, _, rest = seen.headers["authorization"].partition(" ")
-    told = {k: v.strip('"') for k, v in (p.split("=", 1) for p in rest.split(","))}
+    parameters = {
+        k: v.strip('"') for k, v in (p.split("=", 1) for p in rest.split(","))
+    }
     values = {"(request-target)": f"post {seen.path}", **seen.headers}
-    lines = [f"{name}: {values[name]}" for name in told["headers"].split()]
+    lines = [f"{name}: {values[name]}" for name in parameters["headers"].split()]
     private_key.public_key().verify(
-        base64.b64decode(told["signature"]),
+        base64.b64decode(parameters["signature"]),
         "\n".join(lines).encode(),
         padding.PKCS1v15(),
         hashes.SHA256(),
     )
     digest = base64.b64encode(hashlib.sha256(seen.body).digest()).decode()
     assert scheme == "Signature" and seen.headers["x-content-sha256"] == digest
-    assert told["keyId"] == "ocid1.tenancy.oc1..t/ocid1.user.oc1..u/20:3b:97:13"
+    assert parameters["keyId"] == "ocid1.tenancy.oc1..t/ocid1.user.oc1..u/20:3b:97:13"
     assert {"x-content-sha256", "host", "date", "(request-target)"} <= set(
-        told["headers"].split()
+        parameters["headers"].split()
     )
 
 
-def test_an_api_key_of_oracle_needs_no_signature(call, script) -> None:
+def test_oracle_api_key_needs_no_signature(call, script) -> None:
     upstream = script(whole(reply("Yes")))
     target = {"provider": "oracle", "api_key": "sk-oracle", "oracle_tenancy": "t"}
 
-    assert asking(call, upstream, target).complete().status_code == 200
+    assert caller_for(call, upstream, target).complete().status_code == 200
     assert upstream.last.headers["authorization"] == "Bearer sk-oracle"
 
 
-def test_a_key_that_cannot_be_read_is_named_and_not_shown(call, script, oracle) -> None:
+def test_invalid_oracle_key_is_not_echoed(call, script, oracle) -> None:
     upstream = script(whole(reply()))
     broken = oracle | {"oracle_private_key": "-----BEGIN nothing"}
-    error = asking(call, upstream, broken).complete()
+    error = caller_for(call, upstream, broken).complete()
 
     assert error.status_code == 400 and upstream.requests == []
     assert "oracle_private_key" in error.json["error"]["message"]
@@ -216,14 +218,14 @@ def test_a_key_that_cannot_be_read_is_named_and_not_shown(call, script, oracle) 
 @pytest.mark.parametrize(
     "package, extra", [("botocore.auth", "bedrock"), ("oci.signer", "oracle")]
 )
-def test_a_missing_package_is_named_with_what_installs_it(
+def test_missing_package_names_its_extra(
     call, script, oracle, monkeypatch: pytest.MonkeyPatch, package: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     upstream = script(whole(reply()))
     bedrock = {"provider": "bedrock", "api_key": "bedrock-api-key-x"}
     target = bedrock if extra == "bedrock" else oracle
-    error = asking(call, upstream, target).complete()
+    error = caller_for(call, upstream, target).complete()
 
     assert error.status_code == 400 and upstream.requests == []
     assert error.json["error"]["code"] == "unsupported_provider"

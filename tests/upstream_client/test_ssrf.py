@@ -21,29 +21,29 @@ class Names:
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
         self._real = socket.getaddrinfo
 
     def __call__(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> list[Any]:
         if host != NAME:
             return self._real(host, port, *args, **kwargs)
-        self.asked.append(host)
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.lookups.append(host)
+        addresses = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-        return [(*kind, (address, port)) for address in found]
+        return [(*kind, (address, port)) for address in addresses]
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Names]:
     def resolve(*answers: list[str]) -> Names:
-        made = Names(*answers)
-        monkeypatch.setattr(socket, "getaddrinfo", made)
-        return made
+        resolver = Names(*answers)
+        monkeypatch.setattr(socket, "getaddrinfo", resolver)
+        return resolver
 
     return resolve
 
 
-def ask(caller: Caller, upstream: Upstream, **more: Any) -> Any:
+def complete_at_name(caller: Caller, upstream: Upstream, **more: Any) -> Any:
     host = {"x-portkey-custom-host": f"http://{NAME}:{upstream.port}/v1"}
     return caller.complete(headers=host, **more)
 
@@ -76,11 +76,11 @@ def ask(caller: Caller, upstream: Upstream, **more: Any) -> Any:
     ids=str,
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_name_that_leads_inside_is_refused(
+def test_internal_address_is_refused(
     call, upstream: Upstream, names, addresses: list[str], stream: bool
 ) -> None:
     names(addresses)
-    response = ask(call(upstream), upstream, stream=stream)
+    response = complete_at_name(call(upstream), upstream, stream=stream)
 
     assert response.status_code == 400
     assert response.json["error"]["code"] == "invalid_custom_host"
@@ -91,63 +91,59 @@ def test_a_name_that_leads_inside_is_refused(
 @pytest.mark.parametrize(
     "rule", [NAME, "*.example.com", "127.0.0.0/8", "127.0.0.1/32"], ids=str
 )
-def test_a_trusted_name_or_network_is_called(
+def test_trusted_host_or_network_is_called(
     call, upstream: Upstream, names, rule: str
 ) -> None:
     names(["127.0.0.1"])
     caller = call(upstream, trusted_custom_hosts=(rule,))
 
-    assert ask(caller, upstream).status_code == 200
+    assert complete_at_name(caller, upstream).status_code == 200
     assert upstream.last.headers["host"] == f"{NAME}:{upstream.port}"
 
 
-def test_the_address_that_was_looked_at_is_the_one_that_is_called(
-    call, upstream: Upstream, names
-) -> None:
+def test_name_is_resolved_once(call, upstream: Upstream, names) -> None:
     """A name that changes its mind changes nothing: it is asked once."""
     resolver = names(["127.0.0.1"], ["127.0.0.2"])
     caller = call(upstream, trusted_custom_hosts=("127.0.0.1/32",))
 
-    assert ask(caller, upstream).status_code == 200
-    assert resolver.asked == [NAME]
+    assert complete_at_name(caller, upstream).status_code == 200
+    assert resolver.lookups == [NAME]
 
 
-def test_a_name_that_turns_inside_later_is_refused_then(call, script, names) -> None:
+def test_dns_rebinding_is_refused(call, script, names) -> None:
     upstream = script(whole(completion(), 200, "Connection: close"))
     names(["127.0.0.1"], ["10.0.0.1"])
     caller = call(upstream, trusted_custom_hosts=("127.0.0.1/32",))
 
-    assert ask(caller, upstream).status_code == 200
-    assert ask(caller, upstream).status_code == 400
+    assert complete_at_name(caller, upstream).status_code == 200
+    assert complete_at_name(caller, upstream).status_code == 400
 
 
-def test_the_next_address_answers_for_one_that_does_not(
-    call, upstream: Upstream, names
-) -> None:
+def test_next_address_is_tried(call, upstream: Upstream, names) -> None:
     names(["127.0.0.2", "127.0.0.1"])
     caller = call(upstream, trusted_custom_hosts=("127.0.0.0/8",))
 
-    assert ask(caller, upstream).status_code == 200
+    assert complete_at_name(caller, upstream).status_code == 200
 
 
-def test_a_name_that_leads_nowhere_is_a_bad_gateway(call, upstream, names) -> None:
+def test_unreachable_addresses_are_bad_gateway(call, upstream, names) -> None:
     names(["127.0.0.2", "127.0.0.3"])
     caller = call(upstream, trusted_custom_hosts=("127.0.0.0/8",))
 
-    assert ask(caller, upstream).status_code == 502
+    assert complete_at_name(caller, upstream).status_code == 502
 
 
-def test_a_redirect_inside_is_not_followed(call, script, upstream, names) -> None:
+def test_internal_redirect_is_not_followed(call, script, upstream, names) -> None:
     inside = f"http://127.0.0.1:{upstream.port}/v1/completions"
     redirecting = script(whole(b"", 307, f"Location: {inside}"))
     names(["127.0.0.1"])
     caller = call(redirecting, trusted_custom_hosts=(NAME,))
 
-    assert ask(caller, redirecting).status_code == 502
+    assert complete_at_name(caller, redirecting).status_code == 502
     assert upstream.requests == []
 
 
-def test_a_refused_host_is_a_failed_target(call, upstream: Upstream, names) -> None:
+def test_refused_host_falls_back(call, upstream: Upstream, names) -> None:
     names(["10.0.0.1"])
     inside = {"provider": "openai", "custom_host": f"http://{NAME}:{upstream.port}"}
     good = {"provider": "openai", "custom_host": upstream.url}
@@ -181,7 +177,7 @@ def encrypted(script: Any, authority: trustme.CA, name: str) -> Upstream:
 
 
 @pytest.mark.parametrize("name, status", [(NAME, 200), ("other.example.com", 502)])
-def test_the_certificate_has_to_be_for_the_name(
+def test_certificate_must_match_host_name(
     call, script, names, authority: trustme.CA, tmp_path: Path, name: str, status: int
 ) -> None:
     upstream = encrypted(script, authority, name)
@@ -194,7 +190,9 @@ def test_the_certificate_has_to_be_for_the_name(
     assert caller.complete(headers=host).status_code == status
 
 
-def test_an_unknown_authority_is_not_trusted(call, script, names, authority) -> None:
+def test_unknown_certificate_authority_is_refused(
+    call, script, names, authority
+) -> None:
     upstream = encrypted(script, authority, NAME)
     names(["127.0.0.1"])
     caller = call(upstream, trusted_custom_hosts=(NAME,))
@@ -206,7 +204,7 @@ def test_an_unknown_authority_is_not_trusted(call, script, names, authority) -> 
 
 
 @pytest.mark.parametrize("more", [(), ("Connection: close",)], ids=["kept", "closed"])
-def test_a_session_is_taken_up_again(
+def test_tls_session_is_resumed(
     call, script, authority: trustme.CA, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     resumed: list[bool | None] = []
@@ -227,7 +225,7 @@ def test_a_session_is_taken_up_again(
     assert upstream.opened == (3 if more else 1)
 
 
-def test_certificates_are_read_once(call, script, authority, tmp_path: Path) -> None:
+def test_ca_bundle_is_read_once(call, script, authority, tmp_path: Path) -> None:
     upstream = encrypted(script, authority, "127.0.0.1")
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
@@ -240,7 +238,7 @@ def test_certificates_are_read_once(call, script, authority, tmp_path: Path) -> 
     assert [caller.complete(headers=host).status_code for _ in range(3)] == [200] * 3
 
 
-def test_without_the_file_of_authorities_nobody_is_trusted(call, script, authority):
+def test_missing_ca_bundle_trusts_nobody(call, script, authority):
     upstream = encrypted(script, authority, "127.0.0.1")
     caller = call(upstream, ca_bundle="/nowhere/ca.pem")
     host = {"x-portkey-custom-host": f"https://127.0.0.1:{upstream.port}/v1"}

@@ -1,7 +1,7 @@
-"""Access tokens for providers that want more than a key, kept until they expire.
+"""OAuth access tokens for Azure and Vertex AI, cached until they expire.
 
-Microsoft's and Google's own libraries do the work; what they send goes through the
-gateway's client, so that its limits and its guard hold for it as well.
+Microsoft's and Google's own libraries do the work. Their HTTP requests go through the
+gateway's client, so that its limits and its address checks hold for them as well.
 
 Sources:
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
@@ -27,15 +27,14 @@ from ..client import ByteBudget, HTTPClient
 from ..target_secrets import TOKEN
 from ..timeouts import Deadline
 
-# Who may ask for tokens at a time before the oldest is forgotten, and the bytes that an
-# answer with a token may have.
-_MOST = 1000
-_MOST_BYTES = 2**20
+# Credentials whose tokens are cached, and bytes of a token service's response.
+_MAX_SOURCES = 1000
+_MAX_RESPONSE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """An answer, by the names that both libraries look for."""
+class _TokenResponse:
+    """A response with the attributes that both libraries look for."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,7 +54,7 @@ class _Answer:
 
 
 class AccessTokens:
-    """Turns the settings of a target into a token. One for each process."""
+    """Exchanges the credentials of a target for a token. One for each process."""
 
     def __init__(self, upstream: HTTPClient) -> None:
         self._upstream = upstream
@@ -65,33 +64,30 @@ class AccessTokens:
     def resolved(self, provider: Provider, target: Target) -> Target:
         """*target* with its token, if this provider needs one. Raises GatewayError."""
         kind = provider.token
-        if kind is None or not target.has(_NEEDS[kind]):
+        if kind is None or not target.has(_REQUIRED_OPTIONS[kind]):
             return target
-        lock, source = self._source(kind, target)
+        names = sorted({*_REQUIRED_OPTIONS[kind], *_OPTIONAL_OPTIONS})
+        trusted = target.trusted_hosts
+        credentials = [kind, trusted, [target.options.get(name) for name in names]]
+        # Options may be long, and objects, which are no keys of a dictionary.
+        key = hashlib.blake2b(orjson.dumps(credentials)).hexdigest()
+        with self._lock:
+            if key not in self._sources:
+                if len(self._sources) >= _MAX_SOURCES:
+                    self._sources.pop(next(iter(self._sources)))
+                client = _TokenClient(self._upstream, trusted)
+                source = _SOURCES[kind](client, target.options)
+                self._sources[key] = threading.Lock(), source
+            lock, source = self._sources[key]
+        # One request at a time fetches a token; the others then find it cached.
         with lock:
             token = source()
         return replace(target, options={**target.options, TOKEN: token})
 
-    def _source(
-        self, kind: str, target: Target
-    ) -> tuple[threading.Lock, Callable[[], str]]:
-        """The source for this target's settings, of which there is one."""
-        names = sorted({*_NEEDS[kind], *_OPTIONAL})
-        trusted = target.trusted_hosts
-        told = [kind, trusted, [target.options.get(name) for name in names]]
-        key = hashlib.blake2b(orjson.dumps(told)).hexdigest()
-        with self._lock:
-            if key not in self._sources:
-                if len(self._sources) >= _MOST:
-                    self._sources.pop(next(iter(self._sources)))
-                made = _KINDS[kind](_Sender(self._upstream, trusted), target.options)
-                self._sources[key] = threading.Lock(), made
-            return self._sources[key]
-
 
 @dataclass(frozen=True, slots=True)
-class _Sender:
-    """Makes calls for tokens, to addresses that callers may have a say in.
+class _TokenClient:
+    """Requests to token services, at addresses that callers may choose.
 
     None but the *trusted* hosts may be internal.
     """
@@ -100,7 +96,7 @@ class _Sender:
     trusted: tuple[str, ...]
 
     def check(self, url: str, name: str) -> str:
-        """*url*, which the setting *name* leads to. Raises InvalidRoute."""
+        """*url*, which the option *name* has set. Raises InvalidRoute."""
         try:
             return custom_host(url, self.trusted, ("https",))
         except ValueError as e:
@@ -110,36 +106,38 @@ class _Sender:
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> _Answer:
-        """One call for a token. Who names the address may name another one for the
-        call itself, as Entra's authorities do, so it has to be TLS here as well.
+    ) -> _TokenResponse:
+        """Send one request, by TLS alone.
+
+        An authority that has been checked may name any endpoint for tokens, as Entra's
+        do, so the URL of each request is checked again.
         """
         if not url.lower().startswith("https://"):
-            raise _refused("The token service", "it wants to be asked without TLS")
+            raise _no_token("The token service", "it wants to be asked without TLS")
         call = HTTPRequest(method, url, headers, body)
         deadline = Deadline.after(self.upstream.limits.connect * 6)
         reply = self.upstream.send(call, deadline, trusted=self.trusted)
-        let_go = reply.abort
+        release = reply.abort
         try:
-            body = reply.read(ByteBudget(_MOST_BYTES))
-            let_go = reply.close
+            body = reply.read(ByteBudget(_MAX_RESPONSE_BYTES))
+            release = reply.close
         finally:
-            let_go()
-        return _Answer(reply.status, reply.headers, body)
+            release()
+        return _TokenResponse(reply.status, reply.headers, body)
 
 
 # Microsoft
 
 
 class _MsalClient:
-    """What msal takes for an HTTP client."""
+    """The interface that msal expects of an HTTP client."""
 
-    def __init__(self, sender: _Sender) -> None:
-        self._sender = sender
+    def __init__(self, client: _TokenClient) -> None:
+        self._client = client
 
     def get(self, url: str, params: Any = None, headers: Any = None, **_: Any) -> Any:
         query = "?" + urlencode(params) if params else ""
-        return self._sender.send("GET", url + query, headers or {}, None)
+        return self._client.send("GET", url + query, headers or {}, None)
 
     def post(
         self,
@@ -152,131 +150,135 @@ class _MsalClient:
         query = "?" + urlencode(params) if params else ""
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urlencode(data or {}).encode()
-        return self._sender.send("POST", url + query, form | (headers or {}), body)
+        return self._client.send("POST", url + query, form | (headers or {}), body)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Keep nothing open."""
 
 
-def _entra(sender: _Sender, options: Mapping[str, Any]) -> Callable[[], str]:
+def _entra_source(
+    client: _TokenClient, options: Mapping[str, Any]
+) -> Callable[[], str]:
     """Tokens for an application that is registered in Entra, by its secret."""
     try:
         import msal
     except ImportError as e:
-        raise missing("Entra ID", "azure") from e
+        raise missing_package("Entra ID", "azure") from e
     tenant = host_label(options.get("azure_entra_tenant_id"), "azure_entra_tenant_id")
-    host = _host(options.get("azure_entra_authority") or "login.microsoftonline.com")
-    authority = sender.check(f"https://{host}", "azure_entra_authority")
-    scope = str(
-        options.get("azure_entra_scope")
-        or "https://cognitiveservices.azure.com/.default"
-    )
-    try:
-        # Asks the authority for its endpoints, which may be anything.
-        application = msal.ConfidentialClientApplication(
-            str(options["azure_entra_client_id"]),
-            client_credential=str(options["azure_entra_client_secret"]),
-            authority=f"{authority}/{tenant}",
-            http_client=_MsalClient(sender),
-            instance_discovery=False,
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
-        raise _refused("Entra ID", "its authority names no usable endpoints") from e
-
-    def token() -> str:
-        try:
-            answer = application.acquire_token_for_client([scope])
-        except (OSError, ValueError, RuntimeError) as e:
-            raise _refused("Entra ID", str(e)) from e
-        if "access_token" not in answer:
-            raise _refused("Entra ID", str(answer.get("error_description")))
-        return str(answer["access_token"])
-
-    return token
-
-
-def _host(given: Any) -> str:
-    """A host, with its port if it has one."""
-    name, _, port = str(given).partition(":")
+    host, _, port = str(
+        options.get("azure_entra_authority") or "login.microsoftonline.com"
+    ).partition(":")
     if port and not port.isdecimal():
         raise InvalidRoute(
             "Invalid azure_entra_authority: expected a host such as "
             "login.microsoftonline.us.",
             legacy="Invalid azure_entra_authority passed",
         )
-    return host_label(name, "azure_entra_authority") + (f":{port}" if port else "")
+    host = host_label(host, "azure_entra_authority") + (f":{port}" if port else "")
+    authority = client.check(f"https://{host}", "azure_entra_authority")
+    scope = str(
+        options.get("azure_entra_scope")
+        or "https://cognitiveservices.azure.com/.default"
+    )
+    try:
+        # Fetches the endpoints from the authority, which may answer anything.
+        application = msal.ConfidentialClientApplication(
+            str(options["azure_entra_client_id"]),
+            client_credential=str(options["azure_entra_client_secret"]),
+            authority=f"{authority}/{tenant}",
+            http_client=_MsalClient(client),
+            # Would call Microsoft's public cloud to ask whether the host is known.
+            instance_discovery=False,
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+        raise _no_token("Entra ID", "its authority names no usable endpoints") from e
+
+    def token() -> str:
+        # msal caches the token, and renews it before it expires.
+        try:
+            answer = application.acquire_token_for_client([scope])
+        except (OSError, ValueError, RuntimeError) as e:
+            raise _no_token("Entra ID", str(e)) from e
+        if "access_token" not in answer:
+            raise _no_token("Entra ID", str(answer.get("error_description")))
+        return str(answer["access_token"])
+
+    return token
 
 
 # Google
 
 
-def _google(sender: _Sender, options: Mapping[str, Any]) -> Callable[[], str]:
-    """Tokens for a service account, by its key."""
+def _google_source(
+    client: _TokenClient, options: Mapping[str, Any]
+) -> Callable[[], str]:
+    """Tokens for a service account, by its private key."""
     try:
         from google.auth.exceptions import GoogleAuthError
         from google.oauth2.service_account import Credentials as Account
     except ImportError as e:
-        raise missing("Vertex AI with a service account", "vertex") from e
+        raise missing_package("Vertex AI with a service account", "vertex") from e
     make: Any = Account.from_service_account_info
     scopes = ["https://www.googleapis.com/auth/cloud-platform"]
     name = "vertex_service_account_json"
-    described = _account(options[name])
-    # What is checked is what is called: one text, not two that are alike.
-    url = sender.check(str(described["token_uri"]), f"token_uri of {name}")
+    info = _service_account(options[name])
+    # The text that was checked is the one that is called, not one that looks like it.
+    url = client.check(str(info["token_uri"]), f"token_uri of {name}")
     try:
-        account = make(described | {"token_uri": url}, scopes=scopes)
+        account = make(info | {"token_uri": url}, scopes=scopes)
     except (GoogleAuthError, ValueError, TypeError) as e:
-        raise _no_account("its private_key cannot be read as a PEM key") from e
+        raise _invalid_account("its private_key cannot be read as a PEM key") from e
 
     def request(
         url: str, method: str = "GET", body: Any = None, headers: Any = None, **_: Any
-    ) -> _Answer:
-        return sender.send(method, url, headers or {}, body)
+    ) -> _TokenResponse:
+        return client.send(method, url, headers or {}, body)
 
     def token() -> str:
         if not account.valid:
             try:
                 account.refresh(request)
             except (GoogleAuthError, ValueError) as e:
-                raise _refused("Google", str(e.args[0] if e.args else e)) from e
+                raise _no_token("Google", str(e.args[0] if e.args else e)) from e
         return str(account.token)
 
     return token
 
 
-def _account(given: Any) -> dict[str, Any]:
-    """The service account's JSON, as an object or as text."""
+def _service_account(document: Any) -> dict[str, Any]:
+    """The JSON of a service account, which comes as an object or as text."""
     try:
-        account = orjson.loads(given) if isinstance(given, str) else dict(given)
+        is_text = isinstance(document, str)
+        account = orjson.loads(document) if is_text else dict(document)
         if not {"client_email", "private_key", "token_uri"} <= set(account):
             raise ValueError
     except ValueError as e:
-        raise _no_account("it lacks client_email, private_key or token_uri") from e
+        raise _invalid_account("it lacks client_email, private_key or token_uri") from e
     return account
 
 
-def _no_account(why: str) -> InvalidRoute:
+def _invalid_account(reason: str) -> InvalidRoute:
     return InvalidRoute(
         "Invalid vertex_service_account_json: expected the JSON of a service account's "
-        f"key, but {why}.",
+        f"key, but {reason}.",
         legacy="Invalid vertex_service_account_json passed",
     )
 
 
-def missing(what: str, extra: str) -> UnsupportedProvider:
-    """The answer where a package is not installed."""
+def missing_package(what: str, extra: str) -> UnsupportedProvider:
+    """The error where the package of an extra is not installed."""
     return UnsupportedProvider(
         f"{what} needs a package that is not installed here: "
         f"pip install 'lastword[{extra}]'."
     )
 
 
-def _refused(who: str, why: str) -> Unauthorized:
-    seen = excerpt(why.encode("utf-8", "replace"), 300)
-    return Unauthorized(f"{who} gave no token: {seen}", code="no_access_token")
+def _no_token(service: str, reason: str) -> Unauthorized:
+    quoted = excerpt(reason.encode("utf-8", "replace"), 300)
+    return Unauthorized(f"{service} gave no token: {quoted}", code="no_access_token")
 
 
-_NEEDS: Mapping[str, Sequence[str]] = {
+_REQUIRED_OPTIONS: Mapping[str, Sequence[str]] = {
     "entra": (
         "azure_entra_tenant_id",
         "azure_entra_client_id",
@@ -284,5 +286,5 @@ _NEEDS: Mapping[str, Sequence[str]] = {
     ),
     "google": ("vertex_service_account_json",),
 }
-_OPTIONAL = ("azure_entra_scope", "azure_entra_authority")
-_KINDS = {"entra": _entra, "google": _google}
+_OPTIONAL_OPTIONS = ("azure_entra_scope", "azure_entra_authority")
+_SOURCES = {"entra": _entra_source, "google": _google_source}

@@ -1,6 +1,6 @@
-"""Signatures on calls, for providers that want one instead of a key.
+"""Signed requests, for providers that take a signature instead of a key.
 
-A signature holds for minutes and for one body, so it is made when a call is sent.
+A signature is valid for minutes and for one body, so it is computed with each attempt.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,28 +9,29 @@ from typing import Any
 from ...core.routing import Target
 from ...errors import InvalidRoute
 from ...providers import HTTPRequest, Provider
-from .access_tokens import missing
+from .access_tokens import missing_package
 
 Sign = Callable[[HTTPRequest], HTTPRequest]
 
 
 def find_signer(provider: Provider, target: Target) -> Sign:
-    """What signs the calls to *target*. Raises UnsupportedProvider without package.
+    """The function that signs requests to *target*.
 
-    A target without all that a signature takes has a key instead.
+    A target without the options that a signature takes has a key instead. Raises
+    UnsupportedProvider if the package that signs is not installed.
     """
     if provider.signer is None:
         return _unsigned
-    signs = any(map(target.has, provider.keys))
-    return _SIGNERS[provider.signer](target.options if signs else {})
+    has_options = any(map(target.has, provider.keys))
+    return _SIGNERS[provider.signer](target.options if has_options else {})
 
 
 def _unsigned(call: HTTPRequest) -> HTTPRequest:
     return call
 
 
-def _amazon(options: Mapping[str, Any]) -> Sign:
-    """AWS Signature Version 4, by botocore, which reads the streams as well.
+def _aws_signer(options: Mapping[str, Any]) -> Sign:
+    """AWS Signature Version 4, by botocore, which also decodes Bedrock's streams.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
     """
@@ -39,7 +40,7 @@ def _amazon(options: Mapping[str, Any]) -> Sign:
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
     except ImportError as e:
-        raise missing("Bedrock", "bedrock") from e
+        raise missing_package("Bedrock", "bedrock") from e
     if not options:
         return _unsigned
     credentials = Credentials(
@@ -57,7 +58,7 @@ def _amazon(options: Mapping[str, Any]) -> Sign:
     return sign
 
 
-def _oracle(options: Mapping[str, Any]) -> Sign:
+def _oci_signer(options: Mapping[str, Any]) -> Sign:
     """Oracle's HTTP signature, by its own package.
 
     Source: https://docs.oracle.com/iaas/Content/API/Concepts/signingrequests.htm
@@ -68,7 +69,7 @@ def _oracle(options: Mapping[str, Any]) -> Sign:
         import requests
         from oci.signer import Signer
     except ImportError as e:
-        raise missing("Oracle's Generative AI", "oracle") from e
+        raise missing_package("Oracle's Generative AI", "oracle") from e
     try:
         signature = Signer(
             options["oracle_tenancy"],
@@ -85,6 +86,7 @@ def _oracle(options: Mapping[str, Any]) -> Sign:
         ) from e
 
     def sign(call: HTTPRequest) -> HTTPRequest:
+        # The package signs prepared requests of requests, in place, and no others.
         request = requests.Request(
             call.method, call.url, dict(call.headers), data=call.body
         )
@@ -95,6 +97,6 @@ def _oracle(options: Mapping[str, Any]) -> Sign:
 
 
 _SIGNERS: Mapping[str, Callable[[Mapping[str, Any]], Sign]] = {
-    "aws": _amazon,
-    "oci": _oracle,
+    "aws": _aws_signer,
+    "oci": _oci_signer,
 }

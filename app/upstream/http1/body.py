@@ -21,7 +21,7 @@ from typing import Protocol
 
 from urllib3.response import DeflateDecoder, GzipDecoder, MultiDecoder
 
-from .head import LONGEST_LINE, MOST_FIELDS, Malformed, ResponseHead
+from .head import LONGEST_LINE, MAX_FIELDS, Malformed, ResponseHead
 
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -124,7 +124,7 @@ class ChunkedDecoder:
         if self._in_trailer:
             self.ended = line in (b"\r\n", b"\n")
             self._fields += 1
-            if self._fields > MOST_FIELDS + 1 or len(line) > LONGEST_LINE:
+            if self._fields > MAX_FIELDS + 1 or len(line) > LONGEST_LINE:
                 raise Malformed("a head, or a line of it, without end")
             return
         size = _CHUNK_SIZE.fullmatch(line) if len(line) <= LONGEST_LINE else None

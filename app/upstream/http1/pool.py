@@ -1,8 +1,8 @@
-"""requests' adapter, made lean: from its pool of connections to an answer at once.
+"""requests' adapter over the gateway's own connections: one call, one response.
 
-urllib3 still resolves, connects, speaks TLS, keeps the connections, and decodes what
-is encoded. What its `urlopen` does beside that, no call of a gateway needs: proxies,
-retries, redirects, bodies that are no bytes.
+urllib3 still resolves names, connects, speaks TLS, keeps idle connections, and decodes
+bodies that are encoded. What its `urlopen` does besides, the gateway never needs:
+proxies, retries, redirects, bodies that are no bytes.
 """
 
 import ssl
@@ -30,43 +30,45 @@ from .connection import (
     UpstreamConnection,
     UpstreamTLSConnection,
 )
-from .head import written
+from .head import encode_headers
 
 
-class _Pool(HTTPConnectionPool):
+class UpstreamPool(HTTPConnectionPool):
     ConnectionCls = UpstreamConnection
 
 
-class _TLSPool(HTTPSConnectionPool):
+class UpstreamTLSPool(HTTPSConnectionPool):
     ConnectionCls = UpstreamTLSConnection
 
 
-class _Target(NamedTuple):
-    """What all calls of a URL have in common: their pool, and how their heads begin."""
+class RequestTarget(NamedTuple):
+    """What all calls of a method and URL share: their pool, and how heads begin."""
 
-    key: PoolKey
-    context: Mapping[str, Any]
-    line: bytes
-    host: bytes
+    pool_key: PoolKey
+    pool_context: Mapping[str, Any]
+    request_line: bytes
+    host_line: bytes
 
 
-# How many URLs are remembered, the last ones; and how long one may be for that.
-_MOST_TARGETS = 512
-_LONGEST_TARGET = 1000
+# Request targets that are cached, and the characters of a URL that is.
+_MAX_TARGETS = 512
+_MAX_CACHED_URL = 1000
 
 
 class PooledAdapter(HTTPAdapter):
-    """requests' adapter with connections that remember."""
+    """Sends a prepared request on a pooled connection, always as a stream."""
 
-    pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]] = _Pool, _TLSPool
+    pools: tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]]
+    pools = UpstreamPool, UpstreamTLSPool
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         http_pool, https_pool = self.pools
         schemes = {"http": http_pool, "https": https_pool}
         self.poolmanager.pool_classes_by_scheme = schemes
-        self._remembered = lru_cache(_MOST_TARGETS)(self._aimed)
-        self._tls = lru_cache(1)(tls.context)
+        # A gateway calls few URLs: to take one apart is half of what a call costs.
+        self._cached_target = lru_cache(_MAX_TARGETS)(self._build_target)
+        self._tls_context = lru_cache(1)(tls.client_context)
 
     def send(
         self,
@@ -80,99 +82,96 @@ class PooledAdapter(HTTPAdapter):
         until: float = inf,
         observer: CallObserver | None = None,
     ) -> Response:
-        """The response to *request*, once its head is there; `raw` reads its body.
+        """Send *request*; return the response as soon as its head is there.
 
-        It is always a stream. In *timeout* seconds there has to be a connection; by
-        *until*, on the monotonic clock, the head. There are no *cert* and no *proxies*.
-        Raises what urllib3 and http.client do; InvalidURL, InvalidHeader, SSLError.
+        *timeout* is in seconds, for connecting. The head has to be there at *until*, on
+        the monotonic clock; *observer* is shown the socket that the call is sent on.
+        *cert* and *proxies* are ignored. Raises what urllib3 and http.client do;
+        InvalidURL, InvalidHeader, SSLError.
         """
-        target = self._target(str(request.method), str(request.url), verify)
-        head = _head(target, request.headers)
+        method, url = str(request.method), str(request.url)
+        is_cached = len(url) <= _MAX_CACHED_URL
+        find = self._cached_target if is_cached else self._build_target
+        target = find(method, url, verify)
+        head = _encode_head(target, request.headers)
         body: Any = request.body or b""
-        pool = self._pool(target)
+        pool = self.poolmanager.connection_from_pool_key(
+            target.pool_key, dict(target.pool_context)
+        )
         connection: Any = pool._get_conn()
         try:
             connection.timeout = timeout
             connection.give_back = pool._put_conn
-            is_last = request.headers.get("Connection") == "close"
             raw = connection.exchange(
-                head, body, until=until, is_last=is_last, observer=observer
+                head,
+                body,
+                until=until,
+                is_last=request.headers.get("Connection") == "close",
+                observer=observer,
             )
         except BaseException as e:
             connection.close()
+            # None frees the place of the connection, for a new one.
             pool._put_conn(None)
             if isinstance(e, (ssl.SSLError, SSLError, CertificateError)):
                 raise errors.SSLError(e) from e
             raise
-        return _response(request, raw)
+        return UpstreamResponse(request, raw)
 
-    def _target(self, method: str, url: str, verify: Any) -> _Target:
-        aim = self._remembered if len(url) <= _LONGEST_TARGET else self._aimed
-        return aim(method, url, verify)
-
-    def _pool(self, target: _Target) -> HTTPConnectionPool:
-        return self.poolmanager.connection_from_pool_key(
-            target.key, dict(target.context)
-        )
-
-    def _aimed(self, method: str, url: str, verify: Any) -> _Target:
-        """The target of *url*. Raises InvalidURL; SSLError if there is no trust."""
+    def _build_target(self, method: str, url: str, verify: Any) -> RequestTarget:
+        """Raises InvalidURL; SSLError if the certificate authorities are missing."""
         request = PreparedRequest()
         request.method, request.url = method, url
         try:
-            context = self._context(request, verify)
+            context = self._pool_context(request, verify)
             key = self.poolmanager.key_fn_by_scheme[context["scheme"]](context)
             pool = self.poolmanager.connection_from_pool_key(key, dict(context))
-            return _Target(key, context, *_opening(pool, method, request.path_url))
+            # http.client itself writes the first two lines, on a connection that is
+            # never opened: they are checked and encoded as its own.
+            connection: Any = pool._new_conn()
+            path = _encode_target(request.path_url)
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            request_line, host_line = connection._buffer
         except (ValueError, KeyError, HTTPException) as e:
             raise errors.InvalidURL(e) from e
         except OSError as e:
             raise errors.SSLError(e) from e
+        return RequestTarget(key, context, request_line + b"\r\n", host_line + b"\r\n")
 
-    def _context(self, request: PreparedRequest, verify: Any) -> dict[str, Any]:
-        """What urllib3 makes the pool of. Raises ValueError, KeyError."""
-        place, own = self.build_connection_pool_key_attributes(request, verify)
-        if not place["host"]:
+    def _pool_context(self, request: PreparedRequest, verify: Any) -> dict[str, Any]:
+        """What urllib3 makes a pool of. Raises ValueError, KeyError, OSError."""
+        host, options = self.build_connection_pool_key_attributes(request, verify)
+        if not host["host"]:
             raise ValueError("no host")
-        place["port"] = place["port"] or port_by_scheme[place["scheme"]]
-        if place["scheme"] == "https":
-            trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
-            own = {"ssl_context": self._tls(trusted)}
-        return self.poolmanager.connection_pool_kw | own | place
+        host["port"] = host["port"] or port_by_scheme[host["scheme"]]
+        if host["scheme"] == "https":
+            authorities = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
+            options = {"ssl_context": self._tls_context(authorities)}
+        return self.poolmanager.connection_pool_kw | options | host
 
     def close(self) -> None:
-        """Close what lies idle now; urllib3 would wait for the last answer's memory."""
+        """Close idle connections now; urllib3 would wait for the garbage collector."""
         pools = self.poolmanager.pools
         for key in pools.keys():
             pools[key].close()
         super().close()
 
 
-def _opening(pool: HTTPConnectionPool, method: str, path: str) -> tuple[bytes, bytes]:
-    """The request line, and the header Host: as http.client writes them, and no other.
-
-    Raises ValueError, http.client's InvalidURL.
-    """
-    connection: Any = pool._new_conn()
-    connection.putrequest(method, _encode_target(path), skip_accept_encoding=True)
-    line, host = connection._buffer
-    return line + b"\r\n", host + b"\r\n"
-
-
-def _head(target: _Target, headers: Mapping[str, Any]) -> bytes:
+def _encode_head(target: RequestTarget, headers: Mapping[str, Any]) -> bytes:
     """Raises InvalidHeader."""
-    host = target.host if headers.get("Host") is None else b""
+    host_line = target.host_line if headers.get("Host") is None else b""
     try:
-        return b"".join((target.line, host, written(headers), b"\r\n"))
+        lines = encode_headers(headers)
     except ValueError as e:
         raise errors.InvalidHeader(e) from e
+    return b"".join((target.request_line, host_line, lines, b"\r\n"))
 
 
-def _response(request: PreparedRequest, raw: HTTP1Response) -> Response:
-    """requests' response, without a jar for cookies, which takes longest to make."""
-    response = Response.__new__(Response)
-    response.status_code, response.headers = raw.status, raw.headers
-    response.request, response.url, response.raw = request, str(request.url), raw
-    response.history, response.encoding, response.reason = [], None, ""
-    response._content, response._content_consumed = False, False
-    return response
+class UpstreamResponse(Response):
+    """requests' response, without its jar of cookies, which takes longest to make."""
+
+    def __init__(self, request: PreparedRequest, raw: HTTP1Response) -> None:
+        self.status_code, self.headers = raw.status, raw.headers
+        self.request, self.url, self.raw = request, str(request.url), raw
+        self.history, self.encoding, self.reason = [], None, ""
+        self._content, self._content_consumed = False, False

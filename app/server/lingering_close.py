@@ -1,0 +1,81 @@
+"""Lingering close (RFC 9112, section 9.6) in a thread of its own, for gthread."""
+
+import atexit
+import socket
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from .worker import KEEPALIVE_LINGER, SMALL_WRITE
+
+# Seconds between two checks of the sockets that linger.
+_INTERVAL = 0.1
+
+
+class LingeringClose:
+    """Closes connections when their client has, or after a while.
+
+    gthread does so in the thread that dispatches requests, where all others would wait
+    for a client that keeps its end open. What a client still sends is thrown away: to
+    close upon unread bytes is a reset, which may overtake the answer.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._incoming: SimpleQueue[tuple[Any, float]] = SimpleQueue()
+        self._lingering: list[tuple[Any, float]] = []
+
+    def start(self) -> None:
+        """Work in this process. When it ends, what lingers still has its time."""
+
+        def run() -> None:
+            while True:
+                self._lingering.append(self._incoming.get())
+                while self.check():
+                    time.sleep(_INTERVAL)
+
+        def finish() -> None:
+            deadline = time.monotonic() + KEEPALIVE_LINGER
+            while self._lingering or not self._incoming.empty():
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_INTERVAL / 10)
+
+        threading.Thread(target=run, name="farewells", daemon=True).start()
+        atexit.register(finish)
+
+    def close(self, client: socket.socket) -> None:
+        """Close *client* in a while. Called in place of gunicorn's close_graceful."""
+        try:
+            client.shutdown(socket.SHUT_WR)
+            client.setblocking(False)
+        except OSError:
+            client.close()
+            return
+        self._incoming.put((client, self._now() + KEEPALIVE_LINGER))
+
+    def check(self) -> int:
+        """Close the sockets whose client has, or whose time is up; count the others."""
+        while not self._incoming.empty():
+            self._lingering.append(self._incoming.get())
+        self._lingering[:] = [
+            (client, until)
+            for client, until in self._lingering
+            if not self._close_if_due(client, until)
+        ]
+        return len(self._lingering)
+
+    def _close_if_due(self, client: socket.socket, until: float) -> bool:
+        try:
+            # A client that fills the whole buffer is not going to end.
+            is_due = len(client.recv(SMALL_WRITE)) in (0, SMALL_WRITE)
+        except BlockingIOError:
+            is_due = False
+        except OSError:
+            is_due = True
+        if is_due or self._now() > until:
+            client.close()
+            return True
+        return False
