@@ -48,21 +48,21 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """A whole answer, its JSON in *body*, as it is kept.
+    """A complete response, its JSON in *body*, as it is cached.
 
-    *made* is in Unix seconds, *max_age* in seconds. *headers* are told with it again,
-    and so are *warnings*.
+    *created_at* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
+    repeated with it.
     """
 
     body: bytes
-    made: float
+    created_at: float
     max_age: float
     headers: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
     def age(self, now: float) -> float:
         """Seconds since it was made. Clocks of two machines may differ a little."""
-        return max(0.0, now - self.made)
+        return max(0.0, now - self.created_at)
 
     def is_fresh(self, now: float, max_age: float = float("inf")) -> bool:
         """Whether it may be given, to one who takes none older than *max_age*."""

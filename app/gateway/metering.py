@@ -11,7 +11,8 @@ from decimal import Decimal
 
 from ..core import prices
 from ..core.completion import Usage
-from ..core.limits import Held, Limits, UsageRequest
+from ..core.counters import PriorUsage, UsageRequest
+from ..core.limits import Limits
 from ..core.prices import Price
 from ..core.routing import Route
 from ..planning.plan import Plan
@@ -59,11 +60,11 @@ class _Account:
 
     def claim(self, most: Usage, money: Decimal | None) -> UsageRequest:
         """What it takes to use so much on top of what is to be charged."""
-        held = None
+        prior = None
         if self.held:
-            draws = [draw for each in self.held for draw in each.draws]
-            held = Held(draws, self.usage.paid_tokens, self.cost)
-        return UsageRequest(self.holder, self.limits, most.paid_tokens, money, held)
+            entries = [entry for each in self.held for entry in each.entries]
+            prior = PriorUsage(entries, self.usage.paid_tokens, self.cost)
+        return UsageRequest(self.holder, self.limits, most.paid_tokens, money, prior)
 
     def hold(self, reservation: Reservation) -> None:
         self.held.append(reservation)

@@ -11,7 +11,7 @@ from ..core.routing import Group, Hands, Node, Route, Target, run, targets
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
 from ..planning import plan as fitting
 from ..planning.plan import Plan
-from ..state.breaker import Breaker, guarded
+from ..state.breaker import Breaker, guard_call
 from .authorization import authorize, authorize_listing
 from .clients.cancellation import Cancellation
 from .clients.connections import ClientConnection, ClientConnections
@@ -131,7 +131,7 @@ class Gateway:
     ) -> Outcome:
         tally = bill.reserve(plan)
         try:
-            with guarded(self.breaker, plan.target), cancellation.explained():
+            with guard_call(self.breaker, plan.target), cancellation.explained():
                 outcome = self._answer(plan, bill, tally, cancellation)
         except BaseException:
             bill.charge()

@@ -43,8 +43,7 @@ class Quarantine:
         circuit = self.circuits.read(name, self.now())
         probes = circuit is not None and circuit.is_open
         if circuit is not None and not circuit.available(self.now()):
-            until = max(circuit.open_until or 0, circuit.probed_until or 0)
-            raise EngineWithheld(until - self.now())
+            raise EngineWithheld(circuit.blocked_until - self.now())
         if probes:
             self.circuits.enter(name, _POLICY, self.now())
         ended = False

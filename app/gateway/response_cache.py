@@ -16,7 +16,8 @@ from ..core.caching import (
 from ..core.replay import ChunkAssembler, to_chunks
 from ..planning.plan import Plan
 from ..providers import Provider
-from ..state.response_store import FlightLeader, ResponseStore
+from ..state.response_store import ResponseStore
+from ..state.single_flight import FlightLeader
 from ..upstream.open_calls import OpenCalls
 from .clients.cancellation import Cancellation
 from .outcome import Outcome, UsageCounter
@@ -99,7 +100,7 @@ class ResponseCache:
         """Keep the whole answer in *body*; without one, let the next one ask."""
         if body is None:
             if lead:
-                lead.land()
+                lead.finish()
             return
         entry = CacheEntry(
             body,

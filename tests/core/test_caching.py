@@ -51,14 +51,14 @@ def test_a_cache_is_for_the_same_credentials_unless_its_config_says_otherwise() 
 
 
 def test_an_entry_is_fresh_until_it_is_as_old_as_it_may_be() -> None:
-    entry = CacheEntry(b"{}", made=1000, max_age=60)
+    entry = CacheEntry(b"{}", created_at=1000, max_age=60)
 
     assert entry.is_fresh(1059.9) and not entry.is_fresh(1060)
     assert entry.is_fresh(1009, max_age=10) and not entry.is_fresh(1010, max_age=10)
 
 
 def test_an_entry_from_a_clock_that_is_ahead_is_new() -> None:
-    assert CacheEntry(b"{}", made=1000, max_age=60).age(999) == 0
+    assert CacheEntry(b"{}", created_at=1000, max_age=60).age(999) == 0
 
 
 # The key

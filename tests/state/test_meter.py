@@ -25,19 +25,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.core.limits import LEASE, Held, LimitReached, Limits, UsageRequest, duration
+from app.core.counters import LimitReached, PriorUsage, UsageRequest, format_duration
+from app.core.limits import LEASE, Limits
 from app.state.local_store import LocalCounters, LocalFile
 from app.state.meter import Charge, Meter, Reservation
 
 from ..e2e.server import ROOT
-from .conftest import Place
+from .conftest import Store
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
-def meter(place: Place) -> Meter:
-    return Meter(place.counters())
+def meter(store: Store) -> Meter:
+    return Meter(store.counters())
 
 
 def claim(
@@ -102,7 +103,7 @@ def test_a_limit_of_money_is_an_amount(value: Any) -> None:
     + [(93605, "26h0m5s")],
 )
 def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 # What passes, and what does not
@@ -368,8 +369,8 @@ def test_a_claim_without_limits_is_reserved_beside_others(meter: Meter) -> None:
     first, second = meter.reserve([free, narrow], NOON)
     meter.settle([Charge(first, 9)], NOON)
 
-    assert (first.keeper, first.headers) == (None, {})
-    assert second.keeper and not passes(meter, narrow)
+    assert (first.counters, first.headers) == (None, {})
+    assert second.counters and not passes(meter, narrow)
 
 
 # Raising what is held
@@ -383,8 +384,8 @@ def raised(
     **more: Any,
 ) -> Reservation:
     """What one more try takes on top of what is *held*, and was *charged*."""
-    draws = [draw for each in held for draw in each.draws]
-    again = replace(first, held=Held(draws, *charged), **more)
+    entries = [entry for each in held for entry in each.entries]
+    again = replace(first, prior=PriorUsage(entries, *charged), **more)
     return reserve(meter, again)
 
 
@@ -442,7 +443,7 @@ def test_without_a_price_nothing_charged_is_forgotten(meter: Meter) -> None:
     mine = claim(tokens=5, money="0.5", money_per_day="1")
     first = reserve(meter, mine)
     second = raised(meter, mine, first, charged=(5, Decimal("0.4")), money=None)
-    assert not second.draws
+    assert not second.entries
     meter.settle([Charge(first, 9, Decimal("0.4"), [second])], NOON)
 
     assert used(meter, "money_per_day") == 400_000_000
@@ -474,9 +475,9 @@ def test_parts_that_have_expired_hold_nothing(meter: Meter) -> None:
     """A retry after a minute draws again, but for what its tries were charged then."""
     mine = claim(tokens=60, tokens_per_minute=100)
     first = reserve(meter, mine)
-    later = replace(mine, held=Held(first.draws, 60))
+    later = replace(mine, prior=PriorUsage(first.entries, 60))
     second = reserve(meter, later, NOON + 70)
-    assert [draw.amount for draw in second.draws] == [60]
+    assert [entry.amount for entry in second.entries] == [60]
     meter.settle([Charge(first, 120, None, [second])], NOON + 75)
 
     wide = claim(tokens=100, tokens_per_minute=100)
@@ -487,7 +488,9 @@ def test_try_of_the_next_day_is_drawn_on_that(meter: Meter) -> None:
     midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
     mine = claim(tokens=60, tokens_per_day=100)
     first = reserve(meter, mine, midnight - 5)
-    second = reserve(meter, replace(mine, held=Held(first.draws, 10)), midnight + 5)
+    second = reserve(
+        meter, replace(mine, prior=PriorUsage(first.entries, 10)), midnight + 5
+    )
     meter.settle([Charge(first, 70, None, [second])], midnight + 9)
 
     assert refusal(meter, mine, now=midnight + 10).used == 60
@@ -497,7 +500,9 @@ def test_key_and_virtual_key_are_raised_together_or_not_at_all(meter: Meter) -> 
     wide = claim("key:a", 10, tokens_per_day=10**6)
     narrow = claim("virtual-key:v", 30, tokens_per_day=20)
     first = reserve(meter, wide)
-    error = refusal(meter, replace(wide, tokens=30, held=Held(first.draws)), narrow)
+    error = refusal(
+        meter, replace(wide, tokens=30, prior=PriorUsage(first.entries)), narrow
+    )
 
     assert error.holder == "virtual-key:v"
     assert used(meter, "tokens_per_day") == 10
@@ -581,9 +586,11 @@ class RaisedReservations(RuleBasedStateMachine):
         if money is None:
             more[1] = 0
         fits = self.fits(*more)
-        draws = [draw for part in request.parts for draw in part.draws]
-        held = Held(draws, request.charged[0], Decimal(request.charged[1]) / 10**9)
-        again = replace(self.claim(tokens, money), held=held)
+        entries = [entry for part in request.parts for entry in part.entries]
+        prior = PriorUsage(
+            entries, request.charged[0], Decimal(request.charged[1]) / 10**9
+        )
+        again = replace(self.claim(tokens, money), prior=prior)
         try:
             part = reserve(self.meter, again)
         except LimitReached:
@@ -676,15 +683,15 @@ def workers(what: str, where: str, *numbers: Any, count: int = 4) -> list[int]:
     return [int(process.communicate(timeout=30)[0]) for process in processes]
 
 
-def test_four_processes_let_exactly_as_many_through_as_one(place: Place) -> None:
-    assert sum(workers("limits", place.where, 100, NOON)) == 100
+def test_four_processes_let_exactly_as_many_through_as_one(store: Store) -> None:
+    assert sum(workers("requests", store.address, 100, NOON)) == 100
 
 
 def test_a_place_of_a_process_that_has_died_stays_taken_until_its_lease_ends(
-    place: Place,
+    store: Store,
 ) -> None:
-    assert sum(workers("places", place.where, 2, NOON)) == 3
-    meter = Meter(place.counters())
+    assert sum(workers("slots", store.address, 2, NOON)) == 3
+    meter = Meter(store.counters())
 
     assert not passes(meter, claim(requests_in_parallel=3), now=NOON + 60)
     assert passes(meter, claim(requests_in_parallel=3), now=NOON + LEASE)
@@ -854,7 +861,8 @@ def test_requests_go_on_without_the_file_and_the_log_says_so_once(
 FORKED = """
 import os, sys
 from pathlib import Path
-from app.core.limits import UsageRequest, LimitReached, Limits
+from app.core.counters import LimitReached, UsageRequest
+from app.core.limits import Limits
 from app.state.meter import Meter
 from app.state.local_store import LocalCounters, LocalFile
 

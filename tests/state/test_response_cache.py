@@ -1,5 +1,4 @@
-"""Answers that are kept, and identical requests in flight: with a real file, a real
-Valkey, and real processes."""
+"""The response cache, in a real file and in a real Valkey."""
 
 import logging
 import sqlite3
@@ -7,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,20 +20,12 @@ from app.core.cache_key import key
 from app.core.caching import CacheEntry, CachePolicy, CacheScope
 from app.core.request import CompletionRequest
 from app.core.routing import Target
-from app.errors import UpstreamTimeout
+from app.state.cache_codec import MAX_BODY_BYTES, pack, unpack
+from app.state.local_cache import LocalCache
 from app.state.redis_store import RedisCache, RedisClient
-from app.state.response_store import (
-    LARGEST,
-    FlightLeader,
-    LocalCache,
-    ResponseBackend,
-    ResponseStore,
-    SingleFlight,
-    pack,
-    unpack,
-)
+from app.state.response_store import ResponseBackend
 
-from ..e2e.server import ROOT, eventually
+from ..e2e.server import ROOT
 from ..valkey import Valkey
 from .conftest import FakeTime
 
@@ -42,15 +33,17 @@ from .conftest import FakeTime
 NOW = 1_800_000_000.0
 ENTRY = CacheEntry(
     b'{"choices":[{"text":"\\u2013"}]}',
-    made=NOW,
+    created_at=NOW,
     max_age=60,
     headers={"openai-model": "m-1"},
     warnings=("a warning",),
 )
 
 
-def entry(body: bytes = b"{}", made: float = NOW, max_age: float = 1e6) -> CacheEntry:
-    return CacheEntry(body, made, max_age)
+def entry(
+    body: bytes = b"{}", created_at: float = NOW, max_age: float = 1e6
+) -> CacheEntry:
+    return CacheEntry(body, created_at, max_age)
 
 
 def incompressible(size: int, start: int = 0) -> bytes:
@@ -64,12 +57,6 @@ def incompressible(size: int, start: int = 0) -> bytes:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalCache]:
-    with closing(LocalCache(tmp_path / "cache.db", 2**20)) as cache:
-        yield cache
-
-
-@pytest.fixture
 def remote(valkey: Valkey) -> Iterator[RedisCache]:
     valkey.clear()
     with closing(RedisCache(RedisClient(valkey.url))) as cache:
@@ -78,8 +65,8 @@ def remote(valkey: Valkey) -> Iterator[RedisCache]:
 
 @pytest.fixture(params=["local", "remote"])
 def cache(request: Any) -> ResponseBackend:
-    found: ResponseBackend = request.getfixturevalue(request.param)
-    return found
+    backend: ResponseBackend = request.getfixturevalue(request.param)
+    return backend
 
 
 # What both do
@@ -107,8 +94,8 @@ def test_the_last_entry_of_a_key_counts(cache: ResponseBackend) -> None:
 
 
 def test_what_is_too_old_or_too_long_is_not_kept(cache: ResponseBackend) -> None:
-    cache.put("old", entry(made=NOW - 10, max_age=10), NOW)
-    cache.put("long", entry(b" " * (LARGEST + 1)), NOW)
+    cache.put("old", entry(created_at=NOW - 10, max_age=10), NOW)
+    cache.put("long", entry(b" " * (MAX_BODY_BYTES + 1)), NOW)
 
     assert cache.get("old", NOW) is None
     assert cache.get("long", NOW) is None
@@ -122,8 +109,10 @@ def test_a_cache_goes_on_after_it_was_closed(cache: ResponseBackend) -> None:
 
 
 @given(st.binary(max_size=3000), st.floats(0, 1e12), st.text(max_size=9))
-def test_an_entry_survives_its_packing(body: bytes, made: float, text: str) -> None:
-    packed = CacheEntry(body, made, 1.5, {text: text}, (text,))
+def test_an_entry_survives_its_packing(
+    body: bytes, created_at: float, text: str
+) -> None:
+    packed = CacheEntry(body, created_at, 1.5, {text: text}, (text,))
 
     assert unpack(pack(packed)) == packed
 
@@ -332,12 +321,14 @@ def test_threads_may_share_a_cache(local: LocalCache) -> None:
 
 
 # Runs in a process of its own, with a cache at the path that is its first argument.
-_BEGIN = f"""
+PREAMBLE = f"""
 import os, sys
 from pathlib import Path
 from app.core.caching import CacheEntry
-from app.state.response_store import ResponseStore, SingleFlight, LocalCache
-path, *words = sys.argv[1:]
+from app.state.local_cache import LocalCache
+from app.state.response_store import ResponseStore
+from app.state.single_flight import SingleFlight
+path, *arguments = sys.argv[1:]
 cache = LocalCache(Path(path), 2**20)
 now = {NOW}
 def entry(text):
@@ -345,13 +336,13 @@ def entry(text):
 """
 
 
-def process(path: Path, code: str, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", _BEGIN + code, str(path), *words]
+def process(path: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PREAMBLE + code, str(path), *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def said(running: subprocess.Popen[str]) -> str:
-    """What it has printed, when it has ended well."""
+def output_of(running: subprocess.Popen[str]) -> str:
+    """What it has printed, when it has ended without an error."""
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 0
     return output.strip()
@@ -363,7 +354,7 @@ def test_processes_share_the_file(local: LocalCache, tmp_path: Path) -> None:
 print(cache.get("k", now).body.decode())
 cache.put("l", entry("of another"), now)
 """
-    assert said(process(tmp_path / "cache.db", code)) == "of one"
+    assert output_of(process(tmp_path / "cache.db", code)) == "of one"
     assert local.get("l", NOW) == CacheEntry(b"of another", NOW, 60)
 
 
@@ -373,13 +364,13 @@ def test_processes_may_write_at_once(tmp_path: Path) -> None:
 import random
 kept = 0
 for i in range(300):
-    name = words[0] + str(i)
+    name = arguments[0] + str(i)
     cache.put(name, CacheEntry(random.randbytes(400), now, 60), now)
     kept += cache.get(name, now) is not None
 print(kept)
 """
     running = [process(path, code, name) for name in "abcd"]
-    kept = [int(said(each)) for each in running]
+    kept = [int(output_of(each)) for each in running]
 
     # Who would wait for the others too long keeps nothing, which is allowed.
     assert all(each > 250 for each in kept)
@@ -398,7 +389,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 print(status, cache.get("k", now).body.decode(), cache.get("l", now).body.decode())
 """
-    output = said(process(tmp_path / "cache.db", code))
+    output = output_of(process(tmp_path / "cache.db", code))
 
     assert output == "0 of the parent of the child"
 
@@ -428,15 +419,15 @@ def test_what_redis_refuses_is_a_miss_and_leaves_it_in_use(
     valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     valkey.clear()
-    link = RedisClient(valkey.url)
-    with closing(RedisCache(link)) as cache:
+    client = RedisClient(valkey.url)
+    with closing(RedisCache(client)) as cache:
         cache.put("l", ENTRY, NOW)
-        with valkey.client() as client:
-            client.lpush("lastword:cache:k", "a list")
+        with valkey.client() as other:
+            other.lpush("lastword:cache:k", "a list")
         with caplog.at_level(logging.WARNING, "lastword"):
             found = [cache.get("k", NOW) for _ in range(3)]
 
-        assert found == [None] * 3 and not link.is_away
+        assert found == [None] * 3 and not client.is_unavailable
         assert caplog.messages == ["Redis refuses to keep answers"]
         assert cache.get("l", NOW) == ENTRY
 
@@ -487,257 +478,3 @@ def test_a_redis_that_wakes_up_is_found_again(mortal: Valkey) -> None:
         clock.now = 1
 
         assert asleep is None and cache.get("k", NOW) == ENTRY
-
-
-# Identical requests in flight
-
-
-class Crowd:
-    """Threads that ask for the same, while a call for it is under way."""
-
-    def __init__(self, ask: Callable[[], Any], size: int = 5) -> None:
-        self.results: list[Any] = []
-        self._threads = [
-            threading.Thread(target=self._run, args=(ask,)) for _ in range(size)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self, ask: Callable[[], Any]) -> None:
-        try:
-            self.results.append(ask())
-        except UpstreamTimeout as e:
-            self.results.append(e)
-
-    def wait_until_waiting(self) -> None:
-        """Return when all of them know whom they wait for."""
-        eventually(lambda: all(map(_is_waiting, self._threads)))
-
-    def join(self) -> list[Any]:
-        for thread in self._threads:
-            thread.join(20)
-            assert not thread.is_alive()
-        return self.results
-
-
-def _is_waiting(thread: threading.Thread) -> bool:
-    frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_code.co_name == "has_landed"
-
-
-class Upstream:
-    """Counts its calls. Those whose number is among *failures* bring nothing."""
-
-    def __init__(self, answers: ResponseStore, failures: tuple[int, ...] = ()) -> None:
-        self._answers, self._failures = answers, failures
-        self._lock = threading.Lock()
-        self.calls = 0
-
-    def ask(self) -> bytes | None:
-        """The body of an answer, from wherever it comes; None if it failed."""
-        found = self._answers.find("k", 60)
-        return found.body if isinstance(found, CacheEntry) else self.call(found)
-
-    def call(self, lead: FlightLeader) -> bytes | None:
-        with self._lock:
-            self.calls += 1
-            number = self.calls
-        if number in self._failures:
-            lead.land()
-            return None
-        made = entry(f"{number}".encode())
-        self._answers.keep("k", made, lead)
-        return made.body
-
-
-@pytest.fixture
-def answers(local: LocalCache) -> ResponseStore:
-    return ResponseStore(local, now=lambda: NOW)
-
-
-def lead_of(answers: ResponseStore) -> FlightLeader:
-    found = answers.find("k", 60)
-    assert isinstance(found, FlightLeader)
-    return found
-
-
-def test_who_asks_the_same_waits_and_nobody_pays_twice(answers: ResponseStore) -> None:
-    upstream = Upstream(answers)
-    lead = lead_of(answers)
-    crowd = Crowd(upstream.ask)
-    crowd.wait_until_waiting()
-    upstream.call(lead)
-
-    assert crowd.join() == [b"1"] * 5
-    assert upstream.calls == 1
-
-
-def test_when_the_first_fails_one_of_the_others_goes(answers: ResponseStore) -> None:
-    upstream = Upstream(answers, failures=(1,))
-    lead = lead_of(answers)
-    crowd = Crowd(upstream.ask)
-    crowd.wait_until_waiting()
-    upstream.call(lead)
-
-    assert crowd.join() == [b"2"] * 5
-    assert upstream.calls == 2
-
-
-def test_nobody_waits_for_one_failure_after_the_other() -> None:
-    flights = SingleFlight()
-    first = flights.board("k")
-    assert isinstance(first, FlightLeader)
-    crowd = Crowd(lambda: flights.board("k"))
-    crowd.wait_until_waiting()
-    first.land()
-    eventually(lambda: len(crowd.results) == 1)
-    (second,) = crowd.results
-    second.land()
-
-    assert all(isinstance(found, FlightLeader) for found in crowd.join())
-
-
-def test_a_crowd_without_a_first_pays_once(answers: ResponseStore) -> None:
-    upstream = Upstream(answers)
-
-    assert Crowd(upstream.ask, 20).join() == [b"1"] * 20
-    assert upstream.calls == 1
-
-
-def test_who_has_no_more_time_goes_without() -> None:
-    flights = SingleFlight()
-    lead = flights.board("k")
-    assert isinstance(lead, FlightLeader)
-    with pytest.raises(UpstreamTimeout, match="under way") as caught:
-        flights.board("k", wait=0.01)
-    with pytest.raises(UpstreamTimeout):
-        flights.board("k", wait=-1)
-
-    assert caught.value.status == 408
-    crowd = Crowd(lambda: flights.board("k", wait=20))
-    crowd.wait_until_waiting()
-    lead.land(ENTRY)
-    assert crowd.join() == [ENTRY] * 5
-
-
-def test_who_has_time_waits_only_so_long_for_somebody_else() -> None:
-    """The caller of the first one may be slow to take what it streams."""
-    flights = SingleFlight(patience=0.05)
-    first = flights.board("k")
-    alone = [flights.board("k"), flights.board("k", wait=20)]
-
-    assert isinstance(first, FlightLeader) and all(
-        isinstance(each, FlightLeader) for each in alone
-    )
-    with pytest.raises(UpstreamTimeout):
-        flights.board("k", wait=0.01)
-    first.land(ENTRY)
-    assert isinstance(flights.board("k"), FlightLeader)
-
-
-def test_a_first_that_dies_is_waited_for_by_nobody(answers: ResponseStore) -> None:
-    upstream = Upstream(answers)
-    thread = threading.Thread(target=lead_of, args=(answers,))
-    thread.start()
-    thread.join()
-
-    assert upstream.ask() == b"1"
-
-
-def test_others_go_on_when_the_first_is_forgotten(answers: ResponseStore) -> None:
-    upstream = Upstream(answers)
-    leads = [lead_of(answers)]
-    crowd = Crowd(upstream.ask)
-    crowd.wait_until_waiting()
-    leads.clear()
-
-    assert crowd.join() == [b"1"] * 5
-
-
-def test_a_block_that_fails_lets_the_others_go_on(answers: ResponseStore) -> None:
-    lead = lead_of(answers)
-    with pytest.raises(ZeroDivisionError), lead:
-        1 / 0  # noqa: B018
-
-    assert lead_of(answers) is not lead
-
-
-def test_a_block_that_ends_well_may_still_bring_something() -> None:
-    flights = SingleFlight()
-    lead = flights.board("k")
-    assert isinstance(lead, FlightLeader)
-    with lead:
-        pass
-    crowd = Crowd(lambda: flights.board("k"))
-    crowd.wait_until_waiting()
-    lead.land(ENTRY)
-    lead.land()
-
-    assert crowd.join() == [ENTRY] * 5
-
-
-def test_other_requests_do_not_wait() -> None:
-    flights = SingleFlight()
-    leads = [flights.board(name) for name in "abc"]
-
-    assert all(isinstance(each, FlightLeader) for each in leads)
-
-
-def test_what_is_kept_is_given_at_once(answers: ResponseStore) -> None:
-    answers.keep("k", ENTRY)
-
-    assert answers.find("k", 60) == ENTRY
-    assert answers.find("k", 60) == ENTRY
-
-
-def test_who_takes_nothing_old_gets_nothing_old(local: LocalCache) -> None:
-    answers = ResponseStore(local, now=lambda: NOW + 30)
-    answers.keep("k", ENTRY)
-
-    assert answers.find("k", 31) == ENTRY
-    assert isinstance(answers.find("k", 30), FlightLeader)
-
-
-def test_one_who_takes_only_what_is_new_does_not_wait_for_one_who_takes_all(
-    answers: ResponseStore,
-) -> None:
-    lead = answers.find("k", 60)
-
-    assert isinstance(lead, FlightLeader)
-    assert isinstance(answers.find("k", 10), FlightLeader)
-
-
-def test_greenlets_wait_without_holding_up_their_worker(tmp_path: Path) -> None:
-    code = """
-from gevent import monkey
-monkey.patch_all()
-import gevent, time
-answers = ResponseStore(cache, SingleFlight(), lambda: now)
-calls, ticks = [], []
-def ask(name):
-    found = answers.find(name, 60)
-    if isinstance(found, Entry):
-        return found.body
-    calls.append(name)
-    gevent.sleep(0.05)
-    if len(calls) == 1:
-        found.land()
-        return b"nothing"
-    answers.keep(name, entry(name), found)
-    return b"paid"
-def tick():
-    while len(ticks) < 1000:
-        ticks.append(1)
-        gevent.sleep(0)
-jobs = [gevent.spawn(ask, "k") for _ in range(200)]
-ticking = gevent.spawn(tick)
-gevent.joinall(jobs + [ticking], timeout=30, raise_error=True)
-results = [job.value for job in jobs]
-print(len(calls), len(ticks), *(results.count(b) for b in (b"nothing", b"paid", b"k")))
-"""
-    # The first thing that a worker does is to patch what these modules import.
-    code = "from gevent import monkey; monkey.patch_all()\n" + _BEGIN + code
-    command = [sys.executable, "-c", code, str(tmp_path / "cache.db")]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    assert output.stdout.strip() == "2 1000 1 1 198", output.stderr
