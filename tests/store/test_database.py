@@ -100,7 +100,7 @@ def test_a_sqlite_without_functions_for_mathematics_is_taught_them(query: str) -
         closing(sqlite3.connect(":memory:", factory=Plain)) as taught,
         closing(sqlite3.connect(":memory:")) as able,
     ):
-        database.teach(taught)
+        database.add_math_functions(taught)
         sql = f"SELECT {query}"
 
         ours = sqlite3.Connection.execute(taught, sql).fetchone()
