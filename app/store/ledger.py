@@ -117,7 +117,11 @@ class Ledger:
         except Exception as e:
             if _is_database_unavailable(e):
                 self._warn(e)
-                self._put_back(rows)
+                with self._lock:
+                    waiting = [*rows, *self._rows]
+                    excess = max(len(waiting) - self._max_waiting, 0)
+                    self._rows = deque(waiting[excess:])
+                    self.dropped += excess
             elif len(rows) > 1:
                 # One of them is invalid: each is written by itself.
                 for row in rows:
@@ -131,13 +135,6 @@ class Ledger:
         if self._engine is None:
             self._engine = self._open_engine()
         return self._engine
-
-    def _put_back(self, rows: list[Row]) -> None:
-        with self._lock:
-            waiting = [*rows, *self._rows]
-            excess = max(len(waiting) - self._max_waiting, 0)
-            self._rows = deque(waiting[excess:])
-            self.dropped += excess
 
     def close(self) -> None:
         """Write the rows that wait, and end. What cannot be written by then is lost."""

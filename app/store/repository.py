@@ -81,7 +81,11 @@ class Repository:
             return int(connection.execute(select(revisions.c.number)).scalar_one())
 
     def contents(self) -> Snapshot:
-        """All records, in one transaction."""
+        """All records, in one transaction.
+
+        The revision is read first: PostgreSQL shows each statement what was committed
+        before it, so records may be newer than the revision, but never older.
+        """
         with reading(self.engine) as connection:
             return Snapshot(
                 int(connection.execute(select(revisions.c.number)).scalar_one()),
@@ -94,16 +98,17 @@ class Repository:
 
     def settings(self, sealed: bytes) -> dict[str, Any]:
         """The settings of a virtual key. Raises StoreUnavailable under another key."""
-        opened: dict[str, Any] = orjson.loads(self._secret_box.open(sealed))
-        return opened
+        settings: dict[str, Any] = orjson.loads(self._secret_box.open(sealed))
+        return settings
 
     # Configs
 
     def put_config(self, id: str, document: Mapping[str, Any]) -> int:
-        """Store *document* as the newest version of a config; its number."""
+        """Store *document* as the newest version of a config, and return its number."""
         now = int(time.time())
         with self._change() as connection:
-            number = _version(connection, id) + 1
+            query = select(configs.c.version).where(configs.c.id == id)
+            number = (connection.execute(query).scalar() or 0) + 1
             row = {"id": id, "version": number, "updated": now}
             _put(connection, configs, row)
             connection.execute(
@@ -165,7 +170,12 @@ class Repository:
         with self._change() as connection:
             if _exists(connection, gateway_keys, key.name):
                 raise RecordExists(key.name)
-            pepper = self._pepper(connection) or self._create_pepper(connection)
+            pepper = self._pepper(connection)
+            if not pepper:
+                pepper = secrets.token_bytes(32)
+                sealed = self._secret_box.seal(pepper)
+                pepper_row = {"name": "pepper", "sealed": sealed}
+                connection.execute(insert(own_secrets).values(pepper_row))
             row = _key_row(key, hint=text[-4:]) | {"hash": key_hash(text, pepper)}
             connection.execute(insert(gateway_keys).values(row))
         return text
@@ -217,12 +227,6 @@ class Repository:
         sealed = connection.execute(query).scalar()
         return self._secret_box.open(sealed) if sealed else b""
 
-    def _create_pepper(self, connection: Connection) -> bytes:
-        pepper = secrets.token_bytes(32)
-        row = {"name": "pepper", "sealed": self._secret_box.seal(pepper)}
-        connection.execute(insert(own_secrets).values(row))
-        return pepper
-
     @contextmanager
     def _change(self) -> Iterator[Connection]:
         """A transaction that increments the revision, so that all workers refresh."""
@@ -266,15 +270,15 @@ def _keys(connection: Connection) -> dict[str, GatewayKey]:
     return values
 
 
+def _aliases(connection: Connection) -> dict[str, Alias]:
+    rows = connection.execute(select(aliases)).all()
+    return {r.model: serialization.parse_alias(r.document) for r in rows}
+
+
 def _log_problems(keys: Mapping[str, VirtualKey | GatewayKey]) -> None:
     for name, key in keys.items():
         if key.problem:
             logger.error("the %s is refused: %s", name, key.problem)
-
-
-def _aliases(connection: Connection) -> dict[str, Alias]:
-    rows = connection.execute(select(aliases)).all()
-    return {r.model: serialization.parse_alias(r.document) for r in rows}
 
 
 def _key_row(key: GatewayKey, *, hint: str) -> dict[str, Any]:
@@ -285,11 +289,6 @@ def _key_row(key: GatewayKey, *, hint: str) -> dict[str, Any]:
         "disabled": key.disabled,
         "updated": int(time.time()),
     }
-
-
-def _version(connection: Connection, id: str) -> int:
-    query = select(configs.c.version).where(configs.c.id == id)
-    return connection.execute(query).scalar() or 0
 
 
 def _primary_key(table: Table) -> Any:

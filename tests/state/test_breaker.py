@@ -87,7 +87,7 @@ def call(breaker: Breaker, target: Target, *statuses: int) -> None:
         breaker.leave(target, status)
 
 
-def test_a_target_opens_after_so_many_failures(setup: Setup) -> None:
+def test_circuit_opens_at_failure_threshold(setup: Setup) -> None:
     breaker, target, _ = setup(failure_threshold=3)
     call(breaker, target, 500, 200, 503)
     assert breaker.available(target)
@@ -95,7 +95,7 @@ def test_a_target_opens_after_so_many_failures(setup: Setup) -> None:
     assert not breaker.available(target)
 
 
-def test_a_share_counts_from_so_many_calls_on(setup: Setup) -> None:
+def test_percentage_needs_minimum_requests(setup: Setup) -> None:
     breaker, target, _ = setup(failure_threshold_percentage=50, minimum_requests=4)
     call(breaker, target, 500, 500, 200)
     assert breaker.available(target)
@@ -103,13 +103,13 @@ def test_a_share_counts_from_so_many_calls_on(setup: Setup) -> None:
     assert not breaker.available(target)
 
 
-def test_a_share_of_nothing_opens_nothing(setup: Setup) -> None:
+def test_percentage_ignores_circuits_without_failures(setup: Setup) -> None:
     breaker, target, _ = setup(failure_threshold_percentage=1)
     call(breaker, target, 200, 404)
     assert breaker.available(target)
 
 
-def test_only_listed_statuses_count_where_a_list_is_given(setup: Setup) -> None:
+def test_only_listed_failure_statuses_count(setup: Setup) -> None:
     breaker, target, _ = setup(failure_threshold=1, failure_status_codes=(429,))
     call(breaker, target, 500, 503)
     assert breaker.available(target)
@@ -117,7 +117,7 @@ def test_only_listed_statuses_count_where_a_list_is_given(setup: Setup) -> None:
     assert not breaker.available(target)
 
 
-def test_after_the_cooldown_one_call_decides(setup: Setup) -> None:
+def test_probe_decides_after_cooldown(setup: Setup) -> None:
     breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 29.9
@@ -135,7 +135,7 @@ def test_after_the_cooldown_one_call_decides(setup: Setup) -> None:
     assert breaker.available(target)
 
 
-def test_old_failures_are_forgotten(setup: Setup) -> None:
+def test_failures_expire_with_their_window(setup: Setup) -> None:
     breaker, target, clock = setup(failure_threshold=2, cooldown=30)
     call(breaker, target, 500)
     clock.now = 31
@@ -143,21 +143,21 @@ def test_old_failures_are_forgotten(setup: Setup) -> None:
     assert breaker.available(target)
 
 
-def test_targets_without_policy_are_always_available(setup: Setup) -> None:
+def test_target_without_policy_stays_available(setup: Setup) -> None:
     breaker, _, _ = setup()
     target = Target("p", identity="x")
     call(breaker, target, 500, 500, 500)
     assert breaker.available(target)
 
 
-def test_targets_are_told_apart_by_identity(setup: Setup) -> None:
+def test_circuits_are_separate_by_identity(setup: Setup) -> None:
     breaker, target, _ = setup(failure_threshold=1)
     other = Target("p", identity="other", breaker=target.breaker)
     call(breaker, target, 500)
     assert breaker.available(other) and not breaker.available(target)
 
 
-def test_a_probe_that_is_never_heard_of_again_is_replaced(setup: Setup) -> None:
+def test_lost_probe_is_replaced_after_cooldown(setup: Setup) -> None:
     breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 30
@@ -169,15 +169,13 @@ def test_a_probe_that_is_never_heard_of_again_is_replaced(setup: Setup) -> None:
     assert breaker.available(target)
 
 
-def test_two_processes_share_what_they_know(circuits: Circuits, path: Path) -> None:
+def test_circuit_opens_for_other_processes(circuits: Circuits, path: Path) -> None:
     assert workers("trip", str(path), count=1) == [2]
 
     assert not Breaker(circuits).available(TARGET)
 
 
-def test_a_shared_breaker_counts_the_failures_of_all(
-    circuits: Circuits, path: Path
-) -> None:
+def test_failures_of_all_processes_count(circuits: Circuits, path: Path) -> None:
     policy = BreakerPolicy(failure_threshold=8)
     target = Target("p", identity="t", breaker=policy)
     workers("trip", str(path), count=3)
@@ -190,7 +188,7 @@ def test_a_shared_breaker_counts_the_failures_of_all(
     assert circuit and circuit.failures == 8
 
 
-def test_a_guarded_call_tells_the_breaker_of_its_end(setup: Setup) -> None:
+def test_guarded_call_counts_its_failure(setup: Setup) -> None:
     breaker, target, _ = setup(failure_threshold=2)
     for error in (UpstreamStatus("x", status=429), UpstreamRefused("x"), ValueError()):
         assert breaker.available(target)
@@ -200,7 +198,7 @@ def test_a_guarded_call_tells_the_breaker_of_its_end(setup: Setup) -> None:
     assert not breaker.available(target)
 
 
-def test_a_guarded_call_that_ends_well_closes_a_circuit(setup: Setup) -> None:
+def test_successful_probe_closes_circuit(setup: Setup) -> None:
     breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 30
@@ -228,7 +226,7 @@ POLICIES = some.builds(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, policy=POLICIES)
-def test_every_place_keeps_a_circuit_as_the_pure_functions_do(
+def test_file_matches_pure_circuit_model(
     circuits: Circuits,
     clock: FakeTime,
     steps: list[tuple[str, int, float]],
@@ -247,7 +245,7 @@ def test_every_place_keeps_a_circuit_as_the_pure_functions_do(
         assert actual == expected
 
 
-def test_those_that_are_left_alone_are_known_by_what_they_are(setup: Setup) -> None:
+def test_snapshots_describe_targets_and_states(setup: Setup) -> None:
     breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     other = replace(
         target, identity=target.identity + "2", provider="q", virtual_key="vk"
@@ -266,7 +264,7 @@ def test_those_that_are_left_alone_are_known_by_what_they_are(setup: Setup) -> N
     assert breaker.snapshots()[0].state == "ready"
 
 
-def test_of_many_those_that_are_left_alone_are_known_first(setup: Setup) -> None:
+def test_limited_snapshots_prefer_open_circuits(setup: Setup) -> None:
     breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     healthy = replace(target, identity=target.identity + "2", provider="called last")
     breaker.enter(target)

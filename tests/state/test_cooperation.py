@@ -60,7 +60,7 @@ def printed(script: str, *arguments: str) -> list[str]:
     return subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
 
 
-def test_a_file_that_another_process_has_locked_is_waited_for_aside(
+def test_locked_file_blocks_no_greenlet(
     tmp_path: Path,
 ) -> None:
     lines = printed(LOCKED, str(tmp_path / "limits.db"))
@@ -68,5 +68,5 @@ def test_a_file_that_another_process_has_locked_is_waited_for_aside(
     assert lines == ["False", "['5', '6', '7']"]
 
 
-def test_a_silent_redis_is_waited_for_aside() -> None:
+def test_silent_redis_blocks_no_greenlet() -> None:
     assert printed(SILENT) == ["False", "['unavailable', 'unavailable', 'unavailable']"]

@@ -80,7 +80,7 @@ def request(gateway: Gateway, key: UsageRequest, virtual_key: UsageRequest) -> N
     [({}, 1), ({"requests_in_parallel": 9}, 2)],
     ids=["alone", "in parallel"],
 )
-def test_a_request_waits_for_redis_once_and_once_more_to_free_its_place(
+def test_request_waits_for_one_round_trip(
     counting: Gateway, valkey: Valkey, limits: dict[str, int], trips: int
 ) -> None:
     key = claim(20, tokens_per_day=10**6, requests_per_minute=99, **limits)
@@ -107,7 +107,7 @@ def test_a_request_waits_for_redis_once_and_once_more_to_free_its_place(
     assert used(counting.meter, "tokens_per_day") == 51
 
 
-def test_who_asks_one_after_the_other_needs_one_place(gateway: Gateway) -> None:
+def test_slot_is_free_for_next_request(gateway: Gateway) -> None:
     """The place is free when the end of the answer is sent, and not soon after."""
     mine = claim(9, requests_in_parallel=1, tokens_per_day=10**6)
     for _ in range(100):
@@ -117,7 +117,7 @@ def test_who_asks_one_after_the_other_needs_one_place(gateway: Gateway) -> None:
 # While it is unavailable
 
 
-def test_a_redis_that_is_killed_under_load_is_done_without(
+def test_requests_survive_redis_killed_under_load(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Eight threads go on all the time, while it is killed and comes back."""
@@ -163,7 +163,7 @@ def test_a_redis_that_is_killed_under_load_is_done_without(
     assert used(gateway.local, "requests_in_parallel") == 0
 
 
-def test_without_redis_limits_are_those_of_the_machine(
+def test_machine_counts_while_redis_is_unavailable(
     gateway: Gateway, mortal: Valkey
 ) -> None:
     mine = claim(requests_per_minute=2)
@@ -176,7 +176,7 @@ def test_without_redis_limits_are_those_of_the_machine(
     assert [passes(gateway.meter, mine) for _ in range(3)] == [True, True, False]
 
 
-def test_what_could_not_be_settled_is_settled_when_redis_is_available(
+def test_settlement_waits_until_redis_is_available(
     gateway: Gateway, mortal: Valkey
 ) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
@@ -192,9 +192,7 @@ def test_what_could_not_be_settled_is_settled_when_redis_is_available(
     assert used(gateway.meter, "requests_in_parallel") == 0
 
 
-def test_a_draw_of_which_nobody_has_heard_is_taken_back(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_unanswered_reservation_is_undone(gateway: Gateway, mortal: Valkey) -> None:
     """Redis got it, and makes it when everybody has turned away."""
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
     reserve(gateway.meter, claim(7, **limits))
@@ -214,9 +212,7 @@ def raised(gateway: Gateway, mine: UsageRequest, first: Reservation) -> Reservat
     return reserve(gateway.meter, replace(mine, prior=PriorUsage(first.entries)))
 
 
-def test_raise_made_locally_is_settled_locally(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_local_addition_is_settled_locally(gateway: Gateway, mortal: Valkey) -> None:
     first = reserve(gateway.meter, claim(20, tokens_per_day=100))
     mortal.kill()
     second = raised(gateway, claim(50, tokens_per_day=100), first)
@@ -226,7 +222,7 @@ def test_raise_made_locally_is_settled_locally(
     assert used(gateway.local, "tokens_per_day") == 30
 
 
-def test_lost_raise_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
+def test_unanswered_addition_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
     """What was drawn before it stays, until the request is settled."""
     mine = claim(20, tokens_per_day=100)
     first = reserve(gateway.meter, mine)
@@ -244,9 +240,7 @@ def test_lost_raise_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
     assert used(gateway.local, "tokens_per_day") == 5
 
 
-def test_a_redis_that_has_forgotten_everything_is_owed_nothing(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_emptied_redis_gets_no_settlement(gateway: Gateway, mortal: Valkey) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
     reserved = reserve(gateway.meter, claim(20, **limits))
     mortal.kill()
@@ -258,7 +252,7 @@ def test_a_redis_that_has_forgotten_everything_is_owed_nothing(
     assert used(gateway.meter, "tokens_per_day") == 1
 
 
-def test_what_redis_refuses_to_do_counts_as_away(
+def test_refusing_redis_counts_as_unavailable(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as a write, when it is the replica of another one."""
@@ -272,7 +266,7 @@ def test_what_redis_refuses_to_do_counts_as_away(
     assert caplog.messages == [AWAY]
 
 
-def test_a_redis_that_was_restarted_between_two_calls_is_not_missed(
+def test_restart_between_calls_goes_unnoticed(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     passes(gateway.meter, claim(requests_per_minute=1))
@@ -285,7 +279,7 @@ def test_a_redis_that_was_restarted_between_two_calls_is_not_missed(
     assert caplog.messages == []
 
 
-def test_circuits_are_kept_by_the_machine(mortal: Valkey, settings: Settings) -> None:
+def test_circuits_stay_on_the_machine(mortal: Valkey, settings: Settings) -> None:
     """The workers of a machine share them, whether Redis is available or not."""
     policy = BreakerPolicy(failure_threshold=2)
     target = Target("p", identity="t", breaker=policy)
@@ -313,9 +307,7 @@ def writers() -> int:
     return sum(thread.name == "background-writer" for thread in threading.enumerate())
 
 
-def test_what_waits_is_delivered_before_the_end(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_close_sends_queued_commands(gateway: Gateway, mortal: Valkey) -> None:
     mine = claim(9, tokens_per_day=10**6)
     for _ in range(500):
         gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
@@ -325,9 +317,7 @@ def test_what_waits_is_delivered_before_the_end(
     assert used(gateway.meter, "tokens_per_day") == 500
 
 
-def test_a_gateway_goes_on_after_it_was_closed(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_closed_writer_can_be_used_again(gateway: Gateway, mortal: Valkey) -> None:
     gateway.meter.close()
     mine = claim(9, tokens_per_day=10**6)
     gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
@@ -335,7 +325,7 @@ def test_a_gateway_goes_on_after_it_was_closed(
     eventually(lambda: not unsettled(mortal))
 
 
-def test_an_end_without_redis_is_not_waited_for_long(
+def test_close_without_redis_gives_up_soon(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     reserved = reserve(gateway.meter, claim(9, tokens_per_day=99))
@@ -395,7 +385,7 @@ print(0)
     + ["from gevent import monkey; monkey.patch_all()\n" + PROCESS + GREENLETS],
     ids=["forked", "gevent"],
 )
-def test_a_process_delivers_its_own_and_no_later_than_at_its_end(
+def test_each_process_sends_its_own_queue(
     valkey: Valkey, tmp_path: Path, code: str
 ) -> None:
     valkey.clear()

@@ -52,7 +52,7 @@ def unsettled(valkey: Valkey) -> int:
 # What is stored
 
 
-def test_a_reservation_and_its_end_are_one_round_trip_each(
+def test_each_operation_is_one_round_trip(
     valkey: Valkey,
 ) -> None:
     with closing(RedisClient(valkey.url)) as client:
@@ -77,7 +77,7 @@ def test_a_reservation_and_its_end_are_one_round_trip_each(
     assert not {"eval", "script|load", "get", "multi", "watch"} & set(calls)
 
 
-def test_all_that_is_stored_expires(valkey: Valkey) -> None:
+def test_all_keys_expire(valkey: Valkey) -> None:
     valkey.clear()
     limits = {"tokens_per_minute": 9, "tokens_per_month": 9, "requests_in_parallel": 2}
     with closing(RedisClient(valkey.url)) as client:
@@ -95,7 +95,7 @@ def test_all_that_is_stored_expires(valkey: Valkey) -> None:
     assert sum(key.startswith("lastword:reservation:") for key in left) == 1
 
 
-def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None:
+def test_expired_counter_entries_are_removed(valkey: Valkey) -> None:
     valkey.clear()
     with closing(RedisClient(valkey.url)) as client:
         meter = Meter(RedisCounters(client))
@@ -107,7 +107,7 @@ def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None
     assert entries == 7
 
 
-def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
+def test_gateways_share_limits(valkey: Valkey) -> None:
     valkey.clear()
     with closing(RedisClient(valkey.url)) as one, closing(
         RedisClient(valkey.url)
@@ -130,7 +130,7 @@ def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
     assert (len(passed), sum(passed)) == (400, 100)
 
 
-def test_more_requests_than_connections_wait_for_their_turn(
+def test_requests_wait_for_free_connection(
     valkey: Valkey,
 ) -> None:
     valkey.clear()
@@ -168,7 +168,7 @@ def accepted(server: socket.socket) -> int:
         return count
 
 
-def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
+def test_hanging_redis_is_tried_once_a_second() -> None:
     """It accepts connections, and never says a word."""
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
@@ -185,7 +185,7 @@ def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
         assert accepted(server) == 2
 
 
-def test_many_at_once_pay_for_one_try_of_a_redis_that_was_away() -> None:
+def test_concurrent_callers_share_one_retry() -> None:
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
         client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)

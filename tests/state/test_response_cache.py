@@ -72,28 +72,28 @@ def cache(request: Any) -> ResponseBackend:
 # What both do
 
 
-def test_an_entry_comes_back_as_it_was(cache: ResponseBackend) -> None:
+def test_entry_is_returned_unchanged(cache: ResponseBackend) -> None:
     cache.put("k", ENTRY, NOW)
 
     assert cache.get("k", NOW) == ENTRY
     assert cache.get("l", NOW) is None
 
 
-def test_an_entry_is_gone_when_it_is_too_old(cache: ResponseBackend) -> None:
+def test_entry_expires_at_max_age(cache: ResponseBackend) -> None:
     cache.put("k", ENTRY, NOW)
 
     assert cache.get("k", NOW + 59.9)
     assert cache.get("k", NOW + 60) is None
 
 
-def test_the_last_entry_of_a_key_counts(cache: ResponseBackend) -> None:
+def test_put_replaces_entry(cache: ResponseBackend) -> None:
     cache.put("k", entry(b"1"), NOW)
     cache.put("k", entry(b"2"), NOW)
 
     assert cache.get("k", NOW) == entry(b"2")
 
 
-def test_what_is_too_old_or_too_long_is_not_kept(cache: ResponseBackend) -> None:
+def test_expired_or_large_entry_is_not_stored(cache: ResponseBackend) -> None:
     cache.put("old", entry(created_at=NOW - 10, max_age=10), NOW)
     cache.put("long", entry(b" " * (MAX_BODY_BYTES + 1)), NOW)
 
@@ -101,7 +101,7 @@ def test_what_is_too_old_or_too_long_is_not_kept(cache: ResponseBackend) -> None
     assert cache.get("long", NOW) is None
 
 
-def test_a_cache_goes_on_after_it_was_closed(cache: ResponseBackend) -> None:
+def test_closed_cache_can_be_used_again(cache: ResponseBackend) -> None:
     cache.put("k", ENTRY, NOW)
     cache.close()
 
@@ -109,15 +109,13 @@ def test_a_cache_goes_on_after_it_was_closed(cache: ResponseBackend) -> None:
 
 
 @given(st.binary(max_size=3000), st.floats(0, 1e12), st.text(max_size=9))
-def test_an_entry_survives_its_packing(
-    body: bytes, created_at: float, text: str
-) -> None:
+def test_packing_is_reversible(body: bytes, created_at: float, text: str) -> None:
     packed = CacheEntry(body, created_at, 1.5, {text: text}, (text,))
 
     assert unpack(pack(packed)) == packed
 
 
-def test_only_what_gets_shorter_is_compressed() -> None:
+def test_only_compressible_entries_are_compressed() -> None:
     text, noise = b"word " * 1000, incompressible(5000)
 
     assert len(pack(entry(text))) < 500
@@ -128,13 +126,11 @@ def test_only_what_gets_shorter_is_compressed() -> None:
 @pytest.mark.parametrize(
     "value", [b"", b"j", b"zjunk", b"j[1]\n{}", b"j1\n", b"?", b"j[1,2,3,4,5]\n{}"]
 )
-def test_what_somebody_else_has_written_is_nothing(value: bytes) -> None:
+def test_foreign_bytes_are_no_entry(value: bytes) -> None:
     assert unpack(value) is None
 
 
-def test_neither_key_nor_entry_holds_a_secret(
-    local: LocalCache, tmp_path: Path
-) -> None:
+def test_cache_file_holds_no_secret(local: LocalCache, tmp_path: Path) -> None:
     secret = "sk-a-secret-of-the-caller"
     request = CompletionRequest("m", "a prompt of the caller")
     target = Target("p", secret, "https://e.example", {"a": secret}, request=request)
@@ -160,7 +156,7 @@ def held(path: Path) -> dict[str, int]:
     return found
 
 
-def test_who_was_not_used_for_longest_leaves_first(tmp_path: Path) -> None:
+def test_least_recently_used_entry_is_evicted(tmp_path: Path) -> None:
     with closing(LocalCache(tmp_path / "cache.db", 3000)) as cache:
         for i, name in enumerate("abc"):
             cache.put(name, entry(incompressible(600, i)), NOW + i)
@@ -171,7 +167,7 @@ def test_who_was_not_used_for_longest_leaves_first(tmp_path: Path) -> None:
         assert found == ["a", "c", "d"]
 
 
-def test_what_would_fill_the_cache_alone_is_not_kept(tmp_path: Path) -> None:
+def test_entry_larger_than_cache_is_not_stored(tmp_path: Path) -> None:
     with closing(LocalCache(tmp_path / "cache.db", 3000)) as cache:
         cache.put("a", ENTRY, NOW)
         cache.put("b", entry(incompressible(3000)), NOW)
@@ -185,7 +181,7 @@ STEPS = st.tuples(st.sampled_from("abcdef"), st.integers(0, 2500))
 
 @settings(max_examples=50)
 @given(st.lists(STEPS, max_size=25))
-def test_a_cache_holds_what_a_short_model_of_it_holds(
+def test_eviction_matches_lru_model(
     steps: list[tuple[str, int]],
 ) -> None:
     """A step of size 0 reads; the others write so many bytes."""
@@ -211,7 +207,7 @@ def test_a_cache_holds_what_a_short_model_of_it_holds(
             assert held(path) == model
 
 
-def test_those_that_are_too_old_leave_the_file(tmp_path: Path) -> None:
+def test_expired_entries_are_deleted(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     with closing(LocalCache(path, 2**20)) as cache:
         for i in range(30):
@@ -222,7 +218,7 @@ def test_those_that_are_too_old_leave_the_file(tmp_path: Path) -> None:
         assert sorted(held(path)) == ["new 1", "new 2"]
 
 
-def test_the_file_is_not_much_longer_than_it_may_be(tmp_path: Path) -> None:
+def test_cache_file_size_is_bounded(tmp_path: Path) -> None:
     most = 2**20
     with closing(LocalCache(tmp_path / "cache.db", most)) as cache:
         for i in range(3000):
@@ -232,14 +228,14 @@ def test_the_file_is_not_much_longer_than_it_may_be(tmp_path: Path) -> None:
     assert 0.9 * most < sum(held(tmp_path / "cache.db").values()) <= most
 
 
-def test_the_file_is_for_its_owner_alone(local: LocalCache, tmp_path: Path) -> None:
+def test_cache_file_is_private(local: LocalCache, tmp_path: Path) -> None:
     local.put("k", ENTRY, NOW)
 
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {0o600}
 
 
-def test_a_broken_file_is_made_anew(tmp_path: Path) -> None:
+def test_corrupt_cache_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     path.write_bytes(b"this is no database" * 1000)
     with closing(LocalCache(path, 2**20)) as cache:
@@ -248,7 +244,7 @@ def test_a_broken_file_is_made_anew(tmp_path: Path) -> None:
         assert cache.get("k", NOW) == ENTRY
 
 
-def test_a_file_that_breaks_meanwhile_is_made_anew(tmp_path: Path) -> None:
+def test_cache_file_corrupted_later_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     with closing(LocalCache(path, 2**20)) as writer:
         for i in range(200):
@@ -262,7 +258,7 @@ def test_a_file_that_breaks_meanwhile_is_made_anew(tmp_path: Path) -> None:
         assert cache.get("k", NOW) == ENTRY
 
 
-def test_a_file_of_another_version_is_made_anew(tmp_path: Path) -> None:
+def test_cache_file_of_other_version_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("CREATE TABLE entries (a); PRAGMA user_version = 99")
@@ -272,7 +268,7 @@ def test_a_file_of_another_version_is_made_anew(tmp_path: Path) -> None:
         assert cache.get("k", NOW) == ENTRY
 
 
-def test_a_file_that_cannot_be_opened_holds_nothing(
+def test_unusable_cache_file_is_empty(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeTime()
@@ -288,9 +284,7 @@ def test_a_file_that_cannot_be_opened_holds_nothing(
     assert caplog.messages == ["the cache's file fails"] * 2
 
 
-def test_who_reads_does_not_wait_for_who_writes(
-    local: LocalCache, tmp_path: Path
-) -> None:
+def test_reader_does_not_wait_for_writer(local: LocalCache, tmp_path: Path) -> None:
     local.put("k", ENTRY, NOW)
     with closing(sqlite3.connect(tmp_path / "cache.db")) as writer:
         writer.isolation_level = None
@@ -305,7 +299,7 @@ def test_who_reads_does_not_wait_for_who_writes(
     assert local.get("l", NOW) == ENTRY
 
 
-def test_threads_may_share_a_cache(local: LocalCache) -> None:
+def test_threads_share_a_cache(local: LocalCache) -> None:
     def work(name: str) -> None:
         for i in range(50):
             local.put(f"{name}{i}", entry(f"{name}{i}".encode()), NOW)
@@ -348,7 +342,7 @@ def output_of(running: subprocess.Popen[str]) -> str:
     return output.strip()
 
 
-def test_processes_share_the_file(local: LocalCache, tmp_path: Path) -> None:
+def test_processes_share_cache_file(local: LocalCache, tmp_path: Path) -> None:
     local.put("k", entry(b"of one"), NOW)
     code = """
 print(cache.get("k", now).body.decode())
@@ -358,7 +352,7 @@ cache.put("l", entry("of another"), now)
     assert local.get("l", NOW) == CacheEntry(b"of another", NOW, 60)
 
 
-def test_processes_may_write_at_once(tmp_path: Path) -> None:
+def test_processes_write_concurrently(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
     code = """
 import random
@@ -377,7 +371,7 @@ print(kept)
     assert len(held(path)) == sum(kept)
 
 
-def test_a_fork_opens_the_file_for_itself(tmp_path: Path) -> None:
+def test_forked_process_reopens_cache_file(tmp_path: Path) -> None:
     code = """
 cache.put("k", entry("of the parent"), now)
 child = os.fork()
@@ -397,9 +391,7 @@ print(status, cache.get("k", now).body.decode(), cache.get("l", now).body.decode
 # In Redis
 
 
-def test_redis_forgets_an_entry_when_it_is_too_old(
-    remote: RedisCache, valkey: Valkey
-) -> None:
+def test_redis_entry_has_ttl(remote: RedisCache, valkey: Valkey) -> None:
     remote.put("k", entry(max_age=60), NOW + 10)
     with valkey.client() as client:
         (name,) = client.keys()
@@ -409,13 +401,13 @@ def test_redis_forgets_an_entry_when_it_is_too_old(
     assert 40_000 < left <= 50_000
 
 
-def test_two_caches_share_a_redis(remote: RedisCache, valkey: Valkey) -> None:
+def test_two_caches_share_redis(remote: RedisCache, valkey: Valkey) -> None:
     remote.put("k", ENTRY, NOW)
     with closing(RedisCache(RedisClient(valkey.url))) as other:
         assert other.get("k", NOW) == ENTRY
 
 
-def test_what_redis_refuses_is_a_miss_and_leaves_it_in_use(
+def test_refused_command_is_a_miss(
     valkey: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     valkey.clear()
@@ -432,7 +424,7 @@ def test_what_redis_refuses_is_a_miss_and_leaves_it_in_use(
         assert cache.get("l", NOW) == ENTRY
 
 
-def test_a_redis_that_dies_is_missed_and_found_again(
+def test_killed_redis_is_used_again_later(
     mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeTime()
@@ -456,7 +448,7 @@ def test_a_redis_that_dies_is_missed_and_found_again(
     ]
 
 
-def test_a_cache_does_not_miss_a_redis_that_was_restarted_between_two_calls(
+def test_cache_reconnects_after_restart(
     mortal: Valkey,
 ) -> None:
     with closing(RedisCache(RedisClient(mortal.url))) as cache:
@@ -468,7 +460,7 @@ def test_a_cache_does_not_miss_a_redis_that_was_restarted_between_two_calls(
         assert cache.get("k", NOW) == ENTRY
 
 
-def test_a_redis_that_wakes_up_is_found_again(mortal: Valkey) -> None:
+def test_hanging_redis_is_used_again_later(mortal: Valkey) -> None:
     clock = FakeTime()
     with closing(RedisCache(RedisClient(mortal.url, clock))) as cache:
         cache.put("k", ENTRY, NOW)

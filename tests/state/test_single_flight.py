@@ -92,7 +92,7 @@ def leader_of(answers: ResponseStore) -> FlightLeader:
     return leader
 
 
-def test_who_asks_the_same_waits_and_nobody_pays_twice(answers: ResponseStore) -> None:
+def test_identical_requests_share_one_call(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leader = leader_of(answers)
     crowd = Crowd(upstream.ask)
@@ -103,7 +103,7 @@ def test_who_asks_the_same_waits_and_nobody_pays_twice(answers: ResponseStore) -
     assert upstream.calls == 1
 
 
-def test_when_the_first_fails_one_of_the_others_goes(answers: ResponseStore) -> None:
+def test_next_request_leads_after_failure(answers: ResponseStore) -> None:
     upstream = Upstream(answers, failures=(1,))
     leader = leader_of(answers)
     crowd = Crowd(upstream.ask)
@@ -114,7 +114,7 @@ def test_when_the_first_fails_one_of_the_others_goes(answers: ResponseStore) -> 
     assert upstream.calls == 2
 
 
-def test_nobody_waits_for_one_failure_after_the_other() -> None:
+def test_waiting_ends_after_two_failures() -> None:
     flights = SingleFlight()
     first = flights.join("k")
     assert isinstance(first, FlightLeader)
@@ -128,14 +128,14 @@ def test_nobody_waits_for_one_failure_after_the_other() -> None:
     assert all(isinstance(each, FlightLeader) for each in crowd.join())
 
 
-def test_a_crowd_without_a_first_pays_once(answers: ResponseStore) -> None:
+def test_simultaneous_requests_share_one_call(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
 
     assert Crowd(upstream.ask, 20).join() == [b"1"] * 20
     assert upstream.calls == 1
 
 
-def test_who_has_no_more_time_goes_without() -> None:
+def test_waiting_request_times_out() -> None:
     flights = SingleFlight()
     leader = flights.join("k")
     assert isinstance(leader, FlightLeader)
@@ -151,7 +151,7 @@ def test_who_has_no_more_time_goes_without() -> None:
     assert crowd.join() == [ENTRY] * 5
 
 
-def test_who_has_time_waits_only_so_long_for_somebody_else() -> None:
+def test_patience_limits_waiting() -> None:
     """The caller of the first one may be slow to take what it streams."""
     flights = SingleFlight(patience=0.05)
     first = flights.join("k")
@@ -166,7 +166,7 @@ def test_who_has_time_waits_only_so_long_for_somebody_else() -> None:
     assert isinstance(flights.join("k"), FlightLeader)
 
 
-def test_a_first_that_dies_is_waited_for_by_nobody(answers: ResponseStore) -> None:
+def test_dead_leader_blocks_nobody(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     thread = threading.Thread(target=leader_of, args=(answers,))
     thread.start()
@@ -175,7 +175,7 @@ def test_a_first_that_dies_is_waited_for_by_nobody(answers: ResponseStore) -> No
     assert upstream.ask() == b"1"
 
 
-def test_others_go_on_when_the_first_is_forgotten(answers: ResponseStore) -> None:
+def test_collected_leader_releases_others(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leaders = [leader_of(answers)]
     crowd = Crowd(upstream.ask)
@@ -185,7 +185,7 @@ def test_others_go_on_when_the_first_is_forgotten(answers: ResponseStore) -> Non
     assert crowd.join() == [b"1"] * 5
 
 
-def test_a_block_that_fails_lets_the_others_go_on(answers: ResponseStore) -> None:
+def test_failing_block_releases_others(answers: ResponseStore) -> None:
     leader = leader_of(answers)
     with pytest.raises(ZeroDivisionError), leader:
         1 / 0  # noqa: B018
@@ -193,7 +193,7 @@ def test_a_block_that_fails_lets_the_others_go_on(answers: ResponseStore) -> Non
     assert leader_of(answers) is not leader
 
 
-def test_a_block_that_ends_well_may_still_bring_something() -> None:
+def test_leader_may_finish_after_its_block() -> None:
     flights = SingleFlight()
     leader = flights.join("k")
     assert isinstance(leader, FlightLeader)
@@ -207,21 +207,21 @@ def test_a_block_that_ends_well_may_still_bring_something() -> None:
     assert crowd.join() == [ENTRY] * 5
 
 
-def test_other_requests_do_not_wait() -> None:
+def test_different_requests_do_not_wait() -> None:
     flights = SingleFlight()
     leaders = [flights.join(name) for name in "abc"]
 
     assert all(isinstance(each, FlightLeader) for each in leaders)
 
 
-def test_what_is_kept_is_given_at_once(answers: ResponseStore) -> None:
+def test_cached_response_is_returned_at_once(answers: ResponseStore) -> None:
     answers.keep("k", ENTRY)
 
     assert answers.find("k", 60) == ENTRY
     assert answers.find("k", 60) == ENTRY
 
 
-def test_who_takes_nothing_old_gets_nothing_old(local: LocalCache) -> None:
+def test_max_age_of_request_is_respected(local: LocalCache) -> None:
     answers = ResponseStore(local, now=lambda: NOW + 30)
     answers.keep("k", ENTRY)
 
@@ -229,7 +229,7 @@ def test_who_takes_nothing_old_gets_nothing_old(local: LocalCache) -> None:
     assert isinstance(answers.find("k", 30), FlightLeader)
 
 
-def test_one_who_takes_only_what_is_new_does_not_wait_for_one_who_takes_all(
+def test_requests_with_different_max_age_are_separate(
     answers: ResponseStore,
 ) -> None:
     leader = answers.find("k", 60)
@@ -238,7 +238,7 @@ def test_one_who_takes_only_what_is_new_does_not_wait_for_one_who_takes_all(
     assert isinstance(answers.find("k", 10), FlightLeader)
 
 
-def test_greenlets_wait_without_holding_up_their_worker(tmp_path: Path) -> None:
+def test_waiting_greenlets_block_no_worker(tmp_path: Path) -> None:
     code = """
 from gevent import monkey
 monkey.patch_all()

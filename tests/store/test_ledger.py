@@ -80,13 +80,13 @@ def models_of(ledger: Ledger) -> list[str]:
     return [each["model"] for each in ledger._rows]
 
 
-def test_rows_are_written_soon_without_anybody_asking(stored, engine) -> None:
+def test_rows_are_written_in_background(stored, engine) -> None:
     with closing(Ledger(lambda: factory.database(stored), interval=0.01)) as ledger:
         ledger.add(row())
         eventually(lambda: written(engine) == 1)
 
 
-def test_what_waits_is_written_at_the_end(ledger: Ledger, engine: Engine) -> None:
+def test_close_writes_waiting_rows(ledger: Ledger, engine: Engine) -> None:
     for _ in range(3):
         ledger.add(row())
     ledger.close()
@@ -94,7 +94,7 @@ def test_what_waits_is_written_at_the_end(ledger: Ledger, engine: Engine) -> Non
     assert written(engine) == 3
 
 
-def test_rows_of_many_threads_are_all_there_once(ledger, engine) -> None:
+def test_concurrent_rows_are_written_once(ledger, engine) -> None:
     def add() -> None:
         for _ in range(50):
             ledger.add(row())
@@ -110,7 +110,7 @@ def test_rows_of_many_threads_are_all_there_once(ledger, engine) -> None:
     assert written(engine) == 200
 
 
-def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
+def test_oldest_waiting_rows_are_dropped() -> None:
     with closing(Ledger(unavailable, interval=60, max_waiting=3, patience=0)) as ledger:
         for number in range(5):
             ledger.add(row(model=str(number)))
@@ -119,7 +119,7 @@ def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
         assert ledger.dropped == 2
 
 
-def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) -> None:
+def test_rows_wait_for_unavailable_database(stored: Settings, engine: Engine) -> None:
     engines: list[Callable[[], Engine]] = [
         unavailable,
         lambda: factory.database(stored),
@@ -135,7 +135,7 @@ def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) 
     assert written(engine) == 2
 
 
-def test_what_comes_back_is_no_more_than_may_wait() -> None:
+def test_returned_rows_respect_maximum() -> None:
     with closing(Ledger(unavailable, interval=60, max_waiting=2, patience=0)) as ledger:
         for number in range(2):
             ledger.add(row(model=str(number)))
@@ -146,7 +146,7 @@ def test_what_comes_back_is_no_more_than_may_wait() -> None:
         assert models_of(ledger) == ["1", "2"] and ledger.dropped == 1
 
 
-def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) -> None:
+def test_invalid_row_blocks_no_others(ledger, engine) -> None:
     for each in (row(), row(took=None), row(completion_tokens=2**70), row()):
         ledger.add(each)
     ledger.close()
@@ -154,7 +154,7 @@ def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) ->
     assert written(engine) == 2 and ledger.dropped == 2
 
 
-def test_the_last_rows_wait_for_a_database_that_comes_back(stored, engine) -> None:
+def test_close_retries_unavailable_database(stored, engine) -> None:
     engines: list[Callable[[], Engine]] = [
         unavailable,
         unavailable,
@@ -167,7 +167,7 @@ def test_the_last_rows_wait_for_a_database_that_comes_back(stored, engine) -> No
     assert written(engine) == 1 and ledger.dropped == 0 and engines == []
 
 
-def test_the_end_does_not_wait_for_ever_and_says_what_is_lost(caplog) -> None:
+def test_close_gives_up_and_logs_loss(caplog) -> None:
     seconds = iter([0.0, 1.0, 4.0])
     ledger = Ledger(unavailable, interval=60, clock=lambda: next(seconds))
     for _ in range(2):
@@ -184,7 +184,7 @@ def test_the_end_does_not_wait_for_ever_and_says_what_is_lost(caplog) -> None:
 # Old rows
 
 
-def test_old_rows_are_deleted_in_batches(ledger: Ledger, engine: Engine) -> None:
+def test_old_rows_are_purged_in_batches(ledger: Ledger, engine: Engine) -> None:
     for day in range(8):
         ledger.add(row(model=f"of day {day}", began=NOON + day * DAY))
     ledger.close()
@@ -194,7 +194,7 @@ def test_old_rows_are_deleted_in_batches(ledger: Ledger, engine: Engine) -> None
     assert models_in(engine) == {"of day 5", "of day 6", "of day 7"}
 
 
-def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -> None:
+def test_ledger_purges_at_start_and_hourly(stored, engine) -> None:
     clock = [0.0]
     with closing(
         Ledger(
@@ -215,9 +215,7 @@ def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -
         eventually(lambda: models_in(engine) == {"young"})
 
 
-def test_what_cannot_be_deleted_keeps_nothing_from_being_written(
-    stored, engine, caplog
-) -> None:
+def test_failed_purge_blocks_no_writing(stored, engine, caplog) -> None:
     engines: list[Callable[[], Engine]] = [
         unavailable,
         unavailable,
@@ -230,7 +228,7 @@ def test_what_cannot_be_deleted_keeps_nothing_from_being_written(
     assert "old rows of the ledger stay for now" in caplog.text
 
 
-def test_without_a_number_of_days_nothing_is_forgotten(stored, engine) -> None:
+def test_nothing_is_purged_without_days(stored, engine) -> None:
     with closing(Ledger(lambda: factory.database(stored), interval=0.01)) as ledger:
         ledger.add(row(began=0.0))
         eventually(lambda: written(engine) == 1)
@@ -241,7 +239,7 @@ def test_without_a_number_of_days_nothing_is_forgotten(stored, engine) -> None:
 # Totals
 
 
-def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> None:
+def test_usage_totals_by_each_group(ledger: Ledger, engine: Engine) -> None:
     for each in (
         row(cost_micros=1_500_000),
         row(provider="groq", status=502, ended="failed", cost_micros=250_000),
@@ -271,7 +269,7 @@ def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> Non
     assert days == [("2026-09-21", 2), ("2026-09-22", 1)]
 
 
-def test_sums_may_be_larger_than_any_column(ledger: Ledger, engine: Engine) -> None:
+def test_totals_may_exceed_column_range(ledger: Ledger, engine: Engine) -> None:
     for _ in range(4):
         ledger.add(row(prompt_tokens=2**62))
     ledger.close()
@@ -281,7 +279,7 @@ def test_sums_may_be_larger_than_any_column(ledger: Ledger, engine: Engine) -> N
 
 
 @pytest.mark.parametrize("by", GROUPS)
-def test_usage_begins_where_it_is_told_to(ledger, engine, by: str) -> None:
+def test_usage_totals_respect_since(ledger, engine, by: str) -> None:
     ledger.add(row())
     ledger.add(row(began=NOON + DAY))
     ledger.close()

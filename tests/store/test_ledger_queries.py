@@ -37,7 +37,7 @@ def add(ledger: Ledger, *rows: object) -> None:
     ledger.flush()
 
 
-def test_sums_are_of_a_slice_of_time_by_group_and_wait(ledger, queries) -> None:
+def test_totals_cover_time_slice_by_group(ledger, queries) -> None:
     add(
         ledger,
         row(began=NOON - 1),
@@ -60,7 +60,7 @@ def test_sums_are_of_a_slice_of_time_by_group_and_wait(ledger, queries) -> None:
     assert len(totals) == 3
 
 
-def test_the_newest_requests_come_first_as_they_are_wanted(ledger, queries) -> None:
+def test_latest_requests_are_filtered(ledger, queries) -> None:
     add(
         ledger,
         row(model="a"),
@@ -80,7 +80,7 @@ def test_the_newest_requests_come_first_as_they_are_wanted(ledger, queries) -> N
     assert all(isinstance(models(status=each), list) for each in STATUSES)
 
 
-def test_a_request_is_told_with_its_way(ledger, queries) -> None:
+def test_request_includes_attempts(ledger, queries) -> None:
     story = '{"tries": [["config", "groq", 503, 1, 20]], "dropped": ["seed"]}'
     add(ledger, row(story=story, error="x"), row())
     plain, eventful = queries.latest()
@@ -92,6 +92,6 @@ def test_a_request_is_told_with_its_way(ledger, queries) -> None:
     assert queries.request(2**80) is None
 
 
-def test_an_empty_ledger_tells_nothing(queries: LedgerQueries) -> None:
+def test_empty_ledger_has_no_results(queries: LedgerQueries) -> None:
     assert queries.latest() == [] and queries.request(1) is None
     assert queries.sums("key", 0, 2e9) == []

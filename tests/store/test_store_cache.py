@@ -59,7 +59,7 @@ def store_cache(repository: FakeRepository) -> StoreCache:
     return StoreCache(open_repository, ttl=5, grace=300, clock=lambda: repository.now)
 
 
-def test_it_is_asked_once_in_a_while_and_read_when_something_changed(
+def test_snapshot_is_read_after_change(
     store_cache: StoreCache, repository: FakeRepository
 ) -> None:
     for _ in range(3):
@@ -75,12 +75,12 @@ def test_it_is_asked_once_in_a_while_and_read_when_something_changed(
     assert (repository.revisions_read, repository.snapshots_read) == (3, 2)
 
 
-def test_a_key_is_known_by_its_hash(store_cache: StoreCache) -> None:
+def test_key_is_looked_up_by_hash(store_cache: StoreCache) -> None:
     assert store_cache.key("lw-x") == GatewayKey("k")
     assert store_cache.key("lw-y") is None and store_cache.key("") is None
 
 
-def test_a_sealed_key_is_opened_once(
+def test_settings_are_decrypted_once(
     store_cache: StoreCache, repository: FakeRepository
 ) -> None:
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_a_sealed_key_is_opened_once(
     assert "sealed" not in repr(key)
 
 
-def test_what_is_known_goes_on_without_the_database_for_a_while(
+def test_snapshot_outlives_database_for_grace(
     store_cache: StoreCache, repository: FakeRepository
 ) -> None:
     store_cache.config("main")
@@ -110,7 +110,7 @@ def test_what_is_known_goes_on_without_the_database_for_a_while(
     assert store_cache.key("lw-x")
 
 
-def test_a_gateway_that_starts_without_the_database_knows_nothing(
+def test_start_without_database_is_unavailable(
     store_cache: StoreCache, repository: FakeRepository
 ) -> None:
     repository.unavailable = True
@@ -119,7 +119,7 @@ def test_a_gateway_that_starts_without_the_database_knows_nothing(
         store_cache.config("main")
 
 
-def test_without_a_file_nothing_is_stored_and_nothing_is_made(tmp_path: Any) -> None:
+def test_missing_file_is_not_created(tmp_path: Any) -> None:
     def never() -> Any:
         raise AssertionError
 
