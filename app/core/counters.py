@@ -131,6 +131,8 @@ def _counter_entry(
 ) -> CounterEntry | None:
     """The entry by one rule; None if the prior ones suffice."""
     expires = rule.window(now)
+    # All requests that expire in the same second share an entry, except for slots: each
+    # is freed by itself.
     part = f"{expires}/{request_id}" if rule.unit == Unit.SLOTS else str(expires)
     limit = getattr(usage.limits, rule.name)
     if rule.unit == Unit.MONEY:
@@ -194,6 +196,8 @@ def counter_adjustments(
     for entry in (entry for entries in reservations for entry in entries):
         older[entry.rule.name] = older.get(entry.rule.name, 0) + entry.amount
         unassigned[entry.rule.name] = used[entry.rule.unit]
+    # From the newest to the oldest, each gets what it can hold of the rest; the newest
+    # also gets what all older ones together cannot hold.
     adjustments = []
     for entries in reversed(reservations):
         own = []

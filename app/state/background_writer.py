@@ -37,6 +37,7 @@ class _Queue:
             self.changed.wait_for(lambda: self.commands or self.deadline is not None)
             late = self.deadline is not None and time.monotonic() >= self.deadline
             if late or not self.commands:
+                # Under the lock, so that a command that comes now starts a new thread.
                 self.thread = None
                 return []
             count = min(_BATCH, len(self.commands))
@@ -79,6 +80,8 @@ class BackgroundWriter:
             try:
                 self._client.run_scripts(batch)
             except RedisUnavailable:
+                # Some of them may have been executed. Scripts that adjust do so once
+                # for each reservation, so they can be sent again.
                 queue.put_back(batch)
                 time.sleep(_RETRY_INTERVAL)
             except Exception:

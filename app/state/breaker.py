@@ -57,6 +57,9 @@ class Circuit:
 
     def end_call(self, policy: BreakerPolicy, failed: bool, now: float) -> "Circuit":
         """The circuit after a call has ended."""
+        # A call that started before the circuit opened, and ends while a probe is under
+        # way, is taken for the probe: calls have no identity here, and its result is as
+        # recent.
         probing = self.probed_until is not None
         if probing and not failed:
             return Circuit(now)

@@ -38,6 +38,8 @@ _SWEEP_BATCH = 20
 # Idle connections that a process keeps.
 _MAX_IDLE = 8
 
+# `total` is kept by triggers: to sum up the sizes of all entries for each new one would
+# read the whole index. `by_use` covers what eviction reads.
 _VERSION = 1
 _SCHEMA = """
 DROP TABLE IF EXISTS entries;
@@ -107,6 +109,8 @@ class LocalCache:
             self._warn(e)
             return None
 
+    # A pool and not one connection with a lock, as in local_store.py: SQLite lets
+    # readers read at once, and a lookup should not wait for another thread's write.
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection that nobody else uses meanwhile."""

@@ -41,6 +41,9 @@ _LOCK_POLL = 0.0005
 # Expired rows that each transaction deletes.
 _SWEEP_BATCH = 10
 
+# `part` tells the entries of a counter apart: for a window it is the second in which
+# the entry expires, so that all requests of that second share one row. A file of
+# another version is emptied: it is not worth a migration.
 _VERSION = 1
 _SCHEMA = (
     "DROP TABLE IF EXISTS entries",
@@ -155,6 +158,8 @@ class LocalCounters:
 
     def _reserve(self, entries: Sequence[CounterEntry], now: float) -> ReserveResult:
         with self._file.transaction() as connection:
+            # All counters are read before any is changed: if one refuses, nothing has
+            # to be undone, and the headers show all of them as they are.
             states = []
             for entry in entries:
                 row = connection.execute(

@@ -72,7 +72,8 @@ class Reservation:
     entries: Sequence[CounterEntry] = ()
     counters: Counters | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Acquired by the one who settles it, and never released.
+    # Acquired by the one who settles it, and never released: a caller that hangs up and
+    # a stream that ends may both try to, in two threads.
     _settled: threading.Lock = field(
         default_factory=lambda: threading.Lock(), repr=False
     )

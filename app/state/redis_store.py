@@ -176,6 +176,11 @@ class RedisClient:
 # TTL of reservations; of each entry its part, expiry, amount, and limit (-1: none).
 # Result: the index of the entry that was refused (-1: none), the counters' sums, their
 # last expiries, and the entries of the counter that refused.
+#
+# It reads all counters before it changes any, as one that refuses keeps the others from
+# being changed. Expired parts are deleted on the way. A key's TTL is that of its last
+# part and 5 seconds, by which the clocks of machines may differ. The reservation makes
+# an adjustment idempotent: only the script that deletes it adjusts.
 _RESERVE = """
 local now, sums, last_expiries = tonumber(ARGV[1]), {}, {}
 local refused, blocking = -1, {}

@@ -104,6 +104,7 @@ class Ledger:
 
     def flush(self) -> None:
         """Write the rows that wait. Those that cannot be written go on waiting."""
+        # Two locks: `add` takes only the short one, and never waits for a write.
         with self._write_lock:
             with self._lock:
                 rows, self._rows = list(self._rows), deque()

@@ -121,6 +121,7 @@ class StoreCache:
         except StoreUnavailable:
             logger.warning("the store is out of reach", exc_info=True)
             self._expired = self._clock() - self._last_success > self._grace
+        # Also after a failure: a database that is down is tried once in *ttl* seconds.
         self._last_check = self._clock()
 
     def _store(self) -> Repository:

@@ -108,7 +108,7 @@ def test_request_waits_for_one_round_trip(
 
 
 def test_slot_is_free_for_next_request(gateway: Gateway) -> None:
-    """The place is free when the end of the answer is sent, and not soon after."""
+    """The slot is free once the request is settled, and not soon after."""
     mine = claim(9, requests_in_parallel=1, tokens_per_day=10**6)
     for _ in range(100):
         gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
@@ -208,14 +208,14 @@ def test_unanswered_reservation_is_undone(gateway: Gateway, mortal: Valkey) -> N
     assert used(gateway.local, "tokens_per_day") == 50
 
 
-def raised(gateway: Gateway, mine: UsageRequest, first: Reservation) -> Reservation:
+def add(gateway: Gateway, mine: UsageRequest, first: Reservation) -> Reservation:
     return reserve(gateway.meter, replace(mine, prior=PriorUsage(first.entries)))
 
 
 def test_local_addition_is_settled_locally(gateway: Gateway, mortal: Valkey) -> None:
     first = reserve(gateway.meter, claim(20, tokens_per_day=100))
     mortal.kill()
-    second = raised(gateway, claim(50, tokens_per_day=100), first)
+    second = add(gateway, claim(50, tokens_per_day=100), first)
     assert used(gateway.local, "tokens_per_day") == 30
     gateway.meter.settle([Charge(first, 40, None, [second])], NOON)
 
@@ -227,7 +227,7 @@ def test_unanswered_addition_is_undone_alone(gateway: Gateway, mortal: Valkey) -
     mine = claim(20, tokens_per_day=100)
     first = reserve(gateway.meter, mine)
     mortal.hold()
-    second = raised(gateway, replace(mine, tokens=50), first)
+    second = add(gateway, replace(mine, tokens=50), first)
     mortal.go_on()
     eventually(lambda: unsettled(mortal) == 2)
     wait_until_available(gateway)

@@ -1,4 +1,4 @@
-"""Limits, wherever they are counted."""
+"""Limits, counted in a file and in Redis."""
 
 import logging
 import os
@@ -67,19 +67,19 @@ def passes(meter: Meter, *claims: UsageRequest, now: float = NOON) -> bool:
     return True
 
 
-# What is given
+# Parsing
 
 
 def test_limits_are_parsed_from_json() -> None:
-    given = {"requests_per_minute": 5, "money_per_day": 0.1, "tokens_per_day": None}
+    body = {"requests_per_minute": 5, "money_per_day": 0.1, "tokens_per_day": None}
 
-    assert Limits.of(given) == Limits(5, money_per_day=Decimal("0.1"))
+    assert Limits.of(body) == Limits(5, money_per_day=Decimal("0.1"))
 
 
 def test_all_invalid_limits_are_named() -> None:
-    given = {"requests_per_minute": "5", "money_per_day": -1, "tokens_per_year": 7}
+    body = {"requests_per_minute": "5", "money_per_day": -1, "tokens_per_year": 7}
     with pytest.raises(ValueError, match="tokens_per_year is no limit") as raised:
-        Limits.of(given)
+        Limits.of(body)
 
     assert "requests_per_minute must be a whole number" in str(raised.value)
     assert "money_per_day must be an amount of US dollars" in str(raised.value)
@@ -106,7 +106,7 @@ def test_durations_have_openai_format(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-# What passes, and what does not
+# Reserving
 
 
 def test_everything_passes_without_limits(meter: Meter) -> None:
@@ -373,17 +373,17 @@ def test_unlimited_holder_reserves_beside_others(meter: Meter) -> None:
     assert second.counters and not passes(meter, narrow)
 
 
-# Raising what is held
+# Adding to what is held
 
 
-def raised(
+def add(
     meter: Meter,
     first: UsageRequest,
     *held: Reservation,
     charged: Any = (0, None),
     **more: Any,
 ) -> Reservation:
-    """What one more try takes on top of what is *held*, and was *charged*."""
+    """Reserve for one more try, on top of what is *held* and was *charged*."""
     entries = [entry for each in held for entry in each.entries]
     again = replace(first, prior=PriorUsage(entries, *charged), **more)
     return reserve(meter, again)
@@ -397,9 +397,9 @@ def used(meter: Meter, rule: str, now: float = NOON) -> int:
 def test_addition_reserves_missing_amount(meter: Meter) -> None:
     mine = claim(tokens=60, tokens_per_day=100)
     first = reserve(meter, mine)
-    raised(meter, mine, first, charged=(10, None))
+    add(meter, mine, first, charged=(10, None))
     assert used(meter, "tokens_per_day") == 70
-    raised(meter, mine, first, charged=(0, None), tokens=20)
+    add(meter, mine, first, charged=(0, None), tokens=20)
 
     assert used(meter, "tokens_per_day") == 70
 
@@ -408,7 +408,7 @@ def test_addition_beyond_limit_is_refused(meter: Meter) -> None:
     mine = claim(tokens=60, tokens_per_day=100)
     first = reserve(meter, mine)
     with pytest.raises(LimitReached) as refused:
-        raised(meter, mine, first, charged=(50, None))
+        add(meter, mine, first, charged=(50, None))
 
     assert (refused.value.used, refused.value.requested) == (60, 50)
     assert used(meter, "tokens_per_day") == 60
@@ -418,7 +418,7 @@ def test_addition_counts_no_further_request(meter: Meter) -> None:
     limits = {"requests_per_minute": 1, "requests_in_parallel": 1}
     mine = claim(tokens=10, tokens_per_day=100, **limits)
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, tokens=50)
+    second = add(meter, mine, first, tokens=50)
     assert used(meter, "tokens_per_day") == 50
     meter.settle([Charge(first, 5, None, [second])], NOON)
 
@@ -430,7 +430,7 @@ def test_addition_with_first_price_reserves_all(meter: Meter) -> None:
     """The first target has no price, and drew no money."""
     mine = claim(tokens=5, money_per_day="1")
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, money=Decimal("0.6"))
+    second = add(meter, mine, first, money=Decimal("0.6"))
     assert used(meter, "money_per_day") == 600_000_000
     third = claim(money="0.5", money_per_day="1")
     assert refusal(meter, third).requested == 500_000_000
@@ -442,7 +442,7 @@ def test_addition_with_first_price_reserves_all(meter: Meter) -> None:
 def test_unpriced_addition_keeps_earlier_charge(meter: Meter) -> None:
     mine = claim(tokens=5, money="0.5", money_per_day="1")
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, charged=(5, Decimal("0.4")), money=None)
+    second = add(meter, mine, first, charged=(5, Decimal("0.4")), money=None)
     assert not second.entries
     meter.settle([Charge(first, 9, Decimal("0.4"), [second])], NOON)
 
@@ -452,8 +452,8 @@ def test_unpriced_addition_keeps_earlier_charge(meter: Meter) -> None:
 def test_all_reservations_are_settled_once(meter: Meter) -> None:
     mine = claim(tokens=10, tokens_per_day=10**6)
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, tokens=40)
-    third = raised(meter, mine, first, second, tokens=90)
+    second = add(meter, mine, first, tokens=40)
+    third = add(meter, mine, first, second, tokens=90)
     for tokens in (25, 500, 0):
         meter.settle([Charge(first, tokens, None, [second, third])], NOON)
 
@@ -463,7 +463,7 @@ def test_all_reservations_are_settled_once(meter: Meter) -> None:
 def test_excess_over_all_reservations_is_charged(meter: Meter) -> None:
     mine = claim(tokens=10, tokens_per_minute=10**6, tokens_per_day=10**6)
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, tokens=40)
+    second = add(meter, mine, first, tokens=40)
     meter.settle([Charge(first, 100, None, [second])], NOON + 30)
 
     assert used(meter, "tokens_per_day") == 100
@@ -581,8 +581,8 @@ class RaisedReservations(RuleBasedStateMachine):
         """The last try was charged; the next one needs an estimate of its own."""
         request = self.open[which % len(self.open)]
         request.charged = [request.charged[0] + used, request.charged[1] + spent]
-        wanted = request.charged[0] + tokens, request.charged[1] + (money or 0)
-        more = [max(w - h, 0) for w, h in zip(wanted, request.held, strict=True)]
+        needed = request.charged[0] + tokens, request.charged[1] + (money or 0)
+        more = [max(w - h, 0) for w, h in zip(needed, request.held, strict=True)]
         if money is None:
             more[1] = 0
         fits = self.fits(*more)
@@ -729,11 +729,11 @@ class Model:
     """All requests so far, and nothing but what the words of the limits say."""
 
     def __init__(self) -> None:
-        self.made: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.beyond: list[tuple[str, float, int]] = []
 
     def fits(self, holder: str, tokens: int, now: float) -> bool:
-        mine = [r for r in self.made if r["holder"] == holder]
+        mine = [r for r in self.requests if r["holder"] == holder]
         minute = [r for r in mine if int(r["at"]) + 61 > now]
         late = sum(n for who, at, n in self.beyond if who == holder and at + 61 > now)
         places = [r for r in mine if not r["done"] and r["at"] + LEASE > now]
@@ -747,8 +747,8 @@ class Model:
 
     def make(self, holder: str, tokens: int, now: float) -> dict[str, Any]:
         drawn = {"holder": holder, "at": now, "tokens": tokens, "drawn": tokens}
-        self.made.append(drawn | {"done": False})
-        return self.made[-1]
+        self.requests.append(drawn | {"done": False})
+        return self.requests[-1]
 
     def settle(self, request: dict[str, Any], tokens: int, now: float) -> None:
         if not request["done"]:
@@ -793,8 +793,8 @@ def test_counters_match_model_of_limits(
             assert not expected
         else:
             assert expected
-            made = [model.make(holder, tokens, now) for holder in what]
-            held.extend(zip(reserved, made, strict=True))
+            modelled = [model.make(holder, tokens, now) for holder in what]
+            held.extend(zip(reserved, modelled, strict=True))
 
 
 # The file
@@ -833,7 +833,7 @@ def test_corrupt_limits_file_is_replaced(tmp_path: Path) -> None:
 
 
 def test_file_corrupted_in_use_is_replaced(tmp_path: Path) -> None:
-    """Damage within another file is told from damage in this one by nobody."""
+    """SQLite reports corruption in an attached file as it does in this one."""
     (tmp_path / "broken").write_bytes(b"no database at all " * 200)
     with closing(LocalFile(tmp_path / "limits.db")) as file:
         meter = Meter(LocalCounters(file))

@@ -85,9 +85,9 @@ OPENAI, CLAUDE, VERTEX, BEDROCK = "openai", "anthropic", "vertex-ai", "bedrock"
 def test_price_matches_longer_model_names(
     provider: str, model: str, input: str
 ) -> None:
-    found = price(provider, model)
+    match = price(provider, model)
 
-    assert found and found.input == Decimal(input)
+    assert match and match.input == Decimal(input)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ ROW = {"provider": "vllm", "model": "mine", "input": 1, "output": 1}
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("body", "problem"),
     [
         ({}, "prices must be a list"),
         ([1], r"prices\[0\] must be an object"),
@@ -168,9 +168,9 @@ ROW = {"provider": "vllm", "model": "mine", "input": 1, "output": 1}
     ],
     ids=str,
 )
-def test_invalid_prices_are_named(given: Any, problem: str) -> None:
+def test_invalid_prices_are_named(body: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        prices(given)
+        prices(body)
 
 
 # The table

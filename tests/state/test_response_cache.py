@@ -150,10 +150,10 @@ def held(path: Path) -> dict[str, int]:
     """The size of each entry in a file, by its key."""
     with closing(sqlite3.connect(path)) as connection:
         ((total,),) = connection.execute("SELECT bytes FROM total")
-        found = dict(connection.execute("SELECT key, size FROM entries").fetchall())
+        sizes = dict(connection.execute("SELECT key, size FROM entries").fetchall())
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert total == sum(found.values())
-    return found
+    assert total == sum(sizes.values())
+    return sizes
 
 
 def test_least_recently_used_entry_is_evicted(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_least_recently_used_entry_is_evicted(tmp_path: Path) -> None:
         assert cache.get("a", NOW + 10)
         cache.put("d", entry(incompressible(600)), NOW + 20)
 
-        found = [name for name in "abcd" if cache.get(name, NOW + 30)]
-        assert found == ["a", "c", "d"]
+        names = [name for name in "abcd" if cache.get(name, NOW + 30)]
+        assert names == ["a", "c", "d"]
 
 
 def test_entry_larger_than_cache_is_not_stored(tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ def test_eviction_matches_lru_model(
             for i, (name, size) in enumerate(steps):
                 now = NOW + 10 * i
                 if size == 0:
-                    found = cache.get(name, now)
-                    assert (found is not None) == (name in model)
-                    if found:
+                    cached = cache.get(name, now)
+                    assert (cached is not None) == (name in model)
+                    if cached:
                         model.move_to_end(name)
                     continue
                 kept = entry(incompressible(size, i))
@@ -290,10 +290,10 @@ def test_reader_does_not_wait_for_writer(local: LocalCache, tmp_path: Path) -> N
         writer.isolation_level = None
         writer.execute("BEGIN IMMEDIATE")
         local.put("l", ENTRY, NOW)
-        found = local.get("k", NOW + 30)
+        cached = local.get("k", NOW + 30)
         writer.execute("ROLLBACK")
 
-    assert found == ENTRY
+    assert cached == ENTRY
     assert local.get("l", NOW) is None
     local.put("l", ENTRY, NOW)
     assert local.get("l", NOW) == ENTRY
@@ -310,8 +310,8 @@ def test_threads_share_a_cache(local: LocalCache) -> None:
     for thread in threads:
         thread.join()
 
-    found = [local.get(f"{name}{i}", NOW) for name in "abcd" for i in range(50)]
-    assert sum(each is not None for each in found) == 200
+    cached = [local.get(f"{name}{i}", NOW) for name in "abcd" for i in range(50)]
+    assert sum(each is not None for each in cached) == 200
 
 
 # Runs in a process of its own, with a cache at the path that is its first argument.
@@ -376,10 +376,10 @@ def test_forked_process_reopens_cache_file(tmp_path: Path) -> None:
 cache.put("k", entry("of the parent"), now)
 child = os.fork()
 if child == 0:
-    found = cache.get("k", now)
+    entry_of_parent = cache.get("k", now)
     cache.put("l", entry("of the child"), now)
     cache.close()
-    os._exit(0 if found else 1)
+    os._exit(0 if entry_of_parent else 1)
 _, status = os.waitpid(child, 0)
 print(status, cache.get("k", now).body.decode(), cache.get("l", now).body.decode())
 """
@@ -417,9 +417,9 @@ def test_refused_command_is_a_miss(
         with valkey.client() as other:
             other.lpush("lastword:cache:k", "a list")
         with caplog.at_level(logging.WARNING, "lastword"):
-            found = [cache.get("k", NOW) for _ in range(3)]
+            cached = [cache.get("k", NOW) for _ in range(3)]
 
-        assert found == [None] * 3 and not client.is_unavailable
+        assert cached == [None] * 3 and not client.is_unavailable
         assert caplog.messages == ["Redis refuses to keep answers"]
         assert cache.get("l", NOW) == ENTRY
 

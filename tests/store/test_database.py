@@ -1,4 +1,4 @@
-"""A new store that many open at once, as the workers of a server do."""
+"""New databases, opened concurrently, migrated, and without math functions."""
 
 import multiprocessing
 import sqlite3
@@ -97,11 +97,11 @@ class Plain(sqlite3.Connection):
 @pytest.mark.parametrize("query", ["ln(8.0)", "trunc(2.9)", "trunc(-2.9)", "ln(NULL)"])
 def test_missing_sqlite_math_functions_are_added(query: str) -> None:
     with (
-        closing(sqlite3.connect(":memory:", factory=Plain)) as taught,
-        closing(sqlite3.connect(":memory:")) as able,
+        closing(sqlite3.connect(":memory:", factory=Plain)) as limited,
+        closing(sqlite3.connect(":memory:")) as complete,
     ):
-        database.add_math_functions(taught)
+        database.add_math_functions(limited)
         sql = f"SELECT {query}"
 
-        ours = sqlite3.Connection.execute(taught, sql).fetchone()
-        assert ours == able.execute(sql).fetchone()
+        result = sqlite3.Connection.execute(limited, sql).fetchone()
+        assert result == complete.execute(sql).fetchone()

@@ -1,4 +1,4 @@
-"""What is stored, in a file and in a real PostgreSQL: the same for both."""
+"""The repository, in a file and in a real PostgreSQL."""
 
 import logging
 import threading
@@ -40,9 +40,9 @@ KEY = GatewayKey(
 
 @pytest.fixture
 def store(stored: Settings) -> Iterator[Repository]:
-    made = factory.repository(stored)
-    yield made
-    made.engine.dispose()
+    repository = factory.repository(stored)
+    yield repository
+    repository.engine.dispose()
 
 
 def test_config_keeps_all_versions(store: Repository) -> None:
@@ -75,12 +75,12 @@ def test_virtual_key_secrets_are_sealed(
 
 def test_gateway_key_is_stored_as_hash(store: Repository) -> None:
     text = store.create_key(KEY)
-    (found,) = store.contents().keys.values()
+    (stored_key,) = store.contents().keys.values()
 
     assert text.startswith("lw-") and len(text) == 35
-    assert found == replace(KEY, hint=text[-4:])
+    assert stored_key == replace(KEY, hint=text[-4:])
     assert text not in repr(store.contents()) + str(store.contents().keys)
-    store.update_key(replace(found, disabled=True))
+    store.update_key(replace(stored_key, disabled=True))
     (again,) = store.contents().keys.values()
     assert again.disabled and again.hint == text[-4:]
 
@@ -219,12 +219,12 @@ def _dump(store: Repository, settings: Settings) -> bytes:
         store.engine.dispose()
         files = Path(settings.instance).glob("gateway.db*")
         return b"".join(path.read_bytes() for path in files)
-    found = []
+    rows_text = []
     with database.reading(store.engine) as connection:
         for table in sqlalchemy.inspect(connection).get_table_names():
             rows = connection.exec_driver_sql(f'SELECT * FROM "{table}"')
-            found += [repr(tuple(map(_plain, row))).encode() for row in rows]
-    return b"\n".join(found)
+            rows_text += [repr(tuple(map(_plain, row))).encode() for row in rows]
+    return b"\n".join(rows_text)
 
 
 def _plain(value: object) -> object:
@@ -243,12 +243,12 @@ def test_tables_match_declaration(stored: Settings) -> None:
 
     with database.reading(engine) as connection:
         inspected = sqlalchemy.inspect(connection)
-        made = {
+        created = {
             table: {column["name"] for column in inspected.get_columns(table)}
             for table in metadata.tables
         }
     declared = {name: set(t.columns.keys()) for name, t in metadata.tables.items()}
-    assert made == declared
+    assert created == declared
     engine.dispose()
 
 
@@ -269,9 +269,9 @@ def test_workers_start_concurrently(settings: Settings) -> None:
         thread.join()
 
     assert failures == []
-    made = factory.repository(settings)
-    assert made.revision() == 0
-    made.engine.dispose()
+    repository = factory.repository(settings)
+    assert repository.revision() == 0
+    repository.engine.dispose()
 
 
 def test_missing_database_is_unavailable(settings: Settings) -> None:

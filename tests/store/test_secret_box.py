@@ -1,4 +1,4 @@
-"""Keys that seal credentials: given, or made once and kept."""
+"""Keys that encrypt credentials: configured, or created once in a file."""
 
 import logging
 import stat
@@ -36,9 +36,9 @@ def test_key_file_is_created_once(
 
 
 def test_concurrent_workers_share_key_file(tmp_path: Path) -> None:
-    found: list[str] = []
+    keys: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.extend(secret_box.keys("", tmp_path)))
+        threading.Thread(target=lambda: keys.extend(secret_box.keys("", tmp_path)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -46,7 +46,7 @@ def test_concurrent_workers_share_key_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
 
-    assert len(set(found)) == 1 and len(found) == 8
+    assert len(set(keys)) == 1 and len(keys) == 8
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
 
 
