@@ -35,7 +35,9 @@ class SecretBox:
         # Imported here, as it takes 6 MB of a worker, also where nothing is sealed.
         from cryptography.fernet import Fernet, MultiFernet
 
-        return MultiFernet([Fernet(_fernet_key(key)) for key in self._keys])
+        # Fernet wants 32 bytes; the keys of operators are any text.
+        digests = [hashlib.sha256(key.encode()).digest() for key in self._keys]
+        return MultiFernet([Fernet(base64.urlsafe_b64encode(d)) for d in digests])
 
     def seal(self, secret: bytes) -> bytes:
         return self._fernet.encrypt(secret)
@@ -51,11 +53,6 @@ class SecretBox:
                 "A stored credential cannot be opened: it was sealed under another "
                 "GATEWAY_SECRET_KEY."
             ) from e
-
-
-def _fernet_key(key: str) -> bytes:
-    """A key in Fernet's format, derived from any text."""
-    return base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
 
 
 def keys(setting: str, instance: Path) -> list[str]:

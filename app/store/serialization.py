@@ -25,7 +25,12 @@ def document(record: VirtualKey | GatewayKey | Alias) -> str:
     """
     fields = dataclasses.asdict(record)
     if not isinstance(record, Alias):
-        _check_readable(record)
+        if record.problem:
+            name = record.id if isinstance(record, VirtualKey) else record.name
+            raise ValueError(
+                f"{name} cannot be read by this version of the gateway "
+                f"({record.problem}): use the one that stored it, or make it anew"
+            )
         fields["limits"] = record.limits.to_body()
     omitted = _NOT_IN_DOCUMENT
     if isinstance(record, VirtualKey):
@@ -34,15 +39,6 @@ def document(record: VirtualKey | GatewayKey | Alias) -> str:
     return dumps(
         {k: v for k, v in fields.items() if k not in omitted and v not in (None, {})}
     )
-
-
-def _check_readable(key: VirtualKey | GatewayKey) -> None:
-    if key.problem:
-        name = key.id if isinstance(key, VirtualKey) else key.name
-        raise ValueError(
-            f"{name} cannot be read by this version of the gateway ({key.problem}): "
-            "use the one that stored it, or make it anew"
-        )
 
 
 def parse_virtual_key(
