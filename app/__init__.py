@@ -27,7 +27,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
     from .store import factory as store
 
     private_files.tighten(Path(settings.instance))
-    ledger, directory = store.ledger(settings), store.directory(settings)
+    ledger, directory = store.ledger(settings), store.store_cache(settings)
     observed = assembly.observed(settings, ledger)
     gateway = assembly.gateway(settings, ledger, observed, clock)
     app = application(gateway, directory, observed.later, observed.metrics, settings)
@@ -35,7 +35,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
         # 1 MB, which a worker need not hold whose console is off.
         from . import console
 
-        history = store.history(settings)
+        history = store.ledger_queries(settings)
         gateway.resources.callback(history.close)
         parts = gateway, directory, history, observed.metrics, settings
         app.register_blueprint(console.blueprint(console.ConsoleServices(*parts)))

@@ -25,9 +25,10 @@ from .observability.logs import RequestLog
 from .observability.metrics import Metrics
 from .settings import BadSettings, Settings
 from .state.breaker import Breaker, Circuits
+from .state.local_cache import LocalCache
 from .state.local_store import LocalCircuits, LocalCounters, LocalFile
 from .state.meter import Counters, Meter
-from .state.response_store import LocalCache, ResponseBackend, ResponseStore
+from .state.response_store import ResponseBackend, ResponseStore
 from .store.ledger import Ledger
 from .upstream.auth.access_tokens import AccessTokens
 from .upstream.client import HTTPClient
@@ -76,7 +77,7 @@ def gateway(
     if observed.metrics is not None:
         observed.metrics.show("requests_open", lambda: callers.count)
         observed.metrics.show("streams_open", lambda: callers.streams)
-        observed.metrics.show_breakers(breaker.known)
+        observed.metrics.show_breakers(breaker.snapshots)
     return Gateway(
         _answering(settings, resources),
         ResponseCache(ResponseStore(state.cache, now=clock.now)),
@@ -141,23 +142,26 @@ class _State:
 
 
 def _state(settings: Settings, resources: ExitStack) -> _State:
-    """That of this machine; or of all machines, with its own for when Redis is away."""
+    """The machine's own files; with Redis, that for counters and the cache."""
     folder = Path(settings.instance)
     file = LocalFile(folder / "limits.db")
     resources.callback(file.close)
-    own = LocalCounters(file), LocalCircuits(file)
+    counters, circuits = LocalCounters(file), LocalCircuits(file)
     if settings.redis_url:
-        return _shared(settings.redis_url, *own, resources)
+        return _redis_state(settings.redis_url, counters, circuits, resources)
     cache = LocalCache(folder / "cache.db", settings.cache_bytes)
     resources.callback(cache.close)
-    return _State(*own, cache)
+    return _State(counters, circuits, cache)
 
 
-def _shared(
-    url: str, counters: Counters, circuits: Circuits, resources: ExitStack
+def _redis_state(
+    url: str, local: Counters, circuits: Circuits, resources: ExitStack
 ) -> _State:
-    """What is kept in the Redis at *url*; the machine's own while that is away."""
-    # An extra, which only those have who use it.
+    """Counters and cache in the Redis at *url*; *local* counters if it is unavailable.
+
+    Circuits stay the machine's own.
+    """
+    # An extra, which only those have installed who use it.
     try:
         from .state import background_writer, failover, redis_store
     except ImportError as e:
@@ -165,15 +169,13 @@ def _shared(
             "GATEWAY_REDIS_URL needs a package: pip install 'lastword[redis]'"
         ) from e
     try:
-        link = redis_store.RedisClient(url)
+        client = redis_store.RedisClient(url)
     except ValueError as e:
         raise BadSettings(f"GATEWAY_REDIS_URL: {e}") from e
-    errands = background_writer.BackgroundWriter(link)
-    shared = failover.FailoverCounters(
-        redis_store.RedisCounters(link), counters, errands
+    counters = failover.FailoverCounters(
+        redis_store.RedisCounters(client),
+        local,
+        background_writer.BackgroundWriter(client),
     )
-    resources.callback(shared.close)
-    watched = failover.FailoverCircuits(
-        redis_store.RedisCircuits(link), circuits, errands
-    )
-    return _State(shared, watched, redis_store.RedisCache(link))
+    resources.callback(counters.close)
+    return _State(counters, circuits, redis_store.RedisCache(client))

@@ -30,7 +30,7 @@ from ..core.limits import Limits
 from ..core.permissions import RESOURCES, Alias, GatewayKey, VirtualKey
 from ..store import serialization
 from ..store.repository import Repository
-from ..store.secret_extraction import secrets_in
+from ..store.secret_extraction import secret_paths
 from . import inputs
 from .virtual_keys import checked as checked_key
 
@@ -211,7 +211,7 @@ def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[DeclaredChange]
 
 def _config(store: Repository, id: str, given: Document) -> Iterator[DeclaredChange]:
     document = checked(given, inputs.named_hosts())
-    if places := secrets_in(document):
+    if places := secret_paths(document):
         raise ValueError(f"config {id} holds a secret, at {places[0]}")
     old = store.contents().configs.get(id)
     if old is None or serialization.dumps(old) != serialization.dumps(document):

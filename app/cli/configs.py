@@ -9,7 +9,7 @@ from flask.cli import AppGroup
 
 from ..api.config.parsing import checked
 from ..store.repository import RecordNotFound
-from ..store.secret_extraction import extracted, secrets_in
+from ..store.secret_extraction import extract_secrets, secret_paths
 from . import inputs, output
 from .names import ID
 
@@ -30,13 +30,13 @@ def create(id: str, file: str, move_secrets: bool) -> None:
     """
     document = config_in(inputs.read(file))
     store = inputs.store()
-    if secrets_in(document) and not move_secrets:
-        places = ", ".join(secrets_in(document))
+    if secret_paths(document) and not move_secrets:
+        places = ", ".join(secret_paths(document))
         raise click.ClickException(
             f"it holds secrets, at {places}: name a virtual key there, or let "
             "--move-secrets make one"
         )
-    document, moved = extracted(document, id)
+    document, moved = extract_secrets(document, id)
     for key in moved:
         store.put_virtual_key(key)
         click.echo(f"virtual key {key.id} has its secrets")

@@ -2,17 +2,23 @@
 
 import csv
 import io
-from dataclasses import asdict
 
 import click
 from flask.cli import with_appcontext
 
 from ..store import factory
-from ..store.ledger import GROUPS, Sum
-from ..store.ledger import usage as summed
+from ..store.ledger_queries import GROUPS, usage_totals
 from . import inputs, output
 
-_HEADINGS = tuple(Sum.__slots__)
+_HEADINGS = (
+    "group",
+    "requests",
+    "failed",
+    "cached",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost",
+)
 
 
 @click.command()
@@ -29,7 +35,8 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     that were answered from the cache.
     """
     engine = factory.database(inputs.settings())
-    rows = [asdict(each) for each in summed(engine, by, inputs.expiry(since) or 0)]
+    totals = usage_totals(engine, by, inputs.expiry(since) or 0)
+    rows = [{name: getattr(each, name) for name in _HEADINGS} for each in totals]
     engine.dispose()
     if not as_csv:
         output.show(rows, _HEADINGS, as_json)

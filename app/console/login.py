@@ -27,7 +27,8 @@ from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, TimestampSigner
 
 from ..api.request.client_address import throttle_key
-from ..core.limits import LimitReached, Limits, UsageRequest
+from ..core.counters import LimitReached, UsageRequest
+from ..core.limits import Limits
 from ..errors import Forbidden, Unauthorized
 from ..settings import Settings
 from ..state.meter import Meter

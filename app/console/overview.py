@@ -112,7 +112,7 @@ def register(routes: Blueprint, parts: ConsoleServices) -> None:
             total=total(s for each in slices for s in each.sums),
             groups=groups,
             drawings=_drawings(window, slices, groups),
-            breakers=parts.gateway.breaker.known(),
+            breakers=parts.gateway.breaker.snapshots(),
             open=_open(parts),
             ledger=parts.settings.ledger,
         )

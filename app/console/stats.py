@@ -1,10 +1,10 @@
 """Sums of slices of time, as the figures that an overview shows. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..store.ledger_queries import LedgerSums, wait_of
+from ..store.ledger_queries import UsageTotals, quantile
 
 # Groups that are told apart; all others are one.
 _TOLD = 6
@@ -21,7 +21,7 @@ class Slice:
 
     start: float
     seconds: float
-    sums: Sequence[LedgerSums]
+    sums: Sequence[UsageTotals]
     passed: float
 
     @property
@@ -50,13 +50,12 @@ class Total:
         return self.failed / self.requests if self.requests else None
 
 
-def total(sums: Iterable[LedgerSums], group: str = "") -> Total:
+def total(sums: Iterable[UsageTotals], group: str = "") -> Total:
     """All *sums* in one."""
     every = list(sums)
     waits: Counter[int] = Counter()
     for each in every:
-        if each.wait is not None:
-            waits[each.wait] += each.requests
+        waits.update(each.waits)
     return Total(
         group,
         sum(each.requests for each in every),
@@ -68,19 +67,6 @@ def total(sums: Iterable[LedgerSums], group: str = "") -> Total:
         quantile(waits, 0.5),
         quantile(waits, 0.95),
     )
-
-
-def quantile(waits: Mapping[int, int], share: float) -> float | None:
-    """The seconds within which that *share* of *waits* was over, within 5 percent.
-
-    They are numbers of requests by the steps of history.py. None if there are none.
-    """
-    left = share * sum(waits.values())
-    for step in sorted(waits):
-        left -= waits[step]
-        if left <= 0:
-            return wait_of(step + 0.5)
-    return None
 
 
 def only(slices: Iterable[Slice], group: str) -> list[Slice]:
@@ -95,7 +81,7 @@ def only(slices: Iterable[Slice], group: str) -> list[Slice]:
 
 def by_group(slices: Iterable[Slice]) -> list[Total]:
     """A total for each group, the largest first, and at last those of all others."""
-    grouped: defaultdict[str, list[LedgerSums]] = defaultdict(list)
+    grouped: defaultdict[str, list[UsageTotals]] = defaultdict(list)
     for each in slices:
         for sums in each.sums:
             grouped[sums.group or NOBODY].append(sums)
@@ -115,7 +101,7 @@ def per_slice(slices: Iterable[Slice], groups: Sequence[str]) -> list[list[Total
 
 
 def _split(within: Slice, groups: Sequence[str]) -> list[Total]:
-    grouped: defaultdict[str, list[LedgerSums]] = defaultdict(list)
+    grouped: defaultdict[str, list[UsageTotals]] = defaultdict(list)
     for sums in within.sums:
         name = sums.group or NOBODY
         grouped[name if name in groups else OTHERS].append(sums)

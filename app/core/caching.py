@@ -50,19 +50,19 @@ class CachePolicy:
 class CacheEntry:
     """A whole answer as it is cached, its JSON in *body*.
 
-    *created* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
+    *created_at* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
     sent with it again.
     """
 
     body: bytes
-    created: float
+    created_at: float
     max_age: float
     headers: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
     def age(self, now: float) -> float:
         """Seconds since it was created. Clocks of two machines may differ a little."""
-        return max(0.0, now - self.created)
+        return max(0.0, now - self.created_at)
 
     def is_fresh(self, now: float, max_age: float = float("inf")) -> bool:
         """Whether it may be used, where none older than *max_age* is accepted."""

@@ -12,7 +12,8 @@ from decimal import Decimal
 
 from ..core import prices
 from ..core.completion import Usage
-from ..core.limits import Held, Limits, UsageRequest
+from ..core.counters import PriorUsage, UsageRequest
+from ..core.limits import Limits
 from ..core.prices import Price
 from ..core.routing import Route
 from ..planning.plan import Plan
@@ -63,8 +64,8 @@ class _Account:
         """A reservation of *most* and *money*, on top of what is to be charged."""
         held = None
         if self.reservations:
-            draws = [draw for each in self.reservations for draw in each.draws]
-            held = Held(draws, self.usage.paid_tokens, self.cost)
+            entries = [e for each in self.reservations for e in each.entries]
+            held = PriorUsage(entries, self.usage.paid_tokens, self.cost)
         return UsageRequest(self.holder, self.limits, most.paid_tokens, money, held)
 
     def add(self, usage: Usage, cost: Decimal | None) -> None:

@@ -22,7 +22,7 @@ from ..core.route_walk import RouteWalk
 from ..core.routing import Group, Node, Route, Target, targets
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
 from ..planning.plan import Plan, replan_after_error
-from ..state.breaker import Breaker, guarded
+from ..state.breaker import Breaker, guard_call
 from .authorization import authorize, authorize_listing
 from .clients.connections import ClientConnection, ClientConnections
 from .context import RequestContext
@@ -160,7 +160,7 @@ class Gateway:
             try:
                 # A call that was cancelled, or not made for want of a budget, says
                 # nothing of its target.
-                with guarded(self.breaker, target), context.cancellation.explained():
+                with guard_call(self.breaker, target), context.cancellation.explained():
                     outcome = self._call(context, plan, counter)
             except BaseException:
                 # What a failed attempt has used is settled now; that of the last one

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ..core.completion import Usage
-from ..core.limits import LimitReached
+from ..core.counters import LimitReached
 from ..errors import GatewayError
 from .retries import Trace
 

@@ -17,7 +17,8 @@ from ..core.caching import (
 )
 from ..core.replay import ChunkAssembler, to_chunks
 from ..planning.plan import Plan
-from ..state.response_store import FlightLeader, ResponseStore
+from ..state.response_store import ResponseStore
+from ..state.single_flight import FlightLeader
 from ..upstream.open_calls import OpenCalls
 from .context import RequestContext
 from .outcome import Outcome
@@ -76,7 +77,7 @@ class CacheLookup:
         responses, policy = self.cache.responses, self.policy
         if body is None or policy is None:
             if self.leader:
-                self.leader.land()
+                self.leader.finish()
             return
         entry = CacheEntry(
             body,

@@ -1,1 +1,1 @@
-"""What requests leave behind for those that follow."""
+"""State between requests: counters, circuits, cached responses, calls in flight."""

@@ -1,138 +1,105 @@
-"""Takes to Redis what no request has to wait for."""
+"""Sends to Redis, in a thread, the commands that no request waits for."""
 
 import atexit
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from .per_process import PerProcess
 from .redis_store import RedisClient, RedisScriptCall, RedisUnavailable
 
 logger = logging.getLogger("lastword")
 
-# Parcels that wait for Redis to come back, and how many go at a time.
-_OWED = 10_000
+# Commands that wait while Redis is unavailable, and how many are sent at a time.
+_MAX_QUEUED = 10_000
 _BATCH = 200
 
-# Seconds between two tries while Redis is away, and those that the last ones may take.
-_PAUSE = 0.2
-_LAST = 2.0
+# Seconds between two tries while Redis is unavailable, and until `close` gives up.
+_RETRY_INTERVAL = 0.2
+_CLOSE_TIMEOUT = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedCommand:
-    """A call that nobody waits for; *heard* is told the answer.
-
-    It is sent until there is one. With *lost* it is sent once, and that is called if
-    there is none. Both are called by the courier's thread.
-    """
-
-    call: RedisScriptCall
-    heard: Callable[[Any], None] = lambda answer: None
-    lost: Callable[[], None] | None = None
-
-
-class _Desk:
-    """What waits in one process, and the thread that takes it away."""
+class _Queue:
+    """The commands that wait in one process, and its thread."""
 
     def __init__(self) -> None:
-        self.waiting: deque[QueuedCommand] = deque(maxlen=_OWED)
+        self.commands: deque[RedisScriptCall] = deque(maxlen=_MAX_QUEUED)
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
         # When the thread gives up, by the monotonic clock; None while it is open.
-        self.ends: float | None = None
+        self.deadline: float | None = None
 
-    def batch(self) -> list[QueuedCommand]:
-        """What is to be sent, as soon as there is something; nothing at the end."""
+    def next_batch(self) -> list[RedisScriptCall]:
+        """Wait for commands; empty once it is closed and drained, or too late."""
         with self.changed:
-            self.changed.wait_for(lambda: self.waiting or self.ends is not None)
-            if self._is_over():
+            self.changed.wait_for(lambda: self.commands or self.deadline is not None)
+            late = self.deadline is not None and time.monotonic() >= self.deadline
+            if late or not self.commands:
+                # Under the lock, so that a command that comes now starts a new thread.
                 self.thread = None
                 return []
-            count = min(_BATCH, len(self.waiting))
-            return [self.waiting.popleft() for _ in range(count)]
+            count = min(_BATCH, len(self.commands))
+            return [self.commands.popleft() for _ in range(count)]
 
-    def _is_over(self) -> bool:
-        late = self.ends is not None and time.monotonic() >= self.ends
-        return late or not self.waiting
-
-    def put_back(self, parcels: Sequence[QueuedCommand]) -> None:
-        """Have *parcels* wait before the others; too many push out the oldest."""
+    def put_back(self, commands: Sequence[RedisScriptCall]) -> None:
+        """Queue *commands* before the others; too many push out the oldest."""
         with self.changed:
-            self.waiting = deque([*parcels, *self.waiting], maxlen=_OWED)
+            self.commands = deque([*commands, *self.commands], maxlen=_MAX_QUEUED)
 
 
 class BackgroundWriter:
-    """Sends what it is given over *link* at once, in that order and many in one go.
+    """Sends commands to *client* in their order, in batches.
 
-    It is a thread of this process, which begins with the first parcel.
+    Each process has its own queue and thread, which starts with the first command.
     """
 
-    def __init__(self, link: RedisClient) -> None:
-        self._link = link
-        self._desks = PerProcess(_Desk)
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._queues = PerProcess(_Queue)
 
-    def put(self, parcel: QueuedCommand) -> None:
-        """Have *parcel* sent. Never waits for Redis."""
-        desk = self._desks.get()
-        with desk.changed:
-            desk.waiting.append(parcel)
-            if desk.thread is None:
-                self._start(desk)
-            desk.changed.notify()
+    def put(self, command: RedisScriptCall) -> None:
+        """Send *command* soon. Never waits for Redis."""
+        queue = self._queues.get()
+        with queue.changed:
+            queue.commands.append(command)
+            if queue.thread is None:
+                queue.thread = threading.Thread(
+                    target=self._run,
+                    args=(queue,),
+                    name="background-writer",
+                    daemon=True,
+                )
+                queue.thread.start()
+                atexit.register(self.close)
+            queue.changed.notify()
 
-    def _start(self, desk: _Desk) -> None:
-        desk.thread = threading.Thread(
-            target=self._work, args=(desk,), name="courier", daemon=True
-        )
-        desk.thread.start()
-        atexit.register(self.close)
-
-    def _work(self, desk: _Desk) -> None:
-        while batch := desk.batch():
+    def _run(self, queue: _Queue) -> None:
+        while batch := queue.next_batch():
             try:
-                self._send(desk, batch)
+                self._client.run_scripts(batch)
+            except RedisUnavailable:
+                # Some of them may have been executed. Scripts that adjust do so once
+                # for each reservation, so they can be sent again.
+                queue.put_back(batch)
+                time.sleep(_RETRY_INTERVAL)
             except Exception:
                 logger.exception("what was to be sent to Redis is lost")
 
-    def _send(self, desk: _Desk, batch: Sequence[QueuedCommand]) -> None:
-        try:
-            answers = self._link.run_all([parcel.call for parcel in batch])
-        except RedisUnavailable:
-            desk.put_back([parcel for parcel in batch if parcel.lost is None])
-            _give_up(batch)
-            time.sleep(_PAUSE)
-        else:
-            for parcel, answer in zip(batch, answers, strict=True):
-                parcel.heard(answer)
-
     def close(self) -> None:
-        """Send what waits, for seconds at most, and end. It may begin again."""
-        desk = self._desks.get()
-        with desk.changed:
-            desk.ends = time.monotonic() + _LAST
-            thread = desk.thread
-            desk.changed.notify()
+        """Send what is queued, for seconds at most, and end. It may be used again."""
+        queue = self._queues.get()
+        with queue.changed:
+            queue.deadline = time.monotonic() + _CLOSE_TIMEOUT
+            thread = queue.thread
+            queue.changed.notify()
         if thread and thread is not threading.current_thread():
-            thread.join(_LAST + 1)
-        _clear(desk)
+            thread.join(_CLOSE_TIMEOUT + 1)
+        with queue.changed:
+            queue.deadline = None
+            lost = len(queue.commands)
+            queue.commands.clear()
+        if lost:
+            logger.warning("Redis is away: %d changes are lost", lost)
         atexit.unregister(self.close)
-
-
-def _give_up(batch: Sequence[QueuedCommand]) -> None:
-    for parcel in batch:
-        if parcel.lost:
-            parcel.lost()
-
-
-def _clear(desk: _Desk) -> None:
-    with desk.changed:
-        desk.ends = None
-        left = len(desk.waiting)
-        desk.waiting.clear()
-    if left:
-        logger.warning("Redis is away: %d changes are lost", left)

@@ -1,9 +1,13 @@
-"""Leaves targets alone for a while that have failed too often.
+"""Circuit breakers: targets that have failed too often get no calls for a while.
 
-A circuit is what is known of one target. Failures are counted over windows of the
-policy's cooldown, the first of which begins with the end of the first call. When that
-has passed for an open circuit, one call is let through: its end decides. If nothing is
-heard of it for another cooldown, the next one is.
+A circuit is the recent history of one target. Calls and failures are counted over
+windows as long as the policy's cooldown, the first of which begins when the first call
+ends. Once the cooldown of an open circuit is over, one call is let through as a probe,
+and its result closes or reopens the circuit. A probe without a result, as when its
+worker was killed, is given up after another cooldown, and the next call is the probe.
+
+Circuits are kept per machine (local_store.py), also where Redis keeps the limits: a
+provider that one machine cannot reach may well be reachable from another.
 """
 
 import time
@@ -15,19 +19,19 @@ from typing import Protocol
 from ..core.routing import BreakerPolicy, Target
 from ..errors import Cancelled, GatewayError, RateLimited
 
-# Seconds for which a circuit is kept after all that it says is past.
-KEPT = 3600
+# Seconds for which a circuit is kept after its last call and the cooldown.
+RETENTION = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """What is known of one target. All times are of the same clock, in seconds.
+    """The history of one target. All times are Unix seconds.
 
-    *open_until* is None while it is closed; *probed_until* is when the call that was
-    let through is given up, and None if there is none.
+    *open_until* is None while it is closed; *probed_until* is when the probe that is
+    under way is given up, and None if there is none.
     """
 
-    began: float
+    window_start: float
     calls: int = 0
     failures: int = 0
     open_until: float | None = None
@@ -37,68 +41,79 @@ class Circuit:
     def is_open(self) -> bool:
         return self.open_until is not None
 
-    def available(self, now: float) -> bool:
-        if self.open_until is None:
-            return True
-        return now >= max(self.open_until, self.probed_until or 0)
+    @property
+    def blocked_until(self) -> float:
+        """When the next call is let through; 0 while it is closed."""
+        return max(self.open_until or 0, self.probed_until or 0)
 
-    def entered(self, policy: BreakerPolicy, now: float) -> "Circuit":
-        """As it is when a call has begun."""
+    def available(self, now: float) -> bool:
+        return self.open_until is None or now >= self.blocked_until
+
+    def start_call(self, policy: BreakerPolicy, now: float) -> "Circuit":
+        """The circuit after a call has started: if it is open, that is the probe."""
         if self.open_until is None:
             return self
         return replace(self, probed_until=now + policy.cooldown)
 
-    def left(self, policy: BreakerPolicy, failed: bool, now: float) -> "Circuit":
-        """As it is when a call has ended."""
+    def end_call(self, policy: BreakerPolicy, failed: bool, now: float) -> "Circuit":
+        """The circuit after a call has ended."""
+        # A call that started before the circuit opened, and ends while a probe is under
+        # way, is taken for the probe: calls have no identity here, and its result is as
+        # recent.
         probing = self.probed_until is not None
         if probing and not failed:
             return Circuit(now)
         calls, failures = self.calls + 1, self.failures + failed
-        left = replace(self, calls=calls, failures=failures, probed_until=None)
-        if (probing and failed) or left.has_tripped(policy):
-            return replace(left, open_until=now + policy.cooldown)
-        return left
+        after = replace(self, calls=calls, failures=failures, probed_until=None)
+        if probing or after.exceeds(policy):
+            return replace(after, open_until=now + policy.cooldown)
+        return after
 
-    def has_tripped(self, policy: BreakerPolicy) -> bool:
+    def exceeds(self, policy: BreakerPolicy) -> bool:
+        """Whether there were more failures than *policy* accepts."""
         if self.calls < policy.minimum_requests:
             return False
-        share, most = policy.failure_threshold_percentage, policy.failure_threshold
-        over_share = share is not None and 100 * self.failures >= share * self.calls
-        return (over_share and self.failures > 0) or (
-            most is not None and self.failures >= most
-        )
+        percentage = policy.failure_threshold_percentage
+        if percentage is not None and self.failures > 0:
+            if 100 * self.failures >= percentage * self.calls:
+                return True
+        count = policy.failure_threshold
+        return count is not None and self.failures >= count
 
 
-def current(circuit: Circuit | None, policy: BreakerPolicy, now: float) -> Circuit:
+def current_circuit(
+    circuit: Circuit | None, policy: BreakerPolicy, now: float
+) -> Circuit:
     """*circuit*, or a new one if there is none or its window has passed."""
-    closed = circuit is not None and circuit.open_until is None
-    if circuit is None or (closed and now - circuit.began > policy.cooldown):
+    if circuit is None:
+        return Circuit(now)
+    if not circuit.is_open and now - circuit.window_start > policy.cooldown:
         return Circuit(now)
     return circuit
 
 
 class Circuits(Protocol):
-    """Where circuits are kept, for several processes. *now* is in Unix seconds.
+    """A store of circuits, which several processes share. *now* is in Unix seconds.
 
-    A circuit has the name that `name_of` gives its target.
+    A circuit has the name that `circuit_name` makes of its target.
     """
 
     def read(self, name: str, now: float) -> Circuit | None:
         """The circuit of this name."""
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
-        """Have it `entered`, with nobody else in between."""
+        """Apply `start_call`, atomically."""
 
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
-        """Have it `left`, with nobody else in between."""
+        """Apply `end_call`, atomically."""
 
-    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
-        """Those that are kept by their names, *most* of them at the most."""
+    def read_all(self, now: float, limit: int) -> Mapping[str, Circuit]:
+        """The circuits by their names, *limit* of them at most, open ones first."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerSnapshot:
-    """A target that has a breaker, and how that is: *seconds* until the next call.
+    """The state of a target's breaker: *seconds* until it lets the next call through.
 
     *state* is `closed`, `open`, `ready` (the next call is let through) or `probing`.
     """
@@ -112,10 +127,11 @@ class BreakerSnapshot:
     seconds: float = 0.0
 
 
-def name_of(target: Target) -> str:
-    """The name of a target's circuit: its identity, and what tells people of it.
+def circuit_name(target: Target) -> str:
+    """The name of a target's circuit: its identity, and what describes it to people.
 
-    What has the same identity has the same of all these.
+    Targets of the same identity have the same description, so the identity alone tells
+    circuits apart; the rest is here because snapshots are made from the name.
     """
     return "|".join(
         (
@@ -127,26 +143,28 @@ def name_of(target: Target) -> str:
     )
 
 
-def _seen(name: str, circuit: Circuit, now: float) -> BreakerSnapshot:
-    _, provider, virtual_key, told = (name.split("|", 3) + [""] * 3)[:4]
-    left = max(circuit.open_until or 0, circuit.probed_until or 0) - now
-    state = "closed"
+def _snapshot(circuit_name: str, circuit: Circuit, now: float) -> BreakerSnapshot:
+    parts = circuit_name.split("|", 3) + [""] * 3
+    provider, virtual_key, target_name = parts[1:4]
+    state, seconds = "closed", 0.0
     if circuit.is_open:
-        waits = "probing" if circuit.probed_until else "open"
-        state = waits if left > 0 else "ready"
+        seconds = max(circuit.blocked_until - now, 0.0)
+        state = "ready"
+        if seconds > 0:
+            state = "probing" if circuit.probed_until else "open"
     return BreakerSnapshot(
         provider,
         virtual_key,
-        told,
+        target_name,
         state,
         circuit.calls,
         circuit.failures,
-        max(left, 0.0) if circuit.is_open else 0.0,
+        seconds,
     )
 
 
 class Breaker:
-    """A breaker whose circuits are kept by *circuits*, for all who share these."""
+    """The breakers of all targets, whose circuits are in *circuits*."""
 
     def __init__(
         self, circuits: Circuits, clock: Callable[[], float] = time.time
@@ -157,39 +175,41 @@ class Breaker:
         if target.breaker is None:
             return True
         now = self._clock()
-        circuit = self._circuits.read(name_of(target), now)
+        circuit = self._circuits.read(circuit_name(target), now)
         return circuit is None or circuit.available(now)
 
     def enter(self, target: Target) -> None:
         if target.breaker is not None:
-            self._circuits.enter(name_of(target), target.breaker, self._clock())
+            self._circuits.enter(circuit_name(target), target.breaker, self._clock())
 
     def leave(self, target: Target, status: int) -> None:
         policy = target.breaker
         if policy is not None:
             failed = policy.is_failure(status)
-            self._circuits.leave(name_of(target), policy, failed, self._clock())
+            self._circuits.leave(circuit_name(target), policy, failed, self._clock())
 
-    def known(self, most: int = 200) -> list[BreakerSnapshot]:
-        """The targets that have been called, those that are left alone first."""
+    def snapshots(self, limit: int = 200) -> list[BreakerSnapshot]:
+        """Those of targets that were called within the hour, open ones first."""
         now = self._clock()
-        found = self._circuits.known(now, most).items()
-        seen = [_seen(name, circuit, now) for name, circuit in found]
-        return sorted(seen, key=lambda each: (each.state == "closed", each.provider))
+        snapshots = [
+            _snapshot(name, circuit, now)
+            for name, circuit in self._circuits.read_all(now, limit).items()
+        ]
+        return sorted(snapshots, key=lambda s: (s.state == "closed", s.provider))
 
 
 @contextmanager
-def guarded(breaker: Breaker, target: Target) -> Iterator[None]:
-    """Have *breaker* know of the call to *target* that is made in the block.
+def guard_call(breaker: Breaker, target: Target) -> Iterator[None]:
+    """Count the result of the call to *target* that is made in the block.
 
-    What is raised there goes on; what is no GatewayError counts as a 500. A request
-    that was cancelled says nothing of its target, nor does one that was not made
-    because of a limit of a key.
+    An exception is raised on; one that is no GatewayError counts as status 500.
     """
     breaker.enter(target)
     try:
         yield
     except (Cancelled, RateLimited):
+        # Neither a caller that hung up nor a limit of the gateway's own, which kept the
+        # call from being made, says anything of the target.
         raise
     except GatewayError as e:
         breaker.leave(target, e.status)

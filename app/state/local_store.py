@@ -1,11 +1,11 @@
-"""State in one SQLite file, which all workers of a machine share.
+"""Counters and circuits in one SQLite file, which all workers of a machine share.
 
 Every change is a transaction of its own that begins with the write lock, so that counts
-are exact, however many processes there are. Nothing is waited for on disk: what a crash
-of the machine loses is a minute, or part of a day, of counting.
+are exact, however many processes there are. Nothing waits for the disk: a crash of the
+machine loses a minute, or part of a day, of counting.
 
-Whoever finds the file locked sleeps in Python and not inside SQLite, as that would hold
-up every other request of a gevent worker.
+A process that finds the file locked sleeps in Python and not in SQLite's busy handler,
+which would block all other requests of a gevent worker.
 """
 
 import logging
@@ -16,27 +16,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ..core.limits import CounterAdjustment, CounterEntry, CounterState
+from ..core.counters import CounterAdjustment, CounterEntry, CounterState
 from ..core.routing import BreakerPolicy
-from .breaker import KEPT, Circuit, current
-from .meter import Changes, Drawn
+from .breaker import RETENTION, Circuit, current_circuit
+from .meter import Adjustments, ReserveResult
 from .per_process import PerProcess
 from .rate_limited_warning import RateLimitedWarning
-from .sqlite_files import Connection, code, discard, is_broken, opened
+from .sqlite_files import (
+    Connection,
+    discard,
+    is_corruption,
+    open_database,
+    primary_code,
+)
 
 T = TypeVar("T")
 
-logger = logging.getLogger("lastword")
+# Seconds: how long to wait for the lock, and between two tries.
+_LOCK_TIMEOUT = 2.0
+_LOCK_POLL = 0.0005
 
-# Seconds: how long the lock is waited for, and between two looks at it.
-_PATIENCE = 2.0
-_NAP = 0.0005
+# Expired rows that each transaction deletes.
+_SWEEP_BATCH = 10
 
-# Expired rows that leave with every transaction.
-_SWEPT = 10
-
+# `part` tells the entries of a counter apart: for a window it is the second in which
+# the entry expires, so that all requests of that second share one row. A file of
+# another version is emptied: it is not worth a migration.
 _VERSION = 1
 _SCHEMA = (
     "DROP TABLE IF EXISTS entries",
@@ -51,8 +58,8 @@ _SCHEMA = (
 
 
 @dataclass(slots=True)
-class _Own:
-    """What one process has: a connection, and a lock for its threads."""
+class _ProcessConnection:
+    """The connection of one process, and a lock for its threads."""
 
     # Looked up late, as gevent may have replaced it since this was imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
@@ -60,257 +67,242 @@ class _Own:
 
 
 class LocalFile:
-    """The file at *path*. Nothing is opened before it is needed.
-
-    A process never uses what it has from the one that forked it.
-    """
+    """The file at *path*. It is opened on first use, by each process for itself."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._owners = PerProcess(_Own)
+        self._connections = PerProcess(_ProcessConnection)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """The connection of this process, for this thread alone. Raises sqlite3.Error.
 
-        A file that holds no database, or half of one, is thrown away.
+        A corrupt file is deleted, and the next call creates a new one.
         """
-        own = self._owners.get()
+        own = self._connections.get()
         with own.lock:
-            own.connection = own.connection or self._opened()
+            if own.connection is None:
+                own.connection = _retry_while_locked(
+                    lambda: open_database(self._path, _VERSION, _create_tables)
+                )
             try:
                 yield own.connection
             except sqlite3.DatabaseError as e:
-                if is_broken(e):
-                    broken, own.connection = own.connection, None
-                    broken.close()
-                    discard(self._path, broken.inode)
+                if is_corruption(e):
+                    corrupt, own.connection = own.connection, None
+                    corrupt.close()
+                    discard(self._path, corrupt.inode)
                 raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection that alone may write meanwhile."""
+        """A connection that holds the write lock."""
         with self.connection() as connection:
-            _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+            _retry_while_locked(lambda: connection.execute("BEGIN IMMEDIATE"))
             with connection:
                 yield connection
 
     def close(self) -> None:
-        """Let go of this process's connection; it may go on, with a new one."""
-        own = self._owners.pop()
+        """Close this process's connection; later calls open a new one."""
+        own = self._connections.pop()
         if own and own.connection:
             own.connection.close()
 
-    def _opened(self) -> Connection:
-        return _patiently(lambda: opened(self._path, _VERSION, _make))
 
-
-def _make(connection: sqlite3.Connection) -> None:
+def _create_tables(connection: sqlite3.Connection) -> None:
     for statement in _SCHEMA:
         connection.execute(statement)
 
 
-def _patiently(work: Callable[[], T]) -> T:
-    """What *work* comes to, when nobody has the file locked any more."""
-    until = time.monotonic() + _PATIENCE
+def _retry_while_locked(operation: Callable[[], T]) -> T:
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
-            return work()
+            return operation()
         except sqlite3.OperationalError as e:
-            if code(e) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            locked = primary_code(e) == sqlite3.SQLITE_BUSY
+            if not locked or time.monotonic() > deadline:
                 raise
-        time.sleep(_NAP)
+        time.sleep(_LOCK_POLL)
 
 
-# What a file that cannot be used raises.
-_FAILURES = (sqlite3.Error, OSError)
+class _Fallback:
+    """Runs operations on the file; one that fails has a default result instead.
 
-
-class _Tried:
-    """Does without the file when it cannot be used, and says so once a minute."""
+    The log says so once a minute.
+    """
 
     def __init__(self, message: str) -> None:
-        self._complain = RateLimitedWarning(message, level=logging.ERROR)
+        self._warn = RateLimitedWarning(message, level=logging.ERROR)
 
-    def __call__(self, work: Callable[[], T], otherwise: T) -> T:
+    def __call__(self, operation: Callable[[], T], default: T) -> T:
         try:
-            return work()
-        except _FAILURES as e:
-            self._complain(e)
-            return otherwise
+            return operation()
+        except (sqlite3.Error, OSError) as e:
+            self._warn(e)
+            return default
 
 
 class LocalCounters:
-    """Counters in *file*. When that cannot be used, every draw is made."""
+    """Counters in *file*. If that cannot be used, nothing is limited."""
 
     def __init__(self, file: LocalFile) -> None:
         self._file = file
-        self._tried = _Tried("the file of limits fails: nothing is limited")
+        self._or_default = _Fallback("the file of limits fails: nothing is limited")
 
-    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
-        unlimited = Drawn(None, [CounterState()] * len(draws))
-        return self._tried(lambda: self._drawn(draws, now), unlimited)
+    def reserve(
+        self, request_id: str, entries: Sequence[CounterEntry], now: float
+    ) -> ReserveResult:
+        unlimited = ReserveResult(None, [CounterState()] * len(entries))
+        return self._or_default(lambda: self._reserve(entries, now), unlimited)
 
-    def change(self, changes: Changes, now: float) -> None:
-        every = [change for each in changes.values() for change in each]
-        if every:
-            self._tried(lambda: self._changed(every, now), None)
+    def _reserve(self, entries: Sequence[CounterEntry], now: float) -> ReserveResult:
+        with self._file.transaction() as connection:
+            # All counters are read before any is changed: if one refuses, nothing has
+            # to be undone, and the headers show all of them as they are.
+            states = []
+            for entry in entries:
+                row = connection.execute(
+                    "SELECT COALESCE(SUM(amount), 0), COALESCE(MAX(expires), 0)"
+                    " FROM entries WHERE counter = ? AND expires > ?",
+                    (entry.counter, now),
+                ).fetchone()
+                states.append(CounterState(*row))
+            for i, (entry, state) in enumerate(zip(entries, states, strict=True)):
+                if entry.limit is not None and state.used + entry.amount > entry.limit:
+                    blocking = connection.execute(
+                        "SELECT expires, amount FROM entries"
+                        " WHERE counter = ? AND expires > ?",
+                        (entry.counter, now),
+                    ).fetchall()
+                    return ReserveResult(self, states, i, blocking)
+            for i, entry in enumerate(entries):
+                if entry.amount:
+                    _add(connection, entry)
+                    last_expiry = max(states[i].last_expiry, entry.expires)
+                    states[i] = CounterState(states[i].used + entry.amount, last_expiry)
+            _delete_expired(connection, "entries", "counter, part", now)
+        return ReserveResult(self, states)
+
+    def adjust(self, adjustments: Adjustments, now: float) -> None:
+        valid = [a for own in adjustments.values() for a in own if a.expires > now]
+        if valid:
+            self._or_default(lambda: self._adjust(valid), None)
+
+    def _adjust(self, adjustments: Sequence[CounterAdjustment]) -> None:
+        with self._file.transaction() as connection:
+            for adjustment in adjustments:
+                if adjustment.amount < 0:
+                    _subtract(connection, adjustment)
+                else:
+                    _add(connection, adjustment)
 
     def close(self) -> None:
         self._file.close()
 
-    def _drawn(self, draws: Sequence[CounterEntry], now: float) -> Drawn:
-        with self._file.transaction() as connection:
-            standings = [_standing(connection, draw.counter, now) for draw in draws]
-            for at, (draw, standing) in enumerate(zip(draws, standings, strict=True)):
-                if draw.limit is not None and standing.used + draw.amount > draw.limit:
-                    entries = _entries(connection, draw.counter, now)
-                    return Drawn(self, standings, at, entries)
-            for draw in draws:
-                _add(connection, draw)
-            _sweep(connection, "entries", "counter, part", now)
-        return Drawn(self, list(map(_after, draws, standings)))
-
-    def _changed(self, changes: Sequence[CounterAdjustment], now: float) -> None:
-        with self._file.transaction() as connection:
-            for change in changes:
-                if change.expires > now:
-                    (_take if change.amount < 0 else _add)(connection, change)
-
-
-def _standing(connection: sqlite3.Connection, counter: str, now: float) -> CounterState:
-    row = connection.execute(
-        "SELECT COALESCE(SUM(amount), 0), COALESCE(MAX(expires), 0) FROM entries"
-        " WHERE counter = ? AND expires > ?",
-        (counter, now),
-    ).fetchone()
-    return CounterState(*row)
-
-
-def _after(draw: CounterEntry, before: CounterState) -> CounterState:
-    if not draw.amount:
-        return before
-    newest = max(before.newest, draw.expires)
-    return CounterState(before.used + draw.amount, newest)
-
-
-def _entries(
-    connection: sqlite3.Connection, counter: str, now: float
-) -> list[tuple[int, int]]:
-    return connection.execute(
-        "SELECT expires, amount FROM entries WHERE counter = ? AND expires > ?",
-        (counter, now),
-    ).fetchall()
-
 
 def _add(connection: sqlite3.Connection, to: CounterEntry | CounterAdjustment) -> None:
-    if to.amount:
-        connection.execute(
-            "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET amount = amount + excluded.amount",
-            (to.counter, to.part, to.expires, to.amount),
-        )
+    connection.execute(
+        "INSERT INTO entries VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET amount = amount + excluded.amount",
+        (to.counter, to.part, to.expires, to.amount),
+    )
 
 
-def _take(connection: sqlite3.Connection, change: CounterAdjustment) -> None:
-    """Take away from an entry, which goes when nothing is left of it."""
-    at = (change.counter, change.part)
+def _subtract(connection: sqlite3.Connection, adjustment: CounterAdjustment) -> None:
+    """Subtract from an entry, and delete it when nothing is left."""
+    primary_key = (adjustment.counter, adjustment.part)
     connection.execute(
         "UPDATE entries SET amount = MAX(0, amount + ?) WHERE counter = ? AND part = ?",
-        (change.amount, *at),
+        (adjustment.amount, *primary_key),
     )
     connection.execute(
-        "DELETE FROM entries WHERE counter = ? AND part = ? AND amount = 0", at
+        "DELETE FROM entries WHERE counter = ? AND part = ? AND amount = 0", primary_key
     )
 
 
-def _sweep(connection: sqlite3.Connection, table: str, key: str, now: float) -> None:
+def _delete_expired(
+    connection: sqlite3.Connection, table: str, key: str, now: float
+) -> None:
     connection.execute(
         f"DELETE FROM {table} WHERE ({key}) IN"
-        f" (SELECT {key} FROM {table} WHERE expires <= ? LIMIT {_SWEPT})",
+        f" (SELECT {key} FROM {table} WHERE expires <= ? LIMIT {_SWEEP_BATCH})",
         (now,),
     )
 
 
 class LocalCircuits:
-    """Circuits in *file*. When that cannot be used, every target is available."""
+    """Circuits in *file*. If that cannot be used, every target is available."""
 
     def __init__(self, file: LocalFile) -> None:
         self._file = file
-        self._tried = _Tried("the file of limits fails: no target is left alone")
+        self._or_default = _Fallback(
+            "the file of limits fails: no target is left alone"
+        )
 
     def read(self, name: str, now: float) -> Circuit | None:
-        return self._tried(lambda: self._read(name), None)
+        def read() -> Circuit | None:
+            with self._file.connection() as connection:
+                return _retry_while_locked(lambda: _select(connection, name))
+
+        return self._or_default(read, None)
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
         # Most circuits are closed, and then there is nothing to write.
         circuit = self.read(name, now)
         if circuit and circuit.is_open:
-            self._update(name, policy, lambda c: c.entered(policy, now), now)
+            self._update(name, policy, lambda c: c.start_call(policy, now), now)
 
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
-        self._update(name, policy, lambda c: c.left(policy, failed, now), now)
+        self._update(name, policy, lambda c: c.end_call(policy, failed, now), now)
 
-    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
-        return self._tried(lambda: self._known(now, most), {})
+    def read_all(self, now: float, limit: int) -> Mapping[str, Circuit]:
+        def read_all() -> Mapping[str, Circuit]:
+            with self._file.connection() as connection:
+                rows = _retry_while_locked(
+                    lambda: connection.execute(
+                        "SELECT name, began, calls, failures, open_until, probed_until"
+                        " FROM circuits WHERE expires > ?"
+                        " ORDER BY open_until IS NULL, expires DESC LIMIT ?",
+                        (now, limit),
+                    ).fetchall()
+                )
+            return {name: Circuit(*row) for name, *row in rows}
 
-    def _known(self, now: float, most: int) -> Mapping[str, Circuit]:
-        with self._file.connection() as connection:
-            rows = _patiently(lambda: _circuits(connection, now, most))
-        return {name: Circuit(*row) for name, *row in rows}
-
-    def _read(self, name: str) -> Circuit | None:
-        with self._file.connection() as connection:
-            return _patiently(lambda: _circuit(connection, name))
+        return self._or_default(read_all, {})
 
     def _update(
         self,
         name: str,
         policy: BreakerPolicy,
-        change: Callable[[Circuit], Circuit],
+        transition: Callable[[Circuit], Circuit],
         now: float,
     ) -> None:
-        def work() -> None:
+        def update() -> None:
             with self._file.transaction() as connection:
-                circuit = change(current(_circuit(connection, name), policy, now))
-                _put(connection, name, circuit, now + policy.cooldown + KEPT)
-                _sweep(connection, "circuits", "name", now)
+                circuit = _select(connection, name)
+                circuit = transition(current_circuit(circuit, policy, now))
+                connection.execute(
+                    "INSERT OR REPLACE INTO circuits VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        name,
+                        now + policy.cooldown + RETENTION,
+                        circuit.window_start,
+                        circuit.calls,
+                        circuit.failures,
+                        circuit.open_until,
+                        circuit.probed_until,
+                    ),
+                )
+                _delete_expired(connection, "circuits", "name", now)
 
-        self._tried(work, None)
+        self._or_default(update, None)
 
 
-def _circuit(connection: sqlite3.Connection, name: str) -> Circuit | None:
+def _select(connection: sqlite3.Connection, name: str) -> Circuit | None:
     row = connection.execute(
         "SELECT began, calls, failures, open_until, probed_until FROM circuits"
         " WHERE name = ?",
         (name,),
     ).fetchone()
     return Circuit(*row) if row else None
-
-
-def _circuits(
-    connection: sqlite3.Connection, now: float, most: int
-) -> list[tuple[Any, ...]]:
-    """The rows of circuits, those that are open first."""
-    return connection.execute(
-        "SELECT name, began, calls, failures, open_until, probed_until FROM circuits"
-        " WHERE expires > ? ORDER BY open_until IS NULL, expires DESC LIMIT ?",
-        (now, most),
-    ).fetchall()
-
-
-def _put(
-    connection: sqlite3.Connection, name: str, circuit: Circuit, expires: float
-) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO circuits VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            name,
-            expires,
-            circuit.began,
-            circuit.calls,
-            circuit.failures,
-            circuit.open_until,
-            circuit.probed_until,
-        ),
-    )

@@ -1,7 +1,7 @@
-"""Keeps requests within limits: takes before a call, and settles after it.
+"""Keeps requests within limits: reserves before a call, and settles after it.
 
-Where the counters are kept is somebody else's affair: in a file that the workers of one
-machine share (local.py), or in Redis for all machines (redis.py).
+The counters are in a file that the workers of one machine share (local_store.py), or in
+Redis for all machines (redis_store.py, failover.py).
 """
 
 import secrets
@@ -11,78 +11,81 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from ..core import limits
-from ..core.limits import (
+from ..core.counters import (
     CounterAdjustment,
     CounterEntry,
     CounterState,
-    LimitReached,
     UsageRequest,
+    counter_adjustments,
+    counter_entries,
+    limit_reached,
+    ratelimit_headers,
 )
+
+# Adjustments by the ids of their reservations.
+Adjustments = Mapping[str, Sequence[CounterAdjustment]]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What became of draws: all were made, or that with the number *refused* was not.
+class ReserveResult:
+    """All entries were added, or none, as the one with the index *refused* did not fit.
 
-    *standings* are those of all counters, as they are now; *entries*, pairs of expiry
-    and amount, those of the counter that refused. *keeper* is who has to be told of
-    changes; None if nothing could be counted.
+    *states* are those of all counters, as they are now. *blocking* are the entries of
+    the counter that refused, pairs of expiry and amount. *counters* are those that have
+    to be adjusted later; None if nothing could be counted.
     """
 
-    keeper: "Counters | None"
-    standings: Sequence[CounterState]
+    counters: "Counters | None"
+    states: Sequence[CounterState]
     refused: int | None = None
-    entries: Sequence[tuple[int, int]] = ()
+    blocking: Sequence[tuple[int, int]] = ()
 
 
 class Counters(Protocol):
-    """Where entries are kept. *now* is in Unix seconds."""
+    """A store of counter entries. *now* is in Unix seconds."""
 
-    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
-        """Make all of the draws of request *id*, or none, with nobody else between."""
+    def reserve(
+        self, request_id: str, entries: Sequence[CounterEntry], now: float
+    ) -> ReserveResult:
+        """Add all of the entries or none, atomically."""
 
-    def change(self, changes: "Changes", now: float) -> None:
-        """Correct what was drawn."""
+    def adjust(self, adjustments: Adjustments, now: float) -> None:
+        """Correct what was reserved."""
 
     def close(self) -> None:
-        """Have done all that is still to be done, and let go of files, and the like."""
+        """Write what is pending, and close files and connections."""
 
 
-# What to correct of that which was drawn under a name.
-Changes = Mapping[str, Sequence[CounterAdjustment]]
-
-
-def hold(id: str, holder: str) -> str:
-    """The name of what request *id* has drawn on one holder."""
-    return f"{id}:{holder}"
+def reservation_id(request_id: str, holder: str) -> str:
+    return f"{request_id}:{holder}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """What a request holds of one holder until it is settled.
 
-    *headers* are OpenAI's `x-ratelimit-*` for this holder. Without a *keeper* there is
+    *headers* are OpenAI's `x-ratelimit-*` for this holder. Without *counters* there is
     nothing to settle.
     """
 
-    hold: str
-    draws: Sequence[CounterEntry] = ()
-    keeper: Counters | None = None
+    id: str
+    entries: Sequence[CounterEntry] = ()
+    counters: Counters | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Taken by whoever settles it, and never given back.
+    # Acquired by the one who settles it, and never released: a caller that hangs up and
+    # a stream that ends may both try to, in two threads.
     _settled: threading.Lock = field(
         default_factory=lambda: threading.Lock(), repr=False
     )
 
     def end(self) -> bool:
-        """Whether this is the first time that it is to be settled."""
+        """Whether this is the first call, after which it must not be settled again."""
         return self._settled.acquire(blocking=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What was used of a reservation, which may have been raised by others.
+    """What was used of a reservation and those that later tries *added* to it.
 
     Without a price, *money* is None.
     """
@@ -90,18 +93,13 @@ class Charge:
     reservation: Reservation
     tokens: int
     money: Decimal | None = None
-    raises: Sequence[Reservation] = ()
-
-    @property
-    def parts(self) -> Sequence[Reservation]:
-        """All that is to be settled, in the order in which it was drawn."""
-        return (self.reservation, *self.raises)
+    added: Sequence[Reservation] = ()
 
 
 class Meter:
-    """Who may use how much, counted by *counters*.
+    """Reserves and settles usage, counted by *counters*.
 
-    A request belongs to the day and the month in which it began. What it takes beyond
+    A request belongs to the day and the month in which it began. What it uses beyond
     its estimate counts in the minute in which it ends.
     """
 
@@ -109,60 +107,62 @@ class Meter:
         self._counters = counters
 
     def reserve(
-        self, claims: Sequence[UsageRequest], now: float
+        self, usage_requests: Sequence[UsageRequest], now: float
     ) -> tuple[Reservation, ...]:
-        """Take all that is claimed, or nothing. Raises LimitReached.
+        """Reserve all that is requested, or nothing. Raises LimitReached.
 
-        Each claim has its own reservation, in their order, and each holder one claim at
-        most. They are settled apart from each other. A reservation that raises another
-        one holds no more than what was missing, and is settled together with that.
+        There is one reservation for each usage request, in the same order, and each
+        holder has one at most. They are settled separately, except that one with a
+        `prior` is settled together with those that it adds to.
         """
-        id = secrets.token_hex(16)
-        draws = limits.draws(claims, id, now)
-        drawn = self._counters.draw(id, draws, now) if draws else Drawn(None, ())
-        if drawn.refused is not None:
-            raise _refused(draws, drawn, now)
-        pairs = list(zip(draws, drawn.standings, strict=True))
-        return tuple(_reserved(id, c.holder, pairs, drawn.keeper, now) for c in claims)
+        request_id = secrets.token_hex(16)
+        entries = counter_entries(usage_requests, request_id, now)
+        result = ReserveResult(None, ())
+        if entries:
+            result = self._counters.reserve(request_id, entries, now)
+        if result.refused is not None:
+            raise limit_reached(
+                entries, result.states, result.refused, result.blocking, now
+            )
+        reservations = []
+        for usage in usage_requests:
+            own = [
+                (entry, state)
+                for entry, state in zip(entries, result.states, strict=True)
+                if entry.holder == usage.holder
+            ]
+            own_entries, states = [e for e, _ in own], [s for _, s in own]
+            reservation = Reservation(
+                reservation_id(request_id, usage.holder),
+                own_entries,
+                result.counters if own else None,
+                ratelimit_headers(own_entries, states, now),
+            )
+            reservations.append(reservation)
+        return tuple(reservations)
 
     def settle(self, charges: Sequence[Charge], now: float) -> None:
-        """Charge what was used, and free the rest; once, and then never again."""
-        corrected: dict[Counters, dict[str, Sequence[CounterAdjustment]]] = {}
+        """Charge what was used, and release the rest; only the first time."""
+        # Reservations may be in different counters: those made while Redis was
+        # unavailable are in the machine's own.
+        adjustments: dict[Counters, dict[str, Sequence[CounterAdjustment]]] = {}
         for charge in charges:
-            # The first of its parts stands for all: nobody settles some of them.
-            if charge.reservation.end():
-                for part, changes in zip(
-                    charge.parts, _corrections(charge, now), strict=True
-                ):
-                    if part.keeper:
-                        corrected.setdefault(part.keeper, {})[part.hold] = changes
-        for keeper, own in corrected.items():
-            keeper.change(own, now)
+            # The first reservation stands for all: none is settled without the others.
+            if not charge.reservation.end():
+                continue
+            reservations = (charge.reservation, *charge.added)
+            adjusted = counter_adjustments(
+                [each.entries for each in reservations],
+                charge.tokens,
+                charge.money,
+                now,
+            )
+            for reservation, own in zip(reservations, adjusted, strict=True):
+                if reservation.counters:
+                    by_id = adjustments.setdefault(reservation.counters, {})
+                    by_id[reservation.id] = own
+        for counters, by_id in adjustments.items():
+            counters.adjust(by_id, now)
 
     def close(self) -> None:
-        """Have done all that is still to be done."""
         self._counters.close()
-
-
-def _corrections(charge: Charge, now: float) -> Sequence[Sequence[CounterAdjustment]]:
-    drawn = [part.draws for part in charge.parts]
-    return limits.changes(drawn, charge.tokens, charge.money, now)
-
-
-def _refused(draws: Sequence[CounterEntry], drawn: Drawn, now: float) -> LimitReached:
-    assert drawn.refused is not None
-    return limits.refused(draws, drawn.standings, drawn.refused, drawn.entries, now)
-
-
-def _reserved(
-    id: str,
-    holder: str,
-    pairs: Sequence[tuple[CounterEntry, CounterState]],
-    keeper: Counters | None,
-    now: float,
-) -> Reservation:
-    """What is reserved of *holder*, one of those on whom all was drawn."""
-    own = [pair for pair in pairs if pair[0].holder == holder]
-    draws, standings = [draw for draw, _ in own], [standing for _, standing in own]
-    told = limits.headers(draws, standings, now)
-    return Reservation(hold(id, holder), draws, keeper if own else None, told)

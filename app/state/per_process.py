@@ -1,4 +1,4 @@
-"""What a process has for itself, though it was forked."""
+"""Objects that each process has for itself, although it was forked."""
 
 from collections.abc import Callable
 from multiprocessing import current_process
@@ -8,23 +8,23 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """One of what *make* makes for each process, made when it is first needed.
+    """One object for each process, created by *create* when it is first needed.
 
-    That of a parent stays with its child, untouched: to close it would spoil the
-    parent's own.
+    A child keeps its parent's object, untouched: to close an inherited connection would
+    break the parent's own.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._all: dict[int | None, T] = {}
+    def __init__(self, create: Callable[[], T]) -> None:
+        self._create = create
+        self._by_pid: dict[int | None, T] = {}
 
     def get(self) -> T:
         pid = current_process().pid
         try:
-            return self._all[pid]
+            return self._by_pid[pid]
         except KeyError:
-            return self._all.setdefault(pid, self._make())
+            return self._by_pid.setdefault(pid, self._create())
 
     def pop(self) -> T | None:
-        """That of this process, which may make another one; None if it has none."""
-        return self._all.pop(current_process().pid, None)
+        """Remove this process's object; None if it has none."""
+        return self._by_pid.pop(current_process().pid, None)

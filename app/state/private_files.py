@@ -1,13 +1,12 @@
 """Files and folders for their owner alone, whatever the umask.
 
-They hold what callers said, counters, and under a key beside them credentials. SQLite
-gives its `-wal` and `-shm` the mode of the database, so that is made before SQLite
-would: there is no moment at which others can open it.
+They hold cached answers, counters, and the key that seals credentials. SQLite gives its
+`-wal` and `-shm` files the mode of the database, which is therefore created here before
+SQLite would: at no moment can others open it.
 """
 
 import logging
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +16,7 @@ FILE, FOLDER = 0o600, 0o700
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder, if there is none; others may pass through those above it."""
+    """Create the folder if there is none; its new parents are open to others."""
     for parent in reversed(path.parents):
         with suppress(FileExistsError):
             parent.mkdir(mode=0o755)
@@ -25,29 +24,41 @@ def make_folder(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make the file, empty, if there is none.
+    """Create the file, empty, if there is none.
 
-    One that is there is not opened: to close it would take back the locks that this
-    process has on it by SQLite.
+    An existing one is not opened: closing it would release the POSIX locks that SQLite
+    holds on it in this process.
+    Source: https://www.sqlite.org/howtocorrupt.html (section 2.2)
     """
     with suppress(FileExistsError):
         path.touch(mode=FILE, exist_ok=False)
 
 
 def tighten(folder: Path) -> None:
-    """Take from others what they may with *folder* and the files in it; log each one.
+    """Remove the rights of others on *folder* and the files in it; log each change.
 
-    A folder that all may write to, such as /tmp, is shared, and stays as it is.
+    A folder that all may write to, such as /tmp, is shared and stays as it is. So do
+    symbolic links.
     """
-    for path in _within(folder):
-        # SQLite takes files away when the last connection ends.
+    try:
+        shared = folder.stat().st_mode & stat.S_ISVTX
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return
+    if shared:
+        return
+    for path in [folder, *paths]:
+        # SQLite deletes files when the last connection closes.
         with suppress(FileNotFoundError):
-            _tighten(path, FOLDER if path == folder else FILE)
+            if path == folder:
+                _tighten(path, FOLDER)
+            elif stat.S_ISREG(path.lstat().st_mode):
+                _tighten(path, FILE)
 
 
-def _tighten(path: Path, most: int) -> None:
+def _tighten(path: Path, mask: int) -> None:
     before = stat.S_IMODE(path.stat().st_mode)
-    after = before & most
+    after = before & mask
     if before == after:
         return
     try:
@@ -56,18 +67,3 @@ def _tighten(path: Path, most: int) -> None:
         logger.warning("%s: mode %04o stays: %s", path, before, e.strerror)
     else:
         logger.warning("%s: mode was %04o, and is %04o now", path, before, after)
-
-
-def _within(folder: Path) -> Iterator[Path]:
-    """*folder* and the files in it, but for links; nothing of a shared one."""
-    try:
-        state = folder.stat()
-        paths = [folder, *sorted(folder.iterdir())]
-    except OSError:
-        return
-    if state.st_mode & stat.S_ISVTX:
-        return
-    for path in paths:
-        with suppress(FileNotFoundError):
-            if path == folder or stat.S_ISREG(path.lstat().st_mode):
-                yield path

@@ -1,4 +1,4 @@
-"""What the log is told of a part that fails for every request."""
+"""Log messages of a part that fails for every request: one a minute."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ logger = logging.getLogger("lastword")
 
 
 class RateLimitedWarning:
-    """Says that something is wrong, once a minute; *level* is one of logging's."""
+    """Logs *message* at *level*, at most once a minute."""
 
     def __init__(
         self,

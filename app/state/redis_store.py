@@ -1,19 +1,18 @@
-"""State in Redis or Valkey, which all machines share.
+"""State in Redis or Valkey, which several machines share: counters, and the cache.
 
-Each operation on limits and circuits is one Lua script, and one round trip. A counter
-is a hash, of parts and their amounts, and every part begins with when it expires. It
-takes one server, or several behind one address, and no cluster, since a script touches
-several keys.
+Each operation on counters is one Lua script, and one round trip. A counter is a hash of
+parts and their amounts, and every part begins with its expiry. Scripts touch several
+keys, so a cluster does not work; one server does, or several behind one address.
 
-While Redis is away, everybody is told so at once. It is asked again once a second, by
-one caller, which may have to wait for _PATIENCE; the log says once a minute that it is
-away. failover.py has what is done without it.
+While Redis is unavailable, callers get RedisUnavailable at once. Once a second one
+caller tries it again, and may have to wait for the timeout; the log says once a minute
+that it is away. failover.py has what happens meanwhile.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,12 +22,10 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 from ..core.caching import CacheEntry
-from ..core.limits import CounterAdjustment, CounterEntry, CounterState
-from ..core.routing import BreakerPolicy
-from .breaker import KEPT, Circuit
-from .meter import Changes, Drawn, hold
+from ..core.counters import CounterAdjustment, CounterEntry, CounterState
+from .cache_codec import MAX_BODY_BYTES, pack, unpack
+from .meter import Adjustments, ReserveResult, reservation_id
 from .rate_limited_warning import RateLimitedWarning
-from .response_store import LARGEST, pack, unpack
 
 T = TypeVar("T")
 
@@ -36,150 +33,157 @@ logger = logging.getLogger("lastword")
 
 PREFIX = "lastword:"
 
-# Seconds to wait for a Redis that does not answer, and seconds from then on in which
-# it is not asked.
-_PATIENCE = 0.5
-_REST = 1.0
+# Seconds that a command may take, and seconds after a failure until the next try.
+_TIMEOUT = 0.5
+_RETRY_INTERVAL = 1.0
 
-# Callers of one process that speak to Redis at a time; the others wait for a place.
-_CONNECTIONS = 64
+# Connections of one process; further callers wait for one.
+_MAX_CONNECTIONS = 64
 
 # Seconds within which a request has to be settled. Longer than any stream.
-_UNSETTLED = 86_400
+_RESERVATION_TTL = 86_400
 
-# What a Redis comes to that cannot be reached.
-_SILENT = (redis.ConnectionError, redis.TimeoutError)
+# Errors of a Redis that cannot be reached.
+_CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError)
 
 
 class RedisUnavailable(Exception):
     """Redis does not answer, or did not a moment ago.
 
-    *asked* says whether the command may have reached it.
+    *maybe_executed* says whether the command may have reached it.
     """
 
     def __init__(  # noqa: B042 - errors are never pickled
-        self, reason: str, *, asked: bool
+        self, reason: str, *, maybe_executed: bool
     ) -> None:
         super().__init__(reason)
-        self.asked = asked
+        self.maybe_executed = maybe_executed
 
 
 @dataclass(frozen=True, slots=True)
 class RedisScriptCall:
-    """A script, and what it is to be run with."""
+    """A script with its arguments."""
 
     script: Script
     keys: Sequence[str]
     args: Sequence[Any]
 
-    def on(self, client: redis.Redis) -> Any:
-        """What it answers; if *client* is a pipeline, that comes later."""
+    def run(self, client: redis.Redis) -> Any:
+        """The script's result; if *client* is a pipeline, that comes later."""
         return self.script([PREFIX + key for key in self.keys], self.args, client)
 
 
 class RedisClient:
-    """The way to the Redis at *url*. Shared by all that one process keeps there."""
+    """A client of the Redis at *url*, shared by all of a process's state there."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         pool = redis.ConnectionPool.from_url(
             url,
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
-            # A draw that is made twice would count twice.
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            # An entry that is added twice would count twice.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
         self._client = redis.Redis(connection_pool=pool)
-        self._places = threading.BoundedSemaphore(_CONNECTIONS)
+        self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._clock, self._lock = clock, threading.Lock()
-        self._away_until: float | None = None
+        # Until when nobody tries it; None while it is available.
+        self._unavailable_until: float | None = None
         message = "Redis is away: this machine keeps its own limits"
-        self._complain = RateLimitedWarning(message, clock)
+        self._warn = RateLimitedWarning(message, clock)
 
     @property
-    def is_away(self) -> bool:
-        """Whether it has not answered, and nobody has found it back since."""
-        return self._away_until is not None
+    def is_unavailable(self) -> bool:
+        """Whether the last command failed, and none has succeeded since."""
+        return self._unavailable_until is not None
 
     def script(self, text: str) -> Script:
         return self._client.register_script(text)
 
-    def run(self, call: RedisScriptCall) -> Any:
-        """What *call* answers. Raises Away, also if Redis refuses to do it."""
-        return self.ask(call.on, redis.RedisError)
+    def run_script(self, call: RedisScriptCall) -> Any:
+        """The result of *call*. Raises RedisUnavailable, also if Redis refuses it."""
+        return self.execute(call.run, redis.RedisError)
 
-    def run_all(self, calls: Sequence[RedisScriptCall]) -> list[Any]:
-        """What each of *calls* answers, which are sent in one go. Raises Away.
+    def run_scripts(self, calls: Sequence[RedisScriptCall]) -> list[Any]:
+        """The results of *calls*, which are sent in one go. Raises RedisUnavailable.
 
-        Then any of them may have been made.
+        In that case any of them may have been executed.
         """
-        return self.ask(lambda client: _piped(client, calls), redis.RedisError)
 
-    def ask(
+        def run(client: redis.Redis) -> list[Any]:
+            with client.pipeline(transaction=False) as pipe:
+                for call in calls:
+                    call.run(pipe)
+                return pipe.execute()
+
+        return self.execute(run, redis.RedisError)
+
+    def execute(
         self,
         command: Callable[[redis.Redis], T],
-        failures: type[Exception] | tuple[type[Exception], ...] = _SILENT,
+        failures: type[Exception] | tuple[type[Exception], ...] = _CONNECTION_ERRORS,
     ) -> T:
-        """What *command* comes to. Raises Away in place of *failures*."""
-        # Looked at with the place in hand: who waited for one finds out that those who
-        # had it have waited in vain.
-        with self._places:
-            trying = self._enter()
+        """The result of *command*. Raises RedisUnavailable in place of *failures*."""
+        # Availability is checked after the wait for a connection: of many callers that
+        # waited for one, only the first may spend the timeout on a dead server.
+        with self._slots:
+            retrying = self._check_available()
             try:
-                answer = command(self._client)
+                result = command(self._client)
             except failures as e:
-                self._fail(e)
-                raise RedisUnavailable(str(e), asked=True) from e
-            if trying:
-                self._return()
-            return answer
+                self._mark_unavailable(e)
+                raise RedisUnavailable(str(e), maybe_executed=True) from e
+            if retrying:
+                self._mark_available()
+            return result
 
     def close(self) -> None:
-        """Let go of all connections; it may go on, with new ones."""
+        """Close all connections; later commands open new ones."""
         self._client.close()
         self._client.connection_pool.disconnect()
 
-    def _enter(self) -> bool:
-        """Whether this is the one caller that finds out if Redis is back.
+    def _check_available(self) -> bool:
+        """Whether this is the one caller that tries an unavailable Redis again.
 
-        Raises Away to all others, as long as it is away.
+        Raises RedisUnavailable to the others.
         """
         with self._lock:
-            if self._away_until is None:
+            if self._unavailable_until is None:
                 return False
-            if self._clock() < self._away_until:
-                raise RedisUnavailable("it was away a moment ago", asked=False)
-            self._away_until = self._clock() + _REST
+            if self._clock() < self._unavailable_until:
+                reason = "it was away a moment ago"
+                raise RedisUnavailable(reason, maybe_executed=False)
+            self._unavailable_until = self._clock() + _RETRY_INTERVAL
             return True
 
-    def _fail(self, error: Exception) -> None:
+    def _mark_unavailable(self, error: Exception) -> None:
         with self._lock:
-            self._away_until = self._clock() + _REST
-        # The idle connections lead to where it was.
+            self._unavailable_until = self._clock() + _RETRY_INTERVAL
+        # The idle connections lead to a server that may be gone.
         self._client.connection_pool.disconnect(inuse_connections=False)
-        self._complain(error)
+        self._warn(error)
 
-    def _return(self) -> None:
+    def _mark_available(self) -> None:
         with self._lock:
-            was_away, self._away_until = self.is_away, None
-        if was_away:
+            was_unavailable = self.is_unavailable
+            self._unavailable_until = None
+        if was_unavailable:
             logger.warning("Redis is back")
 
 
-def _piped(client: redis.Redis, calls: Sequence[RedisScriptCall]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipe:
-        for call in calls:
-            call.on(pipe)
-        return pipe.execute()
-
-
-# KEYS: the counter of each draw, and what was drawn on each holder. ARGV: now, how long
-# the latter is kept unsettled; of each draw its part, expiry, amount, and limit (-1:
-# none). Answers: the number of the draw that was refused (-1: none), sums, the last
-# expiries, and the entries in the way.
-_DRAW = """
-local now, sums, newest = tonumber(ARGV[1]), {}, {}
-local refused, in_the_way = -1, {}
+# KEYS: the counter of each entry, and the reservation of each holder. ARGV: now, the
+# TTL of reservations; of each entry its part, expiry, amount, and limit (-1: none).
+# Result: the index of the entry that was refused (-1: none), the counters' sums, their
+# last expiries, and the entries of the counter that refused.
+#
+# It reads all counters before it changes any, as one that refuses keeps the others from
+# being changed. Expired parts are deleted on the way. A key's TTL is that of its last
+# part and 5 seconds, by which the clocks of machines may differ. The reservation makes
+# an adjustment idempotent: only the script that deletes it adjusts.
+_RESERVE = """
+local now, sums, last_expiries = tonumber(ARGV[1]), {}, {}
+local refused, blocking = -1, {}
 local count = (#ARGV - 2) / 4
 for i = 1, count do
   local sum, last, entries = 0, 0, {}
@@ -195,13 +199,13 @@ for i = 1, count do
       entries[#entries + 1] = amount
     end
   end
-  sums[i], newest[i] = sum, last
+  sums[i], last_expiries[i] = sum, last
   local amount, limit = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
   if refused < 0 and limit >= 0 and sum + amount > limit then
-    refused, in_the_way = i - 1, entries
+    refused, blocking = i - 1, entries
   end
 end
-if refused >= 0 then return {refused, sums, newest, in_the_way} end
+if refused >= 0 then return {refused, sums, last_expiries, blocking} end
 for i = count + 1, #KEYS do redis.call('SET', KEYS[i], 1, 'EX', ARGV[2]) end
 for i = 1, count do
   local part, expires = ARGV[4 * i - 1], tonumber(ARGV[4 * i])
@@ -209,17 +213,17 @@ for i = 1, count do
   if amount > 0 then
     redis.call('HINCRBY', KEYS[i], part, ARGV[4 * i + 1])
     sums[i] = sums[i] + amount
-    newest[i] = math.max(newest[i], expires)
-    redis.call('EXPIRE', KEYS[i], math.ceil(newest[i] - now) + 5)
+    last_expiries[i] = math.max(last_expiries[i], expires)
+    redis.call('EXPIRE', KEYS[i], math.ceil(last_expiries[i] - now) + 5)
   end
 end
-return {-1, sums, newest, {}}
+return {-1, sums, last_expiries, {}}
 """
 
-# KEYS: what was drawn on a holder, and the counter of each change. ARGV: now; of each
-# change its part, expiry and amount. What is not there was settled before, or has gone
-# with all counters.
-_CHANGE = """
+# KEYS: a reservation, and the counter of each adjustment. ARGV: now; of each adjustment
+# its part, expiry and amount. A reservation that does not exist was settled before, or
+# was lost with all counters.
+_ADJUST = """
 if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 local now = tonumber(ARGV[1])
 for i = 2, #KEYS do
@@ -243,240 +247,90 @@ return 1
 
 
 class RedisCounters:
-    """Counters in Redis. Raises Away."""
+    """Counters in Redis. Raises RedisUnavailable."""
 
-    def __init__(self, link: RedisClient) -> None:
-        self._link = link
-        self._draw, self._change = link.script(_DRAW), link.script(_CHANGE)
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._reserve_script = client.script(_RESERVE)
+        self._adjust_script = client.script(_ADJUST)
 
-    def draw(self, id: str, draws: Sequence[CounterEntry], now: float) -> Drawn:
-        answer = self._link.run(self._drawing(id, draws, now))
-        at, sums, newest, flat = answer
-        standings = [CounterState(*pair) for pair in zip(sums, newest, strict=True)]
-        entries = list(zip(flat[::2], flat[1::2], strict=True))
-        return Drawn(self, standings, None if at < 0 else at, entries)
+    def reserve(
+        self, request_id: str, entries: Sequence[CounterEntry], now: float
+    ) -> ReserveResult:
+        holders = dict.fromkeys(entry.holder for entry in entries)
+        keys = [_counter_key(entry.counter) for entry in entries]
+        keys += [_reservation_key(reservation_id(request_id, h)) for h in holders]
+        args: list[Any] = [now, _RESERVATION_TTL]
+        for entry in entries:
+            limit = -1 if entry.limit is None else entry.limit
+            args += (entry.part, entry.expires, entry.amount, limit)
+        call = RedisScriptCall(self._reserve_script, keys, args)
+        refused, sums, last_expiries, flat = self._client.run_script(call)
+        states = [CounterState(*pair) for pair in zip(sums, last_expiries, strict=True)]
+        blocking = list(zip(flat[::2], flat[1::2], strict=True))
+        return ReserveResult(self, states, None if refused < 0 else refused, blocking)
 
-    def _drawing(
-        self, id: str, draws: Sequence[CounterEntry], now: float
-    ) -> RedisScriptCall:
-        holders = dict.fromkeys(draw.holder for draw in draws)
-        keys = [_counter(draw.counter) for draw in draws]
-        keys += [_reservation(hold(id, holder)) for holder in holders]
-        args: list[Any] = [now, _UNSETTLED]
-        for draw in draws:
-            limit = -1 if draw.limit is None else draw.limit
-            args += (draw.part, draw.expires, draw.amount, limit)
-        return RedisScriptCall(self._draw, keys, args)
-
-    def change(self, changes: Changes, now: float) -> None:
-        self._link.run_all(
-            [self.changing(hold, own, now) for hold, own in changes.items()]
+    def adjust(self, adjustments: Adjustments, now: float) -> None:
+        self._client.run_scripts(
+            [self.adjust_call(id, own, now) for id, own in adjustments.items()]
         )
 
-    def changing(
-        self, hold: str, changes: Sequence[CounterAdjustment], now: float
+    def adjust_call(
+        self, id: str, adjustments: Sequence[CounterAdjustment], now: float
     ) -> RedisScriptCall:
-        """What corrects that which was drawn as *hold*, the first time it is run."""
-        keys = [_reservation(hold), *(_counter(change.counter) for change in changes)]
+        """The call that adjusts the reservation *id*, the first time it is run."""
+        keys = [_reservation_key(id), *(_counter_key(a.counter) for a in adjustments)]
         args: list[Any] = [now]
-        for change in changes:
-            args += (change.part, change.expires, change.amount)
-        return RedisScriptCall(self._change, keys, args)
+        for adjustment in adjustments:
+            args += (adjustment.part, adjustment.expires, adjustment.amount)
+        return RedisScriptCall(self._adjust_script, keys, args)
 
     def close(self) -> None:
-        self._link.close()
+        self._client.close()
 
 
-def _reservation(hold: str) -> str:
-    return f"reservation:{hold}"
+def _reservation_key(id: str) -> str:
+    return f"reservation:{id}"
 
 
-def _counter(name: str) -> str:
-    return f"counter:{name}"
-
-
-_FIELDS = """
-local function read()
-  return redis.call('HMGET', KEYS[1], 'began', 'calls', 'failures', 'open_until',
-    'probed_until')
-end
-"""
-
-# KEYS: the circuit.
-_READ = _FIELDS + "return read()"
-
-# All of a circuit as one hash; what is not set is absent. It has to do what `Circuit`
-# and `current` do. KEYS: the circuit, and the list of all circuits. ARGV: what to do,
-# now, the policy's cooldown, minimum_requests, failure_threshold,
-# failure_threshold_percentage (-1: none), whether the call has failed, for how long to
-# keep what it comes to, and the circuit's name. Answers as _READ does.
-_CIRCUIT = _FIELDS + """
-local what, now, cooldown = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local got = read()
-local began, calls, failures = tonumber(got[1] or now), tonumber(got[2] or 0),
-  tonumber(got[3] or 0)
-local open, probed = got[4], got[5]
-if what == 'enter' then
-  if open then
-    redis.call('HSET', KEYS[1], 'probed_until', string.format('%.17g', now + cooldown))
-    redis.call('EXPIRE', KEYS[1], ARGV[8])
-  end
-  return read()
-end
-local failed = ARGV[7] == '1'
-if not open and now - began > cooldown then began, calls, failures = now, 0, 0 end
-redis.call('DEL', KEYS[1])
-if probed and not failed then
-  began, calls, failures, open = now, 0, 0, false
-else
-  calls = calls + 1
-  if failed then failures = failures + 1 end
-  local most, share = tonumber(ARGV[5]), tonumber(ARGV[6])
-  local tripped = calls >= tonumber(ARGV[4]) and (
-    (most >= 0 and failures >= most)
-    or (share >= 0 and failures > 0 and 100 * failures >= share * calls))
-  if probed or tripped then open = string.format('%.17g', now + cooldown) end
-end
-redis.call('HSET', KEYS[1], 'began', string.format('%.17g', began), 'calls', calls,
-  'failures', failures)
-if open then redis.call('HSET', KEYS[1], 'open_until', open) end
-redis.call('EXPIRE', KEYS[1], ARGV[8])
-redis.call('ZADD', KEYS[2], now, ARGV[9])
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1001)
-redis.call('EXPIRE', KEYS[2], 86400)
-return read()
-"""
-
-# KEYS: the list of all circuits. ARGV: how many are wanted. Answers: names and what
-# _READ answers, in turn; those that are open first, then the one that was called last.
-_KNOWN = """
-local open, closed, told = {}, {}, {}
-for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
-  local row = redis.call('HMGET', ARGV[2] .. name, 'began', 'calls', 'failures',
-    'open_until', 'probed_until')
-  table.insert(row[4] and open or closed, {name, row})
-end
-for _, rows in ipairs({open, closed}) do
-  for _, each in ipairs(rows) do
-    if #told == 2 * ARGV[1] then return told end
-    table.insert(told, each[1])
-    table.insert(told, each[2])
-  end
-end
-return told
-"""
-
-
-class RedisCircuits:
-    """Circuits in Redis. Raises Away. Who changes one is told how it is then."""
-
-    def __init__(self, link: RedisClient) -> None:
-        self._link = link
-        self._update, self._read = link.script(_CIRCUIT), link.script(_READ)
-        self._known = link.script(_KNOWN)
-
-    @property
-    def is_away(self) -> bool:
-        """Whether Redis was, when it was last asked."""
-        return self._link.is_away
-
-    def read(self, name: str, now: float) -> Circuit | None:
-        return circuit_of(self._link.run(self.reading(name)))
-
-    def enter(self, name: str, policy: BreakerPolicy, now: float) -> Circuit | None:
-        return circuit_of(self._link.run(self.entering(name, policy, now)))
-
-    def leave(
-        self, name: str, policy: BreakerPolicy, failed: bool, now: float
-    ) -> Circuit | None:
-        return circuit_of(self._link.run(self.leaving(name, policy, failed, now)))
-
-    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
-        args = [most, PREFIX + _circuit("")]
-        answer = self._link.run(RedisScriptCall(self._known, [_CIRCUITS], args))
-        pairs = zip(answer[::2], map(circuit_of, answer[1::2]), strict=True)
-        return {name.decode(): circuit for name, circuit in pairs if circuit}
-
-    def reading(self, name: str) -> RedisScriptCall:
-        return RedisScriptCall(self._read, [_circuit(name)], [])
-
-    def entering(self, name: str, policy: BreakerPolicy, now: float) -> RedisScriptCall:
-        return self._updating("enter", name, policy, False, now)
-
-    def leaving(
-        self, name: str, policy: BreakerPolicy, failed: bool, now: float
-    ) -> RedisScriptCall:
-        return self._updating("leave", name, policy, failed, now)
-
-    def _updating(
-        self, what: str, name: str, policy: BreakerPolicy, failed: bool, now: float
-    ) -> RedisScriptCall:
-        thresholds = (policy.failure_threshold, policy.failure_threshold_percentage)
-        args = (
-            what,
-            now,
-            policy.cooldown,
-            policy.minimum_requests,
-            *(-1 if value is None else value for value in thresholds),
-            int(failed),
-            int(policy.cooldown) + KEPT,
-            name,
-        )
-        return RedisScriptCall(self._update, [_circuit(name), _CIRCUITS], args)
-
-
-# The list of all circuits.
-_CIRCUITS = "circuits"
-
-
-def _circuit(name: str) -> str:
-    return f"circuit:{name}"
-
-
-def circuit_of(answer: Sequence[bytes | None]) -> Circuit | None:
-    """The circuit that a script has answered."""
-    began, calls, failures, *until = answer
-    if began is None or calls is None or failures is None:
-        return None
-    open_until, probed_until = (None if v is None else float(v) for v in until)
-    return Circuit(float(began), int(calls), int(failures), open_until, probed_until)
+def _counter_key(counter: str) -> str:
+    return f"counter:{counter}"
 
 
 class RedisCache:
-    """A cache in Redis. While that is away, nothing is found.
+    """A cache in Redis. While that is unavailable, every lookup is a miss.
 
-    Entries leave when they are too old, or as that server's `maxmemory-policy` will
-    have it.
+    Entries leave when they are too old, or as that server's `maxmemory-policy` says.
     """
 
-    def __init__(self, link: RedisClient) -> None:
-        self._link = link
-        self._complain = RateLimitedWarning("Redis refuses to keep answers")
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._warn = RateLimitedWarning("Redis refuses to keep answers")
 
     def get(self, key: str, now: float) -> CacheEntry | None:
-        value = self._tried(lambda client: client.get(_answer(key)))
+        value = self._execute(lambda client: client.get(_cache_key(key)))
         entry = unpack(value) if isinstance(value, bytes) else None
         return entry if entry and entry.is_fresh(now) else None
 
     def put(self, key: str, entry: CacheEntry, now: float) -> None:
-        left = int(1000 * (entry.max_age - entry.age(now)))
-        if len(entry.body) <= LARGEST and left > 0:
+        ttl = int(1000 * (entry.max_age - entry.age(now)))
+        if len(entry.body) <= MAX_BODY_BYTES and ttl > 0:
             value = pack(entry)
-            self._tried(lambda client: client.set(_answer(key), value, px=left))
+            self._execute(lambda client: client.set(_cache_key(key), value, px=ttl))
 
     def close(self) -> None:
-        self._link.close()
+        self._client.close()
 
-    def _tried(self, command: Callable[[redis.Redis], T]) -> T | None:
-        """What *command* answers; None if Redis is away, or will not do it."""
+    def _execute(self, command: Callable[[redis.Redis], T]) -> T | None:
+        """The result of *command*; None if Redis is unavailable or refuses it."""
         try:
-            return self._link.ask(command)
+            return self._client.execute(command)
         except RedisUnavailable:
             return None
         except redis.RedisError as e:
-            self._complain(e)
+            self._warn(e)
             return None
 
 
-def _answer(key: str) -> str:
+def _cache_key(key: str) -> str:
     return f"{PREFIX}cache:{key}"

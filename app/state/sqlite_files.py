@@ -1,7 +1,7 @@
 """SQLite files that the processes of a machine share, and can do without.
 
-They are not waited for on disk: what a crash of the machine loses is no great loss. One
-that holds no database, or half of one, is thrown away, and made anew.
+Nothing waits for the disk (`synchronous = OFF`): what a crash of the machine loses is
+no great loss. A file that is corrupt, or no database, is deleted and created anew.
 """
 
 import sqlite3
@@ -11,34 +11,38 @@ from pathlib import Path
 
 from . import private_files
 
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_CORRUPTION_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which file it has open, whatever is there by now."""
+    """A connection that knows which file it has open, whatever is at its path now."""
 
     inode = 0
 
 
-Make = Callable[[sqlite3.Connection], None]
+CreateTables = Callable[[sqlite3.Connection], None]
 
 
-def opened(path: Path, version: int, make: Make, *, timeout: float = 0) -> Connection:
-    """A connection to *path*, whose tables *make* makes unless they are of *version*.
+def open_database(
+    path: Path, version: int, create_tables: CreateTables, *, timeout: float = 0
+) -> Connection:
+    """Open *path*, and create its tables unless they are of *version*.
 
-    *timeout* is in seconds, for the lock. A broken file gives way to a new one. Raises
+    *timeout* is in seconds, for the lock. A corrupt file is replaced. Raises
     sqlite3.Error.
     """
     try:
-        return _opened(path, version, make, timeout)
+        return _open(path, version, create_tables, timeout)
     except sqlite3.DatabaseError as e:
-        if not is_broken(e):
+        if not is_corruption(e):
             raise
         discard(path, path.stat().st_ino)
-        return _opened(path, version, make, timeout)
+        return _open(path, version, create_tables, timeout)
 
 
-def _opened(path: Path, version: int, make: Make, timeout: float) -> Connection:
+def _open(
+    path: Path, version: int, create_tables: CreateTables, timeout: float
+) -> Connection:
     private_files.make_folder(path.parent)
     private_files.make_file(path)
     connection = sqlite3.connect(
@@ -50,24 +54,21 @@ def _opened(path: Path, version: int, make: Make, timeout: float) -> Connection:
     )
     try:
         connection.inode = path.stat().st_ino
-        _prepare(connection, version, make)
+        connection.execute("PRAGMA synchronous = OFF")
+        if _version(connection) != version:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                # Another process may have been faster.
+                if _version(connection) != version:
+                    create_tables(connection)
+                    connection.execute(f"PRAGMA user_version = {version}")
+        # Small checkpoints, often, since it is a request that waits for one.
+        connection.execute("PRAGMA wal_autocheckpoint = 256")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _prepare(connection: sqlite3.Connection, version: int, make: Make) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
-    if _version(connection) != version:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            if _version(connection) != version:
-                make(connection)
-                connection.execute(f"PRAGMA user_version = {version}")
-    # Little and often, since it is a request that waits for it.
-    connection.execute("PRAGMA wal_autocheckpoint = 256")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -76,18 +77,21 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def discard(path: Path, inode: int) -> None:
-    """Throw a broken file away, if another process has not done so before."""
+    """Delete a corrupt file, unless another process has replaced it already."""
     with suppress(FileNotFoundError):
         if path.stat().st_ino == inode:
-            for end in ("-wal", "-shm", ""):
-                Path(f"{path}{end}").unlink(missing_ok=True)
+            for suffix in ("-wal", "-shm", ""):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def code(error: BaseException) -> int:
-    """SQLite's primary code of *error*; 0 if it is none of SQLite's."""
+def primary_code(error: BaseException) -> int:
+    """SQLite's primary result code of *error*; 0 if it is none of SQLite's.
+
+    Source: https://www.sqlite.org/rescode.html
+    """
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def is_broken(error: BaseException) -> bool:
-    """Whether the file holds no database, or not a whole one."""
-    return code(error) in _BROKEN
+def is_corruption(error: BaseException) -> bool:
+    """Whether the file is corrupt, or no database."""
+    return primary_code(error) in _CORRUPTION_CODES

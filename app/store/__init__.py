@@ -1,4 +1,4 @@
-"""What the gateway keeps: configs, virtual keys, gateway keys, model aliases.
+"""The database: configs, virtual keys, gateway keys, model aliases, and the ledger.
 
-SQLite in one file by default, PostgreSQL where many machines share it.
+SQLite in one file by default, PostgreSQL where several machines share it.
 """

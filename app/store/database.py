@@ -1,10 +1,11 @@
-"""The connection to the database, and its tables as they have to be."""
+"""Connects to the database, and migrates its tables."""
 
 import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,18 @@ from ..errors import StoreUnavailable
 from ..state import private_files
 from .tables import metadata, revisions
 
-# Seconds that a request may wait for a database that does not answer, and for a
-# writer of SQLite.
+# Seconds that a request may wait for a database that does not answer, and for the
+# write lock of SQLite.
 _CONNECT_TIMEOUT = 3
 _BUSY_TIMEOUT = 5
 
-# What two processes that start at once agree on in PostgreSQL: one of them migrates.
+# The advisory lock in PostgreSQL under which one of several new processes migrates.
 _MIGRATION_LOCK = 0x6C617374776F7264
 
-# The newest of the migrations.
+# The newest migration.
 _HEAD = "0003"
 
-# Where Alembic notes which one the tables are at.
+# Where Alembic stores which migration the tables are at.
 _version = Table(
     "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
 )
@@ -66,7 +67,7 @@ def connect(url: str, instance: Path) -> Engine:
 def _sqlite(instance: Path) -> Engine:
     private_files.make_folder(instance)
     file = instance / "gateway.db"
-    # Where it cannot be made, SQLite says so.
+    # If this fails, SQLite reports the error when it opens the file.
     with suppress(OSError):
         private_files.make_file(file)
     engine = create_engine(
@@ -79,38 +80,46 @@ def _sqlite(instance: Path) -> Engine:
 
 
 def _prepare(connection: Any, _: Any) -> None:
-    """Readers beside a writer; keys of other tables are checked."""
     # The driver would begin transactions later than a writer has to.
     connection.isolation_level = None
-    _use_wal(connection)
+    _enable_wal(connection)
     for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
-    teach(connection)
+    add_math_functions(connection)
 
 
-_TAUGHT: dict[str, Callable[[float], float]] = {"ln": math.log, "trunc": math.trunc}
+_MATH_FUNCTIONS: dict[str, Callable[[float], float]] = {
+    "ln": math.log,
+    "trunc": math.trunc,
+}
 
 
-def teach(connection: sqlite3.Connection) -> None:
-    """Give it the functions that SQLite need not have been built with.
+def add_math_functions(connection: sqlite3.Connection) -> None:
+    """Add those functions that SQLite was built without; its own are faster.
 
-    Its own are faster. Source: https://www.sqlite.org/lang_mathfunc.html
+    Source: https://www.sqlite.org/lang_mathfunc.html
     """
-    for name, function in _TAUGHT.items():
+    for name, function in _MATH_FUNCTIONS.items():
         try:
             connection.execute(f"SELECT {name}(1.0)")
         except sqlite3.OperationalError:
-            connection.create_function(name, 1, _of_null(function), deterministic=True)
+            null_safe = partial(_apply_unless_null, function)
+            connection.create_function(name, 1, null_safe, deterministic=True)
 
 
-def _of_null(function: Callable[[float], float]) -> Callable[[float | None], Any]:
-    """*function*, with nothing made of nothing, as in SQL."""
-    return lambda value: None if value is None else function(value)
+def _apply_unless_null(
+    function: Callable[[float], float], value: float | None
+) -> float | None:
+    return None if value is None else function(value)
 
 
-def _use_wal(connection: Any) -> None:
-    """Readers beside a writer. SQLite itself does not wait for who does this first."""
-    until = time.monotonic() + _BUSY_TIMEOUT
+def _enable_wal(connection: Any) -> None:
+    """Let readers read beside a writer.
+
+    SQLite's busy timeout does not apply to this pragma: of several processes that open
+    a new file at once, all but one get SQLITE_BUSY.
+    """
+    deadline = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -118,20 +127,23 @@ def _use_wal(connection: Any) -> None:
         except sqlite3.OperationalError as e:
             if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
         time.sleep(0.005)
 
 
 def _begin(connection: Connection) -> None:
-    """Who will write says so at once: later, another writer may be in the way."""
+    """Take the write lock at once where it is needed.
+
+    A transaction that reads first cannot upgrade if another writer came in between.
+    """
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection to read from. Raises StoreUnavailable if there is none."""
+    """A transaction that reads. Raises StoreUnavailable."""
     try:
         with engine.begin() as connection:
             yield connection
@@ -141,7 +153,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A connection to write to. Raises StoreUnavailable if there is none."""
+    """A transaction that writes. Raises StoreUnavailable."""
     with reading(engine.execution_options(writes=True)) as connection:
         yield connection
 
@@ -150,17 +162,19 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables up to date."""
+    """Create the tables, or migrate them to this version."""
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(:number)")
             connection.execute(lock, {"number": _MIGRATION_LOCK})
-        make = _migrate if inspect(connection).get_table_names() else _create
-        make(connection)
+        if inspect(connection).get_table_names():
+            _migrate(connection)
+        else:
+            _create(connection)
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the tables are those that this version of the gateway needs."""
+    """Whether the tables are those of this version of the gateway."""
     with reading(engine) as connection:
         if not inspect(connection).has_table(_version.name):
             return False
@@ -168,7 +182,7 @@ def is_current(engine: Engine) -> bool:
 
 
 def _create(connection: Connection) -> None:
-    """Make the tables where there are none: what all migrations come to."""
+    """Create the tables as all migrations together would."""
     metadata.create_all(connection)
     connection.execute(insert(revisions), {"number": 0})
     _version.create(connection)
@@ -176,7 +190,7 @@ def _create(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    # 11 MB, which a worker need not hold whose tables are as they have to be.
+    # Imported here, as it takes 11 MB of a worker that hardly ever needs it.
     from alembic import command
     from alembic.config import Config
 

@@ -1,4 +1,4 @@
-"""The store of these settings, opened when it is first needed."""
+"""Opens the store and the ledger as the settings say."""
 
 from pathlib import Path
 
@@ -15,10 +15,18 @@ from .store_cache import StoreCache
 
 
 def database(settings: Settings) -> Engine:
-    """The database, its tables ready. Raises StoreUnavailable if they are not."""
+    """The database, its tables up to date. Raises StoreUnavailable if they are not."""
     engine = connect(settings.database_url, Path(settings.instance))
     try:
-        _make_ready(engine, by_hand=bool(settings.database_url))
+        if not is_current(engine):
+            # A shared database is migrated by its operator: gateways of an older
+            # version may still use it.
+            if settings.database_url:
+                raise StoreUnavailable(
+                    "The store's tables are not those of this version: flask db "
+                    "upgrade."
+                )
+            upgrade(engine)
     except Exception:
         engine.dispose()
         raise
@@ -26,35 +34,24 @@ def database(settings: Settings) -> Engine:
 
 
 def repository(settings: Settings) -> Repository:
-    """The store, with the key that opens its secrets."""
+    """The store, with the keys that decrypt its secrets."""
     engine = database(settings)
     keys = secret_box.keys(settings.secret_key, Path(settings.instance))
     return Repository(engine, secret_box.SecretBox(keys))
 
 
 def ledger(settings: Settings) -> Ledger:
-    """Where requests are entered; opened when the first one is."""
+    """The ledger, opened with the first request."""
     return Ledger(lambda: database(settings), days=settings.ledger_days)
 
 
-def history(settings: Settings) -> LedgerQueries:
-    """What the ledger tells the console; opened when that asks."""
+def ledger_queries(settings: Settings) -> LedgerQueries:
+    """The ledger for reading, opened with the first query."""
     return LedgerQueries(lambda: database(settings))
 
 
-def _make_ready(engine: Engine, *, by_hand: bool) -> None:
-    """Bring the tables up to date, unless the operator does that."""
-    if is_current(engine):
-        return
-    if by_hand:
-        raise StoreUnavailable(
-            "The store's tables are not those of this version: flask db upgrade."
-        )
-    upgrade(engine)
-
-
-def directory(settings: Settings) -> StoreCache:
-    """What is stored, for requests."""
+def store_cache(settings: Settings) -> StoreCache:
+    """The store for requests, opened with the first lookup."""
     file = Path(settings.instance) / "gateway.db"
     return StoreCache(
         lambda: repository(settings),

@@ -1,54 +1,111 @@
-"""The ledger as the console reads it: sums over slices of time, and single requests.
+"""Reads the ledger, for the console and `flask usage`: totals, and single requests.
 
-Nothing here is read as a whole: a slice comes to a few sums, and a list has an end.
+No query returns the whole ledger: totals are aggregated by the database, and lists have
+a limit.
 """
 
 import json
 import math
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, case, func, select
+from sqlalchemy import ColumnElement, Engine, Float, case, cast, func, select
 
+from ..core.caching import CacheStatus
 from .database import reading
-from .ledger import counted, total
 from .tables import requests
 
-# Rows of sums that one slice may have, and requests that one list may.
-_MOST_SUMS = 2000
-_MOST_LISTED = 200
+# Aggregated rows that one time slice may have, and requests that a list may have.
+_MAX_ROWS = 2000
+_MAX_LISTED = 200
 
-# By what an overview can be divided.
+# By what totals can be grouped: those of the overview, those of `flask usage`.
 DIVISIONS = ("provider", "key")
+GROUPS = ("key", "config", "virtual_key", "model", "provider", "day", "status")
 
-# Waits are counted in steps: from so many seconds on, each so many times the last one.
-_LEAST = 0.001
-_STEP = 1.1
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerSums:
-    """Requests of one *group* that have waited alike for their first event.
-
-    *wait* is the number of the step (see `wait_of`), None of those without an event.
-    *cost* is in US dollars.
-    """
-
-    group: str
-    wait: int | None
-    requests: int
-    failed: int
-    cached: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
+# Waits for the first event are counted in a histogram: its steps begin at so many
+# seconds, and each is so many times as long as the one before. A percentile is right
+# within 5 percent.
+_FIRST_STEP = 0.001
+_STEP_RATIO = 1.1
 
 
 def wait_of(step: float) -> float:
-    """The seconds that a step of waiting begins with."""
-    return float(_LEAST * _STEP**step)
+    """The seconds at which a step of the histogram begins."""
+    return float(_FIRST_STEP * _STEP_RATIO**step)
+
+
+def quantile(waits: Mapping[int, int], share: float) -> float | None:
+    """The seconds within which that *share* of *waits* was over; None without any.
+
+    It is the middle of the step in which the quantile lies.
+    """
+    rest = share * sum(waits.values())
+    for step in sorted(waits):
+        rest -= waits[step]
+        if rest <= 0:
+            return wait_of(step + 0.5)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    """Aggregated figures of the requests of one *group*.
+
+    *cached* were answered from the cache. *cost* is in US dollars, of requests with a
+    price. *waits* is the histogram of waits for the first event: numbers of requests by
+    step. Unlike percentiles, histograms can be merged.
+    """
+
+    group: str = ""
+    requests: int = 0
+    failed: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    waits: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The share that failed; None without requests."""
+        return self.failed / self.requests if self.requests else None
+
+    @property
+    def p50(self) -> float | None:
+        """Seconds to the first event."""
+        return quantile(self.waits, 0.5)
+
+    @property
+    def p95(self) -> float | None:
+        """Seconds to the first event."""
+        return quantile(self.waits, 0.95)
+
+
+def merge_totals(totals: Iterable[UsageTotals], group: str = "") -> UsageTotals:
+    """All *totals* as one, of that *group*."""
+    parts = list(totals)
+    waits: Counter[int] = Counter()
+    for part in parts:
+        waits.update(part.waits)
+    return UsageTotals(
+        group,
+        sum(part.requests for part in parts),
+        sum(part.failed for part in parts),
+        sum(part.cached for part in parts),
+        sum(part.prompt_tokens for part in parts),
+        sum(part.completion_tokens for part in parts),
+        sum(part.cost for part in parts),
+        waits,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +121,7 @@ class LedgerAttempt:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One request, as it was entered. Times are in seconds, *cost* in US dollars."""
+    """One request, as in the table. Times are in seconds, *cost* in US dollars."""
 
     id: int
     began: float
@@ -95,10 +152,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class LedgerFilter:
-    """Which requests are meant; what is empty is not asked.
-
-    *status* is one of STATUSES.
-    """
+    """Which requests to list; an empty field matches all. *status* is in STATUSES."""
 
     key: str = ""
     provider: str = ""
@@ -107,17 +161,14 @@ class LedgerFilter:
 
 ANY = LedgerFilter()
 
+
+# What counts as failed on the overview: also a stream that began with status 200.
 _FAILED = requests.c.ended.in_(("failed", "cut"))
 
-
-def _hundreds(first: int) -> ColumnElement[bool]:
-    return requests.c.status.between(first, first + 99)
-
-
-STATUSES = {
-    "2xx": _hundreds(200),
-    "4xx": _hundreds(400),
-    "5xx": _hundreds(500),
+STATUSES: Mapping[str, ColumnElement[bool]] = {
+    "2xx": requests.c.status.between(200, 299),
+    "4xx": requests.c.status.between(400, 499),
+    "5xx": requests.c.status.between(500, 599),
     "failed": _FAILED,
     "cut": requests.c.ended == "cut",
     "left": requests.c.ended == "left",
@@ -125,106 +176,131 @@ STATUSES = {
 
 
 class LedgerQueries:
-    """What the ledger in the database of *open* tells. One for each process.
+    """The ledger in the database that *open_engine* opens, on first use.
 
-    Opened when it is first asked. Everything raises StoreUnavailable.
+    There is one for each process. Every query raises StoreUnavailable.
     """
 
-    def __init__(self, open: Callable[[], Engine]) -> None:
-        self._open, self._opening = open, threading.Lock()
-        self._made: Engine | None = None
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        self._open_engine, self._lock = open_engine, threading.Lock()
+        self._engine: Engine | None = None
 
-    def sums(self, by: str, since: float, until: float) -> list[LedgerSums]:
-        """All requests that began from *since* until before *until*, in Unix seconds.
+    def sums(self, by: str, since: float, until: float) -> list[UsageTotals]:
+        """Totals of all requests that began from *since* until before *until*.
 
-        *by* is one of DIVISIONS.
+        These are Unix seconds; *by* is one of DIVISIONS. The group of requests without
+        a provider or key is empty.
         """
-        group, wait = requests.c[by].label("division"), _wait().label("wait")
+        first = requests.c.first
+        seconds = case((first > _FIRST_STEP, first), (first.is_not(None), _FIRST_STEP))
+        step = func.trunc(func.ln(seconds / _FIRST_STEP) / math.log(_STEP_RATIO))
         query = (
-            select(
-                group,
-                wait,
-                func.count(),
-                counted(_FAILED),
-                counted(requests.c.cache == "HIT"),
-                total(requests.c.prompt_tokens),
-                total(requests.c.completion_tokens),
-                total(func.coalesce(requests.c.cost_micros, 0)),
-            )
+            select(requests.c[by].label("division"), step.label("step"))
+            .add_columns(*_total_columns(_FAILED))
             .where(requests.c.began >= since, requests.c.began < until)
-            # By their names: PostgreSQL takes no two expressions for the same that
-            # have parameters of their own.
-            .group_by("division", "wait")
+            # By their labels: to PostgreSQL, two expressions with parameters of their
+            # own are never the same.
+            .group_by("division", "step")
             .order_by(func.count().desc())
-            .limit(_MOST_SUMS)
+            .limit(_MAX_ROWS)
         )
-        with reading(self._engine()) as connection:
-            return [_sums(*row) for row in connection.execute(query)]
+        by_group: defaultdict[str, list[UsageTotals]] = defaultdict(list)
+        with reading(self._connect()) as connection:
+            for group, wait, *columns in connection.execute(query):
+                row = _totals(group or "", columns, wait)
+                by_group[row.group].append(row)
+        return [merge_totals(rows, group) for group, rows in by_group.items()]
 
     def latest(
-        self, wanted: LedgerFilter = ANY, *, after: int = 0, most: int = 50
+        self, only: LedgerFilter = ANY, *, after: int = 0, most: int = 50
     ) -> list[LedgerEntry]:
-        """The newest requests, those first, with ids above *after*."""
-        query = (
-            select(requests)
-            .where(requests.c.id > after, *_conditions(wanted))
-            .order_by(requests.c.id.desc())
-            .limit(min(most, _MOST_LISTED))
-        )
-        with reading(self._engine()) as connection:
-            return [_entry(row) for row in connection.execute(query).mappings()]
+        """The newest requests, newest first, of those with ids above *after*."""
+        query = select(requests).where(requests.c.id > after)
+        if only.key:
+            query = query.where(requests.c.key == only.key)
+        if only.provider:
+            query = query.where(requests.c.provider == only.provider)
+        if only.status in STATUSES:
+            query = query.where(STATUSES[only.status])
+        query = query.order_by(requests.c.id.desc()).limit(min(most, _MAX_LISTED))
+        with reading(self._connect()) as connection:
+            return [_ledger_entry(row) for row in connection.execute(query).mappings()]
 
     def request(self, id: int) -> LedgerEntry | None:
-        """The request with this number."""
+        """The request with this id."""
         query = select(requests).where(requests.c.id == min(id, 2**63 - 1))
-        with reading(self._engine()) as connection:
+        with reading(self._connect()) as connection:
             row = connection.execute(query).mappings().first()
-        return _entry(row) if row else None
+        return _ledger_entry(row) if row else None
 
     def close(self) -> None:
-        """Let go of the database; it may go on, with a new connection."""
-        with self._opening:
-            made, self._made = self._made, None
-        if made is not None:
-            made.dispose()
+        """Close the database; later queries open it anew."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
 
-    def _engine(self) -> Engine:
-        with self._opening:
-            self._made = self._made or self._open()
-            return self._made
-
-
-def _wait() -> Any:
-    """The step of a request's wait; it may be no wait at all."""
-    first = requests.c.first
-    seconds = case((first > _LEAST, first), (first.is_not(None), _LEAST))
-    return func.trunc(func.ln(seconds / _LEAST) / math.log(_STEP))
+    def _connect(self) -> Engine:
+        with self._lock:
+            self._engine = self._engine or self._open_engine()
+            return self._engine
 
 
-def _sums(group: Any, wait: Any, count: int, *sums: Any) -> LedgerSums:
-    failed, cached, sent, made, micros = (int(each or 0) for each in sums)
-    step = None if wait is None else int(wait)
-    return LedgerSums(
-        group or "", step, count, failed, cached, sent, made, micros / 1e6
+def usage_totals(engine: Engine, by: str, since: float = 0) -> list[UsageTotals]:
+    """Totals of all requests from Unix second *since* on, the largest group first.
+
+    *by* is one of GROUPS. Failed are those with an error status. There are no waits.
+    """
+    column = func.floor(requests.c.began / 86400) if by == "day" else requests.c[by]
+    group = column.label("group")
+    query = (
+        select(group, *_total_columns(requests.c.status >= 400))
+        .where(requests.c.began >= since)
+        .group_by(group)
+        .order_by(func.count().desc(), group)
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(query).all()
+    totals = []
+    for name, *columns in rows:
+        if by == "day":
+            name = time.strftime("%Y-%m-%d", time.gmtime(int(name) * 86400))
+        totals.append(_totals(str(name or "-"), columns))
+    return totals
+
+
+def _total_columns(failed: ColumnElement[bool]) -> Sequence[ColumnElement[Any]]:
+    """The columns from which `_totals` makes UsageTotals."""
+    hit = requests.c.cache == CacheStatus.HIT.value
+    numbers = (
+        requests.c.prompt_tokens,
+        requests.c.completion_tokens,
+        func.coalesce(requests.c.cost_micros, 0),
+    )
+    return (
+        func.count(),
+        func.sum(case((failed, 1), else_=0)),
+        func.sum(case((hit, 1), else_=0)),
+        # As floats: SQLite's sum of integers fails beyond 64 bits.
+        *(func.sum(cast(number, Float)) for number in numbers),
     )
 
 
-def _conditions(wanted: LedgerFilter) -> Sequence[ColumnElement[bool]]:
-    conditions = []
-    if wanted.key:
-        conditions.append(requests.c.key == wanted.key)
-    if wanted.provider:
-        conditions.append(requests.c.provider == wanted.provider)
-    if wanted.status in STATUSES:
-        conditions.append(STATUSES[wanted.status])
-    return conditions
+def _totals(
+    group: str, columns: Sequence[Any], step: float | None = None
+) -> UsageTotals:
+    count, failed, cached, prompt, completion, micros = (int(c or 0) for c in columns)
+    waits = {} if step is None else {int(step): count}
+    return UsageTotals(
+        group, count, failed, cached, prompt, completion, micros / 1e6, waits
+    )
 
 
-def _entry(row: Any) -> LedgerEntry:
+def _ledger_entry(row: Any) -> LedgerEntry:
     fields = dict(row)
     micros, story = fields.pop("cost_micros"), fields.pop("story")
     cost = None if micros is None else micros / 1e6
-    told = json.loads(story) if story else {}
-    tries = tuple(LedgerAttempt(*each) for each in told.pop("tries", ()))
-    dropped, alias = tuple(told.get("dropped", ())), told.get("alias", "")
+    document = json.loads(story) if story else {}
+    tries = tuple(LedgerAttempt(*each) for each in document.get("tries", ()))
+    dropped, alias = tuple(document.get("dropped", ())), document.get("alias", "")
     return LedgerEntry(**fields, cost=cost, tries=tries, dropped=dropped, alias=alias)

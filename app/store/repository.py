@@ -1,11 +1,12 @@
-"""Reading and changing what is stored. Every change raises the revision."""
+"""Configs, keys, aliases in the database. Every change increments the revision."""
 
 import hashlib
 import hmac
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,15 +32,15 @@ logger = logging.getLogger("lastword")
 
 
 class RecordNotFound(LookupError):
-    """There is nothing of this name."""
+    """No record has this name."""
 
 
 class RecordExists(ValueError):
-    """There is something of this name already."""
+    """A record of this name exists already."""
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class ConfigVersion:
     """One version of a config. *created* is in Unix seconds."""
 
     number: int
@@ -49,10 +50,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that is stored, as of a *revision*. *keys* are by their keyed hashes.
+    """All records, as of a *revision*. *keys* are by their keyed hashes.
 
-    The settings of virtual keys are still *sealed*. *pepper* is what keys are hashed
-    with, empty before there is one.
+    The settings of virtual keys are still *sealed*. *pepper* is the key of those
+    hashes, empty before there is one.
     """
 
     revision: int
@@ -68,19 +69,23 @@ EMPTY = Snapshot(-1, {}, {}, {}, {}, {})
 
 
 class Repository:
-    """What is stored in *engine*, its secrets sealed by *sealer*."""
+    """The records in the database *engine*, secrets sealed by *secret_box*."""
 
-    def __init__(self, engine: Engine, sealer: SecretBox) -> None:
+    def __init__(self, engine: Engine, secret_box: SecretBox) -> None:
         self.engine = engine
-        self._sealer = sealer
+        self._secret_box = secret_box
 
     def revision(self) -> int:
-        """A number that is another one after every change."""
+        """A number that every change increments."""
         with reading(self.engine) as connection:
             return int(connection.execute(select(revisions.c.number)).scalar_one())
 
     def contents(self) -> Snapshot:
-        """All of it, at one moment."""
+        """All records, in one transaction.
+
+        The revision is read first: PostgreSQL shows each statement what was committed
+        before it, so records may be newer than the revision, but never older.
+        """
         with reading(self.engine) as connection:
             return Snapshot(
                 int(connection.execute(select(revisions.c.number)).scalar_one()),
@@ -93,16 +98,17 @@ class Repository:
 
     def settings(self, sealed: bytes) -> dict[str, Any]:
         """The settings of a virtual key. Raises StoreUnavailable under another key."""
-        opened: dict[str, Any] = orjson.loads(self._sealer.open(sealed))
-        return opened
+        settings: dict[str, Any] = orjson.loads(self._secret_box.open(sealed))
+        return settings
 
     # Configs
 
     def put_config(self, id: str, document: Mapping[str, Any]) -> int:
-        """Store *document* as the newest version of a config; its number."""
+        """Store *document* as the newest version of a config, and return its number."""
         now = int(time.time())
         with self._change() as connection:
-            number = _version(connection, id) + 1
+            query = select(configs.c.version).where(configs.c.id == id)
+            number = (connection.execute(query).scalar() or 0) + 1
             row = {"id": id, "version": number, "updated": now}
             _put(connection, configs, row)
             connection.execute(
@@ -115,8 +121,8 @@ class Repository:
             )
         return number
 
-    def versions(self, id: str) -> list[Version]:
-        """All versions of a config, newest first. Raises Absent."""
+    def versions(self, id: str) -> list[ConfigVersion]:
+        """All versions of a config, newest first. Raises RecordNotFound."""
         query = (
             select(config_versions)
             .where(config_versions.c.config == id)
@@ -126,7 +132,9 @@ class Repository:
             rows = connection.execute(query).all()
         if not rows:
             raise RecordNotFound(id)
-        return [Version(r.version, orjson.loads(r.document), r.created) for r in rows]
+        return [
+            ConfigVersion(r.version, orjson.loads(r.document), r.created) for r in rows
+        ]
 
     def delete_config(self, id: str) -> None:
         with self._change() as connection:
@@ -141,7 +149,7 @@ class Repository:
         row = {
             "id": key.id,
             "document": serialization.document(key),
-            "sealed": self._sealer.seal(orjson.dumps(dict(key.settings))),
+            "sealed": self._secret_box.seal(orjson.dumps(dict(key.settings))),
             "updated": int(time.time()),
         }
         with self._change() as connection:
@@ -154,28 +162,33 @@ class Repository:
     # Gateway keys
 
     def create_key(self, key: GatewayKey) -> str:
-        """Store *key*; the text that a caller has to send. Raises Present.
+        """Store *key*, and return the text that callers send. Raises RecordExists.
 
-        It is not kept: this is the only time that it can be seen.
+        The text itself is not stored: this is the only time that it can be seen.
         """
         text = PREFIX + secrets.token_urlsafe(24)
         with self._change() as connection:
             if _exists(connection, gateway_keys, key.name):
                 raise RecordExists(key.name)
-            pepper = self._pepper(connection) or self._make_pepper(connection)
-            row = _key_row(key, hint=text[-4:]) | {"hash": hashed(text, pepper)}
+            pepper = self._pepper(connection)
+            if not pepper:
+                pepper = secrets.token_bytes(32)
+                sealed = self._secret_box.seal(pepper)
+                pepper_row = {"name": "pepper", "sealed": sealed}
+                connection.execute(insert(own_secrets).values(pepper_row))
+            row = _key_row(key, hint=text[-4:]) | {"hash": key_hash(text, pepper)}
             connection.execute(insert(gateway_keys).values(row))
         return text
 
     def update_key(self, key: GatewayKey) -> None:
-        """Store what *key* says, for the key of its name. Raises Absent."""
+        """Replace the key of the same name. Raises RecordNotFound."""
         with self._change() as connection:
-            changed = connection.execute(
+            result = connection.execute(
                 update(gateway_keys)
                 .where(gateway_keys.c.name == key.name)
                 .values(_key_row(key, hint=key.hint))
             )
-            if not changed.rowcount:
+            if not result.rowcount:
                 raise RecordNotFound(key.name)
 
     def delete_key(self, name: str) -> None:
@@ -196,54 +209,34 @@ class Repository:
 
     # Secrets
 
-    def reseal(self, sealer: SecretBox) -> int:
-        """Seal everything anew, by *sealer*; how many secrets that were."""
+    def reseal(self, secret_box: SecretBox) -> int:
+        """Seal all secrets anew by *secret_box*; return how many."""
+        count = 0
         with self._change() as connection:
-            return sum(
-                self._reseal(connection, table, sealer)
-                for table in (virtual_keys, own_secrets)
-            )
-
-    def _reseal(self, connection: Connection, table: Table, sealer: SecretBox) -> int:
-        name = _primary(table)
-        rows = connection.execute(select(name, table.c.sealed)).all()
-        for key, sealed in rows:
-            new = sealer.seal(self._sealer.open(sealed))
-            connection.execute(update(table).where(name == key).values(sealed=new))
-        return len(rows)
+            for table in (virtual_keys, own_secrets):
+                id = _primary_key(table)
+                for key, sealed in connection.execute(select(id, table.c.sealed)).all():
+                    new = secret_box.seal(self._secret_box.open(sealed))
+                    row = update(table).where(id == key).values(sealed=new)
+                    connection.execute(row)
+                    count += 1
+        return count
 
     def _pepper(self, connection: Connection) -> bytes:
         query = select(own_secrets.c.sealed).where(own_secrets.c.name == "pepper")
         sealed = connection.execute(query).scalar()
-        return self._sealer.open(sealed) if sealed else b""
+        return self._secret_box.open(sealed) if sealed else b""
 
-    def _make_pepper(self, connection: Connection) -> bytes:
-        pepper = secrets.token_bytes(32)
-        row = {"name": "pepper", "sealed": self._sealer.seal(pepper)}
-        connection.execute(insert(own_secrets).values(row))
-        return pepper
-
-    def _change(self) -> Any:
-        return _changing(self.engine)
-
-
-class _changing:
-    """A transaction that raises the revision, so that everybody reads anew."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._transaction = writing(engine)
-
-    def __enter__(self) -> Connection:
-        connection = self._transaction.__enter__()
-        # First of all: it makes those who change something wait for each other.
-        connection.execute(update(revisions).values(number=revisions.c.number + 1))
-        return connection
-
-    def __exit__(self, *failure: Any) -> bool | None:
-        return self._transaction.__exit__(*failure)
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        """A transaction that increments the revision, so that all workers refresh."""
+        with writing(self.engine) as connection:
+            # Before anything else: it locks the row, so that changes are serialized.
+            connection.execute(update(revisions).values(number=revisions.c.number + 1))
+            yield connection
 
 
-def hashed(key: str, pepper: bytes) -> str:
+def key_hash(key: str, pepper: bytes) -> str:
     """The keyed hash of a gateway key."""
     return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
 
@@ -262,30 +255,30 @@ def _virtual_keys(
     connection: Connection,
 ) -> tuple[dict[str, VirtualKey], dict[str, bytes]]:
     rows = connection.execute(select(virtual_keys)).all()
-    values = {r.id: serialization.virtual_key(r.id, r.document) for r in rows}
-    _tell_problems({f"virtual key {id}": key for id, key in values.items()})
+    values = {r.id: serialization.parse_virtual_key(r.id, r.document) for r in rows}
+    _log_problems({f"virtual key {id}": key for id, key in values.items()})
     return values, {r.id: bytes(r.sealed) for r in rows}
 
 
 def _keys(connection: Connection) -> dict[str, GatewayKey]:
     rows = connection.execute(select(gateway_keys)).all()
     values = {
-        r.hash: serialization.gateway_key(r.name, r.hint, r.document, r.disabled)
+        r.hash: serialization.parse_gateway_key(r.name, r.hint, r.document, r.disabled)
         for r in rows
     }
-    _tell_problems({f"gateway key {key.name}": key for key in values.values()})
+    _log_problems({f"gateway key {key.name}": key for key in values.values()})
     return values
-
-
-def _tell_problems(keys: Mapping[str, VirtualKey | GatewayKey]) -> None:
-    for name, key in keys.items():
-        if key.problem:
-            logger.error("the %s is refused: %s", name, key.problem)
 
 
 def _aliases(connection: Connection) -> dict[str, Alias]:
     rows = connection.execute(select(aliases)).all()
-    return {r.model: serialization.alias(r.document) for r in rows}
+    return {r.model: serialization.parse_alias(r.document) for r in rows}
+
+
+def _log_problems(keys: Mapping[str, VirtualKey | GatewayKey]) -> None:
+    for name, key in keys.items():
+        if key.problem:
+            logger.error("the %s is refused: %s", name, key.problem)
 
 
 def _key_row(key: GatewayKey, *, hint: str) -> dict[str, Any]:
@@ -298,23 +291,18 @@ def _key_row(key: GatewayKey, *, hint: str) -> dict[str, Any]:
     }
 
 
-def _version(connection: Connection, id: str) -> int:
-    query = select(configs.c.version).where(configs.c.id == id)
-    return connection.execute(query).scalar() or 0
-
-
-def _primary(table: Table) -> Any:
+def _primary_key(table: Table) -> Any:
     (column,) = table.primary_key.columns
     return column
 
 
 def _exists(connection: Connection, table: Table, key: str) -> bool:
-    name = _primary(table)
+    name = _primary_key(table)
     return connection.execute(select(name).where(name == key)).scalar() is not None
 
 
 def _put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-    name = _primary(table)
+    name = _primary_key(table)
     if _exists(connection, table, row[name.name]):
         connection.execute(update(table).where(name == row[name.name]).values(row))
     else:
@@ -322,6 +310,6 @@ def _put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
 
 
 def _delete(connection: Connection, table: Table, key: str) -> None:
-    """Delete a row. Raises Absent if there is none."""
-    if not connection.execute(delete(table).where(_primary(table) == key)).rowcount:
+    """Delete a row. Raises RecordNotFound if there is none."""
+    if not connection.execute(delete(table).where(_primary_key(table) == key)).rowcount:
         raise RecordNotFound(key)

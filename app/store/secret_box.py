@@ -1,4 +1,4 @@
-"""Secrets at rest: sealed by Fernet, under keys that the database does not hold.
+"""Encrypts secrets at rest with Fernet, under keys that the database does not hold.
 
 Source: https://cryptography.io/en/latest/fernet/ (MultiFernet for rotation)
 """
@@ -25,23 +25,25 @@ FILE = "secret.key"
 
 
 class SecretBox:
-    """Seals with the first of *keys*, opens with any of them."""
+    """Encrypts with the first of *keys*, decrypts with any of them."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
 
     @cached_property
     def _fernet(self) -> "MultiFernet":
-        # 6 MB in each worker, which is spared where nothing is sealed.
+        # Imported here, as it takes 6 MB of a worker, also where nothing is sealed.
         from cryptography.fernet import Fernet, MultiFernet
 
-        return MultiFernet([Fernet(_derived(key)) for key in self._keys])
+        # Fernet wants 32 bytes; the keys of operators are any text.
+        digests = [hashlib.sha256(key.encode()).digest() for key in self._keys]
+        return MultiFernet([Fernet(base64.urlsafe_b64encode(d)) for d in digests])
 
     def seal(self, secret: bytes) -> bytes:
         return self._fernet.encrypt(secret)
 
     def open(self, sealed: bytes) -> bytes:
-        """What was sealed. Raises StoreUnavailable if that was under another key."""
+        """Decrypt *sealed*. Raises StoreUnavailable if none of the keys fits."""
         from cryptography.fernet import InvalidToken
 
         try:
@@ -53,31 +55,26 @@ class SecretBox:
             ) from e
 
 
-def _derived(key: str) -> bytes:
-    """A key of Fernet's, from any text that is long enough."""
-    return base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
-
-
 def keys(setting: str, instance: Path) -> list[str]:
     """The keys of the setting, newest first, or those of the file in *instance*.
 
-    The file is made on first use.
+    The file is created on first use.
     """
-    given = [key.strip() for key in setting.split(",") if key.strip()]
-    return given or _of_file(instance / FILE)
-
-
-def _of_file(path: Path) -> list[str]:
+    keys = [key.strip() for key in setting.split(",") if key.strip()]
+    if keys:
+        return keys
+    path = instance / FILE
     if not path.exists():
         private_files.make_folder(path.parent)
-        _make(path)
+        _create(path)
     return path.read_text().split()
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     """Write a new key, unless another process was faster."""
     new = path.with_suffix(f".{secrets.token_hex(8)}")
     _write(new, [secrets.token_urlsafe(32)])
+    # A link fails if the file exists, and shows it complete if not.
     try:
         os.link(new, path)
     except FileExistsError:
@@ -91,16 +88,16 @@ def _make(path: Path) -> None:
     )
 
 
-def rewrite(path: Path, written: Sequence[str]) -> None:
-    """Replace the file's keys by *written*, in one step."""
+def rewrite(path: Path, keys: Sequence[str]) -> None:
+    """Replace the keys in the file, atomically."""
     new = path.with_suffix(".new")
-    _write(new, written)
+    _write(new, keys)
     new.replace(path)
 
 
-def _write(path: Path, written: Sequence[str]) -> None:
+def _write(path: Path, keys: Sequence[str]) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, private_files.FILE)
     with os.fdopen(file, "w") as stream:
-        # One that was left behind may have another mode.
+        # A file left behind by a crash may have another mode.
         os.fchmod(file, private_files.FILE)
-        stream.write("".join(f"{key}\n" for key in written))
+        stream.write("".join(f"{key}\n" for key in keys))

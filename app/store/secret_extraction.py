@@ -1,6 +1,6 @@
-"""Secrets in configs: found, and moved into virtual keys."""
+"""Finds secrets in configs, and moves them into virtual keys."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..core.permissions import VirtualKey
@@ -9,7 +9,7 @@ from ..providers import PROVIDERS
 Document = dict[str, Any]
 
 
-# What holds a credential in a config, whichever provider it is for.
+# The fields of a config that hold a credential, of whichever provider.
 SECRET_SETTINGS = ("api_key",) + tuple(
     sorted(
         {
@@ -23,40 +23,42 @@ SECRET_SETTINGS = ("api_key",) + tuple(
 )
 
 
-def secrets_in(config: Mapping[str, Any]) -> list[str]:
-    """Where secrets stand in *config*: `targets.0.api_key`."""
-    return [*_found(config, "")]
-
-
-def _found(config: Mapping[str, Any], path: str) -> Iterator[str]:
-    yield from (path + name for name in SECRET_SETTINGS if config.get(name))
+def secret_paths(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The paths of secrets in *config*: `targets.0.api_key`."""
+    paths = [prefix + name for name in SECRET_SETTINGS if config.get(name)]
     for i, target in enumerate(config.get("targets") or ()):
-        yield from _found(target, f"{path}targets.{i}.")
+        paths += secret_paths(target, f"{prefix}targets.{i}.")
+    return paths
 
 
-def extracted(config: Document, id: str) -> tuple[Document, list[VirtualKey]]:
+def extract_secrets(config: Document, id: str) -> tuple[Document, list[VirtualKey]]:
     """*config* without its secrets, and virtual keys that hold them.
 
     They are named after the config: `id-1`, `id-2`.
     """
-    moved: list[VirtualKey] = []
-    return _moved(config, id, moved), moved
+    virtual_keys: list[VirtualKey] = []
+    return _extract(config, id, virtual_keys), virtual_keys
 
 
-def _moved(config: Document, id: str, moved: list[VirtualKey]) -> Document:
-    below = {"targets": [_moved(t, id, moved) for t in config.get("targets") or ()]}
-    level = config | below if "targets" in config else config
-    if not any(map(level.get, SECRET_SETTINGS)):
-        return level
-    provider = PROVIDERS[level["provider"]]
+def _extract(config: Document, id: str, virtual_keys: list[VirtualKey]) -> Document:
+    if "targets" in config:
+        targets = [_extract(t, id, virtual_keys) for t in config["targets"] or ()]
+        config = config | {"targets": targets}
+    if not any(map(config.get, SECRET_SETTINGS)):
+        return config
+    provider = PROVIDERS[config["provider"]]
+    # All names of the provider's settings in configs, and those in virtual keys.
     names = {"api_key": "api_key"}
     names |= {s.alias or s.name: s.name for s in provider.settings}
     names |= {s.name: s.name for s in provider.settings}
-    held = {own: level[name] for name, own in names.items() if level.get(name)}
+    settings = {own: config[name] for name, own in names.items() if config.get(name)}
     key = VirtualKey(
-        f"{id}-{len(moved) + 1}", provider.name, held, level.get("custom_host")
+        f"{id}-{len(virtual_keys) + 1}",
+        provider.name,
+        settings,
+        config.get("custom_host"),
     )
-    moved.append(key)
-    gone = {*names, "provider", "custom_host"}
-    kept = {name: value for name, value in level.items() if name not in gone}
-    return kept | {"virtual_key": key.id}
+    virtual_keys.append(key)
+    moved = {*names, "provider", "custom_host"}
+    rest = {name: value for name, value in config.items() if name not in moved}
+    return rest | {"virtual_key": key.id}

@@ -1,8 +1,8 @@
-"""How the values of core/permissions.py are written into the tables, and read again.
+"""Keys and aliases of core/permissions.py as JSON documents in the tables.
 
-What this version cannot read, such as a limit that a later one wrote, it does not know
-how to hold anybody to. Such a key is read as a disabled one with a problem, and never
-written again, which would lose what stands there.
+A key that this version cannot parse, such as one with a limit that a later version
+added, must not be used without that limit. It is parsed as a disabled key with a
+problem, and never written again, which would lose the rest of it.
 """
 
 import dataclasses
@@ -14,46 +14,47 @@ import orjson
 from ..core.limits import Limits
 from ..core.permissions import Alias, GatewayKey, VirtualKey
 
-# Fields that stand in columns of their own, are sealed, or are found when read.
-_APART = {"id", "name", "hint", "settings", "disabled", "problem"}
+# Fields with a column of their own, that are sealed, or that come from parsing.
+_NOT_IN_DOCUMENT = {"id", "name", "hint", "settings", "disabled", "problem"}
 
 
 def document(record: VirtualKey | GatewayKey | Alias) -> str:
-    """The fields of *record* that are no columns, as JSON; without its empty ones.
+    """*record* as JSON, without empty fields and those that have a column.
 
-    Raises ValueError for a key that could not be read.
+    Raises ValueError for a key that could not be parsed.
     """
     fields = dataclasses.asdict(record)
     if not isinstance(record, Alias):
-        _be_sound(record)
+        if record.problem:
+            name = record.id if isinstance(record, VirtualKey) else record.name
+            raise ValueError(
+                f"{name} cannot be read by this version of the gateway "
+                f"({record.problem}): use the one that stored it, or make it anew"
+            )
         fields["limits"] = record.limits.to_body()
-    # A disabled virtual key has no column for it.
-    apart = _APART - ({"disabled"} if isinstance(record, VirtualKey) else set())
-    kept = {k: v for k, v in fields.items() if k not in apart and v not in (None, {})}
-    return dumps(kept)
+    omitted = _NOT_IN_DOCUMENT
+    if isinstance(record, VirtualKey):
+        # Only gateway keys have a column for it.
+        omitted = omitted - {"disabled"}
+    return dumps(
+        {k: v for k, v in fields.items() if k not in omitted and v not in (None, {})}
+    )
 
 
-def _be_sound(key: VirtualKey | GatewayKey) -> None:
-    if key.problem:
-        name = key.id if isinstance(key, VirtualKey) else key.name
-        raise ValueError(
-            f"{name} cannot be read by this version of the gateway ({key.problem}): "
-            "use the one that stored it, or make it anew"
-        )
-
-
-def virtual_key(
+def parse_virtual_key(
     id: str, document: str, settings: Mapping[str, Any] | None = None
 ) -> VirtualKey:
-    """What *document* says; with a problem, if this version does not understand it."""
+    """The key in *document*; with a problem if this version cannot parse it."""
     try:
         return VirtualKey(id, settings=settings or {}, **_fields(document))
     except (TypeError, ValueError) as e:
         return VirtualKey(id, "", disabled=True, problem=str(e))
 
 
-def gateway_key(name: str, hint: str, document: str, disabled: bool) -> GatewayKey:
-    """What *document* says; with a problem, if this version does not understand it."""
+def parse_gateway_key(
+    name: str, hint: str, document: str, disabled: bool
+) -> GatewayKey:
+    """The key in *document*; with a problem if this version cannot parse it."""
     try:
         fields = _fields(document)
         aliases = {k: Alias(**v) for k, v in fields.pop("aliases", {}).items()}
@@ -67,7 +68,7 @@ def _fields(document: str) -> dict[str, Any]:
     return fields | {"limits": Limits.of(fields.get("limits", {}))}
 
 
-def alias(document: str) -> Alias:
+def parse_alias(document: str) -> Alias:
     return Alias(**orjson.loads(document))
 
 

@@ -16,10 +16,10 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# One row: how often anything here was changed, so that others see that it was.
+# One row: the number of changes so far, by which workers notice new ones.
 revisions = Table("revisions", metadata, Column("number", Integer, nullable=False))
 
-# Secrets of the gateway's own, sealed: what gateway keys are hashed with.
+# The gateway's own secrets, sealed: the pepper of the hashes of gateway keys.
 own_secrets = Table(
     "own_secrets",
     metadata,
@@ -44,7 +44,7 @@ config_versions = Table(
     Column("created", Integer, nullable=False),
 )
 
-# What tells a virtual key's secrets is `sealed`; `document` is all the rest.
+# `sealed` has the settings of a virtual key, with its secrets; `document` the rest.
 virtual_keys = Table(
     "virtual_keys",
     metadata,
@@ -54,7 +54,7 @@ virtual_keys = Table(
     Column("updated", Integer, nullable=False),
 )
 
-# `hash` is the keyed hash of the key, of which nothing else is kept.
+# `hash` is the keyed hash of the key's text, which itself is not stored.
 gateway_keys = Table(
     "gateway_keys",
     metadata,
@@ -74,9 +74,10 @@ aliases = Table(
     Column("updated", Integer, nullable=False),
 )
 
-# The ledger: what became of each request. Times are in seconds, `first` and `took` from
+# The ledger: one row for each request. Times are in seconds, `first` and `took` from
 # `began` on; `cost_micros` is in millionths of a US dollar, and null without a price.
-# `story` is JSON, of those that did not go straight to one target: see history.py.
+# `story` is JSON, for requests that were not answered by the first try of one target:
+# see `_ledger_entry` in ledger_queries.py.
 requests = Table(
     "requests",
     metadata,

@@ -14,7 +14,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as some
 
 from app import create_app
-from app.core.limits import LimitReached, Limits, UsageRequest
+from app.core.counters import LimitReached, UsageRequest
+from app.core.limits import Limits
 from app.core.prices import prices
 from app.gateway.retries import Clock
 from app.settings import Settings

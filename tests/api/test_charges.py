@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from app.core.limits import LimitReached, Limits, UsageRequest
+from app.core.counters import LimitReached, UsageRequest
+from app.core.limits import Limits
 from app.core.prices import prices
 from app.settings import Settings
 from tests.conftest import Caller, taken

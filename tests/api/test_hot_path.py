@@ -48,16 +48,16 @@ class Waits:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
-    waits, ask = Waits(), RedisClient.ask
+    waits, execute = Waits(), RedisClient.execute
 
-    def asked(link: RedisClient, *args: Any) -> Any:
+    def counting(client: RedisClient, *args: Any) -> Any:
         waits.round_trips[threading.get_ident()] += 1
-        return ask(link, *args)
+        return execute(client, *args)
 
     def queried(*_: Any) -> None:
         waits.queries[threading.get_ident()] += 1
 
-    monkeypatch.setattr(RedisClient, "ask", asked)
+    monkeypatch.setattr(RedisClient, "execute", counting)
     event.listen(Engine, "before_cursor_execute", queried)
     yield waits
     event.remove(Engine, "before_cursor_execute", queried)
@@ -124,5 +124,5 @@ def test_what_was_waited_for_was_counted(house: House, waits: Waits) -> None:
     assert caller.complete(model="gpt-4o").status_code == 200
     queries, round_trips = waits.here()
 
-    assert queries > 0 and round_trips > 1
+    assert queries > 0 and round_trips > 0
     assert caller.complete(model="gpt-4o").status_code == 429

@@ -16,11 +16,17 @@ from app.console import formatting, snippets
 from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfall
 from app.console.requests import bars
 from app.console.snippets import Asked
-from app.console.stats import Slice, by_group, only, per_slice, quantile, total
-from app.store.ledger_queries import LedgerAttempt, LedgerEntry, LedgerSums, wait_of
+from app.console.stats import Slice, by_group, only, per_slice, total
+from app.store.ledger_queries import (
+    LedgerAttempt,
+    LedgerEntry,
+    UsageTotals,
+    quantile,
+    wait_of,
+)
 
 
-def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> LedgerSums:
+def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> UsageTotals:
     fields = {
         "requests": 1,
         "failed": 0,
@@ -29,7 +35,9 @@ def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> Ledger
         "completion_tokens": 5,
         "cost": 0.5,
     }
-    return LedgerSums(group, wait, **(fields | changes))
+    fields |= changes
+    waits = {} if wait is None else {wait: fields["requests"]}
+    return UsageTotals(group, waits=waits, **fields)
 
 
 # Figures

@@ -154,7 +154,7 @@ def live(history: LedgerQueries, **options: Any) -> Live:
 
 @pytest.fixture
 def history(settings: Settings) -> Iterator[LedgerQueries]:
-    with closing(factory.history(settings)) as made:
+    with closing(factory.ledger_queries(settings)) as made:
         yield made
 
 

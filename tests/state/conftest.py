@@ -1,4 +1,4 @@
-"""The two places where state is kept: a file, and a real Valkey."""
+"""The stores of state under test: a file, and a real Valkey."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 
 from app.state.background_writer import BackgroundWriter
-from app.state.breaker import Breaker
-from app.state.failover import FailoverCircuits, FailoverCounters
-from app.state.local_store import LocalCircuits, LocalCounters, LocalFile
+from app.state.failover import FailoverCounters
+from app.state.local_cache import LocalCache
+from app.state.local_store import LocalCounters, LocalFile
 from app.state.meter import Counters, Meter
-from app.state.redis_store import RedisCircuits, RedisClient, RedisCounters
+from app.state.redis_store import RedisClient, RedisCounters
 
 from ..valkey import Valkey, running
-
-PLACES = ("local", "redis")
 
 
 class FakeTime:
@@ -35,66 +33,62 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def mortal() -> Iterator[Valkey]:
-    """One of this test alone, which may do with it what it likes."""
+    """One of this test alone, which may stop it."""
     yield from running()
 
 
-class Place:
-    """Somewhere to keep state. Each call opens it anew, as another process would."""
+class Store:
+    """A store of counters. Each call opens it anew, as another process would."""
 
     def __init__(self, url: str, path: Path, stack: ExitStack) -> None:
         self.url, self._path, self._stack = url, path, stack
 
     @property
-    def where(self) -> str:
-        """What another process has to know to get there."""
+    def address(self) -> str:
+        """What another process needs to open it."""
         return self.url or str(self._path)
 
     def counters(self) -> Counters:
-        return RedisCounters(self._link()) if self.url else LocalCounters(self._file())
-
-    def circuits(self) -> LocalCircuits | RedisCircuits:
-        return RedisCircuits(self._link()) if self.url else LocalCircuits(self._file())
-
-    def _link(self) -> RedisClient:
-        return self._stack.enter_context(closing(RedisClient(self.url)))
-
-    def _file(self) -> LocalFile:
-        return self._stack.enter_context(closing(LocalFile(self._path)))
+        if self.url:
+            client = self._stack.enter_context(closing(RedisClient(self.url)))
+            return RedisCounters(client)
+        return LocalCounters(self._stack.enter_context(closing(LocalFile(self._path))))
 
 
-def opened(kind: str, request: Any, path: Path, stack: ExitStack) -> Place:
-    """An empty place; what is opened there is closed with *stack*."""
-    if kind == "local":
-        return Place("", path, stack)
-    server: Valkey = request.getfixturevalue("valkey")
-    server.clear()
-    return Place(server.url, path, stack)
-
-
-@pytest.fixture(params=PLACES)
-def place(request: Any, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=["local", "redis"])
+def store(request: Any, tmp_path: Path) -> Iterator[Store]:
+    """An empty store of each kind."""
+    url = ""
+    if request.param == "redis":
+        server: Valkey = request.getfixturevalue("valkey")
+        server.clear()
+        url = server.url
     with ExitStack() as stack:
-        yield opened(request.param, request, tmp_path / "limits.db", stack)
+        yield Store(url, tmp_path / "limits.db", stack)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalCache]:
+    """A response cache in a file."""
+    with closing(LocalCache(tmp_path / "cache.db", 2**20)) as cache:
+        yield cache
 
 
 class Gateway:
-    """What a gateway has: Redis, and a file for when that is away.
+    """The counters of a gateway: in Redis, and in a file while that is unavailable.
 
-    Its clock is the one by which it asks Redis again, for whatever reason.
+    Its clock is the one by which it tries Redis again.
     """
 
-    def __init__(self, link: RedisClient, path: Path, clock: FakeTime) -> None:
-        self.link, self.clock = link, clock
-        file, courier = LocalFile(path), BackgroundWriter(link)
-        local, self.kept = LocalCounters(file), LocalCircuits(file)
-        counters = FailoverCounters(RedisCounters(link), local, courier)
-        self.circuits = FailoverCircuits(RedisCircuits(link), self.kept, courier, clock)
-        self.meter, self.local = Meter(counters), Meter(local)
-        self.breaker = Breaker(self.circuits)
+    def __init__(self, client: RedisClient, path: Path, clock: FakeTime) -> None:
+        self.client, self.clock = client, clock
+        local = LocalCounters(LocalFile(path))
+        writer = BackgroundWriter(client)
+        self.meter = Meter(FailoverCounters(RedisCounters(client), local, writer))
+        self.local = Meter(local)
 
     @classmethod
-    def at(cls, url: str, path: Path) -> "Gateway":
+    def open(cls, url: str, path: Path) -> "Gateway":
         clock = FakeTime()
         return cls(RedisClient(url, clock), path, clock)
 

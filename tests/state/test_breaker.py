@@ -1,8 +1,8 @@
-"""Targets that are left alone for a while."""
+"""Circuit breakers, and the file that keeps their circuits."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,40 +13,28 @@ from hypothesis import strategies as some
 
 from app.core.routing import BreakerPolicy, Target
 from app.errors import UpstreamRefused, UpstreamStatus
-from app.state.breaker import Breaker, Circuit, Circuits, current, guarded, name_of
-from app.state.redis_store import RedisClient
+from app.state.breaker import (
+    Breaker,
+    Circuit,
+    Circuits,
+    circuit_name,
+    current_circuit,
+    guard_call,
+)
+from app.state.local_store import LocalCircuits, LocalFile
 
-from ..e2e.server import eventually
-from .conftest import PLACES, FakeTime, Gateway, Place, opened
+from .conftest import FakeTime
 from .test_meter import workers
 from .worker import TARGET
 
 # Every example has a target of its own.
 NUMBERS = itertools.count(1)
 
-
-Setting = Callable[..., tuple[Breaker, Target, FakeTime]]
-SHARED = (*PLACES, "failover")
-
-
-@pytest.fixture
-def clock() -> FakeTime:
-    return FakeTime()
-
-
-def kept(
-    kind: str, request: Any, path: Path, stack: ExitStack, clock: FakeTime
-) -> Circuits:
-    """New circuits of this kind."""
-    if kind != "failover":
-        return opened(kind, request, path, stack).circuits()
-    server = opened("redis", request, path, stack)
-    link = stack.enter_context(closing(RedisClient(server.url)))
-    return stack.enter_context(closing(Gateway(link, path, clock))).circuits
+Setup = Callable[..., tuple[Breaker, Target, FakeTime]]
 
 
 class MemoryCircuits:
-    """Circuits as the pure functions have them, which is how all have to be."""
+    """Circuits as the pure functions have them: the model of those in a file."""
 
     def __init__(self) -> None:
         self._circuits: dict[str, Circuit] = {}
@@ -56,34 +44,41 @@ class MemoryCircuits:
 
     def enter(self, name: str, policy: BreakerPolicy, now: float) -> None:
         if name in self._circuits:
-            self._circuits[name] = self._circuits[name].entered(policy, now)
+            self._circuits[name] = self._circuits[name].start_call(policy, now)
 
     def leave(self, name: str, policy: BreakerPolicy, failed: bool, now: float) -> None:
-        circuit = current(self._circuits.get(name), policy, now)
-        self._circuits[name] = circuit.left(policy, failed, now)
+        circuit = current_circuit(self._circuits.get(name), policy, now)
+        self._circuits[name] = circuit.end_call(policy, failed, now)
 
-    def known(self, now: float, most: int) -> Mapping[str, Circuit]:
+    def read_all(self, now: float, limit: int) -> Mapping[str, Circuit]:
         return self._circuits
 
 
-@pytest.fixture(params=SHARED)
-def setting(request: Any, tmp_path: Path, clock: FakeTime) -> Iterator[Setting]:
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "limits.db"
+
+
+@pytest.fixture
+def circuits(path: Path) -> Iterator[Circuits]:
+    with closing(LocalFile(path)) as file:
+        yield LocalCircuits(file)
+
+
+@pytest.fixture
+def setup(circuits: Circuits, clock: FakeTime) -> Setup:
     """Makes a breaker, a target with this policy, and the breaker's clock."""
-    with ExitStack() as stack:
 
-        def make(**policy: Any) -> tuple[Breaker, Target, FakeTime]:
-            target = Target("p", identity="one", breaker=BreakerPolicy(**policy))
-            path = tmp_path / "limits.db"
-            circuits = kept(request.param, request, path, stack, clock)
-            return Breaker(circuits, clock), target, clock
+    def make(**policy: Any) -> tuple[Breaker, Target, FakeTime]:
+        target = Target("p", identity="one", breaker=BreakerPolicy(**policy))
+        return Breaker(circuits, clock), target, clock
 
-        yield make
-
-
-@pytest.fixture(params=SHARED)
-def circuits(request: Any, tmp_path: Path, clock: FakeTime) -> Iterator[Circuits]:
-    with ExitStack() as stack:
-        yield kept(request.param, request, tmp_path / "limits.db", stack, clock)
+    return make
 
 
 def call(breaker: Breaker, target: Target, *statuses: int) -> None:
@@ -92,38 +87,38 @@ def call(breaker: Breaker, target: Target, *statuses: int) -> None:
         breaker.leave(target, status)
 
 
-def test_a_target_opens_after_so_many_failures(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold=3)
+def test_circuit_opens_at_failure_threshold(setup: Setup) -> None:
+    breaker, target, _ = setup(failure_threshold=3)
     call(breaker, target, 500, 200, 503)
     assert breaker.available(target)
     call(breaker, target, 502)
     assert not breaker.available(target)
 
 
-def test_a_share_counts_from_so_many_calls_on(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold_percentage=50, minimum_requests=4)
+def test_percentage_needs_minimum_requests(setup: Setup) -> None:
+    breaker, target, _ = setup(failure_threshold_percentage=50, minimum_requests=4)
     call(breaker, target, 500, 500, 200)
     assert breaker.available(target)
     call(breaker, target, 500)
     assert not breaker.available(target)
 
 
-def test_a_share_of_nothing_opens_nothing(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold_percentage=1)
+def test_percentage_ignores_circuits_without_failures(setup: Setup) -> None:
+    breaker, target, _ = setup(failure_threshold_percentage=1)
     call(breaker, target, 200, 404)
     assert breaker.available(target)
 
 
-def test_only_listed_statuses_count_where_a_list_is_given(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold=1, failure_status_codes=(429,))
+def test_only_listed_failure_statuses_count(setup: Setup) -> None:
+    breaker, target, _ = setup(failure_threshold=1, failure_status_codes=(429,))
     call(breaker, target, 500, 503)
     assert breaker.available(target)
     call(breaker, target, 429)
     assert not breaker.available(target)
 
 
-def test_after_the_cooldown_one_call_decides(setting: Setting) -> None:
-    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+def test_probe_decides_after_cooldown(setup: Setup) -> None:
+    breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 29.9
     assert not breaker.available(target)
@@ -140,30 +135,30 @@ def test_after_the_cooldown_one_call_decides(setting: Setting) -> None:
     assert breaker.available(target)
 
 
-def test_old_failures_are_forgotten(setting: Setting) -> None:
-    breaker, target, clock = setting(failure_threshold=2, cooldown=30)
+def test_failures_expire_with_their_window(setup: Setup) -> None:
+    breaker, target, clock = setup(failure_threshold=2, cooldown=30)
     call(breaker, target, 500)
     clock.now = 31
     call(breaker, target, 500)
     assert breaker.available(target)
 
 
-def test_targets_without_policy_are_always_available(setting: Setting) -> None:
-    breaker, _, _ = setting()
+def test_target_without_policy_stays_available(setup: Setup) -> None:
+    breaker, _, _ = setup()
     target = Target("p", identity="x")
     call(breaker, target, 500, 500, 500)
     assert breaker.available(target)
 
 
-def test_targets_are_told_apart_by_identity(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold=1)
+def test_circuits_are_separate_by_identity(setup: Setup) -> None:
+    breaker, target, _ = setup(failure_threshold=1)
     other = Target("p", identity="other", breaker=target.breaker)
     call(breaker, target, 500)
     assert breaker.available(other) and not breaker.available(target)
 
 
-def test_a_probe_that_is_never_heard_of_again_is_replaced(setting: Setting) -> None:
-    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+def test_lost_probe_is_replaced_after_cooldown(setup: Setup) -> None:
+    breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 30
     breaker.enter(target)
@@ -174,39 +169,40 @@ def test_a_probe_that_is_never_heard_of_again_is_replaced(setting: Setting) -> N
     assert breaker.available(target)
 
 
-def test_two_processes_share_what_they_know(place: Place) -> None:
-    assert workers("trip", place.where, count=1) == [2]
+def test_circuit_opens_for_other_processes(circuits: Circuits, path: Path) -> None:
+    assert workers("trip", str(path), count=1) == [2]
 
-    assert not Breaker(place.circuits()).available(TARGET)
+    assert not Breaker(circuits).available(TARGET)
 
 
-def test_a_shared_breaker_counts_the_failures_of_all(place: Place) -> None:
+def test_failures_of_all_processes_count(circuits: Circuits, path: Path) -> None:
     policy = BreakerPolicy(failure_threshold=8)
     target = Target("p", identity="t", breaker=policy)
-    workers("trip", place.where, count=3)
-    breaker = Breaker(place.circuits())
+    workers("trip", str(path), count=3)
+    breaker = Breaker(circuits)
     call(breaker, target, 500)
     assert breaker.available(TARGET) is False
     call(breaker, target, 500)
 
-    assert place.circuits().read(name_of(target), 0).failures == 8
+    circuit = circuits.read(circuit_name(target), 0)
+    assert circuit and circuit.failures == 8
 
 
-def test_a_guarded_call_tells_the_breaker_of_its_end(setting: Setting) -> None:
-    breaker, target, _ = setting(failure_threshold=2)
+def test_guarded_call_counts_its_failure(setup: Setup) -> None:
+    breaker, target, _ = setup(failure_threshold=2)
     for error in (UpstreamStatus("x", status=429), UpstreamRefused("x"), ValueError()):
         assert breaker.available(target)
-        with pytest.raises(type(error)), guarded(breaker, target):
+        with pytest.raises(type(error)), guard_call(breaker, target):
             raise error
 
     assert not breaker.available(target)
 
 
-def test_a_guarded_call_that_ends_well_closes_a_circuit(setting: Setting) -> None:
-    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+def test_successful_probe_closes_circuit(setup: Setup) -> None:
+    breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     call(breaker, target, 500)
     clock.now = 30
-    with guarded(breaker, target):
+    with guard_call(breaker, target):
         assert not breaker.available(target)
 
     assert breaker.available(target)
@@ -230,7 +226,7 @@ POLICIES = some.builds(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, policy=POLICIES)
-def test_every_place_keeps_a_circuit_as_the_pure_functions_do(
+def test_file_matches_pure_circuit_model(
     circuits: Circuits,
     clock: FakeTime,
     steps: list[tuple[str, int, float]],
@@ -238,19 +234,19 @@ def test_every_place_keeps_a_circuit_as_the_pure_functions_do(
 ) -> None:
     target = Target("p", identity=str(next(NUMBERS)), breaker=policy)
     breakers = (Breaker(MemoryCircuits(), clock), Breaker(circuits, clock))
-    for what, status, pause in steps:
+    for action, status, pause in steps:
         clock.now += pause
         for breaker in breakers:
-            if what == "enter":
+            if action == "enter":
                 breaker.enter(target)
             else:
                 breaker.leave(target, status)
-        here, there = (breaker.available(target) for breaker in breakers)
-        assert here == there
+        expected, actual = (breaker.available(target) for breaker in breakers)
+        assert actual == expected
 
 
-def test_those_that_are_left_alone_are_known_by_what_they_are(setting: Setting) -> None:
-    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
+def test_snapshots_describe_targets_and_states(setup: Setup) -> None:
+    breaker, target, clock = setup(failure_threshold=1, cooldown=30)
     other = replace(
         target, identity=target.identity + "2", provider="q", virtual_key="vk"
     )
@@ -258,24 +254,23 @@ def test_those_that_are_left_alone_are_known_by_what_they_are(setting: Setting) 
     breaker.leave(target, 200)
     breaker.enter(other)
     breaker.leave(other, 500)
-    eventually(lambda: {each.provider for each in breaker.known()} >= {"p", "q"})
-    left, well = [each for each in breaker.known() if each.provider in "pq"][:2]
+    failing, healthy = breaker.snapshots()
 
-    assert (left.virtual_key, left.state, left.failures) == ("vk", "open", 1)
-    assert 0 < left.seconds <= 30
-    assert (well.provider, well.state, well.calls) == ("p", "closed", 1)
+    assert (failing.provider, failing.virtual_key) == ("q", "vk")
+    assert (failing.state, failing.failures) == ("open", 1)
+    assert 0 < failing.seconds <= 30
+    assert (healthy.provider, healthy.state, healthy.calls) == ("p", "closed", 1)
     clock.now += 31
-    assert breaker.known()[0].state == "ready"
+    assert breaker.snapshots()[0].state == "ready"
 
 
-def test_of_many_those_that_are_left_alone_are_known_first(setting: Setting) -> None:
-    breaker, target, clock = setting(failure_threshold=1, cooldown=30)
-    well = replace(target, identity=target.identity + "2", provider="called last")
+def test_limited_snapshots_prefer_open_circuits(setup: Setup) -> None:
+    breaker, target, clock = setup(failure_threshold=1, cooldown=30)
+    healthy = replace(target, identity=target.identity + "2", provider="called last")
     breaker.enter(target)
     breaker.leave(target, 500)
     clock.now += 1
-    breaker.enter(well)
-    breaker.leave(well, 200)
-    eventually(lambda: any(s.provider == well.provider for s in breaker.known(1000)))
+    breaker.enter(healthy)
+    breaker.leave(healthy, 200)
 
-    assert [each.state for each in breaker.known(1)] == ["open"]
+    assert [each.state for each in breaker.snapshots(1)] == ["open"]

@@ -1,4 +1,4 @@
-"""Under gevent, who waits for a file or for Redis holds up nobody else."""
+"""Under gevent, a wait for a file or for Redis blocks no other greenlet."""
 
 import subprocess
 import sys
@@ -11,7 +11,8 @@ from gevent import monkey; monkey.patch_all()
 import sqlite3, sys
 from pathlib import Path
 import gevent
-from app.core.limits import UsageRequest, Limits
+from app.core.counters import UsageRequest
+from app.core.limits import Limits
 from app.state.meter import Meter
 from app.state.local_store import LocalCounters, LocalFile
 
@@ -25,8 +26,8 @@ waiting = [gevent.spawn(meter.reserve, mine, 0.0) for _ in range(3)]
 gevent.sleep(0.01)
 print(any(each.ready() for each in waiting))
 other.execute("ROLLBACK")
-told = [each.get()[0].headers["x-ratelimit-remaining-requests"] for each in waiting]
-print(sorted(told))
+headers = [each.get()[0].headers for each in waiting]
+print(sorted(each["x-ratelimit-remaining-requests"] for each in headers))
 other.close(); file.close()
 """
 
@@ -37,20 +38,20 @@ import gevent
 from app.state.redis_store import RedisUnavailable, RedisClient, RedisCounters
 
 with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-    link = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}")
-    counters = RedisCounters(link)
+    client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}")
+    counters = RedisCounters(client)
 
     def ask():
         try:
-            counters.draw("id", (), 0.0)
+            counters.reserve("id", (), 0.0)
         except RedisUnavailable:
-            return "away"
+            return "unavailable"
 
     waiting = [gevent.spawn(ask) for _ in range(3)]
     gevent.sleep(0.01)
     print(any(each.ready() for each in waiting))
     print([each.get() for each in waiting])
-    link.close()
+    client.close()
 """
 
 
@@ -59,7 +60,7 @@ def printed(script: str, *arguments: str) -> list[str]:
     return subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
 
 
-def test_a_file_that_another_process_has_locked_is_waited_for_aside(
+def test_locked_file_blocks_no_greenlet(
     tmp_path: Path,
 ) -> None:
     lines = printed(LOCKED, str(tmp_path / "limits.db"))
@@ -67,5 +68,5 @@ def test_a_file_that_another_process_has_locked_is_waited_for_aside(
     assert lines == ["False", "['5', '6', '7']"]
 
 
-def test_a_silent_redis_is_waited_for_aside() -> None:
-    assert printed(SILENT) == ["False", "['away', 'away', 'away']"]
+def test_silent_redis_blocks_no_greenlet() -> None:
+    assert printed(SILENT) == ["False", "['unavailable', 'unavailable', 'unavailable']"]

@@ -1,4 +1,4 @@
-"""What a gateway does with Redis, and when that is away."""
+"""Counters in Redis, and those of the machine while Redis is unavailable."""
 
 import logging
 import subprocess
@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from app.core.limits import Held, Limits, UsageRequest
+from app import create_app
+from app.core.counters import PriorUsage, UsageRequest
+from app.core.limits import Limits
 from app.core.routing import BreakerPolicy, Target
-from app.state.breaker import guarded, name_of
+from app.settings import Settings
 from app.state.meter import Charge, Reservation
 from app.state.redis_store import RedisClient
 
@@ -25,66 +27,51 @@ from .conftest import FakeTime, Gateway
 from .test_redis_store import NOON, claim, passes, reserve, unsettled, used
 
 AWAY = "Redis is away: this machine keeps its own limits"
-TARGET = Target("p", identity="t", breaker=BreakerPolicy(failure_threshold=1))
 
 
 @pytest.fixture
 def gateway(mortal: Valkey, tmp_path: Path) -> Iterator[Gateway]:
-    with closing(Gateway.at(mortal.url, tmp_path / "limits.db")) as gateway:
+    with closing(Gateway.open(mortal.url, tmp_path / "limits.db")) as gateway:
         yield gateway
 
 
-def call(gateway: Gateway, target: Target, status: int = 200) -> None:
-    gateway.breaker.enter(target)
-    gateway.breaker.leave(target, status)
+def wait_until_available(gateway: Gateway) -> None:
+    """Wait until the background writer, which has commands, has reached Redis."""
 
-
-def calls(valkey: Valkey, target: Target = TARGET) -> int:
-    """How many have ended, as far as Redis has heard."""
-    with valkey.client() as client:
-        return int(client.hget(f"lastword:circuit:{name_of(target)}", "calls") or 0)
-
-
-def wait_until_back(gateway: Gateway) -> None:
-    """Until the courier, who has something to send, has found Redis back."""
-
-    def is_back() -> bool:
+    def is_available() -> bool:
         gateway.clock.now += 1
-        return not gateway.link.is_away
+        return not gateway.client.is_unavailable
 
-    eventually(is_back)
+    eventually(is_available)
 
 
 # Round trips
 
 
-class CountedLink(RedisClient):
-    """Counts how often each thread has waited for Redis."""
+class CountingClient(RedisClient):
+    """Counts the round trips of each thread."""
 
     def __init__(self, url: str, clock: FakeTime) -> None:
         super().__init__(url, clock)
-        self.waited: Counter[str] = Counter()
+        self.round_trips: Counter[str] = Counter()
 
-    def ask(self, command: Callable[[Any], Any], *failures: Any) -> Any:
-        self.waited[threading.current_thread().name] += 1
-        return super().ask(command, *failures)
+    def execute(self, command: Callable[[Any], Any], *failures: Any) -> Any:
+        self.round_trips[threading.current_thread().name] += 1
+        return super().execute(command, *failures)
 
 
 @pytest.fixture
-def counted(valkey: Valkey, tmp_path: Path) -> Iterator[Gateway]:
+def counting(valkey: Valkey, tmp_path: Path) -> Iterator[Gateway]:
     valkey.clear()
     clock = FakeTime()
-    link = CountedLink(valkey.url, clock)
-    with closing(Gateway(link, tmp_path / "limits.db", clock)) as gateway:
+    client = CountingClient(valkey.url, clock)
+    with closing(Gateway(client, tmp_path / "limits.db", clock)) as gateway:
         yield gateway
 
 
 def request(gateway: Gateway, key: UsageRequest, virtual_key: UsageRequest) -> None:
-    """All that a request has to do with limits and breakers, when it goes well."""
+    """Reserve and settle, as a request does."""
     of_key, of_virtual_key = gateway.meter.reserve([key, virtual_key], NOON)
-    assert gateway.breaker.available(TARGET)
-    with guarded(gateway.breaker, TARGET):
-        pass
     gateway.meter.settle([Charge(of_virtual_key, 1), Charge(of_key, 1)], NOON)
 
 
@@ -93,18 +80,18 @@ def request(gateway: Gateway, key: UsageRequest, virtual_key: UsageRequest) -> N
     [({}, 1), ({"requests_in_parallel": 9}, 2)],
     ids=["alone", "in parallel"],
 )
-def test_a_request_waits_for_redis_once_and_once_more_to_free_its_place(
-    counted: Gateway, valkey: Valkey, limits: dict[str, int], trips: int
+def test_request_waits_for_one_round_trip(
+    counting: Gateway, valkey: Valkey, limits: dict[str, int], trips: int
 ) -> None:
     key = claim(20, tokens_per_day=10**6, requests_per_minute=99, **limits)
     virtual_key = UsageRequest("virtual-key:v", Limits(tokens_per_minute=10**6), 20)
-    # Redis has to be asked what it knows of a new target.
-    request(counted, key, virtual_key)
-    counted.link.waited.clear()
+    # The first request of a process also loads the scripts.
+    request(counting, key, virtual_key)
+    counting.client.round_trips.clear()
 
     def ask() -> None:
         for _ in range(10):
-            request(counted, key, virtual_key)
+            request(counting, key, virtual_key)
 
     names = [f"requests {number}" for number in range(5)]
     threads = [threading.Thread(target=ask, name=name) for name in names]
@@ -113,98 +100,24 @@ def test_a_request_waits_for_redis_once_and_once_more_to_free_its_place(
     for thread in threads:
         thread.join()
 
-    waited = counted.link.waited
-    assert [waited[name] for name in names] == [10 * trips] * 5
-    assert set(waited) <= {*names, "courier"}
-    eventually(lambda: not unsettled(valkey) and calls(valkey) == 51)
-    assert used(counted.meter, "tokens_per_day") == 51
+    round_trips = counting.client.round_trips
+    assert [round_trips[name] for name in names] == [10 * trips] * 5
+    assert set(round_trips) <= {*names, "background-writer"}
+    eventually(lambda: not unsettled(valkey))
+    assert used(counting.meter, "tokens_per_day") == 51
 
 
-def test_who_asks_one_after_the_other_needs_one_place(gateway: Gateway) -> None:
-    """The place is free when the end of the answer is sent, and not soon after."""
+def test_slot_is_free_for_next_request(gateway: Gateway) -> None:
+    """The slot is free once the request is settled, and not soon after."""
     mine = claim(9, requests_in_parallel=1, tokens_per_day=10**6)
     for _ in range(100):
         gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
 
 
-# Circuits
+# While it is unavailable
 
 
-@pytest.fixture
-def other(mortal: Valkey, tmp_path: Path) -> Iterator[Gateway]:
-    """One on another machine."""
-    with closing(Gateway.at(mortal.url, tmp_path / "other.db")) as gateway:
-        yield gateway
-
-
-def test_what_is_known_of_a_target_is_a_second_old_at_most(
-    gateway: Gateway, other: Gateway, mortal: Valkey
-) -> None:
-    assert other.breaker.available(TARGET)
-    call(gateway, TARGET, 500)
-    assert not gateway.breaker.available(TARGET)
-    eventually(lambda: calls(mortal) == 1)
-    assert other.breaker.available(TARGET)
-    other.clock.now = 1
-
-    eventually(lambda: not other.breaker.available(TARGET))
-
-
-def test_redis_is_asked_about_a_target_that_is_new_here(
-    gateway: Gateway, other: Gateway, mortal: Valkey
-) -> None:
-    call(gateway, TARGET, 500)
-    eventually(lambda: calls(mortal) == 1)
-
-    assert not other.breaker.available(TARGET)
-
-
-def test_of_two_machines_one_tries_again_what_was_left_alone(
-    gateway: Gateway, other: Gateway, mortal: Valkey
-) -> None:
-    policy, circuits = TARGET.breaker, (gateway.circuits, other.circuits)
-    assert policy
-    for each in circuits:
-        each.leave(name_of(TARGET), policy, True, NOON)
-    eventually(lambda: calls(mortal) == 2)
-    other.clock.now = 1
-    eventually(lambda: other.circuits.read(name_of(TARGET), NOON).calls == 2)
-    gateway.circuits.enter(name_of(TARGET), policy, NOON + 30)
-    with mortal.client() as client:
-        eventually(
-            lambda: client.hexists(
-                f"lastword:circuit:{name_of(TARGET)}", "probed_until"
-            )
-        )
-
-    tries = [
-        each.read(name_of(TARGET), NOON + 30).available(NOON + 30) for each in circuits
-    ]
-    assert tries == [False, False]
-
-
-def test_what_this_process_has_seen_counts_before_redis_has_heard_of_it(
-    gateway: Gateway, mortal: Valkey
-) -> None:
-    target = Target("p", identity="u", breaker=BreakerPolicy(failure_threshold=3))
-    call(gateway, target, 500)
-    eventually(lambda: calls(mortal, target) == 1)
-    mortal.hold()
-    call(gateway, target, 500)
-    assert gateway.breaker.available(target)
-    call(gateway, target, 500)
-    here = gateway.breaker.available(target)
-    mortal.go_on()
-
-    assert not here
-    eventually(lambda: calls(mortal, target) == 3)
-    assert not gateway.breaker.available(target)
-
-
-# While it is away
-
-
-def test_a_redis_that_is_killed_under_load_is_done_without(
+def test_requests_survive_redis_killed_under_load(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Eight threads go on all the time, while it is killed and comes back."""
@@ -250,7 +163,7 @@ def test_a_redis_that_is_killed_under_load_is_done_without(
     assert used(gateway.local, "requests_in_parallel") == 0
 
 
-def test_without_redis_limits_are_those_of_the_machine(
+def test_machine_counts_while_redis_is_unavailable(
     gateway: Gateway, mortal: Valkey
 ) -> None:
     mine = claim(requests_per_minute=2)
@@ -263,7 +176,7 @@ def test_without_redis_limits_are_those_of_the_machine(
     assert [passes(gateway.meter, mine) for _ in range(3)] == [True, True, False]
 
 
-def test_what_could_not_be_settled_is_settled_when_redis_is_back(
+def test_settlement_waits_until_redis_is_available(
     gateway: Gateway, mortal: Valkey
 ) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
@@ -272,16 +185,14 @@ def test_what_could_not_be_settled_is_settled_when_redis_is_back(
     for each in reserved:
         gateway.meter.settle([Charge(each, 1)], NOON)
     mortal.go_on()
-    wait_until_back(gateway)
+    wait_until_available(gateway)
     eventually(lambda: not unsettled(mortal))
 
     assert used(gateway.meter, "tokens_per_day") == 3
     assert used(gateway.meter, "requests_in_parallel") == 0
 
 
-def test_a_draw_of_which_nobody_has_heard_is_taken_back(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_unanswered_reservation_is_undone(gateway: Gateway, mortal: Valkey) -> None:
     """Redis got it, and makes it when everybody has turned away."""
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
     reserve(gateway.meter, claim(7, **limits))
@@ -289,7 +200,7 @@ def test_a_draw_of_which_nobody_has_heard_is_taken_back(
     reserve(gateway.meter, claim(50, **limits))
     mortal.go_on()
     eventually(lambda: unsettled(mortal) == 2)
-    wait_until_back(gateway)
+    wait_until_available(gateway)
     eventually(lambda: unsettled(mortal) == 1)
 
     assert used(gateway.meter, "tokens_per_day") == 7
@@ -297,31 +208,29 @@ def test_a_draw_of_which_nobody_has_heard_is_taken_back(
     assert used(gateway.local, "tokens_per_day") == 50
 
 
-def raised(gateway: Gateway, mine: UsageRequest, first: Reservation) -> Reservation:
-    return reserve(gateway.meter, replace(mine, held=Held(first.draws)))
+def add(gateway: Gateway, mine: UsageRequest, first: Reservation) -> Reservation:
+    return reserve(gateway.meter, replace(mine, prior=PriorUsage(first.entries)))
 
 
-def test_raise_made_locally_is_settled_locally(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_local_addition_is_settled_locally(gateway: Gateway, mortal: Valkey) -> None:
     first = reserve(gateway.meter, claim(20, tokens_per_day=100))
     mortal.kill()
-    second = raised(gateway, claim(50, tokens_per_day=100), first)
+    second = add(gateway, claim(50, tokens_per_day=100), first)
     assert used(gateway.local, "tokens_per_day") == 30
     gateway.meter.settle([Charge(first, 40, None, [second])], NOON)
 
     assert used(gateway.local, "tokens_per_day") == 30
 
 
-def test_lost_raise_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
+def test_unanswered_addition_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
     """What was drawn before it stays, until the request is settled."""
     mine = claim(20, tokens_per_day=100)
     first = reserve(gateway.meter, mine)
     mortal.hold()
-    second = raised(gateway, replace(mine, tokens=50), first)
+    second = add(gateway, replace(mine, tokens=50), first)
     mortal.go_on()
     eventually(lambda: unsettled(mortal) == 2)
-    wait_until_back(gateway)
+    wait_until_available(gateway)
     eventually(lambda: unsettled(mortal) == 1)
     assert used(gateway.meter, "tokens_per_day") == 20
     gateway.meter.settle([Charge(first, 5, None, [second])], NOON)
@@ -331,21 +240,19 @@ def test_lost_raise_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
     assert used(gateway.local, "tokens_per_day") == 5
 
 
-def test_a_redis_that_has_forgotten_everything_is_owed_nothing(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_emptied_redis_gets_no_settlement(gateway: Gateway, mortal: Valkey) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
     reserved = reserve(gateway.meter, claim(20, **limits))
     mortal.kill()
     gateway.meter.settle([Charge(reserved, 50)], NOON)
     mortal.restart()
-    wait_until_back(gateway)
+    wait_until_available(gateway)
     reserve(gateway.meter, claim(1, **limits))
 
     assert used(gateway.meter, "tokens_per_day") == 1
 
 
-def test_what_redis_refuses_to_do_counts_as_away(
+def test_refusing_redis_counts_as_unavailable(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as a write, when it is the replica of another one."""
@@ -359,7 +266,7 @@ def test_what_redis_refuses_to_do_counts_as_away(
     assert caplog.messages == [AWAY]
 
 
-def test_a_redis_that_was_restarted_between_two_calls_is_not_missed(
+def test_restart_between_calls_goes_unnoticed(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     passes(gateway.meter, claim(requests_per_minute=1))
@@ -372,71 +279,45 @@ def test_a_redis_that_was_restarted_between_two_calls_is_not_missed(
     assert caplog.messages == []
 
 
-def test_a_breaker_goes_on_without_redis(gateway: Gateway, mortal: Valkey) -> None:
-    new = Target("p", identity="u", breaker=TARGET.breaker)
-    call(gateway, TARGET, 500)
-    eventually(lambda: calls(mortal) == 1)
+def test_circuits_stay_on_the_machine(mortal: Valkey, settings: Settings) -> None:
+    """The workers of a machine share them, whether Redis is available or not."""
+    policy = BreakerPolicy(failure_threshold=2)
+    target = Target("p", identity="t", breaker=policy)
+    workers = [
+        create_app(replace(settings, redis_url=mortal.url)).extensions["lastword"]
+        for _ in range(2)
+    ]
+    workers[0].breaker.leave(target, 500)
+    with mortal.client() as client:
+        keys = client.keys()
     mortal.kill()
-    assert gateway.breaker.available(new)
-    call(gateway, new, 500)
+    workers[1].breaker.leave(target, 500)
+    available = [each.breaker.available(target) for each in workers]
+    for each in workers:
+        each.close()
 
-    assert not gateway.breaker.available(new)
-    assert not gateway.breaker.available(TARGET)
-
-
-def test_failures_of_which_redis_cannot_hear_are_kept_by_the_machine(
-    gateway: Gateway, mortal: Valkey
-) -> None:
-    policy, circuits = TARGET.breaker, gateway.circuits
-    assert policy and circuits.read("t", NOON) is None
-    mortal.kill()
-    circuits.leave("t", policy, True, NOON)
-    eventually(lambda: gateway.link.is_away)
-
-    eventually(lambda: gateway.kept.read("t", NOON))
-    assert circuits.read("t", NOON).failures == 1
+    assert keys == []
+    assert available == [False, False]
 
 
-def test_redis_is_found_back_though_no_request_waits_for_it(
-    gateway: Gateway, mortal: Valkey
-) -> None:
-    mortal.kill()
-    assert gateway.breaker.available(TARGET)
-    assert gateway.link.is_away
-    mortal.restart()
-
-    def is_back() -> bool:
-        gateway.clock.now += 1
-        assert gateway.breaker.available(TARGET)
-        return not gateway.link.is_away
-
-    eventually(is_back)
-    call(gateway, TARGET, 500)
-    eventually(lambda: calls(mortal) == 1)
+# The background writer
 
 
-# The courier
+def writers() -> int:
+    return sum(thread.name == "background-writer" for thread in threading.enumerate())
 
 
-def couriers() -> int:
-    return sum(thread.name == "courier" for thread in threading.enumerate())
-
-
-def test_what_waits_is_delivered_before_the_end(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_close_sends_queued_commands(gateway: Gateway, mortal: Valkey) -> None:
     mine = claim(9, tokens_per_day=10**6)
     for _ in range(500):
         gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
     gateway.meter.close()
 
-    assert (unsettled(mortal), couriers()) == (0, 0)
+    assert (unsettled(mortal), writers()) == (0, 0)
     assert used(gateway.meter, "tokens_per_day") == 500
 
 
-def test_a_gateway_goes_on_after_it_was_closed(
-    gateway: Gateway, mortal: Valkey
-) -> None:
+def test_closed_writer_can_be_used_again(gateway: Gateway, mortal: Valkey) -> None:
     gateway.meter.close()
     mine = claim(9, tokens_per_day=10**6)
     gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
@@ -444,7 +325,7 @@ def test_a_gateway_goes_on_after_it_was_closed(
     eventually(lambda: not unsettled(mortal))
 
 
-def test_an_end_without_redis_is_not_waited_for_long(
+def test_close_without_redis_gives_up_soon(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     reserved = reserve(gateway.meter, claim(9, tokens_per_day=99))
@@ -453,23 +334,24 @@ def test_an_end_without_redis_is_not_waited_for_long(
         gateway.meter.settle([Charge(reserved, 1)], NOON)
         gateway.meter.close()
 
-    assert couriers() == 0
+    assert writers() == 0
     assert caplog.messages == [AWAY, "Redis is away: 1 changes are lost"]
 
 
 PROCESS = """
 import os, sys
 from pathlib import Path
-from app.core.limits import UsageRequest, Limits
+from app.core.counters import UsageRequest
+from app.core.limits import Limits
 from app.state.background_writer import BackgroundWriter
 from app.state.failover import FailoverCounters
 from app.state.meter import Charge, Meter
 from app.state.local_store import LocalCounters, LocalFile
 from app.state.redis_store import RedisClient, RedisCounters
 
-link = RedisClient(sys.argv[1])
+client = RedisClient(sys.argv[1])
 own = LocalCounters(LocalFile(Path(sys.argv[2])))
-meter = Meter(FailoverCounters(RedisCounters(link), own, BackgroundWriter(link)))
+meter = Meter(FailoverCounters(RedisCounters(client), own, BackgroundWriter(client)))
 
 def ask():
     mine = UsageRequest("key:a", Limits(tokens_per_day=10**6), 50)
@@ -503,7 +385,7 @@ print(0)
     + ["from gevent import monkey; monkey.patch_all()\n" + PROCESS + GREENLETS],
     ids=["forked", "gevent"],
 )
-def test_a_process_delivers_its_own_and_no_later_than_at_its_end(
+def test_each_process_sends_its_own_queue(
     valkey: Valkey, tmp_path: Path, code: str
 ) -> None:
     valkey.clear()

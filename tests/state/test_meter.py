@@ -1,4 +1,4 @@
-"""Limits, wherever they are counted."""
+"""Limits, counted in a file and in Redis."""
 
 import logging
 import os
@@ -25,19 +25,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.core.limits import LEASE, Held, LimitReached, Limits, UsageRequest, duration
+from app.core.counters import LimitReached, PriorUsage, UsageRequest, format_duration
+from app.core.limits import LEASE, Limits
 from app.state.local_store import LocalCounters, LocalFile
 from app.state.meter import Charge, Meter, Reservation
 
 from ..e2e.server import ROOT
-from .conftest import Place
+from .conftest import Store
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
-def meter(place: Place) -> Meter:
-    return Meter(place.counters())
+def meter(store: Store) -> Meter:
+    return Meter(store.counters())
 
 
 def claim(
@@ -66,32 +67,32 @@ def passes(meter: Meter, *claims: UsageRequest, now: float = NOON) -> bool:
     return True
 
 
-# What is given
+# Parsing
 
 
-def test_limits_are_read_from_json() -> None:
-    given = {"requests_per_minute": 5, "money_per_day": 0.1, "tokens_per_day": None}
+def test_limits_are_parsed_from_json() -> None:
+    body = {"requests_per_minute": 5, "money_per_day": 0.1, "tokens_per_day": None}
 
-    assert Limits.of(given) == Limits(5, money_per_day=Decimal("0.1"))
+    assert Limits.of(body) == Limits(5, money_per_day=Decimal("0.1"))
 
 
-def test_limits_that_are_wrong_are_all_named() -> None:
-    given = {"requests_per_minute": "5", "money_per_day": -1, "tokens_per_year": 7}
+def test_all_invalid_limits_are_named() -> None:
+    body = {"requests_per_minute": "5", "money_per_day": -1, "tokens_per_year": 7}
     with pytest.raises(ValueError, match="tokens_per_year is no limit") as raised:
-        Limits.of(given)
+        Limits.of(body)
 
     assert "requests_per_minute must be a whole number" in str(raised.value)
     assert "money_per_day must be an amount of US dollars" in str(raised.value)
 
 
 @pytest.mark.parametrize("value", [True, 1.5, -1, 2**60, "many", []], ids=str)
-def test_a_limit_of_requests_is_a_whole_number(value: Any) -> None:
+def test_request_limit_must_be_integer(value: Any) -> None:
     with pytest.raises(ValueError, match="requests_per_minute must be a whole number"):
         Limits.of({"requests_per_minute": value})
 
 
 @pytest.mark.parametrize("value", [True, "NaN", "inf", -0.1, 1e9, "much", []], ids=str)
-def test_a_limit_of_money_is_an_amount(value: Any) -> None:
+def test_money_limit_must_be_amount(value: Any) -> None:
     with pytest.raises(ValueError, match="money_per_day must be an amount"):
         Limits.of({"money_per_day": value})
 
@@ -101,28 +102,28 @@ def test_a_limit_of_money_is_an_amount(value: Any) -> None:
     [(0, "0ms"), (0.0199, "20ms"), (1, "1s"), (7.01, "8s"), (360, "6m0s")]
     + [(93605, "26h0m5s")],
 )
-def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+def test_durations_have_openai_format(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
-# What passes, and what does not
+# Reserving
 
 
-def test_without_limits_everything_passes(meter: Meter) -> None:
+def test_everything_passes_without_limits(meter: Meter) -> None:
     reserved = reserve(meter, claim(tokens=10**9))
     meter.settle([Charge(reserved, 5)], NOON)
 
     assert reserved.headers == {}
 
 
-def test_no_more_requests_pass_than_a_minute_allows(meter: Meter) -> None:
+def test_requests_per_minute_are_limited(meter: Meter) -> None:
     mine = claim(requests_per_minute=3)
     passed = [passes(meter, mine) for _ in range(5)]
 
     assert passed == [True, True, True, False, False]
 
 
-def test_a_minute_slides(meter: Meter) -> None:
+def test_minute_window_slides(meter: Meter) -> None:
     mine = claim(requests_per_minute=2)
     times = (0, 30, 59.9, 61, 61.5, 90.5, 91)
     passed = [passes(meter, mine, now=NOON + seconds) for seconds in times]
@@ -130,13 +131,13 @@ def test_a_minute_slides(meter: Meter) -> None:
     assert passed == [True, True, False, True, False, False, True]
 
 
-def test_holders_are_counted_apart(meter: Meter) -> None:
+def test_holders_are_counted_separately(meter: Meter) -> None:
     assert passes(meter, claim("key:a", requests_per_minute=1))
     assert passes(meter, claim("key:b", requests_per_minute=1))
     assert not passes(meter, claim("key:a", requests_per_minute=1))
 
 
-def test_all_holders_are_charged_or_none(meter: Meter) -> None:
+def test_all_holders_reserve_or_none(meter: Meter) -> None:
     narrow = claim("virtual-key:v", requests_per_minute=1)
     wide = claim("key:a", requests_per_minute=3)
     assert passes(meter, wide, narrow)
@@ -146,7 +147,7 @@ def test_all_holders_are_charged_or_none(meter: Meter) -> None:
     assert [passes(meter, wide) for _ in range(3)] == [True, True, False]
 
 
-def test_a_refusal_says_what_was_reached_and_when_to_come_back(
+def test_refusal_names_limit_and_retry_time(
     meter: Meter,
 ) -> None:
     mine = claim(tokens=60, tokens_per_minute=100, requests_per_minute=5)
@@ -173,7 +174,7 @@ def test_a_refusal_says_what_was_reached_and_when_to_come_back(
     }
 
 
-def test_who_waits_as_told_passes(meter: Meter) -> None:
+def test_retry_after_is_exact(meter: Meter) -> None:
     mine = claim(tokens=30, tokens_per_minute=100)
     for seconds in (0, 10, 20):
         reserve(meter, mine, NOON + seconds)
@@ -184,14 +185,14 @@ def test_who_waits_as_told_passes(meter: Meter) -> None:
     assert passes(meter, mine, now=NOON + 25 + wait)
 
 
-def test_what_never_fits_is_not_told_to_wait(meter: Meter) -> None:
+def test_too_large_request_gets_no_retry_after(meter: Meter) -> None:
     error = refusal(meter, claim(tokens=101, tokens_per_minute=100))
 
     assert error.retry_after is None and "retry-after" not in error.headers
     assert error.message.endswith("The request is too large for this limit.")
 
 
-def test_headers_tell_what_is_left_of_each_holders_tightest_limits(
+def test_headers_show_tightest_limits_by_holder(
     meter: Meter,
 ) -> None:
     claims = (
@@ -218,7 +219,7 @@ def test_headers_tell_what_is_left_of_each_holders_tightest_limits(
 # Budgets
 
 
-def test_a_used_up_budget_is_insufficient_quota(meter: Meter) -> None:
+def test_exhausted_budget_is_insufficient_quota(meter: Meter) -> None:
     mine = claim(money="0.75", money_per_month=1, money_per_day="1")
     reserve(meter, mine)
     error = refusal(meter, mine)
@@ -240,7 +241,7 @@ def test_days_end_at_midnight_utc(meter: Meter) -> None:
 
 
 @pytest.mark.parametrize("month", [1, 2, 11, 12])
-def test_months_are_those_of_the_calendar(meter: Meter, month: int) -> None:
+def test_months_are_calendar_months(meter: Meter, month: int) -> None:
     mine = claim(money="6", money_per_month=10)
     begin = datetime(2027, month, 1, tzinfo=UTC).timestamp()
     end = datetime(2027 + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
@@ -251,13 +252,13 @@ def test_months_are_those_of_the_calendar(meter: Meter, month: int) -> None:
     assert passes(meter, mine, now=end)
 
 
-def test_money_is_counted_to_a_billionth(meter: Meter) -> None:
+def test_money_is_counted_in_nanodollars(meter: Meter) -> None:
     mine = claim(money="0.000000001", money_per_day="0.000000003")
 
     assert [passes(meter, mine) for _ in range(4)] == [True, True, True, False]
 
 
-def test_without_a_price_tokens_alone_are_counted(meter: Meter) -> None:
+def test_unpriced_request_counts_tokens_alone(meter: Meter) -> None:
     limits = {"money_per_day": "1", "tokens_per_day": 30}
     reserve(meter, claim(tokens=10, money="1", **limits))
     unpriced = claim(tokens=10, **limits)
@@ -266,7 +267,7 @@ def test_without_a_price_tokens_alone_are_counted(meter: Meter) -> None:
     assert refusal(meter, unpriced).rule == "tokens_per_day"
 
 
-def test_a_price_that_turns_up_later_is_charged(meter: Meter) -> None:
+def test_later_price_is_charged(meter: Meter) -> None:
     reserved = reserve(meter, claim(money_per_day="1"))
     meter.settle([Charge(reserved, 0, Decimal("0.75"))], NOON)
 
@@ -276,7 +277,7 @@ def test_a_price_that_turns_up_later_is_charged(meter: Meter) -> None:
 # Settling
 
 
-def test_settling_frees_what_was_not_used(meter: Meter) -> None:
+def test_settling_releases_unused_amount(meter: Meter) -> None:
     limits = {"tokens_per_minute": 100, "tokens_per_day": 100, "money_per_month": "1"}
     big, small = (claim(tokens=n, money=f"{n / 100}", **limits) for n in (100, 90))
     reserved = reserve(meter, big)
@@ -287,7 +288,7 @@ def test_settling_frees_what_was_not_used(meter: Meter) -> None:
     assert not passes(meter, claim(tokens=1, **limits), now=NOON + 6)
 
 
-def test_settling_charges_what_was_used_beyond(meter: Meter) -> None:
+def test_settling_charges_excess(meter: Meter) -> None:
     limits = {"tokens_per_minute": 100, "tokens_per_day": 300}
     meter.settle([Charge(reserve(meter, claim(tokens=10, **limits)), 250)], NOON)
 
@@ -295,7 +296,7 @@ def test_settling_charges_what_was_used_beyond(meter: Meter) -> None:
     assert refusal(meter, claim(tokens=51, tokens_per_day=300)).used == 250
 
 
-def test_what_is_used_beyond_counts_in_the_minute_in_which_it_ends(
+def test_excess_counts_in_final_minute(
     meter: Meter,
 ) -> None:
     limits = {"tokens_per_minute": 100}
@@ -305,7 +306,7 @@ def test_what_is_used_beyond_counts_in_the_minute_in_which_it_ends(
     assert refusal(meter, claim(tokens=21, **limits), now=NOON + 301).used == 80
 
 
-def test_a_request_belongs_to_the_day_in_which_it_began(meter: Meter) -> None:
+def test_request_counts_in_day_it_began(meter: Meter) -> None:
     limits = {"tokens_per_day": 100}
     midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
     reserved = reserve(meter, claim(tokens=10, **limits), midnight - 1)
@@ -314,7 +315,7 @@ def test_a_request_belongs_to_the_day_in_which_it_began(meter: Meter) -> None:
     assert passes(meter, claim(tokens=100, **limits), now=midnight + 2)
 
 
-def test_settling_twice_does_nothing(meter: Meter) -> None:
+def test_second_settling_does_nothing(meter: Meter) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 2}
     reserve(meter, claim(tokens=50, **limits))
     reserved = reserve(meter, claim(tokens=50, **limits))
@@ -325,7 +326,7 @@ def test_settling_twice_does_nothing(meter: Meter) -> None:
     assert refusal(meter, claim(tokens=1, **limits)).used == 100
 
 
-def test_settling_from_many_threads_is_done_once(meter: Meter) -> None:
+def test_concurrent_settling_happens_once(meter: Meter) -> None:
     reserved = reserve(meter, claim(tokens=50, tokens_per_day=100))
     threads = [
         threading.Thread(target=meter.settle, args=([Charge(reserved, 60)], NOON))
@@ -339,7 +340,7 @@ def test_settling_from_many_threads_is_done_once(meter: Meter) -> None:
     assert refusal(meter, claim(tokens=41, tokens_per_day=100)).used == 60
 
 
-def test_a_request_that_used_nothing_is_a_request_all_the_same(
+def test_unused_request_still_counts(
     meter: Meter,
 ) -> None:
     mine = claim(tokens=5, requests_per_minute=1, tokens_per_minute=5)
@@ -348,7 +349,7 @@ def test_a_request_that_used_nothing_is_a_request_all_the_same(
     assert refusal(meter, mine).rule == "requests_per_minute"
 
 
-def test_what_is_held_of_two_holders_is_settled_apart(meter: Meter) -> None:
+def test_holders_are_settled_separately(meter: Meter) -> None:
     limits = {"tokens_per_day": 100, "requests_in_parallel": 1}
     wide, narrow = claim("key:a", 50, **limits), claim("virtual-key:v", 50, **limits)
     key, virtual_key = meter.reserve([wide, narrow], NOON)
@@ -363,28 +364,28 @@ def test_what_is_held_of_two_holders_is_settled_apart(meter: Meter) -> None:
     assert passes(meter, *rest)
 
 
-def test_a_claim_without_limits_is_reserved_beside_others(meter: Meter) -> None:
+def test_unlimited_holder_reserves_beside_others(meter: Meter) -> None:
     free, narrow = claim("key:a", 9), claim("virtual-key:v", requests_in_parallel=1)
     first, second = meter.reserve([free, narrow], NOON)
     meter.settle([Charge(first, 9)], NOON)
 
-    assert (first.keeper, first.headers) == (None, {})
-    assert second.keeper and not passes(meter, narrow)
+    assert (first.counters, first.headers) == (None, {})
+    assert second.counters and not passes(meter, narrow)
 
 
-# Raising what is held
+# Adding to what is held
 
 
-def raised(
+def add(
     meter: Meter,
     first: UsageRequest,
     *held: Reservation,
     charged: Any = (0, None),
     **more: Any,
 ) -> Reservation:
-    """What one more try takes on top of what is *held*, and was *charged*."""
-    draws = [draw for each in held for draw in each.draws]
-    again = replace(first, held=Held(draws, *charged), **more)
+    """Reserve for one more try, on top of what is *held* and was *charged*."""
+    entries = [entry for each in held for entry in each.entries]
+    again = replace(first, prior=PriorUsage(entries, *charged), **more)
     return reserve(meter, again)
 
 
@@ -393,31 +394,31 @@ def used(meter: Meter, rule: str, now: float = NOON) -> int:
     return refusal(meter, claim(tokens=2 * 10**6, money="2", **limit), now=now).used
 
 
-def test_raise_takes_what_is_missing(meter: Meter) -> None:
+def test_addition_reserves_missing_amount(meter: Meter) -> None:
     mine = claim(tokens=60, tokens_per_day=100)
     first = reserve(meter, mine)
-    raised(meter, mine, first, charged=(10, None))
+    add(meter, mine, first, charged=(10, None))
     assert used(meter, "tokens_per_day") == 70
-    raised(meter, mine, first, charged=(0, None), tokens=20)
+    add(meter, mine, first, charged=(0, None), tokens=20)
 
     assert used(meter, "tokens_per_day") == 70
 
 
-def test_raise_beyond_the_limit_is_refused(meter: Meter) -> None:
+def test_addition_beyond_limit_is_refused(meter: Meter) -> None:
     mine = claim(tokens=60, tokens_per_day=100)
     first = reserve(meter, mine)
     with pytest.raises(LimitReached) as refused:
-        raised(meter, mine, first, charged=(50, None))
+        add(meter, mine, first, charged=(50, None))
 
     assert (refused.value.used, refused.value.requested) == (60, 50)
     assert used(meter, "tokens_per_day") == 60
 
 
-def test_raise_counts_no_further_request(meter: Meter) -> None:
+def test_addition_counts_no_further_request(meter: Meter) -> None:
     limits = {"requests_per_minute": 1, "requests_in_parallel": 1}
     mine = claim(tokens=10, tokens_per_day=100, **limits)
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, tokens=50)
+    second = add(meter, mine, first, tokens=50)
     assert used(meter, "tokens_per_day") == 50
     meter.settle([Charge(first, 5, None, [second])], NOON)
 
@@ -425,11 +426,11 @@ def test_raise_counts_no_further_request(meter: Meter) -> None:
     assert passes(meter, claim(requests_in_parallel=1))
 
 
-def test_raise_to_a_known_price_draws_all_of_it(meter: Meter) -> None:
+def test_addition_with_first_price_reserves_all(meter: Meter) -> None:
     """The first target has no price, and drew no money."""
     mine = claim(tokens=5, money_per_day="1")
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, money=Decimal("0.6"))
+    second = add(meter, mine, first, money=Decimal("0.6"))
     assert used(meter, "money_per_day") == 600_000_000
     third = claim(money="0.5", money_per_day="1")
     assert refusal(meter, third).requested == 500_000_000
@@ -438,31 +439,31 @@ def test_raise_to_a_known_price_draws_all_of_it(meter: Meter) -> None:
     assert used(meter, "money_per_day") == 200_000_000
 
 
-def test_without_a_price_nothing_charged_is_forgotten(meter: Meter) -> None:
+def test_unpriced_addition_keeps_earlier_charge(meter: Meter) -> None:
     mine = claim(tokens=5, money="0.5", money_per_day="1")
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, charged=(5, Decimal("0.4")), money=None)
-    assert not second.draws
+    second = add(meter, mine, first, charged=(5, Decimal("0.4")), money=None)
+    assert not second.entries
     meter.settle([Charge(first, 9, Decimal("0.4"), [second])], NOON)
 
     assert used(meter, "money_per_day") == 400_000_000
 
 
-def test_all_parts_are_settled_once(meter: Meter) -> None:
+def test_all_reservations_are_settled_once(meter: Meter) -> None:
     mine = claim(tokens=10, tokens_per_day=10**6)
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, tokens=40)
-    third = raised(meter, mine, first, second, tokens=90)
+    second = add(meter, mine, first, tokens=40)
+    third = add(meter, mine, first, second, tokens=90)
     for tokens in (25, 500, 0):
         meter.settle([Charge(first, tokens, None, [second, third])], NOON)
 
     assert used(meter, "tokens_per_day") == 25
 
 
-def test_what_is_used_beyond_all_parts_is_charged(meter: Meter) -> None:
+def test_excess_over_all_reservations_is_charged(meter: Meter) -> None:
     mine = claim(tokens=10, tokens_per_minute=10**6, tokens_per_day=10**6)
     first = reserve(meter, mine)
-    second = raised(meter, mine, first, tokens=40)
+    second = add(meter, mine, first, tokens=40)
     meter.settle([Charge(first, 100, None, [second])], NOON + 30)
 
     assert used(meter, "tokens_per_day") == 100
@@ -470,34 +471,38 @@ def test_what_is_used_beyond_all_parts_is_charged(meter: Meter) -> None:
     assert used(meter, "tokens_per_minute", NOON + 61) == 60
 
 
-def test_parts_that_have_expired_hold_nothing(meter: Meter) -> None:
+def test_expired_reservations_hold_nothing(meter: Meter) -> None:
     """A retry after a minute draws again, but for what its tries were charged then."""
     mine = claim(tokens=60, tokens_per_minute=100)
     first = reserve(meter, mine)
-    later = replace(mine, held=Held(first.draws, 60))
+    later = replace(mine, prior=PriorUsage(first.entries, 60))
     second = reserve(meter, later, NOON + 70)
-    assert [draw.amount for draw in second.draws] == [60]
+    assert [entry.amount for entry in second.entries] == [60]
     meter.settle([Charge(first, 120, None, [second])], NOON + 75)
 
     wide = claim(tokens=100, tokens_per_minute=100)
     assert refusal(meter, wide, now=NOON + 75).used == 60
 
 
-def test_try_of_the_next_day_is_drawn_on_that(meter: Meter) -> None:
+def test_retry_counts_on_its_own_day(meter: Meter) -> None:
     midnight = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
     mine = claim(tokens=60, tokens_per_day=100)
     first = reserve(meter, mine, midnight - 5)
-    second = reserve(meter, replace(mine, held=Held(first.draws, 10)), midnight + 5)
+    second = reserve(
+        meter, replace(mine, prior=PriorUsage(first.entries, 10)), midnight + 5
+    )
     meter.settle([Charge(first, 70, None, [second])], midnight + 9)
 
     assert refusal(meter, mine, now=midnight + 10).used == 60
 
 
-def test_key_and_virtual_key_are_raised_together_or_not_at_all(meter: Meter) -> None:
+def test_additions_are_reserved_together_or_none(meter: Meter) -> None:
     wide = claim("key:a", 10, tokens_per_day=10**6)
     narrow = claim("virtual-key:v", 30, tokens_per_day=20)
     first = reserve(meter, wide)
-    error = refusal(meter, replace(wide, tokens=30, held=Held(first.draws)), narrow)
+    error = refusal(
+        meter, replace(wide, tokens=30, prior=PriorUsage(first.entries)), narrow
+    )
 
     assert error.holder == "virtual-key:v"
     assert used(meter, "tokens_per_day") == 10
@@ -576,14 +581,16 @@ class RaisedReservations(RuleBasedStateMachine):
         """The last try was charged; the next one needs an estimate of its own."""
         request = self.open[which % len(self.open)]
         request.charged = [request.charged[0] + used, request.charged[1] + spent]
-        wanted = request.charged[0] + tokens, request.charged[1] + (money or 0)
-        more = [max(w - h, 0) for w, h in zip(wanted, request.held, strict=True)]
+        needed = request.charged[0] + tokens, request.charged[1] + (money or 0)
+        more = [max(w - h, 0) for w, h in zip(needed, request.held, strict=True)]
         if money is None:
             more[1] = 0
         fits = self.fits(*more)
-        draws = [draw for part in request.parts for draw in part.draws]
-        held = Held(draws, request.charged[0], Decimal(request.charged[1]) / 10**9)
-        again = replace(self.claim(tokens, money), held=held)
+        entries = [entry for part in request.parts for entry in part.entries]
+        prior = PriorUsage(
+            entries, request.charged[0], Decimal(request.charged[1]) / 10**9
+        )
+        again = replace(self.claim(tokens, money), prior=prior)
         try:
             part = reserve(self.meter, again)
         except LimitReached:
@@ -625,7 +632,7 @@ class RaisedReservations(RuleBasedStateMachine):
             assert refusal(self.meter, most).used == counted
 
 
-def test_budgets_hold_whatever_is_tried(meter: Meter) -> None:
+def test_budgets_hold_for_any_sequence(meter: Meter) -> None:
     machine = type("Machine", (RaisedReservations,), {"meter": meter})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=60, stateful_step_count=25)
@@ -635,7 +642,7 @@ def test_budgets_hold_whatever_is_tried(meter: Meter) -> None:
 # Parallel requests
 
 
-def test_a_place_is_free_when_its_request_is_settled(meter: Meter) -> None:
+def test_settling_frees_slot(meter: Meter) -> None:
     mine = claim(requests_in_parallel=2)
     first, _ = reserve(meter, mine), reserve(meter, mine)
     error = refusal(meter, mine)
@@ -645,7 +652,7 @@ def test_a_place_is_free_when_its_request_is_settled(meter: Meter) -> None:
     assert passes(meter, mine) and not passes(meter, mine)
 
 
-def test_a_place_that_is_never_given_back_is_free_when_its_lease_ends(
+def test_lost_slot_is_free_after_lease(
     meter: Meter,
 ) -> None:
     mine = claim(requests_in_parallel=1)
@@ -676,21 +683,21 @@ def workers(what: str, where: str, *numbers: Any, count: int = 4) -> list[int]:
     return [int(process.communicate(timeout=30)[0]) for process in processes]
 
 
-def test_four_processes_let_exactly_as_many_through_as_one(place: Place) -> None:
-    assert sum(workers("limits", place.where, 100, NOON)) == 100
+def test_limit_is_exact_across_processes(store: Store) -> None:
+    assert sum(workers("requests", store.address, 100, NOON)) == 100
 
 
-def test_a_place_of_a_process_that_has_died_stays_taken_until_its_lease_ends(
-    place: Place,
+def test_slots_of_dead_process_expire(
+    store: Store,
 ) -> None:
-    assert sum(workers("places", place.where, 2, NOON)) == 3
-    meter = Meter(place.counters())
+    assert sum(workers("slots", store.address, 2, NOON)) == 3
+    meter = Meter(store.counters())
 
     assert not passes(meter, claim(requests_in_parallel=3), now=NOON + 60)
     assert passes(meter, claim(requests_in_parallel=3), now=NOON + LEASE)
 
 
-def test_threads_let_exactly_as_many_through_as_one(meter: Meter) -> None:
+def test_limit_is_exact_across_threads(meter: Meter) -> None:
     passed: list[bool] = []
     mine = claim(requests_per_minute=100)
 
@@ -722,11 +729,11 @@ class Model:
     """All requests so far, and nothing but what the words of the limits say."""
 
     def __init__(self) -> None:
-        self.made: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.beyond: list[tuple[str, float, int]] = []
 
     def fits(self, holder: str, tokens: int, now: float) -> bool:
-        mine = [r for r in self.made if r["holder"] == holder]
+        mine = [r for r in self.requests if r["holder"] == holder]
         minute = [r for r in mine if int(r["at"]) + 61 > now]
         late = sum(n for who, at, n in self.beyond if who == holder and at + 61 > now)
         places = [r for r in mine if not r["done"] and r["at"] + LEASE > now]
@@ -740,8 +747,8 @@ class Model:
 
     def make(self, holder: str, tokens: int, now: float) -> dict[str, Any]:
         drawn = {"holder": holder, "at": now, "tokens": tokens, "drawn": tokens}
-        self.made.append(drawn | {"done": False})
-        return self.made[-1]
+        self.requests.append(drawn | {"done": False})
+        return self.requests[-1]
 
     def settle(self, request: dict[str, Any], tokens: int, now: float) -> None:
         if not request["done"]:
@@ -763,7 +770,7 @@ STEPS = some.lists(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_counters_say_what_the_words_of_the_limits_say(
+def test_counters_match_model_of_limits(
     meter: Meter, steps: list[tuple[str, int, int, int]]
 ) -> None:
     # Every example has holders of its own.
@@ -786,14 +793,14 @@ def test_counters_say_what_the_words_of_the_limits_say(
             assert not expected
         else:
             assert expected
-            made = [model.make(holder, tokens, now) for holder in what]
-            held.extend(zip(reserved, made, strict=True))
+            modelled = [model.make(holder, tokens, now) for holder in what]
+            held.extend(zip(reserved, modelled, strict=True))
 
 
 # The file
 
 
-def test_the_file_forgets_what_has_expired(tmp_path: Path) -> None:
+def test_file_deletes_expired_entries(tmp_path: Path) -> None:
     with closing(LocalFile(tmp_path / "limits.db")) as file:
         meter = Meter(LocalCounters(file))
         for number in range(30):
@@ -806,7 +813,7 @@ def test_the_file_forgets_what_has_expired(tmp_path: Path) -> None:
     assert left == [("key:a:requests_per_minute",)]
 
 
-def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_limits_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "instance" / "limits.db"
     with closing(LocalFile(path)) as file:
         passes(Meter(LocalCounters(file)), claim(requests_per_minute=1))
@@ -815,7 +822,7 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_broken_file_is_begun_anew(tmp_path: Path) -> None:
+def test_corrupt_limits_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "limits.db"
     path.write_bytes(b"this is no database, and never was one. " * 200)
     with closing(LocalFile(path)) as file:
@@ -825,8 +832,8 @@ def test_a_broken_file_is_begun_anew(tmp_path: Path) -> None:
         assert passes(meter, mine) and not passes(meter, mine)
 
 
-def test_a_file_that_breaks_while_it_is_in_use_is_begun_anew(tmp_path: Path) -> None:
-    """Damage within another file is told from damage in this one by nobody."""
+def test_file_corrupted_in_use_is_replaced(tmp_path: Path) -> None:
+    """SQLite reports corruption in an attached file as it does in this one."""
     (tmp_path / "broken").write_bytes(b"no database at all " * 200)
     with closing(LocalFile(tmp_path / "limits.db")) as file:
         meter = Meter(LocalCounters(file))
@@ -838,7 +845,7 @@ def test_a_file_that_breaks_while_it_is_in_use_is_begun_anew(tmp_path: Path) -> 
         assert passes(meter, mine) and not passes(meter, mine)
 
 
-def test_requests_go_on_without_the_file_and_the_log_says_so_once(
+def test_requests_pass_without_limits_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -854,7 +861,8 @@ def test_requests_go_on_without_the_file_and_the_log_says_so_once(
 FORKED = """
 import os, sys
 from pathlib import Path
-from app.core.limits import UsageRequest, LimitReached, Limits
+from app.core.counters import LimitReached, UsageRequest
+from app.core.limits import Limits
 from app.state.meter import Meter
 from app.state.local_store import LocalCounters, LocalFile
 
@@ -875,7 +883,7 @@ print(before, status, ask())
 """
 
 
-def test_a_forked_process_opens_the_file_for_itself(tmp_path: Path) -> None:
+def test_forked_process_reopens_limits_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FORKED, str(tmp_path / "limits.db")]
     output = subprocess.check_output(command, cwd=ROOT, text=True)
 

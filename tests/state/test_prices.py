@@ -16,32 +16,32 @@ from app.providers import PROVIDERS
 MILLION = 1_000_000
 
 
-def test_a_cost_is_that_of_all_tokens() -> None:
+def test_cost_covers_all_tokens() -> None:
     usage = Usage(prompt_tokens=1000, completion_tokens=500)
 
     assert cost("openai", "gpt-4o-mini", usage) == Decimal("0.00045")
 
 
-def test_cached_tokens_cost_less_where_the_provider_says_so() -> None:
+def test_cached_tokens_have_lower_price() -> None:
     usage = Usage(prompt_tokens=MILLION, cached_tokens=MILLION // 2)
 
     assert cost("openai", "gpt-4o", usage) == Decimal("1.875")
     assert cost("openai", "gpt-4", usage) == Decimal("30")
 
 
-def test_thoughts_are_paid_for_once() -> None:
+def test_reasoning_tokens_are_charged_once() -> None:
     usage = Usage(completion_tokens=MILLION, reasoning_tokens=MILLION)
 
     assert cost("openai", "o3", usage) == Decimal("8")
 
 
-def test_a_prompt_that_was_sent_again_costs_as_much_again() -> None:
+def test_resent_prompt_is_charged_again() -> None:
     usage = Usage(prompt_tokens=MILLION, repeated_tokens=2 * MILLION)
 
     assert cost("openai", "o3", usage) == Decimal("6")
 
 
-def test_an_unknown_price_is_none() -> None:
+def test_unknown_price_is_none() -> None:
     assert cost("openai", "gpt-4o-audio-preview", Usage(1, 1)) is None
     assert cost("ollama", "gpt-4o", Usage(1, 1)) is None
 
@@ -82,12 +82,12 @@ OPENAI, CLAUDE, VERTEX, BEDROCK = "openai", "anthropic", "vertex-ai", "bedrock"
         ("cohere", "command-r-08-2024", "0.15"),
     ],
 )
-def test_a_model_is_found_under_its_longer_names(
+def test_price_matches_longer_model_names(
     provider: str, model: str, input: str
 ) -> None:
-    found = price(provider, model)
+    match = price(provider, model)
 
-    assert found and found.input == Decimal(input)
+    assert match and match.input == Decimal(input)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,11 @@ def test_a_model_is_found_under_its_longer_names(
         ("x-ai", "grok-4"),
     ],
 )
-def test_another_model_of_a_similar_name_has_no_price(
-    provider: str, model: str
-) -> None:
+def test_similar_model_name_has_no_price(provider: str, model: str) -> None:
     assert price(provider, model) is None
 
 
-def test_an_operators_prices_come_first() -> None:
+def test_operator_prices_come_first() -> None:
     own = prices([{"provider": "*", "model": "GPT-4o*", "input": 1, "output": "2.5"}])
 
     assert cost("openai", "gpt-4o-mini", Usage(MILLION, MILLION), own) == Decimal("3.5")
@@ -127,7 +125,7 @@ def test_an_operators_prices_come_first() -> None:
     assert cost("openai", "gpt-4o-2024-05-13", Usage(MILLION), own) == Decimal(1)
 
 
-def test_prices_are_read_from_json() -> None:
+def test_prices_are_parsed_from_json() -> None:
     row = {
         "provider": "vllm",
         "model": "mine",
@@ -154,7 +152,7 @@ ROW = {"provider": "vllm", "model": "mine", "input": 1, "output": 1}
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("body", "problem"),
     [
         ({}, "prices must be a list"),
         ([1], r"prices\[0\] must be an object"),
@@ -170,9 +168,9 @@ ROW = {"provider": "vllm", "model": "mine", "input": 1, "output": 1}
     ],
     ids=str,
 )
-def test_prices_that_are_wrong_are_named(given: Any, problem: str) -> None:
+def test_invalid_prices_are_named(body: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        prices(given)
+        prices(body)
 
 
 # The table
@@ -183,7 +181,7 @@ def named(row: Price) -> str:
 
 
 @pytest.mark.parametrize("row", PRICES, ids=named)
-def test_a_row_is_of_a_known_provider_and_is_found(row: Price) -> None:
+def test_price_row_has_known_provider(row: Price) -> None:
     one_of = re.sub(r"\[(.)[^]]*\]", r"\1", row.model)
     model = one_of.replace("??", "us").replace("*", "")
 
@@ -193,7 +191,7 @@ def test_a_row_is_of_a_known_provider_and_is_found(row: Price) -> None:
 
 
 @pytest.mark.parametrize("row", PRICES, ids=named)
-def test_a_row_says_where_and_when_it_was_read(row: Price) -> None:
+def test_price_row_names_source_and_date(row: Price) -> None:
     source = urlsplit(row.source)
 
     assert source.scheme == "https" and "." in source.netloc
@@ -202,12 +200,12 @@ def test_a_row_says_where_and_when_it_was_read(row: Price) -> None:
 
 
 @pytest.mark.parametrize("row", PRICES, ids=named)
-def test_amounts_are_of_a_likely_size(row: Price) -> None:
+def test_prices_are_plausible(row: Price) -> None:
     assert Decimal("0.01") <= row.input <= Decimal(100)
     # Nobody asks more for what need not be computed, or less for what must.
     assert row.input <= row.output <= 10 * row.input
     assert row.cached is None or row.input / 50 <= row.cached <= row.input / 2
 
 
-def test_no_model_is_listed_twice() -> None:
+def test_models_are_listed_once() -> None:
     assert max(Counter(map(named, PRICES)).values()) == 1

@@ -22,7 +22,7 @@ def mode(path: Path) -> str:
     return f"{stat.S_IMODE(path.stat().st_mode):04o}"
 
 
-def test_new_ones_are_private(tmp_path: Path) -> None:
+def test_new_files_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     private_files.make_folder(folder)
     private_files.make_folder(folder)
@@ -35,7 +35,7 @@ def test_new_ones_are_private(tmp_path: Path) -> None:
     assert (folder / "c").read_text() == "kept"
 
 
-def test_existing_ones_are_tightened(
+def test_existing_files_are_tightened(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "instance"
@@ -62,7 +62,7 @@ def test_existing_ones_are_tightened(
     assert caplog.messages == [f"{folder}: mode was 0755, and is 0700 now", *changed]
 
 
-def test_shared_folders_stay_as_they_are(tmp_path: Path) -> None:
+def test_shared_folder_stays_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o1777)

@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.core.limits import LimitReached, Limits, UsageRequest
-from app.core.routing import BreakerPolicy, Target
-from app.state.breaker import Breaker
+from app.core.counters import LimitReached, UsageRequest
+from app.core.limits import Limits
 from app.state.meter import Charge, Meter, Reservation
-from app.state.redis_store import (
-    RedisCircuits,
-    RedisClient,
-    RedisCounters,
-    RedisUnavailable,
-)
+from app.state.redis_store import RedisClient, RedisCounters, RedisUnavailable
 
 from ..valkey import Valkey
 from .conftest import FakeTime
@@ -58,11 +52,11 @@ def unsettled(valkey: Valkey) -> int:
 # What is stored
 
 
-def test_a_reservation_and_its_end_are_one_round_trip_each(
+def test_each_operation_is_one_round_trip(
     valkey: Valkey,
 ) -> None:
-    with closing(RedisClient(valkey.url)) as link:
-        meter = Meter(RedisCounters(link))
+    with closing(RedisClient(valkey.url)) as client:
+        meter = Meter(RedisCounters(client))
         mine = [
             claim(5, tokens_per_day=9, requests_per_minute=9, requests_in_parallel=9),
             UsageRequest("virtual-key:v", Limits(tokens_per_minute=9), 5),
@@ -83,17 +77,14 @@ def test_a_reservation_and_its_end_are_one_round_trip_each(
     assert not {"eval", "script|load", "get", "multi", "watch"} & set(calls)
 
 
-def test_all_that_is_stored_expires(valkey: Valkey) -> None:
+def test_all_keys_expire(valkey: Valkey) -> None:
     valkey.clear()
     limits = {"tokens_per_minute": 9, "tokens_per_month": 9, "requests_in_parallel": 2}
-    with closing(RedisClient(valkey.url)) as link:
-        meter = Meter(RedisCounters(link))
+    with closing(RedisClient(valkey.url)) as client:
+        meter = Meter(RedisCounters(client))
         meter.settle([Charge(reserve(meter, claim(2, **limits)), 1)], NOON)
         reserve(meter, claim(2, **limits))
         meter.settle([Charge(reserve(meter, claim(2, **limits)), 3)], NOON + 90)
-        Breaker(RedisCircuits(link)).leave(
-            Target("p", identity="t", breaker=BreakerPolicy(failure_threshold=1)), 500
-        )
     with valkey.client() as client:
         left = {key.decode(): client.ttl(key) for key in client.keys()}
 
@@ -104,10 +95,10 @@ def test_all_that_is_stored_expires(valkey: Valkey) -> None:
     assert sum(key.startswith("lastword:reservation:") for key in left) == 1
 
 
-def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None:
+def test_expired_counter_entries_are_removed(valkey: Valkey) -> None:
     valkey.clear()
-    with closing(RedisClient(valkey.url)) as link:
-        meter = Meter(RedisCounters(link))
+    with closing(RedisClient(valkey.url)) as client:
+        meter = Meter(RedisCounters(client))
         for seconds in range(0, 600, 10):
             passes(meter, claim(requests_per_minute=99), NOON + seconds)
     with valkey.client() as client:
@@ -116,12 +107,12 @@ def test_expired_entries_of_a_counter_in_use_are_removed(valkey: Valkey) -> None
     assert entries == 7
 
 
-def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
+def test_gateways_share_limits(valkey: Valkey) -> None:
     valkey.clear()
     with closing(RedisClient(valkey.url)) as one, closing(
         RedisClient(valkey.url)
     ) as two:
-        meters = [Meter(RedisCounters(link)) for link in (one, two)]
+        meters = [Meter(RedisCounters(client)) for client in (one, two)]
         passed: list[bool] = []
 
         def ask(meter: Meter) -> None:
@@ -139,13 +130,13 @@ def test_two_gateways_on_one_redis_share_limits(valkey: Valkey) -> None:
     assert (len(passed), sum(passed)) == (400, 100)
 
 
-def test_more_requests_than_connections_wait_for_their_turn(
+def test_requests_wait_for_free_connection(
     valkey: Valkey,
 ) -> None:
     valkey.clear()
     passed: list[bool] = []
-    with closing(RedisClient(valkey.url)) as link:
-        meter = Meter(RedisCounters(link))
+    with closing(RedisClient(valkey.url)) as client:
+        meter = Meter(RedisCounters(client))
 
         def ask() -> None:
             passed.append(passes(meter, claim(requests_per_minute=100)))
@@ -177,33 +168,33 @@ def accepted(server: socket.socket) -> int:
         return count
 
 
-def test_a_redis_that_hangs_is_asked_once_a_second() -> None:
+def test_hanging_redis_is_tried_once_a_second() -> None:
     """It accepts connections, and never says a word."""
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-        link = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
-        counters, asked = RedisCounters(link), []
+        client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
+        counters, tried = RedisCounters(client), []
         for now in (0, 0, 0.9, 1.1, 1.1, 2.0):
             clock.now = now
             with pytest.raises(RedisUnavailable) as raised:
-                counters.draw("id", (), NOON)
-            asked.append(raised.value.asked)
-        link.close()
+                counters.reserve("id", (), NOON)
+            tried.append(raised.value.maybe_executed)
+        client.close()
 
-        assert asked == [True, False, False, True, False, False]
+        assert tried == [True, False, False, True, False, False]
         assert accepted(server) == 2
 
 
-def test_many_at_once_pay_for_one_try_of_a_redis_that_was_away() -> None:
+def test_concurrent_callers_share_one_retry() -> None:
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
-        link = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
-        counters, asked = RedisCounters(link), []
+        client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
+        counters, tried = RedisCounters(client), []
 
         def ask() -> None:
             with pytest.raises(RedisUnavailable) as raised:
-                counters.draw("id", (), NOON)
-            asked.append(raised.value.asked)
+                counters.reserve("id", (), NOON)
+            tried.append(raised.value.maybe_executed)
 
         ask()
         clock.now = 1
@@ -212,7 +203,7 @@ def test_many_at_once_pay_for_one_try_of_a_redis_that_was_away() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        link.close()
+        client.close()
 
-        assert sum(asked) == 2
+        assert sum(tried) == 2
         assert accepted(server) == 2

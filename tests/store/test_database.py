@@ -1,4 +1,4 @@
-"""A new store that many open at once, as the workers of a server do."""
+"""New databases, opened concurrently, migrated, and without math functions."""
 
 import multiprocessing
 import sqlite3
@@ -28,7 +28,7 @@ def open_it(settings: Settings, ready: Any) -> None:
     factory.database(settings).dispose()
 
 
-def test_a_new_file_may_be_opened_by_many_at_once(settings: Settings) -> None:
+def test_new_file_opens_concurrently(settings: Settings) -> None:
     fork = multiprocessing.get_context("fork")
     for turn in range(ROUNDS):
         new = replace(settings, instance=f"{settings.instance}-{turn}")
@@ -43,7 +43,7 @@ def test_a_new_file_may_be_opened_by_many_at_once(settings: Settings) -> None:
         assert [process.exitcode for process in processes] == [0] * MANY
 
 
-def test_a_file_that_is_not_there_is_not_current(tmp_path: Path) -> None:
+def test_missing_file_is_not_current(tmp_path: Path) -> None:
     engine = database.connect("", tmp_path)
     try:
         assert not database.is_current(engine)
@@ -53,7 +53,7 @@ def test_a_file_that_is_not_there_is_not_current(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [database._create, database._migrate])
 @pytest.mark.parametrize("kind", ["file", "postgres"])
-def test_tables_are_as_the_code_knows_them(
+def test_created_and_migrated_tables_are_equal(
     make: Callable[[Connection], None],
     kind: str,
     tmp_path: Path,
@@ -73,7 +73,7 @@ def test_tables_are_as_the_code_knows_them(
         engine.dispose()
 
 
-def test_a_store_that_is_new_or_ready_is_opened_without_alembic(
+def test_current_store_opens_without_alembic(
     settings: Settings,
 ) -> None:
     code = (
@@ -95,13 +95,13 @@ class Plain(sqlite3.Connection):
 
 
 @pytest.mark.parametrize("query", ["ln(8.0)", "trunc(2.9)", "trunc(-2.9)", "ln(NULL)"])
-def test_a_sqlite_without_functions_for_mathematics_is_taught_them(query: str) -> None:
+def test_missing_sqlite_math_functions_are_added(query: str) -> None:
     with (
-        closing(sqlite3.connect(":memory:", factory=Plain)) as taught,
-        closing(sqlite3.connect(":memory:")) as able,
+        closing(sqlite3.connect(":memory:", factory=Plain)) as limited,
+        closing(sqlite3.connect(":memory:")) as complete,
     ):
-        database.teach(taught)
+        database.add_math_functions(limited)
         sql = f"SELECT {query}"
 
-        ours = sqlite3.Connection.execute(taught, sql).fetchone()
-        assert ours == able.execute(sql).fetchone()
+        result = sqlite3.Connection.execute(limited, sql).fetchone()
+        assert result == complete.execute(sql).fetchone()

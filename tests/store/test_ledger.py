@@ -1,4 +1,4 @@
-"""The ledger: rows wait, are written, summed up, forgotten; for both stores."""
+"""The ledger: rows wait, are written, aggregated, purged; in both databases."""
 
 import logging
 import threading
@@ -12,7 +12,8 @@ from sqlalchemy import Engine, func, select
 from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import factory
-from app.store.ledger import GROUPS, Ledger, Row, forget, usage
+from app.store.ledger import Ledger, Row, purge
+from app.store.ledger_queries import GROUPS, usage_totals
 from app.store.tables import requests
 from tests.e2e.server import eventually
 
@@ -21,7 +22,7 @@ DAY = 86400
 
 
 def row(**changes: Any) -> Row:
-    """A request as it is entered."""
+    """A row of the ledger."""
     return {
         "began": NOON,
         "took": 0.5,
@@ -50,15 +51,15 @@ def row(**changes: Any) -> Row:
 
 @pytest.fixture
 def engine(stored: Settings) -> Iterator[Engine]:
-    made = factory.database(stored)
-    yield made
-    made.dispose()
+    engine = factory.database(stored)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
 def ledger(stored: Settings) -> Iterator[Ledger]:
-    with closing(factory.ledger(stored)) as made:
-        yield made
+    with closing(factory.ledger(stored)) as ledger:
+        yield ledger
 
 
 def written(engine: Engine) -> int:
@@ -66,7 +67,7 @@ def written(engine: Engine) -> int:
         return connection.scalar(select(func.count()).select_from(requests)) or 0
 
 
-def gone() -> Engine:
+def unavailable() -> Engine:
     raise StoreUnavailable
 
 
@@ -79,13 +80,13 @@ def models_of(ledger: Ledger) -> list[str]:
     return [each["model"] for each in ledger._rows]
 
 
-def test_rows_are_written_soon_without_anybody_asking(stored, engine) -> None:
-    with closing(Ledger(lambda: factory.database(stored), every=0.01)) as ledger:
+def test_rows_are_written_in_background(stored, engine) -> None:
+    with closing(Ledger(lambda: factory.database(stored), interval=0.01)) as ledger:
         ledger.add(row())
         eventually(lambda: written(engine) == 1)
 
 
-def test_what_waits_is_written_at_the_end(ledger: Ledger, engine: Engine) -> None:
+def test_close_writes_waiting_rows(ledger: Ledger, engine: Engine) -> None:
     for _ in range(3):
         ledger.add(row())
     ledger.close()
@@ -93,13 +94,13 @@ def test_what_waits_is_written_at_the_end(ledger: Ledger, engine: Engine) -> Non
     assert written(engine) == 3
 
 
-def test_rows_of_many_threads_are_all_there_once(ledger, engine) -> None:
-    def enter() -> None:
+def test_concurrent_rows_are_written_once(ledger, engine) -> None:
+    def add() -> None:
         for _ in range(50):
             ledger.add(row())
             ledger.flush()
 
-    threads = [threading.Thread(target=enter) for _ in range(4)]
+    threads = [threading.Thread(target=add) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -109,8 +110,8 @@ def test_rows_of_many_threads_are_all_there_once(ledger, engine) -> None:
     assert written(engine) == 200
 
 
-def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
-    with closing(Ledger(gone, every=60, most=3, patience=0)) as ledger:
+def test_oldest_waiting_rows_are_dropped() -> None:
+    with closing(Ledger(unavailable, interval=60, max_waiting=3, patience=0)) as ledger:
         for number in range(5):
             ledger.add(row(model=str(number)))
 
@@ -118,9 +119,12 @@ def test_the_oldest_are_dropped_and_counted_when_too_many_wait() -> None:
         assert ledger.dropped == 2
 
 
-def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) -> None:
-    ways: list[Callable[[], Engine]] = [gone, lambda: factory.database(stored)]
-    with closing(Ledger(lambda: ways.pop(0)(), every=60)) as ledger:
+def test_rows_wait_for_unavailable_database(stored: Settings, engine: Engine) -> None:
+    engines: list[Callable[[], Engine]] = [
+        unavailable,
+        lambda: factory.database(stored),
+    ]
+    with closing(Ledger(lambda: engines.pop(0)(), interval=60)) as ledger:
         ledger.add(row(model="first"))
         ledger.flush()
         ledger.add(row(model="second"))
@@ -131,8 +135,8 @@ def test_rows_wait_while_the_database_is_gone(stored: Settings, engine: Engine) 
     assert written(engine) == 2
 
 
-def test_what_comes_back_is_no_more_than_may_wait() -> None:
-    with closing(Ledger(gone, every=60, most=2, patience=0)) as ledger:
+def test_returned_rows_respect_maximum() -> None:
+    with closing(Ledger(unavailable, interval=60, max_waiting=2, patience=0)) as ledger:
         for number in range(2):
             ledger.add(row(model=str(number)))
         ledger.flush()
@@ -142,7 +146,7 @@ def test_what_comes_back_is_no_more_than_may_wait() -> None:
         assert models_of(ledger) == ["1", "2"] and ledger.dropped == 1
 
 
-def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) -> None:
+def test_invalid_row_blocks_no_others(ledger, engine) -> None:
     for each in (row(), row(took=None), row(completion_tokens=2**70), row()):
         ledger.add(each)
     ledger.close()
@@ -150,18 +154,22 @@ def test_a_row_that_cannot_be_written_does_not_hold_up_others(ledger, engine) ->
     assert written(engine) == 2 and ledger.dropped == 2
 
 
-def test_the_last_rows_wait_for_a_database_that_comes_back(stored, engine) -> None:
-    ways: list[Callable[[], Engine]] = [gone, gone, lambda: factory.database(stored)]
-    ledger = Ledger(lambda: ways.pop(0)(), every=60, clock=lambda: 0.0)
+def test_close_retries_unavailable_database(stored, engine) -> None:
+    engines: list[Callable[[], Engine]] = [
+        unavailable,
+        unavailable,
+        lambda: factory.database(stored),
+    ]
+    ledger = Ledger(lambda: engines.pop(0)(), interval=60, clock=lambda: 0.0)
     ledger.add(row())
     ledger.close()
 
-    assert written(engine) == 1 and ledger.dropped == 0 and ways == []
+    assert written(engine) == 1 and ledger.dropped == 0 and engines == []
 
 
-def test_the_end_does_not_wait_for_ever_and_says_what_is_lost(caplog) -> None:
+def test_close_gives_up_and_logs_loss(caplog) -> None:
     seconds = iter([0.0, 1.0, 4.0])
-    ledger = Ledger(gone, every=60, clock=lambda: next(seconds))
+    ledger = Ledger(unavailable, interval=60, clock=lambda: next(seconds))
     for _ in range(2):
         ledger.add(row())
     with caplog.at_level(logging.ERROR):
@@ -173,25 +181,25 @@ def test_the_end_does_not_wait_for_ever_and_says_what_is_lost(caplog) -> None:
     ]
 
 
-# What is too old
+# Old rows
 
 
-def test_old_rows_are_deleted_in_batches(ledger: Ledger, engine: Engine) -> None:
+def test_old_rows_are_purged_in_batches(ledger: Ledger, engine: Engine) -> None:
     for day in range(8):
         ledger.add(row(model=f"of day {day}", began=NOON + day * DAY))
     ledger.close()
 
-    deleted = [forget(engine, NOON + 5 * DAY, most=2) for _ in range(4)]
+    deleted = [purge(engine, NOON + 5 * DAY, limit=2) for _ in range(4)]
     assert deleted == [2, 2, 1, 0]
     assert models_in(engine) == {"of day 5", "of day 6", "of day 7"}
 
 
-def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -> None:
+def test_ledger_purges_at_start_and_hourly(stored, engine) -> None:
     clock = [0.0]
     with closing(
         Ledger(
             lambda: factory.database(stored),
-            every=0.01,
+            interval=0.01,
             days=400,
             now=lambda: NOON + 400 * DAY,
             clock=lambda: clock[0],
@@ -207,29 +215,31 @@ def test_the_ledger_forgets_at_its_start_and_then_once_an_hour(stored, engine) -
         eventually(lambda: models_in(engine) == {"young"})
 
 
-def test_what_cannot_be_deleted_keeps_nothing_from_being_written(
-    stored, engine, caplog
-) -> None:
-    ways: list[Callable[[], Engine]] = [gone, gone, lambda: factory.database(stored)]
-    with closing(Ledger(lambda: ways.pop(0)(), every=0.01, days=1)) as ledger:
+def test_failed_purge_blocks_no_writing(stored, engine, caplog) -> None:
+    engines: list[Callable[[], Engine]] = [
+        unavailable,
+        unavailable,
+        lambda: factory.database(stored),
+    ]
+    with closing(Ledger(lambda: engines.pop(0)(), interval=0.01, days=1)) as ledger:
         ledger.add(row(began=NOON + 100_000 * DAY))
         eventually(lambda: written(engine) == 1)
 
     assert "old rows of the ledger stay for now" in caplog.text
 
 
-def test_without_a_number_of_days_nothing_is_forgotten(stored, engine) -> None:
-    with closing(Ledger(lambda: factory.database(stored), every=0.01)) as ledger:
+def test_nothing_is_purged_without_days(stored, engine) -> None:
+    with closing(Ledger(lambda: factory.database(stored), interval=0.01)) as ledger:
         ledger.add(row(began=0.0))
         eventually(lambda: written(engine) == 1)
         ledger.add(row(began=1.0))
         eventually(lambda: written(engine) == 2)
 
 
-# What it tells
+# Totals
 
 
-def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> None:
+def test_usage_totals_by_each_group(ledger: Ledger, engine: Engine) -> None:
     for each in (
         row(cost_micros=1_500_000),
         row(provider="groq", status=502, ended="failed", cost_micros=250_000),
@@ -238,7 +248,7 @@ def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> Non
         ledger.add(each)
     ledger.close()
 
-    by_key = {each.group: each for each in usage(engine, "key")}
+    by_key = {each.group: each for each in usage_totals(engine, "key")}
     assert (by_key["nightly"].requests, by_key["nightly"].failed) == (2, 1)
     assert (by_key["nightly"].prompt_tokens, by_key["nightly"].completion_tokens) == (
         20,
@@ -247,29 +257,32 @@ def test_usage_is_summed_by_what_is_asked(ledger: Ledger, engine: Engine) -> Non
     assert by_key["nightly"].cost == 1.75
     assert (by_key["-"].requests, by_key["-"].cached) == (1, 1)
     assert by_key["nightly"].cached == 0
-    assert [each.group for each in usage(engine, "config")] == ["-", "main"]
-    assert [each.requests for each in usage(engine, "virtual_key")] == [3]
-    assert [each.group for each in usage(engine, "model")] == ["gpt-4o", "-"]
-    assert {each.group for each in usage(engine, "status")} == {"200", "502"}
-    assert {each.group for each in usage(engine, "provider")} == {"openai", "groq"}
-    days = [(each.group, each.requests) for each in usage(engine, "day")]
+    assert [each.group for each in usage_totals(engine, "config")] == ["-", "main"]
+    assert [each.requests for each in usage_totals(engine, "virtual_key")] == [3]
+    assert [each.group for each in usage_totals(engine, "model")] == ["gpt-4o", "-"]
+    assert {each.group for each in usage_totals(engine, "status")} == {"200", "502"}
+    assert {each.group for each in usage_totals(engine, "provider")} == {
+        "openai",
+        "groq",
+    }
+    days = [(each.group, each.requests) for each in usage_totals(engine, "day")]
     assert days == [("2026-09-21", 2), ("2026-09-22", 1)]
 
 
-def test_sums_may_be_larger_than_any_column(ledger: Ledger, engine: Engine) -> None:
+def test_totals_may_exceed_column_range(ledger: Ledger, engine: Engine) -> None:
     for _ in range(4):
         ledger.add(row(prompt_tokens=2**62))
     ledger.close()
 
-    (sums,) = usage(engine, "key")
+    (sums,) = usage_totals(engine, "key")
     assert sums.prompt_tokens == 2**64
 
 
 @pytest.mark.parametrize("by", GROUPS)
-def test_usage_begins_where_it_is_told_to(ledger, engine, by: str) -> None:
+def test_usage_totals_respect_since(ledger, engine, by: str) -> None:
     ledger.add(row())
     ledger.add(row(began=NOON + DAY))
     ledger.close()
 
-    assert sum(each.requests for each in usage(engine, by, NOON + 1)) == 1
-    assert usage(engine, by, NOON + 2 * DAY) == []
+    assert sum(each.requests for each in usage_totals(engine, by, NOON + 1)) == 1
+    assert usage_totals(engine, by, NOON + 2 * DAY) == []

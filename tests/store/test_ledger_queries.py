@@ -1,4 +1,4 @@
-"""What the console reads of the ledger, in both stores."""
+"""Totals and lists of the ledger, in both databases."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,24 +21,24 @@ from .test_ledger import NOON, row
 
 @pytest.fixture
 def ledger(stored: Settings) -> Iterator[Ledger]:
-    with closing(factory.ledger(stored)) as made:
-        yield made
+    with closing(factory.ledger(stored)) as opened:
+        yield opened
 
 
 @pytest.fixture
-def history(stored: Settings) -> Iterator[LedgerQueries]:
-    with closing(factory.history(stored)) as made:
-        yield made
+def queries(stored: Settings) -> Iterator[LedgerQueries]:
+    with closing(factory.ledger_queries(stored)) as opened:
+        yield opened
 
 
-def enter(ledger: Ledger, *rows: object) -> None:
+def add(ledger: Ledger, *rows: object) -> None:
     for each in rows:
         ledger.add(each)  # type: ignore[arg-type]
     ledger.flush()
 
 
-def test_sums_are_of_a_slice_of_time_by_group_and_wait(ledger, history) -> None:
-    enter(
+def test_totals_cover_time_slice_by_group(ledger, queries) -> None:
+    add(
         ledger,
         row(began=NOON - 1),
         row(cost_micros=500_000, cache="HIT"),
@@ -48,50 +48,50 @@ def test_sums_are_of_a_slice_of_time_by_group_and_wait(ledger, history) -> None:
         row(provider=None, first=0.0),
         row(began=NOON + 60),
     )
-    found = {(s.group, s.wait): s for s in history.sums("provider", NOON, NOON + 60)}
+    totals = {t.group: t for t in queries.sums("provider", NOON, NOON + 60)}
 
-    openai = next(s for (group, _), s in found.items() if group == "openai")
+    openai, groq = totals["openai"], totals["groq"]
     assert (openai.requests, openai.cached, openai.prompt_tokens) == (2, 1, 20)
     assert openai.cost == 0.5
-    assert openai.wait is not None and wait_of(openai.wait) <= 0.1
-    assert wait_of(openai.wait + 1) > 0.1
-    assert found["groq", None].failed == 1
-    assert found["", 0].requests == 1
-    assert len(found) == 4
+    ((step, count),) = openai.waits.items()
+    assert wait_of(step) <= 0.1 < wait_of(step + 1) and count == 2
+    assert (groq.requests, groq.failed, sum(groq.waits.values())) == (2, 1, 1)
+    assert totals[""].waits == {0: 1}
+    assert len(totals) == 3
 
 
-def test_the_newest_requests_come_first_as_they_are_wanted(ledger, history) -> None:
-    enter(
+def test_latest_requests_are_filtered(ledger, queries) -> None:
+    add(
         ledger,
         row(model="a"),
         row(model="b", key="other", status=404, ended="failed"),
         row(model="c", provider="groq", ended="left"),
     )
-    listed = history.latest()
+    listed = queries.latest()
 
-    def models(**wanted: str) -> list[str]:
-        return [each.model for each in history.latest(LedgerFilter(**wanted))]
+    def models(**only: str) -> list[str]:
+        return [each.model for each in queries.latest(LedgerFilter(**only))]
 
     assert [each.model for each in listed] == ["c", "b", "a"]
-    assert [each.model for each in history.latest(after=listed[1].id)] == ["c"]
+    assert [each.model for each in queries.latest(after=listed[1].id)] == ["c"]
     assert models(key="other") == ["b"] and models(provider="groq") == ["c"]
     assert models(status="4xx") == ["b"] and models(status="left") == ["c"]
     assert models(status="nonsense") == ["c", "b", "a"]
     assert all(isinstance(models(status=each), list) for each in STATUSES)
 
 
-def test_a_request_is_told_with_its_way(ledger, history) -> None:
+def test_request_includes_attempts(ledger, queries) -> None:
     story = '{"tries": [["config", "groq", 503, 1, 20]], "dropped": ["seed"]}'
-    enter(ledger, row(story=story, error="x"), row())
-    plain, eventful = history.latest()
+    add(ledger, row(story=story, error="x"), row())
+    plain, eventful = queries.latest()
 
-    assert history.request(eventful.id) == eventful
+    assert queries.request(eventful.id) == eventful
     assert eventful.tries == (LedgerAttempt("config", "groq", 503, 1, 20),)
     assert eventful.dropped == ("seed",) and eventful.error == "x"
     assert (plain.tries, plain.dropped, plain.alias, plain.via) == ((), (), "", None)
-    assert history.request(2**80) is None
+    assert queries.request(2**80) is None
 
 
-def test_an_empty_ledger_tells_nothing(history: LedgerQueries) -> None:
-    assert history.latest() == [] and history.request(1) is None
-    assert history.sums("key", 0, 2e9) == []
+def test_empty_ledger_has_no_results(queries: LedgerQueries) -> None:
+    assert queries.latest() == [] and queries.request(1) is None
+    assert queries.sums("key", 0, 2e9) == []

@@ -1,4 +1,4 @@
-"""What is stored, in a file and in a real PostgreSQL: the same for both."""
+"""The repository, in a file and in a real PostgreSQL."""
 
 import logging
 import threading
@@ -40,12 +40,12 @@ KEY = GatewayKey(
 
 @pytest.fixture
 def store(stored: Settings) -> Iterator[Repository]:
-    made = factory.repository(stored)
-    yield made
-    made.engine.dispose()
+    repository = factory.repository(stored)
+    yield repository
+    repository.engine.dispose()
 
 
-def test_a_config_is_kept_with_all_its_versions(store: Repository) -> None:
+def test_config_keeps_all_versions(store: Repository) -> None:
     assert store.put_config("main", {"provider": "openai"}) == 1
     assert store.put_config("main", {"provider": "groq"}) == 2
 
@@ -60,7 +60,7 @@ def test_a_config_is_kept_with_all_its_versions(store: Repository) -> None:
         store.versions("main")
 
 
-def test_a_virtual_key_comes_back_as_it_was_and_its_secrets_sealed(
+def test_virtual_key_secrets_are_sealed(
     store: Repository,
 ) -> None:
     store.put_virtual_key(OPENAI)
@@ -73,19 +73,19 @@ def test_a_virtual_key_comes_back_as_it_was_and_its_secrets_sealed(
     assert store.contents().virtual_keys["openai-1"].disabled
 
 
-def test_a_gateway_key_is_kept_by_its_hash_alone(store: Repository) -> None:
+def test_gateway_key_is_stored_as_hash(store: Repository) -> None:
     text = store.create_key(KEY)
-    (found,) = store.contents().keys.values()
+    (stored_key,) = store.contents().keys.values()
 
     assert text.startswith("lw-") and len(text) == 35
-    assert found == replace(KEY, hint=text[-4:])
+    assert stored_key == replace(KEY, hint=text[-4:])
     assert text not in repr(store.contents()) + str(store.contents().keys)
-    store.update_key(replace(found, disabled=True))
+    store.update_key(replace(stored_key, disabled=True))
     (again,) = store.contents().keys.values()
     assert again.disabled and again.hint == text[-4:]
 
 
-def test_limits_are_written_as_far_as_they_are_set(store: Repository) -> None:
+def test_only_set_limits_are_written(store: Repository) -> None:
     store.create_key(KEY)
     store.create_key(GatewayKey("free"))
     query = select(gateway_keys.c.name, gateway_keys.c.document)
@@ -99,7 +99,7 @@ def test_limits_are_written_as_far_as_they_are_set(store: Repository) -> None:
     )
 
 
-def test_keys_that_a_later_version_wrote_are_refused_and_no_others(
+def test_keys_of_later_version_are_disabled(
     store: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.create_key(KEY)
@@ -125,14 +125,14 @@ def test_keys_that_a_later_version_wrote_are_refused_and_no_others(
             change()
 
 
-def test_a_name_is_one_keys_only(store: Repository) -> None:
+def test_key_names_are_unique(store: Repository) -> None:
     store.create_key(KEY)
 
     with pytest.raises(RecordExists):
         store.create_key(KEY)
 
 
-def test_an_alias_is_replaced_and_deleted(store: Repository) -> None:
+def test_alias_is_replaced_and_deleted(store: Repository) -> None:
     store.put_alias("old", Alias("new"))
     store.put_alias("old", Alias("newer", provider="groq"))
 
@@ -144,7 +144,7 @@ def test_an_alias_is_replaced_and_deleted(store: Repository) -> None:
 @pytest.mark.parametrize(
     "delete", ["delete_config", "delete_virtual_key", "delete_key", "delete_alias"]
 )
-def test_what_is_not_there_cannot_be_deleted(store: Repository, delete: str) -> None:
+def test_deleting_missing_record_fails(store: Repository, delete: str) -> None:
     before = store.revision()
     with pytest.raises(RecordNotFound):
         getattr(store, delete)("nothing")
@@ -152,7 +152,7 @@ def test_what_is_not_there_cannot_be_deleted(store: Repository, delete: str) -> 
     assert store.revision() == before
 
 
-def test_every_change_raises_the_revision(store: Repository) -> None:
+def test_every_change_increments_revision(store: Repository) -> None:
     before = store.revision()
     store.put_config("main", {"provider": "openai"})
     store.put_virtual_key(OPENAI)
@@ -163,7 +163,7 @@ def test_every_change_raises_the_revision(store: Repository) -> None:
     assert store.contents().revision == before + 4
 
 
-def test_changes_of_many_at_a_time_are_all_made(store: Repository) -> None:
+def test_concurrent_changes_are_all_made(store: Repository) -> None:
     failures = []
 
     def change(number: int) -> None:
@@ -187,9 +187,7 @@ def test_changes_of_many_at_a_time_are_all_made(store: Repository) -> None:
 # Secrets
 
 
-def test_secrets_are_sealed_anew_and_keys_go_on(
-    store: Repository, stored: Settings
-) -> None:
+def test_resealing_keeps_keys_valid(store: Repository, stored: Settings) -> None:
     store.put_virtual_key(OPENAI)
     store.create_key(KEY)
     keys = store.contents().keys
@@ -204,9 +202,7 @@ def test_secrets_are_sealed_anew_and_keys_go_on(
         store.settings(sealed)
 
 
-def test_no_credential_stands_in_the_database(
-    store: Repository, stored: Settings
-) -> None:
+def test_database_holds_no_credential(store: Repository, stored: Settings) -> None:
     """Nor does a gateway key, in whatever form."""
     store.put_virtual_key(OPENAI)
     text = store.create_key(KEY)
@@ -223,12 +219,12 @@ def _dump(store: Repository, settings: Settings) -> bytes:
         store.engine.dispose()
         files = Path(settings.instance).glob("gateway.db*")
         return b"".join(path.read_bytes() for path in files)
-    found = []
+    rows_text = []
     with database.reading(store.engine) as connection:
         for table in sqlalchemy.inspect(connection).get_table_names():
             rows = connection.exec_driver_sql(f'SELECT * FROM "{table}"')
-            found += [repr(tuple(map(_plain, row))).encode() for row in rows]
-    return b"\n".join(found)
+            rows_text += [repr(tuple(map(_plain, row))).encode() for row in rows]
+    return b"\n".join(rows_text)
 
 
 def _plain(value: object) -> object:
@@ -238,7 +234,7 @@ def _plain(value: object) -> object:
 # Migrations
 
 
-def test_tables_are_made_once_and_are_as_declared(stored: Settings) -> None:
+def test_tables_match_declaration(stored: Settings) -> None:
     engine = database.connect(stored.database_url, Path(stored.instance))
     database.upgrade(engine)
 
@@ -247,16 +243,16 @@ def test_tables_are_made_once_and_are_as_declared(stored: Settings) -> None:
 
     with database.reading(engine) as connection:
         inspected = sqlalchemy.inspect(connection)
-        made = {
+        created = {
             table: {column["name"] for column in inspected.get_columns(table)}
             for table in metadata.tables
         }
     declared = {name: set(t.columns.keys()) for name, t in metadata.tables.items()}
-    assert made == declared
+    assert created == declared
     engine.dispose()
 
 
-def test_many_processes_may_start_at_once(settings: Settings) -> None:
+def test_workers_start_concurrently(settings: Settings) -> None:
     """As the workers of a new gateway do."""
     failures = []
 
@@ -273,21 +269,19 @@ def test_many_processes_may_start_at_once(settings: Settings) -> None:
         thread.join()
 
     assert failures == []
-    made = factory.repository(settings)
-    assert made.revision() == 0
-    made.engine.dispose()
+    repository = factory.repository(settings)
+    assert repository.revision() == 0
+    repository.engine.dispose()
 
 
-def test_a_database_that_is_not_there_is_told(settings: Settings) -> None:
+def test_missing_database_is_unavailable(settings: Settings) -> None:
     gone = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
 
     with pytest.raises(StoreUnavailable):
         factory.repository(gone)
 
 
-def test_postgresql_has_to_be_made_ready_by_hand(
-    settings: Settings, postgres: object
-) -> None:
+def test_postgresql_needs_manual_upgrade(settings: Settings, postgres: object) -> None:
     url = postgres.database()  # type: ignore[attr-defined]
 
     with pytest.raises(StoreUnavailable, match="flask db upgrade"):

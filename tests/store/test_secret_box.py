@@ -1,4 +1,4 @@
-"""Keys that seal credentials: given, or made once and kept."""
+"""Keys that encrypt credentials: configured, or created once in a file."""
 
 import logging
 import stat
@@ -12,7 +12,7 @@ from app.store import secret_box
 from app.store.secret_box import SecretBox
 
 
-def test_what_is_sealed_opens_under_every_key_that_is_known() -> None:
+def test_secret_opens_with_any_key() -> None:
     old, both = SecretBox(["old"]), SecretBox(["new", "old"])
     sealed = old.seal(b"secret")
 
@@ -21,7 +21,7 @@ def test_what_is_sealed_opens_under_every_key_that_is_known() -> None:
         old.open(both.seal(b"secret"))
 
 
-def test_a_key_is_made_once_for_its_owner_only_and_the_log_says_to_keep_it(
+def test_key_file_is_created_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -35,10 +35,10 @@ def test_a_key_is_made_once_for_its_owner_only_and_the_log_says_to_keep_it(
     assert first not in caplog.text
 
 
-def test_workers_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
-    found: list[str] = []
+def test_concurrent_workers_share_key_file(tmp_path: Path) -> None:
+    keys: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.extend(secret_box.keys("", tmp_path)))
+        threading.Thread(target=lambda: keys.extend(secret_box.keys("", tmp_path)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -46,10 +46,10 @@ def test_workers_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
 
-    assert len(set(found)) == 1 and len(found) == 8
+    assert len(set(keys)) == 1 and len(keys) == 8
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
 
 
-def test_the_settings_keys_come_before_the_files(tmp_path: Path) -> None:
+def test_configured_keys_come_before_file(tmp_path: Path) -> None:
     assert secret_box.keys(" new , old ", tmp_path) == ["new", "old"]
     assert list(tmp_path.iterdir()) == []

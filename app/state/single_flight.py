@@ -1,0 +1,129 @@
+"""Identical requests in flight: the first one calls, the others wait for its answer.
+
+Source: https://pkg.go.dev/golang.org/x/sync/singleflight
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+from ..core.caching import CacheEntry
+from ..errors import UpstreamTimeout
+
+# How many leaders that fail a request waits for before it calls by itself.
+_MAX_FAILURES = 2
+
+# Seconds to wait for a leader at most: its caller may be slow to read its stream.
+_PATIENCE = 30.0
+
+# Seconds between two checks whether to go on waiting.
+_CHECK_INTERVAL = 0.25
+
+
+def no_check() -> None:
+    """For a request that waits in any case."""
+
+
+class _Flight:
+    """One call under way. Its gate opens when it has ended, and *entry* is there."""
+
+    def __init__(self) -> None:
+        self.entry: CacheEntry | None = None
+        # A bare lock and no Event or Condition: a leader may finish in `__del__`, at
+        # any moment of any thread, and to release a lock is safe there.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def end(self, entry: CacheEntry | None) -> None:
+        self.entry = entry
+        self._gate.release()
+
+    def wait(self, seconds: float, check: Callable[[], None]) -> bool:
+        """Wait for its end; False if that does not come within *seconds*.
+
+        Raises what *check* raises, which is called now and then.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._gate.acquire(timeout=min(_CHECK_INTERVAL, max(0.0, seconds))):
+            check()
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                return False
+        # The next one who waits passes the gate as well.
+        self._gate.release()
+        return True
+
+
+class FlightLeader:
+    """Held by the request that makes the call, while others wait for it.
+
+    They go on when it finishes, which it also does when its `with` block fails, or when
+    it is garbage-collected.
+    """
+
+    def __init__(self, end: Callable[[CacheEntry | None], None] | None = None) -> None:
+        self._end = end
+
+    def finish(self, entry: CacheEntry | None = None) -> None:
+        """Give *entry* to those who wait; without one, one of them leads. Only once."""
+        end, self._end = self._end, None
+        if end:
+            end(entry)
+
+    def __enter__(self) -> "FlightLeader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
+            self.finish()
+
+    def __del__(self) -> None:
+        self.finish()
+
+
+class SingleFlight:
+    """The calls under way in one process, by the keys of their requests."""
+
+    def __init__(self, patience: float = _PATIENCE) -> None:
+        # Each operation on it is atomic; a lock could deadlock in `__del__`.
+        self._flights: dict[Hashable, _Flight] = {}
+        self._patience = patience
+
+    def join(
+        self,
+        key: Hashable,
+        wait: float | None = None,
+        check: Callable[[], None] = no_check,
+    ) -> CacheEntry | FlightLeader:
+        """Wait for the answer of the leader; or become the leader.
+
+        A request that has waited in vain for several leaders, or too long for one, is a
+        leader for itself alone. Raises UpstreamTimeout after *wait* seconds, if that is
+        no longer than the patience; and what *check* raises, which is called now and
+        then meanwhile.
+        """
+        patience = self._patience if wait is None else min(wait, self._patience)
+        deadline = time.monotonic() + patience
+        for _ in range(_MAX_FAILURES):
+            own = _Flight()
+            flight = self._flights.setdefault(key, own)
+            if flight is own:
+                return FlightLeader(partial(self._finish, key, own))
+            if not flight.wait(deadline - time.monotonic(), check):
+                if wait is not None and wait <= self._patience:
+                    raise UpstreamTimeout(
+                        "An identical request that is under way has no answer yet.",
+                        status=408,
+                    )
+                return FlightLeader()
+            if flight.entry is not None:
+                return flight.entry
+        return FlightLeader()
+
+    def _finish(self, key: Hashable, flight: _Flight, entry: CacheEntry | None) -> None:
+        # Removed first: a request that joins now leads a flight of its own, and those
+        # that have joined this one get its entry.
+        self._flights.pop(key, None)
+        flight.end(entry)
