@@ -121,7 +121,7 @@ def register(routes: Blueprint, parts: ConsoleServices) -> None:
 def _open(parts: ConsoleServices) -> tuple[int, int, bool]:
     """Requests and streams under way, and whether those are all workers'."""
     if parts.metrics is not None:
-        levels = parts.metrics.levels("requests_open", "streams_open")
+        levels = parts.metrics.gauge_values("requests_open", "streams_open")
         return int(levels[0]), int(levels[1]), True
     return parts.gateway.callers.count, parts.gateway.callers.streams, False
 

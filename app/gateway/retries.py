@@ -143,7 +143,7 @@ class Attempts:
     def _traced(self, target: Target) -> Target:
         """*target*, whose calls are made within a span if requests are traced."""
         span = self.trace.span
-        return target if span is None else span.tried(target, self.clock.now())
+        return target if span is None else span.start_attempt(target, self.clock.now())
 
     def _in_time(self, target: Target) -> Target:
         """*target*, limited to what is left of the whole request's time."""
