@@ -1,4 +1,4 @@
-"""`flask usage`: what has been used, from the ledger."""
+"""`flask usage`: sums of requests, tokens and cost, from the ledger."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from flask.cli import with_appcontext
 
 from ..store import factory
 from ..store.ledger import GROUPS, Sum
-from ..store.ledger import usage as summed
+from ..store.ledger import usage as query_usage
 from . import inputs, output
 
 _HEADINGS = tuple(Sum.__slots__)
@@ -18,10 +18,10 @@ _HEADINGS = tuple(Sum.__slots__)
 @click.command()
 @click.option("--by", type=click.Choice(GROUPS), default="key", show_default=True)
 @click.option("--since", metavar="DAY", help="2026-11-01; else all there is.")
-@output.as_json
+@output.json_option
 @click.option("as_csv", "--csv", is_flag=True, help="CSV, for spreadsheets.")
 @with_appcontext
-@inputs.friendly
+@inputs.report_errors
 def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     """Requests, tokens and cost, summed up.
 
@@ -29,7 +29,7 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     that were answered from the cache.
     """
     engine = factory.database(inputs.settings())
-    rows = [asdict(each) for each in summed(engine, by, inputs.expiry(since) or 0)]
+    rows = [asdict(each) for each in query_usage(engine, by, inputs.expiry(since) or 0)]
     engine.dispose()
     if not as_csv:
         output.show(rows, _HEADINGS, as_json)

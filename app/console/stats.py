@@ -1,122 +1,166 @@
-"""Sums of slices of time, as the figures that an overview shows. Pure."""
+"""Totals of ledger entries by time slice and group, for the overview. Pure.
+
+`GroupTotals` is the only type of sums here: the rows of the ledger become one for each
+group and slice, and any number of them merge into one.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from ..store.ledger_queries import LedgerSums, wait_of
 
-# Groups that are told apart; all others are one.
-_TOLD = 6
+# Groups that are shown by name, the last of them for all the others.
+_MAX_GROUPS = 6
 OTHERS = "others"
+# The group of requests without a provider or a key.
 NOBODY = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """The sums of *seconds* from Unix second *start* on.
+class GroupTotals:
+    """The requests of one group. *cost* is in US dollars.
 
-    *passed* are those of them that have passed already.
+    *waits* counts requests by how long they waited for their first event, in the steps
+    of `wait_of`. A histogram can be merged, which percentiles cannot.
+    """
+
+    group: str = ""
+    requests: int = 0
+    failed: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    waits: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The share that failed; None without requests."""
+        return self.failed / self.requests if self.requests else None
+
+    @property
+    def p50(self) -> float | None:
+        """Seconds to the first event."""
+        return quantile(self.waits, 0.5)
+
+    @property
+    def p95(self) -> float | None:
+        """Seconds to the first event."""
+        return quantile(self.waits, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSlice:
+    """The totals of *seconds* from Unix second *start* on, of which *elapsed* are over.
+
+    *groups* has one for each group, in any order.
     """
 
     start: float
     seconds: float
-    sums: Sequence[LedgerSums]
-    passed: float
+    elapsed: float
+    groups: Sequence[GroupTotals]
 
     @property
     def minutes(self) -> float:
-        """Over which a rate is counted; a slice that has just begun tells little."""
-        return max(self.passed, self.seconds / 4) / 60
+        """What a rate is divided by. A slice that has just begun would show a wild
+        rate, so a quarter of it counts in any case.
+        """
+        return max(self.elapsed, self.seconds / 4) / 60
+
+    def by_names(self, names: Sequence[str]) -> list[GroupTotals]:
+        """The totals of the groups of these *names*, in their order. OTHERS are all
+        groups that are not among them.
+        """
+        parts: defaultdict[str, list[GroupTotals]] = defaultdict(list)
+        for each in self.groups:
+            parts[each.group if each.group in names else OTHERS].append(each)
+        return [merge(parts[name], name) for name in names]
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
-    """The requests of one group. *p50* and *p95* are seconds to the first event."""
-
-    group: str
-    requests: int
-    failed: int
-    cached: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
-    p50: float | None
-    p95: float | None
-
-    @property
-    def failing(self) -> float | None:
-        """The share that failed; None without requests."""
-        return self.failed / self.requests if self.requests else None
-
-
-def total(sums: Iterable[LedgerSums], group: str = "") -> Total:
-    """All *sums* in one."""
-    every = list(sums)
+def merge(totals: Iterable[GroupTotals], group: str = "") -> GroupTotals:
+    """All *totals* as one, of that *group*."""
+    parts = list(totals)
     waits: Counter[int] = Counter()
-    for each in every:
-        if each.wait is not None:
-            waits[each.wait] += each.requests
-    return Total(
+    for part in parts:
+        waits.update(part.waits)
+    return GroupTotals(
         group,
-        sum(each.requests for each in every),
-        sum(each.failed for each in every),
-        sum(each.cached for each in every),
-        sum(each.prompt_tokens for each in every),
-        sum(each.completion_tokens for each in every),
-        sum(each.cost for each in every),
-        quantile(waits, 0.5),
-        quantile(waits, 0.95),
+        sum(part.requests for part in parts),
+        sum(part.failed for part in parts),
+        sum(part.cached for part in parts),
+        sum(part.prompt_tokens for part in parts),
+        sum(part.completion_tokens for part in parts),
+        sum(part.cost for part in parts),
+        waits,
     )
+
+
+def group_totals(rows: Iterable[LedgerSums]) -> list[GroupTotals]:
+    """The totals of each group in *rows*, which the ledger also divides by wait."""
+    parts: defaultdict[str, list[GroupTotals]] = defaultdict(list)
+    for row in rows:
+        group = row.group or NOBODY
+        parts[group].append(
+            GroupTotals(
+                group,
+                row.requests,
+                row.failed,
+                row.cached,
+                row.prompt_tokens,
+                row.completion_tokens,
+                row.cost,
+                {} if row.wait is None else {row.wait: row.requests},
+            )
+        )
+    return [merge(totals, group) for group, totals in parts.items()]
 
 
 def quantile(waits: Mapping[int, int], share: float) -> float | None:
     """The seconds within which that *share* of *waits* was over, within 5 percent.
 
-    They are numbers of requests by the steps of history.py. None if there are none.
+    The middle of the step in which it lies. None without waits.
     """
-    left = share * sum(waits.values())
+    rest = share * sum(waits.values())
     for step in sorted(waits):
-        left -= waits[step]
-        if left <= 0:
+        rest -= waits[step]
+        if rest <= 0:
             return wait_of(step + 0.5)
     return None
 
 
-def only(slices: Iterable[Slice], group: str) -> list[Slice]:
-    """The same slices with the sums of one *group* alone; of all, if it is empty."""
+def only_group(slices: Iterable[TimeSlice], group: str) -> list[TimeSlice]:
+    """*slices* with the totals of one *group* alone; unchanged if it is empty."""
     if not group:
         return list(slices)
     return [
-        replace(each, sums=[s for s in each.sums if (s.group or NOBODY) == group])
+        TimeSlice(
+            each.start,
+            each.seconds,
+            each.elapsed,
+            [totals for totals in each.groups if totals.group == group],
+        )
         for each in slices
     ]
 
 
-def by_group(slices: Iterable[Slice]) -> list[Total]:
-    """A total for each group, the largest first, and at last those of all others."""
-    grouped: defaultdict[str, list[LedgerSums]] = defaultdict(list)
+def largest_groups(slices: Iterable[TimeSlice]) -> list[GroupTotals]:
+    """The totals of each group over all *slices*, the largest first.
+
+    Where there are too many, the smallest are merged into OTHERS.
+    """
+    parts: defaultdict[str, list[GroupTotals]] = defaultdict(list)
     for each in slices:
-        for sums in each.sums:
-            grouped[sums.group or NOBODY].append(sums)
-    totals = [total(sums, group) for group, sums in grouped.items()]
-    totals.sort(key=lambda each: (-each.requests, each.group))
-    if len(totals) <= _TOLD:
-        return totals
-    told = totals[: _TOLD - 1]
-    names = {each.group for each in told}
-    rest = [s for group, sums in grouped.items() if group not in names for s in sums]
-    return [*told, total(rest, OTHERS)]
-
-
-def per_slice(slices: Iterable[Slice], groups: Sequence[str]) -> list[list[Total]]:
-    """Of each slice the totals of *groups*, in their order."""
-    return [_split(each, groups) for each in slices]
-
-
-def _split(within: Slice, groups: Sequence[str]) -> list[Total]:
-    grouped: defaultdict[str, list[LedgerSums]] = defaultdict(list)
-    for sums in within.sums:
-        name = sums.group or NOBODY
-        grouped[name if name in groups else OTHERS].append(sums)
-    return [total(grouped[group], group) for group in groups]
+        for totals in each.groups:
+            parts[totals.group].append(totals)
+    groups = [merge(totals, group) for group, totals in parts.items()]
+    groups.sort(key=lambda each: (-each.requests, each.group))
+    if len(groups) <= _MAX_GROUPS:
+        return groups
+    shown = _MAX_GROUPS - 1
+    return [*groups[:shown], merge(groups[shown:], OTHERS)]

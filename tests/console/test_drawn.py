@@ -15,8 +15,15 @@ from hypothesis import strategies as some
 from app.console import formatting, snippets
 from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfall
 from app.console.requests import bars
-from app.console.snippets import Asked
-from app.console.stats import Slice, by_group, only, per_slice, quantile, total
+from app.console.snippets import SnippetRequest
+from app.console.stats import (
+    TimeSlice,
+    group_totals,
+    largest_groups,
+    merge,
+    only_group,
+    quantile,
+)
 from app.store.ledger_queries import LedgerAttempt, LedgerEntry, LedgerSums, wait_of
 
 
@@ -32,15 +39,20 @@ def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> Ledger
     return LedgerSums(group, wait, **(fields | changes))
 
 
-# Figures
+def time_slice(start: float, *rows: LedgerSums) -> TimeSlice:
+    return TimeSlice(start, 60, 60, group_totals(rows))
+
+
+# Totals
 
 
 def test_a_total_is_the_sum_of_all() -> None:
-    whole = total([sums(), sums("groq", 20, requests=3, failed=1), sums(wait=None)])
+    rows = [sums(), sums("groq", 20, requests=3, failed=1), sums(wait=None)]
+    whole = merge(group_totals(rows))
 
     assert (whole.requests, whole.failed, whole.prompt_tokens) == (5, 1, 30)
-    assert (whole.cost, whole.failing) == (1.5, 0.2)
-    assert total([]).failing is None and total([]).p50 is None
+    assert (whole.cost, whole.failure_rate) == (1.5, 0.2)
+    assert merge([]).failure_rate is None and merge([]).p50 is None
 
 
 @given(some.lists(some.floats(0.001, 1000), min_size=1, max_size=60))
@@ -57,9 +69,9 @@ def test_a_percentile_is_right_within_five_percent(waits: list[float]) -> None:
 
 def test_small_groups_are_the_others() -> None:
     many = [sums(f"p{i}", requests=10 - i) for i in range(9)]
-    slices = [Slice(0, 60, many, 60), Slice(60, 60, [sums("")], 60)]
-    groups = by_group(slices)
-    split = per_slice(slices, [each.group for each in groups])
+    slices = [time_slice(0, *many), time_slice(60, sums(""))]
+    groups = largest_groups(slices)
+    split = [each.by_names([group.group for group in groups]) for each in slices]
 
     assert [each.group for each in groups] == ["p0", "p1", "p2", "p3", "p4", "others"]
     assert groups[-1].requests == 5 + 4 + 3 + 2 + 1
@@ -68,16 +80,17 @@ def test_small_groups_are_the_others() -> None:
 
 
 def test_one_group_can_be_looked_at_alone() -> None:
-    slices = [Slice(0, 60, [sums(), sums("groq"), sums("")], 60)]
+    slices = [time_slice(0, sums(), sums("groq"), sums(""))]
 
-    assert [each.group for each in by_group(only(slices, "groq"))] == ["groq"]
-    assert [each.group for each in by_group(only(slices, "none"))] == ["none"]
-    assert len(by_group(only(slices, ""))) == 3
+    for name in ("groq", "none"):
+        (group,) = largest_groups(only_group(slices, name))
+        assert group.group == name
+    assert len(largest_groups(only_group(slices, ""))) == 3
 
 
 def test_a_slice_under_way_counts_what_has_passed_of_it() -> None:
-    assert Slice(0, 60, (), 30).minutes == 0.5
-    assert Slice(0, 60, (), 0).minutes == 0.25
+    assert TimeSlice(0, 60, 30, ()).minutes == 0.5
+    assert TimeSlice(0, 60, 0, ()).minutes == 0.25
 
 
 # Plots
@@ -247,7 +260,7 @@ def test_numbers_are_short() -> None:
 
 # Snippets
 
-ASKED = Asked(
+REQUEST = SnippetRequest(
     "http://127.0.0.1:8787",
     {"x-portkey-provider": "openai"},
     {"model": "m", "prompt": 'It\'s "so" $HOME\n', "stream": True, "top_k": 4},
@@ -256,11 +269,11 @@ ASKED = Asked(
 
 
 def test_curl_sends_what_was_asked() -> None:
-    words_ = shlex.split(snippets.curl(ASKED).replace("\\\n", ""))
+    words_ = shlex.split(snippets.curl(REQUEST).replace("\\\n", ""))
     body = words_[words_.index("-d") + 1]
 
     assert words_[:3] == ["curl", "-N", "http://127.0.0.1:8787/v1/completions"]
-    assert json.loads(body) == ASKED.body
+    assert json.loads(body) == REQUEST.body
     assert "x-portkey-provider: openai" in words_
     assert "Authorization: Bearer $LASTWORD_KEY" in words_
 
@@ -274,23 +287,23 @@ def call_in(text: str) -> dict[str, Any]:
 
 
 def test_python_calls_with_what_was_asked() -> None:
-    called = call_in(snippets.python(ASKED))
+    called = call_in(snippets.python(REQUEST))
 
-    assert called["prompt"] == ASKED.body["prompt"]
+    assert called["prompt"] == REQUEST.body["prompt"]
     assert called["stream"] is True and called["extra_body"] == {"top_k": 4}
 
 
 def test_the_old_package_takes_everything_by_name() -> None:
-    called = call_in(snippets.openai_0_28(ASKED))
+    called = call_in(snippets.openai_0_28(REQUEST))
 
-    assert called["top_k"] == 4 and called["headers"] == dict(ASKED.headers)
+    assert called["top_k"] == 4 and called["headers"] == dict(REQUEST.headers)
 
 
 @pytest.mark.parametrize("name", ["curl", "Python", "openai 0.28"])
 def test_without_a_key_none_is_shown(name: str) -> None:
-    asked = Asked("http://h", {}, {"model": "m", "prompt": "x"}, has_key=False)
+    asked = SnippetRequest("http://h", {}, {"model": "m", "prompt": "x"}, has_key=False)
 
-    assert "LASTWORD_KEY" not in snippets.all_of(asked)[name]
+    assert "LASTWORD_KEY" not in snippets.all_snippets(asked)[name]
 
 
 def test_keys_in_headers_are_hidden_and_names_are_not() -> None:

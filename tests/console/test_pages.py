@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.console.requests import Live
+from app.console.requests import LiveFeed
 from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import factory
@@ -140,16 +140,16 @@ def test_a_request_with_fallback_is_entered_with_its_tries(
 # What is live
 
 
-def live(history: LedgerQueries, **options: Any) -> Live:
+def live(history: LedgerQueries, **options: Any) -> LiveFeed:
     def render(entries: list[LedgerEntry]) -> str:
         return ",".join(each.model for each in entries)
 
-    given = {
-        "wanted": LedgerFilter(),
+    options = {
+        "selection": LedgerFilter(),
         "sleep": lambda _: None,
         "render": render,
     } | options
-    return Live(history, given.pop("wanted"), **given)
+    return LiveFeed(history, options.pop("selection"), **options)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_requests_that_end_are_told_once(
 def test_only_those_are_told_that_are_wanted(
     history: LedgerQueries, ledger: Ledger
 ) -> None:
-    feed = live(history, request=LedgerFilter(key="mine"))
+    feed = live(history, selection=LedgerFilter(key="mine"))
     next(feed)
     ledger.add(row(model="a"))
     ledger.add(row(model="b", key="mine"))
@@ -188,7 +188,7 @@ def test_only_those_are_told_that_are_wanted(
 
 def test_it_has_an_end_and_frees_its_place_once(history: LedgerQueries) -> None:
     freed: list[int] = []
-    feed = live(history, seconds=3, release=lambda: freed.append(1))
+    feed = live(history, duration=3, release=lambda: freed.append(1))
     pieces = list(feed)
     feed.close()
     feed.close()
@@ -198,7 +198,7 @@ def test_it_has_an_end_and_frees_its_place_once(history: LedgerQueries) -> None:
 
 def test_it_ends_when_the_gateway_does(history: LedgerQueries) -> None:
     feed = live(history)
-    feed.ends = lambda: True
+    feed.is_stopping = lambda: True
 
     assert len(list(feed)) == 1
 
@@ -210,7 +210,7 @@ def test_a_ledger_out_of_reach_is_told(history: LedgerQueries) -> None:
     def gone(*_: object, **__: object) -> list[LedgerEntry]:
         raise StoreUnavailable
 
-    feed._history = type("Gone", (), {"latest": gone})()  # type: ignore[assignment]
+    feed._ledger = type("Gone", (), {"latest": gone})()  # type: ignore[assignment]
     assert next(feed).startswith(b"event: trouble")
 
 
