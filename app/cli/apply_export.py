@@ -208,8 +208,9 @@ def differences(store: Repository, document: Document) -> Iterator[StoreChange]:
         if paths := secrets_in(config):
             raise ValueError(f"config {id} holds a secret, at {paths[0]}")
         if stored is None or serialization.dumps(stored) != serialization.dumps(config):
-            put = partial(store.put_config, id, config)
-            yield StoreChange("+" if stored is None else "~", f"config {id}", put)
+            put_config = partial(store.put_config, id, config)
+            sign = "+" if stored is None else "~"
+            yield StoreChange(sign, f"config {id}", put_config)
     keys = {key.name: key for key in contents.keys.values()}
     for name, value in document["keys"].items():
         yield from _gateway_key_change(

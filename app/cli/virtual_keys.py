@@ -142,8 +142,9 @@ def _row(key: VirtualKey) -> dict[str, Any]:
 def show(id: str, as_json: bool) -> None:
     """One virtual key, and the names of what it holds."""
     store = inputs.store()
+    row = _row(_stored_key(id))
     names = sorted(store.settings(store.contents().sealed[id]))
-    row = _row(_stored_key(id)) | {"holds": ",".join(names)}
+    row["holds"] = ",".join(names)
     output.show([row], (*_HEADINGS, "params", "holds"), as_json)
 
 
