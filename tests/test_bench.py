@@ -19,19 +19,19 @@ RESULTS: Results = {
 }
 
 
-def test_ratios_are_taken_round_by_round() -> None:
+def test_ratio_is_median_by_round() -> None:
     assert report.ratio(RESULTS, WHOLE, "cpu", "portkey") == 0.5
     assert report.ratio(RESULTS, WHOLE, "cpu", "litellm") is None
 
 
-def test_what_is_added_is_the_difference_to_asking_directly() -> None:
+def test_added_latency_is_difference_to_direct() -> None:
     results = report.with_added_latency(RESULTS)
 
     assert results[WHOLE, "added p50", "lastword"] == [1.0, 1.0, 2.0]
     assert (WHOLE, "added p50", "direct") not in results
 
 
-def test_a_promise_that_is_broken_is_said_to_be() -> None:
+def test_broken_promise_falls_short() -> None:
     lines = dict(
         line.split("  ", 1) for line in report.promise_lines(RESULTS).splitlines()
     )
@@ -42,11 +42,11 @@ def test_a_promise_that_is_broken_is_said_to_be() -> None:
     assert "FALLS SHORT" in report.promise_lines(slow)
 
 
-def test_what_was_not_measured_is_no_promise_kept() -> None:
+def test_unmeasured_promise_has_no_line() -> None:
     assert report.promise_lines({}) == ""
 
 
-def test_a_table_has_a_row_for_each_figure_and_a_ratio_to_each_other() -> None:
+def test_table_rows_and_ratios() -> None:
     names = ["direct", "nginx", "lastword", "portkey"]
     head, *rows = report.table(RESULTS, names).splitlines()
 
@@ -62,18 +62,18 @@ def test_a_table_has_a_row_for_each_figure_and_a_ratio_to_each_other() -> None:
     assert rows[0].endswith("0.50")
 
 
-def test_figures_come_back_from_a_file(tmp_path: Path) -> None:
+def test_results_json_round_trip(tmp_path: Path) -> None:
     report.write_json(RESULTS, tmp_path / "found.json")
 
     assert report.read_json(tmp_path / "found.json") == RESULTS
 
 
 @pytest.mark.parametrize("of", ["nginx", "portkey"])
-def test_nobody_is_compared_with_nothing(of: str) -> None:
+def test_ratio_to_zero_is_none(of: str) -> None:
     results = RESULTS | {(WHOLE, "cpu", of): [0.0, 0.0, 0.0]}
 
     assert report.ratio(results, WHOLE, "cpu", of) is None
 
 
-def test_what_is_promised_of_many_streams_is_measured_under_that_name() -> None:
+def test_promise_names_many_streams_case() -> None:
     assert ManyStreams().name == report.MANY
