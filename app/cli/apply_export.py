@@ -236,8 +236,10 @@ def _gateway_key_change(
 
 
 def removals(store: Repository, document: Document) -> Iterator[StoreChange]:
-    """What has to be deleted as *document* does not name it, users before the used."""
+    """What has to be deleted, as *document* does not name it."""
     contents = store.contents()
+    # In this order no record that is left names one that is gone, should a later
+    # deletion fail.
     names = [key.name for key in contents.keys.values()]
     kinds: list[tuple[str, Collection[str], str, Callable[[str], None]]] = [
         ("aliases", contents.aliases, "alias", store.delete_alias),

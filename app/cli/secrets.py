@@ -36,6 +36,7 @@ def rotate() -> None:
     instance = Path(settings.instance)
     store = inputs.store()
     if settings.secret_key:
+        # The setting lists the new secret first, which seals, then the old ones.
         keys = secret_box.keys(settings.secret_key, instance)
         count = store.reseal(secret_box.SecretBox(keys))
     else:

@@ -84,6 +84,7 @@ class Login:
         who shares its address can lock the operator out.
         """
         token = request.form.get("token", "").strip().encode()
+        # In constant time: the time of the answer says nothing about the token.
         if hmac.compare_digest(token, self._token):
             response = make_response(redirect(url_for("console.overview"), 303))
             session = _new_session(_LOGGED_IN)
@@ -114,7 +115,7 @@ class Login:
         response = make_response(page, status)
         return self._set_cookie(response, g.console_session, _FORM_AGE)
 
-    # Checks
+    # Checks of every request
 
     def _check_session(self) -> ResponseReturnValue | None:
         """Before each request: a redirect to the form for those without a session."""

@@ -169,6 +169,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All families of all processes, in Prometheus' text format."""
+        # It takes a registry, but only calls its collect().
         return generate_latest(self)
 
     def collect(self) -> Iterator[Family]:
