@@ -16,4 +16,4 @@ logs.capture()
 app = create_app(settings)
 # A command of flask's says only what it was asked for.
 if "FLASK_RUN_FROM_CLI" not in os.environ:
-    logs.begun(__version__, settings)
+    logs.log_start(__version__, settings)

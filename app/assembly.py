@@ -52,14 +52,14 @@ def observed(settings: Settings, ledger: Ledger) -> Observed:
     """Those whom *settings* want; the metrics also show what waits in *ledger*."""
     metrics = Metrics() if settings.metrics else None
     log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
-    traces = otel_settings.traces(settings)
+    traces = otel_settings.span_observer(settings)
     all_there_are: tuple[Observer | None, ...] = (metrics, log, traces)
     later = BackgroundDispatcher([each for each in all_there_are if each is not None])
     if metrics is not None:
         metrics.show("ledger_waiting", lambda: ledger.waiting)
         metrics.show("ledger_dropped", lambda: ledger.dropped)
         metrics.show("uncounted", lambda: later.lost)
-    return Observed(later, metrics, Tracing(traces.samples) if traces else None)
+    return Observed(later, metrics, Tracing(traces.is_sampled) if traces else None)
 
 
 def gateway(
@@ -72,7 +72,7 @@ def gateway(
     callers = _callers(settings, resources)
     breaker = Breaker(state.circuits, clock.now)
     hooks: list[Hook] = [ledger_hook(ledger)] if settings.ledger else []
-    hooks.append(observed.later.finished)
+    hooks.append(observed.later.enqueue)
     resources.callback(observed.later.close)
     if observed.metrics is not None:
         observed.metrics.show("requests_open", lambda: callers.count)

@@ -5,6 +5,7 @@ python -m bench --rounds 5 --peers --json bench.json --svg docs/performance.svg
 
 import argparse
 import contextlib
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,10 @@ import certifi
 import trustme
 
 from . import report, upstream
-from .cases import CASES, WARM, Bout, Case, cold
-from .contestants import OTHERS, OWN, Contestant, Places, Running
-from .many import Many
-from .process import OURS, pin, raise_limit, until
+from .cases import CASES, WARM, Case, Trial, cold_start
+from .contestants import OWN, PEERS, Contestant, Server, Upstreams
+from .many_streams import ManyStreams
+from .process import OURS, pin, raise_limit, wait_until
 
 
 def main() -> int:
@@ -30,131 +31,114 @@ def main() -> int:
     parser.add_argument("--without", default="", help="contestants to leave out: a,b")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     contestants = [
         each
-        for each in (*OWN, *(OTHERS if given.peers else ()))
-        if each.name not in given.without.split(",")
+        for each in (*OWN, *(PEERS if options.peers else ()))
+        if each.name not in options.without.split(",")
     ]
-    cases = [case for case in CASES if given.only in case.name]
+    cases = [case for case in CASES if options.only in case.name]
     pin(OURS)
     raise_limit()
-    found = report.added(measured(contestants, cases, given))
+    results = report.with_added_latency(measure_all(contestants, cases, options))
     names = [each.name for each in contestants]
-    print(report.table(found, names), report.kept(found), sep="\n\n")
-    if given.json:
-        report.write_json(found, given.json)
-    if given.svg:
-        report.plot(found, names, given.svg)
+    print(report.table(results, names), report.promise_lines(results), sep="\n\n")
+    if options.json:
+        report.write_json(results, options.json)
+    if options.svg:
+        report.plot(results, names, options.svg)
     return 0
 
 
-def measured(
+def measure_all(
     contestants: Sequence[Contestant],
     cases: Sequence[Case],
-    given: argparse.Namespace,
-) -> report.Found:
-    """All cases of all contestants, so many rounds; interleaved."""
-    found: report.Found = {}
-    with called() as places:
-        for turn in range(given.rounds):
-            with ready(contestants, places) as running:
-                bouts = [
-                    Bout(each, running[each.name], places, given.seconds)
+    options: argparse.Namespace,
+) -> report.Results:
+    """All cases of all contestants in each round, interleaved.
+
+    A machine's speed drifts: contestants are compared within a round.
+    """
+    results: report.Results = {}
+    # Memory comes first, since nothing is warm then.
+    memory = [case for case in cases if case.name == "memory"]
+    others = [case for case in cases if case.name != "memory"]
+    with start_upstreams() as upstreams:
+        for number in range(options.rounds):
+            with start_all(contestants, upstreams) as servers:
+                trials = [
+                    Trial(each, servers[each.name], upstreams, options.seconds)
                     for each in contestants
                 ]
-                _round(found, cases, bouts)
-            if not given.only or given.only in "cold start":
-                _start(found, contestants, places)
-            print(f"round {turn + 1} of {given.rounds}", file=sys.stderr, flush=True)
-        _many(found, Many(given.streams), contestants, given.only, places)
-    return found
+                run_cases(memory, trials, results)
+                run_cases(WARM, trials, {})
+                run_cases(others, trials, results)
+            for each in contestants if options.only in "cold start" else ():
+                if "process" in each.features:
+                    key = ("cold start", "start", each.name)
+                    results.setdefault(key, []).append(cold_start(each, upstreams))
+            print(
+                f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True
+            )
+        # Once: it takes longer than all else.
+        many = ManyStreams(options.streams)
+        for each in contestants if many.streams and options.only in many.name else ():
+            if "many" in each.features:
+                for metric, value in many.measure(each, upstreams).items():
+                    results[many.name, metric, each.name] = [value]
+    return results
 
 
-def _round(found: report.Found, cases: Sequence[Case], bouts: Sequence[Bout]) -> None:
-    """Each case of each contestant; the memory first, since nothing is warm then."""
-    for case in [case for case in cases if case.name == "memory"]:
-        _all(found, case, bouts)
-    for case in WARM:
-        _all({}, case, bouts)
-    for case in [case for case in cases if case.name != "memory"]:
-        _all(found, case, bouts)
-
-
-def _all(found: report.Found, case: Case, bouts: Sequence[Bout]) -> None:
-    for bout in bouts:
-        if not case.needs or case.needs in bout.contestant.able:
-            _note(found, case, bout)
-
-
-def _note(found: report.Found, case: Case, bout: Bout) -> None:
-    name = bout.contestant.name
-    try:
-        figures = case.measure(bout)
-    except (RuntimeError, TimeoutError) as e:
-        print(f"{case.name}, {name}: {e}", file=sys.stderr, flush=True)
-        return
-    for figure, value in figures.items():
-        found.setdefault((case.name, figure, name), []).append(value)
-
-
-def _many(
-    found: report.Found,
-    many: Many,
-    contestants: Sequence[Contestant],
-    only: str,
-    places: Places,
+def run_cases(
+    cases: Sequence[Case], trials: Sequence[Trial], results: report.Results
 ) -> None:
-    """Once: it takes longer than all else, and is a question of yes or no."""
-    for contestant in contestants:
-        if many.streams and only in many.name and "many" in contestant.able:
-            for figure, value in many.measure(contestant, places).items():
-                found[many.name, figure, contestant.name] = [value]
-
-
-def _start(
-    found: report.Found, contestants: Sequence[Contestant], places: Places
-) -> None:
-    for contestant in contestants:
-        if "process" in contestant.able:
-            seconds = cold(contestant, places)
-            key = ("cold start", "start", contestant.name)
-            found.setdefault(key, []).append(seconds)
+    """Add the measurements of each case to *results*. A failure is only reported."""
+    for case, trial in itertools.product(cases, trials):
+        name = trial.contestant.name
+        if case.needs and case.needs not in trial.contestant.features:
+            continue
+        try:
+            measurements = case.measure(trial)
+        except (RuntimeError, TimeoutError) as e:
+            print(f"{case.name}, {name}: {e}", file=sys.stderr, flush=True)
+            continue
+        for metric, value in measurements.items():
+            results.setdefault((case.name, metric, name), []).append(value)
 
 
 @contextlib.contextmanager
-def called() -> Iterator[Places]:
-    """What the contestants call."""
+def start_upstreams() -> Iterator[Upstreams]:
+    """The upstreams that the contestants call."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         files = [str(Path(folder, name)) for name in ("ca.pem", "cert.pem", "key.pem")]
         authority = trustme.CA()
-        given = authority.issue_cert("127.0.0.1")
-        # Among as many others as there are in life.
+        certificate = authority.issue_cert("127.0.0.1")
+        # Among as many other authorities as a real bundle has.
         Path(files[0]).write_bytes(Path(certifi.where()).read_bytes())
         authority.cert_pem.write_to_path(files[0], append=True)
-        given.cert_chain_pems[0].write_to_path(files[1])
-        given.private_key_pem.write_to_path(files[2])
+        certificate.cert_chain_pems[0].write_to_path(files[1])
+        certificate.private_key_pem.write_to_path(files[2])
         whole = stack.enter_context(upstream.whole())
-        stream = stack.enter_context(upstream.streamer(upstream.Pace()))
+        stream = stack.enter_context(upstream.streamer(upstream.EventRate()))
         tls = stack.enter_context(upstream.whole((files[1], files[2])))
         closing = upstream.whole((files[1], files[2]), keeps=False)
         tls_closing = stack.enter_context(closing)
-        yield Places(whole, stream, tls, tls_closing, files[0])
+        yield Upstreams(whole, stream, tls, tls_closing, files[0])
 
 
 @contextlib.contextmanager
-def ready(
-    contestants: Sequence[Contestant], places: Places
-) -> Iterator[dict[str, Running]]:
+def start_all(
+    contestants: Sequence[Contestant], upstreams: Upstreams
+) -> Iterator[dict[str, Server]]:
     """All of them, started anew and ready to answer, but not warm."""
     with contextlib.ExitStack() as stack:
-        running = {}
+        servers = {}
         for each in contestants:
-            running[each.name] = stack.enter_context(each.start(places, 1))
-            bout = Bout(each, running[each.name], places, 0)
-            until(bout.is_ready, each.patience)
-        yield running
+            servers[each.name] = stack.enter_context(each.start(upstreams, 1))
+            trial = Trial(each, servers[each.name], upstreams, 0)
+            wait_until(trial.is_ready, each.patience)
+        yield servers
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Those that are measured: how each is started, and where it wants its requests."""
+"""The servers that are measured: how each is started, and its headers."""
 
 import json
 import secrets
@@ -14,16 +14,17 @@ from urllib.parse import urljoin
 from .process import ROOT, THEIRS, free_port, running, tree
 from .upstream import nginx
 
-PEERS = ROOT / ".bench"
+PEERS_FOLDER = ROOT / ".bench"
 
 # LiteLLM does not start without one, or with one that is easy to guess.
 _MASTER_KEY = f"sk-{secrets.token_hex(32)}"
 
 
 @dataclass(frozen=True)
-class Places:
-    """The ports of what is called; the file of the authority that those with TLS
-    have their certificates from. One of them closes each connection.
+class Upstreams:
+    """Ports of the upstreams; *authority* is the file of the CA for those with TLS.
+
+    *tls_closing* closes each connection.
     """
 
     whole: int
@@ -34,15 +35,15 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A contestant that runs: its process, none for what is called directly."""
+class Server:
+    """A running contestant: its process, none for a direct call to the upstream."""
 
     pid: int | None
     url: str
 
     @property
-    def page(self) -> str:
-        """A small page of its own, which asks nobody."""
+    def health_url(self) -> str:
+        """Its health check, which calls no upstream."""
         return urljoin(self.url, "/healthz")
 
     @property
@@ -52,63 +53,62 @@ class Running:
         return tree(self.pid)[-1]
 
 
-Start = Callable[[Places, int], AbstractContextManager[Running]]
+Start = Callable[[Upstreams, int], AbstractContextManager[Server]]
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """*able* names what it can be asked beside plain requests (`cases.py`).
+    """*features* names what it supports beside plain requests (see `Case.needs`).
 
-    It is started with a number of workers: with one, it has one processor.
-
-    Who *is_routed* learns from a request whom to call, others from how they are
-    started. It may take *patience* seconds to start.
+    *start* gets a number of workers: with one, it has one processor. One that
+    *is_routed* takes the upstream from a request's headers, others from their
+    configuration. It may take *patience* seconds to start.
     """
 
     name: str
     start: Start
-    able: frozenset[str] = field(default_factory=frozenset)
+    features: frozenset[str] = field(default_factory=frozenset)
     is_routed: bool = True
     patience: float = 60
 
     def headers(
         self, port: int, config: object = None, tls: bool = False
     ) -> dict[str, str]:
-        """Those of a request that is to reach the provider at *port*."""
+        """The headers of a request that is to reach the upstream at *port*."""
         if not self.is_routed:
             return {"Authorization": f"Bearer {_MASTER_KEY}"}
         scheme = "https" if tls else "http"
-        given = {
+        headers = {
             "Authorization": "Bearer sk-1",
             "x-portkey-provider": "openai",
             "x-portkey-custom-host": f"{scheme}://127.0.0.1:{port}/v1",
         }
         if config is not None:
-            del given["x-portkey-custom-host"], given["x-portkey-provider"]
-            given["x-portkey-config"] = json.dumps(config)
-        return given
+            del headers["x-portkey-custom-host"], headers["x-portkey-provider"]
+            headers["x-portkey-config"] = json.dumps(config)
+        return headers
 
 
 # lastword
 
 
 @contextmanager
-def lastword(places: Places, workers: int = 1) -> Iterator[Running]:
+def lastword(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
     """As it is shipped."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environ = {
             "GATEWAY_BIND": f"127.0.0.1:{port}",
             "GATEWAY_INSTANCE": folder,
-            "GATEWAY_CA_BUNDLE": places.authority,
+            "GATEWAY_CA_BUNDLE": upstreams.authority,
             "WEB_CONCURRENCY": str(workers),
         }
         command = [sys.executable, "-m", "gunicorn"]
         with running(command, environ, _cpus(workers)) as pid:
-            yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
+            yield Server(pid, f"http://127.0.0.1:{port}/v1/completions")
 
 
-# The limit: a proxy in C that looks at nothing
+# The lower bound: a proxy in C that parses no body
 
 _PROXY = """
 daemon off; worker_processes {workers}; pid {folder}/pid; error_log stderr crit;
@@ -132,34 +132,34 @@ http {{
 
 
 @contextmanager
-def proxy(places: Places, workers: int = 1) -> Iterator[Running]:
+def proxy(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         port, config = free_port(), Path(folder, "nginx.conf")
-        ports = {"port": port, "whole": places.whole, "stream": places.stream}
-        given = {"folder": folder, "workers": workers, **ports}
-        config.write_text(_PROXY.format(**given))
+        ports = {"port": port, "whole": upstreams.whole, "stream": upstreams.stream}
+        values = {"folder": folder, "workers": workers, **ports}
+        config.write_text(_PROXY.format(**values))
         command = [nginx(), "-c", str(config), "-p", folder]
         with running(command, cpus=_cpus(workers)) as pid:
-            yield Running(pid, f"http://127.0.0.1:{port}/whole/v1/completions")
+            yield Server(pid, f"http://127.0.0.1:{port}/whole/v1/completions")
 
 
 @contextmanager
-def direct(places: Places, workers: int = 1) -> Iterator[Running]:
-    """Nobody between: what the others add something to."""
-    yield Running(None, f"http://127.0.0.1:{places.whole}/v1/completions")
+def direct(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
+    """No gateway: the latency to which the others add theirs."""
+    yield Server(None, f"http://127.0.0.1:{upstreams.whole}/v1/completions")
 
 
 # Peers
 
 
 @contextmanager
-def portkey(places: Places, workers: int = 1) -> Iterator[Running]:
+def portkey(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
     """Its gateway, as npm installs it: one process."""
     port = free_port()
-    built = PEERS / "node_modules/@portkey-ai/gateway/build/start-server.js"
-    command = [_found("node"), str(built), f"--port={port}", "--headless"]
+    built = PEERS_FOLDER / "node_modules/@portkey-ai/gateway/build/start-server.js"
+    command = [_program_path("node"), str(built), f"--port={port}", "--headless"]
     with running(command, {"NODE_ENV": "production"}, _cpus(workers)) as pid:
-        yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
+        yield Server(pid, f"http://127.0.0.1:{port}/v1/completions")
 
 
 _LITELLM = """
@@ -179,13 +179,15 @@ litellm_settings: {{telemetry: false, set_verbose: false}}
 
 
 @contextmanager
-def litellm(places: Places, workers: int = 1) -> Iterator[Running]:
+def litellm(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
     """Its proxy, which routes by the model's name."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.yaml")
-        config.write_text(_LITELLM.format(whole=places.whole, stream=places.stream))
-        program = str(PEERS / "litellm/bin/litellm")
+        config.write_text(
+            _LITELLM.format(whole=upstreams.whole, stream=upstreams.stream)
+        )
+        program = str(PEERS_FOLDER / "litellm/bin/litellm")
         arguments = [
             "--port",
             str(port),
@@ -201,10 +203,10 @@ def litellm(places: Places, workers: int = 1) -> Iterator[Running]:
         }
         command = [program, "--config", str(config), *arguments]
         with running(command, environ, _cpus(workers)) as pid:
-            yield Running(pid, f"http://127.0.0.1:{port}/v1/completions")
+            yield Server(pid, f"http://127.0.0.1:{port}/v1/completions")
 
 
-def _found(program: str) -> str:
+def _program_path(program: str) -> str:
     path = shutil.which(program)
     if path is None:
         raise SystemExit(f"{program} is needed for this peer, and is not there")
@@ -225,7 +227,7 @@ OWN = (
         frozenset({"process", "many", "bridge", "fallback", "cache", "tls"}),
     ),
 )
-OTHERS = (
+PEERS = (
     Contestant("portkey", portkey, frozenset({"process", "many", "fallback"})),
     Contestant(
         "litellm", litellm, frozenset({"process"}), is_routed=False, patience=180

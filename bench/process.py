@@ -21,8 +21,8 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 def free_port() -> int:
     """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        return int(place.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def pin(cpu: int) -> None:
@@ -33,8 +33,8 @@ def pin(cpu: int) -> None:
 
 def raise_limit() -> None:
     """As many open files as there may be, here and in what is started."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 @contextmanager
@@ -44,32 +44,29 @@ def running(
     cpus: Sequence[int] = (THEIRS,),
 ) -> Iterator[int]:
     """*command* in a group of its own; its process id. What it says is kept aside."""
-    everything = os.sched_getaffinity(0) | {THEIRS, OURS}
-    cpus = [cpu for cpu in cpus if cpu in everything and cpu < (os.cpu_count() or 1)]
-    with tempfile.TemporaryFile() as said:
+    all_cpus = os.sched_getaffinity(0) | {THEIRS, OURS}
+    cpus = [cpu for cpu in cpus if cpu in all_cpus and cpu < (os.cpu_count() or 1)]
+    # Nothing that configures a gateway is inherited.
+    own = ("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_")
+    inherited = {n: v for n, v in os.environ.items() if not n.startswith(own)}
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**_inherited(), **environ},
-            stdout=said,
+            env={**inherited, **environ},
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cpus or everything),
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus or all_cpus),
         )
         try:
             yield process.pid
         except TimeoutError:
-            said.seek(0)
-            print(said.read().decode(errors="replace")[-4000:])
+            output.seek(0)
+            print(output.read().decode(errors="replace")[-4000:])
             raise
         finally:
             end(process)
-
-
-def _inherited() -> dict[str, str]:
-    """The environment, without what configures a gateway."""
-    own = ("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_")
-    return {name: v for name, v in os.environ.items() if not name.startswith(own)}
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -86,7 +83,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until *condition* holds. Raises TimeoutError."""
     ends = time.monotonic() + seconds
     while not condition():
@@ -97,21 +94,22 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def tree(pid: int) -> list[int]:
     """A process and all below it."""
-    found = [pid]
-    for each in found:
+    pids = [pid]
+    for each in pids:
         for path in Path(f"/proc/{each}/task").glob("*/children"):
-            found += map(int, path.read_text().split())
-    return found
+            pids += map(int, path.read_text().split())
+    return pids
 
 
 def cpu(pid: int) -> float:
     """Seconds of processor time that a process and all below it have used."""
-    return sum(_ticks(each) for each in tree(pid)) / _TICK
-
-
-def _ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13]))
+    ticks = 0
+    for each in tree(pid):
+        # utime and stime; the name before them may hold anything but the last ")".
+        # Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:13]))
+    return ticks / _TICK
 
 
 def memory(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""What was found: a table, JSON, a plot; and whether the promises hold."""
+"""Reports results: as a table, JSON and a plot; and whether the promises hold."""
 
 import json
 import statistics
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Of a case, a figure and a contestant: what each round found.
-Found = dict[tuple[str, str, str], list[float]]
+# By case, metric and contestant, the value of each round.
+Results = dict[tuple[str, str, str], list[float]]
 
 OWN = "lastword"
 
@@ -29,27 +29,27 @@ _UNITS: Mapping[str, tuple[float, str]] = {
 }
 
 
-def added(found: Found) -> Found:
-    """*found*, and what each contestant adds to asking directly, round by round."""
-    more: Found = {}
-    for (case, figure, name), values in found.items():
-        straight = found.get((case, figure, "direct"))
-        if figure in ("p50", "first") and straight and name != "direct":
-            pairs = zip(values, straight, strict=False)
-            more[case, f"added {figure}", name] = [a - b for a, b in pairs]
-    return found | more
+def with_added_latency(results: Results) -> Results:
+    """*results*, and the latency that each contestant adds to a direct call."""
+    more: Results = {}
+    for (case, metric, name), values in results.items():
+        direct = results.get((case, metric, "direct"))
+        if metric in ("p50", "first") and direct and name != "direct":
+            pairs = zip(values, direct, strict=False)
+            more[case, f"added {metric}", name] = [a - b for a, b in pairs]
+    return results | more
 
 
-def median(found: Found, case: str, figure: str, name: str = OWN) -> float | None:
-    values = found.get((case, figure, name))
+def median(results: Results, case: str, metric: str, name: str = OWN) -> float | None:
+    values = results.get((case, metric, name))
     return statistics.median(values) if values else None
 
 
 def ratio(
-    found: Found, case: str, figure: str, of: str, name: str = OWN
+    results: Results, case: str, metric: str, of: str, name: str = OWN
 ) -> float | None:
-    """The median of the ratios, round by round: the machine's moods cancel out."""
-    own, other = found.get((case, figure, name)), found.get((case, figure, of))
+    """The median of the ratios of each round, so that changes of the machine cancel."""
+    own, other = results.get((case, metric, name)), results.get((case, metric, of))
     if not own or not other or not all(other):
         return None
     return statistics.median(a / b for a, b in zip(own, other, strict=False))
@@ -58,29 +58,29 @@ def ratio(
 # The table
 
 
-def table(found: Found, names: Sequence[str]) -> str:
-    """A row for each figure: median and spread of each, our ratio to the others."""
+def table(results: Results, names: Sequence[str]) -> str:
+    """A row for each metric: median and spread of each, our ratio to the others."""
     others = [name for name in names if name not in (OWN, "direct")]
     head = ["case", "figure", *names, *(f"/ {name}" for name in others)]
-    rows = [head, *_rows(found, names, others)]
+    rows = [head, *_rows(results, names, others)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
 
 
 def _rows(
-    found: Found, names: Sequence[str], others: Sequence[str]
+    results: Results, names: Sequence[str], others: Sequence[str]
 ) -> Iterator[list[str]]:
-    for case, figure in dict.fromkeys((c, f) for c, f, _ in found):
-        cells = [_cell(found.get((case, figure, name)), figure) for name in names]
-        ratios = [ratio(found, case, figure, of) for of in others]
-        yield [case, figure, *cells, *("" if r is None else f"{r:.2f}" for r in ratios)]
+    for case, metric in dict.fromkeys((c, f) for c, f, _ in results):
+        cells = [_cell(results.get((case, metric, name)), metric) for name in names]
+        ratios = [ratio(results, case, metric, of) for of in others]
+        yield [case, metric, *cells, *("" if r is None else f"{r:.2f}" for r in ratios)]
 
 
-def _cell(values: Sequence[float] | None, figure: str) -> str:
+def _cell(values: Sequence[float] | None, metric: str) -> str:
     if not values:
         return ""
-    factor, unit = _UNITS[figure]
+    factor, unit = _UNITS[metric]
     middle = statistics.median(values) * factor
     spread = (max(values) - min(values)) * factor / 2
     return f"{_short(middle)} {unit} +-{_short(spread)}"
@@ -95,42 +95,42 @@ def _short(number: float) -> str:
 
 @dataclass(frozen=True)
 class Promise:
-    """*seen* is at most *most*; None if it was not measured."""
+    """What is measured is at most *most*; None if it was not measured."""
 
     what: str
     most: float
-    seen: Callable[[Found], float | None]
+    measure: Callable[[Results], float | None]
 
 
-def _slope(found: Found) -> float | None:
+def _slope(results: Results) -> float | None:
     """How often the cost above the base of 100 kB goes into that of 1 MB."""
     cases = (
         "whole, 32 connections",
         "whole, prompt of 100 kB",
         "whole, prompt of 1 MB",
     )
-    cpus = [median(found, case, "cpu") for case in cases]
+    cpus = [median(results, case, "cpu") for case in cases]
     if None in cpus:
         return None
     base, short, long = (cpu or 0.0 for cpu in cpus)
     return (long - base) / (short - base)
 
 
-def _times(case: str, figure: str, of: str) -> Callable[[Found], float | None]:
-    return lambda found: ratio(found, case, figure, of)
+def _times(case: str, metric: str, of: str) -> Callable[[Results], float | None]:
+    return lambda results: ratio(results, case, metric, of)
 
 
-def _is(case: str, figure: str, factor: float) -> Callable[[Found], float | None]:
-    def seen(found: Found) -> float | None:
-        value = median(found, case, figure)
+def _is(case: str, metric: str, factor: float) -> Callable[[Results], float | None]:
+    def measure(results: Results) -> float | None:
+        value = median(results, case, metric)
         return None if value is None else value * factor
 
-    return seen
+    return measure
 
 
-def _bridged(found: Found) -> float | None:
-    own = median(found, "bridged stream, 100", "cpu")
-    other = median(found, "stream, 100 connections", "cpu", "portkey")
+def _bridged(results: Results) -> float | None:
+    own = median(results, "bridged stream, 100", "cpu")
+    other = median(results, "stream, 100 connections", "cpu", "portkey")
     return own / other if own and other else None
 
 
@@ -163,15 +163,15 @@ PROMISES = (
 )
 
 
-def kept(found: Found) -> str:
+def promise_lines(results: Results) -> str:
     """A line for each promise that was measured."""
     lines = []
     for promise in PROMISES:
-        seen = promise.seen(found)
-        if seen is not None:
-            verdict = "holds" if seen <= promise.most else "FALLS SHORT"
+        value = promise.measure(results)
+        if value is not None:
+            verdict = "holds" if value <= promise.most else "FALLS SHORT"
             lines.append(
-                f"{promise.what:<45} {seen:>8.3g}  at most {promise.most:g}  {verdict}"
+                f"{promise.what:<45} {value:>8.3g}  at most {promise.most:g}  {verdict}"
             )
     return "\n".join(lines)
 
@@ -179,21 +179,21 @@ def kept(found: Found) -> str:
 # Files
 
 
-def write_json(found: Found, path: Path) -> None:
+def write_json(results: Results, path: Path) -> None:
     """Every round's figures, in seconds, bytes and bare numbers."""
     flat = [
-        {"case": case, "figure": figure, "contestant": name, "rounds": values}
-        for (case, figure, name), values in found.items()
+        {"case": case, "figure": metric, "contestant": name, "rounds": values}
+        for (case, metric, name), values in results.items()
     ]
     path.write_text(json.dumps(flat, indent=1) + "\n")
 
 
-def read_json(path: Path) -> Found:
+def read_json(path: Path) -> Results:
     flat = json.loads(path.read_text())
     return {(f["case"], f["figure"], f["contestant"]): f["rounds"] for f in flat}
 
 
-def plot(found: Found, names: Sequence[str], path: Path) -> None:
+def plot(results: Results, names: Sequence[str], path: Path) -> None:
     """The processor time of each case, a bar for each contestant, as SVG."""
     import matplotlib
 
@@ -201,14 +201,14 @@ def plot(found: Found, names: Sequence[str], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "lastword"
     from matplotlib import pyplot
 
-    cases = [c for c, f, n in found if f == "cpu" and n == OWN and "of 1 MB" not in c]
+    cases = [c for c, f, n in results if f == "cpu" and n == OWN and "of 1 MB" not in c]
     shown = [name for name in names if name != "direct"]
     figure, axes = pyplot.subplots(figsize=(9, 0.55 * len(cases) + 1.5))
     high = 0.8 / len(shown)
     for i, name in enumerate(shown):
-        values = [(median(found, case, "cpu", name) or 0) * 1e6 for case in cases]
-        places = [row + i * high for row in range(len(cases))]
-        axes.barh(places, values, high, label=name)
+        values = [(median(results, case, "cpu", name) or 0) * 1e6 for case in cases]
+        heights = [row + i * high for row in range(len(cases))]
+        axes.barh(heights, values, high, label=name)
     axes.set_yticks([row + 0.4 - high / 2 for row in range(len(cases))], cases)
     axes.invert_yaxis()
     axes.set_xscale("log")

@@ -2,7 +2,7 @@
 
 Neither may be the bottleneck: nginx answers from memory, the streamer writes the same
 bytes again and again. Each stream has its own beat, as it has in life; if all had the
-same, a server would be woken once for all of them.
+same, a server would wake up once for all of them.
 """
 
 import asyncio
@@ -72,25 +72,23 @@ def whole(tls: tuple[str, str] | None = None, *, keeps: bool = True) -> Iterator
     """
     with tempfile.TemporaryDirectory() as folder:
         port, config = free_port(), Path(folder, "nginx.conf")
-        given = {"folder": folder, "port": port, "tls": _tls(tls)}
-        given |= {"kept": 1_000_000 if keeps else 1}
+        kept, directives = 1_000_000 if keeps else 1, ""
+        if tls is not None:
+            certificate, key = tls
+            directives = f" ssl; ssl_certificate {certificate}; "
+            directives += f"ssl_certificate_key {key}"
+        values = {"folder": folder, "port": port, "tls": directives, "kept": kept}
         answers = {"whole": json.dumps(COMPLETION), "chat": json.dumps(REPLY)}
-        config.write_text(_NGINX.format(**given, **answers))
+        config.write_text(_NGINX.format(**values, **answers))
         with running([nginx(), "-c", str(config), "-p", folder], cpus=[OURS]):
             yield port
-
-
-def _tls(files: tuple[str, str] | None) -> str:
-    if files is None:
-        return ""
-    return f" ssl; ssl_certificate {files[0]}; ssl_certificate_key {files[1]}"
 
 
 # Streams
 
 
 @dataclass(frozen=True)
-class Pace:
+class EventRate:
     """How many events a stream has, and the seconds between two."""
 
     events: int = 100
@@ -129,8 +127,8 @@ _LAST = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 class _Stream(asyncio.Protocol):
     """A connection that asks for streams, one after the other."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, rate: EventRate) -> None:
+        self._rate = rate
         self._buffer = b""
         self._sent = 0
 
@@ -139,8 +137,8 @@ class _Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found or len(body) < _length(head):
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator or len(body) < _length(head):
             return
         self._buffer = body[_length(head) :]
         make = _delta if b"/chat/" in head.split(b"\r\n", 1)[0] else _completion
@@ -152,14 +150,14 @@ class _Stream(asyncio.Protocol):
         self._wait()
 
     def _wait(self) -> None:
-        self._due += self._pace.every
+        self._due += self._rate.every
         asyncio.get_running_loop().call_at(self._due, self._go_on)
 
     def _go_on(self) -> None:
         if self._transport.is_closing():
             return
         self._sent += 1
-        if self._sent < self._pace.events:
+        if self._sent < self._rate.events:
             self._transport.write(self._event)
             self._wait()
         else:
@@ -173,11 +171,11 @@ def _length(head: bytes) -> int:
     return 0
 
 
-def _serve(pace: Pace, port: Any) -> None:
+def _serve(rate: EventRate, port: Any) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: _Stream(pace), "127.0.0.1", 0, backlog=4096
+            lambda: _Stream(rate), "127.0.0.1", 0, backlog=4096
         )
         port.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
@@ -187,11 +185,11 @@ def _serve(pace: Pace, port: Any) -> None:
 
 
 @contextmanager
-def streamer(pace: Pace) -> Iterator[int]:
+def streamer(rate: EventRate) -> Iterator[int]:
     """The port of a provider that streams at that pace."""
     context = get_context("spawn")
     port = context.Queue()
-    process = context.Process(target=_serve, args=(pace, port), daemon=True)
+    process = context.Process(target=_serve, args=(rate, port), daemon=True)
     process.start()
     try:
         yield port.get(timeout=20)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.many import Many
-from bench.report import Found
+from bench.many_streams import ManyStreams
+from bench.report import Results
 
 WHOLE, STREAM = "whole, 32 connections", "stream, 100 connections"
-FOUND: Found = {
+RESULTS: Results = {
     (WHOLE, "cpu", "lastword"): [3.0, 1.0, 2.0],
     (WHOLE, "cpu", "portkey"): [6.0, 1.0, 8.0],
     (WHOLE, "p50", "direct"): [0.5, 0.5, 0.5],
@@ -19,34 +19,36 @@ FOUND: Found = {
 }
 
 
-def test_ratios_are_taken_round_by_round() -> None:
-    assert report.ratio(FOUND, WHOLE, "cpu", "portkey") == 0.5
-    assert report.ratio(FOUND, WHOLE, "cpu", "litellm") is None
+def test_ratio_is_median_by_round() -> None:
+    assert report.ratio(RESULTS, WHOLE, "cpu", "portkey") == 0.5
+    assert report.ratio(RESULTS, WHOLE, "cpu", "litellm") is None
 
 
-def test_what_is_added_is_the_difference_to_asking_directly() -> None:
-    found = report.added(FOUND)
+def test_added_latency_is_difference_to_direct() -> None:
+    results = report.with_added_latency(RESULTS)
 
-    assert found[WHOLE, "added p50", "lastword"] == [1.0, 1.0, 2.0]
-    assert (WHOLE, "added p50", "direct") not in found
-
-
-def test_a_promise_that_is_broken_is_said_to_be() -> None:
-    said = dict(line.split("  ", 1) for line in report.kept(FOUND).splitlines())
-
-    assert said["CPU of a whole answer / Portkey"].endswith("holds")
-    assert said["CPU of an event / nginx"].endswith("holds")
-    slow = FOUND | {(WHOLE, "cpu", "portkey"): [3.0, 1.0, 2.0]}
-    assert "FALLS SHORT" in report.kept(slow)
+    assert results[WHOLE, "added p50", "lastword"] == [1.0, 1.0, 2.0]
+    assert (WHOLE, "added p50", "direct") not in results
 
 
-def test_what_was_not_measured_is_no_promise_kept() -> None:
-    assert report.kept({}) == ""
+def test_broken_promise_falls_short() -> None:
+    lines = dict(
+        line.split("  ", 1) for line in report.promise_lines(RESULTS).splitlines()
+    )
+
+    assert lines["CPU of a whole answer / Portkey"].endswith("holds")
+    assert lines["CPU of an event / nginx"].endswith("holds")
+    slow = RESULTS | {(WHOLE, "cpu", "portkey"): [3.0, 1.0, 2.0]}
+    assert "FALLS SHORT" in report.promise_lines(slow)
 
 
-def test_a_table_has_a_row_for_each_figure_and_a_ratio_to_each_other() -> None:
+def test_unmeasured_promise_has_no_line() -> None:
+    assert report.promise_lines({}) == ""
+
+
+def test_table_rows_and_ratios() -> None:
     names = ["direct", "nginx", "lastword", "portkey"]
-    head, *rows = report.table(FOUND, names).splitlines()
+    head, *rows = report.table(RESULTS, names).splitlines()
 
     assert (
         head.split()
@@ -60,18 +62,18 @@ def test_a_table_has_a_row_for_each_figure_and_a_ratio_to_each_other() -> None:
     assert rows[0].endswith("0.50")
 
 
-def test_figures_come_back_from_a_file(tmp_path: Path) -> None:
-    report.write_json(FOUND, tmp_path / "found.json")
+def test_results_json_round_trip(tmp_path: Path) -> None:
+    report.write_json(RESULTS, tmp_path / "found.json")
 
-    assert report.read_json(tmp_path / "found.json") == FOUND
+    assert report.read_json(tmp_path / "found.json") == RESULTS
 
 
 @pytest.mark.parametrize("of", ["nginx", "portkey"])
-def test_nobody_is_compared_with_nothing(of: str) -> None:
-    none = FOUND | {(WHOLE, "cpu", of): [0.0, 0.0, 0.0]}
+def test_ratio_to_zero_is_none(of: str) -> None:
+    results = RESULTS | {(WHOLE, "cpu", of): [0.0, 0.0, 0.0]}
 
-    assert report.ratio(none, WHOLE, "cpu", of) is None
+    assert report.ratio(results, WHOLE, "cpu", of) is None
 
 
-def test_what_is_promised_of_many_streams_is_measured_under_that_name() -> None:
-    assert Many().name == report.MANY
+def test_promise_names_many_streams_case() -> None:
+    assert ManyStreams().name == report.MANY

@@ -40,7 +40,7 @@ def sealed(operator: Operator) -> Operator:
 # Virtual keys
 
 
-def test_a_virtual_key_is_made_listed_and_never_shown(sealed: Operator) -> None:
+def test_virtual_key_secret_is_never_shown(sealed: Operator) -> None:
     listed = sealed("virtual-keys", "list")
     shown = sealed("virtual-keys", "show", "openai-1")
 
@@ -50,13 +50,21 @@ def test_a_virtual_key_is_made_listed_and_never_shown(sealed: Operator) -> None:
 
 
 @pytest.mark.parametrize("source", ["file", "env", "prompt"])
-def test_a_secret_comes_from_where_nobody_sees_it(
+def test_secret_sources_of_virtual_key(
     operator: Operator, tmp_path: Path, source: str
 ) -> None:
     file = tmp_path / "key"
     file.write_text(CANARY + "\n")
-    told = {"file": f"file:{file}", "env": "env:SECRET", "prompt": "prompt"}[source]
-    create = ("virtual-keys", "create", "v", "--provider", "groq", "--key-from", told)
+    argument = {"file": f"file:{file}", "env": "env:SECRET", "prompt": "prompt"}[source]
+    create = (
+        "virtual-keys",
+        "create",
+        "v",
+        "--provider",
+        "groq",
+        "--key-from",
+        argument,
+    )
     printed = operator(*create, stdin=CANARY + "\n", SECRET=CANARY)
 
     assert CANARY not in printed
@@ -65,12 +73,12 @@ def test_a_secret_comes_from_where_nobody_sees_it(
 
 def settings_of(operator: Operator, id: str) -> dict[str, Any]:
     store = factory.repository(operator.settings)
-    found = store.settings(store.contents().sealed[id])
+    settings = store.settings(store.contents().sealed[id])
     store.engine.dispose()
-    return found
+    return settings
 
 
-def test_other_secrets_and_plain_settings_are_told_apart(operator: Operator) -> None:
+def test_secret_and_plain_settings_differ(operator: Operator) -> None:
     words = ("virtual-keys", "create", "aws", "--provider", "bedrock")
     plain = ("--setting", "aws_region=eu-west-1", "--setting", "aws_access_key_id=AK")
     hidden = "aws_secret_access_key"
@@ -87,7 +95,7 @@ def test_other_secrets_and_plain_settings_are_told_apart(operator: Operator) -> 
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, message",
     [
         (("1x", "--provider", "openai"), "is no id"),
         (("x", "--provider", "nobody"), "nobody"),
@@ -111,16 +119,16 @@ def test_other_secrets_and_plain_settings_are_told_apart(operator: Operator) -> 
         ),
     ],
 )
-def test_what_could_not_work_is_refused(
-    operator: Operator, words: tuple[str, ...], told: str
+def test_invalid_virtual_key_is_refused(
+    operator: Operator, words: tuple[str, ...], message: str
 ) -> None:
     output = operator.refused("virtual-keys", "create", *words, stdin="k\n")
 
-    assert told in output
+    assert message in output
     assert operator.json("virtual-keys", "list") == []
 
 
-def test_a_virtual_key_is_replaced_only_if_that_is_meant(sealed: Operator) -> None:
+def test_virtual_key_replaced_only_with_flag(sealed: Operator) -> None:
     again = ("virtual-keys", "create", "openai-1", "--provider", "groq")
     key = ("--key-from", "-")
 
@@ -129,7 +137,7 @@ def test_a_virtual_key_is_replaced_only_if_that_is_meant(sealed: Operator) -> No
     assert sealed.json("virtual-keys", "list")[0]["provider"] == "groq"
 
 
-def test_a_virtual_key_is_disabled_enabled_and_deleted(sealed: Operator) -> None:
+def test_virtual_key_disabled_enabled_deleted(sealed: Operator) -> None:
     for word, disabled in (("disable", True), ("enable", False)):
         sealed("virtual-keys", word, "openai-1")
         assert sealed.json("virtual-keys", "list")[0]["disabled"] is disabled
@@ -142,7 +150,7 @@ def test_a_virtual_key_is_disabled_enabled_and_deleted(sealed: Operator) -> None
 # Gateway keys
 
 
-def test_a_gateway_key_is_printed_once(operator: Operator) -> None:
+def test_gateway_key_is_printed_once(operator: Operator) -> None:
     text = operator("keys", "create", "job").strip()
 
     assert re.fullmatch(r"lw-[\w-]{32}", text)
@@ -150,7 +158,7 @@ def test_a_gateway_key_is_printed_once(operator: Operator) -> None:
     assert operator.json("keys", "list")[0]["key"] == f"lw-...{text[-4:]}"
 
 
-def test_a_key_has_what_it_is_given(operator: Operator) -> None:
+def test_gateway_key_stores_options(operator: Operator) -> None:
     operator(
         *("keys", "create", "job", "--config", "main", "--allow-model", "gpt-*"),
         *("--allow-virtual-key", "a", "--allow-virtual-key", "b"),
@@ -162,7 +170,7 @@ def test_a_key_has_what_it_is_given(operator: Operator) -> None:
     assert (key["config"], key["expires"]) == ("main", "2027-01-31 00:00")
 
 
-def test_a_key_is_disabled_enabled_and_deleted(operator: Operator) -> None:
+def test_gateway_key_disabled_enabled_deleted(operator: Operator) -> None:
     operator("keys", "create", "job")
     for word, disabled in (("disable", True), ("enable", False)):
         operator("keys", word, "job")
@@ -175,7 +183,7 @@ def test_a_key_is_disabled_enabled_and_deleted(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("when", ["tomorrow", "2027-13-01", "5y"])
-def test_a_date_that_is_none_is_refused(operator: Operator, when: str) -> None:
+def test_invalid_expiry_is_refused(operator: Operator, when: str) -> None:
     assert repr(when) in operator.refused("keys", "create", "job", "--expires", when)
 
 
@@ -196,10 +204,10 @@ BOTH = [("keys", "job"), ("virtual-keys", "v")]
 
 
 @pytest.mark.parametrize("group, name", BOTH)
-def test_limits_are_shown(limited: Operator, group: str, name: str) -> None:
-    told = "requests_per_minute=100 money_per_month=20.50"
+def test_key_limits_are_listed(limited: Operator, group: str, name: str) -> None:
+    output = "requests_per_minute=100 money_per_month=20.50"
 
-    assert told in limited(group, "list") and told in limited(group, "show", name)
+    assert output in limited(group, "list") and output in limited(group, "show", name)
     assert limited.json(group, "show", name)[0]["limits"] == {
         "requests_per_minute": 100,
         "money_per_month": "20.50",
@@ -207,9 +215,7 @@ def test_limits_are_shown(limited: Operator, group: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("group, name", BOTH)
-def test_limits_of_a_key_there_is_are_changed(
-    limited: Operator, group: str, name: str
-) -> None:
+def test_limits_of_stored_key_change(limited: Operator, group: str, name: str) -> None:
     before = limited.json(group, "show", name)[0]
     limited(group, "limit", name, "requests_per_minute=5", "tokens_per_day=0")
     limited(group, "limit", name, "money_per_month=")
@@ -223,7 +229,7 @@ def test_limits_of_a_key_there_is_are_changed(
 
 
 @pytest.mark.parametrize(
-    "limit, told",
+    "limit, message",
     [
         ("tokens_per_year=5", "tokens_per_year is no limit; the limits are"),
         ("tokens_per_day=-1", "tokens_per_day must be a whole number"),
@@ -234,22 +240,20 @@ def test_limits_of_a_key_there_is_are_changed(
         ("tokens_per_day", "expected name=value"),
     ],
 )
-def test_a_limit_that_is_none_is_refused(
-    limited: Operator, limit: str, told: str
-) -> None:
+def test_invalid_limit_is_refused(limited: Operator, limit: str, message: str) -> None:
     make = ("virtual-keys", "create", "x", "--provider", "groq", "--key-from", "-")
     before = limited.json("keys", "list"), limited.json("virtual-keys", "list")
 
-    assert told in limited.refused("keys", "create", "x", "--limit", limit)
-    assert told in limited.refused(*make, "--limit", limit, stdin=CANARY)
-    assert told in limited.refused("keys", "limit", "job", limit)
+    assert message in limited.refused("keys", "create", "x", "--limit", limit)
+    assert message in limited.refused(*make, "--limit", limit, stdin=CANARY)
+    assert message in limited.refused("keys", "limit", "job", limit)
     assert before == (
         limited.json("keys", "list"),
         limited.json("virtual-keys", "list"),
     )
 
 
-def test_a_key_of_a_later_version_is_replaced_as_a_whole_or_not_at_all(
+def test_key_of_later_version_not_merged(
     limited: Operator,
 ) -> None:
     text = "keys: {job: {limits: {tokens_per_day: 5}}}"
@@ -282,7 +286,7 @@ def _write_later(name: str, settings: Settings) -> None:
 # Configs
 
 
-def test_a_config_has_versions_and_can_go_back(sealed: Operator) -> None:
+def test_config_versions_and_rollback(sealed: Operator) -> None:
     first = {"virtual_key": "openai-1"}
     second = "virtual_key: openai-1\noverride_params: {model: gpt-4}\n"
     assert "version 1" in sealed(
@@ -304,7 +308,7 @@ def test_a_config_has_versions_and_can_go_back(sealed: Operator) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ('{"strategy": {"mode": "random"}}', "Invalid 'mode' value"),
         ("[1, 2]", "Expected object"),
@@ -317,14 +321,14 @@ def test_a_config_has_versions_and_can_go_back(sealed: Operator) -> None:
         ),
     ],
 )
-def test_a_config_that_could_not_work_is_not_stored(
-    operator: Operator, text: str, told: str
+def test_invalid_config_is_not_stored(
+    operator: Operator, text: str, message: str
 ) -> None:
-    assert told in operator.refused("configs", "create", "main", "-", stdin=text)
+    assert message in operator.refused("configs", "create", "main", "-", stdin=text)
     assert operator.json("configs", "list") == []
 
 
-def test_secrets_in_a_config_are_moved_into_virtual_keys(operator: Operator) -> None:
+def test_config_secrets_move_to_virtual_keys(operator: Operator) -> None:
     targets = [
         {"provider": "openai", "api_key": CANARY, "weight": 2},
         {"provider": "bedrock", "awsSecretAccessKey": "s", "awsRegion": "eu-west-1"},
@@ -348,7 +352,7 @@ def test_secrets_in_a_config_are_moved_into_virtual_keys(operator: Operator) -> 
 # Aliases
 
 
-def test_an_alias_is_made_listed_and_deleted(operator: Operator) -> None:
+def test_alias_created_listed_deleted(operator: Operator) -> None:
     operator(
         *("aliases", "create", "gpt-3.5-turbo-instruct", "gpt-4o-mini"),
         *("--virtual-key", "openai-1", "--shutdown-date", "2026-09-28"),
@@ -381,7 +385,7 @@ CREATE = ("virtual-keys", "create", "v", "--key-from", "-", "--provider")
         (("vllm", "10.0.0.0/8"), "vllm,10.0.0.0/8,127.0.0.1"),
     ],
 )
-def test_host_that_is_not_trusted_is_not_stored(
+def test_untrusted_host_is_not_stored(
     stored: Settings, trusted: tuple[str, ...] | None, value: str
 ) -> None:
     """Not even where callers may name it, since what is stored outlives that."""
@@ -396,24 +400,24 @@ def test_host_that_is_not_trusted_is_not_stored(
     assert named.json("virtual-keys", "list")[0]["custom_host"] == LOCAL
 
 
-def test_config_with_a_host_that_is_not_trusted_is_not_stored(
+def test_config_with_untrusted_host_not_stored(
     stored: Settings,
 ) -> None:
     operator = Operator(replace(stored, trusted_custom_hosts=None))
     document = json.dumps({"provider": "openai", "custom_host": LOCAL})
-    told = operator.refused("configs", "create", "main", "-", stdin=document)
-    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in told
+    output = operator.refused("configs", "create", "main", "-", stdin=document)
+    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in output
     for text in (
         f"configs: {{main: {document}}}",
         f"virtual_keys: {{v: {{provider: openai, custom_host: '{LOCAL}'}}}}",
     ):
-        told = operator.refused("apply", "-", stdin=text)
-        assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in told and "127.0.0.1" in told
+        output = operator.refused("apply", "-", stdin=text)
+        assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in output and "127.0.0.1" in output
 
     assert operator.json("configs", "list") == operator.json("virtual-keys", "list")
 
 
-def test_config_is_checked_again_when_it_is_rolled_back(stored: Settings) -> None:
+def test_rollback_checks_config_again(stored: Settings) -> None:
     named = Operator(stored)
     for document in (
         {"provider": "openai", "custom_host": LOCAL},
@@ -453,30 +457,28 @@ def test_stored_base_url_ends_in_its_path(
 ) -> None:
     url = f"https://api.example.com{rest}"
     account = json.dumps({"token_uri": url, "client_email": "x", "private_key": "x"})
-    told = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
+    output = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
 
-    assert "must not hold" in told
+    assert "must not hold" in output
     assert operator.json("virtual-keys", "list") == []
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_stored_url_of_an_internal_network_is_refused(
-    operator: Operator, kind: str
-) -> None:
+def test_stored_internal_url_is_refused(operator: Operator, kind: str) -> None:
     url = "https://168.63.129.16"
     account = json.dumps({"token_uri": url, "client_email": "x", "private_key": "x"})
-    told = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
+    output = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
 
-    assert "168.63.129.16 for the gateway" in told
+    assert "168.63.129.16 for the gateway" in output
     assert operator.json("virtual-keys", "list") == []
 
 
 def test_token_uri_without_tls_is_not_stored(operator: Operator) -> None:
     account = json.dumps({"token_uri": "http://oauth2.googleapis.com/token"})
     words = URLS["service account"]("")
-    told = operator.refused(*CREATE, *words, stdin="k", ACCOUNT=account)
+    output = operator.refused(*CREATE, *words, stdin="k", ACCOUNT=account)
 
-    assert "must start with https://" in told
+    assert "must start with https://" in output
 
 
 # All at once
@@ -517,13 +519,11 @@ def declared(tmp_path: Path, upstream: Upstream) -> str:
     return str(file)
 
 
-def test_what_is_applied_once_changes_nothing_again(
-    operator: Operator, declared: str
-) -> None:
-    told = operator("apply", declared, OPENAI=CANARY)
+def test_apply_is_idempotent(operator: Operator, declared: str) -> None:
+    output = operator("apply", declared, OPENAI=CANARY)
     again = operator("apply", declared, OPENAI=CANARY)
 
-    lines = [line for line in told.splitlines() if not line.startswith("  lw-")]
+    lines = [line for line in output.splitlines() if not line.startswith("  lw-")]
     assert lines == [
         "+ virtual key openai-1",
         "+ virtual key aws",
@@ -531,14 +531,12 @@ def test_what_is_applied_once_changes_nothing_again(
         "+ key nightly",
         "+ alias text-davinci-003",
     ]
-    assert again == "nothing to change\n" and CANARY not in told
+    assert again == "nothing to change\n" and CANARY not in output
     assert settings_of(operator, "openai-1") == {"api_key": CANARY}
     assert settings_of(operator, "aws")["aws_secret_access_key"] == "of-aws"
 
 
-def test_what_differs_is_changed_and_nothing_else(
-    operator: Operator, declared: str
-) -> None:
+def test_apply_changes_differences_only(operator: Operator, declared: str) -> None:
     operator("apply", declared, OPENAI=CANARY)
     file = Path(declared)
     text = file.read_text().replace("attempts: 2", "attempts: 3")
@@ -550,22 +548,20 @@ def test_what_differs_is_changed_and_nothing_else(
     assert [v["version"] for v in operator.json("configs", "history", "main")] == [2, 1]
 
 
-def test_a_dry_run_changes_nothing(operator: Operator, declared: str) -> None:
-    told = operator("apply", declared, "--dry-run", OPENAI=CANARY)
+def test_apply_dry_run_changes_nothing(operator: Operator, declared: str) -> None:
+    output = operator("apply", declared, "--dry-run", OPENAI=CANARY)
 
-    assert "+ config main" in told and "lw-" not in told
+    assert "+ config main" in output and "lw-" not in output
     assert operator.json("configs", "list") == operator.json("keys", "list") == []
 
 
-def test_what_the_file_does_not_name_is_deleted_if_that_is_meant(
-    operator: Operator, declared: str
-) -> None:
+def test_apply_prune_deletes_the_rest(operator: Operator, declared: str) -> None:
     operator("apply", declared, OPENAI=CANARY)
     Path(declared).write_text("configs: {}\n")
     assert operator("apply", declared) == "nothing to change\n"
 
-    told = operator("apply", declared, "--prune")
-    assert told.splitlines() == [
+    output = operator("apply", declared, "--prune")
+    assert output.splitlines() == [
         "- alias text-davinci-003",
         "- key nightly",
         "- config main",
@@ -576,7 +572,7 @@ def test_what_the_file_does_not_name_is_deleted_if_that_is_meant(
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ("keyss: {}", "the file has no 'keyss'; it has virtual_keys, configs"),
         ("- keys", "the file: expected names with values"),
@@ -603,15 +599,15 @@ def test_what_the_file_does_not_name_is_deleted_if_that_is_meant(
         ("a: [", "no YAML"),
     ],
 )
-def test_a_file_that_could_not_work_changes_nothing(
-    operator: Operator, text: str, told: str
+def test_apply_invalid_file_changes_nothing(
+    operator: Operator, text: str, message: str
 ) -> None:
-    assert told in operator.refused("apply", "-", stdin=text)
+    assert message in operator.refused("apply", "-", stdin=text)
     for kind in ("virtual-keys", "configs", "keys", "aliases"):
         assert operator.json(kind, "list") == []
 
 
-def test_what_is_exported_can_be_applied_and_holds_no_secret(
+def test_export_round_trip_without_secrets(
     operator: Operator, declared: str, tmp_path: Path
 ) -> None:
     operator("apply", declared, OPENAI=CANARY)
@@ -628,18 +624,18 @@ def test_what_is_exported_can_be_applied_and_holds_no_secret(
     assert operator("apply", str(out), **secrets) == "nothing to change\n"
 
 
-def test_a_key_that_was_applied_opens_the_gateway(
+def test_applied_key_authenticates(
     operator: Operator,
     declared: str,
     call: Callable[..., Caller],
     upstream: Upstream,
 ) -> None:
-    told = operator("apply", declared, OPENAI=CANARY)
-    found = re.search(r"lw-\S+", told)
-    assert found
+    output = operator("apply", declared, OPENAI=CANARY)
+    match = re.search(r"lw-\S+", output)
+    assert match
     names = ("instance", "database_url", "secret_key", "store_ttl")
     caller = call(upstream, **{n: getattr(operator.settings, n) for n in names})
-    caller.headers = {"Authorization": f"Bearer {found[0]}"}
+    caller.headers = {"Authorization": f"Bearer {match[0]}"}
 
     assert caller.complete(model="text-davinci-003").status_code == 200
     assert upstream.last.json["model"] == "gpt-4o-mini"
@@ -649,7 +645,7 @@ def test_a_key_that_was_applied_opens_the_gateway(
 # The store itself
 
 
-def test_secrets_are_rotated_by_the_setting(sealed: Operator) -> None:
+def test_secret_rotation_by_setting(sealed: Operator) -> None:
     both = Operator(
         Settings(
             instance=sealed.settings.instance,
@@ -674,7 +670,7 @@ def test_secrets_are_rotated_by_the_setting(sealed: Operator) -> None:
     )
 
 
-def test_secrets_are_rotated_in_the_file(settings: Settings) -> None:
+def test_secret_rotation_in_file(settings: Settings) -> None:
     operator = Operator(settings)
     create = ("virtual-keys", "create", "v", "--provider", "groq", "--key-from", "-")
     operator(*create, stdin=CANARY)
@@ -686,5 +682,5 @@ def test_secrets_are_rotated_in_the_file(settings: Settings) -> None:
     assert settings_of(operator, "v") == {"api_key": CANARY}
 
 
-def test_tables_are_brought_up_to_date(operator: Operator) -> None:
+def test_db_upgrade_creates_tables(operator: Operator) -> None:
     assert "up to date" in operator("db", "upgrade")

@@ -39,7 +39,7 @@ def refusals(metrics: Metrics) -> Callable[[Response], Response]:
     def count(response: Response) -> Response:
         refused = response.status_code >= 400 and "trace" not in g
         if refused and request.blueprint == "completions":
-            metrics.refused(response.status_code)
+            metrics.count_refusal(response.status_code)
         return response
 
     return count

@@ -1,4 +1,4 @@
-"""Commands beside the server, for who runs it: `flask --help` lists them."""
+"""Commands for operators: `flask --help` lists them."""
 
 from flask import Flask
 
@@ -13,7 +13,7 @@ from .virtual_keys import virtual_keys
 
 
 def register(app: Flask) -> None:
-    """Make the commands known to *app*."""
+    """Add the commands to *app*."""
     for command in (
         aliases,
         apply,

@@ -23,7 +23,7 @@ _HEADINGS = ("for", "model", "virtual_key", "provider", "shutdown_date")
     type=click.DateTime(["%Y-%m-%d"]),
     help="From this day on; until then callers are told. Without it, at once.",
 )
-@inputs.friendly
+@inputs.report_errors
 def create(
     for_model: str,
     model: str,
@@ -38,18 +38,18 @@ def create(
 
 
 @aliases.command("list")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def list_(as_json: bool) -> None:
     """All aliases that hold for everybody."""
-    found = sorted(inputs.store().contents().aliases.items())
-    rows = ({"for": model} | asdict(alias) for model, alias in found)
+    aliases = sorted(inputs.store().contents().aliases.items())
+    rows = ({"for": model} | asdict(alias) for model, alias in aliases)
     output.show(rows, _HEADINGS, as_json)
 
 
 @aliases.command()
 @click.argument("for_model")
-@inputs.friendly
+@inputs.report_errors
 def delete(for_model: str) -> None:
     """Delete an alias."""
     inputs.store().delete_alias(for_model)

@@ -1,4 +1,4 @@
-"""`flask apply` and `flask export`: all that is stored, as one YAML file.
+"""`flask apply` and `flask export`: the whole store as one YAML file.
 
     virtual_keys:
       openai: {provider: openai, api_key: "${OPENAI_API_KEY}"}
@@ -9,12 +9,14 @@
     aliases:
       text-davinci-003: {virtual_key: openai, model: gpt-4o-mini}
 
-`${NAME}` stands for a variable of the environment, `file:PATH` for what a file holds.
+`${NAME}` stands for an environment variable, `file:PATH` for the text of a file.
+Applying computes the differences to the store first, so that nothing is changed where
+a part of the file is wrong.
 """
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from functools import partial
@@ -32,18 +34,31 @@ from ..store import serialization
 from ..store.repository import Repository
 from ..store.secret_extraction import secret_paths
 from . import inputs
-from .virtual_keys import checked as checked_key
+from .virtual_keys import check_virtual_key
 
 Document = dict[str, Any]
 
+_KINDS = ("virtual_keys", "configs", "keys", "aliases")
+
+# Any other field of a virtual key is a setting of its provider.
+_VIRTUAL_KEY_FIELDS = ("provider", "custom_host", "model", "params", "disabled")
+_KEY_FIELDS = ("config", "allowed", "aliases", "limits", "expires", "disabled")
+
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
+
 
 @dataclass(frozen=True, slots=True)
-class DeclaredChange:
-    """One thing to do: *sign* is +, ~ or -."""
+class StoreChange:
+    """One difference to the store: *sign* is +, ~ or -.
+
+    *apply* makes the change. Its result is a new gateway key, to be shown once, if
+    *shows_key*.
+    """
 
     sign: str
     what: str
-    do: Callable[[], Any]
+    apply: Callable[[], object]
+    shows_key: bool = False
 
 
 @click.command()
@@ -53,243 +68,221 @@ class DeclaredChange:
 )
 @click.option("--prune", is_flag=True, help="Delete what the file does not name.")
 @with_appcontext
-@inputs.friendly
+@inputs.report_errors
 def apply(file: str, dry_run: bool, prune: bool) -> None:
     """Make the store what FILE says (YAML, - for standard input).
 
     Once applied, to apply it again changes nothing. New gateway keys are printed.
     """
     store = inputs.store()
-    wanted = _loaded(inputs.read(file))
-    changes = [*_changes(store, wanted), *(_pruned(store, wanted) if prune else ())]
+    document = load(inputs.read(file))
+    changes = list(differences(store, document))
+    if prune:
+        changes += removals(store, document)
     for change in changes:
         click.echo(f"{change.sign} {change.what}")
-        shown = None if dry_run else change.do()
-        if shown:
-            click.echo(f"  {shown}")
+        result = None if dry_run else change.apply()
+        if change.shows_key and result:
+            click.echo(f"  {result}")
     if not changes:
         click.echo("nothing to change")
 
 
-_KINDS = ("virtual_keys", "configs", "keys", "aliases")
+# The file
 
 
-def _loaded(text: str) -> Document:
-    """The file, its references resolved. Raises ValueError for what is strange."""
+def load(text: str) -> Document:
+    """The file with all references resolved. Raises ValueError."""
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise ValueError(f"no YAML: {e}") from e
-    parts = _named("the file", document, _KINDS)
-    return {kind: _resolved(_named(kind, parts.get(kind))) for kind in _KINDS}
+    parts = _mapping("the file", document, _KINDS)
+    return {kind: _resolve(_mapping(kind, parts.get(kind))) for kind in _KINDS}
 
 
-def _named(what: str, given: Any, known: Collection[str] | None = None) -> Document:
-    """The names and values that are *given*, if any. Raises ValueError.
+def _mapping(what: str, value: Any, names: Collection[str] | None = None) -> Document:
+    """*value*, which has to be a mapping with no other *names*; empty for None.
 
-    No value is ever told: it may be a secret.
+    No error quotes a value: it may be a secret.
     """
-    if given is not None and not isinstance(given, dict):
+    if value is not None and not isinstance(value, dict):
         raise ValueError(f"{what}: expected names with values")
-    strange = [name for name in given or () if known and name not in known]
-    if strange:
-        raise ValueError(
-            f"{what} has no {strange[0]!r}; it has {', '.join(known or ())}"
-        )
-    return given or {}
+    for name in value or ():
+        if names and name not in names:
+            raise ValueError(f"{what} has no {name!r}; it has {', '.join(names)}")
+    return value or {}
 
 
-def _with(name: str, what: str, given: Document) -> Document:
-    if not given.get(name):
-        raise ValueError(f"{what} lacks its {name}")
-    return given
-
-
-_REFERENCE = re.compile(r"\$\{(\w+)\}")
-
-
-def _resolved(value: Any) -> Any:
+def _resolve(value: Any) -> Any:
     """*value* with its references to variables and files resolved."""
     if isinstance(value, dict):
-        return {key: _resolved(each) for key, each in value.items()}
+        return {key: _resolve(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_resolved(each) for each in value]
+        return [_resolve(each) for each in value]
     if not isinstance(value, str):
         return value
     if value.startswith("file:"):
         return Path(value.removeprefix("file:")).read_text().strip()
-    return _REFERENCE.sub(_variable, value)
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ValueError(f"the variable {match[1]} is not set")
+        return os.environ[match[1]]
+
+    return _REFERENCE.sub(variable, value)
 
 
-def _variable(found: re.Match[str]) -> str:
-    if found[1] not in os.environ:
-        raise ValueError(f"the variable {found[1]} is not set")
-    return os.environ[found[1]]
-
-
-# What has to change
-
-
-def _changes(store: Repository, wanted: Document) -> Iterator[DeclaredChange]:
-    for id, given in wanted["virtual_keys"].items():
-        yield from _virtual_key(store, _key_of(id, given))
-    for id, given in wanted["configs"].items():
-        yield from _config(store, id, given)
-    for name, given in wanted["keys"].items():
-        yield from _gateway_key(store, _gateway_key_of(name, given))
-    for model, given in wanted["aliases"].items():
-        yield from _alias(store, model, _alias_of(model, given))
-
-
-def _key_of(id: str, given: Any) -> VirtualKey:
-    """A virtual key; what is no field of its own is a setting of its provider."""
+def parse_virtual_key(id: str, value: Any) -> VirtualKey:
     what = f"virtual key {id}"
-    named = _with("provider", what, _named(what, given))
-    own = {k: v for k, v in named.items() if k in _VIRTUAL_KEY_FIELDS}
-    own |= {"limits": _limits(what, named)}
-    settings = {k: v for k, v in named.items() if k not in own}
-    return checked_key(VirtualKey(id, settings=settings, **own))
+    document = _require("provider", what, _mapping(what, value))
+    own = {k: v for k, v in document.items() if k in _VIRTUAL_KEY_FIELDS}
+    own["limits"] = _parse_limits(what, document)
+    settings = {k: v for k, v in document.items() if k not in own}
+    return check_virtual_key(VirtualKey(id, settings=settings, **own))
 
 
-def _gateway_key_of(name: str, given: Any) -> GatewayKey:
+def parse_gateway_key(name: str, value: Any) -> GatewayKey:
     what = f"key {name}"
-    named = _named(what, given, _KEY_FIELDS)
-    aliases = _named(f"{what}: aliases", named.get("aliases"))
-    made = {
-        "allowed": _allowed(what, named),
-        "aliases": {model: _alias_of(model, each) for model, each in aliases.items()},
-        "limits": _limits(what, named),
-        "expires": _expiry(named.get("expires")),
+    document = _mapping(what, value, _KEY_FIELDS)
+    allowed = _mapping(f"{what}: allowed", document.get("allowed"), RESOURCES)
+    for resource, names in allowed.items():
+        # A single text would count as a list of its characters.
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"{what}: allowed {resource} must be a list of names")
+    aliases = _mapping(f"{what}: aliases", document.get("aliases"))
+    expires = document.get("expires")
+    if not isinstance(expires, int):
+        expires = inputs.expiry(expires and str(expires))
+    fields = document | {
+        "allowed": allowed,
+        "aliases": {model: parse_alias(model, each) for model, each in aliases.items()},
+        "limits": _parse_limits(what, document),
+        "expires": expires,
     }
-    return GatewayKey(name, **named | made)
+    return GatewayKey(name, **fields)
 
 
-_VIRTUAL_KEY_FIELDS = ("provider", "custom_host", "model", "params", "disabled")
-_KEY_FIELDS = ("config", "allowed", "aliases", "limits", "expires", "disabled")
+def parse_alias(model: str, value: Any) -> Alias:
+    what, names = f"alias {model}", [field.name for field in fields(Alias)]
+    document = _require("model", what, _mapping(what, value, names))
+    if day := document.get("shutdown_date"):
+        # YAML reads a date where it can, and else a text, which may be anything.
+        document = document | {"shutdown_date": str(date.fromisoformat(str(day)))}
+    return Alias(**document)
 
 
-def _limits(what: str, given: Document) -> Limits:
+def _require(name: str, what: str, document: Document) -> Document:
+    if not document.get(name):
+        raise ValueError(f"{what} lacks its {name}")
+    return document
+
+
+def _parse_limits(what: str, document: Document) -> Limits:
     try:
-        return Limits.of(_named("limits", given.get("limits")))
+        return Limits.of(_mapping("limits", document.get("limits")))
     except ValueError as e:
         raise ValueError(f"{what}: {e}") from e
 
 
-def _allowed(what: str, given: Document) -> Document:
-    """The lists of what a key may use. A text is none, though it has characters."""
-    allowed = _named(f"{what}: allowed", given.get("allowed"), RESOURCES)
-    for resource, names in allowed.items():
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise ValueError(f"{what}: allowed {resource} must be a list of names")
-    return allowed
+# Differences to the store
 
 
-def _alias_of(model: str, given: Any) -> Alias:
-    what, known = f"alias {model}", [field.name for field in fields(Alias)]
-    named = _with("model", what, _named(what, given, known))
-    if day := named.get("shutdown_date"):
-        # YAML knows dates; a text may be anything.
-        named = named | {"shutdown_date": str(date.fromisoformat(str(day)))}
-    return Alias(**named)
-
-
-def _expiry(given: Any) -> int | None:
-    return given if isinstance(given, int) else inputs.expiry(given and str(given))
-
-
-def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[DeclaredChange]:
+def differences(store: Repository, document: Document) -> Iterator[StoreChange]:
+    """What has to be added or changed. Raises ValueError and InvalidRoute."""
     contents = store.contents()
-    old = contents.virtual_keys.get(key.id)
-    sound = old if old and not old.problem else None
-    same = sound and serialization.document(sound) == serialization.document(key)
-    if not (same and store.settings(contents.sealed[key.id]) == key.settings):
-        sign = "~" if old else "+"
-        yield DeclaredChange(
-            sign, f"virtual key {key.id}", lambda: store.put_virtual_key(key)
+    for id, value in document["virtual_keys"].items():
+        key, old = parse_virtual_key(id, value), contents.virtual_keys.get(id)
+        # One that cannot be decrypted is replaced in any case.
+        same = (
+            old is not None
+            and not old.problem
+            and serialization.document(old) == serialization.document(key)
+            and store.settings(contents.sealed[id]) == key.settings
         )
+        if not same:
+            put = partial(store.put_virtual_key, key)
+            yield StoreChange("~" if old else "+", f"virtual key {id}", put)
+    for id, value in document["configs"].items():
+        config, stored = checked(value, inputs.named_hosts()), contents.configs.get(id)
+        if paths := secret_paths(config):
+            raise ValueError(f"config {id} holds a secret, at {paths[0]}")
+        if stored is None or serialization.dumps(stored) != serialization.dumps(config):
+            put_config = partial(store.put_config, id, config)
+            sign = "+" if stored is None else "~"
+            yield StoreChange(sign, f"config {id}", put_config)
+    keys = {key.name: key for key in contents.keys.values()}
+    for name, value in document["keys"].items():
+        yield from _gateway_key_change(
+            store, parse_gateway_key(name, value), keys.get(name)
+        )
+    for model, value in document["aliases"].items():
+        alias, old_alias = parse_alias(model, value), contents.aliases.get(model)
+        if alias != old_alias:
+            put = partial(store.put_alias, model, alias)
+            yield StoreChange("~" if old_alias else "+", f"alias {model}", put)
 
 
-def _config(store: Repository, id: str, given: Document) -> Iterator[DeclaredChange]:
-    document = checked(given, inputs.named_hosts())
-    if places := secret_paths(document):
-        raise ValueError(f"config {id} holds a secret, at {places[0]}")
-    old = store.contents().configs.get(id)
-    if old is None or serialization.dumps(old) != serialization.dumps(document):
-        sign = "+" if old is None else "~"
-
-        def put() -> None:
-            store.put_config(id, document)
-
-        yield DeclaredChange(sign, f"config {id}", put)
-
-
-def _gateway_key(store: Repository, key: GatewayKey) -> Iterator[DeclaredChange]:
-    old = next((k for k in store.contents().keys.values() if k.name == key.name), None)
+def _gateway_key_change(
+    store: Repository, key: GatewayKey, old: GatewayKey | None
+) -> Iterator[StoreChange]:
+    """The hint is the end of the key itself, which no file has."""
+    what = f"key {key.name}"
     if old is None:
-        yield DeclaredChange("+", f"key {key.name}", lambda: store.create_key(key))
+        yield StoreChange("+", what, partial(store.create_key, key), shows_key=True)
     elif replace(old, hint="") != key:
-        kept = replace(key, hint=old.hint)
-        yield DeclaredChange("~", f"key {key.name}", lambda: store.update_key(kept))
+        update = partial(store.update_key, replace(key, hint=old.hint))
+        yield StoreChange("~", what, update)
 
 
-def _alias(store: Repository, model: str, alias: Alias) -> Iterator[DeclaredChange]:
-    old = store.contents().aliases.get(model)
-    if old != alias:
-        sign = "~" if old else "+"
-        yield DeclaredChange(
-            sign, f"alias {model}", lambda: store.put_alias(model, alias)
-        )
-
-
-def _pruned(store: Repository, wanted: Document) -> Iterator[DeclaredChange]:
+def removals(store: Repository, document: Document) -> Iterator[StoreChange]:
+    """What has to be deleted, as *document* does not name it."""
     contents = store.contents()
-    stored: Mapping[str, tuple[Any, str, Callable[[str], None]]] = {
-        "aliases": (contents.aliases, "alias", store.delete_alias),
-        "keys": (
-            [key.name for key in contents.keys.values()],
-            "key",
-            store.delete_key,
-        ),
-        "configs": (contents.configs, "config", store.delete_config),
-        "virtual_keys": (
+    # In this order no record that is left names one that is gone, should a later
+    # deletion fail.
+    names = [key.name for key in contents.keys.values()]
+    kinds: list[tuple[str, Collection[str], str, Callable[[str], None]]] = [
+        ("aliases", contents.aliases, "alias", store.delete_alias),
+        ("keys", names, "key", store.delete_key),
+        ("configs", contents.configs, "config", store.delete_config),
+        (
+            "virtual_keys",
             contents.virtual_keys,
             "virtual key",
             store.delete_virtual_key,
         ),
-    }
-    for kind, (names, word, delete) in stored.items():
-        for name in sorted(set(names) - set(wanted[kind])):
-            yield DeclaredChange("-", f"{word} {name}", partial(delete, name))
+    ]
+    for kind, stored, word, delete in kinds:
+        for name in sorted(set(stored) - set(document[kind])):
+            yield StoreChange("-", f"{word} {name}", partial(delete, name))
 
 
-# The other way
+# Export
 
 
 @click.command()
 @click.argument("file", required=False)
 @with_appcontext
-@inputs.friendly
+@inputs.report_errors
 def export(file: str | None) -> None:
     """Write all that is stored, as `flask apply` reads it, without any secret.
 
     Secrets become `${NAME}`; gateway keys themselves are not kept, so that to apply
     the file elsewhere makes new ones.
     """
-    text = yaml.safe_dump(_exported(inputs.store()), sort_keys=True)
-    if file:
-        Path(file).write_text(text)
-    else:
-        click.echo(text, nl=False)
-
-
-def _exported(store: Repository) -> Document:
+    store = inputs.store()
     contents = store.contents()
+    virtual_keys = {
+        id: _fields(key)
+        | {
+            name: f"${{{_variable_name(id, name)}}}"
+            for name in store.settings(contents.sealed[id])
+        }
+        for id, key in contents.virtual_keys.items()
+    }
     keys = sorted(contents.keys.values(), key=lambda key: key.name)
-    return {
-        "virtual_keys": {
-            id: _fields(key) | _placeholders(id, store.settings(contents.sealed[id]))
-            for id, key in contents.virtual_keys.items()
-        },
+    document = {
+        "virtual_keys": virtual_keys,
         "configs": {id: dict(each) for id, each in contents.configs.items()},
         "keys": {
             key.name: _fields(key) | ({"disabled": True} if key.disabled else {})
@@ -297,15 +290,16 @@ def _exported(store: Repository) -> Document:
         },
         "aliases": {model: _fields(alias) for model, alias in contents.aliases.items()},
     }
+    text = yaml.safe_dump(document, sort_keys=True)
+    if file:
+        Path(file).write_text(text)
+    else:
+        click.echo(text, nl=False)
 
 
 def _fields(record: VirtualKey | GatewayKey | Alias) -> Document:
-    fields: Document = yaml.safe_load(serialization.document(record))
-    return {key: value for key, value in fields.items() if value is not False}
-
-
-def _placeholders(id: str, settings: Mapping[str, Any]) -> Document:
-    return {name: f"${{{_variable_name(id, name)}}}" for name in settings}
+    document: Document = yaml.safe_load(serialization.document(record))
+    return {name: value for name, value in document.items() if value is not False}
 
 
 def _variable_name(id: str, name: str) -> str:

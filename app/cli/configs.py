@@ -22,46 +22,41 @@ configs = AppGroup("configs", help="Routes that callers name by an id.")
 @click.option(
     "--move-secrets", is_flag=True, help="Put secrets in it into virtual keys."
 )
-@inputs.friendly
+@inputs.report_errors
 def create(id: str, file: str, move_secrets: bool) -> None:
     """Store the config in FILE (JSON or YAML, - for standard input) as ID.
 
     Of an ID that is there already, it becomes the newest version.
     """
-    document = config_in(inputs.read(file))
+    text = inputs.read(file)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise click.ClickException(f"neither JSON nor YAML: {e}") from e
+    document = checked(document, inputs.named_hosts())
     store = inputs.store()
-    if secret_paths(document) and not move_secrets:
-        places = ", ".join(secret_paths(document))
+    if (paths := secret_paths(document)) and not move_secrets:
         raise click.ClickException(
-            f"it holds secrets, at {places}: name a virtual key there, or let "
-            "--move-secrets make one"
+            f"it holds secrets, at {', '.join(paths)}: name a virtual key there, or "
+            "let --move-secrets make one"
         )
-    document, moved = extract_secrets(document, id)
-    for key in moved:
+    document, new_keys = extract_secrets(document, id)
+    for key in new_keys:
         store.put_virtual_key(key)
         click.echo(f"virtual key {key.id} has its secrets")
     click.echo(f"config {id}, version {store.put_config(id, document)}")
 
 
-def config_in(text: str) -> dict[str, Any]:
-    """The config in *text*, checked as that of a header is. Raises InvalidRoute."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise click.ClickException(f"neither JSON nor YAML: {e}") from e
-    return checked(document, inputs.named_hosts())
-
-
 @configs.command("list")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def list_(as_json: bool) -> None:
     """All configs."""
     contents = inputs.store().contents()
     rows = [
         {
             "id": id,
-            "mode": _mode(document),
+            "mode": str((document.get("strategy") or {}).get("mode", "single")),
             "targets": len(document.get("targets", [1])),
         }
         for id, document in sorted(contents.configs.items())
@@ -69,33 +64,28 @@ def list_(as_json: bool) -> None:
     output.show(rows, ("id", "mode", "targets"), as_json)
 
 
-def _mode(document: Any) -> str:
-    return str((document.get("strategy") or {}).get("mode", "single"))
-
-
 @configs.command()
 @click.argument("id")
 @click.option("--version", type=int, help="An older version.")
-@inputs.friendly
+@inputs.report_errors
 def show(id: str, version: int | None) -> None:
     """The JSON of a config."""
     versions = inputs.store().versions(id)
-    wanted = versions[0].number if version is None else version
-    click.echo(json.dumps(_document(versions, wanted), indent=2))
+    number = versions[0].number if version is None else version
+    click.echo(json.dumps(_document(versions, number), indent=2))
 
 
 def _document(versions: Any, number: int) -> Any:
-    found = (each.document for each in versions if each.number == number)
-    document = next(found, None)
-    if document is None:
-        raise RecordNotFound(f"version {number}")
-    return document
+    for version in versions:
+        if version.number == number:
+            return version.document
+    raise RecordNotFound(f"version {number}")
 
 
 @configs.command()
 @click.argument("id")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def history(id: str, as_json: bool) -> None:
     """The versions of a config, newest first."""
     rows = [
@@ -108,7 +98,7 @@ def history(id: str, as_json: bool) -> None:
 @configs.command()
 @click.argument("id")
 @click.argument("version", type=int)
-@inputs.friendly
+@inputs.report_errors
 def rollback(id: str, version: int) -> None:
     """Make an older version the newest again."""
     store = inputs.store()
@@ -118,7 +108,7 @@ def rollback(id: str, version: int) -> None:
 
 @configs.command()
 @click.argument("id")
-@inputs.friendly
+@inputs.report_errors
 def delete(id: str) -> None:
     """Delete a config, and all its versions."""
     inputs.store().delete_config(id)

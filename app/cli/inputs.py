@@ -1,4 +1,4 @@
-"""What commands are given: names and values, dates, secrets that nobody sees."""
+"""Arguments of commands: name=value, dates, limits, secrets; and their errors."""
 
 import datetime
 import functools
@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,21 +23,23 @@ from ..store.repository import RecordExists, RecordNotFound, Repository
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NONE = Limits()
+_NO_LIMITS = Limits()
+
+SECRET_SOURCES = "- for standard input, file:PATH, env:NAME, or prompt"
 
 
 def settings() -> Settings:
     """Those of the application that runs the command."""
-    found: Settings = current_app.extensions["lastword.settings"]
-    return found
+    value: Settings = current_app.extensions["lastword.settings"]
+    return value
 
 
 def named_hosts() -> tuple[str, ...]:
-    """The internal hosts that what is stored may lead to."""
+    """The internal hosts that stored configs and keys may lead to."""
     return settings().named_custom_hosts
 
 
-def friendly_host(error: InternalHost) -> str:
+def trust_advice(error: InternalHost) -> str:
     """How to trust the host that *error* refuses."""
     value = ",".join((*named_hosts(), error.host))
     return (
@@ -47,19 +49,19 @@ def friendly_host(error: InternalHost) -> str:
 
 
 def store() -> Repository:
-    """The store, one for a command; its tables are made, if it is SQLite's."""
+    """The store, one for each command. SQLite's tables are created as needed."""
     if "store" not in g:
         g.store = factory.repository(settings())
         click.get_current_context().call_on_close(g.store.engine.dispose)
-    found: Repository = g.store
-    return found
+    repository: Repository = g.store
+    return repository
 
 
-def friendly(command: F) -> F:
-    """*command*, whose failures are told in a line each."""
+def report_errors(command: F) -> F:
+    """*command*, whose expected errors become a line each instead of a traceback."""
 
     @functools.wraps(command)
-    def told(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except RecordNotFound as e:
@@ -69,25 +71,26 @@ def friendly(command: F) -> F:
         except (GatewayError, ValueError) as e:
             raise click.ClickException(str(e)) from e
 
-    return told  # type: ignore[return-value] # The same signature.
+    return wrapper  # type: ignore[return-value] # The same signature.
 
 
-def pairs(given: Iterable[str]) -> dict[str, Any]:
-    """`name=value` as a mapping; a value that is JSON is what it says."""
-    found = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
+def pairs(texts: Iterable[str]) -> dict[str, Any]:
+    """Each `name=value` of *texts*; a value that is JSON is parsed."""
+    values: dict[str, Any] = {}
+    for name, text in _split_pairs(texts):
+        try:
+            values[name] = orjson.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def _split_pairs(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals:
-            raise click.BadParameter(f"expected name=value, not {pair!r}")
-        found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return text
+            raise click.BadParameter(f"expected name=value, not {text!r}")
+        yield name, value
 
 
 limit = click.option(
@@ -99,49 +102,41 @@ limit = click.option(
 )
 
 
-def limits(given: Iterable[str], old: Limits = _NONE) -> Limits:
-    """*old*, changed by each `name=value`; `name=` takes one away."""
-    named = old.to_body()
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise click.BadParameter(f"expected name=value, not {pair!r}")
-        named[name] = _amount(value)
-    return Limits.of(named)
-
-
-def _amount(text: str) -> int | str | None:
-    """As it is typed, so that money stays exact; None for nothing."""
-    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else text or None
-
-
-_SOURCES = "- for standard input, file:PATH, env:NAME, or prompt"
+def limits(texts: Iterable[str], old: Limits = _NO_LIMITS) -> Limits:
+    """*old*, changed by each `name=value` of *texts*; `name=` takes one away."""
+    amounts = old.to_body()
+    for name, text in _split_pairs(texts):
+        # An amount of money stays a text, so that it stays exact.
+        is_integer = re.fullmatch(r"[0-9]{1,20}", text)
+        amounts[name] = int(text) if is_integer else text or None
+    return Limits.of(amounts)
 
 
 def secret(source: str, name: str) -> str:
-    """The secret that *source* leads to. It never stands on a command line."""
-    kind, _, place = source.partition(":")
+    """The secret at *source*, one of SECRET_SOURCES.
+
+    It is no argument itself: other users of the machine can read command lines.
+    """
+    kind, _, location = source.partition(":")
     if source == "-":
         return sys.stdin.read().strip()
     if source == "prompt":
         return str(click.prompt(name, hide_input=True))
-    if kind == "file" and place:
-        return Path(place).read_text().strip()
-    if kind == "env" and place:
-        return os.environ[place] if place in os.environ else _absent(place)
-    raise click.BadParameter(f"{name}: expected {_SOURCES}")
-
-
-def _absent(name: str) -> str:
-    raise click.ClickException(f"the variable {name} is not set")
+    if kind == "file" and location:
+        return Path(location).read_text().strip()
+    if kind == "env" and location:
+        if location not in os.environ:
+            raise click.ClickException(f"the variable {location} is not set")
+        return os.environ[location]
+    raise click.BadParameter(f"{name}: expected {SECRET_SOURCES}")
 
 
 def expiry(text: str | None) -> int | None:
     """The Unix second that *text* means: `2027-01-31`, or `30d`, `12h` from now."""
     if not text:
         return None
-    if found := re.fullmatch(r"(\d+)([dh])", text):
-        return int(time.time()) + int(found[1]) * {"d": 86400, "h": 3600}[found[2]]
+    if match := re.fullmatch(r"(\d+)([dh])", text):
+        return int(time.time()) + int(match[1]) * {"d": 86400, "h": 3600}[match[2]]
     try:
         day = datetime.date.fromisoformat(text)
     except ValueError as e:

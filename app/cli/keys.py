@@ -16,12 +16,12 @@ keys = AppGroup("keys", help="The gateway's own keys, which callers hold.")
 _HEADINGS = ("name", "key", "config", "allowed", "limits", "expires", "disabled")
 
 
-def _allows(command: Any) -> Any:
-    """The options that say what a key may use."""
+def _allow_options(command: Any) -> Any:
+    """Add an option for each kind of resource: --allow-model and so on."""
     for resource in reversed(RESOURCES):
-        one = resource.removesuffix("s").replace("_", "-")
+        singular = resource.removesuffix("s").replace("_", "-")
         command = click.option(
-            f"--allow-{one}",
+            f"--allow-{singular}",
             resource,
             multiple=True,
             metavar="NAME",
@@ -33,11 +33,11 @@ def _allows(command: Any) -> Any:
 @keys.command()
 @click.argument("name", type=ID)
 @click.option("--config", help="The id of its config, for requests that name none.")
-@_allows
+@_allow_options
 @inputs.limit
 @click.option("--expires", metavar="WHEN", help="2027-01-31, or 30d from now.")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def create(
     name: str,
     config: str | None,
@@ -47,11 +47,10 @@ def create(
     **allowed: Sequence[str],
 ) -> None:
     """Make a key for NAME, and print it: this is the only time that it is shown."""
-    listed = {resource: [*names] for resource, names in allowed.items() if names}
     key = GatewayKey(
         name,
         config=config,
-        allowed=listed,
+        allowed={resource: [*names] for resource, names in allowed.items() if names},
         limits=inputs.limits(limit),
         expires=inputs.expiry(expires),
     )
@@ -63,16 +62,13 @@ def create(
 
 
 @keys.command("list")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def list_(as_json: bool) -> None:
     """All keys, by their names; of a key itself only its end."""
-    output.show(map(_row, _all()), _HEADINGS, as_json)
-
-
-def _all() -> list[GatewayKey]:
-    found = inputs.store().contents().keys.values()
-    return sorted(found, key=lambda key: key.name)
+    keys = inputs.store().contents().keys.values()
+    rows = map(_row, sorted(keys, key=lambda key: key.name))
+    output.show(rows, _HEADINGS, as_json)
 
 
 def _row(key: GatewayKey) -> dict[str, Any]:
@@ -90,50 +86,50 @@ def _row(key: GatewayKey) -> dict[str, Any]:
 
 @keys.command()
 @click.argument("name")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def show(name: str, as_json: bool) -> None:
     """One key."""
-    output.show([_row(_found(name))], _HEADINGS, as_json)
+    output.show([_row(_stored_key(name))], _HEADINGS, as_json)
 
 
-def _found(name: str) -> GatewayKey:
-    found = next((key for key in _all() if key.name == name), None)
-    if found is None:
-        raise RecordNotFound(name)
-    return found
+def _stored_key(name: str) -> GatewayKey:
+    for key in inputs.store().contents().keys.values():
+        if key.name == name:
+            return key
+    raise RecordNotFound(name)
 
 
 @keys.command()
 @click.argument("name")
 @click.argument("limits", nargs=-1, required=True, metavar="LIMIT=VALUE...")
-@inputs.friendly
+@inputs.report_errors
 def limit(name: str, limits: Sequence[str]) -> None:
     """Change limits of the key NAME; LIMIT= takes one away."""
-    key = _found(name)
-    changed = inputs.limits(limits, key.limits)
-    inputs.store().update_key(replace(key, limits=changed))
+    key = _stored_key(name)
+    new_limits = inputs.limits(limits, key.limits)
+    inputs.store().update_key(replace(key, limits=new_limits))
 
 
 @keys.command()
 @click.argument("name")
-@inputs.friendly
+@inputs.report_errors
 def disable(name: str) -> None:
     """Keep a key, and refuse it."""
-    inputs.store().update_key(replace(_found(name), disabled=True))
+    inputs.store().update_key(replace(_stored_key(name), disabled=True))
 
 
 @keys.command()
 @click.argument("name")
-@inputs.friendly
+@inputs.report_errors
 def enable(name: str) -> None:
     """Accept a disabled key again."""
-    inputs.store().update_key(replace(_found(name), disabled=False))
+    inputs.store().update_key(replace(_stored_key(name), disabled=False))
 
 
 @keys.command()
 @click.argument("name")
-@inputs.friendly
+@inputs.report_errors
 def delete(name: str) -> None:
     """Delete a key."""
     inputs.store().delete_key(name)

@@ -1,4 +1,4 @@
-"""Names that the store can hold."""
+"""The type of arguments that name a record of the store."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import click
 from ..api.routing.routing_headers import is_id
 
 
-class _Id(click.ParamType[str]):
+class IdType(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
@@ -21,4 +21,4 @@ class _Id(click.ParamType[str]):
         return str(value)
 
 
-ID = _Id()
+ID = IdType()

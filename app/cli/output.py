@@ -2,30 +2,26 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-as_json = click.option("as_json", "--json", is_flag=True, help="JSON, for scripts.")
+json_option = click.option("as_json", "--json", is_flag=True, help="JSON, for scripts.")
 
 
 def show(
-    rows: Iterable[Mapping[str, Any]], headings: Sequence[str], json_: bool
+    rows: Iterable[Mapping[str, Any]], headings: Sequence[str], as_json: bool
 ) -> None:
-    """Print *rows*: as columns under *headings*, or all of them as a JSON list."""
-    listed = list(rows)
-    if json_:
-        click.echo(json.dumps(listed, indent=2, default=str))
+    """Print *rows*: the columns of these *headings*, or all fields as a JSON list."""
+    records = list(rows)
+    if as_json:
+        click.echo(json.dumps(records, indent=2, default=str))
         return
-    cells = [headings, *([_cell(row.get(h)) for h in headings] for row in listed)]
-    click.echo(columns(cells))
-
-
-def columns(cells: Sequence[Sequence[str]]) -> str:
-    """Lines of cells that stand below each other."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+    lines = [headings, *([_cell(row.get(h)) for h in headings] for row in records)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
 def _cell(value: Any) -> str:
@@ -36,12 +32,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return decimal(value)
     if isinstance(value, Mapping):
-        return " ".join(f"{key}={_inner(each)}" for key, each in value.items())
+        return " ".join(f"{key}={_cell(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return str(value)
-
-
-def _inner(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def decimal(value: float) -> str:
@@ -54,6 +48,3 @@ def day(seconds: int | None) -> str | None:
     if seconds is None:
         return None
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
-
-
-Command = Callable[..., Any]

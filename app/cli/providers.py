@@ -1,4 +1,4 @@
-"""`flask providers`: what each provider takes."""
+"""`flask providers`: modes and parameters of each provider."""
 
 from dataclasses import asdict
 
@@ -13,7 +13,7 @@ from . import output
 @click.argument(
     "names", nargs=-1, type=click.Choice(list(PROVIDERS)), metavar="[NAME]..."
 )
-@output.as_json
+@output.json_option
 @click.option(
     "as_markdown", "--markdown", is_flag=True, help="The second half of providers.md."
 )
@@ -26,6 +26,6 @@ def providers(names: tuple[str, ...], as_json: bool, as_markdown: bool) -> None:
     if as_markdown:
         click.echo(feature_table.markdown())
         return
-    wanted = names or tuple(PROVIDERS)
-    chosen = (asdict(row) for row in feature_table.rows() if row.provider in wanted)
-    output.show(chosen, feature_table.HEADINGS, as_json)
+    names = names or tuple(PROVIDERS)
+    rows = (asdict(row) for row in feature_table.rows() if row.provider in names)
+    output.show(rows, feature_table.HEADINGS, as_json)

@@ -1,4 +1,4 @@
-"""`flask db` and `flask secrets`: the store itself."""
+"""`flask db` and `flask secrets`: the store's tables and its encryption."""
 
 import secrets as random
 from pathlib import Path
@@ -7,7 +7,6 @@ import click
 from flask.cli import AppGroup
 
 from ..store import database, secret_box
-from ..store.repository import Repository
 from . import inputs
 
 db = AppGroup("db", help="The tables of the store.")
@@ -15,7 +14,7 @@ secrets = AppGroup("secrets", help="What stored credentials are sealed with.")
 
 
 @db.command()
-@inputs.friendly
+@inputs.report_errors
 def upgrade() -> None:
     """Bring the tables up to date. SQLite's are at every start."""
     settings = inputs.settings()
@@ -26,7 +25,7 @@ def upgrade() -> None:
 
 
 @secrets.command()
-@inputs.friendly
+@inputs.report_errors
 def rotate() -> None:
     """Seal all credentials anew.
 
@@ -37,19 +36,15 @@ def rotate() -> None:
     instance = Path(settings.instance)
     store = inputs.store()
     if settings.secret_key:
-        count = store.reseal(
-            secret_box.SecretBox(secret_box.keys(settings.secret_key, instance))
-        )
+        # The setting lists the new secret first, which seals, then the old ones.
+        keys = secret_box.keys(settings.secret_key, instance)
+        count = store.reseal(secret_box.SecretBox(keys))
     else:
-        count = _rotate_file(store, instance)
+        # The file holds both keys until every secret is sealed by the new one: a
+        # gateway that reads it meanwhile can open them all.
+        path = instance / secret_box.FILE
+        old, new = path.read_text().split(), random.token_urlsafe(32)
+        secret_box.rewrite(path, [new, *old])
+        count = store.reseal(secret_box.SecretBox([new]))
+        secret_box.rewrite(path, [new])
     click.echo(f"{count} secrets are sealed anew")
-
-
-def _rotate_file(store: Repository, instance: Path) -> int:
-    """Both keys stand in the file until all is sealed by the new one."""
-    path = instance / secret_box.FILE
-    old, new = path.read_text().split(), random.token_urlsafe(32)
-    secret_box.rewrite(path, [new, *old])
-    count = store.reseal(secret_box.SecretBox([new]))
-    secret_box.rewrite(path, [new])
-    return count

@@ -1,4 +1,4 @@
-"""`flask usage`: what has been used, from the ledger."""
+"""`flask usage`: sums of requests, tokens and cost, from the ledger."""
 
 import csv
 import io
@@ -24,10 +24,10 @@ _HEADINGS = (
 @click.command()
 @click.option("--by", type=click.Choice(GROUPS), default="key", show_default=True)
 @click.option("--since", metavar="DAY", help="2026-11-01; else all there is.")
-@output.as_json
+@output.json_option
 @click.option("as_csv", "--csv", is_flag=True, help="CSV, for spreadsheets.")
 @with_appcontext
-@inputs.friendly
+@inputs.report_errors
 def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     """Requests, tokens and cost, summed up.
 

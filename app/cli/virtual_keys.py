@@ -1,6 +1,6 @@
-"""`flask virtual-keys`: credentials of providers, under names that callers may know."""
+"""`flask virtual-keys`: credentials of providers, under names for callers."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 
 from ..core.hosts import InternalHost, custom_host
 from ..core.permissions import VirtualKey
-from ..providers import PROVIDERS, Provider
+from ..providers import PROVIDERS
 from ..store.repository import RecordNotFound
 from . import inputs, output
 from .names import ID
@@ -18,14 +18,13 @@ from .names import ID
 virtual_keys = AppGroup(
     "virtual-keys", help="Credentials of providers, under names of their own."
 )
-_SOURCE = "- for standard input, file:PATH, env:NAME, or prompt"
 _HEADINGS = ("id", "provider", "model", "custom_host", "limits", "disabled")
 
 
 @virtual_keys.command()
 @click.argument("id", type=ID)
 @click.option("--provider", required=True, type=click.Choice(list(PROVIDERS)))
-@click.option("--key-from", metavar="SOURCE", help=f"Its key: {_SOURCE}.")
+@click.option("--key-from", metavar="SOURCE", help=f"Its key: {inputs.SECRET_SOURCES}.")
 @click.option(
     "--secret-from",
     multiple=True,
@@ -40,7 +39,7 @@ _HEADINGS = ("id", "provider", "model", "custom_host", "limits", "disabled")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A default.")
 @inputs.limit
 @click.option("--replace", "replacing", is_flag=True, help="In place of one there is.")
-@inputs.friendly
+@inputs.report_errors
 def create(
     id: str,
     provider: str,
@@ -57,81 +56,66 @@ def create(
     store = inputs.store()
     if id in store.contents().virtual_keys and not replacing:
         raise click.ClickException(f"there is {id} already; --replace replaces it")
-    declared = PROVIDERS[provider]
-    given = _plain(declared, setting) | _secret(declared, secret_from)
-    wanted = key_from or ("prompt" if _wants_a_key(declared, given) else None)
-    if wanted:
-        given["api_key"] = inputs.secret(wanted, "api_key")
+    declaration = PROVIDERS[provider]
+    settings = inputs.pairs(setting)
+    for declared in declaration.settings:
+        if declared.secret and declared.name in settings:
+            raise click.ClickException(
+                f"{declared.name} is a secret: give it by --secret-from"
+            )
+    for name, source in inputs.pairs(secret_from).items():
+        settings[name] = inputs.secret(str(source), name)
+    if not key_from and declaration.needs_key:
+        # Some providers take other credentials in place of a key.
+        has_others = any(all(map(settings.get, names)) for names in declaration.keys)
+        key_from = None if has_others else "prompt"
+    if key_from:
+        settings["api_key"] = inputs.secret(key_from, "api_key")
     key = VirtualKey(
         id,
         provider,
-        given,
+        settings,
         custom_host,
         model,
         inputs.pairs(param),
         inputs.limits(limit),
     )
-    store.put_virtual_key(checked(key))
+    store.put_virtual_key(check_virtual_key(key))
     click.echo(f"virtual key {id}")
 
 
-def checked(key: VirtualKey) -> VirtualKey:
+def check_virtual_key(key: VirtualKey) -> VirtualKey:
     """*key*, if a request could use it. Raises ValueError."""
     provider = PROVIDERS.get(key.provider)
     if provider is None or not provider.modes:
         raise ValueError(f"provider {key.provider!r} has no text completions")
-    known = {"api_key", *(setting.name for setting in provider.settings)}
-    strange = sorted(set(key.settings) - known)
-    if strange:
+    names = {"api_key", *(setting.name for setting in provider.settings)}
+    if undeclared := sorted(set(key.settings) - names):
         raise ValueError(
-            f"provider {provider.name} has no {strange[0]}; it has "
-            f"{', '.join(sorted(known))}"
+            f"provider {provider.name} has no {undeclared[0]}; it has "
+            f"{', '.join(sorted(names))}"
         )
-    for name, check in _urls(provider, key):
+    # Whatever may become a part of a URL, and its check.
+    checks: dict[str, Callable[[Iterable[str]], object]] = {}
+    if key.custom_host:
+        host = f"custom host {key.custom_host!r}"
+        checks[host] = partial(custom_host, key.custom_host)
+    for setting in provider.settings:
+        if value := key.settings.get(setting.name):
+            checks[setting.name] = partial(setting.check_url, value)
+    for name, check in checks.items():
         try:
             check(inputs.named_hosts())
         except InternalHost as e:
-            raise ValueError(f"{name}: {inputs.friendly_host(e)}") from e
+            raise ValueError(f"{name}: {inputs.trust_advice(e)}") from e
         except ValueError as e:
             raise ValueError(f"{name}: {e}") from e
     return key
 
 
-def _urls(
-    provider: Provider, key: VirtualKey
-) -> Iterator[tuple[str, Callable[[Iterable[str]], object]]]:
-    """The names of all that leads to a URL, and what checks each."""
-    if key.custom_host:
-        yield f"custom host {key.custom_host!r}", partial(custom_host, key.custom_host)
-    for setting in provider.settings:
-        value = key.settings.get(setting.name)
-        if value:
-            yield setting.name, partial(setting.check_url, value)
-
-
-def _plain(provider: Provider, given: Sequence[str]) -> dict[str, Any]:
-    values = inputs.pairs(given)
-    for setting in provider.settings:
-        if setting.secret and setting.name in values:
-            raise click.ClickException(
-                f"{setting.name} is a secret: give it by --secret-from"
-            )
-    return values
-
-
-def _secret(provider: Provider, given: Sequence[str]) -> dict[str, Any]:
-    sources = inputs.pairs(given)
-    return {name: inputs.secret(str(sources[name]), name) for name in sources}
-
-
-def _wants_a_key(provider: Provider, given: dict[str, Any]) -> bool:
-    stands_for_one = any(all(map(given.get, names)) for names in provider.keys)
-    return provider.needs_key and not stands_for_one
-
-
 @virtual_keys.command("list")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def list_(as_json: bool) -> None:
     """All virtual keys, without what they hold."""
     contents = inputs.store().contents()
@@ -153,18 +137,18 @@ def _row(key: VirtualKey) -> dict[str, Any]:
 
 @virtual_keys.command()
 @click.argument("id")
-@output.as_json
-@inputs.friendly
+@output.json_option
+@inputs.report_errors
 def show(id: str, as_json: bool) -> None:
     """One virtual key, and the names of what it holds."""
     store = inputs.store()
-    key = _found(id)
-    held = sorted(store.settings(store.contents().sealed[id]))
-    row = _row(key) | {"holds": ",".join(held)}
+    row = _row(_stored_key(id))
+    names = sorted(store.settings(store.contents().sealed[id]))
+    row["holds"] = ",".join(names)
     output.show([row], (*_HEADINGS, "params", "holds"), as_json)
 
 
-def _found(id: str) -> VirtualKey:
+def _stored_key(id: str) -> VirtualKey:
     store = inputs.store()
     contents = store.contents()
     if id not in contents.virtual_keys:
@@ -176,33 +160,33 @@ def _found(id: str) -> VirtualKey:
 @virtual_keys.command()
 @click.argument("id")
 @click.argument("limits", nargs=-1, required=True, metavar="LIMIT=VALUE...")
-@inputs.friendly
+@inputs.report_errors
 def limit(id: str, limits: Sequence[str]) -> None:
     """Change limits of the virtual key ID; LIMIT= takes one away."""
-    key = _found(id)
-    changed = inputs.limits(limits, key.limits)
-    inputs.store().put_virtual_key(replace(key, limits=changed))
+    key = _stored_key(id)
+    new_limits = inputs.limits(limits, key.limits)
+    inputs.store().put_virtual_key(replace(key, limits=new_limits))
 
 
 @virtual_keys.command()
 @click.argument("id")
-@inputs.friendly
+@inputs.report_errors
 def disable(id: str) -> None:
     """Keep a virtual key, and let nobody use it."""
-    inputs.store().put_virtual_key(replace(_found(id), disabled=True))
+    inputs.store().put_virtual_key(replace(_stored_key(id), disabled=True))
 
 
 @virtual_keys.command()
 @click.argument("id")
-@inputs.friendly
+@inputs.report_errors
 def enable(id: str) -> None:
     """Let a disabled virtual key be used again."""
-    inputs.store().put_virtual_key(replace(_found(id), disabled=False))
+    inputs.store().put_virtual_key(replace(_stored_key(id), disabled=False))
 
 
 @virtual_keys.command()
 @click.argument("id")
-@inputs.friendly
+@inputs.report_errors
 def delete(id: str) -> None:
     """Delete a virtual key."""
     inputs.store().delete_virtual_key(id)

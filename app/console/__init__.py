@@ -1,10 +1,8 @@
 """The console: pages for those who run the gateway. Off without a token.
 
-Pages are made here, and work without anything from elsewhere; what moves in them is
-plain JavaScript below static/. Nothing of this is loaded where the console is off.
+Pages are rendered here and work without JavaScript; what updates in them is plain
+JavaScript below static/. Nothing of this package is loaded where the console is off.
 """
-
-from collections.abc import Mapping
 
 from flask import Blueprint, Response, render_template, request
 from flask.typing import ResponseReturnValue
@@ -16,9 +14,9 @@ from .services import ConsoleServices
 
 __all__ = ["ConsoleServices", "blueprint"]
 
-# No page may load, send or be framed by anything of another place. There is nothing
-# inline either.
-_POLICY = "; ".join(
+# No page may load or send anything from or to another origin, or be framed by one.
+# There are no inline scripts or styles.
+_CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -32,7 +30,7 @@ _POLICY = "; ".join(
 )
 
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -40,8 +38,8 @@ _HEADERS = {
 }
 
 
-def blueprint(parts: ConsoleServices) -> Blueprint:
-    """The console of a gateway, below /console, for who has its token."""
+def blueprint(services: ConsoleServices) -> Blueprint:
+    """The console of a gateway, below /console, for the holder of its token."""
     routes = Blueprint(
         "console",
         __name__,
@@ -49,32 +47,27 @@ def blueprint(parts: ConsoleServices) -> Blueprint:
         template_folder="templates",
         static_folder="static",
     )
-    door = Login(parts.settings, parts.gateway.metering.meter)
-    door.guard(routes)
-    routes.context_processor(lambda: {"words": formatting})
+    login = Login(services.settings, services.gateway.metering.meter)
+    login.protect(routes)
+    routes.context_processor(lambda: {"formatting": formatting})
     for pages in (overview, requests, playground, configs):
-        pages.register(routes, parts)
-    routes.after_request(_protected)
-    routes.register_error_handler(GatewayError, _failed)
+        pages.register(routes, services)
+
+    @routes.after_request
+    def add_headers(response: Response) -> Response:
+        # Werkzeug has to drain the rest of a form that was too long.
+        request.max_content_length = None
+        for name, value in _HEADERS.items():
+            response.headers[name] = value
+        is_asset = request.endpoint == "console.static"
+        response.headers["Cache-Control"] = "no-cache" if is_asset else "no-store"
+        return response
+
+    @routes.errorhandler(GatewayError)
+    def error_page(error: GatewayError) -> ResponseReturnValue:
+        # For a script, JSON like everywhere else.
+        if request.is_json:
+            return error.to_body(), error.status
+        return render_template("console/failed.html", error=error), error.status
+
     return routes
-
-
-def _protected(response: Response) -> Response:
-    # What was too long is still to be taken in and thrown away.
-    request.max_content_length = None
-    _say(response, _HEADERS)
-    is_asset = request.endpoint == "console.static"
-    response.headers["Cache-Control"] = "no-cache" if is_asset else "no-store"
-    return response
-
-
-def _say(response: Response, headers: Mapping[str, str]) -> None:
-    for name, value in headers.items():
-        response.headers[name] = value
-
-
-def _failed(error: GatewayError) -> ResponseReturnValue:
-    """A page that says so; for a script, the error as everywhere."""
-    if request.is_json:
-        return error.to_body(), error.status
-    return render_template("console/failed.html", error=error), error.status

@@ -1,4 +1,4 @@
-"""A config as a tree to look at. Pure; no credential of it is ever shown."""
+"""A config as a tree of values for the template. Pure; it holds no credential."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,139 +10,129 @@ from ..api.config.nodes import ConfigNode
 from ..api.config.schema import Config
 from ..core.routing import Strategy
 
+# Characters of a query that are shown.
+_MAX_QUERY = 160
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a dry run says of a place: *look* is a class, *note* a few words."""
+    """What a dry run found out about a node: *look* is a CSS class, *note* its text."""
 
     look: str
     note: str
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A group or a target. *when* says how one gets here from the group above."""
+class TreeNode:
+    """A group or a target. *when* says how the group above selects it."""
 
     path: str
     title: str
     kind: str
     when: str
     facts: Sequence[tuple[str, str]]
-    children: Sequence["Node"] = ()
+    children: Sequence["TreeNode"] = ()
     mark: Mark | None = None
 
 
 _NO_MARKS: Mapping[str, Mark] = {}
 
 
-def tree(
-    level: ConfigNode, marks: Mapping[str, Mark] = _NO_MARKS, when: str = ""
-) -> Node:
-    """The *level* and all below it, with *marks* by their paths."""
-    own = level.own
+def config_tree(
+    node: ConfigNode, marks: Mapping[str, Mark] = _NO_MARKS, when: str = ""
+) -> TreeNode:
+    """*node* and all below it, with *marks* by their paths."""
+    own = node.own
     mode = (own.get("strategy") or {}).get("mode")
-    ways = _ways(own)
-    return Node(
-        level.path,
-        own.get("name") or mode or _whom(own),
+    return TreeNode(
+        node.path,
+        own.get("name") or mode or _provider_name(own),
         "group" if mode else "target",
         when,
-        [*_facts(level)],
+        list(_facts(own)),
         [
-            tree(below, marks, way)
-            for below, way in zip(level.below, ways, strict=False)
+            config_tree(child, marks, condition)
+            for child, condition in zip(node.below, _conditions(own), strict=False)
         ],
-        marks.get(level.path),
+        marks.get(node.path),
     )
 
 
-def _whom(own: Config) -> str:
-    name = own.get("provider") or ""
-    key = own.get("virtual_key") or ""
-    return name or (f"@{key}" if key else "as the request says")
+def query_text(query: Any) -> str:
+    """A query of a condition as text, cut if it is long."""
+    text = json.dumps(query, ensure_ascii=False)
+    return text if len(text) <= _MAX_QUERY else text[:_MAX_QUERY] + " …"
 
 
-def _ways(own: Config) -> Sequence[str]:
-    """How a group comes to each of its targets."""
+def _provider_name(own: Config) -> str:
+    if own.get("provider"):
+        return str(own["provider"])
+    return f"@{own['virtual_key']}" if own.get("virtual_key") else "as the request says"
+
+
+def _conditions(own: Config) -> Iterator[str]:
+    """When a group selects each of its targets."""
     targets = own.get("targets") or []
     strategy = own.get("strategy") or {}
-    if strategy.get("mode") == Strategy.LOADBALANCE:
-        return [f"{share:.0%}" for share in _shares(targets)]
-    if strategy.get("mode") == Strategy.FALLBACK:
-        return ["first", *["then"] * (len(targets) - 1)]
-    if strategy.get("mode") == Strategy.CONDITIONAL:
-        return [_condition(strategy, target.get("name")) for target in targets]
-    return ["always", *["never"] * (len(targets) - 1)]
-
-
-def _shares(targets: Sequence[Config]) -> list[float]:
+    mode = strategy.get("mode")
     weights = [float(target.get("weight", 1)) for target in targets]
-    return [weight / (sum(weights) or 1) for weight in weights]
+    for i, target in enumerate(targets):
+        if mode == Strategy.LOADBALANCE:
+            yield f"{weights[i] / (sum(weights) or 1):.0%}"
+        elif mode == Strategy.FALLBACK:
+            yield "then" if i else "first"
+        elif mode == Strategy.CONDITIONAL:
+            name = target.get("name")
+            conditions = [
+                f"if {query_text(condition['query'])}"
+                for condition in strategy.get("conditions") or ()
+                if condition["then"] == name
+            ]
+            if strategy.get("default") == name:
+                conditions.append("otherwise")
+            yield ", or ".join(conditions) or "never"
+        else:
+            yield "never" if i else "always"
 
 
-def _condition(strategy: Config, name: Any) -> str:
-    told = [
-        f"if {shown(condition['query'])}"
-        for condition in strategy.get("conditions") or ()
-        if condition["then"] == name
-    ]
-    otherwise = ["otherwise"] if strategy.get("default") == name else []
-    return ", or ".join([*told, *otherwise]) or "never"
-
-
-_LONGEST = 160
-
-
-def shown(query: Any) -> str:
-    """A query as text, cut if it is long."""
-    text = json.dumps(query, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
-
-
-def _facts(level: ConfigNode) -> Iterator[tuple[str, str]]:
-    """What a level says that matters to its way, without what is secret."""
-    own = level.own
+def _facts(own: Config) -> Iterator[tuple[str, str]]:
+    """What a node sets that matters to routing, nothing secret among it."""
     strategy = own.get("strategy") or {}
-    if own.get("name") and (strategy or own.get("provider")):
-        yield ("mode", strategy["mode"]) if strategy else ("provider", _whom(own))
+    overrides = own.get("override_params") or {}
+    # Where the title is a name, the fact says what the title would have been.
+    if own.get("name") and strategy:
+        yield "mode", strategy["mode"]
+    elif own.get("name") and own.get("provider"):
+        yield "provider", str(own["provider"])
     if own.get("provider") and own.get("virtual_key"):
         yield "virtual key", str(own["virtual_key"])
-    yield from _of_strategy(strategy)
-    yield from _of_request(own)
-    retry = own.get("retry")
-    if retry:
-        yield "retries", str(retry.get("attempts"))
-    if own.get("request_timeout"):
-        yield "timeout", f"{own['request_timeout']:g} ms"
-    if own.get("cache"):
-        yield "cache", str(own["cache"].get("mode", "simple"))
-
-
-def _of_strategy(strategy: Config) -> Iterator[tuple[str, str]]:
     if strategy.get("on_status_codes"):
         yield "moves on at", ", ".join(map(str, strategy["on_status_codes"]))
     if strategy.get("sticky"):
         yield "sticky by", str(strategy["sticky"])
-    breaker = strategy.get("cb_config")
-    if breaker:
-        most = breaker.get("failure_threshold")
-        share = breaker.get("failure_threshold_percentage")
-        told = f"{most} failures" if most else f"{share} % failing"
-        yield "breaker", f"{told}, {breaker.get('cooldown_interval', 30000) / 1000:g} s"
-
-
-def _of_request(own: Config) -> Iterator[tuple[str, str]]:
-    overrides = own.get("override_params") or {}
+    if breaker := strategy.get("cb_config"):
+        count = breaker.get("failure_threshold")
+        percentage = breaker.get("failure_threshold_percentage")
+        threshold = f"{count} failures" if count else f"{percentage} % failing"
+        # Portkey's intervals are in milliseconds.
+        cooldown = breaker.get("cooldown_interval", 30000) / 1000
+        yield "breaker", f"{threshold}, {cooldown:g} s"
     if overrides.get("model"):
         yield "model", str(overrides["model"])
-    others = sorted(set(overrides) - {"model"})
-    if others:
+    if others := sorted(set(overrides) - {"model"}):
         yield "sets", ", ".join(others)
     if own.get("drop_params"):
         yield "drops", ", ".join(own["drop_params"])
     if own.get("custom_host"):
+        # The host alone: the URL may hold a password.
         yield "host", str(urlsplit(own["custom_host"]).hostname)
     if own.get("via"):
         yield "via", str(own["via"])
     if own.get("model_aliases"):
         yield "aliases", ", ".join(sorted(own["model_aliases"]))
+    if retry := own.get("retry"):
+        yield "retries", str(retry.get("attempts"))
+    if own.get("request_timeout"):
+        yield "timeout", f"{own['request_timeout']:g} ms"
+    if own.get("cache"):
+        yield "cache", str(own["cache"].get("mode", "simple"))

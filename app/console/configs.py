@@ -1,13 +1,11 @@
-"""The stored configs as trees, and where a request would go: without calling anyone."""
-
-from typing import Any
+"""The stored configs as trees, and the form for a dry run."""
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from ..api.config.nodes import ConfigNode
 from ..errors import NotFound
-from .config_tree import tree
+from .config_tree import TreeNode, config_tree
 from .dry_run import DryRunRequest, DryRunResult, dry_run
 from .services import ConsoleServices
 
@@ -22,45 +20,43 @@ _EXAMPLE = """{
 }"""
 
 
-def register(routes: Blueprint, parts: ConsoleServices) -> None:
-    """The list, one config, and the form that asks where a request would go."""
+def register(routes: Blueprint, services: ConsoleServices) -> None:
+    """Add the list, the page of one config, and the form for a dry run to *routes*."""
 
     @routes.get("/configs")
     def configs() -> ResponseReturnValue:
-        found = parts.directory.configs
-        return render_template(
-            "console/configs.html",
-            trees={
-                id: tree(ConfigNode.of(dict(found[id]), strict=True)) for id in found
-            },
-        )
+        documents = services.store.configs
+        trees = {
+            id: config_tree(ConfigNode.of(dict(document), strict=True))
+            for id, document in documents.items()
+        }
+        return render_template("console/configs.html", trees=trees)
 
     @routes.get("/configs/<id>")
     def config(id: str) -> ResponseReturnValue:
-        found = parts.directory.config(id)
-        if found is None:
+        document = services.store.config(id)
+        if document is None:
             raise NotFound(f"There is no config {id[:80]!r}.")
-        question = DryRunRequest(config=id, model=_MODEL)
-        return _try(question, tree(ConfigNode.of(dict(found), strict=True)), None)
+        tree = config_tree(ConfigNode.of(dict(document), strict=True))
+        return dry_run_page(DryRunRequest(config=id, model=_MODEL), tree)
 
     @routes.get("/try")
-    def blank() -> ResponseReturnValue:
-        return _try(DryRunRequest(config=_EXAMPLE, model=_MODEL), None, None)
+    def dry_run_form() -> ResponseReturnValue:
+        return dry_run_page(DryRunRequest(config=_EXAMPLE, model=_MODEL))
 
-    @routes.post("/try")
-    def tried() -> ResponseReturnValue:
-        given = {name: request.form.get(name, "") for name in DryRunRequest.__slots__}
-        question = DryRunRequest(**given)
-        return _try(question, None, dry_run(question, parts))
+    @routes.post("/try", endpoint="dry_run")
+    def run() -> ResponseReturnValue:
+        fields = {name: request.form.get(name, "") for name in DryRunRequest.__slots__}
+        dry_request = DryRunRequest(**fields)
+        result = dry_run(dry_request, services)
+        return dry_run_page(dry_request, result.tree, result)
 
-    def _try(
-        question: DryRunRequest, drawn: Any, verdict: DryRunResult | None
+    def dry_run_page(
+        dry_request: DryRunRequest,
+        tree: TreeNode | None = None,
+        result: DryRunResult | None = None,
     ) -> ResponseReturnValue:
         page = render_template(
-            "console/try.html",
-            question=question,
-            tree=verdict.tree if verdict else drawn,
-            verdict=verdict,
-            configs=sorted(parts.directory.configs),
+            "console/try.html", dry_request=dry_request, tree=tree, result=result
         )
-        return page, 400 if verdict and verdict.problems else 200
+        return page, 400 if result and result.problems else 200

@@ -1,4 +1,8 @@
-"""Where a request would go, found out as for a real one, without calling anyone."""
+"""Finds out where a request would go, with the code that routes real ones.
+
+The config, the keys and the state of the breakers are those of the gateway, so that the
+answer holds for the next request; only no upstream is called.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,18 +21,19 @@ from ..core.balance import rendezvous
 from ..core.routing import Group, Node, Strategy, Target, available_children
 from ..errors import GatewayError, InvalidRequest, InvalidRoute
 from ..planning.plan import Plan
-from .config_tree import Mark
-from .config_tree import Node as Drawn
-from .config_tree import shown, tree
+from .config_tree import Mark, TreeNode, config_tree, query_text
 from .services import ConsoleServices
 
 _PATH = "/v1/completions"
 
+# Takes the place of the provider's key that a caller would send.
+_CALLER_KEY = "a key of the caller's own"
+
 
 @dataclass(frozen=True, slots=True)
 class DryRunRequest:
-    """A request as it would be sent: *config* is an id or JSON, *params* and *metadata*
-    JSON, *key* the name of a gateway key.
+    """The form: *config* is an id or JSON, *params* and *metadata* are JSON, *key* is
+    the name of a gateway key.
     """
 
     config: str = ""
@@ -40,9 +45,9 @@ class DryRunRequest:
 
 @dataclass(frozen=True, slots=True)
 class TargetPreview:
-    """A target that may be called. *share* is how likely it is the first one.
+    """A target that may be called; *share* is the probability that it is the first.
 
-    *plan* says how it would be asked; without one, *refusal* says why it is not.
+    *plan* says how it would be called; without one, *refusal* says why it would not.
     """
 
     target: Target
@@ -51,53 +56,94 @@ class TargetPreview:
     plan: Plan | None
     refusal: str = ""
 
+    @property
+    def mark(self) -> Mark:
+        if self.refusal:
+            return Mark("refuses", "would be refused")
+        # More than this is written as 100 %.
+        if self.share >= 0.995:
+            return Mark("picked", "would be called")
+        if self.share > 0:
+            return Mark("picked", f"{self.share:.0%} of requests")
+        if not self.available:
+            return Mark("open", "breaker open")
+        return Mark("spare", "if others fail")
+
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """What would become of it: *problems* if it would be refused."""
+    """Where the request would go; or *problems*, if it would be refused at once."""
 
     problems: Sequence[str] = ()
-    tree: Drawn | None = None
-    leaves: Sequence[TargetPreview] = ()
+    tree: TreeNode | None = None
+    targets: Sequence[TargetPreview] = ()
     reasons: Sequence[str] = ()
 
     @property
     def first(self) -> TargetPreview | None:
-        """The target that would most likely be called first."""
-        likely = max(self.leaves, key=lambda leaf: leaf.share, default=None)
-        return likely if likely and likely.share > 0 else None
+        """The target that is most likely to be called first."""
+        likeliest = max(self.targets, key=lambda each: each.share, default=None)
+        return likeliest if likeliest and likeliest.share > 0 else None
 
 
-def dry_run(question: DryRunRequest, parts: ConsoleServices) -> DryRunResult:
-    """What would become of the request that *question* describes."""
+def dry_run(dry_request: DryRunRequest, services: ConsoleServices) -> DryRunResult:
+    """Where the request that *dry_request* describes would go."""
     try:
-        return _verdict(question, parts)
+        body: dict[str, Any] = {"prompt": "A prompt."}
+        body |= _json_object("Parameters", dry_request.params)
+        if dry_request.model:
+            body["model"] = dry_request.model
+        headers = _routing_headers(dry_request, body, services)
+        root = route(headers, body, _PATH, services.settings.default_max_tokens).root
+        walk = _RouteWalk(services, headers, body)
+        walk.visit(root, 1.0)
     except InvalidRoute as e:
         return DryRunResult(list(e.errors) or [e.message])
     except GatewayError as e:
         return DryRunResult([e.message])
+    # A conditional group has only the child that its conditions chose.
+    paths = {node.path for node in _nodes_below(root)}
+    marks = {
+        node.path: Mark("unused", "not for this request")
+        for node in _config_nodes_below(headers.level)
+        if node.path not in paths
+    }
+    marks |= {each.target.path: each.mark for each in walk.targets}
+    tree = config_tree(headers.level, marks)
+    return DryRunResult((), tree, walk.targets, walk.reasons)
 
 
-def _verdict(question: DryRunRequest, parts: ConsoleServices) -> DryRunResult:
-    body = _body(question)
-    wanted = _wanted(question, body, parts)
-    way = route(wanted, body, _PATH, parts.settings.default_max_tokens)
-    walk = _Walk(parts, _Reasons(wanted, body))
-    walk.through(way.root, 1.0)
-    marks = {leaf.target.path: _mark(leaf) for leaf in walk.leaves}
-    levels = {level.path for level in _levels(wanted.level)}
-    passed = levels - {node.path for node in _nodes(way.root)}
-    marks |= {path: Mark("unused", "not for this request") for path in passed}
-    return DryRunResult((), tree(wanted.level, marks), walk.leaves, walk.reasons)
+def _routing_headers(
+    dry_request: DryRunRequest, body: Mapping[str, Any], services: ConsoleServices
+) -> RoutingHeaders:
+    """What a real request with this config and metadata would have in its headers.
+
+    Without a gateway key, its caller may use everything. It brings the provider's key
+    that the config lacks, if GATEWAY_BYOK allows that.
+    """
+    _json_object("Metadata", dry_request.metadata)
+    store, settings = services.store, services.settings
+    name = dry_request.key.strip()
+    key = next((key for key in store.keys if key.name == name), None) if name else None
+    if name and key is None:
+        raise InvalidRequest(f"There is no gateway key {name[:80]!r}.")
+    caller = Caller(
+        store,
+        key,
+        _CALLER_KEY if settings.byok else None,
+        is_open=key is None,
+        byok=settings.byok,
+        trusted=trusted_hosts(store, settings, None),
+    )
+    environ = {
+        "HTTP_X_PORTKEY_CONFIG": dry_request.config.strip(),
+        "HTTP_X_PORTKEY_METADATA": dry_request.metadata.strip(),
+    }
+    headers = RequestHeaders({name: value for name, value in environ.items() if value})
+    return with_default_route(routing_headers.wanted(headers, caller), body, settings)
 
 
-def _body(question: DryRunRequest) -> dict[str, Any]:
-    more = _object("Parameters", question.params)
-    model = {"model": question.model} if question.model else {}
-    return {"prompt": "A prompt."} | more | model
-
-
-def _object(what: str, text: str) -> dict[str, Any]:
+def _json_object(what: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError) as e:
@@ -107,160 +153,99 @@ def _object(what: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _wanted(
-    question: DryRunRequest, body: Mapping[str, Any], parts: ConsoleServices
-) -> RoutingHeaders:
-    """As for a request with these headers."""
-    _object("Metadata", question.metadata)
-    environ = {
-        "HTTP_X_PORTKEY_CONFIG": question.config.strip(),
-        "HTTP_X_PORTKEY_METADATA": question.metadata.strip(),
-    }
-    given = RequestHeaders({name: value for name, value in environ.items() if value})
-    caller = _caller(question.key.strip(), parts)
-    wanted = routing_headers.wanted(given, caller)
-    return with_default_route(wanted, body, parts.settings)
+def _config_nodes_below(node: ConfigNode) -> Iterator[ConfigNode]:
+    yield node
+    for child in node.below:
+        yield from _config_nodes_below(child)
 
 
-# Stands for the key of a provider that callers bring themselves.
-_THEIRS = "a key of the caller's own"
-
-
-def _caller(name: str, parts: ConsoleServices) -> Caller:
-    """Who holds the gateway key of this *name*; without one, somebody who may all.
-
-    They bring what the config lacks, if GATEWAY_BYOK lets them.
-    """
-    byok = parts.settings.byok
-    own = _THEIRS if byok else None
-    trusted = trusted_hosts(parts.directory, parts.settings, None)
-    if not name:
-        return Caller(parts.directory, None, own, byok=byok, trusted=trusted)
-    named = (key for key in parts.directory.keys if key.name == name)
-    key = next(named, None)
-    if key is None:
-        raise InvalidRequest(f"There is no gateway key {name[:80]!r}.")
-    return Caller(parts.directory, key, own, is_open=False, byok=byok, trusted=trusted)
-
-
-def _levels(level: ConfigNode) -> Iterator[ConfigNode]:
-    yield level
-    for below in level.below:
-        yield from _levels(below)
-
-
-def _nodes(node: Node) -> Iterator[Node]:
+def _nodes_below(node: Node) -> Iterator[Node]:
     yield node
     for child in node.children if isinstance(node, Group) else ():
-        yield from _nodes(child)
+        yield from _nodes_below(child)
 
 
-def _mark(leaf: TargetPreview) -> Mark:
-    if leaf.refusal:
-        return Mark("refuses", "would be refused")
-    if leaf.share >= 0.995:
-        return Mark("picked", "would be called")
-    if leaf.share > 0:
-        return Mark("picked", f"{leaf.share:.0%} of requests")
-    if not leaf.available:
-        return Mark("open", "breaker open")
-    return Mark("spare", "if others fail")
+class _RouteWalk:
+    """Collects the targets of a route, with their shares, and the reasons."""
 
-
-class _Walk:
-    """The way through a tree, with how likely each of its ends is."""
-
-    def __init__(self, parts: ConsoleServices, reasons: "_Reasons") -> None:
-        self._plan = parts.gateway.target_caller.plan
-        self._available = parts.gateway.breaker.available
-        self._reasons = reasons
-        self.leaves: list[TargetPreview] = []
+    def __init__(
+        self,
+        services: ConsoleServices,
+        headers: RoutingHeaders,
+        body: Mapping[str, Any],
+    ) -> None:
+        self._plan = services.gateway.target_caller.plan
+        self._is_available = services.gateway.breaker.available
+        nodes = _config_nodes_below(headers.level)
+        self._config_nodes = {node.path: node for node in nodes}
+        url = {"pathname": _PATH}
+        self._context = {"metadata": headers.metadata, "params": body, "url": url}
+        self._searches = patterns.Searches()
+        self.targets: list[TargetPreview] = []
         self.reasons: list[str] = []
 
-    def through(self, node: Node, share: float) -> float:
-        """Go through *node*, where that *share* of requests comes; what it refuses."""
+    def visit(self, node: Node, share: float) -> float:
+        """Add the targets below *node*, to which that *share* of requests goes.
+
+        The share that they would refuse is returned: a fallback hands it on.
+        """
         if isinstance(node, Target):
-            return self._leaf(node, share)
-        ways = available_children(node, self._available)
-        self.reasons += self._reasons.of(node, ways)
-        refused = self._WAYS[node.mode](self, node, ways, share)
+            return self._visit_target(node, share)
+        available = available_children(node, self._is_available)
+        self.reasons += self._explain(node, available)
+        if node.mode == Strategy.FALLBACK:
+            refused = share
+            for child in available:
+                refused = self.visit(child, refused)
+        elif node.mode == Strategy.LOADBALANCE and node.sticky is not None:
+            chosen = rendezvous(available, node.sticky)
+            refused = sum(self.visit(c, share * (c is chosen)) for c in available)
+        elif node.mode == Strategy.LOADBALANCE:
+            weights = sum(child.weight for child in available) or 1
+            refused = sum(
+                self.visit(child, share * child.weight / weights) for child in available
+            )
+        else:
+            refused = self.visit(available[0], share)
         for child in node.children:
-            if child not in ways:
-                self.through(child, 0.0)
+            if child not in available:
+                self.visit(child, 0.0)
         return refused
 
-    def _leaf(self, target: Target, share: float) -> float:
-        plan, refusal = self._planned(target)
-        available = self._available(target)
+    def _visit_target(self, target: Target, share: float) -> float:
+        plan, refusal = None, ""
+        try:
+            plan = self._plan(target)
+        except GatewayError as e:
+            refusal = e.message
+        available = self._is_available(target)
         called = 0.0 if refusal else share
-        self.leaves.append(TargetPreview(target, called, available, plan, refusal))
+        self.targets.append(TargetPreview(target, called, available, plan, refusal))
         if refusal and share:
             self.reasons.append(f"{target.path} would refuse: {refusal}")
         return share if refusal else 0.0
 
-    def _planned(self, target: Target) -> tuple[Plan | None, str]:
-        try:
-            return self._plan(target), ""
-        except GatewayError as e:
-            return None, e.message
-
-    def _only(self, group: Group, ways: Sequence[Node], share: float) -> float:
-        return self.through(ways[0], share)
-
-    def _fallback(self, group: Group, ways: Sequence[Node], share: float) -> float:
-        for child in ways:
-            share = self.through(child, share)
-        return share
-
-    def _loadbalance(self, group: Group, ways: Sequence[Node], share: float) -> float:
-        if group.sticky is not None:
-            chosen = rendezvous(ways, group.sticky)
-            return sum(self.through(each, share * (each is chosen)) for each in ways)
-        weights = sum(each.weight for each in ways) or 1
-        return sum(self.through(each, share * each.weight / weights) for each in ways)
-
-    _WAYS = {
-        Strategy.SINGLE: _only,
-        Strategy.CONDITIONAL: _only,
-        Strategy.FALLBACK: _fallback,
-        Strategy.LOADBALANCE: _loadbalance,
-    }
-
-
-class _Reasons:
-    """Says why a group leads where it does, for one request."""
-
-    def __init__(self, wanted: RoutingHeaders, body: Mapping[str, Any]) -> None:
-        self._levels = {level.path: level for level in _levels(wanted.level)}
-        url = {"pathname": _PATH}
-        self._context = {"metadata": wanted.metadata, "params": body, "url": url}
-        self._searches = patterns.Searches()
-
-    def of(self, group: Group, ways: Sequence[Node]) -> Iterator[str]:
-        """A sentence for each reason."""
+    def _explain(self, group: Group, available: Sequence[Node]) -> Iterator[str]:
+        """A sentence for each reason why *group* leads where it does."""
         if group.mode == Strategy.CONDITIONAL:
-            yield from self._conditions(group)
-        if group.mode == Strategy.LOADBALANCE:
-            yield self._balance(group, ways)
-        if group.mode == Strategy.FALLBACK:
-            yield f"{group.path} is a fallback: {ways[0].path} comes first."
-        left = [child.path for child in group.children if child not in ways]
-        if left:
-            yield f"{group.path} leaves out {', '.join(left)}: the breaker is open."
-
-    def _conditions(self, group: Group) -> Iterator[str]:
-        strategy = self._levels[group.path].own["strategy"]
-        for condition in strategy["conditions"]:
-            query, then = condition["query"], condition["then"]
-            holds = conditions.matches(query, self._context, self._searches)
-            yield f"{shown(query)} {'holds' if holds else 'does not hold'} → {then}"
-            if holds:
-                return
-        yield f"No condition holds: the default, {strategy['default']}."
-
-    def _balance(self, group: Group, ways: Sequence[Node]) -> str:
-        if group.sticky is not None:
-            chosen = rendezvous(ways, group.sticky)
-            return f"{group.path} is sticky: {group.sticky!r} belongs to {chosen.path}."
-        told = ", ".join(f"{each.path} {each.weight:g}" for each in ways)
-        return f"{group.path} balances by weight: {told}."
+            strategy = self._config_nodes[group.path].own["strategy"]
+            for condition in strategy["conditions"]:
+                query, then = condition["query"], condition["then"]
+                holds = conditions.matches(query, self._context, self._searches)
+                result = "holds" if holds else "does not hold"
+                yield f"{query_text(query)} {result} → {then}"
+                if holds:
+                    break
+            else:
+                yield f"No condition holds: the default, {strategy['default']}."
+        elif group.mode == Strategy.LOADBALANCE and group.sticky is not None:
+            chosen = rendezvous(available, group.sticky)
+            yield f"{group.path} is sticky: {group.sticky!r} belongs to {chosen.path}."
+        elif group.mode == Strategy.LOADBALANCE:
+            weights = ", ".join(f"{each.path} {each.weight:g}" for each in available)
+            yield f"{group.path} balances by weight: {weights}."
+        elif group.mode == Strategy.FALLBACK:
+            yield f"{group.path} is a fallback: {available[0].path} comes first."
+        left_out = [child.path for child in group.children if child not in available]
+        if left_out:
+            yield f"{group.path} leaves out {', '.join(left_out)}: the breaker is open."

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them. Pure."""
+"""Formats numbers and times for people. Pure."""
 
 import time
 
@@ -12,7 +12,7 @@ def count(value: float) -> str:
 
 
 def whole(value: int) -> str:
-    """Every digit, in groups of three."""
+    """Every digit, in groups of three with narrow spaces."""
     return f"{value:,}".replace(",", "\u202f")
 
 
@@ -63,7 +63,7 @@ def clock(seconds: float) -> str:
     return time.strftime("%H:%M", time.gmtime(seconds))
 
 
-def ticking(seconds: float) -> str:
+def day_and_time(seconds: float) -> str:
     """The day without its year, and the time to the second."""
     return time.strftime("%b %d %H:%M:%S", time.gmtime(seconds))
 

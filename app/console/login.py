@@ -1,9 +1,8 @@
-"""Who may come in: a token, then a session in a signed cookie.
+"""Login: the console's token opens a session, which is a signed cookie.
 
-The cookie is signed with a key that is made of the token: who changes the token ends
-all sessions. It is not kept anywhere, so that a session which was ended by its owner
-would go on for who has copied its cookie, until it expires. What changes anything, or
-costs something to answer, has to name the session's own CSRF token.
+The signing key is derived from the token: a new token ends all sessions. Sessions are
+not stored anywhere, so a copy of a cookie stays valid after a logout, until it expires.
+Every POST has to carry the session's own CSRF token.
 
 Source: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet
 """
@@ -35,37 +34,37 @@ from ..state.meter import Meter
 
 _COOKIE = "lastword_console"
 
-# Seconds after which one has to come in again; and those in which a form of the door
-# can be sent.
-_SESSION = 12 * 3600
-_WAITING = 3600
+# Seconds that a session lasts, and that a login form can be sent.
+_SESSION_AGE = 12 * 3600
+_FORM_AGE = 3600
 
 # Wrong tokens from one address, on all machines that share their limits.
-_TRIES = Limits(requests_per_minute=10)
+_WRONG_TOKENS = Limits(requests_per_minute=10)
 
-# Bytes of a form, also of who has not come in.
-_LONGEST = 2**18
+# Bytes of a form, which anybody may send.
+_MAX_FORM = 2**18
 
-# Who has come in, and who stands before the door.
-_IN, _OUT = "in", "out"
+# What a session id begins with: whether its owner has logged in.
+_LOGGED_IN, _LOGGED_OUT = "in", "out"
 
-# What everybody may see.
 _PUBLIC = {"console.login", "console.enter", "console.static"}
 
 
 class Login:
-    """Lets those in who know the console's token. *meter* counts wrong ones."""
+    """Protects the console. *meter* counts wrong tokens."""
 
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self._token, self._meter = settings.console_token.encode(), meter
         self._settings = settings
         key = hmac.digest(self._token, b"sessions of the console", hashlib.sha256)
         self._signer = TimestampSigner(key, digest_method=hashlib.sha256)
-        self._forms = hmac.digest(self._token, b"forms of the console", hashlib.sha256)
+        self._csrf_key = hmac.digest(
+            self._token, b"forms of the console", hashlib.sha256
+        )
 
-    def guard(self, routes: Blueprint) -> None:
-        """Have nobody see anything of *routes* who has not come in."""
-        routes.before_request(self._check)
+    def protect(self, routes: Blueprint) -> None:
+        """Require a session for all of *routes*, and add the pages that open one."""
+        routes.before_request(self._check_session)
         routes.get("/login")(self.login)
         routes.post("/login", endpoint="enter")(self.enter)
         routes.post("/logout")(self.logout)
@@ -75,87 +74,90 @@ class Login:
 
     def login(self) -> ResponseReturnValue:
         """The form for the token."""
-        if g.console_session.startswith(_IN):
+        if g.console_session.startswith(_LOGGED_IN):
             return redirect(url_for("console.overview"))
-        return self._form()
+        return self._login_form()
 
     def enter(self) -> ResponseReturnValue:
-        """A session, for the token; others of the same address cannot lock it out."""
-        sent = request.form.get("token", "").strip().encode()
-        if hmac.compare_digest(sent, self._token):
-            return self._keep(redirect(url_for("console.overview"), 303), _IN, _SESSION)
-        if not sent:
-            return self._form("That is not the token of this gateway.", 401)
-        try:
-            self._count_wrong()
-        except LimitReached as e:
-            page = self._form("Too many wrong tokens. Wait for a minute.", 429)
-            page.headers["Retry-After"] = e.headers.get("retry-after", "60")
-            return page
-        return self._form("That is not the token of this gateway.", 401)
+        """A new session, if the token is right.
+
+        The right one is accepted even where too many wrong ones were counted: nobody
+        who shares its address can lock the operator out.
+        """
+        token = request.form.get("token", "").strip().encode()
+        # In constant time: the time of the answer says nothing about the token.
+        if hmac.compare_digest(token, self._token):
+            response = make_response(redirect(url_for("console.overview"), 303))
+            session = _new_session(_LOGGED_IN)
+            return self._set_cookie(response, session, _SESSION_AGE)
+        if token:
+            holder = f"console:{throttle_key(request.environ, self._settings)}"
+            attempt = UsageRequest(holder, _WRONG_TOKENS, 0, None)
+            try:
+                self._meter.reserve([attempt], time.time())
+            except LimitReached as e:
+                problem = "Too many wrong tokens. Wait for a minute."
+                page = self._login_form(problem, 429)
+                page.headers["Retry-After"] = e.headers.get("retry-after", "60")
+                return page
+        return self._login_form("That is not the token of this gateway.", 401)
 
     def logout(self) -> ResponseReturnValue:
-        """Out again."""
+        """Delete the cookie."""
         response = make_response(redirect(url_for("console.login"), 303))
         response.delete_cookie(_COOKIE, path="/console")
         return response
 
-    def _form(self, problem: str = "", status: int = 200) -> Response:
+    def _login_form(self, problem: str = "", status: int = 200) -> Response:
+        # The form needs a CSRF token, which needs a session.
         if not g.console_session:
-            g.console_session = _new(_OUT)
+            g.console_session = _new_session(_LOGGED_OUT)
         page = render_template("console/login.html", problem=problem)
-        return self._keep(make_response(page, status), g.console_session, _WAITING)
+        response = make_response(page, status)
+        return self._set_cookie(response, g.console_session, _FORM_AGE)
 
-    # Checks
+    # Checks of every request
 
-    def _check(self) -> ResponseReturnValue | None:
-        request.max_content_length = _LONGEST
-        g.console_session = self._session()
+    def _check_session(self) -> ResponseReturnValue | None:
+        """Before each request: a redirect to the form for those without a session."""
+        request.max_content_length = _MAX_FORM
+        try:
+            cookie = request.cookies.get(_COOKIE, "")
+            session = self._signer.unsign(cookie, max_age=_SESSION_AGE).decode()
+        except BadSignature:
+            session = ""
+        g.console_session = session
         if request.method == "POST":
-            self._check_form()
-        if request.endpoint in _PUBLIC or g.console_session.startswith(_IN):
+            token = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
+            expected = self._csrf(session)
+            if not session or not hmac.compare_digest(
+                token.encode(), expected.encode()
+            ):
+                raise Forbidden(
+                    "This form is too old, or not ours. Load the page again."
+                )
+        if request.endpoint in _PUBLIC or session.startswith(_LOGGED_IN):
             return None
+        # A script cannot follow a redirect to a page.
         if request.is_json or request.accept_mimetypes.best == "text/event-stream":
             raise Unauthorized("Your session has ended.", code="session_ended")
         return redirect(url_for("console.login"))
 
-    def _check_form(self) -> None:
-        given = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
-        wanted = self._csrf(g.console_session)
-        known = bool(g.console_session)
-        if not (known and hmac.compare_digest(given.encode(), wanted.encode())):
-            raise Forbidden("This form is too old, or not ours. Load the page again.")
-
-    def _session(self) -> str:
-        """That of the cookie, with whether its owner has come in; empty without."""
-        try:
-            given = request.cookies.get(_COOKIE, "")
-            session = self._signer.unsign(given, max_age=_SESSION).decode()
-        except BadSignature:
-            return ""
-        return session
-
     def _csrf(self, session: str) -> str:
-        return hmac.new(self._forms, session.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._csrf_key, session.encode(), hashlib.sha256).hexdigest()
 
-    def _count_wrong(self) -> None:
-        holder = f"console:{throttle_key(request.environ, self._settings)}"
-        self._meter.reserve([UsageRequest(holder, _TRIES, 0, None)], time.time())
-
-    def _keep(self, response: ResponseReturnValue, session: str, age: int) -> Response:
-        """*response*, with a cookie of *session*; of a new one, if that is `in`."""
-        told = make_response(response)
-        told.set_cookie(
+    def _set_cookie(self, response: Response, session: str, age: int) -> Response:
+        response.set_cookie(
             _COOKIE,
-            self._signer.sign(_new(_IN) if session == _IN else session).decode(),
+            self._signer.sign(session).decode(),
             max_age=age,
             path="/console",
             secure=request.is_secure,
             httponly=True,
             samesite="Strict",
         )
-        return told
+        return response
 
 
-def _new(state: str) -> str:
+def _new_session(state: str) -> str:
     return f"{state}:{secrets.token_urlsafe(18)}"

@@ -1,4 +1,4 @@
-"""What goes on: requests, failures, waits, tokens and cost over time."""
+"""The overview: requests, errors, waits, tokens and cost over time."""
 
 import threading
 import time
@@ -9,38 +9,42 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
-from ..store.ledger_queries import DIVISIONS, LedgerQueries
+from ..store.ledger_queries import DIVISIONS, LedgerQueries, UsageTotals, merge_totals
 from . import formatting
-from .plots import Plot, Series, columns, lines
+from .plots import Format, Plot, Series, columns, lines
 from .services import ConsoleServices
-from .stats import Slice, Total, by_group, only, per_slice, total
+from .stats import (
+    TimeSlice,
+    largest_groups,
+    name_groups,
+    only_group,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time up to now, in slices of *step* seconds.
+    """A period up to now, in *slices* of *step* seconds; *step_name* says how long.
 
-    *each* says how long those are, *label* writes the time below a plot, at every
-    *every*-th slice.
+    *label* formats the times below a plot, one at every *label_every*-th slice.
     """
 
     id: str
     name: str
     slices: int
     step: int
-    each: str
+    step_name: str
     label: Callable[[float], str]
-    every: int
+    label_every: int
 
     @property
-    def freshness(self) -> float:
-        """Seconds for which its sums are not asked for again."""
+    def max_age(self) -> float:
+        """Seconds for which its totals are not queried again."""
         return min(self.step / 30, 120)
 
 
 WINDOWS = {
-    each.id: each
-    for each in (
+    window.id: window
+    for window in (
         Window("15m", "15 min", 60, 15, "15 s", formatting.clock, 12),
         Window("24h", "24 h", 48, 1800, "30 min", formatting.clock, 8),
         Window("30d", "30 d", 60, 43200, "12 h", formatting.day, 12),
@@ -48,41 +52,44 @@ WINDOWS = {
 }
 
 
-class OverviewSums:
-    """The slices of windows, which *history* is asked for no more often than needed."""
+class OverviewCache:
+    """The slices of each window, queried no more often than needed.
+
+    The lock also makes pages that reload at the same time share one query.
+    """
 
     def __init__(
-        self, history: LedgerQueries, now: Callable[[], float] = time.time
+        self, ledger: LedgerQueries, now: Callable[[], float] = time.time
     ) -> None:
-        self._history, self._now = history, now
+        self._ledger, self._now = ledger, now
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], tuple[float, list[Slice]]] = {}
+        self._entries: dict[tuple[str, str], tuple[float, list[TimeSlice]]] = {}
 
-    def slices(self, window: Window, by: str) -> list[Slice]:
+    def slices(self, window: Window, by: str) -> list[TimeSlice]:
         """Those up to now. Raises StoreUnavailable."""
         with self._lock:
-            asked, slices = self._kept.get((window.id, by), (0.0, []))
-            if not 0 <= self._now() - asked < window.freshness:
-                asked, slices = self._now(), self._asked(window, by)
-                self._kept[window.id, by] = asked, slices
+            queried, slices = self._entries.get((window.id, by), (0.0, []))
+            if not 0 <= self._now() - queried < window.max_age:
+                queried = self._now()
+                slices = self._query(window, by, queried)
+                self._entries[window.id, by] = queried, slices
             return slices
 
-    def _asked(self, window: Window, by: str) -> list[Slice]:
-        now = self._now()
-        last = now // window.step * window.step
-        starts = [last - i * window.step for i in reversed(range(window.slices))]
-        return [self._slice(start, window.step, by, now) for start in starts]
-
-    def _slice(self, start: float, step: int, by: str, now: float) -> Slice:
-        # One slice at a time: between them others have their turn.
-        time.sleep(0)
-        sums = self._history.sums(by, start, start + step)
-        return Slice(start, step, sums, min(step, now - start))
+    def _query(self, window: Window, by: str, now: float) -> list[TimeSlice]:
+        step = window.step
+        last = now // step * step
+        slices = []
+        for start in (last - i * step for i in reversed(range(window.slices))):
+            # Under gevent: SQLite blocks the worker, so others get a turn in between.
+            time.sleep(0)
+            groups = name_groups(self._ledger.sums(by, start, start + step))
+            slices.append(TimeSlice(start, step, min(step, now - start), groups))
+        return slices
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """A plot with its heading, and what its colours stand for."""
+class Chart:
+    """A plot with its heading and legend: names, and classes for their colours."""
 
     title: str
     note: str
@@ -90,136 +97,127 @@ class Drawing:
     legend: Sequence[tuple[str, str]]
 
 
-def register(routes: Blueprint, parts: ConsoleServices) -> None:
-    """The page itself, and the word for it."""
-    sums = OverviewSums(parts.history)
+@dataclass(frozen=True, slots=True)
+class StackedChart:
+    """A plot stacked by groups. *value* gets the totals of a group in a slice, the
+    slice, and the totals of all groups in it.
+
+    *empty* is the text where all values are zero, *no_requests* where there are none.
+    """
+
+    title: str
+    note: str
+    value: Callable[[UsageTotals, TimeSlice, UsageTotals], float]
+    unit: Format
+    min_top: float = 1.0
+    empty: str = "no requests"
+    no_requests: str = "no requests"
+
+
+STACKED_CHARTS = (
+    StackedChart(
+        "Requests",
+        "a minute",
+        lambda group, within, total: group.requests / within.minutes,
+        formatting.count,
+    ),
+    StackedChart(
+        "Errors",
+        "share of all requests that failed or were cut",
+        lambda group, within, total: group.failed / max(total.requests, 1),
+        formatting.share,
+        min_top=0.04,
+        empty="no errors",
+    ),
+    StackedChart(
+        "Tokens",
+        "in and out, a minute",
+        lambda group, within, total: group.tokens / within.minutes,
+        formatting.count,
+    ),
+    StackedChart(
+        "Cost",
+        "US dollars in {step}",
+        lambda group, within, total: group.cost,
+        formatting.money,
+        min_top=0.01,
+        empty="no cost",
+        no_requests="no cost",
+    ),
+)
+
+
+def register(routes: Blueprint, services: ConsoleServices) -> None:
+    """Add the page to *routes*."""
+    cache = OverviewCache(services.ledger)
 
     @routes.get("/")
     def overview() -> ResponseReturnValue:
         window = WINDOWS.get(request.args.get("window", ""), WINDOWS["15m"])
         by = request.args.get("by", "")
         by = by if by in DIVISIONS else DIVISIONS[0]
-        chosen = request.args.get("only", "")[:80]
-        slices = only(sums.slices(window, by), chosen)
-        groups = by_group(slices)
+        only = request.args.get("only", "")[:80]
+        slices = only_group(cache.slices(window, by), only)
+        groups = largest_groups(slices)
+        connections = services.gateway.clients
+        open_requests, open_streams = connections.count, connections.streams
+        if services.metrics is not None:
+            values = services.metrics.gauge_values("requests_open", "streams_open")
+            open_requests, open_streams = int(values[0]), int(values[1])
         return render_template(
             "console/overview.html",
             windows=WINDOWS.values(),
             window=window,
             by=by,
-            only=chosen,
+            only=only,
             divisions=DIVISIONS,
-            total=total(s for each in slices for s in each.sums),
+            total=merge_totals(groups),
             groups=groups,
-            drawings=_drawings(window, slices, groups),
-            breakers=parts.gateway.breaker.snapshots(),
-            open=_open(parts),
-            ledger=parts.settings.ledger,
+            charts=charts(window, slices, [each.group for each in groups]),
+            breakers=services.gateway.breaker.snapshots(),
+            open_requests=open_requests,
+            open_streams=open_streams,
+            all_processes=services.metrics is not None,
+            ledger=services.settings.ledger,
         )
 
 
-def _open(parts: ConsoleServices) -> tuple[int, int, bool]:
-    """Requests and streams under way, and whether those are all workers'."""
-    if parts.metrics is not None:
-        levels = parts.metrics.levels("requests_open", "streams_open")
-        return int(levels[0]), int(levels[1]), True
-    return parts.gateway.clients.count, parts.gateway.clients.streams, False
+def charts(
+    window: Window, slices: Sequence[TimeSlice], names: Sequence[str]
+) -> list[Chart]:
+    """The plots of the page; most are stacked by the groups of these *names*."""
+    totals = [merge_totals(each.groups) for each in slices]
+    groups = [each.by_names(names) for each in slices]
+    marks = [f"{formatting.moment(each.start)} UTC" for each in slices]
+    labels = [
+        (i, window.label(each.start))
+        for i, each in enumerate(slices)
+        if i % window.label_every == window.label_every // 2
+    ]
 
-
-def _drawings(
-    window: Window, slices: Sequence[Slice], groups: Sequence[Total]
-) -> list[Drawing]:
-    maker = _Maker(window, slices, [each.group for each in groups])
-    return [maker.rate(), maker.failing(), maker.waits(), maker.tokens(), maker.cost()]
-
-
-class _Maker:
-    """Makes the plots of one page."""
-
-    def __init__(
-        self, window: Window, slices: Sequence[Slice], groups: Sequence[str]
-    ) -> None:
-        self._window, self._slices, self._groups = window, slices, groups
-        self._split = per_slice(slices, groups)
-        self._whole = [total(each.sums) for each in slices]
-
-    def rate(self) -> Drawing:
-        def rate(each: Total, whole: Total, minutes: float) -> float:
-            return each.requests / minutes
-
-        return self._by_group("Requests", "a minute", rate, formatting.count)
-
-    def cost(self) -> Drawing:
-        title, note = "Cost", f"US dollars in {self._window.each}"
-
-        def cost(each: Total, whole: Total, minutes: float) -> float:
-            return each.cost
-
-        return self._by_group(title, note, cost, formatting.money, 0.01, "no cost")
-
-    def failing(self) -> Drawing:
-        def share(each: Total, whole: Total, minutes: float) -> float:
-            return each.failed / max(whole.requests, 1)
-
-        note = "share of all requests that failed or were cut"
-        nothing = "no errors" if any(t.requests for t in self._whole) else None
-        return self._by_group("Errors", note, share, formatting.share, 0.04, nothing)
-
-    def waits(self) -> Drawing:
+    def stacked(definition: StackedChart) -> Chart:
+        values = [
+            [definition.value(group, within, total) for group in column]
+            for column, within, total in zip(groups, slices, totals, strict=True)
+        ]
         series = [
-            Series("p50", [t.p50 for t in self._whole], "c0"),
-            Series("p95", [t.p95 for t in self._whole], "c1"),
+            Series(name, [column[i] for column in values], f"c{i}")
+            for i, name in enumerate(names)
         ]
-        title, note = "First event", "after a request"
-        return self._drawn(lines, title, note, series, formatting.duration, 0.1)
+        title, unit = definition.title, definition.unit
+        has_requests = any(each.requests for each in totals)
+        empty = definition.empty if has_requests else definition.no_requests
+        plot = Plot(title, series, marks, labels, unit, definition.min_top, empty)
+        note = definition.note.format(step=window.step_name)
+        legend = [(each.name, each.look) for each in series]
+        return Chart(title, note, Markup(columns(plot)), legend)
 
-    def tokens(self) -> Drawing:
-        def rate(each: Total, whole: Total, minutes: float) -> float:
-            return (each.prompt_tokens + each.completion_tokens) / minutes
-
-        return self._by_group("Tokens", "in and out, a minute", rate, formatting.count)
-
-    def _by_group(
-        self,
-        title: str,
-        note: str,
-        value: Callable[[Total, Total, float], float],
-        unit: Callable[[float], str],
-        least: float = 1.0,
-        nothing: str | None = None,
-    ) -> Drawing:
-        minutes = [each.minutes for each in self._slices]
-        rows = list(zip(self._split, self._whole, minutes, strict=True))
-        series = [
-            Series(name, [value(row[i], whole, m) for row, whole, m in rows], f"c{i}")
-            for i, name in enumerate(self._groups)
-        ]
-        return self._drawn(columns, title, note, series, unit, least, nothing)
-
-    def _drawn(
-        self,
-        draw: Callable[[Plot], str],
-        title: str,
-        note: str,
-        series: Sequence[Series],
-        unit: Callable[[float], str],
-        least: float = 1.0,
-        nothing: str | None = None,
-    ) -> Drawing:
-        said = nothing or "no requests"
-        plot = Plot(title, series, self._marks, self._labels, unit, least, said)
-        told = [(each.name, each.look) for each in series]
-        return Drawing(title, note, Markup(draw(plot)), told)
-
-    @property
-    def _marks(self) -> list[str]:
-        return [f"{formatting.moment(each.start)} UTC" for each in self._slices]
-
-    @property
-    def _labels(self) -> list[tuple[int, str]]:
-        every = self._window.every
-        return [
-            (i, self._window.label(each.start))
-            for i, each in enumerate(self._slices)
-            if i % every == every // 2
-        ]
+    waits = [
+        Series("p50", [each.p50 for each in totals], "c0"),
+        Series("p95", [each.p95 for each in totals], "c1"),
+    ]
+    plot = Plot("First event", waits, marks, labels, formatting.duration, 0.1)
+    legend = [(each.name, each.look) for each in waits]
+    first_event = Chart(plot.title, "after a request", Markup(lines(plot)), legend)
+    requests, errors, tokens, cost = map(stacked, STACKED_CHARTS)
+    return [requests, errors, first_event, tokens, cost]

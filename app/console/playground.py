@@ -1,4 +1,4 @@
-"""A place to try the endpoint. The page itself asks it, as any caller would."""
+"""The playground: a form whose page calls the endpoint, like any client."""
 
 from typing import Any
 
@@ -9,34 +9,38 @@ from ..errors import InvalidRequest
 from ..providers.catalog.known_names import KNOWN_NAMES
 from . import snippets
 from .services import ConsoleServices
-from .snippets import Asked
+from .snippets import SnippetRequest
 
 
-def register(routes: Blueprint, parts: ConsoleServices) -> None:
-    """The page, and how its request would be written elsewhere."""
+def register(routes: Blueprint, services: ConsoleServices) -> None:
+    """Add the page, and the code snippets for its request, to *routes*."""
 
     @routes.get("/playground")
     def playground() -> ResponseReturnValue:
         return render_template(
             "console/playground.html",
             providers=KNOWN_NAMES,
-            configs=sorted(parts.directory.configs),
-            engine=parts.settings.engine,
+            configs=sorted(services.store.configs),
+            engine=services.settings.engine,
         )
 
-    @routes.post("/playground/snippets")
-    def written() -> ResponseReturnValue:
-        return jsonify(snippets.all_of(_asked(request.get_json())))
-
-
-def _asked(given: Any) -> Asked:
-    if not isinstance(given, dict):
-        raise InvalidRequest("An object is wanted: headers, body, has_key.")
-    headers, body = given.get("headers"), given.get("body")
-    if not isinstance(headers, dict) or not isinstance(body, dict):
-        raise InvalidRequest("headers and body have to be objects.")
-    told = {str(k): str(v) for k, v in headers.items()}
-    kept = {k: v for k, v in told.items() if k.lower() != "authorization"}
-    url = snippets.address(request.host_url)
-    has_key = bool(given.get("has_key"))
-    return Asked(url, snippets.without_secrets(kept), body, has_key)
+    @routes.post("/playground/snippets", endpoint="snippets")
+    def snippets_of_request() -> ResponseReturnValue:
+        document: Any = request.get_json()
+        if not isinstance(document, dict):
+            raise InvalidRequest("An object is wanted: headers, body, has_key.")
+        headers, body = document.get("headers"), document.get("body")
+        if not isinstance(headers, dict) or not isinstance(body, dict):
+            raise InvalidRequest("headers and body have to be objects.")
+        others = {
+            str(name): str(value)
+            for name, value in headers.items()
+            if str(name).lower() != "authorization"
+        }
+        sent = SnippetRequest(
+            snippets.origin(request.host_url),
+            snippets.without_secrets(others),
+            body,
+            bool(document.get("has_key")),
+        )
+        return jsonify(snippets.all_snippets(sent))

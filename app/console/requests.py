@@ -1,4 +1,4 @@
-"""Requests one by one: the newest, those that end just now, and the way of each."""
+"""Requests one by one: the newest, a live feed of them, and the page of one."""
 
 import threading
 import time
@@ -17,47 +17,64 @@ from . import formatting
 from .plots import Bar, waterfall
 from .services import ConsoleServices
 
-# Who may follow at a time, in one process; and no more than so great a part of the
-# requests that it can hold, as each may hold one of its threads. They come again after
-# so many seconds by themselves.
-_FOLLOWERS = 8
-_PART = 4
-_FOLLOWED = 240
+# Live feeds in one process; and the part of its connections that they may have, since
+# under gthread each occupies a thread.
+_MAX_FEEDS = 8
+_FEEDS_SHARE = 4
 
-# Ids that are looked at again. Workers take ids before they write, and others may have
-# written higher ones meanwhile.
-_AGAIN = 500
+# Seconds after which a feed ends. The browser opens it again.
+_FEED_SECONDS = 240
+
+# Ids below the newest that are queried again. A worker takes an id before it commits,
+# so a lower one may appear after a higher one.
+_OVERLAP = 500
 
 
-def register(routes: Blueprint, parts: ConsoleServices) -> None:
-    """The list, its live part, and the page of one request."""
-    places = Places(parts.gateway.clients)
+def register(routes: Blueprint, services: ConsoleServices) -> None:
+    """Add the list, its live feed and the page of one request to *routes*."""
+    slots = FeedSlots(services.gateway.clients)
 
     @routes.get("/requests")
     def requests() -> ResponseReturnValue:
-        wanted = _wanted()
-        entries = parts.history.latest(wanted, most=100)
+        selection = _selection()
         return render_template(
             "console/requests.html",
-            entries=entries,
-            wanted=wanted,
+            entries=services.ledger.latest(selection, most=100),
+            selection=selection,
             statuses=STATUSES,
             outcome=outcome,
-            ledger=parts.settings.ledger,
+            ledger=services.settings.ledger,
         )
 
     @routes.get("/requests/live")
     def live() -> ResponseReturnValue:
+        # Loaded here: rows are rendered when this request's context is gone.
+        template = current_app.jinja_env.get_template("console/rows.html")
+
+        def render(entries: list[LedgerEntry]) -> str:
+            return template.render(
+                entries=entries, outcome=outcome, formatting=formatting
+            )
+
+        slots.acquire()
+        try:
+            feed = LiveFeed(
+                services.ledger, _selection(), render=render, release=slots.release
+            )
+        except BaseException:
+            slots.release()
+            raise
+        feed.is_stopping = lambda: services.gateway.clients.is_draining
         return Response(
-            _followed(parts, places),
+            feed,
             content_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
             direct_passthrough=True,
         )
 
     @routes.get("/requests/<int:id>")
-    def one(id: int) -> ResponseReturnValue:
-        entry = parts.history.request(id)
+    def request_page(id: int) -> ResponseReturnValue:
+        entry = services.ledger.request(id)
         if entry is None:
             raise NotFound("There is no such request in the ledger (any more).")
         return render_template(
@@ -68,60 +85,42 @@ def register(routes: Blueprint, parts: ConsoleServices) -> None:
         )
 
 
-def _followed(parts: ConsoleServices, places: "Places") -> "Live":
-    """The requests that end from now on. Raises GatewayError if too many follow."""
-    places.take()
-    try:
-        live = Live(parts.history, _wanted(), render=_rows(), release=places.free)
-    except BaseException:
-        places.free()
-        raise
-    live.ends = lambda: parts.gateway.clients.is_draining
-    return live
+def _selection() -> LedgerFilter:
+    fields = {name: request.args.get(name, "")[:80] for name in LedgerFilter.__slots__}
+    return LedgerFilter(**fields)
 
 
-def _rows() -> Callable[[list[LedgerEntry]], str]:
-    """Makes rows of the list, also when the request that asked for them is over."""
-    template = current_app.jinja_env.get_template("console/rows.html")
-    return lambda entries: template.render(
-        entries=entries, outcome=outcome, words=formatting
-    )
-
-
-class Places:
-    """Those of one process for who follows requests, of all its *callers*."""
+class FeedSlots:
+    """Limits the live feeds of one process, which is connected to all its *callers*."""
 
     def __init__(self, callers: ClientConnections) -> None:
-        self._callers, self._lock, self._taken = callers, threading.Lock(), 0
+        self._callers, self._lock, self._open = callers, threading.Lock(), 0
 
-    def take(self) -> None:
-        """Take one. Raises GatewayError if there is none."""
+    def acquire(self) -> None:
+        """Take a slot. Raises GatewayError if there is none."""
         most = self._callers.most
-        room = _FOLLOWERS if most is None else min(_FOLLOWERS, max(1, most // _PART))
+        limit = _MAX_FEEDS
+        if most is not None:
+            limit = min(_MAX_FEEDS, max(1, most // _FEEDS_SHARE))
         with self._lock:
-            if self._taken >= room:
+            if self._open >= limit:
                 raise GatewayError("Too many pages follow requests here.", status=503)
-            self._taken += 1
+            self._open += 1
 
-    def free(self) -> None:
+    def release(self) -> None:
         with self._lock:
-            self._taken -= 1
-
-
-def _wanted() -> LedgerFilter:
-    given = {name: request.args.get(name, "")[:80] for name in LedgerFilter.__slots__}
-    return LedgerFilter(**given)
+            self._open -= 1
 
 
 def outcome(entry: LedgerEntry) -> str:
-    """The class of how a request ended: `good`, `poor` or `bad`."""
+    """The CSS class for how a request ended: `good`, `poor` or `bad`."""
     if entry.ended in ("failed", "cut"):
         return "bad"
     return "poor" if entry.ended == "left" else "good"
 
 
 def bars(entry: LedgerEntry) -> list[Bar]:
-    """The way of a request: its tries, then its text."""
+    """The bars of a request's waterfall: its attempts, then its stream."""
     tries = [
         Bar(
             f"{each.provider} {each.path}",
@@ -134,6 +133,7 @@ def bars(entry: LedgerEntry) -> list[Bar]:
     ]
     first, took = entry.first, entry.took
     if not tries:
+        # The ledger has none of a request that went to one target, as most do.
         waited = took if first is None else first
         name = f"{entry.provider or 'gateway'} {entry.target or ''}".strip()
         note = f"{entry.status}, {formatting.duration(waited)}"
@@ -145,69 +145,71 @@ def bars(entry: LedgerEntry) -> list[Bar]:
     return [*tries, Bar("stream", 1000 * first, 1000 * (took - first), note, "c0")]
 
 
-class Live:
-    """Server-sent events: the rows of requests that end from now on, as *render* has
-    them. One look each *every* seconds, for *seconds* at the most.
+class LiveFeed:
+    """Server-sent events with the rows of requests that end from now on.
 
-    It says something each time, so that who has left is missed. *release* is called
-    when it is over.
+    The ledger is queried every *interval* seconds, for *duration* seconds. Each query
+    sends something, if only a comment: writing is how a closed connection is noticed.
+    *release* is called when the feed is closed.
     """
 
     def __init__(
         self,
-        history: LedgerQueries,
-        wanted: LedgerFilter,
+        ledger: LedgerQueries,
+        selection: LedgerFilter,
         *,
         render: Callable[[list[LedgerEntry]], str],
         release: Callable[[], object] = lambda: None,
-        every: float = 1.0,
-        seconds: float = _FOLLOWED,
+        interval: float = 1.0,
+        duration: float = _FEED_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._history, self._wanted, self._render = history, wanted, render
-        self._every, self._left = every, round(seconds / every)
+        self._ledger, self._selection, self._render = ledger, selection, render
+        self._interval, self._rounds = interval, round(duration / interval)
         self._sleep, self._release = sleep, release
         self._closing = threading.Lock()
-        self.ends: Callable[[], bool] = lambda: False
-        newest = history.latest(most=1)
-        self._begin = self._last = newest[0].id if newest else 0
-        self._told: deque[int] = deque(maxlen=2 * _AGAIN)
-        self._pieces = self._events()
+        self.is_stopping: Callable[[], bool] = lambda: False
+        newest = ledger.latest(most=1)
+        self._first_id = self._last_id = newest[0].id if newest else 0
+        self._sent_ids: deque[int] = deque(maxlen=2 * _OVERLAP)
+        self._events = self._generate()
+
+    # Not a generator, whose `finally` does not run if it never started: then close()
+    # would not release the slot.
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._pieces)
+        return next(self._events)
 
     def close(self) -> None:
-        """Let others follow. Harmless when done twice."""
+        """Release the slot. Harmless when called twice."""
         if self._closing.acquire(blocking=False):
             self._release()
 
-    def _events(self) -> Iterator[bytes]:
+    def _generate(self) -> Iterator[bytes]:
         yield b"retry: 2000\n\n"
-        for _ in range(self._left):
-            if self.ends():
+        for _ in range(self._rounds):
+            if self.is_stopping():
                 return
-            yield self._event()
-            self._sleep(self._every)
+            try:
+                entries = self._new_entries()
+            except StoreUnavailable:
+                yield b"event: trouble\ndata: the ledger is out of reach\n\n"
+            else:
+                if entries:
+                    data = orjson.dumps(self._render(entries)).decode()
+                    yield f"event: requests\ndata: {data}\n\n".encode()
+                else:
+                    yield b": nothing new\n\n"
+            self._sleep(self._interval)
 
-    def _event(self) -> bytes:
-        try:
-            entries = self._new()
-        except StoreUnavailable:
-            return b"event: trouble\ndata: the ledger is out of reach\n\n"
-        if not entries:
-            return b": nothing new\n\n"
-        data = orjson.dumps(self._render(entries)).decode()
-        return f"event: requests\ndata: {data}\n\n".encode()
-
-    def _new(self) -> list[LedgerEntry]:
-        """Those that were not there before, the newest first."""
-        after = max(self._begin, self._last - _AGAIN)
-        found = self._history.latest(self._wanted, after=after)
-        fresh = [each for each in found if each.id not in self._told]
-        self._told.extend(each.id for each in fresh)
-        self._last = max((each.id for each in fresh), default=self._last)
-        return fresh
+    def _new_entries(self) -> list[LedgerEntry]:
+        """The entries that were not sent yet, the newest first."""
+        after = max(self._first_id, self._last_id - _OVERLAP)
+        entries = self._ledger.latest(self._selection, after=after)
+        new = [each for each in entries if each.id not in self._sent_ids]
+        self._sent_ids.extend(each.id for each in new)
+        self._last_id = max((each.id for each in new), default=self._last_id)
+        return new

@@ -1,4 +1,4 @@
-"""What the console is made of: the parts of the gateway that it shows."""
+"""The parts of the gateway that the console shows."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from ..store.store_cache import StoreCache
 
 @dataclass(frozen=True, slots=True)
 class ConsoleServices:
-    """Without *metrics*, what is open now is known of this process alone."""
+    """Without *metrics*, open requests are those of this process alone."""
 
     gateway: Gateway
-    directory: StoreCache
-    history: LedgerQueries
+    store: StoreCache
+    ledger: LedgerQueries
     metrics: Metrics | None
     settings: Settings

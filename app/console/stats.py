@@ -1,108 +1,84 @@
-"""Sums of slices of time, as the figures that an overview shows. Pure."""
+"""Totals of ledger entries by time slice and group, for the overview. Pure.
 
-from collections import Counter, defaultdict
+The store's UsageTotals is the only type of sums: one for each group and slice, of which
+any number merge into one.
+"""
+
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..store.ledger_queries import UsageTotals, quantile
+from ..store.ledger_queries import UsageTotals, merge_totals
 
-# Groups that are told apart; all others are one.
-_TOLD = 6
+# Groups that are shown by name, the last of them for all the others.
+# The stylesheet has a colour for each.
+_MAX_GROUPS = 6
 OTHERS = "others"
+# The group of requests without a provider or a key.
 NOBODY = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """The sums of *seconds* from Unix second *start* on.
+class TimeSlice:
+    """The totals of *seconds* from Unix second *start* on, of which *elapsed* are over.
 
-    *passed* are those of them that have passed already.
+    *groups* has one for each group, in any order.
     """
 
     start: float
     seconds: float
-    sums: Sequence[UsageTotals]
-    passed: float
+    elapsed: float
+    groups: Sequence[UsageTotals]
 
     @property
     def minutes(self) -> float:
-        """Over which a rate is counted; a slice that has just begun tells little."""
-        return max(self.passed, self.seconds / 4) / 60
+        """What a rate is divided by. A slice that has just begun would show a wild
+        rate, so a quarter of it counts in any case.
+        """
+        return max(self.elapsed, self.seconds / 4) / 60
+
+    def by_names(self, names: Sequence[str]) -> list[UsageTotals]:
+        """The totals of the groups of these *names*, in their order. OTHERS are all
+        groups that are not among them.
+        """
+        parts: defaultdict[str, list[UsageTotals]] = defaultdict(list)
+        for each in self.groups:
+            parts[each.group if each.group in names else OTHERS].append(each)
+        return [merge_totals(parts[name], name) for name in names]
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
-    """The requests of one group. *p50* and *p95* are seconds to the first event."""
-
-    group: str
-    requests: int
-    failed: int
-    cached: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
-    p50: float | None
-    p95: float | None
-
-    @property
-    def failing(self) -> float | None:
-        """The share that failed; None without requests."""
-        return self.failed / self.requests if self.requests else None
+def name_groups(totals: Iterable[UsageTotals]) -> list[UsageTotals]:
+    """*totals* of the ledger, in which requests without a provider or key have a name."""
+    return [replace(each, group=each.group or NOBODY) for each in totals]
 
 
-def total(sums: Iterable[UsageTotals], group: str = "") -> Total:
-    """All *sums* in one."""
-    every = list(sums)
-    waits: Counter[int] = Counter()
-    for each in every:
-        waits.update(each.waits)
-    return Total(
-        group,
-        sum(each.requests for each in every),
-        sum(each.failed for each in every),
-        sum(each.cached for each in every),
-        sum(each.prompt_tokens for each in every),
-        sum(each.completion_tokens for each in every),
-        sum(each.cost for each in every),
-        quantile(waits, 0.5),
-        quantile(waits, 0.95),
-    )
-
-
-def only(slices: Iterable[Slice], group: str) -> list[Slice]:
-    """The same slices with the sums of one *group* alone; of all, if it is empty."""
+def only_group(slices: Iterable[TimeSlice], group: str) -> list[TimeSlice]:
+    """*slices* with the totals of one *group* alone; unchanged if it is empty."""
     if not group:
         return list(slices)
     return [
-        replace(each, sums=[s for s in each.sums if (s.group or NOBODY) == group])
+        TimeSlice(
+            each.start,
+            each.seconds,
+            each.elapsed,
+            [totals for totals in each.groups if totals.group == group],
+        )
         for each in slices
     ]
 
 
-def by_group(slices: Iterable[Slice]) -> list[Total]:
-    """A total for each group, the largest first, and at last those of all others."""
-    grouped: defaultdict[str, list[UsageTotals]] = defaultdict(list)
+def largest_groups(slices: Iterable[TimeSlice]) -> list[UsageTotals]:
+    """The totals of each group over all *slices*, the largest first.
+
+    Where there are too many, the smallest are merged into OTHERS.
+    """
+    parts: defaultdict[str, list[UsageTotals]] = defaultdict(list)
     for each in slices:
-        for sums in each.sums:
-            grouped[sums.group or NOBODY].append(sums)
-    totals = [total(sums, group) for group, sums in grouped.items()]
-    totals.sort(key=lambda each: (-each.requests, each.group))
-    if len(totals) <= _TOLD:
-        return totals
-    told = totals[: _TOLD - 1]
-    names = {each.group for each in told}
-    rest = [s for group, sums in grouped.items() if group not in names for s in sums]
-    return [*told, total(rest, OTHERS)]
-
-
-def per_slice(slices: Iterable[Slice], groups: Sequence[str]) -> list[list[Total]]:
-    """Of each slice the totals of *groups*, in their order."""
-    return [_split(each, groups) for each in slices]
-
-
-def _split(within: Slice, groups: Sequence[str]) -> list[Total]:
-    grouped: defaultdict[str, list[UsageTotals]] = defaultdict(list)
-    for sums in within.sums:
-        name = sums.group or NOBODY
-        grouped[name if name in groups else OTHERS].append(sums)
-    return [total(grouped[group], group) for group in groups]
+        for totals in each.groups:
+            parts[totals.group].append(totals)
+    groups = [merge_totals(totals, group) for group, totals in parts.items()]
+    groups.sort(key=lambda each: (-each.requests, each.group))
+    if len(groups) <= _MAX_GROUPS:
+        return groups
+    shown = _MAX_GROUPS - 1
+    return [*groups[:shown], merge_totals(groups[shown:], OTHERS)]

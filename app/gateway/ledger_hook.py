@@ -1,86 +1,69 @@
-"""Writes every request into the ledger."""
+"""The ledger's hook: the row of each finished request."""
 
 import json
-from decimal import ROUND_CEILING, Decimal
 
 from ..store.ledger import Ledger, Row
-from .request_record import Hook, RequestRecord
-
-# As long as a column of the ledger is, and as large as a number in it can be.
-_LONGEST = 200
-_MOST = 2**62
+from .request_record import (
+    MAX_ATTEMPTS,
+    MAX_COUNT,
+    MAX_ERROR_CODE,
+    MAX_TEXT,
+    Hook,
+    RequestRecord,
+)
 
 
 def ledger_hook(ledger: Ledger) -> Hook:
-    """What enters a request into *ledger*, when it is over."""
-    return lambda finished: ledger.add(ledger_row(finished))
+    """The hook that writes each finished request into *ledger*."""
+    return lambda record: ledger.add(ledger_row(record))
 
 
-def ledger_row(finished: RequestRecord) -> Row:
-    """The row of one request. It holds no prompt and no text."""
-    trace, usage = finished.trace, finished.usage
-    target = trace.target
+def ledger_row(record: RequestRecord) -> Row:
+    """The row of one request. It holds neither prompt nor completion."""
+    micros, code = record.cost_micros, record.error_code
     return {
-        "began": finished.began,
-        "took": finished.took,
-        "first": finished.first,
-        "ended": str(finished.end),
-        "status": finished.status,
-        "key": trace.key,
-        "config": trace.config,
-        "target": _text(target.path) if target else None,
-        "provider": target.provider if target else None,
-        "virtual_key": target.virtual_key if target else None,
-        "model": _text(finished.model),
-        "stream": finished.stream,
-        "cache": str(trace.cache),
-        "attempts": len(trace.attempts),
-        "prompt_tokens": min(usage.paid_prompt_tokens, _MOST),
-        "completion_tokens": min(usage.completion_tokens, _MOST),
-        "estimated": usage.estimated,
-        "cost_micros": _micros(finished.cost),
-        "trace_id": _text(trace.id),
-        "via": finished.via or None,
-        "error": _error(finished),
-        "story": story(finished),
+        "began": record.began,
+        "took": record.took,
+        "first": record.first,
+        "ended": str(record.end),
+        "status": record.status,
+        "key": record.trace.key,
+        "config": record.trace.config,
+        "target": _text(record.target_path),
+        "provider": record.provider,
+        "virtual_key": record.virtual_key,
+        "model": _text(record.model),
+        "stream": record.stream,
+        "cache": str(record.trace.cache),
+        "attempts": len(record.trace.attempts),
+        "prompt_tokens": min(record.prompt_tokens, MAX_COUNT),
+        "completion_tokens": min(record.completion_tokens, MAX_COUNT),
+        "estimated": record.usage.estimated,
+        "cost_micros": None if micros is None else min(micros, MAX_COUNT),
+        "trace_id": _text(record.trace_id),
+        "via": record.via or None,
+        "error": None if code is None else _text(code[:MAX_ERROR_CODE]),
+        "story": story(record),
     }
 
 
-def _error(finished: RequestRecord) -> str | None:
-    code = finished.error.code if finished.error else None
-    return _text(str(code))[:80] if code is not None else None
+def story(record: RequestRecord) -> str | None:
+    """What the columns have no room for, as JSON: attempts, dropped parameters, alias.
 
-
-# Tries, and names of parameters, that are written down of one request.
-_TOLD = 32
-
-
-def story(finished: RequestRecord) -> str | None:
-    """What the row of a request does not say of its way, as JSON.
-
-    Most have gone straight to one target, and have none. What a provider has said is
-    left out: it may hold what was asked.
+    None for most requests, which went to one target as they were. Error messages of
+    providers are left out, since they may quote the prompt.
     """
-    trace = finished.trace
-    alias = trace.target.alias if trace.target else ""
-    if len(trace.attempts) < 2 and not (finished.dropped or alias):
+    if len(record.trace.attempts) < 2 and not (record.dropped or record.alias):
         return None
     tries = [
         (_text(each.path), each.provider, each.status, each.after, each.milliseconds)
-        for each in trace.attempts[-_TOLD:]
+        for each in record.attempts
     ]
-    dropped = [_text(name) for name in finished.dropped[:_TOLD]]
-    told = {"tries": tries, "dropped": dropped, "alias": _text(alias)}
-    return json.dumps(told)
+    dropped = [_text(name) for name in record.dropped[:MAX_ATTEMPTS]]
+    alias = _text(record.alias) or ""
+    return json.dumps({"tries": tries, "dropped": dropped, "alias": alias})
 
 
-def _micros(cost: Decimal | None) -> int | None:
-    """Dollars in whole millionths, rounded up."""
-    if cost is None:
-        return None
-    return min(int((cost * 10**6).to_integral_value(ROUND_CEILING)), _MOST)
-
-
-def _text(text: str) -> str:
-    """As much of *text* as every database takes."""
-    return text.replace("\0", "")[:_LONGEST]
+def _text(text: str | None) -> str | None:
+    """*text* as every database takes it: PostgreSQL refuses NUL in a text."""
+    return None if text is None else text.replace("\0", "")[:MAX_TEXT]

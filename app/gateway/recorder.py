@@ -30,12 +30,12 @@ class RequestRecorder:
         span = self._trace.span
         if isinstance(outcome.body, EventStream):
             if span:
-                span.answered(outcome.body.opening, outcome.body.finish_reasons)
+                span.set_answer(outcome.body.opening, outcome.body.finish_reasons)
             outcome.body.obey(self._cancellation)
             outcome.body.listen(end=self.ended)
         else:
             if span and isinstance(outcome.body, bytes):
-                span.answered(outcome.body)
+                span.set_answer(outcome.body)
             self.ended(End.WHOLE)
 
     def ended(

@@ -132,7 +132,7 @@ def recorded_attempt(
     """
     start = clock.monotonic()
     if trace.span is not None:
-        target = trace.span.tried(target, clock.now())
+        target = trace.span.start_attempt(target, clock.now())
     error: GatewayError | None = None
     try:
         yield target

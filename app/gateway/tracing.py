@@ -1,7 +1,8 @@
-"""The spans of a request and of its tries: ids, decided before anybody is called.
+"""Span ids of a request and of its attempts, for OpenTelemetry.
 
-What is told of a span is put together when the request is over, by an observer. Until
-then only what would be lost is noted.
+Ids are chosen before the first call, since each call carries its own in `traceparent`.
+The spans themselves are built by an observer when the request is over; until then only
+what would be lost is kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,16 +13,16 @@ from ..core import tracecontext
 from ..core.routing import Target
 from ..core.tracecontext import SpanContext
 
-# Whether a trace of that id, under that parent, is recorded.
-Samples = Callable[[int, SpanContext | None], bool]
+# Whether the trace with that id, under that parent, is recorded.
+Sampler = Callable[[int, SpanContext | None], bool]
 
-# Bytes of an answer that are kept until somebody looks at them.
-_MOST_READ = 2**16
+# Bytes of an answer that are kept until the observer reads them.
+_MAX_ANSWER = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptSpan:
-    """The span of one try: what was asked, since when, in Unix seconds."""
+    """The span of one attempt, which *began* at that Unix second."""
 
     span_id: int
     began: float
@@ -30,50 +31,50 @@ class AttemptSpan:
 
 @dataclass(slots=True)
 class RequestSpan:
-    """The span of a request. *path* is that of its URL.
+    """The span of a request, to that URL *path*.
 
-    *tries* are in the order of the trace's attempts. *answer* is the JSON of the answer
-    or of its first event, *reasons* why the choices of a stream have ended.
+    *attempts* are in the order of the trace's. *answer* is the JSON of the answer or of
+    its first event, *finish_reasons* are those of a stream, filled while it runs.
     """
 
     context: SpanContext
     parent: SpanContext | None
     path: str
-    tries: list[AttemptSpan] = field(default_factory=list)
+    attempts: list[AttemptSpan] = field(default_factory=list)
     answer: bytes = b""
-    reasons: Sequence[bytes] = ()
+    finish_reasons: Sequence[bytes] = ()
 
     @property
     def trace_id(self) -> str:
         """The trace's id in hex digits."""
         return f"{self.context.trace_id:032x}"
 
-    def tried(self, target: Target, now: float) -> Target:
-        """*target*, whose calls are made within a span of this try's own."""
-        own = self.context.child(getrandbits(64))
-        self.tries.append(AttemptSpan(own.span_id, now, target))
-        return replace(target, context=own.headers())
+    def start_attempt(self, target: Target, now: float) -> Target:
+        """*target* with the trace headers of a new span, that of this attempt."""
+        child = self.context.child(getrandbits(64))
+        self.attempts.append(AttemptSpan(child.span_id, now, target))
+        return replace(target, context=child.headers())
 
-    def answered(self, body: bytes, reasons: Sequence[bytes] = ()) -> None:
-        """Note an answer, or the first event of one; *reasons* are still to come."""
-        self.answer = body if len(body) <= _MOST_READ else b""
-        self.reasons = reasons
+    def set_answer(self, body: bytes, finish_reasons: Sequence[bytes] = ()) -> None:
+        """Keep an answer, or the first event of a stream, if it is not too large."""
+        self.answer = body if len(body) <= _MAX_ANSWER else b""
+        self.finish_reasons = finish_reasons
 
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """Begins the spans of requests. One for each process."""
+    """Starts the spans of requests. One for each process."""
 
-    samples: Samples
+    sampler: Sampler
 
     def begin(
-        self, path: str, traceparent: str | None, state: str | None
+        self, path: str, traceparent: str | None, tracestate: str | None
     ) -> RequestSpan:
-        """The span of a request whose caller says *traceparent*, and *state*."""
-        parent = tracecontext.parse_parent(traceparent, state)
+        """The span of a request with these headers, in its caller's trace if any."""
+        parent = tracecontext.parse_parent(traceparent, tracestate)
         trace_id = parent.trace_id if parent else getrandbits(128)
-        sampled = self.samples(trace_id, parent)
-        own = tracecontext.start_span(
+        sampled = self.sampler(trace_id, parent)
+        context = tracecontext.start_span(
             trace_id, getrandbits(64), parent, sampled=sampled
         )
-        return RequestSpan(own, parent, path)
+        return RequestSpan(context, parent, path)

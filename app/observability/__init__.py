@@ -1,1 +1,1 @@
-"""What operators see of a gateway: it listens to events, and takes part in nothing."""
+"""What operators see: log, metrics and spans, all from records of finished requests."""

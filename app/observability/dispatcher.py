@@ -1,91 +1,96 @@
-"""Takes what became of requests, and has it looked at when the request is over."""
+"""Hands records of finished requests to the observers, in a thread of its own.
+
+The gateway's hook only appends to a queue, so that no request waits for a log line, a
+metrics file or a span.
+"""
 
 import atexit
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..gateway.request_record import RequestRecord
 
 logger = logging.getLogger("lastword")
 
-# Requests that are looked at before somebody else has a turn.
-_AT_ONCE = 50
+# Records that are processed before other greenlets get a turn.
+_YIELD_EVERY = 50
 
-# Requests that may wait.
-_MOST = 100_000
+# Records that may wait.
+_MAX_QUEUE = 100_000
 
 
 class Observer(Protocol):
-    """Who wants to know of requests."""
+    """What receives the records of finished requests."""
 
-    def note(self, finished: RequestRecord) -> None:
-        """Take one more into account."""
+    def note(self, record: RequestRecord) -> None:
+        """Take one record into account."""
 
     def publish(self) -> None:
-        """Show what was noted; nothing else waits just now."""
+        """Show what was noted; the queue is empty just now."""
 
     def close(self) -> None:
-        """Let go of everything: no more will come."""
+        """Release everything: no more records will come."""
 
 
 class BackgroundDispatcher:
-    """Tells *observers* of requests, in a thread, every *every* seconds.
+    """Passes records to *observers* every *interval* seconds. One for each process.
 
-    Whoever answers a request only appends to a queue. What comes too fast is *lost*.
-    One for each process.
+    *lost* counts the records that came while the queue was full.
     """
 
-    def __init__(self, observers: Sequence[Observer], every: float = 1.0) -> None:
-        self._observers, self._every = observers, every
-        self._waiting: deque[RequestRecord] = deque()
+    def __init__(self, observers: Sequence[Observer], interval: float = 1.0) -> None:
+        self._observers, self._interval = observers, interval
+        self._queue: deque[RequestRecord] = deque()
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self.lost = 0
 
     def start(self) -> None:
-        """Begin. Nothing is done if it has begun."""
-        if self._thread is None:
-            with self._lock:
-                self._thread = self._thread or self._begun()
+        """Start the thread, unless it runs already."""
+        # Called with every request; the lock is only for the first ones.
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is None:
+                atexit.register(self.close)
+                self._thread = threading.Thread(
+                    target=self._run, name="observers", daemon=True
+                )
+                self._thread.start()
 
-    def _begun(self) -> threading.Thread:
-        atexit.register(self.close)
-        thread = threading.Thread(target=self._work, name="observers", daemon=True)
-        thread.start()
-        return thread
-
-    def finished(self, finished: RequestRecord) -> None:
-        """Have the observers told soon: a hook of the gateway's."""
-        if len(self._waiting) < _MOST:
-            self._waiting.append(finished)
+    def enqueue(self, record: RequestRecord) -> None:
+        """Queue *record* for the observers: a hook of the gateway."""
+        if len(self._queue) < _MAX_QUEUE:
+            self._queue.append(record)
         else:
             self.lost += 1
 
     def flush(self) -> None:
-        """Tell all that waits. An observer that fails misses that, and no more."""
+        """Pass on what is queued. An observer that fails misses these records only."""
         with self._lock:
-            # Others come meanwhile, and wait for the next time.
-            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            # The length is read once: records that come meanwhile wait for next time.
+            records = [self._queue.popleft() for _ in range(len(self._queue))]
             for observer in self._observers:
                 try:
-                    self._tell(observer, waiting)
+                    self._dispatch(records, observer)
                 except Exception:
                     logger.exception("requests are not observed")
 
     @staticmethod
-    def _tell(observer: Observer, waiting: Iterable[RequestRecord]) -> None:
-        for number, finished in enumerate(waiting, 1):
-            observer.note(finished)
-            if number % _AT_ONCE == 0:
+    def _dispatch(records: Sequence[RequestRecord], observer: Observer) -> None:
+        for number, record in enumerate(records, 1):
+            observer.note(record)
+            # Under gevent this thread is a greenlet, and streams wait meanwhile.
+            if number % _YIELD_EVERY == 0:
                 time.sleep(0)
         observer.publish()
 
     def close(self) -> None:
-        """Tell what waits, and end."""
+        """Pass on what is queued, and end."""
         atexit.unregister(self.close)
         self._stop.set()
         if self._thread and self._thread is not threading.current_thread():
@@ -97,6 +102,6 @@ class BackgroundDispatcher:
             except Exception:
                 logger.exception("an observer does not end")
 
-    def _work(self) -> None:
-        while not self._stop.wait(self._every):
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
             self.flush()

@@ -1,7 +1,7 @@
-"""What a line of the log looks like: as JSON, for collectors; or for people.
+"""Formats lines of the log: JSON for collectors, or text for people.
 
-This module is imported in the gunicorn master, so it loads nothing that gevent patches
-later.
+The gunicorn master imports this module, so it must not load anything that gevent
+patches later in the workers.
 """
 
 import json
@@ -14,100 +14,106 @@ import orjson
 
 from ..core.redaction import without_likely_keys
 
-# Characters of a text in a line, of which somebody else may have made up some; and of a
-# traceback.
-_LONGEST = 2000
-_LONGEST_TRACE = 20_000
+# Characters of one value, which a caller may have chosen, and of a traceback.
+_MAX_VALUE = 2000
+_MAX_TRACEBACK = 20_000
 
-# What every record of Python's has.
-_USUAL = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Characters of a line of another library's logger.
+_MAX_FOREIGN_LINE = 500
+
+# Attributes that every LogRecord has; all others came in `extra`.
+_STANDARD_ATTRIBUTES = set(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+}
 
 
 class JSONLines(logging.Formatter):
-    """A record as one line of JSON, with what is extra in it."""
+    """A log record as one line of JSON, with its extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told = {
+        fields = {
             "time": rfc3339(record.created),
             "level": record.levelname.lower(),
-            "event": _short(record.getMessage()),
+            "event": _shorten(record.getMessage()),
             "logger": record.name,
             "process": record.process,
-            **_extra(record),
+            **_extra_fields(record),
         }
         if record.exc_info:
-            told["traceback"] = _traceback(self, record)
-        return _json(told)
-
-
-def _json(told: Mapping[str, Any]) -> str:
-    """*told* on one line, whatever is in it: half characters, numbers of any length."""
-    try:
-        return orjson.dumps(told, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        return json.dumps(told, default=str)
+            fields["traceback"] = _traceback(self, record)
+        try:
+            content = orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:
+            # orjson refuses lone surrogates and integers beyond 64 bits.
+            return json.dumps(fields, default=str)
+        return content.decode()
 
 
 class Console(logging.Formatter):
-    """A record for people: the time, what happened, what is extra as name=value."""
+    """A log record for people: time, level, event, extra fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        words = " ".join(f"{k}={_word(v)}" for k, v in _extra(record).items())
-        event = _short(record.getMessage())
+        extra = _extra_fields(record).items()
+        fields = " ".join(f"{name}={_quote_value(value)}" for name, value in extra)
+        event = _shorten(record.getMessage())
         line = f"{rfc3339(record.created)} {record.levelname:<7} {event}"
         if record.exc_info:
-            words += "\n" + _traceback(self, record)
-        return f"{line} {words}".rstrip()
+            fields += "\n" + _traceback(self, record)
+        return f"{line} {fields}".rstrip()
 
 
 def rfc3339(seconds: float) -> str:
-    """As RFC 3339 writes it, in UTC."""
+    """Unix *seconds* as RFC 3339 writes them, in UTC, with milliseconds."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 
 
-def _extra(record: logging.LogRecord) -> Mapping[str, Any]:
-    return {k: _short(v) for k, v in vars(record).items() if k not in _USUAL}
+def _extra_fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    return {
+        name: _shorten(value)
+        for name, value in vars(record).items()
+        if name not in _STANDARD_ATTRIBUTES
+    }
 
 
-def _short(value: Any) -> Any:
+def _shorten(value: Any) -> Any:
     """*value*; only the beginning of a text that is too long."""
-    if isinstance(value, str) and len(value) > _LONGEST:
-        return value[:_LONGEST] + "..."
+    if isinstance(value, str) and len(value) > _MAX_VALUE:
+        return value[:_MAX_VALUE] + "..."
     return value
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """The traceback of *record*: the messages in it may quote what was at hand."""
+    """The traceback of *record*, redacted: messages in it may quote a key."""
     assert record.exc_info
     text = formatter.formatException(record.exc_info)
-    if len(text) > _LONGEST_TRACE:
-        half = _LONGEST_TRACE // 2
+    if len(text) > _MAX_TRACEBACK:
+        half = _MAX_TRACEBACK // 2
         text = f"{text[:half]}\n...\n{text[-half:]}"
     return without_likely_keys(text)
 
 
-class Bounded(logging.Filter):
-    """Has a logger of somebody else's write short lines, without what looks like a key.
+def _quote_value(value: Any) -> str:
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    is_plain = text and " " not in text and text.isprintable()
+    return text if is_plain else repr(text)
 
-    gunicorn quotes a head that it cannot read, all 64 KiB of a line of it.
+
+class Bounded(logging.Filter):
+    """Shortens and redacts the lines of another library's logger.
+
+    gunicorn quotes a request head that it cannot parse, up to 64 KiB of it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        if len(text) > _LONGEST_QUOTED:
-            text = text[:_LONGEST_QUOTED] + "..."
+        if len(text) > _MAX_FOREIGN_LINE:
+            text = text[:_MAX_FOREIGN_LINE] + "..."
         record.msg, record.args = without_likely_keys(text), ()
         return True
 
 
-_LONGEST_QUOTED = 500
-
-# One for all: a logger takes the same one only once.
+# One instance: a logger that is configured twice adds the same filter only once.
 BOUNDED = Bounded()
-
-
-def _word(value: Any) -> str:
-    text = ",".join(value) if isinstance(value, list) else str(value)
-    plain = text and " " not in text and text.isprintable()
-    return text if plain else repr(text)

@@ -1,8 +1,7 @@
-"""What is written down: a line for each request, and what else there is to say.
+"""The log: one line for each request, and the process's own events.
 
-As JSON, for collectors; or for people. No key stands in either: a request is told by
-its trace id, and its prompt only if the operator asks for that, cut, and without what
-looks like a key.
+No line holds a key. A request is named by its trace id; its prompt is logged only if
+the operator asks for that, cut and redacted.
 """
 
 import logging
@@ -11,24 +10,16 @@ import threading
 from dataclasses import fields
 from typing import Any
 
-from ..core.redaction import without_likely_keys
-from ..gateway.request_record import RequestRecord
-from ..upstream.target_secrets import redactor
+from ..gateway.request_record import MAX_TEXT, RequestRecord
 from .log_format import Console, JSONLines, rfc3339
 
 logger = logging.getLogger("lastword")
 
-# Characters of a prompt that are shown.
-_SHOWN = 200
-
-# Tries of a request that are named, the last ones.
-_SHOWN_ATTEMPTS = 32
-
 
 def configure(kind: str) -> None:
-    """Have the gateway's own lines go to standard error, as *kind* says.
+    """Write the gateway's own lines to standard error, as "json" or as text.
 
-    So do warnings of libraries, unless somebody else looks after those.
+    So are warnings of libraries, unless the root logger is configured already.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines() if kind == "json" else Console())
@@ -39,90 +30,78 @@ def configure(kind: str) -> None:
 
 
 def capture() -> None:
-    """Have what Python itself would print go into the log."""
+    """Log Python's warnings and uncaught exceptions, which it would print."""
     logging.captureWarnings(True)
-    sys.excepthook = lambda *raised: _uncaught("the process", raised)
-    threading.excepthook = lambda failed: _uncaught(
-        f"thread {failed.thread.name if failed.thread else ''}",
-        (failed.exc_type, failed.exc_value, failed.exc_traceback),
+    sys.excepthook = lambda *exc_info: _log_uncaught("the process", exc_info)
+    threading.excepthook = lambda args: _log_uncaught(
+        f"thread {args.thread.name if args.thread else ''}",
+        (args.exc_type, args.exc_value, args.exc_traceback),
     )
 
 
-def _uncaught(what: str, raised: Any) -> None:
-    if not issubclass(raised[0], (KeyboardInterrupt, SystemExit)):
-        logger.critical("%s failed", what, exc_info=raised)
+def _log_uncaught(what: str, exc_info: Any) -> None:
+    if not issubclass(exc_info[0], (KeyboardInterrupt, SystemExit)):
+        logger.critical("%s failed", what, exc_info=exc_info)
 
 
-def begun(version: str, settings: Any) -> None:
-    """Say that a process has begun, and how it is set; not what is secret."""
-    told = {f.name: getattr(settings, f.name) for f in fields(settings) if f.repr}
-    logger.info("lastword has begun", extra={"version": version, "settings": told})
+def log_start(version: str, settings: Any) -> None:
+    """Log that a process has started, with all settings that are not secret.
+
+    A secret setting has no `repr`.
+    """
+    public = {f.name: getattr(settings, f.name) for f in fields(settings) if f.repr}
+    logger.info("lastword has begun", extra={"version": version, "settings": public})
 
 
 class RequestLog:
-    """Writes a line for each request; with *prompts*, what was asked."""
+    """Writes a line for each request; with *prompts*, the prompt too."""
 
     def __init__(self, *, prompts: bool = False) -> None:
         self._prompts = prompts
 
-    def note(self, finished: RequestRecord) -> None:
-        told = line(finished)
+    def note(self, record: RequestRecord) -> None:
+        extra = log_fields(record)
         if self._prompts:
-            told["prompt"] = prompt(finished)
-        logger.info("request", extra=told)
+            extra["prompt"] = record.redacted_prompt()
+        logger.info("request", extra=extra)
 
     def publish(self) -> None:
-        """There is nothing to do: a line is out when it is written."""
+        """Nothing to do: each line is written at once."""
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Nothing to release."""
 
 
-def line(finished: RequestRecord) -> dict[str, Any]:
-    """What is said of a request; what there is not is left out."""
-    trace, target, usage = finished.trace, finished.trace.target, finished.usage
-    told = {
+def log_fields(record: RequestRecord) -> dict[str, Any]:
+    """The fields of a request's line; those without a value are left out."""
+    trace, span = record.trace, record.trace.span
+    values = {
         "trace_id": trace.id,
-        "otel_trace_id": trace.span.trace_id if trace.span else None,
-        "status": finished.status,
-        "end": finished.end.value,
-        "error": _short(finished.error.code) if finished.error else None,
+        "otel_trace_id": span.trace_id if span else None,
+        "status": record.status,
+        "end": record.end.value,
+        "error": record.error_code,
         "key": trace.key,
         "config": trace.config,
-        "provider": target.provider if target else None,
-        "virtual_key": target.virtual_key if target else None,
-        "target": _short(target.path) if target else None,
-        "via": finished.via or None,
-        "model": finished.model[:_SHOWN],
-        "alias": (_short(target.alias) or None) if target else None,
-        "stream": finished.stream,
-        "cache": trace.cache.value.lower(),
-        "began": rfc3339(finished.began),
-        "took_ms": _milliseconds(finished.took),
-        "first_ms": _milliseconds(finished.first),
-        "gap_ms": _milliseconds(finished.gap),
-        "prompt_tokens": usage.paid_prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "estimated": usage.estimated or None,
-        "cost_usd": str(finished.cost) if finished.cost is not None else None,
-        "attempts": [_short(str(a)) for a in trace.attempts[-_SHOWN_ATTEMPTS:]],
+        "provider": record.provider,
+        "virtual_key": record.virtual_key,
+        "target": record.target_path,
+        "via": record.via or None,
+        "model": record.model_name,
+        "alias": record.alias,
+        "stream": record.stream,
+        "cache": record.cache,
+        "began": rfc3339(record.began),
+        "took_ms": _milliseconds(record.took),
+        "first_ms": _milliseconds(record.first),
+        "gap_ms": _milliseconds(record.gap),
+        "prompt_tokens": record.prompt_tokens,
+        "completion_tokens": record.completion_tokens,
+        "estimated": record.usage.estimated or None,
+        "cost_usd": None if record.cost is None else str(record.cost),
+        "attempts": [str(attempt)[:MAX_TEXT] for attempt in record.attempts],
     }
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def prompt(finished: RequestRecord) -> str:
-    """As much of what was asked as may be shown, without what looks like a key."""
-    target = finished.trace.target
-    asked = target.request.prompt if target and target.request else ""
-    text = asked if isinstance(asked, str) else str(asked)[: 10 * _SHOWN]
-    text = text[: 10 * _SHOWN]
-    if target:
-        text = redactor(target).text(text)
-    return without_likely_keys(text)[:_SHOWN]
-
-
-def _short(text: str | None) -> str | None:
-    return text[:_SHOWN] if text else text
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _milliseconds(seconds: float | None) -> float | None:

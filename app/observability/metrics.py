@@ -1,9 +1,10 @@
-"""What is counted, for Prometheus: one table of all there is.
+"""Prometheus metrics: one table of all families, and what each request adds to them.
 
-docs/metrics.md explains it. No label holds what a caller can make up: providers, ways,
-limits and the like are from lists, statuses are numbers of three digits. Under gunicorn
-the processes share files, in the folder of PROMETHEUS_MULTIPROC_DIR, and any of them
-tells for all.
+docs/metrics.md explains them. No label holds what a caller can make up: providers,
+modes and limits come from lists, statuses have three digits. Under gunicorn the
+processes share the files in PROMETHEUS_MULTIPROC_DIR, and each can answer for all.
+
+Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
 from collections import Counter as Tally
@@ -29,10 +30,11 @@ from ..gateway.request_record import End, RequestRecord
 from ..providers.catalog.known_names import KNOWN_NAMES
 from ..state.breaker import BreakerSnapshot
 
-# Each counter would have a second series, that says since when it is there.
+# Otherwise each counter has a second series, with the time of its creation.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+# Seconds.
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ TABLE = (
     ),
 )
 
-# The same for all processes, which share them: looked up when Prometheus asks.
+# Not in the files of the processes, which share the breakers: looked up when Prometheus
+# asks.
 BREAKERS = MetricDefinition(
     "breakers",
     Gauge,
@@ -129,173 +132,170 @@ BREAKERS = MetricDefinition(
     ("provider", "state"),
 )
 
-_KNOWN = frozenset(KNOWN_NAMES)
+_PROVIDER_NAMES = frozenset(KNOWN_NAMES)
 
-# Takes the place of what is not from a list.
-_OTHER = "other"
-
-
-class MetricSums(defaultdict[tuple[str, ...], float]):
-    """What is added to counters at once, by their names and labels."""
-
-    def __init__(self) -> None:
-        super().__init__(float)
+# Series by name and labels, and what to add to each.
+Increments = defaultdict[tuple[str, ...], float]
 
 
 class Metrics:
-    """Counts requests. One for each process."""
+    """Counts requests. One for each process.
+
+    `note` only adds up numbers in memory; `publish` writes the sums into the shared
+    files. Histograms are written at once, as each value needs its bucket.
+    """
 
     def __init__(self) -> None:
-        self._levels: dict[str, Callable[[], float]] = {}
         self._registry = CollectorRegistry()
-        self._all: dict[str, Any] = {m.name: _made(m, self._registry) for m in TABLE}
+        self._families = {
+            definition.name: _new_family(definition, self._registry)
+            for definition in TABLE
+        }
+        self._gauges: dict[str, Callable[[], float]] = {}
         self._breakers: Callable[[], Iterable[BreakerSnapshot]] = tuple
-        self._sums = MetricSums()
+        self._increments: Increments = defaultdict(float)
 
-    def show(self, name: str, level: Callable[[], float]) -> None:
-        """Have the gauge of this *name* show *level*."""
-        self._levels[name] = level
+    def show(self, name: str, value: Callable[[], float]) -> None:
+        """Have the gauge of this *name* show *value*."""
+        self._gauges[name] = value
 
-    def show_breakers(self, known: Callable[[], Iterable[BreakerSnapshot]]) -> None:
-        """Have the gauge of breakers count those that are *known*, in all processes."""
-        self._breakers = known
+    def show_breakers(self, snapshots: Callable[[], Iterable[BreakerSnapshot]]) -> None:
+        """Have the gauge of breakers count *snapshots*, which are of all processes."""
+        self._breakers = snapshots
 
-    def refused(self, status: int) -> None:
-        """Count a request that did not get as far as to a target."""
-        self._child("refused", str(status)).inc()
+    def count_refusal(self, status: int) -> None:
+        """Count a request that was refused before any target."""
+        self._series("refused", str(status)).inc()
 
     def text(self) -> bytes:
-        """All that there is, of all processes, in Prometheus' format."""
+        """All families of all processes, in Prometheus' text format."""
+        # It takes a registry, but only calls its collect().
         return generate_latest(self)
 
     def collect(self) -> Iterator[Family]:
-        """What there is of all processes: Prometheus' own word for it."""
-        yield from self._counted()
-        yield _breakers(self._breakers())
+        """All families of all processes; the name is that of Prometheus' protocol."""
+        yield from self._process_families()
+        states = Tally((_provider_label(b.provider), b.state) for b in self._breakers())
+        family = GaugeMetricFamily(
+            f"lastword_{BREAKERS.name}", BREAKERS.help, labels=BREAKERS.labels
+        )
+        for labels, count in sorted(states.items()):
+            family.add_metric(labels, count)
+        yield family
 
-    def _counted(self) -> Iterable[Family]:
-        if ValueClass is MutexValue:
-            return self._registry.collect()
-        everyones = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        found: Iterable[Family]
-        found = everyones.collect()  # type: ignore[no-untyped-call]
-        return found
-
-    def levels(self, *names: str) -> list[float]:
-        """What the gauges of these *names* show, all processes together."""
-        found = {
+    def gauge_values(self, *names: str) -> list[float]:
+        """The values of the gauges of these *names*, summed over all processes."""
+        values = {
             sample.name: sample.value
-            for family in self._counted()
+            for family in self._process_families()
             for sample in family.samples
         }
-        return [found.get(f"lastword_{name}", 0.0) for name in names]
+        return [values.get(f"lastword_{name}", 0.0) for name in names]
 
-    def note(self, finished: RequestRecord) -> None:
-        """Count a request."""
-        target = finished.trace.target
-        provider = _provider(target.provider if target else "")
-        self._note_end(finished, provider)
-        self._note_times(finished, provider)
-        self._note_use(finished, provider)
-        self._note_way(finished, provider)
+    def _process_families(self) -> Iterable[Family]:
+        # In a single process, as with `flask run`, values are in memory.
+        if ValueClass is MutexValue:
+            return self._registry.collect()
+        collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        families: Iterable[Family]
+        families = collector.collect()  # type: ignore[no-untyped-call]
+        return families
+
+    def note(self, record: RequestRecord) -> None:
+        provider = _provider_label(record.provider)
+        stream = _yes_or_no(record.stream)
+        self._series("request_duration_seconds", provider, stream).observe(record.took)
+        if record.first is not None:
+            self._series("first_event_seconds", provider, stream).observe(record.first)
+        if record.gap is not None:
+            self._series("longest_gap_seconds", provider).observe(record.gap)
+        for series, amount in counter_increments(record).items():
+            self._increments[series] += amount
 
     def publish(self) -> None:
-        """Add to the counters what was counted, and let the gauges show what is now."""
-        sums, self._sums = self._sums, MetricSums()
-        for (name, *labels), by in sums.items():
-            self._child(name, *labels).inc(by)
-        for name, level in self._levels.items():
-            self._child(name).set(level())
+        """Write the sums into the counters, and the present values of the gauges."""
+        increments, self._increments = self._increments, defaultdict(float)
+        for (name, *labels), amount in increments.items():
+            self._series(name, *labels).inc(amount)
+        for name, value in self._gauges.items():
+            self._series(name).set(value())
 
     def close(self) -> None:
-        """There is nothing to let go of: what is counted can still be asked for."""
+        """Nothing to release: the counters can still be read."""
 
-    def _child(self, name: str, *labels: str) -> Any:
-        """The series of that *name* that has these *labels*."""
-        family = self._all[name]
+    def _series(self, name: str, *labels: str) -> Any:
+        family = self._families[name]
         return family.labels(*labels) if labels else family
 
-    def _note_end(self, finished: RequestRecord, provider: str) -> None:
-        self._sums[
-            "requests",
-            provider,
-            finished.via,
-            str(finished.status),
-            _yes(finished.stream),
-            finished.trace.cache.value.lower(),
-            finished.end.value,
-        ] += 1
-        if finished.end == End.LEFT:
-            self._sums["left", provider] += 1
-        if finished.error and finished.error.rule:
-            self._sums["limits_hit", finished.error.rule] += 1
 
-    def _note_times(self, finished: RequestRecord, provider: str) -> None:
-        told = provider, _yes(finished.stream)
-        self._child("request_duration_seconds", *told).observe(finished.took)
-        if finished.first is not None:
-            self._child("first_event_seconds", *told).observe(finished.first)
-        if finished.gap is not None:
-            self._child("longest_gap_seconds", provider).observe(finished.gap)
-        if finished.gaps:
-            self._sums["stream_gaps", provider] += finished.gaps
-            self._sums["stream_gap_seconds", provider] += finished.gap_seconds
-
-    def _note_use(self, finished: RequestRecord, provider: str) -> None:
-        usage = finished.usage
-        # There are providers that count below nothing.
-        sent = max(usage.paid_prompt_tokens, 0)
-        made = max(usage.completion_tokens, 0)
-        self._sums["tokens", provider, "prompt"] += sent
-        self._sums["tokens", provider, "completion"] += made
-        if finished.cost and finished.cost > 0:
-            self._sums["cost_usd", provider] += float(finished.cost)
-
-    def _note_way(self, finished: RequestRecord, provider: str) -> None:
-        seen: set[str] = set()
-        for attempt in finished.trace.attempts:
-            tried = _provider(attempt.provider)
-            self._sums["attempts", tried, str(attempt.status)] += 1
-            if attempt.path in seen:
-                self._sums["retries", tried] += 1
-            elif seen:
-                self._sums["fallbacks", tried] += 1
-            seen.add(attempt.path)
-        target = finished.trace.target
-        if target and target.alias:
-            self._sums["aliased", provider] += 1
-        if target and any("will be shut down" in note for note in target.notices):
-            self._sums["shutdowns_ahead", provider] += 1
+def counter_increments(record: RequestRecord) -> Increments:
+    """What a request adds to the counters."""
+    provider, target = _provider_label(record.provider), record.trace.target
+    notices = target.notices if target else ()
+    rule = (record.error and record.error.rule) or ""
+    increments: Increments = defaultdict(
+        float,
+        {
+            (
+                "requests",
+                provider,
+                record.via,
+                str(record.status),
+                _yes_or_no(record.stream),
+                record.cache,
+                record.end.value,
+            ): 1,
+            # Some providers report negative counts, which a counter refuses.
+            ("tokens", provider, "prompt"): max(record.prompt_tokens, 0),
+            ("tokens", provider, "completion"): max(record.completion_tokens, 0),
+        },
+    )
+    # These have no series before there is something to count.
+    optional: dict[tuple[str, ...], float] = {
+        ("cost_usd", provider): max(float(record.cost or 0), 0),
+        ("stream_gaps", provider): record.gaps,
+        ("stream_gap_seconds", provider): record.gap_seconds,
+        ("left", provider): record.end == End.LEFT,
+        ("limits_hit", rule): bool(rule),
+        ("aliased", provider): record.alias is not None,
+        ("shutdowns_ahead", provider): any("will be shut down" in n for n in notices),
+    }
+    increments |= {series: amount for series, amount in optional.items() if amount}
+    # Another attempt at the same path is a retry, one at a new path a fallback.
+    paths: set[str] = set()
+    for attempt in record.trace.attempts:
+        label = _provider_label(attempt.provider)
+        increments["attempts", label, str(attempt.status)] += 1
+        if attempt.path in paths:
+            increments["retries", label] += 1
+        elif paths:
+            increments["fallbacks", label] += 1
+        paths.add(attempt.path)
+    return increments
 
 
 def families() -> Iterator[tuple[str, MetricDefinition]]:
-    """All that may ever be emitted, by the names of their families."""
-    return ((f"lastword_{metric.name}", metric) for metric in (*TABLE, BREAKERS))
+    """All families that may ever be emitted, with their full names."""
+    return ((f"lastword_{each.name}", each) for each in (*TABLE, BREAKERS))
 
 
-def _made(metric: MetricDefinition, registry: CollectorRegistry) -> Any:
-    given: dict[str, Any] = {"namespace": "lastword", "registry": registry}
-    if metric.kind is Gauge:
-        # Those of processes that have ended do not count.
-        given["multiprocess_mode"] = "livesum"
-    if metric.kind is Histogram:
-        given["buckets"] = _SECONDS
-    return metric.kind(metric.name, metric.help, metric.labels, **given)
+def _new_family(definition: MetricDefinition, registry: CollectorRegistry) -> Any:
+    options: dict[str, Any] = {"namespace": "lastword", "registry": registry}
+    if definition.kind is Gauge:
+        # A sum over the processes that still live.
+        options["multiprocess_mode"] = "livesum"
+    if definition.kind is Histogram:
+        options["buckets"] = _BUCKETS
+    name, help, labels = definition.name, definition.help, definition.labels
+    return definition.kind(name, help, labels, **options)
 
 
-def _breakers(known: Iterable[BreakerSnapshot]) -> Family:
-    """How many targets of each provider have a breaker in each state."""
-    name, labels = f"lastword_{BREAKERS.name}", BREAKERS.labels
-    family = GaugeMetricFamily(name, BREAKERS.help, labels=labels)
-    found = Tally((_provider(seen.provider), seen.state) for seen in known)
-    for told, count in sorted(found.items()):
-        family.add_metric(told, count)
-    return family
+def _provider_label(name: str | None) -> str:
+    """The label of a provider: "other" for one that is not from a list."""
+    if not name:
+        return "none"
+    return name if name in _PROVIDER_NAMES else "other"
 
 
-def _provider(name: str) -> str:
-    return name if name in _KNOWN else _OTHER if name else "none"
-
-
-def _yes(whether: bool) -> str:
-    return "yes" if whether else "no"
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"

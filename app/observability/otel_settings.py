@@ -1,4 +1,4 @@
-"""Whether requests are traced: what OpenTelemetry's own variables say of that.
+"""Reads OpenTelemetry's own variables: whether to trace, and in what batches.
 
 Source: https://opentelemetry.io/docs/languages/sdk-configuration/otlp-exporter/
 """
@@ -13,54 +13,59 @@ from .. import __version__
 from ..settings import BadSettings, Settings
 
 if TYPE_CHECKING:
-    from .traces import Traces
+    from .traces import SpanObserver
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """How spans are exported: *most* of them wait, *size* at once, every *delay* ms.
+    """How spans are exported: *queue* may wait, *size* go at once, every *delay* ms.
 
-    Under gevent all else waits while they are encoded: 8 ms for 128, and four times
-    that for OpenTelemetry's own 512.
+    Under gevent all streams wait while a batch is encoded: 8 ms for 128 spans, and four
+    times that for OpenTelemetry's own default of 512.
     """
 
-    most: int = 2048
+    queue: int = 2048
     size: int = 128
     delay: int = 5000
 
     @classmethod
     def of(cls, otel: Mapping[str, str]) -> Batches:
         """As the variables say. Raises BadSettings."""
-        most = _count(otel, "OTEL_BSP_MAX_QUEUE_SIZE", cls().most)
-        size = _count(otel, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", cls().size)
-        delay = _count(otel, "OTEL_BSP_SCHEDULE_DELAY", cls().delay)
-        return cls(most, min(size, most), delay)
+        queue = _positive_int(otel, "OTEL_BSP_MAX_QUEUE_SIZE", cls().queue)
+        size = _positive_int(otel, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", cls().size)
+        delay = _positive_int(otel, "OTEL_BSP_SCHEDULE_DELAY", cls().delay)
+        return cls(queue, min(size, queue), delay)
+
+
+def _positive_int(otel: Mapping[str, str], name: str, default: int) -> int:
+    # int() of a very long text raises; ten digits are more than enough.
+    text = otel.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and int(text[:10]) > 0):
+        raise BadSettings(f"{name}={text!r}: must be a whole number greater than 0")
+    return int(text[:10])
+
+
+def span_observer(settings: Settings) -> SpanObserver | None:
+    """What exports spans; None if no endpoint is configured. Raises BadSettings."""
+    if not tracing_enabled(settings.otel):
+        return None
+    # The package is an extra.
+    try:
+        from .traces import SpanObserver
+    except ImportError as e:
+        raise BadSettings(
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs a package: pip install "
+            "'lastword[otel]'; or OTEL_TRACES_EXPORTER=none, for no traces"
+        ) from e
+    batches = Batches.of(settings.otel)
+    return SpanObserver(__version__, batches, prompts=settings.log_prompts)
 
 
 _TRACES, _ALL = "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"
 
 
-def traces(settings: Settings) -> Traces | None:
-    """What makes spans of requests; None if nobody has said where to send them.
-
-    Raises BadSettings for what cannot be done.
-    """
-    if not wanted(settings.otel):
-        return None
-    # An extra, which only those have who use it.
-    try:
-        from .traces import Traces
-    except ImportError as e:
-        raise BadSettings(
-            f"{_ALL}ENDPOINT needs a package: pip install 'lastword[otel]'; or "
-            "OTEL_TRACES_EXPORTER=none, for no traces"
-        ) from e
-    batches = Batches.of(settings.otel)
-    return Traces(__version__, batches, prompts=settings.log_prompts)
-
-
-def wanted(otel: Mapping[str, str]) -> bool:
-    """Whether there is somewhere to send spans. Raises BadSettings."""
+def tracing_enabled(otel: Mapping[str, str]) -> bool:
+    """Whether there is an endpoint to send spans to. Raises BadSettings."""
     exporter = otel.get("OTEL_TRACES_EXPORTER") or "otlp"
     if otel.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
         return False
@@ -68,22 +73,11 @@ def wanted(otel: Mapping[str, str]) -> bool:
         return False
     if exporter != "otlp":
         raise BadSettings(f"OTEL_TRACES_EXPORTER={exporter!r}: must be otlp or none")
-    _check_protocol(otel)
-    return True
-
-
-def _check_protocol(otel: Mapping[str, str]) -> None:
-    name = next((n for n in (_TRACES, _ALL) if otel.get(n + "PROTOCOL")), _ALL)
+    name = _TRACES if otel.get(_TRACES + "PROTOCOL") else _ALL
     protocol = otel.get(name + "PROTOCOL") or "http/protobuf"
     if protocol != "http/protobuf":
         raise BadSettings(
             f"{name}PROTOCOL={protocol!r}: must be http/protobuf, whose port is mostly "
             "4318"
         )
-
-
-def _count(otel: Mapping[str, str], name: str, default: int) -> int:
-    text = otel.get(name) or str(default)
-    if not (text.isascii() and text.isdecimal() and int(text[:10]) > 0):
-        raise BadSettings(f"{name}={text!r}: must be a whole number greater than 0")
-    return int(text[:10])
+    return True

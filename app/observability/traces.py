@@ -1,14 +1,18 @@
-"""Makes spans of requests that are over, and has them exported by OpenTelemetry.
+"""Builds spans of finished requests and exports them with OpenTelemetry's SDK.
 
-A request is one span, each try of a target one below it. Everything is set by
-OpenTelemetry's own variables, which its SDK reads. What it exports with runs in a
-thread of its own, so that a collector that is away holds up nobody.
+A request is one span, each attempt at a target one below it. OpenTelemetry's own
+variables configure the exporter, which runs in a thread of its own: a collector that
+does not answer delays no request.
+
+Spans are not started and ended while a request runs, as the SDK's `Tracer` would do
+it: a `ReadableSpan` is built from the record afterwards, off the hot path.
+
+Source: https://opentelemetry.io/docs/specs/otel/trace/sdk/
 """
 
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from opentelemetry import trace as api
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -21,22 +25,26 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode
 
 from ..core.tracecontext import SpanContext
 from ..gateway.request_record import End, RequestRecord
-from ..gateway.retries import Attempt
-from ..gateway.tracing import AttemptSpan, RequestSpan
+from ..gateway.tracing import RequestSpan
 from .otel_settings import Batches
-from .span_attributes import OPERATION, Attributes, of_request, of_try
+from .span_attributes import (
+    OPERATION,
+    Attributes,
+    attempt_attributes,
+    request_attributes,
+)
 
-# A caller may send any tracestate, as often as it likes.
+# A caller may send any tracestate; the SDK would log a warning for each invalid one.
 logging.getLogger(api.span.__name__).setLevel(logging.ERROR)
 
-# Seconds for what is left, when the process ends.
-_PATIENCE = 5.0
+# Seconds for the last export, when the process ends.
+_SHUTDOWN_TIMEOUT = 5.0
 
 
-class Traces:
-    """Makes spans of requests; with *prompts*, they say what was asked.
+class SpanObserver:
+    """Exports spans of requests; with *prompts*, their prompts too.
 
-    *version* is the gateway's, *batches* are how they are exported.
+    *version* is the gateway's, *batches* says how spans are exported.
     """
 
     def __init__(
@@ -44,126 +52,113 @@ class Traces:
     ) -> None:
         provider = TracerProvider(shutdown_on_exit=False)
         self._sampler = provider.sampler
-        self._resource = _resource(provider.resource, version)
+        # What the variables leave out.
+        attributes = provider.resource.attributes
+        service = str(attributes.get("service.name", "unknown_service"))
+        defaults = {"service.version": attributes.get("service.version") or version}
+        if service.startswith("unknown_service"):
+            defaults["service.name"] = "lastword"
+        self._resource = provider.resource.merge(Resource(defaults))
         self._scope = InstrumentationScope("lastword", version)
         self._prompts = prompts
         self._batches = batches
         self._processor: BatchSpanProcessor | None = None
 
-    def samples(self, trace_id: int, parent: SpanContext | None) -> bool:
+    def is_sampled(self, trace_id: int, parent: SpanContext | None) -> bool:
         """Whether that trace is recorded, as OTEL_TRACES_SAMPLER says."""
-        within = _within(parent) if parent else None
-        result = self._sampler.should_sample(within, trace_id, OPERATION)
+        context = None
+        if parent:
+            context = api.set_span_in_context(NonRecordingSpan(_api_context(parent)))
+        result = self._sampler.should_sample(context, trace_id, OPERATION)
         return result.decision is Decision.RECORD_AND_SAMPLE
 
-    def note(self, finished: RequestRecord) -> None:
-        span = finished.trace.span
+    def note(self, record: RequestRecord) -> None:
+        span = record.trace.span
         if span is None or not span.context.is_sampled:
             return
-        processor = self._begun()
-        for made in self._spans(finished, span):
-            processor.on_end(made)
+        if self._processor is None:
+            # Not in the constructor: its thread would not survive a fork.
+            batches = self._batches
+            self._processor = BatchSpanProcessor(
+                OTLPSpanExporter(), batches.queue, batches.delay, batches.size
+            )
+        for readable in self._readable_spans(record, span):
+            self._processor.on_end(readable)
 
     def publish(self) -> None:
-        """There is nothing to do: spans are exported in a thread of their own."""
+        """Nothing to do: the processor exports in a thread of its own."""
 
     def close(self) -> None:
         """Export what is left, as far as that goes in a few seconds."""
         processor, self._processor = self._processor, None
         if processor is None:
             return
-        last = threading.Thread(target=processor.shutdown, name="traces", daemon=True)
-        last.start()
-        last.join(_PATIENCE)
-        if last.is_alive():
+        # The SDK's shutdown waits for a collector that does not answer, and retries.
+        thread = threading.Thread(target=processor.shutdown, name="traces", daemon=True)
+        thread.start()
+        thread.join(_SHUTDOWN_TIMEOUT)
+        if thread.is_alive():
             processor.span_exporter.shutdown()
 
-    def _begun(self) -> BatchSpanProcessor:
-        """What exports; begun here, since its thread outlives no fork."""
-        if self._processor is None:
-            self._processor = BatchSpanProcessor(
-                OTLPSpanExporter(),
-                self._batches.most,
-                self._batches.delay,
-                self._batches.size,
-            )
-        return self._processor
-
-    def _spans(
-        self, finished: RequestRecord, span: RequestSpan
+    def _readable_spans(
+        self, record: RequestRecord, span: RequestSpan
     ) -> Iterator[ReadableSpan]:
-        """Those of the tries, and that of the request around them."""
-        tries = list(zip(span.tries, finished.trace.attempts, strict=False))
-        for tried, attempt in tries:
-            answered = attempt.failure is None and tried is tries[-1][0]
-            yield self._try(finished, span, tried, attempt, answered=answered)
-        yield self._request(finished, span)
-
-    def _request(self, finished: RequestRecord, span: RequestSpan) -> ReadableSpan:
-        return self._made(
+        """The spans of the attempts, and that of the request around them."""
+        pairs = list(zip(span.attempts, record.trace.attempts, strict=False))
+        for number, (child, attempt) in enumerate(pairs, 1):
+            answered = attempt.failure is None and number == len(pairs)
+            end = child.began + attempt.milliseconds / 1000
+            if answered and record.stream:
+                end = record.ended
+            attributes = attempt_attributes(
+                child.target, attempt, record, span, answered=answered
+            )
+            yield self._readable_span(
+                span.context.child(child.span_id),
+                span.context,
+                SpanKind.CLIENT,
+                (child.began, max(end, child.began)),
+                attributes,
+                failed="error.type" in attributes,
+            )
+        yield self._readable_span(
             span.context,
             span.parent,
             SpanKind.SERVER,
-            finished.began,
-            finished.began + finished.took,
-            failed=finished.status >= 500 or finished.end == End.CUT,
-            attributes=of_request(finished, span, prompts=self._prompts),
+            (record.began, record.ended),
+            request_attributes(record, span, prompts=self._prompts),
+            failed=record.status >= 500 or record.end == End.CUT,
         )
 
-    def _try(
+    def _readable_span(
         self,
-        finished: RequestRecord,
-        span: RequestSpan,
-        tried: AttemptSpan,
-        attempt: Attempt,
-        *,
-        answered: bool,
-    ) -> ReadableSpan:
-        """The span of a try; that of a stream ends with the stream."""
-        attributes = of_try(tried.target, attempt, finished, span, answered=answered)
-        ended = tried.began + attempt.milliseconds / 1000
-        if answered and finished.stream:
-            ended = finished.began + finished.took
-        return self._made(
-            span.context.child(tried.span_id),
-            span.context,
-            SpanKind.CLIENT,
-            tried.began,
-            max(ended, tried.began),
-            failed="error.type" in attributes,
-            attributes=attributes,
-        )
-
-    def _made(
-        self,
-        own: SpanContext,
+        context: SpanContext,
         parent: SpanContext | None,
         kind: SpanKind,
-        began: float,
-        ended: float,
+        times: tuple[float, float],
+        attributes: Attributes,
         *,
         failed: bool,
-        attributes: Attributes,
     ) -> ReadableSpan:
+        """One span; *times* are those of its begin and end, in Unix seconds."""
         model = attributes.get("gen_ai.request.model", "")
+        begin, end = times
         return ReadableSpan(
             f"{OPERATION} {model}".strip(),
-            context=_context(own),
-            parent=_context(parent) if parent else None,
+            context=_api_context(context),
+            parent=_api_context(parent) if parent else None,
             resource=self._resource,
             attributes=attributes,
             kind=kind,
             status=Status(StatusCode.ERROR if failed else StatusCode.UNSET),
-            start_time=round(began * 1e9),
-            end_time=round(ended * 1e9),
+            start_time=round(begin * 1e9),
+            end_time=round(end * 1e9),
             instrumentation_scope=self._scope,
         )
 
 
-# OpenTelemetry's own values
-
-
-def _context(span: SpanContext) -> api.SpanContext:
+def _api_context(span: SpanContext) -> api.SpanContext:
+    """OpenTelemetry's own value for *span*."""
     state = api.TraceState.from_header([span.state]) if span.state else None
     return api.SpanContext(
         span.trace_id,
@@ -172,17 +167,3 @@ def _context(span: SpanContext) -> api.SpanContext:
         trace_flags=api.TraceFlags(span.flags),
         trace_state=state,
     )
-
-
-def _within(parent: SpanContext) -> Any:
-    return api.set_span_in_context(NonRecordingSpan(_context(parent)))
-
-
-def _resource(found: Resource, version: str) -> Resource:
-    """What the variables say of this service, and what they leave out."""
-    named = str(found.attributes.get("service.name", "unknown_service"))
-    own = (
-        {} if not named.startswith("unknown_service") else {"service.name": "lastword"}
-    )
-    known = found.attributes.get("service.version") or version
-    return found.merge(Resource({**own, "service.version": known}))

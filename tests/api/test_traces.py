@@ -407,7 +407,7 @@ def test_without_an_endpoint_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     ids=str,
 )
 def test_these_variables_ask_for_no_traces(otel: dict[str, str]) -> None:
-    assert not otel_settings.wanted(Settings.from_environ(otel).otel)
+    assert not otel_settings.tracing_enabled(Settings.from_environ(otel).otel)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_these_variables_ask_for_no_traces(otel: dict[str, str]) -> None:
 def test_what_cannot_be_done_is_said_at_the_start(name, value, right) -> None:
     given = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}
     with pytest.raises(BadSettings, match=f"{name}='{value}': {right}"):
-        otel_settings.wanted(given | {name: value})
+        otel_settings.tracing_enabled(given | {name: value})
 
 
 def test_batches_are_as_the_variables_say() -> None:
@@ -445,7 +445,7 @@ def test_an_endpoint_without_the_package_is_said_at_the_start(
     settings = Settings(otel={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"})
 
     with pytest.raises(BadSettings, match=r"pip install 'lastword\[otel\]'"):
-        otel_settings.traces(settings)
+        otel_settings.span_observer(settings)
 
 
 def test_a_collector_that_is_away_hurts_no_request_and_holds_up_no_end(

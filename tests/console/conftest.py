@@ -40,9 +40,9 @@ class Operator:
         return self.client.post(f"/console{path}", headers=headers, **options)
 
     def csrf(self) -> str:
-        found = CSRF.search(self.text("/login", follow_redirects=True))
-        assert found
-        return found[1]
+        match = CSRF.search(self.text("/login", follow_redirects=True))
+        assert match
+        return match[1]
 
     def text(self, path: str = "/", **options: Any) -> str:
         return self.get(path, **options).get_data(as_text=True)
@@ -62,21 +62,21 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def visitor(settings: Settings) -> Iterator[Console]:
-    """Makes visitors, who have not come in."""
-    made: list[Operator] = []
+    """Creates operators who have not logged in."""
+    operators: list[Operator] = []
 
     def make(**changes: Any) -> Operator:
-        made.append(Operator(create_app(replace(settings, **changes))))
-        return made[-1]
+        operators.append(Operator(create_app(replace(settings, **changes))))
+        return operators[-1]
 
     yield make
-    for operator in made:
+    for operator in operators:
         operator.leave()
 
 
 @pytest.fixture
 def operator(visitor: Console) -> Operator:
-    """One who has come in."""
-    made = visitor()
-    made.log_in()
-    return made
+    """One who has logged in."""
+    operator = visitor()
+    operator.log_in()
+    return operator

@@ -95,13 +95,13 @@ def _request(chance: random.Random, began: float) -> Any:
     (provider,) = chance.choices(list(_MODELS), _WEIGHTS)
     fails = chance.random() < (0.09 if provider == "groq" else 0.012)
     first = chance.lognormvariate(-1.1, 0.5) * (2 if provider == "anthropic" else 1)
-    made = int(chance.lognormvariate(4.2, 0.8))
+    completion_tokens = int(chance.lognormvariate(4.2, 0.8))
     sent = int(chance.lognormvariate(5.2, 1))
     status = chance.choice((429, 500, 503)) if fails else 200
     return row(
         began=began,
         first=None if fails else first,
-        took=first + made * 0.008,
+        took=first + completion_tokens * 0.008,
         status=status,
         ended="failed" if fails else "whole",
         error="upstream_error" if fails else None,
@@ -111,8 +111,8 @@ def _request(chance: random.Random, began: float) -> Any:
         stream=chance.random() < 0.7,
         cache="MISS" if fails or chance.random() > 0.08 else "HIT",
         prompt_tokens=sent,
-        completion_tokens=0 if fails else made,
-        cost_micros=0 if fails else int(sent * 1.5 + made * 2),
+        completion_tokens=0 if fails else completion_tokens,
+        cost_micros=0 if fails else int(sent * 1.5 + completion_tokens * 2),
         via="chat" if provider == "anthropic" else "native",
         trace_id=f"{chance.getrandbits(64):016x}",
     )
@@ -126,7 +126,7 @@ def _eventful(now: float) -> Any:
         ("config.targets[1].targets[0]", "groq", 429, 824, 95),
         ("config.targets[1].targets[1]", "anthropic", 200, 920, 460),
     ]
-    told = {
+    document = {
         "tries": tries,
         "dropped": ["best_of", "logit_bias"],
         "alias": "text-davinci-003 -> claude-haiku-4-5",
@@ -145,7 +145,7 @@ def _eventful(now: float) -> Any:
         prompt_tokens=412,
         completion_tokens=180,
         cost_micros=1312,
-        story=orjson.dumps(told).decode(),
+        story=orjson.dumps(document).decode(),
         trace_id="6f0e5c1a9b3d4e57",
     )
 
@@ -173,13 +173,13 @@ def scored() -> Any:
 
 def _scored(i: int, word: str) -> Any:
     own = -0.04 * (i % 5) ** 3 - 0.02
-    told = {
+    document = {
         "tokens": [word],
         "token_logprobs": [own],
         "top_logprobs": [{word: own, " lived": own - 1.2, " once": own - 2.5}],
         "text_offset": [0],
     }
-    choice = {"text": word, "index": 0, "logprobs": told, "finish_reason": None}
+    choice = {"text": word, "index": 0, "logprobs": document, "finish_reason": None}
     return frame() | {"choices": [choice]}
 
 

@@ -66,8 +66,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as made:
-        yield made
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -108,26 +108,22 @@ def go(page: Any, house: House, path: str) -> None:
     page.goto(f"{house.url}/console{path}", wait_until="load")
 
 
-def test_a_link_lets_in_and_leaves_no_token_in_sight(
-    browser: Any, house: House
-) -> None:
+def test_login_link_hides_token(browser: Any, house: House) -> None:
     context = browser.new_context()
     page = _listening(context.new_page(), house)
-    seen: list[str] = []
-    page.on("request", lambda request: seen.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     log_in(page, house.url, TOKEN)
 
     assert page.title() == "Overview · lastword"
-    assert not any(TOKEN.split()[0] + "%20" in url for url in seen)
+    assert not any(TOKEN.split()[0] + "%20" in url for url in urls)
     assert "#" not in page.url and house.complaints == []
     page.click("text=Log out")
     page.wait_for_url("**/console/login")
     context.close()
 
 
-def test_a_wrong_token_is_said_to_be_by_keyboard_alone(
-    browser: Any, house: House
-) -> None:
+def test_wrong_token_error_by_keyboard(browser: Any, house: House) -> None:
     context = browser.new_context()
     page = context.new_page()
     go(page, house, "/")
@@ -139,7 +135,7 @@ def test_a_wrong_token_is_said_to_be_by_keyboard_alone(
     context.close()
 
 
-def test_no_page_is_wider_than_a_phone(page: Any, house: House) -> None:
+def test_pages_fit_phone_width(page: Any, house: House) -> None:
     page.set_viewport_size(PHONE)
     for path in PAGES:
         go(page, house, path)
@@ -170,13 +166,13 @@ _FAULTS = """() => {
 }"""
 
 
-def test_every_page_can_be_used_without_seeing_it(page: Any, house: House) -> None:
+def test_pages_pass_accessibility_audit(page: Any, house: House) -> None:
     for path in PAGES:
         go(page, house, path)
         assert page.evaluate(_FAULTS) == [], path
 
 
-def test_who_uses_the_keyboard_sees_where_they_are(page: Any, house: House) -> None:
+def test_keyboard_focus_is_visible(page: Any, house: House) -> None:
     go(page, house, "/")
     page.keyboard.press("Tab")
     focused = page.evaluate("document.activeElement.innerText")
@@ -224,14 +220,14 @@ _FAINT = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read(page: Any, house: House, scheme: str) -> None:
+def test_text_contrast_is_sufficient(page: Any, house: House, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     for path in PAGES:
         go(page, house, path)
         assert page.evaluate(_FAINT) == [], path
 
 
-def test_the_overview_draws_what_was_used(page: Any, house: House) -> None:
+def test_overview_plots_usage(page: Any, house: House) -> None:
     go(page, house, "/?window=24h")
 
     assert page.locator("svg.plot").count() == 5
@@ -243,15 +239,15 @@ def test_the_overview_draws_what_was_used(page: Any, house: House) -> None:
     assert "batch-jobs" in page.inner_text("table >> nth=0")
 
 
-def test_a_request_appears_when_it_is_over(page: Any, house: House) -> None:
+def test_finished_request_appears_live(page: Any, house: House) -> None:
     go(page, house, "/requests")
     page.wait_for_selector(".live.on")
-    asked = ask(page, house, model="a-model-that-is-new")
+    status = ask(page, house, model="a-model-that-is-new")
     page.wait_for_selector("tr.new:has-text('a-model-that-is-new')")
     page.click("tr.new a")
     page.wait_for_url("**/requests/*")
 
-    assert asked == 200
+    assert status == 200
     assert "a-model-that-is-new" in page.inner_text("h1")
     assert page.locator("svg.waterfall rect").count() == 2
 
@@ -278,9 +274,7 @@ def play(page: Any, house: House) -> None:
     page.fill("#headers", f"x-portkey-custom-host: {house.upstream.url}")
 
 
-def test_the_playground_shows_what_else_could_have_been_by_keyboard(
-    page: Any, house: House
-) -> None:
+def test_playground_alternatives_by_keyboard(page: Any, house: House) -> None:
     play(page, house)
     page.focus("#send")
     page.keyboard.press("Enter")
@@ -298,7 +292,7 @@ def test_the_playground_shows_what_else_could_have_been_by_keyboard(
     assert page.is_hidden("#alternatives")
 
 
-def test_a_failure_is_shown_in_the_playground(page: Any, house: House) -> None:
+def test_playground_shows_error(page: Any, house: House) -> None:
     go(page, house, "/playground")
     page.fill("#config", "no-such-config")
     page.click("#send")
@@ -309,7 +303,7 @@ def test_a_failure_is_shown_in_the_playground(page: Any, house: House) -> None:
     assert page.is_enabled("#send")
 
 
-def test_what_was_asked_can_be_copied_without_its_key(page: Any, house: House) -> None:
+def test_playground_copy_omits_key(page: Any, house: House) -> None:
     play(page, house)
     page.click("[data-copy=curl]")
     page.wait_for_selector("#copied:has-text('copied')")
@@ -319,7 +313,7 @@ def test_what_was_asked_can_be_copied_without_its_key(page: Any, house: House) -
     assert "$LASTWORD_KEY" in copied and "sk-of-the-operator" not in copied
 
 
-def test_a_dry_run_marks_the_target(page: Any, house: House) -> None:
+def test_dry_run_marks_target(page: Any, house: House) -> None:
     go(page, house, "/configs")
     page.click("text=Dry run >> nth=0")
     page.fill("#metadata", '{"plan": "pro"}')

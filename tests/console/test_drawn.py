@@ -15,12 +15,13 @@ from hypothesis import strategies as some
 from app.console import formatting, snippets
 from app.console.plots import Bar, Plot, Series, columns, lines, scale, waterfall
 from app.console.requests import bars
-from app.console.snippets import Asked
-from app.console.stats import Slice, by_group, only, per_slice, total
+from app.console.snippets import SnippetRequest
+from app.console.stats import TimeSlice, largest_groups, name_groups, only_group
 from app.store.ledger_queries import (
     LedgerAttempt,
     LedgerEntry,
     UsageTotals,
+    merge_totals,
     quantile,
     wait_of,
 )
@@ -40,34 +41,39 @@ def sums(group: str = "openai", wait: int | None = 10, **changes: Any) -> UsageT
     return UsageTotals(group, waits=waits, **fields)
 
 
-# Figures
+def time_slice(start: float, *rows: UsageTotals) -> TimeSlice:
+    return TimeSlice(start, 60, 60, name_groups(rows))
 
 
-def test_a_total_is_the_sum_of_all() -> None:
-    whole = total([sums(), sums("groq", 20, requests=3, failed=1), sums(wait=None)])
+# Totals
+
+
+def test_merged_totals_are_sums() -> None:
+    rows = [sums(), sums("groq", 20, requests=3, failed=1), sums(wait=None)]
+    whole = merge_totals(rows)
 
     assert (whole.requests, whole.failed, whole.prompt_tokens) == (5, 1, 30)
-    assert (whole.cost, whole.failing) == (1.5, 0.2)
-    assert total([]).failing is None and total([]).p50 is None
+    assert (whole.cost, whole.failure_rate) == (1.5, 0.2)
+    assert merge_totals([]).failure_rate is None and merge_totals([]).p50 is None
 
 
 @given(some.lists(some.floats(0.001, 1000), min_size=1, max_size=60))
-def test_a_percentile_is_right_within_five_percent(waits: list[float]) -> None:
+def test_percentile_error_within_five_percent(waits: list[float]) -> None:
     steps: dict[int, int] = {}
     for wait in waits:
         step = int(math.log(wait / 0.001) / math.log(1.1))
         steps[step] = steps.get(step, 0) + 1
     exact = sorted(waits)[math.ceil(len(waits) / 2) - 1]
-    told = quantile(steps, 0.5)
+    estimate = quantile(steps, 0.5)
 
-    assert told is not None and told == pytest.approx(exact, rel=0.0501)
+    assert estimate is not None and estimate == pytest.approx(exact, rel=0.0501)
 
 
-def test_small_groups_are_the_others() -> None:
+def test_small_groups_merge_into_others() -> None:
     many = [sums(f"p{i}", requests=10 - i) for i in range(9)]
-    slices = [Slice(0, 60, many, 60), Slice(60, 60, [sums("")], 60)]
-    groups = by_group(slices)
-    split = per_slice(slices, [each.group for each in groups])
+    slices = [time_slice(0, *many), time_slice(60, sums(""))]
+    groups = largest_groups(slices)
+    split = [each.by_names([group.group for group in groups]) for each in slices]
 
     assert [each.group for each in groups] == ["p0", "p1", "p2", "p3", "p4", "others"]
     assert groups[-1].requests == 5 + 4 + 3 + 2 + 1
@@ -75,24 +81,25 @@ def test_small_groups_are_the_others() -> None:
     assert [each.requests for each in split[1]] == [0, 0, 0, 0, 0, 1]
 
 
-def test_one_group_can_be_looked_at_alone() -> None:
-    slices = [Slice(0, 60, [sums(), sums("groq"), sums("")], 60)]
+def test_slices_of_one_group() -> None:
+    slices = [time_slice(0, sums(), sums("groq"), sums(""))]
 
-    assert [each.group for each in by_group(only(slices, "groq"))] == ["groq"]
-    assert [each.group for each in by_group(only(slices, "none"))] == ["none"]
-    assert len(by_group(only(slices, ""))) == 3
+    for name in ("groq", "none"):
+        (group,) = largest_groups(only_group(slices, name))
+        assert group.group == name
+    assert len(largest_groups(only_group(slices, ""))) == 3
 
 
-def test_a_slice_under_way_counts_what_has_passed_of_it() -> None:
-    assert Slice(0, 60, (), 30).minutes == 0.5
-    assert Slice(0, 60, (), 0).minutes == 0.25
+def test_rate_of_unfinished_slice() -> None:
+    assert TimeSlice(0, 60, 30, ()).minutes == 0.5
+    assert TimeSlice(0, 60, 0, ()).minutes == 0.25
 
 
 # Plots
 
 
 @given(some.floats(0, 1e12), some.sampled_from([0.001, 0.04, 1.0]))
-def test_a_scale_ends_at_a_round_number_above_all(highest: float, least: float) -> None:
+def test_scale_ends_at_round_number(highest: float, least: float) -> None:
     top, ticks = scale(highest, least)
 
     assert top >= max(highest, least) * (1 - 1e-9)
@@ -113,14 +120,14 @@ def elements(svg: str, tag: str, look: str) -> list[ElementTree.Element]:
     ]
 
 
-def test_columns_are_as_high_as_their_values() -> None:
+def test_column_heights_match_values() -> None:
     drawn = elements(columns(plot(1, 0, 2)), "rect", "c0")
     heights = [float(each.get("height", 0)) for each in drawn]
 
     assert len(heights) == 2 and heights[1] == pytest.approx(2 * heights[0], rel=0.01)
 
 
-def test_a_line_is_broken_where_nothing_is_known() -> None:
+def test_line_breaks_at_missing_value() -> None:
     svg = lines(plot(1, 2, None, 3))
 
     assert len(elements(svg, "polyline", "c0")) == 1
@@ -129,27 +136,27 @@ def test_a_line_is_broken_where_nothing_is_known() -> None:
 
 @pytest.mark.parametrize("draw", [columns, lines])
 @pytest.mark.parametrize("values", [(), (0,), (None, None)])
-def test_a_plot_of_nothing_has_axes_all_the_same(draw: Any, values: Any) -> None:
+def test_empty_plot_has_axes(draw: Any, values: Any) -> None:
     svg = draw(plot(*values))
 
     assert len(elements(svg, "line", "grid")) >= 3
 
 
-def test_where_there_is_nothing_to_draw_that_is_said() -> None:
-    (said,) = elements(columns(plot(0, 0)), "text", "blank")
+def test_empty_plot_has_text() -> None:
+    (text,) = elements(columns(plot(0, 0)), "text", "blank")
 
-    assert said.text == "no requests"
+    assert text.text == "no requests"
     assert elements(columns(plot(0, 1)), "text", "blank") == []
 
 
-def test_a_plot_says_in_words_what_it_shows() -> None:
+def test_plot_has_text_summary() -> None:
     svg = ElementTree.fromstring(columns(plot(3, 1200, 2)))
 
     assert svg.get("aria-label") == "Requests. openai: 1.2k at most, 2 at last"
     assert "mark 1\nopenai: 1.2k" in [each.text for each in svg.iter("title")]
 
 
-def test_names_in_a_plot_are_text() -> None:
+def test_plot_escapes_names() -> None:
     svg = columns(plot(1, name='<b a="1">&'))
 
     assert "<b" not in svg and ElementTree.fromstring(svg) is not None
@@ -165,7 +172,7 @@ def entry(**changes: Any) -> LedgerEntry:
     return LedgerEntry(**(fields | changes))
 
 
-def test_a_request_is_drawn_as_its_tries_and_its_stream() -> None:
+def test_waterfall_has_attempts_and_stream() -> None:
     tries = (
         LedgerAttempt("config.targets[0]", "groq", 503, 1, 20),
         LedgerAttempt("x", "p", 200, 30, 470),
@@ -188,25 +195,25 @@ def test_a_request_is_drawn_as_its_tries_and_its_stream() -> None:
         ({"first": None, "status": 502}, [2000]),
     ],
 )
-def test_one_without_a_story_has_one_try(changes: Any, lengths: list[float]) -> None:
+def test_waterfall_without_attempts_has_one(changes: Any, lengths: list[float]) -> None:
     assert [each.length for each in bars(entry(**changes))] == lengths
 
 
-def test_bars_stay_within_the_drawing() -> None:
+def test_waterfall_bars_stay_inside() -> None:
     svg = waterfall([Bar("a", 0, 0, "", "good"), Bar("b", 5, 95, "", "bad")], str)
     for each in ElementTree.fromstring(svg).iter("rect"):
         assert 0 <= float(each.get("x", -1)) + float(each.get("width", 0)) <= 420
 
 
-def test_a_wait_grows_by_a_tenth_each_step() -> None:
+def test_wait_steps_grow_by_tenth() -> None:
     assert wait_of(1) / wait_of(0) == pytest.approx(1.1)
 
 
 # Words
 
 
-def test_numbers_are_short() -> None:
-    told = [
+def test_numbers_are_formatted_short() -> None:
+    texts = [
         formatting.count(0),
         formatting.count(2.5),
         formatting.count(1234),
@@ -229,7 +236,7 @@ def test_numbers_are_short() -> None:
         formatting.money(2.5e6),
     ]
 
-    assert [each.replace("\u202f", " ") for each in told] == [
+    assert [each.replace("\u202f", " ") for each in texts] == [
         "0",
         "2.5",
         "1.23k",
@@ -255,7 +262,7 @@ def test_numbers_are_short() -> None:
 
 # Snippets
 
-ASKED = Asked(
+REQUEST = SnippetRequest(
     "http://127.0.0.1:8787",
     {"x-portkey-provider": "openai"},
     {"model": "m", "prompt": 'It\'s "so" $HOME\n', "stream": True, "top_k": 4},
@@ -263,12 +270,12 @@ ASKED = Asked(
 )
 
 
-def test_curl_sends_what_was_asked() -> None:
-    words_ = shlex.split(snippets.curl(ASKED).replace("\\\n", ""))
+def test_curl_snippet_sends_request() -> None:
+    words_ = shlex.split(snippets.curl(REQUEST).replace("\\\n", ""))
     body = words_[words_.index("-d") + 1]
 
     assert words_[:3] == ["curl", "-N", "http://127.0.0.1:8787/v1/completions"]
-    assert json.loads(body) == ASKED.body
+    assert json.loads(body) == REQUEST.body
     assert "x-portkey-provider: openai" in words_
     assert "Authorization: Bearer $LASTWORD_KEY" in words_
 
@@ -281,29 +288,29 @@ def call_in(text: str) -> dict[str, Any]:
     raise AssertionError("nothing is called")
 
 
-def test_python_calls_with_what_was_asked() -> None:
-    called = call_in(snippets.python(ASKED))
+def test_python_snippet_sends_request() -> None:
+    called = call_in(snippets.python(REQUEST))
 
-    assert called["prompt"] == ASKED.body["prompt"]
+    assert called["prompt"] == REQUEST.body["prompt"]
     assert called["stream"] is True and called["extra_body"] == {"top_k": 4}
 
 
-def test_the_old_package_takes_everything_by_name() -> None:
-    called = call_in(snippets.openai_0_28(ASKED))
+def test_openai_0_28_snippet_uses_keywords() -> None:
+    called = call_in(snippets.openai_0_28(REQUEST))
 
-    assert called["top_k"] == 4 and called["headers"] == dict(ASKED.headers)
+    assert called["top_k"] == 4 and called["headers"] == dict(REQUEST.headers)
 
 
 @pytest.mark.parametrize("name", ["curl", "Python", "openai 0.28"])
-def test_without_a_key_none_is_shown(name: str) -> None:
-    asked = Asked("http://h", {}, {"model": "m", "prompt": "x"}, has_key=False)
+def test_snippet_without_key_has_none(name: str) -> None:
+    sent = SnippetRequest("http://h", {}, {"model": "m", "prompt": "x"}, has_key=False)
 
-    assert "LASTWORD_KEY" not in snippets.all_of(asked)[name]
+    assert "LASTWORD_KEY" not in snippets.all_snippets(sent)[name]
 
 
-def test_keys_in_headers_are_hidden_and_names_are_not() -> None:
+def test_snippet_headers_hide_keys() -> None:
     config = {"targets": [{"api_key": "S1", "virtual_key": "v", "retry": {}}]}
-    told = snippets.without_secrets(
+    headers = snippets.without_secrets(
         {
             "x-portkey-config": json.dumps(config),
             "x-portkey-virtual-key": "v",
@@ -314,7 +321,7 @@ def test_keys_in_headers_are_hidden_and_names_are_not() -> None:
         }
     )
 
-    assert not re.search(r"S\d", str(told))
-    assert '"virtual_key": "v"' in told["x-portkey-config"]
-    assert told["x-portkey-virtual-key"] == "v"
-    assert told["x-portkey-metadata"] == '{"max_tokens": 3}'
+    assert not re.search(r"S\d", str(headers))
+    assert '"virtual_key": "v"' in headers["x-portkey-config"]
+    assert headers["x-portkey-virtual-key"] == "v"
+    assert headers["x-portkey-metadata"] == '{"max_tokens": 3}'

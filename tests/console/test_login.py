@@ -15,17 +15,17 @@ PAGES = ("/", "/requests", "/requests/1", "/playground", "/configs", "/try")
 
 
 def cookie(response: object) -> str:
-    found: str = response.headers["Set-Cookie"]  # type: ignore[attr-defined]
-    return found
+    cookie: str = response.headers["Set-Cookie"]  # type: ignore[attr-defined]
+    return cookie
 
 
-def test_without_a_token_there_is_no_console(visitor: Console) -> None:
+def test_console_off_without_token(visitor: Console) -> None:
     nobody = visitor(console_token="")
 
     assert [nobody.get(page).status_code for page in ("/", "/login")] == [404, 404]
 
 
-def test_nothing_of_it_is_loaded_where_it_is_off(settings: Settings) -> None:
+def test_console_off_loads_nothing(settings: Settings) -> None:
     code = (
         "import sys; from app import create_app; from app.settings import Settings; "
         f"create_app(Settings(instance={settings.instance!r})); "
@@ -34,20 +34,20 @@ def test_nothing_of_it_is_loaded_where_it_is_off(settings: Settings) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_token_is_no_short_one() -> None:
+def test_short_console_token_is_refused() -> None:
     with pytest.raises(BadSettings, match="GATEWAY_CONSOLE_TOKEN: must be 16"):
         Settings.from_environ({"GATEWAY_CONSOLE_TOKEN": "short"})
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_who_has_not_come_in_sees_nothing(visitor: Console, page: str) -> None:
+def test_pages_without_session_redirect(visitor: Console, page: str) -> None:
     response = visitor().get(page)
 
     assert response.status_code == 302
     assert response.headers["Location"] == "/console/login"
 
 
-def test_the_token_lets_in(visitor: Console) -> None:
+def test_login_with_token(visitor: Console) -> None:
     somebody = visitor()
     response = somebody.log_in()
 
@@ -61,7 +61,7 @@ def test_the_token_lets_in(visitor: Console) -> None:
     assert somebody.get("/login").status_code == 302
 
 
-def test_over_https_the_cookie_stays_there(visitor: Console) -> None:
+def test_session_cookie_is_secure_over_https(visitor: Console) -> None:
     somebody = visitor()
     page = somebody.get("/login", base_url="https://gateway.example")
 
@@ -69,7 +69,7 @@ def test_over_https_the_cookie_stays_there(visitor: Console) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", "ä" * 20])
-def test_another_token_does_not(visitor: Console, token: str) -> None:
+def test_login_with_wrong_token(visitor: Console, token: str) -> None:
     somebody = visitor()
     response = somebody.log_in(token)
 
@@ -120,9 +120,9 @@ def test_wrong_tokens_count_by_client_behind_proxy(visitor: Console) -> None:
     somebody = visitor(trusted_proxies=(PROXY,))
 
     def tries(proxy: str, forwarded: str) -> int:
-        csrf, told = somebody.csrf(), behind(proxy, forwarded)
+        csrf, options = somebody.csrf(), behind(proxy, forwarded)
         return somebody.post(
-            "/login", csrf, data={"token": "wrong"}, **told
+            "/login", csrf, data={"token": "wrong"}, **options
         ).status_code
 
     assert [tries(PROXY, "203.0.113.5") for _ in range(11)][-1] == 429
@@ -134,14 +134,14 @@ def test_wrong_tokens_count_by_client_behind_proxy(visitor: Console) -> None:
 
 @pytest.mark.parametrize("csrf", ["", "0" * 64, "ä"])
 @pytest.mark.parametrize("path", ["/login", "/logout", "/try", "/playground/snippets"])
-def test_a_form_of_elsewhere_is_refused(
+def test_post_without_csrf_token_refused(
     operator: Operator, path: str, csrf: str
 ) -> None:
     sent = csrf.encode().decode("latin-1")
     assert operator.post(path, sent, data={"token": TOKEN}).status_code == 403
 
 
-def test_a_form_of_another_session_is_refused(visitor: Console) -> None:
+def test_csrf_token_of_other_session_refused(visitor: Console) -> None:
     one, other = visitor(), visitor()
     for each in (one, other):
         each.log_in()
@@ -150,12 +150,12 @@ def test_a_form_of_another_session_is_refused(visitor: Console) -> None:
     assert one.post("/try", data={}).status_code in (200, 400)
 
 
-def test_who_goes_out_is_out(operator: Operator) -> None:
+def test_logout_ends_session(operator: Operator) -> None:
     assert operator.post("/logout").status_code == 303
     assert operator.get().status_code == 302
 
 
-def test_another_token_ends_all_sessions(visitor: Console, operator: Operator) -> None:
+def test_new_token_ends_all_sessions(visitor: Console, operator: Operator) -> None:
     renewed = visitor(console_token="another token of the tests")
     own = operator.client.get_cookie("lastword_console", path="/console")
     assert own
@@ -164,7 +164,7 @@ def test_another_token_ends_all_sessions(visitor: Console, operator: Operator) -
     assert renewed.get().status_code == 302
 
 
-def test_a_cookie_that_was_changed_is_none(operator: Operator) -> None:
+def test_tampered_session_cookie_is_ignored(operator: Operator) -> None:
     own = operator.client.get_cookie("lastword_console", path="/console")
     assert own
     changed = own.value.replace("in:", "in:x")
@@ -173,7 +173,7 @@ def test_a_cookie_that_was_changed_is_none(operator: Operator) -> None:
     assert operator.get().status_code == 302
 
 
-def test_who_stands_before_the_door_is_not_in(visitor: Console) -> None:
+def test_login_form_cookie_is_no_session(visitor: Console) -> None:
     somebody = visitor()
     somebody.csrf()
 
@@ -181,7 +181,7 @@ def test_who_stands_before_the_door_is_not_in(visitor: Console) -> None:
     assert somebody.get("/requests/live", headers=_EVENTS).status_code == 401
 
 
-def test_a_form_has_an_end(visitor: Console) -> None:
+def test_oversized_form_is_refused(visitor: Console) -> None:
     somebody = visitor()
     long = {"token": "x" * 2**19}
 
@@ -193,9 +193,7 @@ _EVENTS = {"Accept": "text/event-stream"}
 
 
 @pytest.mark.parametrize("page", [*PAGES, "/login"])
-def test_every_page_is_protected_and_stays_nowhere(
-    operator: Operator, page: str
-) -> None:
+def test_pages_have_security_headers(operator: Operator, page: str) -> None:
     headers = operator.get(page).headers
 
     assert headers["Cache-Control"] == "no-store"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.console.requests import Live
+from app.console.requests import LiveFeed
 from app.errors import StoreUnavailable
 from app.settings import Settings
 from app.store import factory
@@ -25,8 +25,8 @@ from .demo import CONFIGS, _eventful, fill, trip
 
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
-    with closing(factory.ledger(settings)) as made:
-        yield made
+    with closing(factory.ledger(settings)) as ledger:
+        yield ledger
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def busy(settings: Settings, operator: Operator) -> Operator:
 # Overview
 
 
-def test_a_new_gateway_has_an_empty_overview(operator: Operator) -> None:
+def test_overview_of_new_gateway(operator: Operator) -> None:
     page = operator.text()
 
     assert "No request in the last 15 min." in page
@@ -50,7 +50,7 @@ def test_a_new_gateway_has_an_empty_overview(operator: Operator) -> None:
 
 @pytest.mark.parametrize("window", ["15m", "24h", "30d", "nonsense"])
 @pytest.mark.parametrize("by", ["provider", "key", "nonsense"])
-def test_the_overview_shows_groups_and_breakers(
+def test_overview_shows_groups_and_breakers(
     busy: Operator, window: str, by: str
 ) -> None:
     page = busy.text(f"/?window={window}&by={by}")
@@ -59,7 +59,7 @@ def test_the_overview_shows_groups_and_breakers(
     assert "openai-prod" in page and ">open<" in page and ">closed<" in page
 
 
-def test_the_overview_shows_one_group_alone(busy: Operator) -> None:
+def test_overview_of_one_group(busy: Operator) -> None:
     page = busy.text("/?by=provider&window=24h&only=groq")
 
     assert "Show all" in page and "/console/requests?provider=groq" in page
@@ -67,7 +67,7 @@ def test_the_overview_shows_one_group_alone(busy: Operator) -> None:
     assert "<script>" not in busy.text("/?only=<script>")
 
 
-def test_a_ledger_that_is_off_is_said_to_be(visitor: Console) -> None:
+def test_console_notes_disabled_ledger(visitor: Console) -> None:
     somebody = visitor(ledger=False)
     somebody.log_in()
 
@@ -75,7 +75,9 @@ def test_a_ledger_that_is_off_is_said_to_be(visitor: Console) -> None:
     assert "The ledger is off" in somebody.text("/requests")
 
 
-def test_a_store_out_of_reach_is_a_page(operator: Operator, settings: Settings) -> None:
+def test_unavailable_store_has_error_page(
+    operator: Operator, settings: Settings
+) -> None:
     operator.get()
     with closing(sqlite3.connect(Path(settings.instance) / "gateway.db")) as file:
         file.execute("DROP TABLE requests")
@@ -88,13 +90,13 @@ def test_a_store_out_of_reach_is_a_page(operator: Operator, settings: Settings) 
 # Requests
 
 
-def test_requests_are_filtered(busy: Operator) -> None:
+def test_request_list_is_filtered(busy: Operator) -> None:
     assert "4 tries" in busy.text("/requests?provider=anthropic")
     assert "4 tries" not in busy.text("/requests?provider=openai")
     assert 'value="&lt;script&gt;"' in busy.text("/requests?key=<script>")
 
 
-def test_a_request_shows_its_way(operator: Operator, ledger: Ledger) -> None:
+def test_request_page_shows_attempts(operator: Operator, ledger: Ledger) -> None:
     ledger.add(_eventful(1_790_000_000))
     ledger.flush()
     page = operator.text("/requests/1")
@@ -105,7 +107,7 @@ def test_a_request_shows_its_way(operator: Operator, ledger: Ledger) -> None:
     assert operator.get("/requests/2").status_code == 404
 
 
-def test_what_a_caller_makes_up_is_text(operator: Operator, ledger: Ledger) -> None:
+def test_request_pages_escape_names(operator: Operator, ledger: Ledger) -> None:
     ledger.add(row(model="<script>alert(1)</script>", trace_id="<b>"))
     ledger.flush()
 
@@ -113,9 +115,7 @@ def test_what_a_caller_makes_up_is_text(operator: Operator, ledger: Ledger) -> N
         assert "<script>alert" not in operator.text(page)
 
 
-def test_a_request_with_fallback_is_entered_with_its_tries(
-    operator: Operator, script: Script
-) -> None:
+def test_request_page_of_real_fallback(operator: Operator, script: Script) -> None:
     bad, good = script(whole({"error": {"message": "no"}}, 503)), script(
         whole(completion())
     )
@@ -140,25 +140,25 @@ def test_a_request_with_fallback_is_entered_with_its_tries(
 # What is live
 
 
-def live(history: LedgerQueries, **options: Any) -> Live:
+def live(history: LedgerQueries, **options: Any) -> LiveFeed:
     def render(entries: list[LedgerEntry]) -> str:
         return ",".join(each.model for each in entries)
 
-    given = {
-        "wanted": LedgerFilter(),
+    options = {
+        "selection": LedgerFilter(),
         "sleep": lambda _: None,
         "render": render,
     } | options
-    return Live(history, given.pop("wanted"), **given)
+    return LiveFeed(history, options.pop("selection"), **options)
 
 
 @pytest.fixture
 def history(settings: Settings) -> Iterator[LedgerQueries]:
-    with closing(factory.ledger_queries(settings)) as made:
-        yield made
+    with closing(factory.history(settings)) as history:
+        yield history
 
 
-def test_requests_that_end_are_told_once(
+def test_live_feed_sends_each_request_once(
     history: LedgerQueries, ledger: Ledger
 ) -> None:
     ledger.add(row(model="old"))
@@ -168,16 +168,14 @@ def test_requests_that_end_are_told_once(
     ledger.add(row(model="a"))
     ledger.add(row(model="b"))
     ledger.flush()
-    told, again = next(feed), next(feed)
+    event, again = next(feed), next(feed)
 
     assert retry.startswith(b"retry:") and nothing == again == b": nothing new\n\n"
-    assert told == b'event: requests\ndata: "b,a"\n\n'
+    assert event == b'event: requests\ndata: "b,a"\n\n'
 
 
-def test_only_those_are_told_that_are_wanted(
-    history: LedgerQueries, ledger: Ledger
-) -> None:
-    feed = live(history, request=LedgerFilter(key="mine"))
+def test_live_feed_is_filtered(history: LedgerQueries, ledger: Ledger) -> None:
+    feed = live(history, selection=LedgerFilter(key="mine"))
     next(feed)
     ledger.add(row(model="a"))
     ledger.add(row(model="b", key="mine"))
@@ -186,9 +184,9 @@ def test_only_those_are_told_that_are_wanted(
     assert next(feed) == b'event: requests\ndata: "b"\n\n'
 
 
-def test_it_has_an_end_and_frees_its_place_once(history: LedgerQueries) -> None:
+def test_live_feed_ends_and_releases_slot(history: LedgerQueries) -> None:
     freed: list[int] = []
-    feed = live(history, seconds=3, release=lambda: freed.append(1))
+    feed = live(history, duration=3, release=lambda: freed.append(1))
     pieces = list(feed)
     feed.close()
     feed.close()
@@ -196,25 +194,25 @@ def test_it_has_an_end_and_frees_its_place_once(history: LedgerQueries) -> None:
     assert len(pieces) == 4 and freed == [1]
 
 
-def test_it_ends_when_the_gateway_does(history: LedgerQueries) -> None:
+def test_live_feed_ends_with_gateway(history: LedgerQueries) -> None:
     feed = live(history)
-    feed.ends = lambda: True
+    feed.is_stopping = lambda: True
 
     assert len(list(feed)) == 1
 
 
-def test_a_ledger_out_of_reach_is_told(history: LedgerQueries) -> None:
+def test_live_feed_reports_unavailable_ledger(history: LedgerQueries) -> None:
     feed = live(history)
     next(feed)
 
     def gone(*_: object, **__: object) -> list[LedgerEntry]:
         raise StoreUnavailable
 
-    feed._history = type("Gone", (), {"latest": gone})()  # type: ignore[assignment]
+    feed._ledger = type("Gone", (), {"latest": gone})()  # type: ignore[assignment]
     assert next(feed).startswith(b"event: trouble")
 
 
-def test_no_more_follow_than_there_is_room_for(operator: Operator) -> None:
+def test_live_feeds_are_limited(operator: Operator) -> None:
     answers = [operator.get("/requests/live") for _ in range(9)]
     statuses = [each.status_code for each in answers]
     for each in answers:
@@ -226,8 +224,8 @@ def test_no_more_follow_than_there_is_room_for(operator: Operator) -> None:
     assert again.status_code == 200 and again.mimetype == "text/event-stream"
 
 
-def test_who_follows_does_not_take_all_threads(operator: Operator) -> None:
-    operator.app.extensions["lastword"].clients.most = 7
+def test_live_feeds_leave_threads_free(operator: Operator) -> None:
+    operator.app.extensions["lastword"].callers.most = 7
     one, other = operator.get("/requests/live"), operator.get("/requests/live")
     one.close()
 
@@ -237,7 +235,7 @@ def test_who_follows_does_not_take_all_threads(operator: Operator) -> None:
 # Playground
 
 
-def test_the_playground_offers_what_is_stored(busy: Operator) -> None:
+def test_playground_offers_configs_and_providers(busy: Operator) -> None:
     page = busy.text("/playground")
 
     assert '<option value="by-plan">' in page and '<option value="groq">' in page
@@ -245,7 +243,7 @@ def test_the_playground_offers_what_is_stored(busy: Operator) -> None:
 
 def test_snippets_hold_no_key(operator: Operator) -> None:
     config = {"provider": "groq", "api_key": "SECRET", "virtual_key": "known"}
-    given = {
+    document = {
         "headers": {
             "x-portkey-config": json.dumps(config),
             "Authorization": "Bearer SECRET",
@@ -254,22 +252,22 @@ def test_snippets_hold_no_key(operator: Operator) -> None:
         "body": {"model": "m", "prompt": "Hi"},
         "has_key": True,
     }
-    response = operator.post("/playground/snippets", json=given)
+    response = operator.post("/playground/snippets", json=document)
 
     assert set(response.json) == {"curl", "Python", "openai 0.28"}
     for text in response.json.values():
         assert "SECRET" not in text and "LASTWORD_KEY" in text and "known" in text
 
 
-@pytest.mark.parametrize("given", [[], {}, {"headers": 1, "body": {}}, "text"])
-def test_snippets_of_nonsense_are_refused(operator: Operator, given: Any) -> None:
-    assert operator.post("/playground/snippets", json=given).status_code == 400
+@pytest.mark.parametrize("document", [[], {}, {"headers": 1, "body": {}}, "text"])
+def test_malformed_snippet_request_refused(operator: Operator, document: Any) -> None:
+    assert operator.post("/playground/snippets", json=document).status_code == 400
 
 
 # Configs
 
 
-def test_configs_are_drawn_without_what_is_secret(busy: Operator) -> None:
+def test_config_tree_hides_secrets(busy: Operator) -> None:
     page = busy.text("/configs")
 
     for id in CONFIGS:
@@ -280,13 +278,13 @@ def test_configs_are_drawn_without_what_is_secret(busy: Operator) -> None:
     assert busy.get("/configs/nothing").status_code == 404
 
 
-def dry_run(operator: Operator, config: Any, **given: Any) -> str:
+def dry_run(operator: Operator, config: Any, **fields: Any) -> str:
     text = config if isinstance(config, str) else json.dumps(config)
-    sent = {"config": text, "model": "m"} | given
+    sent = {"config": text, "model": "m"} | fields
     return operator.post("/try", data=sent).get_data(as_text=True)
 
 
-def test_a_dry_run_says_which_condition_leads_where(busy: Operator) -> None:
+def test_dry_run_explains_conditions(busy: Operator) -> None:
     pro = dry_run(busy, "by-plan", metadata='{"plan": "pro"}')
     free = dry_run(busy, "by-plan")
 
@@ -295,7 +293,7 @@ def test_a_dry_run_says_which_condition_leads_where(busy: Operator) -> None:
     assert free.count("not for this request") == 2
 
 
-def test_a_dry_run_of_a_loadbalance_says_how_likely_each_is(operator: Operator) -> None:
+def test_dry_run_shows_loadbalance_shares(operator: Operator) -> None:
     targets = [{"provider": "groq", "weight": 3}, {"provider": "openai", "weight": 1}]
     config = {"strategy": {"mode": "loadbalance"}, "targets": targets}
     page = dry_run(operator, config)
@@ -303,7 +301,7 @@ def test_a_dry_run_of_a_loadbalance_says_how_likely_each_is(operator: Operator) 
     assert "75% of requests" in page and "25% of requests" in page
 
 
-def test_a_dry_run_passes_over_what_would_be_refused(operator: Operator) -> None:
+def test_dry_run_skips_refusing_target(operator: Operator) -> None:
     targets = [{"provider": "anthropic"}, {"provider": "openai"}]
     config = {"strategy": {"mode": "fallback"}, "targets": targets}
     page = dry_run(operator, config, params='{"logprobs": 3}')
@@ -311,9 +309,7 @@ def test_a_dry_run_passes_over_what_would_be_refused(operator: Operator) -> None
     assert "openai would be called" in page and "would be refused" in page
 
 
-def test_a_dry_run_leaves_out_whose_breaker_is_open(
-    operator: Operator, script: Script
-) -> None:
+def test_dry_run_skips_open_breaker(operator: Operator, script: Script) -> None:
     upstream = script(whole({"error": {"message": "no"}}, 500))
     strategy = {
         "mode": "fallback",
@@ -343,7 +339,7 @@ def test_a_dry_run_leaves_out_whose_breaker_is_open(
 
 
 @pytest.mark.parametrize(
-    "config, said",
+    "config, problem",
     [
         ("{", "not JSON"),
         ('{"strategy": {"mode": "nonsense"}}', "strategy"),
@@ -352,17 +348,17 @@ def test_a_dry_run_leaves_out_whose_breaker_is_open(
         ('{"provider": "openai", "custom_host": "http://10.0.0.1"}', "custom_host"),
     ],
 )
-def test_a_config_that_cannot_work_is_said_to_be_refused(
-    operator: Operator, config: str, said: str
+def test_dry_run_reports_invalid_config(
+    operator: Operator, config: str, problem: str
 ) -> None:
     page = dry_run(operator, config)
 
-    assert "It would be refused" in page and said in page
+    assert "It would be refused" in page and problem in page
 
 
 @pytest.mark.parametrize("field", ["params", "metadata"])
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 5000])
-def test_nonsense_beside_a_config_is_said_to_be(
+def test_dry_run_reports_malformed_json(
     operator: Operator, field: str, text: str
 ) -> None:
     page = dry_run(operator, {"provider": "openai"}, **{field: text})
@@ -370,5 +366,5 @@ def test_nonsense_beside_a_config_is_said_to_be(
     assert "It would be refused" in page
 
 
-def test_a_key_that_is_not_there_is_said_to_be(operator: Operator) -> None:
+def test_dry_run_reports_unknown_key(operator: Operator) -> None:
     assert "no gateway key" in dry_run(operator, {"provider": "openai"}, key="x")

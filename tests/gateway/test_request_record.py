@@ -1,16 +1,16 @@
-"""Who is told what became of a request."""
+"""Hooks that receive the record of a finished request."""
 
 from app.gateway.request_record import End, RequestRecord, notify
 from app.gateway.retries import Trace
 
 
-def test_everybody_is_told_though_one_fails() -> None:
-    told: list[RequestRecord] = []
+def test_failing_hook_stops_no_other() -> None:
+    received: list[RequestRecord] = []
 
-    def broken(finished: RequestRecord) -> None:
+    def broken(record: RequestRecord) -> None:
         raise RuntimeError("a hook's own trouble")
 
-    finished = RequestRecord(Trace(), End.WHOLE, 200, began=0, took=1)
-    notify([broken, told.append], finished)
+    record = RequestRecord(Trace(), End.WHOLE, 200, began=0, took=1)
+    notify([broken, received.append], record)
 
-    assert told == [finished]
+    assert received == [record]

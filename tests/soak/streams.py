@@ -18,8 +18,8 @@ from multiprocessing import Process, Queue
 from typing import Any
 
 from bench import process
-from bench.looking import looked_at
 from bench.process import raise_limit
+from bench.watcher import watch
 from tests.e2e.server import Server, children, eventually
 from tests.upstream import DONE, STREAM, chunk, data, frame, head
 
@@ -91,7 +91,7 @@ async def run(server: Server, upstream: int, count: int, seconds: float) -> Roun
     """One round of *count* streams through *server*."""
     result = Round()
     callers = [_call(server.port, upstream, result, n / count) for n in range(count)]
-    with looked_at(server.url + "/healthz", server.pid) as seen:
+    with watch(server.url + "/healthz", server.pid) as seen:
         await asyncio.wait_for(asyncio.gather(*callers), seconds + _RAMP + 60)
     result.health, result.memory = seen.slowest, seen.memory
     return result
