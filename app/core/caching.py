@@ -48,21 +48,21 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """A whole answer as it is cached, its JSON in *body*.
+    """A complete response, its JSON in *body*, as it is cached.
 
-    *created* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
-    sent with it again.
+    *created_at* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
+    repeated with it.
     """
 
     body: bytes
-    created: float
+    created_at: float
     max_age: float
     headers: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
     def age(self, now: float) -> float:
         """Seconds since it was created. Clocks of two machines may differ a little."""
-        return max(0.0, now - self.created)
+        return max(0.0, now - self.created_at)
 
     def is_fresh(self, now: float, max_age: float = float("inf")) -> bool:
         """Whether it may be used, where none older than *max_age* is accepted."""

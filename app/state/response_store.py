@@ -56,7 +56,7 @@ _PAYS = 0.9
 def pack(entry: CacheEntry) -> bytes:
     """*entry* as bytes: a letter, its head as a line of JSON, its body."""
     warnings, headers = list(entry.warnings), dict(entry.headers)
-    head = [entry.created, entry.max_age, headers, warnings]
+    head = [entry.created_at, entry.max_age, headers, warnings]
     plain = orjson.dumps(head) + b"\n" + entry.body
     if len(plain) in _COMPRESSED:
         packed = zlib.compress(plain, 1)
@@ -144,7 +144,7 @@ class LocalCache:
         if len(entry.body) > LARGEST:
             return
         value = pack(entry)
-        expires = entry.created + entry.max_age
+        expires = entry.created_at + entry.max_age
         size = len(value) + _ROW
         if size <= self._most and expires > now:
             row = (key, now, expires, size, value)

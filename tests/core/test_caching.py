@@ -51,14 +51,14 @@ def test_default_scope_is_credentials() -> None:
 
 
 def test_entry_is_fresh_until_max_age() -> None:
-    entry = CacheEntry(b"{}", created=1000, max_age=60)
+    entry = CacheEntry(b"{}", created_at=1000, max_age=60)
 
     assert entry.is_fresh(1059.9) and not entry.is_fresh(1060)
     assert entry.is_fresh(1009, max_age=10) and not entry.is_fresh(1010, max_age=10)
 
 
 def test_entry_from_the_future_is_new() -> None:
-    assert CacheEntry(b"{}", created=1000, max_age=60).age(999) == 0
+    assert CacheEntry(b"{}", created_at=1000, max_age=60).age(999) == 0
 
 
 # The key

@@ -42,7 +42,7 @@ from .conftest import FakeTime
 NOW = 1_800_000_000.0
 ENTRY = CacheEntry(
     b'{"choices":[{"text":"\\u2013"}]}',
-    created=NOW,
+    created_at=NOW,
     max_age=60,
     headers={"openai-model": "m-1"},
     warnings=("a warning",),
@@ -107,7 +107,7 @@ def test_the_last_entry_of_a_key_counts(cache: ResponseBackend) -> None:
 
 
 def test_what_is_too_old_or_too_long_is_not_kept(cache: ResponseBackend) -> None:
-    cache.put("old", entry(created=NOW - 10, max_age=10), NOW)
+    cache.put("old", entry(created_at=NOW - 10, max_age=10), NOW)
     cache.put("long", entry(b" " * (LARGEST + 1)), NOW)
 
     assert cache.get("old", NOW) is None
