@@ -49,8 +49,8 @@ ENTRY = CacheEntry(
 )
 
 
-def entry(body: bytes = b"{}", made: float = NOW, max_age: float = 1e6) -> CacheEntry:
-    return CacheEntry(body, made, max_age)
+def entry(body: bytes = b"{}", created_at: float = NOW, max_age: float = 1e6) -> CacheEntry:
+    return CacheEntry(body, created_at, max_age)
 
 
 def incompressible(size: int, start: int = 0) -> bytes:
@@ -122,8 +122,8 @@ def test_a_cache_goes_on_after_it_was_closed(cache: ResponseBackend) -> None:
 
 
 @given(st.binary(max_size=3000), st.floats(0, 1e12), st.text(max_size=9))
-def test_an_entry_survives_its_packing(body: bytes, made: float, text: str) -> None:
-    packed = CacheEntry(body, made, 1.5, {text: text}, (text,))
+def test_an_entry_survives_its_packing(body: bytes, created_at: float, text: str) -> None:
+    packed = CacheEntry(body, created_at, 1.5, {text: text}, (text,))
 
     assert unpack(pack(packed)) == packed
 
@@ -716,7 +716,7 @@ answers = ResponseStore(cache, SingleFlight(), lambda: now)
 calls, ticks = [], []
 def ask(name):
     found = answers.find(name, 60)
-    if isinstance(found, Entry):
+    if isinstance(found, CacheEntry):
         return found.body
     calls.append(name)
     gevent.sleep(0.05)
