@@ -49,7 +49,9 @@ ENTRY = CacheEntry(
 )
 
 
-def entry(body: bytes = b"{}", created_at: float = NOW, max_age: float = 1e6) -> CacheEntry:
+def entry(
+    body: bytes = b"{}", created_at: float = NOW, max_age: float = 1e6
+) -> CacheEntry:
     return CacheEntry(body, created_at, max_age)
 
 
@@ -122,7 +124,9 @@ def test_a_cache_goes_on_after_it_was_closed(cache: ResponseBackend) -> None:
 
 
 @given(st.binary(max_size=3000), st.floats(0, 1e12), st.text(max_size=9))
-def test_an_entry_survives_its_packing(body: bytes, created_at: float, text: str) -> None:
+def test_an_entry_survives_its_packing(
+    body: bytes, created_at: float, text: str
+) -> None:
     packed = CacheEntry(body, created_at, 1.5, {text: text}, (text,))
 
     assert unpack(pack(packed)) == packed
