@@ -48,7 +48,7 @@ class TimeSlice:
 
 
 def name_groups(totals: Iterable[UsageTotals]) -> list[UsageTotals]:
-    """*totals* of the ledger, in which requests without a provider or key have a name."""
+    """*totals* of the ledger, with a name for requests without a provider or key."""
     return [replace(each, group=each.group or NOBODY) for each in totals]
 
 

@@ -48,7 +48,7 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """A whole answer as it is cached, its JSON in *body*.
+    """A complete response, its JSON in *body*, as it is cached.
 
     *created_at* is in Unix seconds, *max_age* in seconds. *headers* and *warnings* are
     sent with it again.
