@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -22,8 +22,8 @@ from ..errors import InvalidRoute, UnsupportedProvider, UpstreamError, UpstreamS
 from .request_parts import bearer, host_label, merge_headers
 
 
-@dataclass(frozen=True, slots=True)
-class RawCompletion:
+# A NamedTuple is made in half the time, and there is one for each event of a stream.
+class RawCompletion(NamedTuple):
     """JSON that goes to the caller as it came, if any; and the *usage* in it."""
 
     body: bytes
@@ -63,7 +63,7 @@ def read_stream(
     reader: StreamReader, events: Iterable[Event]
 ) -> Iterator[UpstreamAnswer]:
     """The chunks of *events*, each as soon as its event is there."""
-    source = iter(events)
+    source, feed = iter(events), reader.feed
     while not reader.done:
         try:
             event = next(source)
@@ -75,7 +75,7 @@ def read_stream(
             # of `feed` are final, and not caught here.
             yield from reader.end(e)
             return
-        yield from reader.feed(event)
+        yield from feed(event)
 
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.

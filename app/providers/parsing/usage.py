@@ -3,7 +3,6 @@
 Source: CompletionUsage in https://github.com/openai/openai-openapi
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from ...core.completion import Usage
@@ -11,6 +10,9 @@ from ...core.completion import Usage
 
 def parse_usage(counts: Any) -> Usage | None:
     """The usage; None without any counts, or with zeros only, as Ollama sends."""
+    # Most chunks have none. `dict` is what JSON gives; `Mapping` takes 0.2 µs to check.
+    if not isinstance(counts, dict):
+        return None
     prompt_tokens = _count(counts, "prompt_tokens")
     completion_tokens = _count(counts, "completion_tokens")
     if not (prompt_tokens or completion_tokens):
@@ -27,5 +29,5 @@ def parse_usage(counts: Any) -> Usage | None:
 
 
 def _count(counts: Any, key: str) -> int:
-    value = counts.get(key) if isinstance(counts, Mapping) else None
+    value = counts.get(key) if isinstance(counts, dict) else None
     return int(value) if isinstance(value, (int, float)) else 0
