@@ -1,4 +1,4 @@
-"""An answer of the endpoint: what is said of it is complete, and goes out as it is."""
+"""The answers of the completions endpoint, sent without Werkzeug's own additions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,30 +8,33 @@ from werkzeug.datastructures import Headers
 
 from ..gateway.clients.connections import ClientConnection
 
-# Proxies hold a stream back unless they are told not to; nginx by the last one.
-AT_ONCE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# The headers of a stream that keep proxies from buffering it; the last is nginx's.
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class FastResponse(Response):
-    """A body that ends itself, and its headers. There is nothing to put right for it:
-    no address, no length, no text to encode.
+    """A response whose body and headers are complete, and are sent as they are.
+
+    Werkzeug would look for a Location to make absolute, count the length, and encode
+    text: none of that applies here, and each costs time.
     """
 
     def __init__(
         self, body: Iterable[bytes], headers: Mapping[str, str], content_type: str
     ) -> None:
-        told = Headers({**headers, "Content-Type": content_type})
-        # Handed over whole, or it would be looked through for a type of its own.
-        super().__init__(body, headers=told, direct_passthrough=True)
+        # Werkzeug copies and searches any other mapping for a content type.
+        complete = Headers({**headers, "Content-Type": content_type})
+        super().__init__(body, headers=complete, direct_passthrough=True)
 
     def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
         return self.headers
 
 
 class StreamedResponse(FastResponse):
-    """Events, between which the caller on *connection* can also be spoken to.
+    """A stream of events that can also be written to through *connection*.
 
-    That is what WSGI's `write` is for. Of servers we know gunicorn to mean it.
+    The heartbeat uses WSGI's `write` callable to send comments between two events. Of
+    the servers we know, gunicorn implements it.
     """
 
     def __init__(
@@ -40,12 +43,12 @@ class StreamedResponse(FastResponse):
         headers: Mapping[str, str],
         connection: ClientConnection,
     ) -> None:
-        super().__init__(events, {**headers, **AT_ONCE}, "text/event-stream")
+        super().__init__(events, {**headers, **UNBUFFERED}, "text/event-stream")
         self._connection = connection
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        def start(*given: Any) -> Any:
-            self._connection.write = start_response(*given)
+        def start(*args: Any) -> Any:
+            self._connection.write = start_response(*args)
             return self._connection.write
 
         return super().__call__(environ, start)

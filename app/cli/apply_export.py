@@ -25,7 +25,7 @@ import click
 import yaml
 from flask.cli import with_appcontext
 
-from ..api.config.parsing import checked
+from ..api.config.parsing import validate_config
 from ..core.limits import Limits
 from ..core.permissions import RESOURCES, Alias, GatewayKey, VirtualKey
 from ..store import serialization
@@ -210,7 +210,7 @@ def _virtual_key(store: Repository, key: VirtualKey) -> Iterator[DeclaredChange]
 
 
 def _config(store: Repository, id: str, given: Document) -> Iterator[DeclaredChange]:
-    document = checked(given, inputs.named_hosts())
+    document = validate_config(given, inputs.named_hosts())
     if places := secrets_in(document):
         raise ValueError(f"config {id} holds a secret, at {places[0]}")
     old = store.contents().configs.get(id)

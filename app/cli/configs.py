@@ -7,7 +7,7 @@ import click
 import yaml
 from flask.cli import AppGroup
 
-from ..api.config.parsing import checked
+from ..api.config.parsing import validate_config
 from ..store.repository import RecordNotFound
 from ..store.secret_extraction import extracted, secrets_in
 from . import inputs, output
@@ -49,7 +49,7 @@ def config_in(text: str) -> dict[str, Any]:
         document = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise click.ClickException(f"neither JSON nor YAML: {e}") from e
-    return checked(document, inputs.named_hosts())
+    return validate_config(document, inputs.named_hosts())
 
 
 @configs.command("list")
@@ -112,7 +112,9 @@ def history(id: str, as_json: bool) -> None:
 def rollback(id: str, version: int) -> None:
     """Make an older version the newest again."""
     store = inputs.store()
-    document = checked(_document(store.versions(id), version), inputs.named_hosts())
+    document = validate_config(
+        _document(store.versions(id), version), inputs.named_hosts()
+    )
     click.echo(f"config {id}, version {store.put_config(id, document)}")
 
 

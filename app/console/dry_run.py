@@ -10,7 +10,7 @@ from ..api.request.headers import RequestHeaders
 from ..api.routing import patterns, routing_headers
 from ..api.routing.authentication import Caller, trusted_hosts
 from ..api.routing.default_route import with_default_route
-from ..api.routing.route_builder import route
+from ..api.routing.route_builder import build_route
 from ..api.routing.routing_headers import RoutingHeaders
 from ..core import conditions
 from ..core.balance import rendezvous
@@ -81,14 +81,14 @@ def dry_run(question: DryRunRequest, parts: ConsoleServices) -> DryRunResult:
 def _verdict(question: DryRunRequest, parts: ConsoleServices) -> DryRunResult:
     body = _body(question)
     wanted = _wanted(question, body, parts)
-    way = route(wanted, body, _PATH, parts.settings.default_max_tokens)
+    way = build_route(wanted, body, _PATH, parts.settings.default_max_tokens)
     walk = _Walk(parts, _Reasons(wanted, body))
     walk.through(way.root, 1.0)
     marks = {leaf.target.path: _mark(leaf) for leaf in walk.leaves}
-    levels = {level.path for level in _levels(wanted.level)}
+    levels = {level.path for level in _levels(wanted.config_node)}
     passed = levels - {node.path for node in _nodes(way.root)}
     marks |= {path: Mark("unused", "not for this request") for path in passed}
-    return DryRunResult((), tree(wanted.level, marks), walk.leaves, walk.reasons)
+    return DryRunResult((), tree(wanted.config_node, marks), walk.leaves, walk.reasons)
 
 
 def _body(question: DryRunRequest) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _wanted(
     }
     given = RequestHeaders({name: value for name, value in environ.items() if value})
     caller = _caller(question.key.strip(), parts)
-    wanted = routing_headers.wanted(given, caller)
+    wanted = routing_headers.parse_routing_headers(given, caller)
     return with_default_route(wanted, body, parts.settings)
 
 
@@ -231,7 +231,7 @@ class _Reasons:
     """Says why a group leads where it does, for one request."""
 
     def __init__(self, wanted: RoutingHeaders, body: Mapping[str, Any]) -> None:
-        self._levels = {level.path: level for level in _levels(wanted.level)}
+        self._levels = {level.path: level for level in _levels(wanted.config_node)}
         url = {"pathname": _PATH}
         self._context = {"metadata": wanted.metadata, "params": body, "url": url}
         self._searches = patterns.Searches()

@@ -541,12 +541,12 @@ def test_wrong_keys_wait_ever_longer() -> None:
     now, slept = [0.0], []
     slowdown = AuthThrottle(slept.append, lambda: now[0])
     for _ in range(12):
-        slowdown.wrong("10.0.0.1")
+        slowdown.record_failure("10.0.0.1")
 
     assert slept == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    slowdown.wrong("10.0.0.2")
+    slowdown.record_failure("10.0.0.2")
     now[0] = 61.0
-    slowdown.wrong("10.0.0.1")
+    slowdown.record_failure("10.0.0.1")
     assert len(slept) == 7
 
 
@@ -564,7 +564,7 @@ class Crowd:
 
     def come(self, address: str) -> None:
         try:
-            self.slowdown.wrong(address)
+            self.slowdown.record_failure(address)
             self.outcomes.append("answered")
         except TooManyWrongKeys:
             self.outcomes.append("refused")
@@ -596,21 +596,21 @@ def test_waiting_of_all_addresses_is_bounded(crowd: Crowd) -> None:
     addresses = [f"10.0.0.{number}" for number in range(6)]
     for _ in range(5):
         for address in addresses:
-            crowd.slowdown.wrong(address)
+            crowd.slowdown.record_failure(address)
     with ThreadPoolExecutor(12) as pool:
         for address in addresses:
             pool.submit(crowd.come, address)
             pool.submit(crowd.come, address)
         assert all(crowd.waiting.acquire(timeout=10) for _ in range(8))
         eventually(lambda: crowd.outcomes == ["refused"] * 4)
-        crowd.slowdown.wrong("10.0.0.99")
+        crowd.slowdown.record_failure("10.0.0.99")
         crowd.go_on.set()
 
 
 def test_addresses_with_wrong_keys_are_bounded() -> None:
     slowdown = AuthThrottle(lambda seconds: None)
     for number in range(25_000):
-        slowdown.wrong(f"address-{number}")
+        slowdown.record_failure(f"address-{number}")
 
     assert len(slowdown._counts) <= 10_000 and not slowdown._waiting
 
@@ -620,7 +620,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses whose wrong keys were counted."""
     addresses: list[str] = []
     monkeypatch.setattr(
-        AuthThrottle, "wrong", lambda _, address: addresses.append(address)
+        AuthThrottle, "record_failure", lambda _, address: addresses.append(address)
     )
     return addresses
 
@@ -666,7 +666,7 @@ def test_too_many_wrong_keys_are_told_so(
 
     house.virtual_key()
     key = house.key()
-    monkeypatch.setattr(AuthThrottle, "wrong", full)
+    monkeypatch.setattr(AuthThrottle, "record_failure", full)
     caller = house.caller("lw-wrong")
     refused = caller.complete()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.config.parsing import checked
+from app.api.config.parsing import validate_config
 from app.errors import InvalidRoute
 from tests.conftest import Caller
 
@@ -375,9 +375,9 @@ def test_long_configs_are_refused_unread(caller: Caller) -> None:
 def test_stored_configs_have_larger_bounds() -> None:
     most = group("fallback", *[PROVIDER] * 1024)
 
-    assert len(checked(most, ())["targets"]) == 1024
+    assert len(validate_config(most, ())["targets"]) == 1024
     with pytest.raises(InvalidRoute, match="At most 1024 targets"):
-        checked(group("fallback", *[PROVIDER] * 1025), ())
+        validate_config(group("fallback", *[PROVIDER] * 1025), ())
 
 
 def test_every_complaint_is_listed(caller: Caller) -> None:

@@ -41,11 +41,11 @@ def test_no_failure_is_remembered_and_nothing_long(text: str) -> None:
 
 def test_a_stored_config_has_its_levels_until_it_is_another_one() -> None:
     config = {"provider": "openai"}
-    level = nodes.stored(config, True)
+    level = nodes.stored_node(config, True)
 
-    assert nodes.stored(config, True) is level
-    assert nodes.stored(config, False) is not level
-    assert nodes.stored(dict(config), True) is not level
+    assert nodes.stored_node(config, True) is level
+    assert nodes.stored_node(config, False) is not level
+    assert nodes.stored_node(dict(config), True) is not level
 
 
 def test_what_a_level_shows_of_itself_holds_no_key() -> None:

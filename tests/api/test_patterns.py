@@ -107,7 +107,7 @@ def test_the_budget_is_the_requests_own(caller: Caller, upstream) -> None:
 )
 def test_large_patterns_are_refused(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match=".") as refused:
-        patterns.compiled(pattern)
+        patterns.compile_pattern(pattern)
 
     assert message in str(refused.value)
 

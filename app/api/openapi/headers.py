@@ -11,7 +11,7 @@ from ...core.limits import Unit
 from ...core.routing import CompletionMode
 from ...providers import PROVIDERS
 from ...providers.catalog.known_names import KNOWN_NAMES
-from ..response import AT_ONCE
+from ..response import UNBUFFERED
 from . import examples
 from .schemas import CONFIG, Shape, ref
 
@@ -213,7 +213,7 @@ OF_OUTCOME: dict[str, Shape] = {
 # What keeps proxies from holding a stream back.
 OF_STREAM: dict[str, Shape] = {
     name: {"description": "Of a stream.", "schema": _TEXT | {"const": value}}
-    for name, value in AT_ONCE.items()
+    for name, value in UNBUFFERED.items()
 }
 # The provider's, or about the limits of a key. Whatever else begins with `openai-`,
 # `x-ratelimit-` or `retry-after` is passed on, too.

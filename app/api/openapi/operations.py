@@ -191,7 +191,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "health.hello": _hello,
     "health.alive": _alive,
     "health.ready": _ready,
-    "metrics.tell": _metrics,
+    "metrics.scrape": _metrics,
     "docs.document": _document,
     "docs.page": _page,
     "docs.asset": _asset,
