@@ -612,7 +612,7 @@ def test_addresses_with_wrong_keys_are_bounded() -> None:
     for number in range(25_000):
         slowdown.record_failure(f"address-{number}")
 
-    assert len(slowdown._counts) <= 10_000 and not slowdown._waiting
+    assert len(slowdown._failures) <= 10_000 and not slowdown._waiting
 
 
 @pytest.fixture

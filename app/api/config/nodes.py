@@ -85,8 +85,8 @@ class Inherited:
         """The values of *config*, a level below, and these where it has none."""
         return Inherited(
             params=self.params.merge(config),
-            retry=_retry(config["retry"]) if config.get("retry") else self.retry,
-            breaker=_breaker(config) or self.breaker,
+            retry=retry_policy(config["retry"]) if config.get("retry") else self.retry,
+            breaker=breaker_policy(config) or self.breaker,
             cache=(
                 CachePolicy.of(config["cache"]) if config.get("cache") else self.cache
             ),
@@ -210,7 +210,8 @@ def seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def _retry(retry: Config) -> RetryPolicy:
+def retry_policy(retry: Config) -> RetryPolicy:
+    """The policy of a config's `retry`."""
     codes = retry.get("on_status_codes")
     # Portkey's documentation spells it in both ways.
     names = ("use_retry_after_header", "use_retry_after_headers")
@@ -221,7 +222,8 @@ def _retry(retry: Config) -> RetryPolicy:
     )
 
 
-def _breaker(config: Config) -> BreakerPolicy | None:
+def breaker_policy(config: Config) -> BreakerPolicy | None:
+    """The policy of a level's `strategy.cb_config`, if it has one."""
     breaker = (config.get("strategy") or {}).get("cb_config")
     if not breaker:
         return None

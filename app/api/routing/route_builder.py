@@ -160,7 +160,15 @@ class RouteBuilder:
         mode = Strategy(strategy["mode"])
         children: Sequence[ConfigNode] = node.below
         if mode == Strategy.CONDITIONAL:
-            children = [node.below[self._matching_child(node.own)]]
+            # The target whose condition holds first, else the default.
+            names = [target.get("name") for target in node.own["targets"]]
+            matching = (
+                condition["then"]
+                for condition in strategy["conditions"]
+                if conditions.matches(condition["query"], self._context, self._searches)
+            )
+            name = next(matching, strategy["default"])
+            children = [node.below[names.index(name)]]
         elif mode == Strategy.SINGLE:
             children = node.below[:1]
         codes = strategy.get("on_status_codes")
@@ -174,17 +182,6 @@ class RouteBuilder:
             identity=node.identity(),
             path=node.path,
         )
-
-    def _matching_child(self, config: Config) -> int:
-        """The index of the target whose condition holds first, else of the default."""
-        strategy = config["strategy"]
-        names = [target.get("name") for target in config["targets"]]
-        matching = (
-            condition["then"]
-            for condition in strategy["conditions"]
-            if conditions.matches(condition["query"], self._context, self._searches)
-        )
-        return names.index(next(matching, strategy["default"]))
 
     def _sticky_value(self, path: str | None) -> str | None:
         """The value at *path* in the request, as text; None if there is none."""
