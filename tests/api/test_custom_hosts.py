@@ -96,7 +96,7 @@ def test_plain_base_url_is_called(call, upstream: Upstream, way: str) -> None:
 
 @pytest.mark.parametrize("rest", RESTS)
 @pytest.mark.parametrize("way", WAYS)
-def test_base_url_of_a_caller_ends_in_its_path(
+def test_callers_base_url_has_no_query(
     call, upstream: Upstream, way: str, rest: str
 ) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
@@ -107,7 +107,7 @@ def test_base_url_of_a_caller_ends_in_its_path(
 
 
 @pytest.mark.parametrize("rest", RESTS)
-def test_stored_base_url_ends_in_its_path(house: House, rest: str) -> None:
+def test_stored_base_url_has_no_query(house: House, rest: str) -> None:
     """Also what was stored before there was a check: it is looked at when called."""
     url = f"http://127.0.0.1:{house.upstream.port}{rest}"
     house.virtual_key("by-host", custom_host=url)
@@ -129,7 +129,7 @@ def test_stored_base_url_ends_in_its_path(house: House, rest: str) -> None:
 
 
 @pytest.mark.parametrize("rest", RESTS)
-def test_default_config_is_checked_too(call, upstream: Upstream, rest: str) -> None:
+def test_default_config_hosts_are_checked(call, upstream: Upstream, rest: str) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
     document = json.dumps({"provider": "openai", "custom_host": url})
     refused = ask(call(upstream, default_config=document), KEY)
@@ -147,7 +147,7 @@ def local(upstream: Upstream, way: str = "header") -> dict[str, str]:
 @pytest.mark.parametrize("bind", ["127.0.0.1:8787", "[::1]:80,127.0.0.1:80"])
 @pytest.mark.parametrize("auth", ["", "open"])
 @pytest.mark.parametrize("way", WAYS)
-def test_this_machine_is_trusted_in_development(
+def test_loopback_is_trusted_in_development(
     call, upstream: Upstream, way: str, auth: str, bind: str
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None, auth=auth, bind=bind)
@@ -171,7 +171,7 @@ def test_this_machine_is_trusted_in_development(
     ids=str,
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_this_machine_is_named_everywhere_else(
+def test_loopback_must_be_listed_elsewhere(
     call, upstream: Upstream, way: str, changes: dict[str, Any]
 ) -> None:
     caller = call(upstream, **{"trusted_custom_hosts": None} | changes)
@@ -189,7 +189,7 @@ def test_this_machine_is_named_everywhere_else(
     "header",
     ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "X-Forwarded-Proto"],
 )
-def test_proxied_request_reaches_not_this_machine(
+def test_proxied_request_cannot_reach_loopback(
     call, upstream: Upstream, header: str
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None)
@@ -199,7 +199,7 @@ def test_proxied_request_reaches_not_this_machine(
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "fe80::1", "x"])
-def test_another_machine_reaches_not_this_one(
+def test_remote_client_cannot_reach_loopback(
     call, upstream: Upstream, peer: str
 ) -> None:
     """As with `flask run --host`, which the gateway does not hear of."""
@@ -209,7 +209,7 @@ def test_another_machine_reaches_not_this_one(
     assert upstream.opened == 0
 
 
-def test_this_machine_is_named_once_keys_are_stored(house: House) -> None:
+def test_stored_keys_end_trust_in_loopback(house: House) -> None:
     key = house.key()
     caller = house.caller(key, trusted_custom_hosts=None)
     for way in WAYS:
@@ -219,7 +219,7 @@ def test_this_machine_is_named_once_keys_are_stored(house: House) -> None:
     assert house.upstream.opened == 0
 
 
-def test_stored_host_of_this_machine_is_always_named(house: House) -> None:
+def test_stored_loopback_host_must_be_listed(house: House) -> None:
     """Also where a caller could name it; and the error does not tell what is stored."""
     url = house.upstream.url
     house.virtual_key()
@@ -241,7 +241,7 @@ def test_stored_host_of_this_machine_is_always_named(house: House) -> None:
     assert ask(house.caller(**named), by_id).status_code == 200
 
 
-def test_default_config_names_this_machine_by_setting(call, upstream) -> None:
+def test_default_config_loopback_must_be_listed(call, upstream) -> None:
     document = json.dumps({"provider": "openai", "custom_host": upstream.url})
     told = {"default_config": document, "trusted_custom_hosts": None}
     refused = ask(call(upstream, **told), KEY)
@@ -252,7 +252,7 @@ def test_default_config_names_this_machine_by_setting(call, upstream) -> None:
     assert ask(call(upstream, **named), KEY).status_code == 200
 
 
-def test_stored_host_refused_is_a_failed_target(house: House, script) -> None:
+def test_refused_stored_host_fails_its_target(house: House, script) -> None:
     """The others of its route go on."""
     fine = script(*house.upstream.answers)
     house.virtual_key("bad", custom_host="http://10.0.0.1:8000/v1")
@@ -265,9 +265,7 @@ def test_stored_host_refused_is_a_failed_target(house: House, script) -> None:
     assert answered.status_code == 200 and fine.opened == 1
 
 
-def test_ipv6_of_this_machine_is_trusted_in_development(
-    call, upstream: Upstream
-) -> None:
+def test_ipv6_loopback_is_trusted_in_development(call, upstream: Upstream) -> None:
     """Nobody listens there; it is called, though, and not refused."""
     caller = call(upstream, trusted_custom_hosts=None)
     headers = WAYS["header"](f"http://[::1]:{upstream.port}/v1") | KEY

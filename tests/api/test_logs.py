@@ -46,7 +46,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[Written]:
     logger.setLevel(before[1])
 
 
-def test_a_request_is_one_line_of_json(call, upstream, written: Written) -> None:
+def test_request_is_one_json_line(call, upstream, written: Written) -> None:
     caller = call(upstream)
     caller.complete(headers={"x-portkey-trace-id": "t-1"}, model="gpt-x")
     told = written.request(caller)
@@ -61,7 +61,7 @@ def test_a_request_is_one_line_of_json(call, upstream, written: Written) -> None
     assert "prompt" not in told and "error" not in told
 
 
-def test_a_failure_says_why(call, script, written: Written) -> None:
+def test_failure_line_has_reason(call, script, written: Written) -> None:
     caller = call(script(whole({"error": {"message": "no", "code": "odd"}}, 400)))
     caller.complete()
     told = written.request(caller)
@@ -69,9 +69,7 @@ def test_a_failure_says_why(call, script, written: Written) -> None:
     assert told["status"] == 400 and told["end"] == "failed" and told["error"] == "odd"
 
 
-def test_a_prompt_is_written_only_if_that_is_wanted(
-    call, upstream, written: Written
-) -> None:
+def test_prompt_is_logged_on_request_only(call, upstream, written: Written) -> None:
     caller = call(upstream, log_prompts=True)
     key = "sk-proj-0123456789abcdef"
     caller.complete(prompt=f"Use {key} and Bearer abc.def to say " + "x" * 500)
@@ -81,7 +79,7 @@ def test_a_prompt_is_written_only_if_that_is_wanted(
     assert len(told["prompt"]) == 200 and key not in json.dumps(told)
 
 
-def test_it_can_be_switched_off(call, upstream, written: Written) -> None:
+def test_request_log_can_be_disabled(call, upstream, written: Written) -> None:
     caller = call(upstream, log_requests=False)
     caller.complete()
 
@@ -89,7 +87,7 @@ def test_it_can_be_switched_off(call, upstream, written: Written) -> None:
 
 
 @pytest.mark.parametrize("written", ["console"], indirect=True)
-def test_people_get_a_line_that_they_can_read(call, upstream, written: Written) -> None:
+def test_console_format_is_readable(call, upstream, written: Written) -> None:
     caller = call(upstream)
     caller.complete(model="a model\nof two lines")
     (line,) = written.lines(caller)
@@ -98,7 +96,7 @@ def test_people_get_a_line_that_they_can_read(call, upstream, written: Written) 
     assert r"model='a model\nof two lines'" in line
 
 
-def test_what_is_no_text_is_written_as_well(written: Written, caller) -> None:
+def test_non_text_prompts_are_logged(written: Written, caller) -> None:
     logger.info("odd", extra={"half": "a\ud800", "long": 2**70, 5: "five"})
     (line,) = written.lines(caller)
     told = json.loads(line)
@@ -106,7 +104,7 @@ def test_what_is_no_text_is_written_as_well(written: Written, caller) -> None:
     assert told["half"] == "a\ud800" and told["long"] == 2**70
 
 
-def test_what_fails_is_one_line_as_well(written: Written, call, upstream) -> None:
+def test_exception_is_one_line(written: Written, call, upstream) -> None:
     try:
         raise ValueError("odd")
     except ValueError:
@@ -118,7 +116,7 @@ def test_what_fails_is_one_line_as_well(written: Written, call, upstream) -> Non
     assert "ValueError: odd" in told["traceback"]
 
 
-def test_lines_of_long_texts_are_short(call, script, written: Written) -> None:
+def test_long_texts_are_cut(call, script, written: Written) -> None:
     """Names that a caller makes up: of models, aliases, and of where a target lies."""
     upstream = script(whole({"error": {"message": "m", "code": "c" * 9000}}, 500))
     target = {

@@ -41,11 +41,11 @@ def made(read: Read, body: Mapping[str, Any]) -> Any:
 
 @settings(max_examples=1000)
 @given(BODIES)
-def test_one_walk_finds_what_the_schema_finds(body: Mapping[str, Any]) -> None:
+def test_validation_equals_marshmallows_load(body: Mapping[str, Any]) -> None:
     assert made(validate, body) == made(CompletionSchema().load, body)
 
 
-def test_fields_come_in_the_order_of_the_specification() -> None:
+def test_fields_keep_specification_order() -> None:
     body = {"z": 1, "top_p": 1, "prompt": "p", "n": 1, "a": 1, "model": "m"}
 
     assert [*validate(body)] == ["model", "prompt", "n", "top_p", "z", "a"]
