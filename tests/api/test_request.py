@@ -388,7 +388,7 @@ def test_29_unknown_path_is_json_error(caller: Caller) -> None:
     assert response.json["error"]["type"] == "invalid_request_error"
 
 
-def test_30_10_mb_prompt_is_accepted(caller: Caller, upstream: Upstream) -> None:
+def test_30_prompt_of_10_mb_is_accepted(caller: Caller, upstream: Upstream) -> None:
     prompt = "x" * 10_000_000
 
     assert caller.complete(prompt=prompt).status_code == 200
