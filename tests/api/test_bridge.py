@@ -51,7 +51,7 @@ def asking(call: Callable[..., Caller]) -> Bridge:
     return make
 
 
-def said(seen: Seen) -> str:
+def prompt_of(seen: Seen) -> str:
     """The prompt in a call, whichever shape it has."""
     body = seen.json
     text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
@@ -62,7 +62,7 @@ def said(seen: Seen) -> str:
 def parrot(seen: Seen) -> Answer:
     """A chat that answers `a` with `A`."""
     choices = [
-        reply(said(seen).upper())["choices"][0] | {"index": i}
+        reply(prompt_of(seen).upper())["choices"][0] | {"index": i}
         for i in range(seen.json.get("n", 1))
     ]
     return whole(reply(choices=choices))
@@ -70,7 +70,7 @@ def parrot(seen: Seen) -> Answer:
 
 def streaming_parrot(seen: Seen) -> Answer:
     """The same in pieces: a role, each letter, the reason, the usage."""
-    letters = [data(delta(letter)) for letter in said(seen).upper()]
+    letters = [data(delta(letter)) for letter in prompt_of(seen).upper()]
     counted = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
     last = data(delta() | {"choices": [], "usage": counted})
     opening = data(delta("", role="assistant"))
@@ -82,20 +82,20 @@ def texts(body: dict[str, Any]) -> list[str]:
     return [choice["text"] for choice in body["choices"]]
 
 
-def told_texts(chunks: Sequence[Any]) -> dict[int, str]:
+def texts_by_index(chunks: Sequence[Any]) -> dict[int, str]:
     """The text of each choice of a stream, whose form is looked at as well."""
     *frames, done = chunks
     assert done == "[DONE]"
-    told: dict[int, str] = {}
+    result: dict[int, str] = {}
     ended: list[int] = []
     for choice in (choice for f in frames for choice in f["choices"]):
         assert choice["index"] not in ended
-        told[choice["index"]] = told.get(choice["index"], "") + choice["text"]
+        result[choice["index"]] = result.get(choice["index"], "") + choice["text"]
         ended += [choice["index"]] if choice["finish_reason"] else []
-    assert sorted(ended) == sorted(told)
+    assert sorted(ended) == sorted(result)
     assert all(len(f["choices"]) == 1 for f in frames if f["choices"])
     assert len({(f["id"], f["created"], f["object"]) for f in frames}) == 1
-    return told
+    return result
 
 
 # Batches
@@ -116,7 +116,7 @@ def test_36_batch_is_one_chat_per_prompt(asking, script) -> None:
     second_is_done = threading.Event()
 
     def answer(seen: Seen) -> Answer:
-        if said(seen) == "a":
+        if prompt_of(seen) == "a":
             return [lambda _: second_is_done.wait(10) and None, *parrot(seen)]
         return [*parrot(seen), lambda _: second_is_done.set()]
 
@@ -153,7 +153,7 @@ def test_38_failing_call_fails_and_ends_batch(asking, script) -> None:
     """Also those that nobody has begun to answer."""
 
     def answer(seen: Seen) -> Answer:
-        if said(seen) == "b":
+        if prompt_of(seen) == "b":
             error = {"error": {"message": "no such luck", "code": "unlucky"}}
             return [until(upstream, 3), *whole(error, 418)]
         return [until_left]
@@ -230,7 +230,7 @@ def test_40_41_single_prompt_provider_is_called_per_prompt(
     response = asking(upstream, provider).complete(prompt=["a", "b"])
 
     assert texts(response.json) == ["X", "X"]
-    assert sorted(map(said, upstream.requests)) == ["a", "b"]
+    assert sorted(map(prompt_of, upstream.requests)) == ["a", "b"]
     assert response.json["usage"]["total_tokens"] > 0
 
 
@@ -295,7 +295,7 @@ def test_68_streamed_batch_is_one_stream(asking, script) -> None:
         )
     )
 
-    assert told_texts(chunks) == {0: "ONE", 1: "ONE", 2: "TWO", 3: "TWO"}
+    assert texts_by_index(chunks) == {0: "ONE", 1: "ONE", 2: "TWO", 3: "TWO"}
     *frames, last, _ = chunks
     assert {frame_["usage"] for frame_ in frames} == {None} and last["choices"] == []
     assert last["usage"] == {
@@ -310,7 +310,7 @@ def test_63_bridged_stream_has_no_unrequested_usage(asking, script) -> None:
     upstream = script(streaming_parrot)
     chunks = events(asking(upstream).complete(prompt="a", stream=True))
 
-    assert told_texts(chunks) == {0: "A"}
+    assert texts_by_index(chunks) == {0: "A"}
     assert all("usage" not in chunk for chunk in chunks if chunk != "[DONE]")
     # It is asked for all the same: somebody has to pay.
     assert upstream.last.json["stream_options"] == {"include_usage": True}
@@ -324,7 +324,7 @@ def test_67_choices_of_one_chat_are_split(asking, script) -> None:
     caller = asking(upstream, "openai", via="chat", custom_host=upstream.url)
     chunks = events(caller.complete(prompt="a", n=2, stream=True))
 
-    assert told_texts(chunks) == {0: "A", 1: "B"}
+    assert texts_by_index(chunks) == {0: "A", 1: "B"}
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -332,13 +332,13 @@ def test_69_echo_comes_first_per_index(asking, script, n: int) -> None:
     upstream = script(streaming_parrot)
     chunks = events(asking(upstream).complete(prompt="ab", n=n, echo=True, stream=True))
 
-    assert told_texts(chunks) == dict.fromkeys(range(n), "abAB")
+    assert texts_by_index(chunks) == dict.fromkeys(range(n), "abAB")
     assert all(first_of(chunks, i).startswith("ab") for i in range(n))
 
 
 def first_of(chunks: Sequence[Any], index: int) -> str:
-    told = (c for chunk in chunks[:-1] for c in chunk["choices"])
-    return str(next(c["text"] for c in told if c["index"] == index))
+    result = (c for chunk in chunks[:-1] for c in chunk["choices"])
+    return str(next(c["text"] for c in result if c["index"] == index))
 
 
 def test_108_roles_and_thoughts_are_not_text(asking, script) -> None:
@@ -352,7 +352,7 @@ def test_108_roles_and_thoughts_are_not_text(asking, script) -> None:
     ]
     chunks = events(asking(script(stream(*steps, DONE))).complete(stream=True))
 
-    assert told_texts(chunks) == {0: "Yes."}
+    assert texts_by_index(chunks) == {0: "Yes."}
     assert len(chunks) == 3
 
 
@@ -393,7 +393,7 @@ def test_65_stream_options_are_dropped_if_unsupported(asking, script) -> None:
         caller.complete(prompt="a", stream=True, stream_options={"include_usage": True})
     )
 
-    assert told_texts(chunks) == {0: "A"}
+    assert texts_by_index(chunks) == {0: "A"}
     assert chunks[-2]["usage_estimated"] is True
     assert ["stream_options" in seen.json for seen in upstream.requests] == [
         True,
@@ -553,14 +553,14 @@ REASONS = [
 ]
 
 
-@pytest.mark.parametrize("given, told", REASONS)
+@pytest.mark.parametrize("upstream_reason, result", REASONS)
 def test_106_finish_reasons_are_normalised(
-    asking, script, given: Any, told: str
+    asking, script, upstream_reason: Any, result: str
 ) -> None:
-    choice = reply()["choices"][0] | {"finish_reason": given}
+    choice = reply()["choices"][0] | {"finish_reason": upstream_reason}
     answer = asking(script(whole(reply(choices=[choice])))).complete().json
 
-    assert answer["choices"][0]["finish_reason"] == told
+    assert answer["choices"][0]["finish_reason"] == result
 
 
 @pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
@@ -593,8 +593,8 @@ def test_refusal_is_content_filtered(asking, script) -> None:
     upstream = script(whole(reply(choices=[choice])))
     answer = asking(upstream, "openai", via="chat", custom_host=upstream.url)
 
-    (told,) = answer.complete().json["choices"]
-    assert (told["text"], told["finish_reason"]) == ("", "content_filter")
+    (result,) = answer.complete().json["choices"]
+    assert (result["text"], result["finish_reason"]) == ("", "content_filter")
 
 
 STOPLESS = {"model_info": {"lacks": ["stop"]}}
@@ -618,7 +618,7 @@ def test_107_stop_across_chunks_never_leaks(asking, script) -> None:
     caller = asking(upstream, custom_host=upstream.url, **STOPLESS)
     chunks = events(caller.complete(stop="END", stream=True))
 
-    assert told_texts(chunks) == {0: "one ENx "}
+    assert texts_by_index(chunks) == {0: "one ENx "}
     # Nothing more is read, or paid for: upstream is left before it has ended.
     assert upstream.wait_closed()
 
@@ -641,7 +641,7 @@ def test_109_thoughts_warning_reaches_streams(asking, script) -> None:
     steps = [data(delta(reasoning="Hmm")), data(delta(finish="length")), DONE]
     answer = asking(script(stream(*steps))).complete(max_tokens=5, stream=True)
 
-    assert told_texts(events(answer)) == {0: ""}
+    assert texts_by_index(events(answer)) == {0: ""}
     assert "max_tokens" in answer.headers["x-lastword-warning"]
 
 
@@ -719,7 +719,7 @@ def test_85_chat_only_model_is_retried_through_chat(
     assert "/chat/" not in first and "/chat/completions" in last
     assert response.headers["x-lastword-via"] == "chat"
     if streamed:
-        assert told_texts(events(response)) == {0: "A"}
+        assert texts_by_index(events(response)) == {0: "A"}
     else:
         assert texts(response.json) == ["A"]
 
@@ -799,7 +799,7 @@ def test_54_fim_stream_becomes_legacy_stream(asking, script) -> None:
     caller = asking(upstream, "mistral-ai")
     chunks = events(caller.complete(suffix="y", stream=True))
 
-    assert told_texts(chunks) == {0: "x"}
+    assert texts_by_index(chunks) == {0: "x"}
 
 
 def test_55_suffix_uses_llama_cpps_infill(asking, script) -> None:
@@ -855,7 +855,7 @@ def test_57_tabbys_request_works_everywhere(asking, script, provider: str) -> No
         )
     )
 
-    assert told_texts(chunks) == {0: "x"}
+    assert texts_by_index(chunks) == {0: "x"}
 
 
 # Evaluation: lm-eval's requests
@@ -962,7 +962,7 @@ def test_52_generate_until_keeps_order(asking, script) -> None:
 
 
 @pytest.mark.parametrize(
-    "provider, status, body, told",
+    "provider, status, body, result",
     [
         (
             "sglang",
@@ -985,12 +985,12 @@ def test_52_generate_until_keeps_order(asking, script) -> None:
     ids=["sglang", "tgi"],
 )
 def test_91_92_engine_errors_have_openais_shape(
-    asking, script, provider: str, status: int, body: Any, told: Any
+    asking, script, provider: str, status: int, body: Any, result: Any
 ) -> None:
     response = asking(script(whole(body, status)), provider).complete()
 
     assert response.status_code == status
-    assert response.json == {"error": told, "provider": provider}
+    assert response.json == {"error": result, "provider": provider}
 
 
 def test_26_dropped_params_are_named(asking, script) -> None:

@@ -236,8 +236,8 @@ def test_whole_answer_serves_a_stream(house: House, usage: bool) -> None:
     assert statuses(first, second) == ["MISS", "HIT"]
     assert second.mimetype == "text/event-stream"
     check_frames(frames, usage=usage)
-    said = "".join(f["choices"][0]["text"] for f in frames[:-1] if f["choices"])
-    assert said == "word " * 300 and len(frames) > 3
+    text_of = "".join(f["choices"][0]["text"] for f in frames[:-1] if f["choices"])
+    assert text_of == "word " * 300 and len(frames) > 3
     assert len(house.upstream.requests) == 1
 
 
@@ -370,9 +370,9 @@ def test_identical_requests_wait_for_the_first(house: House, streamed: bool) -> 
         eventually(lambda: house.upstream.requests)
         others = [pool.submit(ask, number) for number in range(1, 8)]
         go_on.set()
-        said = {each.result() for each in (first, *others)}
+        text_of = {each.result() for each in (first, *others)}
 
-    assert said == {"ab"}
+    assert text_of == {"ab"}
     assert len(house.upstream.requests) == 1
 
 

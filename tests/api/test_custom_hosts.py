@@ -33,9 +33,9 @@ def stored(settings: Settings) -> Settings:
 
 @pytest.fixture
 def house(call: Any, upstream: Upstream, stored: Settings) -> Iterator[House]:
-    made = House(call, upstream, stored)
-    yield made
-    made.store.engine.dispose()
+    new_house = House(call, upstream, stored)
+    yield new_house
+    new_house.store.engine.dispose()
 
 
 def ask(caller: Caller, headers: dict[str, str], **environ: str) -> Any:
@@ -57,11 +57,11 @@ Way = Callable[[str], dict[str, str]]
 def nested(name: str, provider: str) -> Way:
     """The setting *name* in a target of a config."""
 
-    def way(url: str) -> dict[str, str]:
+    def source(url: str) -> dict[str, str]:
         target = {"provider": provider, "api_key": "k", name: url}
         return config(strategy={"mode": "fallback"}, targets=[target])
 
-    return way
+    return source
 
 
 # Every way by which a caller says where to go.
@@ -86,21 +86,21 @@ WAYS: dict[str, Way] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_plain_base_url_is_called(call, upstream: Upstream, way: str) -> None:
+@pytest.mark.parametrize("source", WAYS)
+def test_plain_base_url_is_called(call, upstream: Upstream, source: str) -> None:
     url = f"http://127.0.0.1:{upstream.port}/base"
-    ask(call(upstream), WAYS[way](url) | KEY)
+    ask(call(upstream), WAYS[source](url) | KEY)
 
     assert upstream.last.path.startswith("/base/")
 
 
 @pytest.mark.parametrize("rest", RESTS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", WAYS)
 def test_callers_base_url_has_no_query(
-    call, upstream: Upstream, way: str, rest: str
+    call, upstream: Upstream, source: str, rest: str
 ) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
-    refused = ask(call(upstream), WAYS[way](url) | KEY)
+    refused = ask(call(upstream), WAYS[source](url) | KEY)
 
     assert refused.status_code == 400 and upstream.opened == 0
     assert "must not hold" in refused.get_data(as_text=True)
@@ -118,9 +118,9 @@ def test_stored_base_url_has_no_query(house: House, rest: str) -> None:
     house.virtual_key("plain")
     house.store.put_config("main", {"virtual_key": "plain", "custom_host": url})
     caller = house.caller(house.key())
-    for way in ("by-host", "by-setting"):
-        refused = caller.complete(headers={"x-portkey-virtual-key": way})
-        assert refused.status_code == 400, way
+    for source in ("by-host", "by-setting"):
+        refused = caller.complete(headers={"x-portkey-virtual-key": source})
+        assert refused.status_code == 400, source
         assert "must not hold" in refused.json["error"]["message"]
     refused = caller.complete(headers={"x-portkey-config": "main"})
 
@@ -140,18 +140,18 @@ def test_default_config_hosts_are_checked(call, upstream: Upstream, rest: str) -
 # Whether this machine is trusted
 
 
-def local(upstream: Upstream, way: str = "header") -> dict[str, str]:
-    return WAYS[way](upstream.url) | KEY
+def local(upstream: Upstream, source: str = "header") -> dict[str, str]:
+    return WAYS[source](upstream.url) | KEY
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8787", "[::1]:80,127.0.0.1:80"])
 @pytest.mark.parametrize("auth", ["", "open"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", WAYS)
 def test_loopback_is_trusted_in_development(
-    call, upstream: Upstream, way: str, auth: str, bind: str
+    call, upstream: Upstream, source: str, auth: str, bind: str
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None, auth=auth, bind=bind)
-    ask(caller, local(upstream, way))
+    ask(caller, local(upstream, source))
 
     assert upstream.opened == 1
 
@@ -170,18 +170,18 @@ def test_loopback_is_trusted_in_development(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", WAYS)
 def test_loopback_must_be_listed_elsewhere(
-    call, upstream: Upstream, way: str, changes: dict[str, Any]
+    call, upstream: Upstream, source: str, changes: dict[str, Any]
 ) -> None:
     caller = call(upstream, **{"trusted_custom_hosts": None} | changes)
-    refused = ask(caller, local(upstream, way))
+    refused = ask(caller, local(upstream, source))
 
     assert refused.status_code == 400 and upstream.opened == 0
     told = refused.get_data(as_text=True)
     assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in told
     named = call(upstream, **changes | {"trusted_custom_hosts": ("127.0.0.1",)})
-    ask(named, local(upstream, way))
+    ask(named, local(upstream, source))
     assert upstream.opened == 1
 
 
@@ -212,9 +212,9 @@ def test_remote_client_cannot_reach_loopback(
 def test_stored_keys_end_trust_in_loopback(house: House) -> None:
     key = house.key()
     caller = house.caller(key, trusted_custom_hosts=None)
-    for way in WAYS:
-        headers = WAYS[way](house.upstream.url) | {"x-api-key": "sk-own"}
-        assert caller.complete(headers=headers).status_code == 400, way
+    for source in WAYS:
+        headers = WAYS[source](house.upstream.url) | {"x-api-key": "sk-own"}
+        assert caller.complete(headers=headers).status_code == 400, source
 
     assert house.upstream.opened == 0
 

@@ -47,19 +47,21 @@ VALUES = st.text(
 @pytest.fixture(scope="module")
 def subject() -> Iterator[Subject]:
     """An application whose upstream is on this machine, and answers strangely."""
-    made = Subject()
-    with fuzz.fence(made.upstream.port):
-        yield made
-    made.close()
+    new_subject = Subject()
+    with fuzz.fence(new_subject.upstream.port):
+        yield new_subject
+    new_subject.close()
 
 
-def way(subject: Subject, **more: str) -> dict[str, str]:
+def routing_headers(subject: Subject, **more: str) -> dict[str, str]:
     host = f"http://127.0.0.1:{subject.upstream.port}/v1"
     named = {"x-portkey-provider": "openai", "x-portkey-custom-host": host}
     return named | {"Authorization": "Bearer k"} | more
 
 
-def asked(subject: Subject, body: Any, headers: dict[str, str], path: str = "") -> int:
+def status_of(
+    subject: Subject, body: Any, headers: dict[str, str], path: str = ""
+) -> int:
     """The status of an answer; that it is sound, the subject itself sees to."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return subject.status(
@@ -72,13 +74,13 @@ def asked(subject: Subject, body: Any, headers: dict[str, str], path: str = "") 
 def test_random_bodies_are_handled(subject: Subject, body: dict[str, Any]) -> None:
     whole = {"model": "m", "prompt": "Hi"} | body
 
-    assert asked(subject, whole, way(subject)) != 500
+    assert status_of(subject, whole, routing_headers(subject)) != 500
 
 
 @few
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_random_bytes_are_handled(subject: Subject, data: bytes) -> None:
-    assert asked(subject, data, way(subject)) != 500
+    assert status_of(subject, data, routing_headers(subject)) != 500
 
 
 def configs(values: Any) -> Any:
@@ -96,9 +98,11 @@ def test_random_configs_are_handled(
     subject: Subject, config: Any, provider: str
 ) -> None:
     sent = json.dumps({"provider": "openai"} | config if not provider else config)
-    headers = way(subject, **{"x-portkey-config": sent, "x-portkey-provider": provider})
+    headers = routing_headers(
+        subject, **{"x-portkey-config": sent, "x-portkey-provider": provider}
+    )
 
-    assert asked(subject, {"model": "m", "prompt": "Hi"}, headers) != 500
+    assert status_of(subject, {"model": "m", "prompt": "Hi"}, headers) != 500
 
 
 @few
@@ -106,14 +110,16 @@ def test_random_configs_are_handled(
 def test_random_headers_are_handled(subject: Subject, headers: dict[str, str]) -> None:
     body = {"model": "m", "prompt": "Hi"}
 
-    assert asked(subject, body, way(subject) | headers) != 500
+    assert status_of(subject, body, routing_headers(subject) | headers) != 500
 
 
 @few
 @given(st.text(st.characters(max_codepoint=255), max_size=40))
 def test_random_paths_are_handled(subject: Subject, path: str) -> None:
     for shape in ("/{}", "/v1/engines/{}/completions", "{}"):
-        status = asked(subject, {"prompt": "Hi"}, way(subject), shape.format(path))
+        status = status_of(
+            subject, {"prompt": "Hi"}, routing_headers(subject), shape.format(path)
+        )
 
         assert status != 500
 

@@ -42,11 +42,11 @@ class Counted:
         return sum(s.value for s in named if labels.items() <= s.labels.items())
 
 
-def taken(response: Any) -> bytes:
+def read_body(response: Any) -> bytes:
     """All of a response, read as a server does it."""
-    said = b"".join(response.iter_encoded())
+    body = b"".join(response.iter_encoded())
     response.close()
-    return said
+    return body
 
 
 def test_whole_answer_is_counted(call, upstream: Upstream) -> None:
@@ -76,7 +76,7 @@ def test_negative_usage_spoils_no_counter(call, script) -> None:
 
 def test_stream_is_counted_with_longest_gap(call, script) -> None:
     caller = call(script(stream(FRAMES[0], 0.3, *FRAMES[1:])))
-    taken(caller.complete(stream=True))
+    read_body(caller.complete(stream=True))
     counted = Counted(caller)
 
     assert counted("requests_total", stream="yes", end="whole") == 1
@@ -88,7 +88,7 @@ def test_stream_is_counted_with_longest_gap(call, script) -> None:
 
 def test_truncation_and_failure_are_distinct(call, script) -> None:
     caller = call(script(cut_stream(FRAMES[0]), whole({"error": {}}, 500)))
-    taken(caller.complete(stream=True))
+    read_body(caller.complete(stream=True))
     caller.complete()
     counted = Counted(caller)
 
@@ -191,13 +191,13 @@ def test_callers_cannot_create_series(call, upstream) -> None:
 def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
     """Ask for completions as nobody did before, each in one of several ways."""
     for number in numbers:
-        made_up = f"made-up-{number}"
-        body = json.dumps({"model": made_up, "prompt": made_up, made_up: number})
-        headers = {"x-portkey-trace-id": made_up, "traceparent": made_up}
-        headers |= {f"x-{made_up}": made_up, "authorization": f"Bearer {made_up}"}
-        headers["x-portkey-metadata"] = json.dumps({made_up: made_up})
-        way = WAYS[number % len(WAYS)] if number % 40 else "upstream"
-        headers |= way_of(way, made_up, upstream)
+        invented = f"made-up-{number}"
+        body = json.dumps({"model": invented, "prompt": invented, invented: number})
+        headers = {"x-portkey-trace-id": invented, "traceparent": invented}
+        headers |= {f"x-{invented}": invented, "authorization": f"Bearer {invented}"}
+        headers["x-portkey-metadata"] = json.dumps({invented: invented})
+        route = WAYS[number % len(WAYS)] if number % 40 else "upstream"
+        headers |= route_headers(route, invented, upstream)
         send(app, f"address-{number}", headers, body.encode())
 
 
@@ -205,7 +205,7 @@ def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
 WAYS = ("no text", "refused", "no key", "provider", "config", "virtual key")
 
 
-def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
+def route_headers(route: str, invented: str, upstream: Upstream) -> dict[str, str]:
     """The headers that lead a request that way."""
     return {
         "upstream": {
@@ -215,10 +215,10 @@ def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
         "no text": {"x-portkey-provider": "stability-ai"},
         "refused": {"x-portkey-provider": "ollama", "x-portkey-custom-host": "http://"},
         "no key": {"x-portkey-provider": "anthropic", "authorization": ""},
-        "provider": {"x-portkey-provider": made_up},
-        "config": {"x-portkey-config": json.dumps({"provider": made_up})},
-        "virtual key": {"x-portkey-virtual-key": made_up},
-    }[way]
+        "provider": {"x-portkey-provider": invented},
+        "config": {"x-portkey-config": json.dumps({"provider": invented})},
+        "virtual key": {"x-portkey-virtual-key": invented},
+    }[route]
 
 
 def send(app: Flask, address: str, headers: dict[str, str], body: bytes) -> None:
@@ -253,7 +253,7 @@ def series(app: Flask) -> set[tuple[str, frozenset[tuple[str, str]]]]:
 
 
 @pytest.fixture
-def asked(call, upstream) -> Iterator[Callable[..., int]]:
+def scrape_status(call, upstream) -> Iterator[Callable[..., int]]:
     def ask(token: str = "", **settings: Any) -> int:
         caller = call(upstream, **settings)
         caller.headers = {"Authorization": token} if token else {}
@@ -263,18 +263,18 @@ def asked(call, upstream) -> Iterator[Callable[..., int]]:
     yield ask
 
 
-def test_local_request_needs_no_token(asked: Callable[..., int]) -> None:
-    assert asked() == 200
+def test_local_request_needs_no_token(scrape_status: Callable[..., int]) -> None:
+    assert scrape_status() == 200
 
 
-def test_remote_request_needs_token(asked: Callable[..., int]) -> None:
+def test_remote_request_needs_token(scrape_status: Callable[..., int]) -> None:
     everywhere = {"bind": "0.0.0.0:8787"}
 
-    assert asked(**everywhere) == 404
+    assert scrape_status(**everywhere) == 404
     told = {**everywhere, "metrics_token": "a-token"}
-    assert asked(**told) == 401
-    assert asked("Bearer another", **told) == 401
-    assert asked("Bearer a-token", **told) == 200
+    assert scrape_status(**told) == 401
+    assert scrape_status("Bearer another", **told) == 401
+    assert scrape_status("Bearer a-token", **told) == 200
 
 
 @pytest.mark.parametrize(
@@ -298,5 +298,5 @@ def test_remote_address_is_not_local(call, upstream, peer: str) -> None:
     assert call(upstream).get("/metrics", **told).status_code == 404
 
 
-def test_metrics_can_be_disabled(asked: Callable[..., int]) -> None:
-    assert asked(metrics=False) == 404
+def test_metrics_can_be_disabled(scrape_status: Callable[..., int]) -> None:
+    assert scrape_status(metrics=False) == 404

@@ -113,7 +113,7 @@ def test_large_patterns_are_refused(pattern: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern, text, found",
+    "pattern, text, matches",
     [
         ("^gpt", "gpt-4", True),
         ("(?i)hello", "Say HELLO", True),
@@ -124,5 +124,5 @@ def test_large_patterns_are_refused(pattern: str, message: str) -> None:
         ("", "", True),
     ],
 )
-def test_searches_find_matches(pattern: str, text: str, found: bool) -> None:
-    assert Searches()(pattern, text) is found
+def test_searches_find_matches(pattern: str, text: str, matches: bool) -> None:
+    assert Searches()(pattern, text) is matches

@@ -59,16 +59,16 @@ def fake_time() -> FakeTime:
 @pytest.fixture
 def plan(settings: Settings, fake_time: FakeTime) -> Iterator[Callable[..., Caller]]:
     """Makes callers that send a config with everything."""
-    made: list[Caller] = []
+    callers: list[Caller] = []
 
     def make(config: Any, **changes: Any) -> Caller:
         app = create_app(replace(settings, **changes), fake_time.clock)
         headers = {"x-portkey-config": json.dumps(config), "Authorization": "Bearer k0"}
-        made.append(Caller(app, headers))
-        return made[-1]
+        callers.append(Caller(app, headers))
+        return callers[-1]
 
     yield make
-    for caller in made:
+    for caller in callers:
         caller.leave()
 
 
@@ -89,7 +89,7 @@ def failing(status: int, **headers: str) -> Any:
 GOOD = whole(completion())
 
 
-def told(response: Any) -> tuple[str, str]:
+def target_and_retries(response: Any) -> tuple[str, str]:
     headers = response.headers
     return (
         headers["x-portkey-last-used-option-index"],
@@ -105,7 +105,7 @@ def test_89_failure_is_retried_until_success(plan, script, fake_time) -> None:
     response = plan(at(upstream, retry={"attempts": 3})).complete()
 
     assert response.status_code == 200
-    assert told(response) == ("config", "2")
+    assert target_and_retries(response) == ("config", "2")
     assert fake_time.slept == pytest.approx([1, 2])
     assert response.headers["x-lastword-attempts"].count("config 503") == 2
     assert "x-should-retry" not in response.headers
@@ -116,7 +116,7 @@ def test_87_client_should_not_retry_after_retries(plan, script) -> None:
     response = plan(at(upstream, retry={"attempts": 2})).complete()
 
     assert response.status_code == 503
-    assert told(response) == ("config", "-1")
+    assert target_and_retries(response) == ("config", "-1")
     assert response.headers["x-should-retry"] == "false"
     assert len(upstream.requests) == 3
     assert "attempts" not in response.json["error"]
@@ -142,7 +142,7 @@ def test_89_retry_codes_and_attempts_are_configurable(
     response = plan(at(upstream, retry=retry)).complete()
 
     assert response.status_code == status
-    assert (len(upstream.requests), told(response)[1]) == (calls, count)
+    assert (len(upstream.requests), target_and_retries(response)[1]) == (calls, count)
 
 
 @pytest.mark.parametrize("key", ["use_retry_after_header", "use_retry_after_headers"])
@@ -159,7 +159,7 @@ def test_86_long_retry_after_fails_at_once(plan, script, fake_time) -> None:
     retry = {"attempts": 3, "use_retry_after_header": True}
     response = plan(at(upstream, retry=retry)).complete()
 
-    assert (response.status_code, told(response)[1]) == (429, "-1")
+    assert (response.status_code, target_and_retries(response)[1]) == (429, "-1")
     assert response.headers["retry-after"] == "70"
     assert fake_time.slept == [] and len(upstream.requests) == 1
 
@@ -189,7 +189,7 @@ def test_stream_is_retried_before_first_event(plan, script) -> None:
     response = plan(at(upstream, retry={"attempts": 2})).complete(stream=True)
 
     assert response.get_data() == b"".join([*HELLO, DONE])
-    assert told(response)[1] == "2"
+    assert target_and_retries(response)[1] == "2"
 
 
 # Fallback: cases 96, 98, 99
@@ -201,7 +201,7 @@ def test_96_fallback_answers_for_failed_target(plan, script) -> None:
     response = plan(config).complete()
 
     assert response.status_code == 200
-    assert told(response) == ("config.targets[1]", "0")
+    assert target_and_retries(response) == ("config.targets[1]", "0")
     assert (len(first.requests), len(second.requests)) == (2, 1)
     items = response.headers["x-lastword-attempts"].split(", ")
     assert [item.rsplit(" ", 1)[0] for item in items] == [
@@ -299,7 +299,7 @@ def test_unsuitable_target_is_skipped(plan, script, kind, listed) -> None:
     response = caller.complete()
 
     assert response.status_code == 200
-    assert told(response)[0] == "config.targets[1]"
+    assert target_and_retries(response)[0] == "config.targets[1]"
 
 
 def test_gateways_own_failure_is_marked(plan, script) -> None:
@@ -327,7 +327,7 @@ def test_98_early_stream_failure_falls_back(plan, script, kind: str) -> None:
     response = caller.complete(stream=True)
 
     assert response.get_data() == b"".join([*HELLO, DONE])
-    assert told(response)[0] == "config.targets[1]"
+    assert target_and_retries(response)[0] == "config.targets[1]"
     # Where the answer has ended, its connection may serve again.
     caller.leave()
     assert broken.wait_closed()
@@ -348,7 +348,7 @@ def test_groups_can_be_nested(plan, script) -> None:
     inner = group("fallback", at(first), at(second))
     response = plan(group("fallback", inner, group("single", at(third)))).complete()
 
-    assert told(response)[0] == "config.targets[1].targets[0]"
+    assert target_and_retries(response)[0] == "config.targets[1].targets[0]"
     assert response.headers["x-lastword-attempts"].startswith(
         "config.targets[0].targets[0] 500"
     )
@@ -362,7 +362,7 @@ def test_97_weights_decide_and_zero_is_skipped(plan, script) -> None:
     config = group("loadbalance", at(never, weight=0), at(always, weight=0.3))
     caller = plan(config)
     for _ in range(5):
-        assert told(caller.complete())[0] == "config.targets[1]"
+        assert target_and_retries(caller.complete())[0] == "config.targets[1]"
 
     assert never.requests == []
 
@@ -372,13 +372,13 @@ def test_sticky_caller_keeps_its_target(plan, script) -> None:
     strategy = {"sticky": "metadata.user"}
     caller = plan(group("loadbalance", *map(at, upstreams), **strategy))
 
-    def place(user: str) -> str:
+    def target_of(user: str) -> str:
         metadata = {"x-portkey-metadata": json.dumps({"user": user})}
-        return told(caller.complete(headers=metadata))[0]
+        return target_and_retries(caller.complete(headers=metadata))[0]
 
-    places = {f"u{i}": place(f"u{i}") for i in range(40)}
-    assert places == {user: place(user) for user in places}
-    assert len(set(places.values())) == 3
+    chosen = {f"u{i}": target_of(f"u{i}") for i in range(40)}
+    assert chosen == {user: target_of(user) for user in chosen}
+    assert len(set(chosen.values())) == 3
 
 
 # Conditions: row 22 of Portkey's list
@@ -428,7 +428,7 @@ def test_condition_chooses_by_request(plan, script, query: Any, holds: bool) -> 
         stop=["x"],
     )
 
-    assert told(response)[0] == f"config.targets[{int(holds)}]"
+    assert target_and_retries(response)[0] == f"config.targets[{int(holds)}]"
     assert (len(yes.requests), len(no.requests)) == (int(holds), int(not holds))
 
 
@@ -551,7 +551,7 @@ def test_config_may_use_provider_of_header(plan, script) -> None:
     response = caller.complete(headers={"x-portkey-provider": "openai"})
 
     assert response.status_code == 200
-    assert told(response) == ("config", "1")
+    assert target_and_retries(response) == ("config", "1")
 
 
 # Timeouts

@@ -31,7 +31,7 @@ BODIES = st.builds(
 Read = Callable[[Mapping[str, Any]], Any]
 
 
-def made(read: Read, body: Mapping[str, Any]) -> Any:
+def outcome(read: Read, body: Mapping[str, Any]) -> Any:
     """What *read* makes of *body*, or what it complains of."""
     try:
         return read(body)
@@ -42,7 +42,7 @@ def made(read: Read, body: Mapping[str, Any]) -> Any:
 @settings(max_examples=1000)
 @given(BODIES)
 def test_validation_equals_marshmallows_load(body: Mapping[str, Any]) -> None:
-    assert made(validate, body) == made(CompletionSchema().load, body)
+    assert outcome(validate, body) == outcome(CompletionSchema().load, body)
 
 
 def test_fields_keep_specification_order() -> None:
