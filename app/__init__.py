@@ -15,12 +15,12 @@ __version__ = "0.1.0"
 
 
 def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
-    """The application: everything is made here, and handed down.
+    """The application with all its parts, which are created here and passed down.
 
-    A test may bring a *clock* of its own.
+    A test may pass a *clock* of its own.
     """
-    # Imported here because the gunicorn master imports app.engine, and so this file:
-    # it must not load the modules that gevent patches in the workers later.
+    # Imported here because the gunicorn master imports app.server, and so this file: it
+    # must not load the modules that gevent patches in the workers later.
     from . import assembly, cli
     from .api import application
     from .state import private_files
@@ -28,16 +28,18 @@ def create_app(settings: Settings, clock: Clock | None = None) -> Flask:
 
     private_files.tighten(Path(settings.instance))
     ledger, directory = store.ledger(settings), store.store_cache(settings)
-    observed = assembly.observed(settings, ledger)
-    gateway = assembly.gateway(settings, ledger, observed, clock)
-    app = application(gateway, directory, observed.later, observed.metrics, settings)
+    observers = assembly.observers(settings, ledger)
+    gateway = assembly.gateway(settings, ledger, observers, clock)
+    app = application(
+        gateway, directory, observers.dispatcher, observers.metrics, settings
+    )
     if settings.console_token:
-        # 1 MB, which a worker need not hold whose console is off.
+        # It takes 1 MB, which a worker whose console is off need not hold.
         from . import console
 
         history = store.ledger_queries(settings)
         gateway.resources.callback(history.close)
-        parts = gateway, directory, history, observed.metrics, settings
+        parts = gateway, directory, history, observers.metrics, settings
         app.register_blueprint(console.blueprint(console.ConsoleServices(*parts)))
     app.extensions["lastword.directory"] = directory
     app.extensions["lastword.ledger"] = ledger

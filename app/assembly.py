@@ -1,6 +1,6 @@
-"""Puts the gateway together from its parts.
+"""Creates the gateway and its parts from the settings.
 
-It loads all of them, so it must not be imported where gevent has not patched yet.
+It imports all of them, so it must not be imported before gevent has patched.
 """
 
 from contextlib import ExitStack
@@ -37,49 +37,78 @@ from .upstream.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """Who looks at requests when they are over: *metrics* may be one of *later*'s.
+class Observers:
+    """What reports on requests: *dispatcher* passes each one on when it has ended.
 
-    *tracing* begins the spans of requests, if one of them wants those.
+    *metrics* is also one of the dispatcher's observers. *tracing* creates the spans of
+    requests, if they are exported.
     """
 
-    later: BackgroundDispatcher
+    dispatcher: BackgroundDispatcher
     metrics: Metrics | None
     tracing: Tracing | None
 
 
-def observed(settings: Settings, ledger: Ledger) -> Observed:
-    """Those whom *settings* want; the metrics also show what waits in *ledger*."""
+def observers(settings: Settings, ledger: Ledger) -> Observers:
+    """The observers in *settings*; the metrics include the queue of *ledger*."""
     metrics = Metrics() if settings.metrics else None
     log = RequestLog(prompts=settings.log_prompts) if settings.log_requests else None
     traces = otel_settings.span_observer(settings)
-    all_there_are: tuple[Observer | None, ...] = (metrics, log, traces)
-    later = BackgroundDispatcher([each for each in all_there_are if each is not None])
+    available: tuple[Observer | None, ...] = (metrics, log, traces)
+    dispatcher = BackgroundDispatcher([each for each in available if each is not None])
     if metrics is not None:
         metrics.show("ledger_waiting", lambda: ledger.waiting)
         metrics.show("ledger_dropped", lambda: ledger.dropped)
-        metrics.show("uncounted", lambda: later.lost)
-    return Observed(later, metrics, Tracing(traces.is_sampled) if traces else None)
+        metrics.show("uncounted", lambda: dispatcher.lost)
+    return Observers(
+        dispatcher, metrics, Tracing(traces.is_sampled) if traces else None
+    )
 
 
 def gateway(
-    settings: Settings, ledger: Ledger, observed: Observed, clock: Clock | None
+    settings: Settings, ledger: Ledger, observers: Observers, clock: Clock | None
 ) -> Gateway:
-    """A gateway as *settings* want it. It tells *ledger* and *observed* of requests."""
+    """The gateway in *settings*, which reports to *ledger* and *observers*.
+
+    Its resources are closed in reverse order: what is created first is closed last.
+    """
     clock = clock or Clock()
     resources = ExitStack()
     state = _state(settings, resources)
-    callers = _callers(settings, resources)
+    callers = ClientConnections(settings.idle_timeout, settings.max_requests)
+    resources.callback(callers.close)
     breaker = Breaker(state.circuits, clock.now)
     hooks: list[Hook] = [ledger_hook(ledger)] if settings.ledger else []
-    hooks.append(observed.later.enqueue)
-    resources.callback(observed.later.close)
-    if observed.metrics is not None:
-        observed.metrics.show("requests_open", lambda: callers.count)
-        observed.metrics.show("streams_open", lambda: callers.streams)
-        observed.metrics.show_breakers(breaker.snapshots)
+    hooks.append(observers.dispatcher.enqueue)
+    resources.callback(observers.dispatcher.close)
+    if observers.metrics is not None:
+        observers.metrics.show("requests_open", lambda: callers.count)
+        observers.metrics.show("streams_open", lambda: callers.streams)
+        observers.metrics.show_breakers(breaker.snapshots)
+    upstream = HTTPClient(
+        Timeouts(
+            settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
+        ),
+        user_agent=f"lastword/{__version__}",
+        ca_bundle=settings.ca_bundle,
+    )
+    resources.callback(upstream.close)
+    target_caller = TargetCaller(
+        upstream,
+        EmbeddedEngine.of(settings, upstream),
+        SizeLimits(
+            settings.max_answer_bytes,
+            settings.max_event_bytes,
+            settings.max_choices,
+            settings.fanout,
+        ),
+        AccessTokens(upstream),
+        # Tabby's client fails on a frame without choices; other clients look for an
+        # error only in a frame without them.
+        beside_error={"choices": []} if settings.error_frame_choices else {},
+    )
     return Gateway(
-        _answering(settings, resources),
+        target_caller,
         ResponseCache(ResponseStore(state.cache, now=clock.now)),
         Metering(Meter(state.counters), settings.prices, clock.now),
         breaker,
@@ -88,53 +117,14 @@ def gateway(
         settings.heartbeat,
         clock=clock,
         hooks=hooks,
-        tracing=observed.tracing,
+        tracing=observers.tracing,
         resources=resources,
-    )
-
-
-def _answering(settings: Settings, resources: ExitStack) -> TargetCaller:
-    upstream = _upstream(settings)
-    resources.callback(upstream.close)
-    return TargetCaller(
-        upstream,
-        EmbeddedEngine.of(settings, upstream),
-        _sizes(settings),
-        AccessTokens(upstream),
-        # Tabby's client fails on a frame without choices; others read them first.
-        beside_error={"choices": []} if settings.error_frame_choices else {},
-    )
-
-
-def _callers(settings: Settings, resources: ExitStack) -> ClientConnections:
-    callers = ClientConnections(settings.idle_timeout, settings.max_requests)
-    resources.callback(callers.close)
-    return callers
-
-
-def _upstream(settings: Settings) -> HTTPClient:
-    limits = Timeouts(
-        settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
-    )
-    return HTTPClient(
-        limits,
-        user_agent=f"lastword/{__version__}",
-        ca_bundle=settings.ca_bundle,
-    )
-
-
-def _sizes(settings: Settings) -> SizeLimits:
-    return SizeLimits(
-        settings.max_answer_bytes,
-        settings.max_event_bytes,
-        settings.max_choices,
-        settings.fanout,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What requests leave behind for others."""
+    """What is shared between requests, and between processes."""
 
     counters: Counters
     circuits: Circuits
@@ -161,7 +151,7 @@ def _redis_state(
 
     Circuits stay the machine's own.
     """
-    # An extra, which only those have installed who use it.
+    # The package redis is an optional dependency.
     try:
         from .state import background_writer, failover, redis_store
     except ImportError as e:
@@ -172,10 +162,9 @@ def _redis_state(
         client = redis_store.RedisClient(url)
     except ValueError as e:
         raise BadSettings(f"GATEWAY_REDIS_URL: {e}") from e
+    writer = background_writer.BackgroundWriter(client)
     counters = failover.FailoverCounters(
-        redis_store.RedisCounters(client),
-        local,
-        background_writer.BackgroundWriter(client),
+        redis_store.RedisCounters(client), local, writer
     )
     resources.callback(counters.close)
     return _State(counters, circuits, redis_store.RedisCache(client))

@@ -1,29 +1,31 @@
-"""Every error that a caller can meet, as one tree. Names say whose fault it is.
+"""The errors that a caller can get, as one tree. Names say whose fault it is.
+
+The OpenAPI document shows the first sentence of each docstring.
 
 GatewayError                  500  ours
 ├── InvalidRequest            400  the caller's
-│   ├── UnsupportedParameter  400  right in itself, impossible on this provider
-│   ├── UnsupportedProvider   400  a name that is known, and not built in
-│   ├── InvalidRoute          400  a header or config; answered in both error shapes
+│   ├── UnsupportedParameter  400  valid, but not supported by this provider
+│   ├── UnsupportedProvider   400  a known name without an implementation
+│   ├── InvalidRoute          400  a header or config; the body has both error formats
 │   ├── HostRefused           400  a custom host that is an internal one
 │   ├── BodyTooLarge          413
 │   ├── NotFound              404
 │   └── MethodNotAllowed      405
 ├── Unauthorized              401
-│   └── WrongKey              401  a key of the gateway's that is none
-├── Forbidden                 403  the right key, for something else
-├── RateLimited               429  the right key, too often
-│   └── TooManyWrongKeys      429  a wrong one, too often
-├── CallerLeft                499  nobody is there any more
-├── Busy                      503  as many requests as fit are under way
+│   └── WrongKey              401  an invalid key of the gateway
+├── Forbidden                 403  a valid key without this permission
+├── RateLimited               429  a valid key, too often
+│   └── TooManyWrongKeys      429  wrong keys, too often
+├── CallerLeft                499  the client has hung up
+├── Busy                      503  this process has as many requests as it takes
 ├── ShuttingDown              503  this process ends, and could not wait longer
 ├── StoreUnavailable          503  the database is out of reach
 ├── EngineUnavailable         503  the embedded engine is off, or not installed
 │   ├── EngineEnded           503  it ended while it worked on this very request
-│   └── EngineWithheld        503  it ended too often while it worked for this caller
+│   └── EngineWithheld        503  it ended too often on requests of this caller
 └── UpstreamError                  the provider's
     ├── UpstreamStatus             it answered with an error; its status is kept
-    │   └── UpstreamInBand         it answered well, and then put an error inside
+    │   └── UpstreamInBand         an error inside an answer with a good status
     ├── UpstreamTimeout       504  too slow; 408 if the caller set the limit
     ├── UpstreamUnreachable   502  no answer
     │   └── UpstreamRefused   502  no connection: nothing was sent
@@ -37,7 +39,7 @@ Source: the ErrorResponse schema of https://github.com/openai/openai-openapi
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Which `type` an error has when nobody upstream named one.
+# The `type` of an error for which the provider has set none.
 _TYPES = {
     408: "timeout_error",
     429: "rate_limit_error",
@@ -237,17 +239,17 @@ class ShuttingDown(GatewayError):
 
 
 def release(error: BaseException) -> None:
-    """Let go of the frames that *error* has passed, and of what caused it.
+    """Drop the traceback of *error*, its cause and its context.
 
-    They hold the answers and prompts that were at hand. Where an error ends in a body
-    or is kept, nobody reads its traceback; in a cycle with it, they would stay until
-    the next search for garbage.
+    Their frames refer to prompts and answers, and form reference cycles with the error,
+    so that all of these would stay in memory until the next garbage collection. Where
+    an error becomes a body, or is stored, nobody reads its traceback.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 class Cancelled(Exception):
-    """A request ends before its time, for a *reason*. No try, no target comes next."""
+    """A request is cancelled for a *reason*: no retry and no other target follows."""
 
     def __init__(self, reason: GatewayError) -> None:  # noqa: B042 - never pickled
         super().__init__(reason.message)
@@ -297,7 +299,7 @@ class EngineWithheld(EngineUnavailable):
 
 
 class UpstreamError(GatewayError):
-    """The provider failed. `provider` is filled in by whoever called it."""
+    """The provider failed. `provider` is set by the target caller."""
 
     status = 502
     provider: str | None = None

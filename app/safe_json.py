@@ -1,30 +1,29 @@
-"""JSON from outside, read so that it can be written again."""
+"""Parses JSON from outside, and refuses what could not be serialised again."""
 
 from typing import Any
 
 import orjson
 
-# orjson reads 1024 levels and writes 254: a few are left for what documents are put
-# into. Fewer brackets cannot nest deeper.
-_DEEPEST = 250
-_WRITTEN = 254
+# orjson parses 1024 levels of nesting and serialises 254. A few of those are left for
+# the objects that a document is put into.
+_MAX_DEPTH = 250
+_MAX_SERIALISED_DEPTH = 254
 
 
 def load(text: bytes | str) -> Any:
-    """What *text* says. Raises ValueError if it is not JSON, or nested too deep."""
+    """The JSON value in *text*. Raises ValueError if invalid, or nested too deeply."""
     document = orjson.loads(text)
-    if _brackets(text) > _DEEPEST:
-        wrapped = document
-        for _ in range(_WRITTEN - _DEEPEST):
-            wrapped = [wrapped]
-        try:
-            orjson.dumps(wrapped)
-        except orjson.JSONEncodeError as e:
-            raise ValueError(f"it is nested more than {_DEEPEST} levels deep") from e
-    return document
-
-
-def _brackets(text: bytes | str) -> int:
+    # The number of opening brackets is an upper bound of the depth, and cheap.
     if isinstance(text, str):
-        return text.count("[") + text.count("{")
-    return text.count(b"[") + text.count(b"{")
+        brackets = text.count("[") + text.count("{")
+    else:
+        brackets = text.count(b"[") + text.count(b"{")
+    if brackets > _MAX_DEPTH:
+        nested = document
+        for _ in range(_MAX_SERIALISED_DEPTH - _MAX_DEPTH):
+            nested = [nested]
+        try:
+            orjson.dumps(nested)
+        except orjson.JSONEncodeError as e:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep") from e
+    return document

@@ -1,4 +1,8 @@
-"""Settings, read once from the environment. docs/settings.md lists them."""
+"""Settings, read once from the environment. docs/settings.md lists them.
+
+A field of Settings is an environment variable: its metadata has the function that
+parses the text, which raises ValueError.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -74,12 +78,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _prices(text: str) -> tuple[Price, ...]:
     """Prices as JSON, or in the JSON file of this name."""
-    given = text.strip()
-    if not given:
+    text = text.strip()
+    if not text:
         return ()
     try:
-        written = given if given.startswith("[") else Path(given).read_text()
-        return prices(json.loads(written))
+        document = text if text.startswith("[") else Path(text).read_text()
+        return prices(json.loads(document))
     except OSError as e:
         raise ValueError(f"cannot be read: {e.strerror}") from e
 
@@ -92,15 +96,15 @@ def _setting(
 
 
 def _secret(read: Callable[[str], str]) -> Any:
-    """A text that is not shown."""
+    """A text that is not part of the repr, nor of an error message."""
     return field(default="", repr=False, metadata={"read": read, "alias": None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an operator can choose. Durations are in seconds, sizes in bytes.
+    """The settings of an operator. Durations are in seconds, sizes in bytes.
 
-    Without *trusted_custom_hosts* this machine is trusted, while nobody else calls.
+    Without *trusted_custom_hosts* this machine is trusted while no other can connect.
     *otel* are OpenTelemetry's own variables, by their names.
     """
 
@@ -155,42 +159,35 @@ class Settings:
 
     @property
     def named_custom_hosts(self) -> tuple[str, ...]:
-        """Internal hosts that the operator names: what is stored leads to no other."""
+        """The internal hosts that stored configs and virtual keys may use."""
         return self.trusted_custom_hosts or ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """The settings in *environ*. Raises BadSettings, which names every bad one."""
-        values: dict[str, Any] = {"otel": _standard(environ)}
+        otel = {name: environ[name] for name in environ if name.startswith("OTEL_")}
+        values: dict[str, Any] = {"otel": otel}
         problems = []
-        for setting in declared():
-            name = _given(setting, environ)
+        for setting in setting_fields():
+            names = (variable(setting), setting.metadata["alias"])
+            name = next((name for name in names if name and name in environ), None)
             if name is None:
                 continue
             try:
                 values[setting.name] = setting.metadata["read"](environ[name])
             except ValueError as e:
-                seen = f"={environ[name]!r}" if setting.repr else ""
-                problems.append(f"{name}{seen}: {e}")
+                value = f"={environ[name]!r}" if setting.repr else ""
+                problems.append(f"{name}{value}: {e}")
         if problems:
             raise BadSettings("; ".join(problems))
         return cls(**values)
 
 
-def declared() -> list[Field[Any]]:
-    """The settings that have variables of our own."""
+def setting_fields() -> list[Field[Any]]:
+    """The settings with a GATEWAY_ variable: all but OpenTelemetry's."""
     return [each for each in fields(Settings) if "read" in each.metadata]
 
 
-def _standard(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: environ[name] for name in environ if name.startswith("OTEL_")}
-
-
 def variable(setting: Field[Any]) -> str:
-    """The name of a setting in the environment."""
+    """The name of a setting's environment variable."""
     return f"GATEWAY_{setting.name.upper()}"
-
-
-def _given(setting: Field[Any], environ: Mapping[str, str]) -> str | None:
-    names = (variable(setting), setting.metadata["alias"])
-    return next((name for name in names if name and name in environ), None)

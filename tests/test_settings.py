@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import BadSettings, Settings, declared, variable
+from app.settings import BadSettings, Settings, setting_fields, variable
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "settings.md").read_text()
@@ -74,7 +74,7 @@ def test_a_key_is_not_shown() -> None:
 def test_the_page_lists_every_setting_and_no_other() -> None:
     listed = [name for name, _ in ROW.findall(PAGE)]
 
-    assert sorted(listed) == sorted({*map(variable, declared()), *OF_THE_SERVER})
+    assert sorted(listed) == sorted({*map(variable, setting_fields()), *OF_THE_SERVER})
 
 
 def test_the_page_lists_what_gunicorn_reads() -> None:
@@ -86,14 +86,14 @@ def test_the_page_lists_what_gunicorn_reads() -> None:
 
 
 def test_the_page_names_the_other_names_of_settings() -> None:
-    others = [f.metadata["alias"] for f in declared() if f.metadata["alias"]]
+    others = [f.metadata["alias"] for f in setting_fields() if f.metadata["alias"]]
 
     assert others and all(f"`{name}`" in PAGE for name in others)
 
 
 def test_the_page_tells_the_defaults() -> None:
     told = dict(ROW.findall(PAGE))
-    for setting in declared():
+    for setting in setting_fields():
         default = setting.default
         shown = ",".join(default) if isinstance(default, tuple) else default
         if isinstance(default, bool):

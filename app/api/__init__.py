@@ -1,4 +1,4 @@
-"""The edge: HTTP in, HTTP out. The only place that knows Flask and marshmallow."""
+"""The edge: HTTP in, HTTP out. The only layer that imports Flask and marshmallow."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,31 +13,36 @@ from ..observability.metrics import Metrics
 from ..settings import Settings
 from ..store.store_cache import StoreCache
 from . import completions, cors, docs, errors, health
-from . import metrics as counted
+from . import metrics as metrics_endpoint
 from . import models
 from .request.body import drain
-from .request.headers import RequestHeaders, request
+from .request.headers import RequestHeaders, current_request
+from .request.trace_headers import check_trace_id
 from .response import FastResponse
-from .routing import routing_headers
+from .response_headers import identifying_headers
 from .routing.auth_throttle import AuthThrottle
 
 
 def application(
     gateway: Gateway,
     directory: StoreCache,
-    later: BackgroundDispatcher,
+    dispatcher: BackgroundDispatcher,
     metrics: Metrics | None,
     settings: Settings,
 ) -> Flask:
-    """The Flask application in front of *gateway*, for those in *directory*.
+    """The Flask application in front of *gateway*, for the keys in *directory*.
 
-    *later* looks at requests when they are over, *metrics* counts them.
+    *dispatcher* reports requests when they have ended, *metrics* counts them.
     """
     app = Flask("lastword", static_folder=None)
-    app.wsgi_app = _merged(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = _merge_slashes(app.wsgi_app)  # type: ignore[method-assign]
     errors.register(app, AuthThrottle(), settings)
-    app.before_request(_check)
-    app.after_request(_sign)
+
+    @app.before_request
+    def check_headers() -> None:
+        check_trace_id(RequestHeaders(current_request().environ))
+
+    app.after_request(_complete_headers)
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
@@ -46,52 +51,47 @@ def application(
     )
     if settings.docs:
         app.register_blueprint(docs.blueprint(settings))
-    app.after_request(_awake(later))
+
+    # Not before the first request: a thread would not survive the fork of a worker.
+    @app.after_request
+    def start_dispatcher(response: Response) -> Response:
+        dispatcher.start()
+        return response
+
     if metrics is not None:
-        app.register_blueprint(counted.blueprint(metrics, later, settings))
-        app.after_request(counted.refusals(metrics))
+        routes = metrics_endpoint.blueprint(metrics, dispatcher, settings)
+        app.register_blueprint(routes)
+        app.after_request(metrics_endpoint.count_refusals(metrics))
     return app
 
 
-def _merged(serve: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Has paths mean the same with doubled slashes, which a base URL that ends in one
-    makes. Flask would redirect, and many clients do not follow with a POST.
+def _merge_slashes(
+    wsgi_app: Callable[..., Iterable[bytes]],
+) -> Callable[..., Iterable[bytes]]:
+    """*wsgi_app*, with repeated slashes in paths replaced by one.
+
+    They come from a base URL that ends with a slash. Flask would redirect, and many
+    clients do not follow a redirect of a POST.
     """
 
-    def served(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def merged(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if "//" in environ["PATH_INFO"]:
             environ["PATH_INFO"] = re.sub("/+", "/", environ["PATH_INFO"])
-        return serve(environ, start_response)
+        return wsgi_app(environ, start_response)
 
-    return served
-
-
-def _awake(later: BackgroundDispatcher) -> Callable[[Response], Response]:
-    """Has *later* begin with the first request: a thread outlives no fork."""
-
-    def awake(response: Response) -> Response:
-        later.start()
-        return response
-
-    return awake
+    return merged
 
 
-def _check() -> None:
-    """Refuse what would be carried along with a request, wherever it goes."""
-    routing_headers.check_trace_id(RequestHeaders(request().environ))
-
-
-def _sign(response: Response) -> Response:
-    """Say which request this was, and which way it went, unless that is said.
-
-    A proxy that still sends the body of a refused one gets to see the refusal.
-    """
+def _complete_headers(response: Response) -> Response:
+    """Add the identifying headers to every answer that the view has not completed."""
     if isinstance(response, FastResponse):
         return response
-    asked = request()
+    request = current_request()
     if response.status_code >= 400:
-        drain(asked)
+        # A proxy that is still sending the body would not read the answer.
+        drain(request)
     trace: Trace = g.get("trace") or Trace()
-    given, told = RequestHeaders(asked.environ), dict(response.headers)
-    response.headers.update(routing_headers.signature(trace, given, told))
+    headers = dict(response.headers)
+    sent = RequestHeaders(request.environ)
+    response.headers.update(identifying_headers(trace, sent, headers))
     return response

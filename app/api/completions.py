@@ -1,24 +1,29 @@
-"""POST /v1/completions, and the older spellings of the same."""
-
-from typing import Any
+"""POST /v1/completions, and the older spellings of its path."""
 
 from flask import Blueprint, Request, Response, g
 
 from ..core.response_headers import caller_headers
-from ..core.routing import Route
 from ..gateway.clients.connections import ClientConnection, Sending
 from ..gateway.outcome import StreamBody
 from ..gateway.pipeline import Gateway
 from ..gateway.retries import Trace
+from ..gateway.tracing import Tracing
 from ..settings import Settings
 from ..store.store_cache import StoreCache
 from .request.body import json_object
 from .request.client_address import throttle_key
-from .request.headers import RequestHeaders, request
+from .request.headers import RequestHeaders, current_request
+from .request.trace_headers import begin_span, trace_id
 from .response import FastResponse, StreamedResponse
-from .routing import authentication, routing_headers
+from .response_headers import identifying_headers, outcome_headers
+from .routing.authentication import authenticate
 from .routing.default_route import with_default_route
-from .routing.route_builder import route
+from .routing.route_builder import build_route
+from .routing.routing_headers import (
+    RoutingHeaders,
+    check_content_type,
+    parse_routing_headers,
+)
 
 PATHS = (
     "/v1/completions",
@@ -30,73 +35,75 @@ PATHS = (
 
 
 def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Blueprint:
-    """The endpoint, answered by *gateway* for those whom *directory* knows."""
+    """The endpoint, answered by *gateway* for the keys in *directory*."""
     routes = Blueprint("completions", __name__)
 
     def complete(model: str | None = None) -> Response:
-        asked = request()
-        given = RequestHeaders(asked.environ)
-        with gateway.clients.watching(_client(asked)) as connection:
-            way, trace = _way(asked, given, model)
-            outcome = gateway.complete(way, trace, connection)
-            told = caller_headers(outcome.headers) | routing_headers.of_outcome(outcome)
-            told |= routing_headers.signature(trace, given, told)
+        request = current_request()
+        environ, sent = request.environ, RequestHeaders(request.environ)
+        # The socket, where the server provides it, shows when the client hangs up.
+        socket = environ.get("gunicorn.socket")
+        with gateway.clients.watching(socket) as connection:
+            check_content_type(request)
+            caller = authenticate(sent, directory, settings, environ)
+            routing = parse_routing_headers(sent, caller)
+            body = json_object(request, settings.max_body_bytes)
+            if model:
+                body = {"model": model} | body
+            routing = with_default_route(routing, body, settings)
+            max_tokens = settings.default_max_tokens
+            route = build_route(routing, body, request.path, max_tokens)
+            # Kept in g, so that the answer to an error has the headers of the trace.
+            g.trace = trace = _begin_trace(request, routing, gateway.tracing, settings)
+            outcome = gateway.complete(route, trace, connection)
+            headers = caller_headers(outcome.headers) | outcome_headers(outcome)
+            headers |= identifying_headers(trace, sent, headers)
             if isinstance(outcome.body, bytes):
-                return _whole(outcome.body, told, connection)
-            return _stream(outcome.body, told, connection, gateway.heartbeat)
-
-    def _way(
-        asked: Request, given: RequestHeaders, model: str | None
-    ) -> tuple[Route, Trace]:
-        routing_headers.check_content_type(asked)
-        caller = authentication.caller(given, directory, settings, asked.environ)
-        wanted = routing_headers.wanted(given, caller)
-        body = json_object(asked, settings.max_body_bytes)
-        named = {"model": model} | body if model else body
-        wanted = with_default_route(wanted, named, settings)
-        way = route(wanted, named, asked.path, settings.default_max_tokens)
-        span = routing_headers.span(given, asked.path, gateway.tracing)
-        g.trace = trace = Trace(
-            key=caller.key.name if caller.key else None,
-            caller=_caller_name(asked, caller, settings),
-            id=routing_headers.trace_id(given, span),
-            config=wanted.stored_id,
-            span=span,
-        )
-        return way, trace
+                return _whole(outcome.body, headers, connection)
+            return _stream(outcome.body, headers, connection, gateway.heartbeat)
 
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes
 
 
-def _caller_name(
-    asked: Request, caller: authentication.Caller, settings: Settings
-) -> str:
-    """What tells a caller from others: the gateway key, else the client's address."""
-    if caller.key:
-        return f"key:{caller.key.name}"
-    return f"address:{throttle_key(asked.environ, settings)}"
-
-
-def _client(asked: Request) -> Any:
-    """The caller's socket, where the server gives it."""
-    return asked.environ.get("gunicorn.socket")
+def _begin_trace(
+    request: Request,
+    routing: RoutingHeaders,
+    tracing: Tracing | None,
+    settings: Settings,
+) -> Trace:
+    """The trace of a request: its id, its span, and who sent it."""
+    key = routing.caller.key
+    # Callers without a gateway key are distinguished by address.
+    if key:
+        caller = f"key:{key.name}"
+    else:
+        caller = f"address:{throttle_key(request.environ, settings)}"
+    span = begin_span(routing.headers, request.path, tracing)
+    return Trace(
+        key=key.name if key else None,
+        caller=caller,
+        id=trace_id(routing.headers, span),
+        config=routing.stored_id,
+        span=span,
+    )
 
 
 def _whole(
-    body: bytes, told: dict[str, str], connection: ClientConnection
+    body: bytes, headers: dict[str, str], connection: ClientConnection
 ) -> FastResponse:
-    told["Content-Length"] = str(len(body))
-    return FastResponse(Sending(iter([body]), connection), told, "application/json")
+    headers["Content-Length"] = str(len(body))
+    sending = Sending(iter([body]), connection)
+    return FastResponse(sending, headers, "application/json")
 
 
 def _stream(
     body: StreamBody,
-    told: dict[str, str],
+    headers: dict[str, str],
     connection: ClientConnection,
     heartbeat: float | None,
 ) -> StreamedResponse:
     body.beat(heartbeat)
     connection.is_streaming = True
-    return StreamedResponse(Sending(body, connection), told)
+    return StreamedResponse(Sending(body, connection), headers)

@@ -1,4 +1,4 @@
-"""CORS, for web pages that call the endpoint themselves.
+"""CORS, for web pages that call the endpoint directly.
 
 Source: https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -13,35 +13,36 @@ _EXPOSED = (
     "x-portkey-cache-status, x-lastword-applied-defaults"
 )
 
-# Characters of the caller's own that an answer repeats.
-_LONGEST = 1000
+# Characters of a request header that are repeated in the answer.
+_MAX_LENGTH = 1000
 
 
 def register(app: Flask, origins: Collection[str]) -> None:
-    """Let pages from *origins* in (`*`: from anywhere). Without origins, do nothing."""
+    """Allow pages of these *origins* (`*`: of all). Without origins, do nothing."""
     if not origins:
         return
 
     @app.before_request
     def preflight() -> Response | None:
-        asked = "Access-Control-Request-Method" in request.headers
-        return Response(status=204) if request.method == "OPTIONS" and asked else None
+        is_preflight = (
+            request.method == "OPTIONS"
+            and "Access-Control-Request-Method" in request.headers
+        )
+        return Response(status=204) if is_preflight else None
 
     @app.after_request
     def allow(response: Response) -> Response:
         response.vary.add("Origin")
-        origin = request.headers.get("Origin", "")[:_LONGEST]
-        if origin and ("*" in origins or origin in origins):
-            _grant(response, origin)
+        origin = request.headers.get("Origin", "")[:_MAX_LENGTH]
+        if not (origin and ("*" in origins or origin in origins)):
+            return response
+        headers = response.headers
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if request.method == "OPTIONS":
+            names = request.headers.get("Access-Control-Request-Headers", "")
+            names = names[:_MAX_LENGTH] or "authorization, content-type"
+            headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            headers["Access-Control-Allow-Headers"] = names
+            headers["Access-Control-Max-Age"] = "600"
         return response
-
-
-def _grant(response: Response, origin: str) -> None:
-    headers = response.headers
-    headers["Access-Control-Allow-Origin"] = origin
-    headers["Access-Control-Expose-Headers"] = _EXPOSED
-    if request.method == "OPTIONS":
-        asked = request.headers.get("Access-Control-Request-Headers", "")[:_LONGEST]
-        headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-        headers["Access-Control-Allow-Headers"] = asked or "authorization, content-type"
-        headers["Access-Control-Max-Age"] = "600"

@@ -1,6 +1,7 @@
-"""GET /openapi.json, and a page to read it on: Swagger UI, from its package.
+"""GET /openapi.json, and Swagger UI at /docs, served from its package.
 
-The page loads nothing from elsewhere, and runs no script but ours and that package's.
+The page loads nothing from other hosts and runs no inline scripts, and its content
+security policy enforces both.
 """
 
 from functools import cache
@@ -11,9 +12,9 @@ from flask import Blueprint, Response, current_app
 
 from ..errors import NotFound
 from ..settings import Settings
-from .request.headers import request
+from .request.headers import current_request
 
-# Relative, so that it also works where a proxy puts the gateway under a prefix.
+# Its links are relative, so that it works behind a proxy that adds a prefix.
 _PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -28,7 +29,7 @@ _PAGE = """\
 <script src="docs/start.js"></script>
 </html>
 """
-# Its validator is on another host.
+# validatorUrl is null since the validator is a service on another host.
 _START = """\
 SwaggerUIBundle({
   url: "openapi.json",
@@ -43,7 +44,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_GUARDED = {
+_SECURITY_HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -59,39 +60,39 @@ _ASSETS = {
 
 
 def blueprint(settings: Settings) -> Blueprint:
-    """The document of the application that this is registered with, and its page."""
+    """The OpenAPI document of the application, and the page that shows it."""
     routes = Blueprint("docs", __name__)
 
     @cache
-    def written() -> bytes:
-        # It costs memory at rest, which most workers never need.
+    def document_json() -> bytes:
+        # Imported on demand: apispec takes memory that most workers never need.
         from .openapi.document import document
 
         return orjson.dumps(document(current_app.url_map, settings))
 
     @routes.get("/openapi.json")
     def document() -> Response:
-        return Response(written(), content_type="application/json")
+        return Response(document_json(), content_type="application/json")
 
     @routes.get("/docs")
     def page() -> Response:
-        return Response(_PAGE, headers=_GUARDED, mimetype="text/html")
+        return Response(_PAGE, headers=_SECURITY_HEADERS, mimetype="text/html")
 
     @routes.get("/docs/<name>")
     def asset(name: str) -> Response:
         if name == "start.js":
-            return _kept(_START.encode(), "text/javascript")
+            return _cacheable(_START.encode(), "text/javascript")
         if name not in _ASSETS:
             raise NotFound(f"The page has no {name[:80]!r}.", code="invalid_url")
         content = files(_PACKAGE).joinpath("dist", name).read_bytes()
-        return _kept(content, _ASSETS[name])
+        return _cacheable(content, _ASSETS[name])
 
     return routes
 
 
-def _kept(content: bytes, kind: str) -> Response:
-    """What a browser need not load again until it changes."""
-    response = Response(content, headers=_GUARDED, mimetype=kind)
+def _cacheable(content: bytes, mimetype: str) -> Response:
+    """A response with an ETag, or a 304 if the browser has the same content."""
+    response = Response(content, headers=_SECURITY_HEADERS, mimetype=mimetype)
     response.add_etag()
-    response.make_conditional(request())
+    response.make_conditional(current_request())
     return response

@@ -1,4 +1,4 @@
-"""Every failure as JSON in OpenAI's shape; never an HTML page, never a stack trace."""
+"""Error handlers: failures become JSON in OpenAI's format, without tracebacks."""
 
 import logging
 
@@ -12,45 +12,46 @@ from ..core.response_headers import caller_headers
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .request.client_address import throttle_key
+from .response_headers import failure_headers
 from .routing.auth_throttle import AuthThrottle
-from .routing.routing_headers import of_failure
 
 logger = logging.getLogger("lastword")
 
 
-def register(app: Flask, slowdown: AuthThrottle, settings: Settings) -> None:
-    """Have *app* answer in this way whatever goes wrong.
+def register(app: Flask, throttle: AuthThrottle, settings: Settings) -> None:
+    """Register the error handlers of *app*.
 
-    Who sends wrong keys again and again waits, as *slowdown* says. A right key that is
-    not for something, or no key at all, is no guess.
+    *throttle* counts wrong keys only: a correct key without permission is no guess, and
+    neither is a missing one.
     """
 
-    def refuse(error: WrongKey) -> Response:
+    def wrong_key(error: WrongKey) -> Response:
         try:
-            slowdown.wrong(throttle_key(request.environ, settings))
+            throttle.record_failure(throttle_key(request.environ, settings))
         except TooManyWrongKeys as e:
-            return _answer(e)
-        return _answer(error)
+            return _error_response(e)
+        return _error_response(error)
 
-    app.register_error_handler(GatewayError, _answer)
-    app.register_error_handler(WrongKey, refuse)
-    app.register_error_handler(HTTPException, _of_werkzeug)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(GatewayError, _error_response)
+    app.register_error_handler(WrongKey, wrong_key)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, _unexpected_exception)
 
 
-def _answer(error: GatewayError) -> Response:
+def _error_response(error: GatewayError) -> Response:
     release(error)
     body = orjson.dumps(error.to_body())
-    kept = caller_headers(error.headers)
+    headers = caller_headers(error.headers)
     if "trace" in g:
-        kept |= of_failure(g.trace, error)
-    return Response(body, error.status, kept, content_type="application/json")
+        headers |= failure_headers(g.trace, error)
+    return Response(body, error.status, headers, content_type="application/json")
 
 
-def _of_werkzeug(error: HTTPException) -> Response:
+def _http_exception(error: HTTPException) -> Response:
+    """The response to an exception of Werkzeug's, such as one of its router."""
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        response = _answer(
+        response = _error_response(
             errors.MethodNotAllowed(
                 f"{request.method} is not allowed here; allowed: {allowed}.",
                 code="method_not_supported",
@@ -59,15 +60,16 @@ def _of_werkzeug(error: HTTPException) -> Response:
         response.headers["Allow"] = allowed
         return response
     if isinstance(error, PathNotFound):
-        seen = f"{request.method} {request.path[:200]}"
-        return _answer(errors.NotFound(f"Invalid URL ({seen})", code="invalid_url"))
+        url = f"{request.method} {request.path[:200]}"
+        not_found = errors.NotFound(f"Invalid URL ({url})", code="invalid_url")
+        return _error_response(not_found)
     message = str(error.description or error.name)
-    return _answer(GatewayError(message, status=error.code or 500))
+    return _error_response(GatewayError(message, status=error.code or 500))
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected_exception(error: Exception) -> Response:
     path = request.path[:200]
     logger.error("%s %s failed", request.method, path, exc_info=error)
     release(error)
     message = "The gateway failed to answer this request. Its log says why."
-    return _answer(GatewayError(message))
+    return _error_response(GatewayError(message))

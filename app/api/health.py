@@ -1,4 +1,4 @@
-"""For load balancers and people: is it alive, can it serve."""
+"""Health checks, for load balancers and orchestrators."""
 
 from flask import Blueprint, Response, jsonify
 
@@ -9,7 +9,7 @@ from ..upstream.embedded_engine import EmbeddedEngine
 def blueprint(engine: EmbeddedEngine, callers: ClientConnections) -> Blueprint:
     """`/healthz` is about this process alone, `/readyz` also about its engine.
 
-    Who is about to end is not ready.
+    A process that is draining before its end is not ready.
     """
     routes = Blueprint("health", __name__)
 

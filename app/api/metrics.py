@@ -11,44 +11,45 @@ from ..observability.metrics import Metrics
 from ..settings import Settings
 from .request.client_address import is_direct
 
-_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def blueprint(
-    metrics: Metrics, later: BackgroundDispatcher, settings: Settings
+    metrics: Metrics, dispatcher: BackgroundDispatcher, settings: Settings
 ) -> Blueprint:
-    """What *metrics* counts, also what *later* has not told it yet.
-
-    Who asks from elsewhere, or through a proxy, needs the token; where none is set,
-    nobody but this machine may reach the gateway.
-    """
+    """The endpoint; *dispatcher* reports the latest requests to *metrics* before."""
     routes = Blueprint("metrics", __name__)
 
     @routes.get("/metrics")
-    def tell() -> Response:
-        _check(request, settings)
-        later.flush()
-        return Response(metrics.text(), content_type=_TYPE)
+    def scrape() -> Response:
+        _authorize(request, settings)
+        dispatcher.flush()
+        return Response(metrics.text(), content_type=_CONTENT_TYPE)
 
     return routes
 
 
-def refusals(metrics: Metrics) -> Callable[[Response], Response]:
-    """Counts the requests that the endpoint refuses before they go anywhere."""
+def count_refusals(metrics: Metrics) -> Callable[[Response], Response]:
+    """Counts the requests for completions that are refused before they have a trace."""
 
     def count(response: Response) -> Response:
-        refused = response.status_code >= 400 and "trace" not in g
-        if refused and request.blueprint == "completions":
+        is_refusal = response.status_code >= 400 and "trace" not in g
+        if is_refusal and request.blueprint == "completions":
             metrics.count_refusal(response.status_code)
         return response
 
     return count
 
 
-def _check(asked: Request, settings: Settings) -> None:
-    token, sent = settings.metrics_token, asked.headers.get("Authorization", "")
+def _authorize(request: Request, settings: Settings) -> None:
+    """Raise an error unless *request* has the token.
+
+    Without a token in the settings only direct requests of this machine are answered,
+    and only if no other machine can connect.
+    """
+    token, sent = settings.metrics_token, request.headers.get("Authorization", "")
     if not token:
-        if not is_direct(asked.environ, settings):
+        if not is_direct(request.environ, settings):
             raise NotFound(
                 "/metrics is there when GATEWAY_METRICS_TOKEN is set, since others "
                 "than this machine reach this gateway.",

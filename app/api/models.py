@@ -1,4 +1,4 @@
-"""GET /v1/models: what the chosen provider serves."""
+"""GET /v1/models: the models of the provider that the request is routed to."""
 
 import orjson
 from flask import Blueprint, Response, g
@@ -12,41 +12,42 @@ from ..gateway.retries import Trace
 from ..providers.parsing.json_bodies import malformed_as_upstream_error, read_object
 from ..settings import Settings
 from ..store.store_cache import StoreCache
-from .request.headers import RequestHeaders, request
-from .routing import authentication, routing_headers
+from .request.headers import RequestHeaders, current_request
+from .routing.authentication import authenticate
 from .routing.default_route import with_default_route
-from .routing.route_builder import route
+from .routing.route_builder import build_route
+from .routing.routing_headers import parse_routing_headers
 
-# A route leads to completions; the list of models is asked of its first target. No key
-# has to be allowed this model.
-_ANY = {"model": "any", "prompt": ""}
+# Routes are built for completions, so a request for the list has the body of one. Its
+# model is not checked against the gateway key.
+_ANY_COMPLETION = {"model": "any", "prompt": ""}
 
 
 def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Blueprint:
-    """The list of models, asked of the provider by *gateway*."""
+    """The endpoint, which asks the first target of the route for its list."""
     routes = Blueprint("models", __name__)
 
     @routes.get("/v1/models", strict_slashes=False)
     def models() -> Response:
-        asked = request()
-        given = RequestHeaders(asked.environ)
-        caller = authentication.caller(given, directory, settings, asked.environ)
-        wanted = routing_headers.wanted(given, caller)
-        wanted = with_default_route(wanted, _ANY, settings)
-        way = route(wanted, _ANY, asked.path, None, authorize_listing)
-        target = next(targets(way.root))
+        request, body = current_request(), _ANY_COMPLETION
+        headers = RequestHeaders(request.environ)
+        caller = authenticate(headers, directory, settings, request.environ)
+        routing = parse_routing_headers(headers, caller)
+        routing = with_default_route(routing, body, settings)
+        route = build_route(routing, body, request.path, None, authorize_listing)
+        target = next(targets(route.root))
         g.trace = Trace(target=target)
-        outcome = gateway.models(target, way.permissions)
+        outcome = gateway.models(target, route.permissions)
         assert isinstance(outcome.body, bytes)
-        body = _allowed(outcome.body, way.permissions)
-        shown = caller_headers(outcome.headers)
-        return Response(body, 200, shown, content_type="application/json")
+        listing = _allowed_models(outcome.body, route.permissions)
+        passed = caller_headers(outcome.headers)
+        return Response(listing, 200, passed, content_type="application/json")
 
     return routes
 
 
-def _allowed(listing: bytes, permissions: Permissions) -> bytes:
-    """*listing* without the models that the caller's key may not ask for."""
+def _allowed_models(listing: bytes, permissions: Permissions) -> bytes:
+    """*listing* without the models that the gateway key does not allow."""
     key = permissions.key
     if key is None or "models" not in key.allowed:
         return listing

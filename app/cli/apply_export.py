@@ -27,7 +27,7 @@ import click
 import yaml
 from flask.cli import with_appcontext
 
-from ..api.config.parsing import checked
+from ..api.config.parsing import validate_config
 from ..core.limits import Limits
 from ..core.permissions import RESOURCES, Alias, GatewayKey, VirtualKey
 from ..store import serialization
@@ -204,7 +204,9 @@ def differences(store: Repository, document: Document) -> Iterator[StoreChange]:
             put = partial(store.put_virtual_key, key)
             yield StoreChange("~" if old else "+", f"virtual key {id}", put)
     for id, value in document["configs"].items():
-        config, stored = checked(value, inputs.named_hosts()), contents.configs.get(id)
+        config, stored = validate_config(
+            value, inputs.named_hosts()
+        ), contents.configs.get(id)
         if paths := secret_paths(config):
             raise ValueError(f"config {id} holds a secret, at {paths[0]}")
         if stored is None or serialization.dumps(stored) != serialization.dumps(config):

@@ -7,7 +7,7 @@ import click
 import yaml
 from flask.cli import AppGroup
 
-from ..api.config.parsing import checked
+from ..api.config.parsing import validate_config
 from ..store.repository import RecordNotFound
 from ..store.secret_extraction import extract_secrets, secret_paths
 from . import inputs, output
@@ -33,7 +33,7 @@ def create(id: str, file: str, move_secrets: bool) -> None:
         document = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise click.ClickException(f"neither JSON nor YAML: {e}") from e
-    document = checked(document, inputs.named_hosts())
+    document = validate_config(document, inputs.named_hosts())
     store = inputs.store()
     if (paths := secret_paths(document)) and not move_secrets:
         raise click.ClickException(
@@ -102,7 +102,9 @@ def history(id: str, as_json: bool) -> None:
 def rollback(id: str, version: int) -> None:
     """Make an older version the newest again."""
     store = inputs.store()
-    document = checked(_document(store.versions(id), version), inputs.named_hosts())
+    document = validate_config(
+        _document(store.versions(id), version), inputs.named_hosts()
+    )
     click.echo(f"config {id}, version {store.put_config(id, document)}")
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from ..api.config.nodes import ConfigNode
 from ..api.request.headers import RequestHeaders
-from ..api.routing import patterns, routing_headers
+from ..api.routing import patterns
 from ..api.routing.authentication import Caller, trusted_hosts
 from ..api.routing.default_route import with_default_route
-from ..api.routing.route_builder import route
-from ..api.routing.routing_headers import RoutingHeaders
+from ..api.routing.route_builder import build_route
+from ..api.routing.routing_headers import RoutingHeaders, parse_routing_headers
 from ..core import conditions
 from ..core.balance import rendezvous
 from ..core.routing import Group, Node, Strategy, Target, available_children
@@ -94,7 +94,9 @@ def dry_run(dry_request: DryRunRequest, services: ConsoleServices) -> DryRunResu
         if dry_request.model:
             body["model"] = dry_request.model
         headers = _routing_headers(dry_request, body, services)
-        root = route(headers, body, _PATH, services.settings.default_max_tokens).root
+        root = build_route(
+            headers, body, _PATH, services.settings.default_max_tokens
+        ).root
         walk = _RouteWalk(services, headers, body)
         walk.visit(root, 1.0)
     except InvalidRoute as e:
@@ -105,11 +107,11 @@ def dry_run(dry_request: DryRunRequest, services: ConsoleServices) -> DryRunResu
     paths = {node.path for node in _nodes_below(root)}
     marks = {
         node.path: Mark("unused", "not for this request")
-        for node in _config_nodes_below(headers.level)
+        for node in _config_nodes_below(headers.config_node)
         if node.path not in paths
     }
     marks |= {each.target.path: each.mark for each in walk.targets}
-    tree = config_tree(headers.level, marks)
+    tree = config_tree(headers.config_node, marks)
     return DryRunResult((), tree, walk.targets, walk.reasons)
 
 
@@ -140,7 +142,7 @@ def _routing_headers(
         "HTTP_X_PORTKEY_METADATA": dry_request.metadata.strip(),
     }
     headers = RequestHeaders({name: value for name, value in environ.items() if value})
-    return with_default_route(routing_headers.wanted(headers, caller), body, settings)
+    return with_default_route(parse_routing_headers(headers, caller), body, settings)
 
 
 def _json_object(what: str, text: str) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class _RouteWalk:
     ) -> None:
         self._plan = services.gateway.target_caller.plan
         self._is_available = services.gateway.breaker.available
-        nodes = _config_nodes_below(headers.level)
+        nodes = _config_nodes_below(headers.config_node)
         self._config_nodes = {node.path: node for node in nodes}
         url = {"pathname": _PATH}
         self._context = {"metadata": headers.metadata, "params": body, "url": url}

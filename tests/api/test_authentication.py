@@ -50,7 +50,7 @@ def config(document: Any) -> dict[str, str]:
         ("x-api-key", "{}"),
     ],
 )
-def test_a_gateway_key_is_accepted_wherever_a_client_can_put_one(
+def test_gateway_key_is_accepted_in_every_header(
     house: House, header: str, form: str
 ) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
@@ -62,7 +62,7 @@ def test_a_gateway_key_is_accepted_wherever_a_client_can_put_one(
     assert key not in str(house.upstream.last.headers) + str(response.headers)
 
 
-def test_a_dead_models_name_leads_to_the_provider_of_its_alias(house: House) -> None:
+def test_retired_model_routes_to_its_alias(house: House) -> None:
     house.store.put_alias(
         "text-davinci-003", Alias("gpt-4o-mini", virtual_key=house.virtual_key())
     )
@@ -82,7 +82,7 @@ def test_a_dead_models_name_leads_to_the_provider_of_its_alias(house: House) -> 
 @pytest.mark.parametrize(
     "change", [{"disabled": True}, {"expires": 1_000_000_000}], ids=str
 )
-def test_a_key_that_is_over_is_refused(house: House, change: Any) -> None:
+def test_expired_key_is_refused(house: House, change: Any) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     response = house.caller(house.key(config="main", **change)).complete()
 
@@ -91,7 +91,7 @@ def test_a_key_that_is_over_is_refused(house: House, change: Any) -> None:
     assert house.upstream.requests == []
 
 
-def test_an_unknown_key_is_refused_and_never_taken_for_a_providers(
+def test_unknown_gateway_key_is_refused(
     house: House,
 ) -> None:
     house.key()
@@ -102,7 +102,7 @@ def test_an_unknown_key_is_refused_and_never_taken_for_a_providers(
     assert "lw-xxx" not in response.get_data(as_text=True)
 
 
-def test_what_is_stored_is_for_nobody_without_a_key(house: House) -> None:
+def test_stored_resources_need_a_gateway_key(house: House) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     for headers in (
         {"x-portkey-config": "main"},
@@ -119,7 +119,7 @@ def test_what_is_stored_is_for_nobody_without_a_key(house: House) -> None:
     assert named.status_code == 401 and house.upstream.requests == []
 
 
-def test_the_first_thing_that_is_stored_closes_the_gateway(house: House) -> None:
+def test_first_stored_record_requires_keys(house: House) -> None:
     headers = {
         "x-portkey-provider": "vllm",
         "x-portkey-custom-host": house.upstream.url,
@@ -132,7 +132,7 @@ def test_the_first_thing_that_is_stored_closes_the_gateway(house: House) -> None
     assert caller.complete(headers=headers).status_code == 401
 
 
-def test_a_gateway_that_others_can_reach_is_closed_from_the_start(house: House) -> None:
+def test_reachable_gateway_requires_keys(house: House) -> None:
     headers = {
         "x-portkey-provider": "vllm",
         "x-portkey-custom-host": house.upstream.url,
@@ -144,7 +144,7 @@ def test_a_gateway_that_others_can_reach_is_closed_from_the_start(house: House) 
     assert opened.complete(headers=headers).status_code == 200
 
 
-def test_an_open_gateway_lets_everybody_use_what_is_stored(house: House) -> None:
+def test_open_gateway_serves_stored_resources(house: House) -> None:
     headers = {"x-portkey-virtual-key": house.virtual_key()}
     response = house.caller(auth="open").complete(headers=headers)
 
@@ -154,7 +154,7 @@ def test_an_open_gateway_lets_everybody_use_what_is_stored(house: House) -> None
 # Keys of providers that callers bring themselves
 
 
-def test_a_callers_own_key_still_works(house: House) -> None:
+def test_provider_key_of_the_caller_works(house: House) -> None:
     house.virtual_key()
     headers = {
         "x-portkey-provider": "openai",
@@ -165,7 +165,7 @@ def test_a_callers_own_key_still_works(house: House) -> None:
 
 
 @pytest.mark.parametrize("with_ours", [True, False])
-def test_unless_the_operator_wants_none(house: House, with_ours: bool) -> None:
+def test_provider_key_is_refused_without_byok(house: House, with_ours: bool) -> None:
     ours = {"x-portkey-api-key": house.key()} if with_ours else {}
     headers = {
         "x-portkey-provider": "openai",
@@ -187,7 +187,7 @@ def test_both_keys_may_be_sent_together(house: House) -> None:
     assert house.sent_key == f"Bearer {OWN}"
 
 
-def test_a_gateway_key_is_never_forwarded(house: House) -> None:
+def test_gateway_key_is_never_forwarded(house: House) -> None:
     target = {
         "virtual_key": house.virtual_key(),
         "forward_headers": ["authorization", "x-portkey-api-key", "x-a"],
@@ -229,7 +229,7 @@ def test_a_gateway_key_is_never_forwarded(house: House) -> None:
         ),
     ],
 )
-def test_a_key_is_for_what_its_lists_say(
+def test_key_is_limited_to_its_lists(
     house: House, allowed: Any, headers: Any, body: Any, status: int
 ) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
@@ -241,7 +241,7 @@ def test_a_key_is_for_what_its_lists_say(
     assert len(house.upstream.requests) == (status == 200)
 
 
-def test_what_is_not_allowed_and_what_is_not_there_look_alike(house: House) -> None:
+def test_forbidden_and_missing_look_alike(house: House) -> None:
     house.virtual_key()
     caller = house.caller(house.key(allowed={"virtual_keys": []}))
 
@@ -253,7 +253,7 @@ def test_what_is_not_allowed_and_what_is_not_there_look_alike(house: House) -> N
     assert told("openai-1") == told("nothing-1")
 
 
-def test_a_disabled_virtual_key_is_none(house: House) -> None:
+def test_disabled_virtual_key_is_refused(house: House) -> None:
     house.virtual_key(disabled=True)
     headers = {"x-portkey-virtual-key": "openai-1"}
 
@@ -278,7 +278,7 @@ def test_a_disabled_virtual_key_is_none(house: House) -> None:
     ],
     ids=["header", "config", "config above"],
 )
-def test_a_sealed_key_goes_to_no_host_of_the_callers(
+def test_virtual_key_refuses_custom_host(
     house: House, script: Any, headers: dict[str, str]
 ) -> None:
     thief = script(whole(completion()))
@@ -289,9 +289,7 @@ def test_a_sealed_key_goes_to_no_host_of_the_callers(
     assert response.status_code == 403 and thief.requests == []
 
 
-def test_settings_of_the_caller_do_not_lead_a_sealed_key_astray(
-    house: House, script: Any
-) -> None:
+def test_virtual_key_ignores_callers_settings(house: House, script: Any) -> None:
     thief = script(whole(reply()))
     house.virtual_key(
         "face", provider="huggingface", settings={"api_key": SEALED}, custom_host=None
@@ -302,7 +300,7 @@ def test_settings_of_the_caller_do_not_lead_a_sealed_key_astray(
     assert thief.requests == []
 
 
-def test_a_stored_config_may_say_where_a_virtual_key_goes(house: House) -> None:
+def test_stored_config_sets_virtual_key_host(house: House) -> None:
     id = house.virtual_key(custom_host=None)
     house.store.put_config(
         "main", {"virtual_key": id, "custom_host": house.upstream.url}
@@ -314,7 +312,7 @@ def test_a_stored_config_may_say_where_a_virtual_key_goes(house: House) -> None:
 # Virtual keys
 
 
-def test_a_virtual_key_fills_up_what_a_request_lacks(house: House) -> None:
+def test_virtual_key_adds_default_params(house: House) -> None:
     id = house.virtual_key(model="gpt-4o", params={"temperature": 0.5, "top_p": 0.1})
     caller = house.caller(house.key())
     headers = {"x-portkey-virtual-key": id}
@@ -330,9 +328,7 @@ def test_a_virtual_key_fills_up_what_a_request_lacks(house: House) -> None:
     }
 
 
-def test_a_virtual_key_holds_all_that_its_provider_wants(
-    house: House, script: Any
-) -> None:
+def test_virtual_key_holds_provider_settings(house: House, script: Any) -> None:
     answer = {
         "output": {"message": {"role": "assistant", "content": [{"text": "Yes"}]}},
         "stopReason": "end_turn",
@@ -356,7 +352,7 @@ def test_a_virtual_key_holds_all_that_its_provider_wants(
     assert amazon.last.path.endswith("/model/amazon.nova-lite-v1%3A0/converse")
 
 
-def test_a_key_in_the_models_name_is_taken_off(house: House) -> None:
+def test_virtual_key_in_model_name_is_removed(house: House) -> None:
     house.virtual_key()
     house.caller(house.key()).complete(model="@openai-1/org/model")
 
@@ -367,7 +363,7 @@ def test_a_key_in_the_models_name_is_taken_off(house: House) -> None:
 # The order in which a way is looked for
 
 
-def test_a_config_by_its_id_comes_before_all(house: House) -> None:
+def test_config_id_comes_first(house: House) -> None:
     id = house.virtual_key()
     for name in ("named", "own"):
         override = {"override_params": {"model": name}}
@@ -382,7 +378,7 @@ def test_a_config_by_its_id_comes_before_all(house: House) -> None:
     assert house.upstream.last.json["model"] == "m"
 
 
-def test_the_operators_default_is_for_keys_without_one(house: House) -> None:
+def test_default_config_serves_keys_without_one(house: House) -> None:
     id = house.virtual_key()
     target = {"virtual_key": id, "override_params": {"model": "default"}}
     house.store.put_config("main", target)
@@ -394,7 +390,7 @@ def test_the_operators_default_is_for_keys_without_one(house: House) -> None:
         assert house.upstream.last.json["model"] == "default"
 
 
-def test_a_request_that_nobody_knows_a_way_for_is_portkeys_400(house: House) -> None:
+def test_request_without_route_is_portkeys_400(house: House) -> None:
     response = house.caller(house.key()).complete()
 
     assert response.status_code == 400
@@ -403,7 +399,7 @@ def test_a_request_that_nobody_knows_a_way_for_is_portkeys_400(house: House) -> 
     )
 
 
-def test_the_engine_is_for_holders_of_keys(house: House) -> None:
+def test_engine_needs_a_gateway_key(house: House) -> None:
     key = house.key()
     url = house.upstream.url.removesuffix("/v1")
     on = {"engine": True, "engine_url": url}
@@ -415,7 +411,7 @@ def test_the_engine_is_for_holders_of_keys(house: House) -> None:
     assert named.status_code == 401
 
 
-def test_a_default_config_that_is_gone_is_told(house: House) -> None:
+def test_missing_default_config_is_reported(house: House) -> None:
     response = house.caller(house.key(config="gone")).complete()
 
     assert response.status_code == 403 and "config" in response.json["error"]["message"]
@@ -424,7 +420,7 @@ def test_a_default_config_that_is_gone_is_told(house: House) -> None:
 # Aliases
 
 
-def test_the_nearest_alias_counts(house: House) -> None:
+def test_nearest_alias_wins(house: House) -> None:
     id = house.virtual_key()
     near = {"m": {"model": "of-config"}}
     house.store.put_config("main", {"virtual_key": id, "model_aliases": near})
@@ -439,7 +435,7 @@ def test_the_nearest_alias_counts(house: House) -> None:
         assert house.upstream.last.json["model"] == f"of-{expected}"
 
 
-def test_before_its_day_an_alias_only_warns(house: House) -> None:
+def test_alias_before_shutdown_date_warns(house: House) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     house.store.put_alias("m", Alias("n", shutdown_date="9999-12-31"))
     response = house.caller(house.key(config="main")).complete(model="m")
@@ -449,7 +445,7 @@ def test_before_its_day_an_alias_only_warns(house: House) -> None:
     assert "x-lastword-model-alias" not in response.headers
 
 
-def test_from_its_day_on_an_alias_answers(house: House) -> None:
+def test_alias_from_shutdown_date_answers(house: House) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     house.store.put_alias("m", Alias("n", shutdown_date="2026-09-28"))
     house.caller(house.key(config="main")).complete(model="m")
@@ -457,9 +453,7 @@ def test_from_its_day_on_an_alias_answers(house: House) -> None:
     assert house.upstream.last.json["model"] == "n"
 
 
-def test_an_alias_elsewhere_takes_no_key_of_the_callers_along(
-    house: House, script: Any
-) -> None:
+def test_alias_drops_key_of_other_provider(house: House, script: Any) -> None:
     other = script(whole(reply()))
     house.virtual_key("other", provider="groq", custom_host=other.url)
     house.store.put_alias("m", Alias("n", virtual_key="other"))
@@ -477,7 +471,7 @@ def test_an_alias_elsewhere_takes_no_key_of_the_callers_along(
 # Changes, and a store that is gone
 
 
-def test_a_change_is_seen_soon(house: House) -> None:
+def test_store_change_takes_effect_soon(house: House) -> None:
     id = house.virtual_key()
     house.store.put_config("main", {"virtual_key": id})
     key = house.key(config="main")
@@ -490,7 +484,7 @@ def test_a_change_is_seen_soon(house: House) -> None:
     assert caller.complete().status_code == 401
 
 
-def test_no_query_is_made_for_a_request_that_asks_for_nothing_new(
+def test_cached_records_need_no_query(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sqlalchemy
@@ -513,7 +507,7 @@ def test_no_query_is_made_for_a_request_that_asks_for_nothing_new(
 
 
 @pytest.mark.parametrize("auth", ["keys", ""])
-def test_without_the_store_a_callers_own_key_goes_on(
+def test_provider_key_works_without_store(
     settings: Settings, call, upstream: Upstream, auth: str
 ) -> None:
     """What needs the store is told so, with 503."""
@@ -537,16 +531,16 @@ def test_without_the_store_a_callers_own_key_goes_on(
 # Guessing
 
 
-def test_wrong_keys_wait_ever_longer() -> None:
+def test_delay_of_wrong_keys_grows() -> None:
     now, slept = [0.0], []
     slowdown = AuthThrottle(slept.append, lambda: now[0])
     for _ in range(12):
-        slowdown.wrong("10.0.0.1")
+        slowdown.record_failure("10.0.0.1")
 
     assert slept == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    slowdown.wrong("10.0.0.2")
+    slowdown.record_failure("10.0.0.2")
     now[0] = 61.0
-    slowdown.wrong("10.0.0.1")
+    slowdown.record_failure("10.0.0.1")
     assert len(slept) == 7
 
 
@@ -564,7 +558,7 @@ class Crowd:
 
     def come(self, address: str) -> None:
         try:
-            self.slowdown.wrong(address)
+            self.slowdown.record_failure(address)
             self.outcomes.append("answered")
         except TooManyWrongKeys:
             self.outcomes.append("refused")
@@ -596,23 +590,23 @@ def test_waiting_of_all_addresses_is_bounded(crowd: Crowd) -> None:
     addresses = [f"10.0.0.{number}" for number in range(6)]
     for _ in range(5):
         for address in addresses:
-            crowd.slowdown.wrong(address)
+            crowd.slowdown.record_failure(address)
     with ThreadPoolExecutor(12) as pool:
         for address in addresses:
             pool.submit(crowd.come, address)
             pool.submit(crowd.come, address)
         assert all(crowd.waiting.acquire(timeout=10) for _ in range(8))
         eventually(lambda: crowd.outcomes == ["refused"] * 4)
-        crowd.slowdown.wrong("10.0.0.99")
+        crowd.slowdown.record_failure("10.0.0.99")
         crowd.go_on.set()
 
 
 def test_addresses_with_wrong_keys_are_bounded() -> None:
     slowdown = AuthThrottle(lambda seconds: None)
     for number in range(25_000):
-        slowdown.wrong(f"address-{number}")
+        slowdown.record_failure(f"address-{number}")
 
-    assert len(slowdown._counts) <= 10_000 and not slowdown._waiting
+    assert len(slowdown._failures) <= 10_000 and not slowdown._waiting
 
 
 @pytest.fixture
@@ -620,7 +614,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses whose wrong keys were counted."""
     addresses: list[str] = []
     monkeypatch.setattr(
-        AuthThrottle, "wrong", lambda _, address: addresses.append(address)
+        AuthThrottle, "record_failure", lambda _, address: addresses.append(address)
     )
     return addresses
 
@@ -658,7 +652,7 @@ def test_each_wrong_key_is_counted(house: House, counted: list[str]) -> None:
     assert counted == ["127.0.0.1"] * 7
 
 
-def test_too_many_wrong_keys_are_told_so(
+def test_too_many_wrong_keys_are_429(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(slowdown: AuthThrottle, address: str) -> None:
@@ -666,7 +660,7 @@ def test_too_many_wrong_keys_are_told_so(
 
     house.virtual_key()
     key = house.key()
-    monkeypatch.setattr(AuthThrottle, "wrong", full)
+    monkeypatch.setattr(AuthThrottle, "record_failure", full)
     caller = house.caller("lw-wrong")
     refused = caller.complete()
 
@@ -701,7 +695,7 @@ def test_wrong_keys_count_by_client_behind_proxy(
     assert counted == [address]
 
 
-def test_trusted_proxy_closes_the_open_gateway(house: House) -> None:
+def test_trusted_proxy_requires_keys(house: House) -> None:
     """With a proxy in front, others than this machine can call."""
     assert house.caller(auth="").complete().json["error"]["code"] == "invalid_route"
     proxied = house.caller(auth="", trusted_proxies=("unix",)).complete()

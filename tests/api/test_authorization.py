@@ -111,14 +111,14 @@ def test_stored_alias_grants_its_virtual_key(house: House, where: str) -> None:
     ],
     ids=["alias", "override", "dropped and overridden"],
 )
-def test_model_really_requested_must_be_allowed(house: House, changes: Any) -> None:
+def test_model_after_overrides_must_be_allowed(house: House, changes: Any) -> None:
     sent = {"virtual_key": "vk-a", **changes}
     response = lim(house).complete(model=MODEL, headers=config(sent))
 
     assert "o1-pro" in refused(house, response)
 
 
-def test_stored_alias_gives_no_other_model(house: House) -> None:
+def test_stored_alias_grants_only_its_model(house: House) -> None:
     house.store.put_alias(MODEL, Alias("gpt-4o", virtual_key="vk-b"))
     response = lim(house).complete(
         model=MODEL, headers={"x-portkey-virtual-key": "vk-a"}
@@ -127,7 +127,7 @@ def test_stored_alias_gives_no_other_model(house: House) -> None:
     assert "gpt-4o" in refused(house, response)
 
 
-def test_model_of_a_virtual_key_must_be_allowed(house: House) -> None:
+def test_virtual_keys_model_must_be_allowed(house: House) -> None:
     house.virtual_key("vk-a", model="gpt-4o")
     body = json.dumps({"prompt": "Hi"}).encode()
     response = lim(house).post(body, headers={"x-portkey-virtual-key": "vk-a"})
@@ -135,7 +135,7 @@ def test_model_of_a_virtual_key_must_be_allowed(house: House) -> None:
     assert "gpt-4o" in refused(house, response)
 
 
-def test_model_of_default_params_must_be_allowed(house: House) -> None:
+def test_default_params_model_must_be_allowed(house: House) -> None:
     sent = {"virtual_key": "vk-a", "default_params": {"model": "gpt-4o"}}
     body = json.dumps({"prompt": "Hi"}).encode()
 
@@ -181,7 +181,7 @@ CREDENTIALS = (
 
 @pytest.mark.parametrize("where", ["header", "sent config", "stored config"])
 @pytest.mark.parametrize("name", [*CREDENTIALS, "openai-project", "OpenAI-BETA"])
-def test_no_credential_travels_beside_a_virtual_key(
+def test_virtual_key_refuses_forwarded_credentials(
     house: House, name: str, where: str
 ) -> None:
     sealed = {"api_key": SEALED, "openai_project": "project-of-the-operator"}
@@ -217,7 +217,7 @@ NEVER = (
 
 
 @pytest.mark.parametrize("name", NEVER)
-def test_headers_of_a_connection_never_travel(
+def test_connection_headers_are_never_forwarded(
     caller: Caller, upstream: Upstream, name: str
 ) -> None:
     caller.complete(headers={"x-portkey-forward-headers": "TE"})
@@ -261,7 +261,7 @@ SECRETS = sorted(
 @pytest.mark.parametrize(
     "provider, name, header", SECRETS, ids=[f"{p}-{n}" for p, n, _ in SECRETS]
 )
-def test_without_byok_every_credential_setting_is_refused(
+def test_byok_off_refuses_credential_settings(
     house: House, provider: str, name: str, header: str, place: str
 ) -> None:
     host = {"x-portkey-custom-host": house.upstream.url}
@@ -308,7 +308,7 @@ def own_credentials(house: House) -> dict[str, dict[str, str]]:
     "how",
     "key beside,api_key,nested api_key,forwarded cookie,keyless provider".split(","),
 )
-def test_without_byok_no_credential_is_the_callers(house: House, how: str) -> None:
+def test_byok_off_refuses_callers_credentials(house: House, how: str) -> None:
     caller = house.caller(house.key(), byok=False)
     caller.headers = {"x-portkey-api-key": caller.headers["Authorization"]}
     response = caller.complete(headers=own_credentials(house)[how])
@@ -316,14 +316,14 @@ def test_without_byok_no_credential_is_the_callers(house: House, how: str) -> No
     assert "GATEWAY_BYOK" in refused(house, response)
 
 
-def test_without_byok_virtual_keys_go_on(house: House) -> None:
+def test_byok_off_allows_virtual_keys(house: House) -> None:
     caller = house.caller(house.key(), byok=False)
     headers = {"x-portkey-virtual-key": "vk-a"}
 
     assert caller.complete(headers=headers).status_code == 200
 
 
-def test_without_byok_the_operators_default_goes_on(house: House) -> None:
+def test_byok_off_allows_default_config(house: House) -> None:
     """A key in GATEWAY_DEFAULT_CONFIG is the operator's; one beside it is not."""
     target = {"provider": "openai", "custom_host": house.upstream.url}
     own = json.dumps(target | {"api_key": SEALED})
@@ -342,7 +342,9 @@ def test_without_byok_the_operators_default_goes_on(house: House) -> None:
 
 
 @pytest.mark.parametrize("word", sorted(BUDGET_SPELLINGS))
-def test_one_budget_goes_up(caller: Caller, upstream: Upstream, word: str) -> None:
+def test_only_one_token_budget_is_sent(
+    caller: Caller, upstream: Upstream, word: str
+) -> None:
     """In the target's own word: that of the caller, or max_tokens if both stand."""
     caller.complete(**{word: 7})
     assert _budgets(upstream.last.json) == {"max_tokens": 7}
@@ -358,7 +360,7 @@ def _budgets(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", [-1, "60", 1.5, None, True, [], 10**12])
-def test_unusable_budget_is_dropped(
+def test_unusable_token_budget_is_dropped(
     caller: Caller, upstream: Upstream, value: Any
 ) -> None:
     caller.complete(n_predict=value)
@@ -367,7 +369,7 @@ def test_unusable_budget_is_dropped(
 
 
 @pytest.mark.parametrize("outer", ["options", "parameters", "extra_body"])
-def test_budget_within_an_object_is_dropped(
+def test_nested_token_budget_is_dropped(
     caller: Caller, upstream: Upstream, outer: str
 ) -> None:
     response = caller.complete(max_tokens=3, **{outer: {"num_predict": 60, "x": 1}})
@@ -377,7 +379,7 @@ def test_budget_within_an_object_is_dropped(
     assert dropped == f"{outer}.num_predict"
 
 
-def test_budget_of_an_override_wins_in_any_word(
+def test_override_budget_wins_under_any_name(
     call: Callable[..., Caller], upstream: Upstream
 ) -> None:
     caller = call(upstream)
@@ -388,7 +390,7 @@ def test_budget_of_an_override_wins_in_any_word(
     assert _budgets(upstream.last.json) == {"max_tokens": 5}
 
 
-def test_chat_gets_the_budget_in_its_own_word(
+def test_chat_budget_uses_its_own_name(
     call: Callable[..., Caller], script: Script
 ) -> None:
     upstream = script(whole(reply()))
@@ -412,7 +414,7 @@ def test_messages_do_not_replace_the_prompt(
     assert response.headers["x-lastword-dropped-params"] == "messages"
 
 
-def test_reservation_covers_a_budget_in_another_word(house: House) -> None:
+def test_reservation_covers_renamed_budget(house: House) -> None:
     limits = Limits.of({"tokens_per_day": 30})
     caller = lim(house, limits=limits)
     headers = {"x-portkey-virtual-key": "vk-a"}
@@ -422,7 +424,7 @@ def test_reservation_covers_a_budget_in_another_word(house: House) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MODEL_ALTERNATIVES))
-def test_other_models_in_a_body_are_refused(house: House, name: str) -> None:
+def test_alternative_models_are_refused(house: House, name: str) -> None:
     headers = {"x-portkey-virtual-key": "vk-a"}
     response = lim(house).complete(model=MODEL, headers=headers, **{name: ["gpt-4o"]})
 
@@ -430,9 +432,7 @@ def test_other_models_in_a_body_are_refused(house: House, name: str) -> None:
 
 
 @pytest.mark.parametrize("whose", ["gateway key", "virtual key"])
-def test_other_models_are_refused_to_a_budget_of_money(
-    house: House, whose: str
-) -> None:
+def test_money_limit_refuses_alternative_models(house: House, whose: str) -> None:
     limits = Limits.of({"money_per_day": 1})
     if whose == "virtual key":
         house.virtual_key("vk-a", limits=limits)
@@ -444,7 +444,7 @@ def test_other_models_are_refused_to_a_budget_of_money(
     assert "models" in refused(house, response)
 
 
-def test_other_models_pass_where_nothing_is_limited(
+def test_unlimited_key_may_send_alternatives(
     caller: Caller, upstream: Upstream
 ) -> None:
     caller.complete(models=["a", "b"])
@@ -474,7 +474,7 @@ def forms(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", forms("lw-x"))
-def test_gateway_key_in_any_form_stays_here(house: House, form: str) -> None:
+def test_gateway_key_is_never_sent_upstream(house: House, form: str) -> None:
     key = house.key()
     caller = house.caller(key)
     value = forms(key)[form]
@@ -493,7 +493,7 @@ def test_gateway_key_in_any_form_stays_here(house: House, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["bearer", "token", "basic", "tab", "bare"])
-def test_gateway_key_opens_behind_any_scheme(house: House, form: str) -> None:
+def test_gateway_key_works_with_any_scheme(house: House, form: str) -> None:
     caller = house.caller()
     headers = {"Authorization": forms(house.key())[form], "x-portkey-provider": "@vk-a"}
 
@@ -501,7 +501,7 @@ def test_gateway_key_opens_behind_any_scheme(house: House, form: str) -> None:
     assert house.sent_key == f"Bearer {SEALED}"
 
 
-def test_gateway_key_in_place_of_a_providers_is_refused(house: House) -> None:
+def test_gateway_key_as_provider_key_is_refused(house: House) -> None:
     key = house.key()
     host = {"x-portkey-custom-host": house.upstream.url}
     for document in (
@@ -525,14 +525,14 @@ def cached(house: House, key: str, **target: Any) -> Any:
     return house.caller(key).complete(headers=headers)
 
 
-def test_sent_config_shares_nothing_without_a_gateway_key(house: House) -> None:
+def test_sent_config_without_key_shares_no_cache(house: House) -> None:
     for key in (OWN, "sk-wrong"):
         response = cached(house, key)
         assert response.headers["x-portkey-cache-status"] == "MISS"
     assert cached(house, OWN).headers["x-portkey-cache-status"] == "HIT"
 
 
-def test_own_key_poisons_no_shared_cache(house: House) -> None:
+def test_provider_key_cannot_poison_shared_cache(house: House) -> None:
     """What a caller's own credentials answered is for the same credentials."""
     shared = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
     house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
@@ -546,9 +546,7 @@ def test_own_key_poisons_no_shared_cache(house: House) -> None:
 
 
 @pytest.mark.parametrize("scope", ["config", "credentials"])
-def test_answer_to_a_forwarded_credential_is_not_cached(
-    house: House, scope: str
-) -> None:
+def test_forwarded_credential_disables_cache(house: House, scope: str) -> None:
     shared = {"provider": "vllm", "cache": {"mode": "simple", "scope": scope}}
     house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
     caller = house.caller(house.key())
@@ -568,7 +566,7 @@ def test_answer_to_a_forwarded_credential_is_not_cached(
 # The list of models
 
 
-def test_list_of_models_is_filtered(house: House, script: Script) -> None:
+def test_model_list_is_filtered(house: House, script: Script) -> None:
     data = [{"id": id, "object": "model"} for id in (MODEL, "gpt-4o", "gpt-3.5-x")]
     lists = script(whole({"object": "list", "data": data}))
     house.virtual_key("vk-a", custom_host=lists.url)
@@ -580,7 +578,7 @@ def test_list_of_models_is_filtered(house: House, script: Script) -> None:
     assert [m["id"] for m in response.json["data"]] == [MODEL, "gpt-3.5-x"]
 
 
-def test_list_of_models_needs_the_provider(house: House) -> None:
+def test_model_list_needs_the_provider(house: House) -> None:
     allowed = {"providers": ["groq"], "models": ["*"]}
     caller = house.caller(house.key(allowed=allowed))
     caller.headers["x-portkey-virtual-key"] = "vk-a"

@@ -51,7 +51,7 @@ def asking(call: Callable[..., Caller]) -> Bridge:
     return make
 
 
-def said(seen: Seen) -> str:
+def prompt_of(seen: Seen) -> str:
     """The prompt in a call, whichever shape it has."""
     body = seen.json
     text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
@@ -62,7 +62,7 @@ def said(seen: Seen) -> str:
 def parrot(seen: Seen) -> Answer:
     """A chat that answers `a` with `A`."""
     choices = [
-        reply(said(seen).upper())["choices"][0] | {"index": i}
+        reply(prompt_of(seen).upper())["choices"][0] | {"index": i}
         for i in range(seen.json.get("n", 1))
     ]
     return whole(reply(choices=choices))
@@ -70,7 +70,7 @@ def parrot(seen: Seen) -> Answer:
 
 def streaming_parrot(seen: Seen) -> Answer:
     """The same in pieces: a role, each letter, the reason, the usage."""
-    letters = [data(delta(letter)) for letter in said(seen).upper()]
+    letters = [data(delta(letter)) for letter in prompt_of(seen).upper()]
     counted = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
     last = data(delta() | {"choices": [], "usage": counted})
     opening = data(delta("", role="assistant"))
@@ -82,20 +82,20 @@ def texts(body: dict[str, Any]) -> list[str]:
     return [choice["text"] for choice in body["choices"]]
 
 
-def told_texts(chunks: Sequence[Any]) -> dict[int, str]:
+def texts_by_index(chunks: Sequence[Any]) -> dict[int, str]:
     """The text of each choice of a stream, whose form is looked at as well."""
     *frames, done = chunks
     assert done == "[DONE]"
-    told: dict[int, str] = {}
+    result: dict[int, str] = {}
     ended: list[int] = []
     for choice in (choice for f in frames for choice in f["choices"]):
         assert choice["index"] not in ended
-        told[choice["index"]] = told.get(choice["index"], "") + choice["text"]
+        result[choice["index"]] = result.get(choice["index"], "") + choice["text"]
         ended += [choice["index"]] if choice["finish_reason"] else []
-    assert sorted(ended) == sorted(told)
+    assert sorted(ended) == sorted(result)
     assert all(len(f["choices"]) == 1 for f in frames if f["choices"])
     assert len({(f["id"], f["created"], f["object"]) for f in frames}) == 1
-    return told
+    return result
 
 
 # Batches
@@ -112,13 +112,11 @@ def until(upstream: Upstream, count: int) -> Callable[[Any], None]:
     return step
 
 
-def test_36_a_batch_is_one_chat_a_prompt_in_the_order_of_the_prompts(
-    asking, script
-) -> None:
+def test_36_batch_is_one_chat_per_prompt(asking, script) -> None:
     second_is_done = threading.Event()
 
     def answer(seen: Seen) -> Answer:
-        if said(seen) == "a":
+        if prompt_of(seen) == "a":
             return [lambda _: second_is_done.wait(10) and None, *parrot(seen)]
         return [*parrot(seen), lambda _: second_is_done.set()]
 
@@ -139,7 +137,7 @@ def test_36_a_batch_is_one_chat_a_prompt_in_the_order_of_the_prompts(
 @pytest.mark.parametrize(
     "provider, calls", [("openai", 2), ("groq", 4)], ids=["takes n", "does not"]
 )
-def test_37_choices_are_drawn_in_one_call_where_the_provider_can(
+def test_37_choices_share_one_call_if_supported(
     asking, script, provider: str, calls: int
 ) -> None:
     upstream = script(parrot)
@@ -151,13 +149,11 @@ def test_37_choices_are_drawn_in_one_call_where_the_provider_can(
     assert {seen.json.get("n", 1) for seen in upstream.requests} == {4 // calls}
 
 
-def test_38_one_failing_call_fails_the_request_and_ends_the_others(
-    asking, script
-) -> None:
+def test_38_failing_call_fails_and_ends_batch(asking, script) -> None:
     """Also those that nobody has begun to answer."""
 
     def answer(seen: Seen) -> Answer:
-        if said(seen) == "b":
+        if prompt_of(seen) == "b":
             error = {"error": {"message": "no such luck", "code": "unlucky"}}
             return [until(upstream, 3), *whole(error, 418)]
         return [until_left]
@@ -171,7 +167,7 @@ def test_38_one_failing_call_fails_the_request_and_ends_the_others(
     assert upstream.wait_closed(but=1)
 
 
-def test_38_retries_are_used_up_before_a_batch_fails(asking, script) -> None:
+def test_38_retries_precede_batch_failure(asking, script) -> None:
     busy = whole({"error": {"message": "busy"}}, 503)
     upstream = script(busy, parrot)
     caller = asking(upstream, retry={"attempts": 1}, custom_host=upstream.url)
@@ -181,14 +177,14 @@ def test_38_retries_are_used_up_before_a_batch_fails(asking, script) -> None:
     assert response.headers["x-portkey-retry-attempt-count"] == "1"
 
 
-def test_39_usage_counts_each_prompt_once_and_every_token(asking, script) -> None:
+def test_39_usage_counts_each_prompt_once(asking, script) -> None:
     upstream = script(parrot)
     usage = asking(upstream).complete(prompt=["a", "b"], n=2).json["usage"]
 
     assert usage == {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16}
 
 
-def test_the_calls_of_a_batch_go_side_by_side(asking, script) -> None:
+def test_batch_calls_run_in_parallel(asking, script) -> None:
     """None is answered before all are there, so one after the other would be stuck."""
     upstream = script(lambda seen: [until(upstream, 8), *parrot(seen)])
     response = asking(upstream).complete(prompt=list("abcdefgh"))
@@ -196,7 +192,7 @@ def test_the_calls_of_a_batch_go_side_by_side(asking, script) -> None:
     assert texts(response.json) == list("ABCDEFGH")
 
 
-def test_no_more_calls_go_at_a_time_than_the_operator_allows(call, script) -> None:
+def test_fanout_bounds_parallel_calls(call, script) -> None:
     running, most = [0], [0]
     lock = threading.Lock()
 
@@ -227,18 +223,18 @@ def test_no_more_calls_go_at_a_time_than_the_operator_allows(call, script) -> No
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_40_41_native_providers_of_one_prompt_are_asked_once_for_each(
+def test_40_41_single_prompt_provider_is_called_per_prompt(
     asking, script, provider: str, answer: Any
 ) -> None:
     upstream = script(whole(answer))
     response = asking(upstream, provider).complete(prompt=["a", "b"])
 
     assert texts(response.json) == ["X", "X"]
-    assert sorted(map(said, upstream.requests)) == ["a", "b"]
+    assert sorted(map(prompt_of, upstream.requests)) == ["a", "b"]
     assert response.json["usage"]["total_tokens"] > 0
 
 
-def test_41_usage_of_a_batch_is_that_of_all_its_prompts(asking, script) -> None:
+def test_41_batch_usage_is_summed(asking, script) -> None:
     upstream = script(whole(completion("X")))
     usage = asking(upstream, "llama-cpp").complete(prompt=["a", "b"]).json["usage"]
 
@@ -246,7 +242,7 @@ def test_41_usage_of_a_batch_is_that_of_all_its_prompts(asking, script) -> None:
 
 
 @pytest.mark.parametrize("prompt", [[5, 6], [[5], [6, 7]]], ids=str)
-def test_35_token_ids_cannot_be_chatted_about(asking, script, prompt: Any) -> None:
+def test_35_chat_refuses_token_ids(asking, script, prompt: Any) -> None:
     upstream = script(parrot)
     error = asking(upstream).complete(prompt=prompt)
 
@@ -256,7 +252,7 @@ def test_35_token_ids_cannot_be_chatted_about(asking, script, prompt: Any) -> No
     assert upstream.requests == []
 
 
-def test_35_token_ids_fall_through_to_a_target_that_takes_them(call, script) -> None:
+def test_35_token_ids_fall_back_to_supporting_target(call, script) -> None:
     chats, completes = script(parrot), script(whole(completion()))
     caller = call(chats)
     for name in ("x-portkey-provider", "x-portkey-custom-host"):
@@ -276,7 +272,7 @@ def test_35_token_ids_fall_through_to_a_target_that_takes_them(call, script) -> 
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", None], ids=repr)
-def test_a_chat_needs_something_to_be_said(asking, script, prompt: Any) -> None:
+def test_chat_refuses_blank_prompt(asking, script, prompt: Any) -> None:
     upstream = script(parrot)
     error = asking(upstream).complete(prompt=prompt)
 
@@ -287,7 +283,7 @@ def test_a_chat_needs_something_to_be_said(asking, script, prompt: Any) -> None:
 # Streams
 
 
-def test_68_a_streamed_batch_is_one_stream(asking, script) -> None:
+def test_68_streamed_batch_is_one_stream(asking, script) -> None:
     upstream = script(streaming_parrot)
     caller = asking(upstream)
     chunks = events(
@@ -299,7 +295,7 @@ def test_68_a_streamed_batch_is_one_stream(asking, script) -> None:
         )
     )
 
-    assert told_texts(chunks) == {0: "ONE", 1: "ONE", 2: "TWO", 3: "TWO"}
+    assert texts_by_index(chunks) == {0: "ONE", 1: "ONE", 2: "TWO", 3: "TWO"}
     *frames, last, _ = chunks
     assert {frame_["usage"] for frame_ in frames} == {None} and last["choices"] == []
     assert last["usage"] == {
@@ -310,17 +306,17 @@ def test_68_a_streamed_batch_is_one_stream(asking, script) -> None:
     assert {f["object"] for f in frames} == {"text_completion"}
 
 
-def test_63_a_bridged_stream_shows_no_usage_unasked(asking, script) -> None:
+def test_63_bridged_stream_has_no_unrequested_usage(asking, script) -> None:
     upstream = script(streaming_parrot)
     chunks = events(asking(upstream).complete(prompt="a", stream=True))
 
-    assert told_texts(chunks) == {0: "A"}
+    assert texts_by_index(chunks) == {0: "A"}
     assert all("usage" not in chunk for chunk in chunks if chunk != "[DONE]")
     # It is asked for all the same: somebody has to pay.
     assert upstream.last.json["stream_options"] == {"include_usage": True}
 
 
-def test_67_choices_of_one_chat_are_told_apart_and_split(asking, script) -> None:
+def test_67_choices_of_one_chat_are_split(asking, script) -> None:
     both = delta("A")
     both["choices"] = [*both["choices"], *delta("B", index=1)["choices"]]
     ends = [data(delta(finish="stop", index=i)) for i in (1, 0)]
@@ -328,24 +324,24 @@ def test_67_choices_of_one_chat_are_told_apart_and_split(asking, script) -> None
     caller = asking(upstream, "openai", via="chat", custom_host=upstream.url)
     chunks = events(caller.complete(prompt="a", n=2, stream=True))
 
-    assert told_texts(chunks) == {0: "A", 1: "B"}
+    assert texts_by_index(chunks) == {0: "A", 1: "B"}
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_69_an_echo_comes_first_for_each_index(asking, script, n: int) -> None:
+def test_69_echo_comes_first_per_index(asking, script, n: int) -> None:
     upstream = script(streaming_parrot)
     chunks = events(asking(upstream).complete(prompt="ab", n=n, echo=True, stream=True))
 
-    assert told_texts(chunks) == dict.fromkeys(range(n), "abAB")
+    assert texts_by_index(chunks) == dict.fromkeys(range(n), "abAB")
     assert all(first_of(chunks, i).startswith("ab") for i in range(n))
 
 
 def first_of(chunks: Sequence[Any], index: int) -> str:
-    told = (c for chunk in chunks[:-1] for c in chunk["choices"])
-    return str(next(c["text"] for c in told if c["index"] == index))
+    result = (c for chunk in chunks[:-1] for c in chunk["choices"])
+    return str(next(c["text"] for c in result if c["index"] == index))
 
 
-def test_108_roles_and_thoughts_are_no_text(asking, script) -> None:
+def test_108_roles_and_thoughts_are_not_text(asking, script) -> None:
     steps = [
         data(delta("", role="assistant")),
         data(delta(reasoning_content="Let me think.")),
@@ -356,14 +352,12 @@ def test_108_roles_and_thoughts_are_no_text(asking, script) -> None:
     ]
     chunks = events(asking(script(stream(*steps, DONE))).complete(stream=True))
 
-    assert told_texts(chunks) == {0: "Yes."}
+    assert texts_by_index(chunks) == {0: "Yes."}
     assert len(chunks) == 3
 
 
 @pytest.mark.parametrize("prompt", ["a", ["a", "b"]], ids=["one", "batch"])
-def test_75_a_bridged_stream_that_breaks_off_ends_with_an_error_and_no_done(
-    asking, script, prompt: Any
-) -> None:
+def test_75_truncated_bridged_stream_ends_in_error(asking, script, prompt: Any) -> None:
     upstream = script(cut_stream(data(delta("so far"))))
     chunks = events(asking(upstream).complete(prompt=prompt, stream=True))
 
@@ -372,14 +366,14 @@ def test_75_a_bridged_stream_that_breaks_off_ends_with_an_error_and_no_done(
     assert chunks[-1]["provider"] == "groq"
 
 
-def test_76_a_chat_that_ends_without_a_reason_is_no_success(asking, script) -> None:
+def test_76_chat_without_finish_reason_fails(asking, script) -> None:
     upstream = script(stream(data(delta("so far")), DONE))
     chunks = events(asking(upstream).complete(stream=True))
 
     assert "[DONE]" not in chunks and "error" in chunks[-1]
 
 
-def test_78_a_caller_that_leaves_ends_all_calls_of_its_batch(asking, script) -> None:
+def test_78_hang_up_cancels_all_batch_calls(asking, script) -> None:
     def endless(seen: Seen) -> Answer:
         return stream(*[data(delta("x")), 0.02] * 500)
 
@@ -391,9 +385,7 @@ def test_78_a_caller_that_leaves_ends_all_calls_of_its_batch(asking, script) -> 
     assert upstream.wait_closed()
 
 
-def test_65_a_server_that_knows_no_stream_options_is_asked_without(
-    asking, script
-) -> None:
+def test_65_stream_options_are_dropped_if_unsupported(asking, script) -> None:
     refusal = {"error": {"message": "Unknown field: stream_options"}}
     upstream = script(whole(refusal, 400), stream(data(delta("A", "stop")), DONE))
     caller = asking(upstream)
@@ -401,7 +393,7 @@ def test_65_a_server_that_knows_no_stream_options_is_asked_without(
         caller.complete(prompt="a", stream=True, stream_options={"include_usage": True})
     )
 
-    assert told_texts(chunks) == {0: "A"}
+    assert texts_by_index(chunks) == {0: "A"}
     assert chunks[-2]["usage_estimated"] is True
     assert ["stream_options" in seen.json for seen in upstream.requests] == [
         True,
@@ -409,7 +401,7 @@ def test_65_a_server_that_knows_no_stream_options_is_asked_without(
     ]
 
 
-def test_65_an_upstream_that_never_counts_is_estimated(asking, script) -> None:
+def test_65_missing_usage_is_estimated(asking, script) -> None:
     upstream = script(stream(data(frame("Hello", "stop")), DONE))
     chunks = events(
         asking(upstream, "vllm").complete(
@@ -424,7 +416,7 @@ def test_65_an_upstream_that_never_counts_is_estimated(asking, script) -> None:
 # The bridge
 
 
-def test_100_the_prompt_is_the_only_message(asking, script) -> None:
+def test_100_prompt_is_the_only_message(asking, script) -> None:
     upstream = script(parrot)
     asking(upstream).complete(prompt="Once  upon \n", max_tokens=5, temperature=0)
 
@@ -437,7 +429,7 @@ def test_100_the_prompt_is_the_only_message(asking, script) -> None:
     }
 
 
-def test_100_a_target_may_say_more(asking, script) -> None:
+def test_100_target_may_set_system_and_template(asking, script) -> None:
     upstream = script(parrot)
     bridge = {"system": "Continue.", "template": "Text: {prompt}{x}"}
     caller = asking(upstream, bridge=bridge, custom_host=upstream.url)
@@ -449,7 +441,7 @@ def test_100_a_target_may_say_more(asking, script) -> None:
     ]
 
 
-def test_101_a_model_that_reasons_gets_room_for_it(asking, script) -> None:
+def test_101_reasoning_model_gets_token_floor(asking, script) -> None:
     upstream = script(parrot)
     caller = asking(upstream, "openai", via="chat", custom_host=upstream.url)
     response = caller.complete(
@@ -463,9 +455,7 @@ def test_101_a_model_that_reasons_gets_room_for_it(asking, script) -> None:
     assert "1024" in response.headers["x-lastword-warning"]
 
 
-def test_101_log_probabilities_of_a_model_that_hides_them_are_refused(
-    asking, script
-) -> None:
+def test_101_hidden_logprobs_are_refused(asking, script) -> None:
     upstream = script(parrot)
     caller = asking(upstream, "openai", via="chat", custom_host=upstream.url)
     error = caller.complete(model="o3", prompt="a", logprobs=1)
@@ -474,7 +464,7 @@ def test_101_log_probabilities_of_a_model_that_hides_them_are_refused(
     assert upstream.requests == []
 
 
-def test_102_newer_claudes_are_sent_no_sampling(asking, script) -> None:
+def test_102_newer_claudes_get_no_sampling_params(asking, script) -> None:
     upstream = script(whole(message("A")))
     response = asking(upstream, "anthropic").complete(
         model="claude-opus-4-7", temperature=0.3, top_p=0.9, top_k=5
@@ -498,7 +488,7 @@ def message(text: str, reason: str = "end_turn") -> dict[str, Any]:
     }
 
 
-def test_103_what_anthropic_requires_is_sent(asking, script) -> None:
+def test_103_anthropics_required_params_are_sent(asking, script) -> None:
     upstream = script(whole(message("A")))
     response = asking(upstream, "anthropic").complete(prompt="a")
 
@@ -517,7 +507,7 @@ def entry(token: str, logprob: float, *others: tuple[str, float]) -> dict[str, A
     return own | {"top_logprobs": likely}
 
 
-def test_104_log_probabilities_get_the_legacy_shape(asking, script) -> None:
+def test_104_logprobs_have_legacy_shape(asking, script) -> None:
     content = [
         entry("é", -0.1, ("é", -0.1), ("e", -2.5)),
         entry("t", -0.2, ("x", -0.1), ("t", -0.2)),
@@ -538,9 +528,7 @@ def test_104_log_probabilities_get_the_legacy_shape(asking, script) -> None:
 
 
 @pytest.mark.parametrize("provider", ["groq", "anthropic", "together-ai"])
-def test_105_log_probabilities_that_nobody_has_are_refused(
-    asking, script, provider: str
-) -> None:
+def test_105_unsupported_logprobs_are_refused(asking, script, provider: str) -> None:
     upstream = script(parrot)
     caller = asking(upstream, provider, via="chat", custom_host=upstream.url)
     error = caller.complete(logprobs=1)
@@ -565,25 +553,25 @@ REASONS = [
 ]
 
 
-@pytest.mark.parametrize("given, told", REASONS)
-def test_106_reasons_are_told_in_the_words_of_the_contract(
-    asking, script, given: Any, told: str
+@pytest.mark.parametrize("upstream_reason, result", REASONS)
+def test_106_finish_reasons_are_normalised(
+    asking, script, upstream_reason: Any, result: str
 ) -> None:
-    choice = reply()["choices"][0] | {"finish_reason": given}
+    choice = reply()["choices"][0] | {"finish_reason": upstream_reason}
     answer = asking(script(whole(reply(choices=[choice])))).complete().json
 
-    assert answer["choices"][0]["finish_reason"] == told
+    assert answer["choices"][0]["finish_reason"] == result
 
 
 @pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
-def test_106_a_reason_that_means_failure_is_one(asking, script, reason: str) -> None:
+def test_106_failure_reason_is_an_error(asking, script, reason: str) -> None:
     choice = reply()["choices"][0] | {"finish_reason": reason}
     answer = asking(script(whole(reply(choices=[choice])))).complete()
 
     assert answer.status_code == 502 and reason in answer.json["error"]["message"]
 
 
-def test_106_the_providers_own_reason_is_kept_for_who_wants_it(asking, script) -> None:
+def test_106_own_finish_reason_is_kept_on_request(asking, script) -> None:
     upstream = script(whole(message("A", "stop_sequence")))
     answer = asking(upstream, "anthropic").complete(
         headers={"x-portkey-strict-open-ai-compliance": "false"}
@@ -592,27 +580,27 @@ def test_106_the_providers_own_reason_is_kept_for_who_wants_it(asking, script) -
     assert answer.json["choices"][0]["finish_reason"] == "stop_sequence"
 
 
-def test_106_no_content_is_an_empty_text(asking, script) -> None:
+def test_106_no_content_is_empty_text(asking, script) -> None:
     choice = reply()["choices"][0] | {"message": {"role": "assistant", "content": None}}
     answer = asking(script(whole(reply(choices=[choice])))).complete().json
 
     assert answer["choices"][0]["text"] == ""
 
 
-def test_a_refusal_is_a_filtered_text(asking, script) -> None:
+def test_refusal_is_content_filtered(asking, script) -> None:
     refused = {"role": "assistant", "content": None, "refusal": "I would rather not."}
     choice = reply()["choices"][0] | {"message": refused}
     upstream = script(whole(reply(choices=[choice])))
     answer = asking(upstream, "openai", via="chat", custom_host=upstream.url)
 
-    (told,) = answer.complete().json["choices"]
-    assert (told["text"], told["finish_reason"]) == ("", "content_filter")
+    (result,) = answer.complete().json["choices"]
+    assert (result["text"], result["finish_reason"]) == ("", "content_filter")
 
 
 STOPLESS = {"model_info": {"lacks": ["stop"]}}
 
 
-def test_107_the_gateway_stops_where_the_provider_cannot(asking, script) -> None:
+def test_107_gateway_enforces_stop_sequences(asking, script) -> None:
     upstream = script(whole(reply("one two END three")))
     caller = asking(upstream, custom_host=upstream.url, **STOPLESS)
     answer = caller.complete(stop=["END", "x"]).json
@@ -622,7 +610,7 @@ def test_107_the_gateway_stops_where_the_provider_cannot(asking, script) -> None
     assert "stop" not in upstream.last.json
 
 
-def test_107_no_part_of_a_stop_leaks_across_chunks(asking, script) -> None:
+def test_107_stop_across_chunks_never_leaks(asking, script) -> None:
     pieces: list[Step] = [
         data(delta(p)) for p in ("one E", "N", "x EN", "D three", " four")
     ]
@@ -630,12 +618,12 @@ def test_107_no_part_of_a_stop_leaks_across_chunks(asking, script) -> None:
     caller = asking(upstream, custom_host=upstream.url, **STOPLESS)
     chunks = events(caller.complete(stop="END", stream=True))
 
-    assert told_texts(chunks) == {0: "one ENx "}
+    assert texts_by_index(chunks) == {0: "one ENx "}
     # Nothing more is read, or paid for: upstream is left before it has ended.
     assert upstream.wait_closed()
 
 
-def test_109_a_budget_that_went_to_thoughts_is_no_failure(asking, script) -> None:
+def test_109_budget_used_by_thoughts_is_no_failure(asking, script) -> None:
     choice = reply("")["choices"][0] | {"finish_reason": "length"}
     answer = asking(script(whole(reply(choices=[choice])))).complete(max_tokens=5)
 
@@ -649,21 +637,21 @@ def test_109_a_budget_that_went_to_thoughts_is_no_failure(asking, script) -> Non
     assert "max_tokens" in answer.headers["x-lastword-warning"]
 
 
-def test_109_it_is_told_of_a_stream_as_well(asking, script) -> None:
+def test_109_thoughts_warning_reaches_streams(asking, script) -> None:
     steps = [data(delta(reasoning="Hmm")), data(delta(finish="length")), DONE]
     answer = asking(script(stream(*steps))).complete(max_tokens=5, stream=True)
 
-    assert told_texts(events(answer)) == {0: ""}
+    assert texts_by_index(events(answer)) == {0: ""}
     assert "max_tokens" in answer.headers["x-lastword-warning"]
 
 
-def test_49_an_echo_is_put_before_the_text(asking, script) -> None:
+def test_49_echo_precedes_the_text(asking, script) -> None:
     answer = asking(script(parrot)).complete(prompt=["ab", "c"], echo=True).json
 
     assert texts(answer) == ["abAB", "cC"]
 
 
-def test_the_best_of_several_chats_is_kept(asking, script) -> None:
+def test_best_of_keeps_the_best_chat(asking, script) -> None:
     def drawn(seen: Seen) -> Answer:
         choices = [
             reply(word)["choices"][0]
@@ -680,9 +668,7 @@ def test_the_best_of_several_chats_is_kept(asking, script) -> None:
     assert texts(answer) == ["b"] and answer["choices"][0]["logprobs"] is None
 
 
-def test_the_best_of_several_without_log_probabilities_is_refused(
-    asking, script
-) -> None:
+def test_best_of_without_logprobs_is_refused(asking, script) -> None:
     upstream = script(parrot)
     error = asking(upstream).complete(best_of=3)
 
@@ -721,7 +707,7 @@ CHAT_ONLY = {
 
 @pytest.mark.parametrize("provider", CHAT_ONLY)
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
-def test_85_a_model_that_only_chats_is_asked_again_through_chat(
+def test_85_chat_only_model_is_retried_through_chat(
     asking, script, provider: str, streamed: bool
 ) -> None:
     status, body = CHAT_ONLY[provider]
@@ -733,12 +719,12 @@ def test_85_a_model_that_only_chats_is_asked_again_through_chat(
     assert "/chat/" not in first and "/chat/completions" in last
     assert response.headers["x-lastword-via"] == "chat"
     if streamed:
-        assert told_texts(events(response)) == {0: "A"}
+        assert texts_by_index(events(response)) == {0: "A"}
     else:
         assert texts(response.json) == ["A"]
 
 
-def test_85_who_wants_the_native_way_gets_its_error(asking, script) -> None:
+def test_85_via_native_keeps_its_error(asking, script) -> None:
     status, body = CHAT_ONLY["openai"]
     upstream = script(whole(body, status))
     caller = asking(upstream, "openai", via="native", custom_host=upstream.url)
@@ -748,7 +734,7 @@ def test_85_who_wants_the_native_way_gets_its_error(asking, script) -> None:
     assert response.json["error"]["message"] == body["error"]["message"]
 
 
-def test_85_it_is_asked_again_once(asking, script) -> None:
+def test_85_chat_retry_happens_once(asking, script) -> None:
     status, body = CHAT_ONLY["openai"]
     upstream = script(whole(body, status))
 
@@ -756,7 +742,7 @@ def test_85_it_is_asked_again_once(asking, script) -> None:
     assert len(upstream.requests) == 2
 
 
-def test_a_way_that_a_provider_has_not_is_refused(asking, script) -> None:
+def test_unsupported_via_is_refused(asking, script) -> None:
     upstream = script(parrot)
     error = asking(upstream, "groq", via="native", custom_host=upstream.url).complete()
 
@@ -770,7 +756,7 @@ def test_a_way_that_a_provider_has_not_is_refused(asking, script) -> None:
 @pytest.mark.parametrize(
     "provider, path", [("openai", "/v1/completions"), ("deepseek", "/beta/completions")]
 )
-def test_53_a_suffix_goes_where_one_is_known(
+def test_53_suffix_goes_to_supporting_target(
     asking, script, provider: str, path: str
 ) -> None:
     upstream = script(whole(completion("x")))
@@ -783,7 +769,7 @@ def test_53_a_suffix_goes_where_one_is_known(
     assert upstream.last.json["suffix"] == "return y"
 
 
-def test_54_a_suffix_goes_to_mistrals_own_endpoint(asking, script) -> None:
+def test_54_suffix_uses_mistrals_fim_endpoint(asking, script) -> None:
     upstream = script(whole(reply("x")))
     response = asking(upstream, "mistral-ai").complete(
         prompt="def f(", suffix="return y", seed=5, stop="\n", user="u"
@@ -803,7 +789,7 @@ def test_54_a_suffix_goes_to_mistrals_own_endpoint(asking, script) -> None:
     assert response.headers["x-lastword-dropped-params"] == "user"
 
 
-def test_54_its_stream_becomes_a_legacy_one(asking, script) -> None:
+def test_54_fim_stream_becomes_legacy_stream(asking, script) -> None:
     steps = [
         data(delta("", role="assistant")),
         data(delta("x")),
@@ -813,10 +799,10 @@ def test_54_its_stream_becomes_a_legacy_one(asking, script) -> None:
     caller = asking(upstream, "mistral-ai")
     chunks = events(caller.complete(suffix="y", stream=True))
 
-    assert told_texts(chunks) == {0: "x"}
+    assert texts_by_index(chunks) == {0: "x"}
 
 
-def test_55_a_suffix_goes_to_llama_cpps_infill(asking, script) -> None:
+def test_55_suffix_uses_llama_cpps_infill(asking, script) -> None:
     filled = {
         "content": "x",
         "stop": True,
@@ -832,7 +818,7 @@ def test_55_a_suffix_goes_to_llama_cpps_infill(asking, script) -> None:
     assert texts(response.json) == ["x"]
 
 
-def test_a_suffix_goes_to_ollamas_template(asking, script) -> None:
+def test_suffix_uses_ollamas_template(asking, script) -> None:
     answer = {"response": "x", "done": True, "done_reason": "stop"}
     upstream = script(whole(answer))
     asking(upstream, "ollama").complete(prompt="def f(", suffix="y")
@@ -842,9 +828,7 @@ def test_a_suffix_goes_to_ollamas_template(asking, script) -> None:
 
 
 @pytest.mark.parametrize("provider", ["tgi", "groq", "anthropic", "cohere", "google"])
-def test_56_a_suffix_that_nobody_fills_before_is_refused(
-    asking, script, provider: str
-) -> None:
+def test_56_unsupported_suffix_is_refused(asking, script, provider: str) -> None:
     upstream = script(parrot)
     error = asking(upstream, provider).complete(suffix="y")
 
@@ -871,7 +855,7 @@ def test_57_tabbys_request_works_everywhere(asking, script, provider: str) -> No
         )
     )
 
-    assert told_texts(chunks) == {0: "x"}
+    assert texts_by_index(chunks) == {0: "x"}
 
 
 # Evaluation: lm-eval's requests
@@ -913,7 +897,7 @@ def scored(tokens: list[int], index: int) -> dict[str, Any]:
     }
 
 
-def test_47_51_scores_are_those_of_upstream_to_the_last_bit(asking, script) -> None:
+def test_47_51_scores_pass_through_exactly(asking, script) -> None:
     choices = [scored(prompt, i) for i, prompt in enumerate(PROMPTS)]
     answer = completion() | {"choices": choices}
     upstream = script(whole(answer))
@@ -924,9 +908,7 @@ def test_47_51_scores_are_those_of_upstream_to_the_last_bit(asking, script) -> N
 
 
 @pytest.mark.parametrize("provider", ["llama-cpp", "ollama", "groq"])
-def test_48_scores_of_the_answer_alone_are_no_scores_of_the_prompt(
-    asking, script, provider: str
-) -> None:
+def test_48_answer_scores_are_not_prompt_scores(asking, script, provider: str) -> None:
     upstream = script(parrot)
     error = asking(upstream, provider).complete(**LOGLIKELIHOOD | {"prompt": "Hi"})
 
@@ -935,9 +917,7 @@ def test_48_scores_of_the_answer_alone_are_no_scores_of_the_prompt(
     assert upstream.requests == []
 
 
-def test_48_an_upstream_that_scores_its_answer_alone_is_found_out(
-    asking, script
-) -> None:
+def test_48_missing_prompt_scores_are_detected(asking, script) -> None:
     """A server of llama.cpp behind the name of another did so for a while."""
     choices = [scored([], i) for i in range(2)]
     upstream = script(whole(completion() | {"choices": choices}))
@@ -948,9 +928,7 @@ def test_48_an_upstream_that_scores_its_answer_alone_is_found_out(
 
 
 @pytest.mark.parametrize("provider", ["sglang", "deepinfra"])
-def test_12_a_prompt_is_echoed_alone_where_a_token_has_to_be_made(
-    asking, script, provider: str
-) -> None:
+def test_12_echo_alone_drops_required_token(asking, script, provider: str) -> None:
     upstream = script(whole(completion(" there")))
     answer = asking(upstream, provider).complete(echo=True, max_tokens=0).json
 
@@ -958,9 +936,7 @@ def test_12_a_prompt_is_echoed_alone_where_a_token_has_to_be_made(
     assert texts(answer) == ["Hi"] and answer["usage"]["completion_tokens"] == 0
 
 
-def test_12_scores_of_a_prompt_alone_are_refused_where_a_token_has_to_be_made(
-    asking, script
-) -> None:
+def test_12_prompt_scores_alone_may_be_refused(asking, script) -> None:
     upstream = script(whole(completion()))
     error = asking(upstream, "sglang").complete(echo=True, max_tokens=0, logprobs=1)
 
@@ -968,7 +944,7 @@ def test_12_scores_of_a_prompt_alone_are_refused_where_a_token_has_to_be_made(
     assert error.json["error"]["param"] == "max_tokens"
 
 
-def test_52_generate_until_gets_its_texts_in_order(asking, script) -> None:
+def test_52_generate_until_keeps_order(asking, script) -> None:
     """Batches of token ids, also where upstream takes one prompt a call."""
 
     def answer(seen: Seen) -> Answer:
@@ -986,7 +962,7 @@ def test_52_generate_until_gets_its_texts_in_order(asking, script) -> None:
 
 
 @pytest.mark.parametrize(
-    "provider, status, body, told",
+    "provider, status, body, result",
     [
         (
             "sglang",
@@ -1008,16 +984,16 @@ def test_52_generate_until_gets_its_texts_in_order(asking, script) -> None:
     ],
     ids=["sglang", "tgi"],
 )
-def test_91_92_errors_of_engines_have_openais_shape(
-    asking, script, provider: str, status: int, body: Any, told: Any
+def test_91_92_engine_errors_have_openais_shape(
+    asking, script, provider: str, status: int, body: Any, result: Any
 ) -> None:
     response = asking(script(whole(body, status)), provider).complete()
 
     assert response.status_code == status
-    assert response.json == {"error": told, "provider": provider}
+    assert response.json == {"error": result, "provider": provider}
 
 
-def test_26_what_is_dropped_is_named(asking, script) -> None:
+def test_26_dropped_params_are_named(asking, script) -> None:
     upstream = script(whole(message("A")))
     response = asking(upstream, "anthropic").complete(
         presence_penalty=0.5, seed=5, logit_bias={"5": 1}, min_p=0.1, user="u"
@@ -1028,7 +1004,7 @@ def test_26_what_is_dropped_is_named(asking, script) -> None:
     assert upstream.last.json["metadata"] == {"user_id": "u"}
 
 
-def test_who_is_strict_is_refused_and_nothing_is_sent(asking, script) -> None:
+def test_strict_params_refuse_before_sending(asking, script) -> None:
     upstream = script(whole(message("A")))
     caller = asking(upstream, "anthropic", strict_params=True, custom_host=upstream.url)
     error = caller.complete(seed=5)
@@ -1047,7 +1023,7 @@ def test_who_is_strict_is_refused_and_nothing_is_sent(asking, script) -> None:
         ("palm", "switched"),
     ],
 )
-def test_a_provider_without_text_says_why(
+def test_unsupported_provider_explains_itself(
     caller: Caller, upstream: Upstream, provider: str, why: str
 ) -> None:
     del caller.headers["x-portkey-custom-host"]

@@ -55,7 +55,7 @@ def statuses(*responses: Any) -> list[str]:
 # Whole answers
 
 
-def test_an_answer_is_given_again_and_nobody_is_asked(house: House) -> None:
+def test_cached_answer_needs_no_call(house: House) -> None:
     house.upstream.answers[:] = [
         whole(completion(), 200, "openai-model: m-1", "x-ratelimit-limit-tokens: 9")
     ]
@@ -71,21 +71,21 @@ def test_an_answer_is_given_again_and_nobody_is_asked(house: House) -> None:
     assert second.headers["x-portkey-provider"] == "openai"
 
 
-def test_another_gateway_gives_it_too(house: House) -> None:
+def test_gateways_share_cached_answers(house: House) -> None:
     assert statuses(
         asking(house).complete(),
         asking(house).complete(),
     ) == ["MISS", "HIT"]
 
 
-def test_without_a_cache_in_the_config_nothing_is_given_again(house: House) -> None:
+def test_nothing_is_cached_by_default(house: House) -> None:
     cached, plain = asking(house), asking(house, {"provider": "openai"})
 
     assert statuses(cached.complete(), plain.complete()) == ["MISS", "DISABLED"]
     assert len(house.upstream.requests) == 2
 
 
-def test_a_target_may_do_without_the_cache_of_the_config_around_it(
+def test_target_may_disable_inherited_cache(
     house: House,
 ) -> None:
     config = {
@@ -99,13 +99,13 @@ def test_a_target_may_do_without_the_cache_of_the_config_around_it(
 
 
 @pytest.mark.parametrize("body", [{"prompt": "Ho"}, {"model": "n"}, {"seed": 1}])
-def test_another_question_is_asked(house: House, body: dict[str, Any]) -> None:
+def test_different_request_is_not_cached(house: House, body: dict[str, Any]) -> None:
     caller = asking(house)
 
     assert statuses(caller.complete(), caller.complete(**body)) == ["MISS"] * 2
 
 
-def test_an_answer_too_old_is_asked_for_again(house: House) -> None:
+def test_stale_answer_is_refreshed(house: House) -> None:
     brief = SIMPLE | {"cache": {"mode": "simple", "max_age": 0.05}}
     first = asking(house).complete()
     eventually(lambda: status(asking(house, brief).complete()) == "MISS")
@@ -113,7 +113,7 @@ def test_an_answer_too_old_is_asked_for_again(house: House) -> None:
     assert first.status_code == 200
 
 
-def test_who_wants_a_new_answer_gets_one_and_others_get_it_after_him(
+def test_force_refresh_replaces_cached_answer(
     house: House,
 ) -> None:
     house.upstream.answers[:] = [whole(completion(text)) for text in ("old", "new")]
@@ -126,7 +126,7 @@ def test_who_wants_a_new_answer_gets_one_and_others_get_it_after_him(
     assert texts == ["old", "new", "new"]
 
 
-def test_namespaces_are_apart(house: House) -> None:
+def test_namespaces_are_separate(house: House) -> None:
     caller = asking(house)
     spaces = [{"x-portkey-cache-namespace": name} for name in ("a", "b", "a")]
     answers = [caller.complete(headers=space) for space in spaces]
@@ -148,7 +148,7 @@ def test_namespaces_are_apart(house: House) -> None:
     ],
     ids=["status", "in band", "empty", "no JSON", "cut"],
 )
-def test_an_error_is_never_given_again(house: House, bad: Any) -> None:
+def test_error_is_never_cached(house: House, bad: Any) -> None:
     house.upstream.answers[:] = [bad, whole(completion())]
     caller = asking(house)
     first, second = caller.complete(), caller.complete()
@@ -158,7 +158,7 @@ def test_an_error_is_never_given_again(house: House, bad: Any) -> None:
     assert statuses(caller.complete()) == ["HIT"]
 
 
-def test_a_stream_that_is_cut_is_never_given_again(house: House) -> None:
+def test_truncated_stream_is_never_cached(house: House) -> None:
     whole_stream = stream(data(frame("a", "stop")), DONE)
     house.upstream.answers[:] = [cut_stream(data(frame("a"))), whole_stream]
     caller = asking(house)
@@ -171,7 +171,7 @@ def test_a_stream_that_is_cut_is_never_given_again(house: House) -> None:
     assert events(second)[-1] == "[DONE]"
 
 
-def test_a_stream_that_nobody_read_to_its_end_is_never_given_again(
+def test_abandoned_stream_is_never_cached(
     house: House,
 ) -> None:
     caller = asking(house)
@@ -185,7 +185,7 @@ def test_a_stream_that_nobody_read_to_its_end_is_never_given_again(
     assert statuses(caller.complete(stream=True)) == ["MISS"]
 
 
-def test_in_a_fallback_the_answer_of_the_target_that_gave_it_is_kept(
+def test_fallback_caches_the_answering_target(
     house: House,
 ) -> None:
     """Portkey would keep the failure of the first one, and give that as a success."""
@@ -228,7 +228,7 @@ def check_frames(frames: list[Any], *, usage: bool) -> None:
 
 
 @pytest.mark.parametrize("usage", [True, False], ids=["usage", "no usage"])
-def test_a_whole_answer_serves_a_stream(house: House, usage: bool) -> None:
+def test_whole_answer_serves_a_stream(house: House, usage: bool) -> None:
     house.upstream.answers[:] = [whole(completion("word " * 300))]
     caller = asking(house)
     first = caller.complete()
@@ -238,12 +238,12 @@ def test_a_whole_answer_serves_a_stream(house: House, usage: bool) -> None:
     assert statuses(first, second) == ["MISS", "HIT"]
     assert second.mimetype == "text/event-stream"
     check_frames(frames, usage=usage)
-    said = "".join(f["choices"][0]["text"] for f in frames[:-1] if f["choices"])
-    assert said == "word " * 300 and len(frames) > 3
+    text_of = "".join(f["choices"][0]["text"] for f in frames[:-1] if f["choices"])
+    assert text_of == "word " * 300 and len(frames) > 3
     assert len(house.upstream.requests) == 1
 
 
-def test_a_stream_serves_a_whole_answer(house: House) -> None:
+def test_stream_serves_a_whole_answer(house: House) -> None:
     house.upstream.answers[:] = [
         stream(
             *(data(frame(text)) for text in ("a", "b")),
@@ -271,7 +271,7 @@ def test_a_stream_serves_a_whole_answer(house: House) -> None:
     assert second.json["usage_estimated"] is True
 
 
-def test_a_bridged_batch_serves_as_a_stream_and_whole(house: House) -> None:
+def test_bridged_batch_serves_both_forms(house: House) -> None:
     """Several prompts, asked one by one of a chat, streamed; then from the cache."""
     house.upstream.answers[:] = [
         stream(data(delta("x")), data(delta(finish="stop")), DONE)
@@ -297,13 +297,13 @@ def test_a_bridged_batch_serves_as_a_stream_and_whole(house: House) -> None:
 # Who shares what
 
 
-def test_other_credentials_get_another_answer(house: House) -> None:
+def test_other_credentials_share_nothing(house: House) -> None:
     answers = [asking(house, key=key).complete() for key in ("sk-1", "sk-2", "sk-1")]
 
     assert statuses(*answers) == ["MISS", "MISS", "HIT"]
 
 
-def test_a_stored_config_may_share_among_those_who_may_use_it(house: House) -> None:
+def test_stored_config_may_share_answers(house: House) -> None:
     def answers(scope: str) -> list[str]:
         cache = {"mode": "simple", "scope": scope}
         target = {"virtual_key": house.virtual_key(), "cache": cache}
@@ -317,7 +317,7 @@ def test_a_stored_config_may_share_among_those_who_may_use_it(house: House) -> N
     assert answers("config") == ["MISS", "HIT"]
 
 
-def test_a_hit_costs_nothing_of_any_limit(house: House) -> None:
+def test_cache_hit_uses_no_limit(house: House) -> None:
     limits = Limits.of({"requests_per_minute": 2, "tokens_per_day": 30})
     key = house.virtual_key(limits=limits)
     house.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
@@ -334,7 +334,7 @@ def test_a_hit_costs_nothing_of_any_limit(house: House) -> None:
     assert len(house.upstream.requests) == 2
 
 
-def test_a_cached_answer_serves_though_its_limit_is_reached(house: House) -> None:
+def test_cache_hit_works_beyond_limit(house: House) -> None:
     key = house.virtual_key(limits=Limits.of({"requests_per_minute": 1}))
     house.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
     caller = house.caller(house.key(config="main"))
@@ -372,13 +372,13 @@ def test_identical_requests_wait_for_the_first(house: House, streamed: bool) -> 
         eventually(lambda: house.upstream.requests)
         others = [pool.submit(ask, number) for number in range(1, 8)]
         go_on.set()
-        said = {each.result() for each in (first, *others)}
+        text_of = {each.result() for each in (first, *others)}
 
-    assert said == {"ab"}
+    assert text_of == {"ab"}
     assert len(house.upstream.requests) == 1
 
 
-def test_who_waits_for_one_that_fails_asks_itself(house: House) -> None:
+def test_waiter_calls_after_failed_leader(house: House) -> None:
     go_on = threading.Event()
     failing = [wait_for(go_on), *whole({"error": {"message": "busy"}}, 503)]
     house.upstream.answers[:] = [failing, whole(completion())]
@@ -395,7 +395,7 @@ def test_who_waits_for_one_that_fails_asks_itself(house: House) -> None:
 # What else is told
 
 
-def test_a_chat_serves_from_the_cache_with_the_headers_of_its_way(house: House) -> None:
+def test_cached_chat_keeps_its_headers(house: House) -> None:
     house.upstream.answers[:] = [whole(reply())]
     caller = asking(house, SIMPLE | {"provider": "groq"})
     first, second = (caller.complete(best_of=1) for _ in range(2))
@@ -404,7 +404,7 @@ def test_a_chat_serves_from_the_cache_with_the_headers_of_its_way(house: House) 
     assert second.headers["x-lastword-via"] == first.headers["x-lastword-via"] == "chat"
 
 
-def test_what_cannot_be_repeated_is_not(house: House) -> None:
+def test_unrepeatable_request_is_not_cached(house: House) -> None:
     """Usage on each frame is known of that stream alone."""
     options = {"include_usage": True, "continuous_usage_stats": True}
     house.upstream.answers[:] = [stream(data(frame("a", "stop", usage=USAGE)), DONE)]

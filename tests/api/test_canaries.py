@@ -128,7 +128,7 @@ def answering(request: Any, script: Any) -> Upstream:
     "header", ["Authorization", "x-portkey-api-key", "x-api-key", "api-key"]
 )
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_key_in_a_header_is_not_shown(
+def test_key_in_header_is_not_shown(
     call: Callable[..., Caller],
     answering: Upstream,
     watch: Watch,
@@ -145,7 +145,7 @@ def test_a_key_in_a_header_is_not_shown(
 
 @pytest.mark.parametrize("place", SECRETS, ids="-".join)
 @pytest.mark.parametrize("form", ["config", "headers"])
-def test_a_secret_setting_is_not_shown(
+def test_secret_setting_is_not_shown(
     call: Callable[..., Caller],
     answering: Upstream,
     watch: Watch,
@@ -183,7 +183,7 @@ def test_a_secret_setting_is_not_shown(
         "CANARY",
     ],
 )
-def test_a_broken_config_is_not_quoted(
+def test_invalid_config_is_not_quoted(
     call: Callable[..., Caller], upstream: Upstream, watch: Watch, config: str
 ) -> None:
     caller = call(upstream)
@@ -205,7 +205,7 @@ def stored_canary(settings: Settings) -> Iterator[tuple[Settings, str]]:
 
 
 @pytest.mark.parametrize("provider", ["openai", "groq", "anthropic", "bedrock"])
-def test_what_is_sealed_is_not_shown(
+def test_sealed_secret_is_not_shown(
     call: Callable[..., Caller],
     answering: Upstream,
     stored_canary: tuple[Settings, str],
@@ -236,7 +236,7 @@ def test_what_is_sealed_is_not_shown(
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:1", "VALKEY", "127.0.0.1:x"])
-def test_the_password_of_redis_is_not_shown(
+def test_redis_password_is_not_shown(
     call: Callable[..., Caller],
     upstream: Upstream,
     stored_canary: tuple[Settings, str],

@@ -341,7 +341,7 @@ def cases(which: str) -> Any:
 
 
 @cases("answer")
-def test_whole_call_is_charged_by_its_end(house: House, end: End) -> None:
+def test_whole_call_charge_depends_on_its_end(house: House, end: End) -> None:
     assert end.answer
     house.upstream.answers[:] = [end.answer]
     caller = limited(house, "openai", end.config, **settings_of(end))
@@ -351,7 +351,7 @@ def test_whole_call_is_charged_by_its_end(house: House, end: End) -> None:
 
 
 @cases("events")
-def test_streamed_call_is_charged_by_its_end(house: House, end: End) -> None:
+def test_streamed_call_charge_depends_on_its_end(house: House, end: End) -> None:
     assert end.events
     house.upstream.answers[:] = [end.events(frame)]
     caller = limited(house, "openai", end.config, **settings_of(end))
@@ -380,7 +380,7 @@ def plus(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
 
 
 @cases("answer")
-def test_calls_of_a_batch_are_charged_by_their_ends(house: House, end: End) -> None:
+def test_batch_call_charges_depend_on_their_ends(house: House, end: End) -> None:
     assert end.answer
     answer = whole(reply("x" * 2000)) if "too large" in str(end.settings) else None
     script = beside(house.upstream, end, answer or end.answer, [until_left])
@@ -392,7 +392,7 @@ def test_calls_of_a_batch_are_charged_by_their_ends(house: House, end: End) -> N
 
 
 @cases("events")
-def test_streams_of_a_batch_are_charged_by_their_ends(house: House, end: End) -> None:
+def test_batch_stream_charges_depend_on_their_ends(house: House, end: End) -> None:
     assert end.events
     script = beside(house.upstream, end, end.events(delta), [until_left])
     house.upstream.answers[:] = [script]
@@ -437,7 +437,7 @@ def test_connection_without_tls_costs_nothing(house: House) -> None:
     agree(caller, *NOTHING)
 
 
-def test_caller_who_leaves_between_tries_pays_for_none(house: House) -> None:
+def test_hang_up_between_retries_is_free(house: House) -> None:
     busy = whole(ERROR, 429, "Retry-After: 30")
     retry = {"attempts": 5, "use_retry_after_headers": True}
     house.upstream.answers[:] = [busy]
@@ -447,7 +447,7 @@ def test_caller_who_leaves_between_tries_pays_for_none(house: House) -> None:
     agree(caller, *NOTHING)
 
 
-def test_calls_that_wait_for_others_cost_nothing(house: House) -> None:
+def test_queued_calls_cost_nothing(house: House) -> None:
     """Of five calls, two are made at a time, and the first one fails."""
     script = beside(house.upstream, End(), whole(ERROR, 503), [until_left])
     house.upstream.answers[:] = [script]
@@ -457,7 +457,7 @@ def test_calls_that_wait_for_others_cost_nothing(house: House) -> None:
     agree(caller, *ALL)
 
 
-def test_request_that_is_not_read_to_its_end_costs_nothing(
+def test_partly_sent_request_costs_nothing(
     house: House,
 ) -> None:
     """It is too long for the buffers of the sockets, and its time is over."""
@@ -491,7 +491,7 @@ def test_stale_connection_costs_one_call(house: House) -> None:
     assert charged(caller, "key:job")[0] == 3
 
 
-def test_waiter_for_a_cached_answer_pays_nothing(house: House) -> None:
+def test_cache_waiter_pays_nothing(house: House) -> None:
     """Of two who ask the same, one calls; both leave."""
     house.upstream.answers[:] = [[until_left]]
     caller = limited(house, "openai", {"cache": {"mode": "simple"}})
@@ -527,7 +527,7 @@ def test_waiter_for_a_cached_answer_pays_nothing(house: House) -> None:
 # Answers that are not as long as they were made
 
 
-def test_stream_of_a_thinking_model_is_charged_whole_until_it_speaks(
+def test_silent_thinking_stream_is_charged_whole(
     house: House,
 ) -> None:
     house.upstream.answers[:] = [unbegun(until_left)(delta)]
@@ -537,7 +537,7 @@ def test_stream_of_a_thinking_model_is_charged_whole_until_it_speaks(
     agree(caller, *ALL)
 
 
-def test_thoughts_before_a_text_count_at_least(house: House) -> None:
+def test_thoughts_before_text_are_charged(house: House) -> None:
     house.upstream.answers[:] = [begun(until_left)(delta)]
     caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
     end = End(by="caller", begun=True)
@@ -546,7 +546,7 @@ def test_thoughts_before_a_text_count_at_least(house: House) -> None:
     agree(caller, PROMPT, 10 + CAME)
 
 
-def test_token_that_was_not_wanted_is_charged(house: House) -> None:
+def test_required_extra_token_is_charged(house: House) -> None:
     """A chat makes one at least, which the gateway drops."""
     house.upstream.answers[:] = [whole(reply())]
     caller = limited(house, "groq", {})
@@ -557,7 +557,7 @@ def test_token_that_was_not_wanted_is_charged(house: House) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {"total_tokens": 0}], ids=str)
-def test_answer_that_counts_nothing_is_estimated(house: House, usage: Any) -> None:
+def test_answer_without_usage_is_estimated(house: House, usage: Any) -> None:
     house.upstream.answers[:] = [whole(completion("four letters", usage=usage))]
     caller = limited(house, "openai", {})
     caller.complete(max_tokens=LENGTH)
@@ -574,7 +574,7 @@ def test_repeated_prompts_are_in_the_ledger(house: House) -> None:
     agree(caller, 3 * 4, 3 * 2)
 
 
-def test_all_choices_of_a_stream_that_is_left_count(house: House) -> None:
+def test_abandoned_stream_charges_all_choices(house: House) -> None:
     pieces = [data(frame(text, index=i)) for text in "abc" for i in range(3)]
     house.upstream.answers[:] = [stream(*pieces, until_left)]
     caller = limited(house, "openai", {})
@@ -586,7 +586,7 @@ def test_all_choices_of_a_stream_that_is_left_count(house: House) -> None:
     agree(caller, PROMPT, 3 * CAME)
 
 
-def test_completed_stream_is_charged_as_counted(house: House) -> None:
+def test_complete_stream_is_charged_by_usage(house: House) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
     last = data(delta() | {"choices": [], "usage": usage})
     pieces = (data(delta("a")), data(delta("b", "stop")), last, DONE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.config.parsing import checked
+from app.api.config.parsing import validate_config
 from app.errors import InvalidRoute
 from tests.conftest import Caller
 
@@ -34,7 +34,7 @@ DEEP = '{"provider": "openai", "x": ' + "[" * 300 + "]" * 300 + "}"
     ["pc-abc123", "{", "null", "{'a': 1}", "NaN", DEEP],
     ids=["id", "cut", "null", "quotes", "NaN", "deep"],
 )
-def test_112_a_config_that_is_not_json_is_refused(caller: Caller, text: str) -> None:
+def test_112_config_must_be_json(caller: Caller, text: str) -> None:
     body = refused(caller, text)
 
     assert body["message"] == "Invalid config passed. You need to pass a valid json"
@@ -43,9 +43,7 @@ def test_112_a_config_that_is_not_json_is_refused(caller: Caller, text: str) -> 
 @pytest.mark.parametrize(
     "config", [{}, [], {"retry": {"attempts": 1}}, 5, "x"], ids=str
 )
-def test_a_config_without_provider_needs_one_in_a_header(
-    caller: Caller, config
-) -> None:
+def test_config_without_provider_needs_header(caller: Caller, config) -> None:
     body = refused(caller, json.dumps(config))
 
     assert body["message"] == (
@@ -337,7 +335,7 @@ COMPLAINTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", COMPLAINTS)
-def test_112_what_is_wrong_is_named_with_its_path(caller: Caller, name: str) -> None:
+def test_112_config_faults_are_named_by_path(caller: Caller, name: str) -> None:
     config, complaint = COMPLAINTS[name]
     body = refused(caller, config)
 
@@ -346,7 +344,7 @@ def test_112_what_is_wrong_is_named_with_its_path(caller: Caller, name: str) -> 
     assert body["error"]["code"] == "invalid_config"
 
 
-def test_complaints_are_no_longer_than_they_need_to_be(caller: Caller) -> None:
+def test_complaints_are_cut(caller: Caller) -> None:
     strategy = {"mode": "single", "x" * 9000: 1}
     body = refused(caller, {"strategy": strategy, "targets": [{"weight": ""}] * 900})
 
@@ -375,9 +373,9 @@ def test_long_configs_are_refused_unread(caller: Caller) -> None:
 def test_stored_configs_have_larger_bounds() -> None:
     most = group("fallback", *[PROVIDER] * 1024)
 
-    assert len(checked(most, ())["targets"]) == 1024
+    assert len(validate_config(most, ())["targets"]) == 1024
     with pytest.raises(InvalidRoute, match="At most 1024 targets"):
-        checked(group("fallback", *[PROVIDER] * 1025), ())
+        validate_config(group("fallback", *[PROVIDER] * 1025), ())
 
 
 def test_every_complaint_is_listed(caller: Caller) -> None:
@@ -386,7 +384,7 @@ def test_every_complaint_is_listed(caller: Caller) -> None:
     assert len(refused(caller, both)["errors"]) == 3
 
 
-def test_an_old_form_of_config_is_refused_as_by_portkey(caller: Caller) -> None:
+def test_old_config_form_is_refused(caller: Caller) -> None:
     body = refused(caller, PROVIDER | {"options": [1]})
 
     assert body["message"].startswith("This version of config is not supported")
@@ -399,7 +397,7 @@ def nested(levels: int) -> dict[str, Any]:
     return config
 
 
-def test_targets_may_be_nested_16_levels_deep(caller: Caller) -> None:
+def test_nesting_of_targets_is_bounded(caller: Caller) -> None:
     fits = {"x-portkey-config": json.dumps(nested(16)), "x-portkey-provider": ""}
 
     assert caller.complete(headers=fits).status_code == 200
@@ -423,7 +421,7 @@ def test_targets_may_be_nested_16_levels_deep(caller: Caller) -> None:
     ],
     ids=str,
 )
-def test_configs_that_work_on_portkey_work_here(caller: Caller, config: Any) -> None:
+def test_portkeys_configs_work(caller: Caller, config: Any) -> None:
     sent = {"x-portkey-config": json.dumps(config), "x-portkey-provider": ""}
 
     assert caller.complete(headers=sent).status_code == 200

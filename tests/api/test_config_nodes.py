@@ -7,7 +7,7 @@ from app.api.config.nodes import ConfigNode
 from app.core.text_cache import cached_by_text
 
 
-def test_a_text_is_made_something_of_once() -> None:
+def test_result_is_cached_by_text() -> None:
     made = []
 
     @cached_by_text
@@ -20,7 +20,7 @@ def test_a_text_is_made_something_of_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["wrong", "long" * 5000])
-def test_no_failure_is_remembered_and_nothing_long(text: str) -> None:
+def test_failures_and_long_texts_are_not_cached(text: str) -> None:
     made = []
 
     @cached_by_text
@@ -39,23 +39,23 @@ def test_no_failure_is_remembered_and_nothing_long(text: str) -> None:
     assert made == [text, text]
 
 
-def test_a_stored_config_has_its_levels_until_it_is_another_one() -> None:
+def test_stored_node_is_cached_by_identity() -> None:
     config = {"provider": "openai"}
-    level = nodes.stored(config, True)
+    level = nodes.stored_node(config, True)
 
-    assert nodes.stored(config, True) is level
-    assert nodes.stored(config, False) is not level
-    assert nodes.stored(dict(config), True) is not level
+    assert nodes.stored_node(config, True) is level
+    assert nodes.stored_node(config, False) is not level
+    assert nodes.stored_node(dict(config), True) is not level
 
 
-def test_what_a_level_shows_of_itself_holds_no_key() -> None:
+def test_node_repr_shows_no_key() -> None:
     own = {"provider": "openai", "api_key": "secret", "default_params": {"a": "secret"}}
     top = ConfigNode.of({**own, "targets": [own]}, strict=True)
 
     assert "secret" not in repr((top, top.below))
 
 
-def test_an_identity_is_that_of_what_a_level_says_wherever_it_stands() -> None:
+def test_node_identity_ignores_its_path() -> None:
     own = {"provider": "openai", "api_key": "a"}
     moved = ConfigNode.of({"targets": [{}, {**own, "weight": 2}]}, strict=True).below[1]
     level = ConfigNode.of(own, strict=True)

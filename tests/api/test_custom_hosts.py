@@ -33,9 +33,9 @@ def stored(settings: Settings) -> Settings:
 
 @pytest.fixture
 def house(call: Any, upstream: Upstream, stored: Settings) -> Iterator[House]:
-    made = House(call, upstream, stored)
-    yield made
-    made.store.engine.dispose()
+    new_house = House(call, upstream, stored)
+    yield new_house
+    new_house.store.engine.dispose()
 
 
 def ask(caller: Caller, headers: dict[str, str], **environ: str) -> Any:
@@ -57,11 +57,11 @@ Way = Callable[[str], dict[str, str]]
 def nested(name: str, provider: str) -> Way:
     """The setting *name* in a target of a config."""
 
-    def way(url: str) -> dict[str, str]:
+    def source(url: str) -> dict[str, str]:
         target = {"provider": provider, "api_key": "k", name: url}
         return config(strategy={"mode": "fallback"}, targets=[target])
 
-    return way
+    return source
 
 
 # Every way by which a caller says where to go.
@@ -86,28 +86,28 @@ WAYS: dict[str, Way] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_plain_base_url_is_called(call, upstream: Upstream, way: str) -> None:
+@pytest.mark.parametrize("source", WAYS)
+def test_plain_base_url_is_called(call, upstream: Upstream, source: str) -> None:
     url = f"http://127.0.0.1:{upstream.port}/base"
-    ask(call(upstream), WAYS[way](url) | KEY)
+    ask(call(upstream), WAYS[source](url) | KEY)
 
     assert upstream.last.path.startswith("/base/")
 
 
 @pytest.mark.parametrize("rest", RESTS)
-@pytest.mark.parametrize("way", WAYS)
-def test_base_url_of_a_caller_ends_in_its_path(
-    call, upstream: Upstream, way: str, rest: str
+@pytest.mark.parametrize("source", WAYS)
+def test_callers_base_url_has_no_query(
+    call, upstream: Upstream, source: str, rest: str
 ) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
-    refused = ask(call(upstream), WAYS[way](url) | KEY)
+    refused = ask(call(upstream), WAYS[source](url) | KEY)
 
     assert refused.status_code == 400 and upstream.opened == 0
     assert "must not hold" in refused.get_data(as_text=True)
 
 
 @pytest.mark.parametrize("rest", RESTS)
-def test_stored_base_url_ends_in_its_path(house: House, rest: str) -> None:
+def test_stored_base_url_has_no_query(house: House, rest: str) -> None:
     """Also what was stored before there was a check: it is looked at when called."""
     url = f"http://127.0.0.1:{house.upstream.port}{rest}"
     house.virtual_key("by-host", custom_host=url)
@@ -118,9 +118,9 @@ def test_stored_base_url_ends_in_its_path(house: House, rest: str) -> None:
     house.virtual_key("plain")
     house.store.put_config("main", {"virtual_key": "plain", "custom_host": url})
     caller = house.caller(house.key())
-    for way in ("by-host", "by-setting"):
-        refused = caller.complete(headers={"x-portkey-virtual-key": way})
-        assert refused.status_code == 400, way
+    for source in ("by-host", "by-setting"):
+        refused = caller.complete(headers={"x-portkey-virtual-key": source})
+        assert refused.status_code == 400, source
         assert "must not hold" in refused.json["error"]["message"]
     refused = caller.complete(headers={"x-portkey-config": "main"})
 
@@ -129,7 +129,7 @@ def test_stored_base_url_ends_in_its_path(house: House, rest: str) -> None:
 
 
 @pytest.mark.parametrize("rest", RESTS)
-def test_default_config_is_checked_too(call, upstream: Upstream, rest: str) -> None:
+def test_default_config_hosts_are_checked(call, upstream: Upstream, rest: str) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
     document = json.dumps({"provider": "openai", "custom_host": url})
     refused = ask(call(upstream, default_config=document), KEY)
@@ -140,18 +140,18 @@ def test_default_config_is_checked_too(call, upstream: Upstream, rest: str) -> N
 # Whether this machine is trusted
 
 
-def local(upstream: Upstream, way: str = "header") -> dict[str, str]:
-    return WAYS[way](upstream.url) | KEY
+def local(upstream: Upstream, source: str = "header") -> dict[str, str]:
+    return WAYS[source](upstream.url) | KEY
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8787", "[::1]:80,127.0.0.1:80"])
 @pytest.mark.parametrize("auth", ["", "open"])
-@pytest.mark.parametrize("way", WAYS)
-def test_this_machine_is_trusted_in_development(
-    call, upstream: Upstream, way: str, auth: str, bind: str
+@pytest.mark.parametrize("source", WAYS)
+def test_loopback_is_trusted_in_development(
+    call, upstream: Upstream, source: str, auth: str, bind: str
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None, auth=auth, bind=bind)
-    ask(caller, local(upstream, way))
+    ask(caller, local(upstream, source))
 
     assert upstream.opened == 1
 
@@ -170,18 +170,18 @@ def test_this_machine_is_trusted_in_development(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("way", WAYS)
-def test_this_machine_is_named_everywhere_else(
-    call, upstream: Upstream, way: str, changes: dict[str, Any]
+@pytest.mark.parametrize("source", WAYS)
+def test_loopback_must_be_listed_elsewhere(
+    call, upstream: Upstream, source: str, changes: dict[str, Any]
 ) -> None:
     caller = call(upstream, **{"trusted_custom_hosts": None} | changes)
-    refused = ask(caller, local(upstream, way))
+    refused = ask(caller, local(upstream, source))
 
     assert refused.status_code == 400 and upstream.opened == 0
     told = refused.get_data(as_text=True)
     assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in told
     named = call(upstream, **changes | {"trusted_custom_hosts": ("127.0.0.1",)})
-    ask(named, local(upstream, way))
+    ask(named, local(upstream, source))
     assert upstream.opened == 1
 
 
@@ -189,7 +189,7 @@ def test_this_machine_is_named_everywhere_else(
     "header",
     ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "X-Forwarded-Proto"],
 )
-def test_proxied_request_reaches_not_this_machine(
+def test_proxied_request_cannot_reach_loopback(
     call, upstream: Upstream, header: str
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None)
@@ -199,7 +199,7 @@ def test_proxied_request_reaches_not_this_machine(
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "fe80::1", "x"])
-def test_another_machine_reaches_not_this_one(
+def test_remote_client_cannot_reach_loopback(
     call, upstream: Upstream, peer: str
 ) -> None:
     """As with `flask run --host`, which the gateway does not hear of."""
@@ -209,17 +209,17 @@ def test_another_machine_reaches_not_this_one(
     assert upstream.opened == 0
 
 
-def test_this_machine_is_named_once_keys_are_stored(house: House) -> None:
+def test_stored_keys_end_trust_in_loopback(house: House) -> None:
     key = house.key()
     caller = house.caller(key, trusted_custom_hosts=None)
-    for way in WAYS:
-        headers = WAYS[way](house.upstream.url) | {"x-api-key": "sk-own"}
-        assert caller.complete(headers=headers).status_code == 400, way
+    for source in WAYS:
+        headers = WAYS[source](house.upstream.url) | {"x-api-key": "sk-own"}
+        assert caller.complete(headers=headers).status_code == 400, source
 
     assert house.upstream.opened == 0
 
 
-def test_stored_host_of_this_machine_is_always_named(house: House) -> None:
+def test_stored_loopback_host_must_be_listed(house: House) -> None:
     """Also where a caller could name it; and the error does not tell what is stored."""
     url = house.upstream.url
     house.virtual_key()
@@ -241,7 +241,7 @@ def test_stored_host_of_this_machine_is_always_named(house: House) -> None:
     assert ask(house.caller(**named), by_id).status_code == 200
 
 
-def test_default_config_names_this_machine_by_setting(call, upstream) -> None:
+def test_default_config_loopback_must_be_listed(call, upstream) -> None:
     document = json.dumps({"provider": "openai", "custom_host": upstream.url})
     told = {"default_config": document, "trusted_custom_hosts": None}
     refused = ask(call(upstream, **told), KEY)
@@ -252,7 +252,7 @@ def test_default_config_names_this_machine_by_setting(call, upstream) -> None:
     assert ask(call(upstream, **named), KEY).status_code == 200
 
 
-def test_stored_host_refused_is_a_failed_target(house: House, script) -> None:
+def test_refused_stored_host_fails_its_target(house: House, script) -> None:
     """The others of its route go on."""
     fine = script(*house.upstream.answers)
     house.virtual_key("bad", custom_host="http://10.0.0.1:8000/v1")
@@ -265,9 +265,7 @@ def test_stored_host_refused_is_a_failed_target(house: House, script) -> None:
     assert answered.status_code == 200 and fine.opened == 1
 
 
-def test_ipv6_of_this_machine_is_trusted_in_development(
-    call, upstream: Upstream
-) -> None:
+def test_ipv6_loopback_is_trusted_in_development(call, upstream: Upstream) -> None:
     """Nobody listens there; it is called, though, and not refused."""
     caller = call(upstream, trusted_custom_hosts=None)
     headers = WAYS["header"](f"http://[::1]:{upstream.port}/v1") | KEY

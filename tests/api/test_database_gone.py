@@ -65,7 +65,7 @@ def ask(
     return make
 
 
-def test_what_is_known_goes_on_for_a_while_and_then_says_so(ask, mortal) -> None:
+def test_cached_records_serve_within_grace(ask, mortal) -> None:
     patient, strict = ask(store_grace=300), ask(store_grace=0.2)
     assert (patient(), strict()) == (200, 200)
     mortal.pause()
@@ -74,9 +74,7 @@ def test_what_is_known_goes_on_for_a_while_and_then_says_so(ask, mortal) -> None
     assert patient() == 200
 
 
-def test_the_database_comes_back_and_nobody_has_to_do_anything(
-    ask, mortal: Postgres
-) -> None:
+def test_database_recovery_needs_no_action(ask, mortal: Postgres) -> None:
     asked = ask(store_grace=0.0)
     assert asked() == 200
     mortal.pause()

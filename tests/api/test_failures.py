@@ -31,7 +31,7 @@ def error_of(response: Any, status: int) -> dict[str, Any]:
     return error
 
 
-def test_83_an_error_of_upstream_keeps_status_and_message(call, script) -> None:
+def test_83_upstream_error_keeps_status_and_message(call, script) -> None:
     sent = {
         "message": "Incorrect API key provided: sk-***.",
         "type": "invalid_request_error",
@@ -44,7 +44,7 @@ def test_83_an_error_of_upstream_keeps_status_and_message(call, script) -> None:
     assert len(upstream.requests) == 1
 
 
-def test_83_a_key_that_upstream_quotes_is_not_shown(call, script) -> None:
+def test_83_key_quoted_by_upstream_is_hidden(call, script) -> None:
     upstream = script(whole({"error": {"message": f"Bad key {KEY}!"}}, 401))
     response = call(upstream).complete()
 
@@ -52,7 +52,7 @@ def test_83_a_key_that_upstream_quotes_is_not_shown(call, script) -> None:
     assert error_of(response, 401)["message"] == "Bad key [redacted]!"
 
 
-def test_84_a_model_that_is_gone_is_relayed(call, script) -> None:
+def test_84_missing_model_error_is_relayed(call, script) -> None:
     gone = {
         "message": "The model `text-davinci-003` has been deprecated, learn more here",
         "type": "invalid_request_error",
@@ -114,23 +114,21 @@ SHAPES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_91_92_errors_of_any_shape_get_openais(call, script, shape: str) -> None:
+def test_91_92_any_error_gets_openais_shape(call, script, shape: str) -> None:
     sent, expected = SHAPES[shape]
 
     assert error_of(call(script(whole(sent, 400))).complete(), 400) == expected
 
 
 @pytest.mark.parametrize("body", [{}, [], 5, "text", None, {"error": None}], ids=str)
-def test_errors_that_say_nothing_are_quoted(call, script, body: Any) -> None:
+def test_unreadable_errors_are_quoted(call, script, body: Any) -> None:
     error = error_of(call(script(whole(body, 503))).complete(), 503)
 
     assert "upstream answered 503" in error["message"]
 
 
 @pytest.mark.parametrize("status", [502, 503])
-def test_93_a_page_in_place_of_an_error_is_quoted_in_short(
-    call, script, status
-) -> None:
+def test_93_html_error_is_quoted_briefly(call, script, status) -> None:
     page = b"<html><h1>Bad\x00 Gateway\xff</h1>" + b"x" * 10_000
     upstream = script(whole(page, status, content_type="text/html"))
     error = error_of(call(upstream).complete(), status)
@@ -156,16 +154,14 @@ NO_COMPLETIONS: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", NO_COMPLETIONS)
-def test_90_an_answer_that_is_no_completion_is_a_bad_gateway(
-    call, script, name
-) -> None:
+def test_90_invalid_completion_is_bad_gateway(call, script, name) -> None:
     error = error_of(call(script(NO_COMPLETIONS[name])).complete(), 502)
 
     assert error["type"] == "server_error"
     assert len(error["message"]) < 300
 
 
-def test_an_error_in_a_good_answer_is_an_error(call, script) -> None:
+def test_error_in_200_answer_is_an_error(call, script) -> None:
     upstream = script(whole({"error": {"message": "busy", "code": 503}}))
 
     assert error_of(call(upstream).complete(), 503)["message"] == "busy"
@@ -181,7 +177,7 @@ def test_redirects_are_not_followed(call, script, upstream: Upstream) -> None:
 # Case 90: nobody there
 
 
-def test_90_a_refused_connection_is_a_bad_gateway(caller: Caller) -> None:
+def test_90_refused_connection_is_bad_gateway(caller: Caller) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     host = {"x-portkey-custom-host": f"http://127.0.0.1:{port}"}
@@ -190,7 +186,7 @@ def test_90_a_refused_connection_is_a_bad_gateway(caller: Caller) -> None:
     assert error["message"] == "upstream refused the connection"
 
 
-def test_90_an_unknown_host_is_a_bad_gateway(call, upstream: Upstream) -> None:
+def test_90_unknown_host_is_bad_gateway(call, upstream: Upstream) -> None:
     caller = call(upstream, trusted_custom_hosts=("*.invalid",))
     host = {"x-portkey-custom-host": "http://nowhere.invalid"}
 
@@ -198,9 +194,7 @@ def test_90_an_unknown_host_is_a_bad_gateway(call, upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("step", [close, reset], ids=["close", "reset"])
-def test_90_a_connection_that_ends_without_an_answer_is_a_bad_gateway(
-    call, script, step
-) -> None:
+def test_90_closed_connection_is_bad_gateway(call, script, step) -> None:
     upstream = script([step])
     error = error_of(call(upstream).complete(), 502)
 
@@ -208,21 +202,19 @@ def test_90_a_connection_that_ends_without_an_answer_is_a_bad_gateway(
     assert len(upstream.requests) == 1
 
 
-def test_90_an_answer_that_is_not_http_is_a_bad_gateway(call, script) -> None:
+def test_90_invalid_http_is_bad_gateway(call, script) -> None:
     error = error_of(call(script([b"SSH-2.0-OpenSSH\r\n", close])).complete(), 502)
 
     assert "not HTTP" in error["message"]
 
 
-def test_90_plain_http_where_tls_is_due_is_a_bad_gateway(
-    caller: Caller, upstream
-) -> None:
+def test_90_http_instead_of_tls_is_bad_gateway(caller: Caller, upstream) -> None:
     host = {"x-portkey-custom-host": upstream.url.replace("http:", "https:")}
 
     error_of(caller.complete(headers=host), 502)
 
 
-def test_90_a_body_that_breaks_off_is_a_bad_gateway(call, script) -> None:
+def test_90_truncated_body_is_bad_gateway(call, script) -> None:
     short = [head(200, "Content-Type: application/json", "Content-Length: 99"), b"{"]
 
     assert (
@@ -231,7 +223,7 @@ def test_90_a_body_that_breaks_off_is_a_bad_gateway(call, script) -> None:
     )
 
 
-def test_an_endless_answer_is_cut_short(call, script) -> None:
+def test_endless_answer_is_cut(call, script) -> None:
     caller = call(script(whole(completion("x" * 100_000))), max_answer_bytes=50_000)
 
     assert "longer than 50000" in error_of(caller.complete(), 502)["message"]
@@ -241,9 +233,7 @@ def test_an_endless_answer_is_cut_short(call, script) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_callers_own_timeout_is_told_as_portkey_tells_it(
-    call, script, stream: bool
-) -> None:
+def test_request_timeout_is_portkeys_408(call, script, stream: bool) -> None:
     never = threading.Event()
     response = call(script([wait_for(never)])).complete(
         stream=stream, headers={"x-portkey-request-timeout": "150"}
@@ -260,13 +250,13 @@ def test_the_callers_own_timeout_is_told_as_portkey_tells_it(
 
 
 @pytest.mark.parametrize("value", ["abc", "0", "-5", "nan", "inf", ""])
-def test_a_timeout_that_is_none_sets_no_limit(caller: Caller, value: str) -> None:
+def test_invalid_timeout_sets_no_limit(caller: Caller, value: str) -> None:
     headers = {"x-portkey-request-timeout": value}
 
     assert caller.complete(headers=headers).status_code == 200
 
 
-def test_the_gateways_own_timeout_is_a_gateway_timeout(call, script) -> None:
+def test_first_byte_timeout_is_gateway_timeout(call, script) -> None:
     never = threading.Event()
     caller = call(script([wait_for(never)]), first_byte_timeout=0.15)
     error = error_of(caller.complete(), 504)
@@ -275,7 +265,7 @@ def test_the_gateways_own_timeout_is_a_gateway_timeout(call, script) -> None:
     assert "0.15 s" in error["message"]
 
 
-def test_a_whole_answer_that_falls_silent_is_a_gateway_timeout(call, script) -> None:
+def test_silent_answer_is_gateway_timeout(call, script) -> None:
     never = threading.Event()
     begun = [head(200, "Content-Length: 99", "Content-Type: application/json"), b"{"]
     caller = call(script([*begun, wait_for(never)]), idle_timeout=0.15)
@@ -290,9 +280,7 @@ def test_a_whole_answer_that_falls_silent_is_a_gateway_timeout(call, script) -> 
 
 @pytest.mark.parametrize("step", [close, reset], ids=["close", "reset"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_reused_connection_that_was_closed_is_tried_once_more(
-    call, script, step, stream: bool
-) -> None:
+def test_stale_connection_is_retried_once(call, script, step, stream: bool) -> None:
     """The server reads the second call and hangs up without a byte of an answer."""
     upstream = script(whole(completion()), [step], whole(completion()))
     caller = call(upstream)
@@ -304,7 +292,7 @@ def test_a_reused_connection_that_was_closed_is_tried_once_more(
     assert upstream.requests[1].body == upstream.requests[2].body
 
 
-def test_each_call_that_is_sent_again_has_a_connection_of_its_own(call, script) -> None:
+def test_resent_calls_get_fresh_connections(call, script) -> None:
     """Also if the server keeps one that it was told to close."""
     hung_up = [whole(completion()), [close], whole(completion())]
     upstream = script(*hung_up, *hung_up)
@@ -314,7 +302,7 @@ def test_each_call_that_is_sent_again_has_a_connection_of_its_own(call, script) 
     assert [seen.connection for seen in upstream.requests] == [1, 1, 2, 3, 3, 4]
 
 
-def test_a_second_failure_on_a_fresh_connection_is_told(call, script) -> None:
+def test_fresh_connection_failure_is_reported(call, script) -> None:
     upstream = script(whole(completion()), [close], [close])
     caller = call(upstream)
     caller.complete()
@@ -323,7 +311,7 @@ def test_a_second_failure_on_a_fresh_connection_is_told(call, script) -> None:
     assert len(upstream.requests) == 3
 
 
-def test_a_reset_after_the_first_byte_is_not_tried_again(call, script) -> None:
+def test_reset_after_first_byte_is_final(call, script) -> None:
     upstream = script(
         whole(completion()), [b"HTTP/1.1 200 OK\r\nContent-", 0.05, reset]
     )
@@ -337,7 +325,7 @@ def test_a_reset_after_the_first_byte_is_not_tried_again(call, script) -> None:
 # Repairs of whole answers
 
 
-def test_an_answer_without_usage_gets_an_estimate_that_says_so(call, script) -> None:
+def test_estimated_usage_is_marked(call, script) -> None:
     counted_by_nobody = completion("x" * 40)
     del counted_by_nobody["usage"]
     answer = call(script(whole(counted_by_nobody))).complete(prompt=["abcd", [1, 2]][0])
@@ -355,16 +343,14 @@ def test_an_answer_without_usage_gets_an_estimate_that_says_so(call, script) -> 
     [("", "stop"), (None, "stop"), ("eos", "stop"), ("max_tokens", "length")]
     + [("content_filter", "content_filter")],
 )
-def test_a_finish_reason_is_always_one_that_clients_know(
-    call, script, sent, due
-) -> None:
+def test_finish_reason_is_always_standard(call, script, sent, due) -> None:
     choice = {"text": "a", "index": 0, "logprobs": None, "finish_reason": sent}
     answer = call(script(whole(completion(choices=[choice])))).complete()
 
     assert answer.json["choices"][0]["finish_reason"] == due
 
 
-def test_a_choice_lacks_nothing_that_clients_read(call, script) -> None:
+def test_choices_have_all_fields(call, script) -> None:
     sent = completion(choices=[{"text": "a"}], id="", object="text.completion")
     answer = call(script(whole(sent))).complete().json
 
@@ -375,7 +361,7 @@ def test_a_choice_lacks_nothing_that_clients_read(call, script) -> None:
     assert answer["id"].startswith("cmpl-")
 
 
-def test_a_gzipped_answer_is_read(call, script) -> None:
+def test_gzipped_answer_is_decoded(call, script) -> None:
     import gzip
 
     body = gzip.compress(b'{"choices": [{"text": "zipped"}], "usage": {}}')
@@ -385,7 +371,7 @@ def test_a_gzipped_answer_is_read(call, script) -> None:
     assert "Content-Encoding" not in answer.headers
 
 
-def test_a_compressed_answer_that_is_not_is_a_bad_gateway(call, script) -> None:
+def test_corrupt_compression_is_bad_gateway(call, script) -> None:
     upstream = script(whole(b"not gzip", 200, "Content-Encoding: gzip"))
 
     error_of(call(upstream).complete(), 502)

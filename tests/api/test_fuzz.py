@@ -47,19 +47,21 @@ VALUES = st.text(
 @pytest.fixture(scope="module")
 def subject() -> Iterator[Subject]:
     """An application whose upstream is on this machine, and answers strangely."""
-    made = Subject()
-    with fuzz.fence(made.upstream.port):
-        yield made
-    made.close()
+    new_subject = Subject()
+    with fuzz.fence(new_subject.upstream.port):
+        yield new_subject
+    new_subject.close()
 
 
-def way(subject: Subject, **more: str) -> dict[str, str]:
+def routing_headers(subject: Subject, **more: str) -> dict[str, str]:
     host = f"http://127.0.0.1:{subject.upstream.port}/v1"
     named = {"x-portkey-provider": "openai", "x-portkey-custom-host": host}
     return named | {"Authorization": "Bearer k"} | more
 
 
-def asked(subject: Subject, body: Any, headers: dict[str, str], path: str = "") -> int:
+def status_of(
+    subject: Subject, body: Any, headers: dict[str, str], path: str = ""
+) -> int:
     """The status of an answer; that it is sound, the subject itself sees to."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return subject.status(
@@ -69,16 +71,16 @@ def asked(subject: Subject, body: Any, headers: dict[str, str], path: str = "") 
 
 @few
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), JSON, max_size=6))
-def test_no_body_is_too_strange(subject: Subject, body: dict[str, Any]) -> None:
+def test_random_bodies_are_handled(subject: Subject, body: dict[str, Any]) -> None:
     whole = {"model": "m", "prompt": "Hi"} | body
 
-    assert asked(subject, whole, way(subject)) != 500
+    assert status_of(subject, whole, routing_headers(subject)) != 500
 
 
 @few
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_no_bytes_are_too_strange(subject: Subject, data: bytes) -> None:
-    assert asked(subject, data, way(subject)) != 500
+def test_random_bytes_are_handled(subject: Subject, data: bytes) -> None:
+    assert status_of(subject, data, routing_headers(subject)) != 500
 
 
 def configs(values: Any) -> Any:
@@ -92,44 +94,50 @@ CONFIGS: Any = st.recursive(
 
 @few
 @given(configs(CONFIGS), st.sampled_from(["openai", "vertex-ai", "bedrock", ""]))
-def test_no_config_is_too_strange(subject: Subject, config: Any, provider: str) -> None:
+def test_random_configs_are_handled(
+    subject: Subject, config: Any, provider: str
+) -> None:
     sent = json.dumps({"provider": "openai"} | config if not provider else config)
-    headers = way(subject, **{"x-portkey-config": sent, "x-portkey-provider": provider})
+    headers = routing_headers(
+        subject, **{"x-portkey-config": sent, "x-portkey-provider": provider}
+    )
 
-    assert asked(subject, {"model": "m", "prompt": "Hi"}, headers) != 500
+    assert status_of(subject, {"model": "m", "prompt": "Hi"}, headers) != 500
 
 
 @few
 @given(st.dictionaries(st.sampled_from(sorted(fuzz.OTHER_HEADERS)), VALUES, max_size=5))
-def test_no_header_is_too_strange(subject: Subject, headers: dict[str, str]) -> None:
+def test_random_headers_are_handled(subject: Subject, headers: dict[str, str]) -> None:
     body = {"model": "m", "prompt": "Hi"}
 
-    assert asked(subject, body, way(subject) | headers) != 500
+    assert status_of(subject, body, routing_headers(subject) | headers) != 500
 
 
 @few
 @given(st.text(st.characters(max_codepoint=255), max_size=40))
-def test_no_path_is_too_strange(subject: Subject, path: str) -> None:
+def test_random_paths_are_handled(subject: Subject, path: str) -> None:
     for shape in ("/{}", "/v1/engines/{}/completions", "{}"):
-        status = asked(subject, {"prompt": "Hi"}, way(subject), shape.format(path))
+        status = status_of(
+            subject, {"prompt": "Hi"}, routing_headers(subject), shape.format(path)
+        )
 
         assert status != 500
 
 
-def test_two_thousand_inputs_of_the_long_run_go_well() -> None:
+def test_soak_sample_succeeds() -> None:
     found = fuzz.run(seed=1, numbers=range(2000))
 
     assert found.failures == []
     assert found.statuses[200] > 100
 
 
-def test_the_long_run_is_the_same_for_a_seed() -> None:
+def test_soak_is_deterministic_by_seed() -> None:
     one, other = (fuzz.made(7, number, "host:1") for number in (3, 3))
 
     assert one == other != fuzz.made(8, 3, "host:1")
 
 
-def test_the_long_run_makes_a_failure_small() -> None:
+def test_soak_shrinks_failures() -> None:
     given = Input("POST", "/", {"a": "1", "b": "2", "c": "3"}, b'{"model": "long"}')
     least = fuzz.smallest(given, lambda candidate: "b" in candidate.headers)
 
@@ -137,6 +145,6 @@ def test_the_long_run_makes_a_failure_small() -> None:
     assert least.body == b""
 
 
-def test_the_long_run_calls_nobody_else() -> None:
+def test_soak_calls_no_other_host() -> None:
     with fuzz.fence(1), pytest.raises(socket.gaierror):
         socket.getaddrinfo("api.openai.com", 443)

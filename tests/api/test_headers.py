@@ -25,7 +25,7 @@ def both_shapes(response: Any) -> tuple[str, str]:
 # Cases 110 and 111, and Portkey's checks in its order
 
 
-def test_110_a_request_that_names_nothing_is_refused_in_both_shapes(
+def test_110_missing_route_has_both_error_shapes(
     caller: Caller,
 ) -> None:
     caller.headers = {}
@@ -35,7 +35,7 @@ def test_110_a_request_that_names_nothing_is_refused_in_both_shapes(
 
 
 @pytest.mark.parametrize("provider", ["nobody", "OpenAI", "openai "])
-def test_111_an_unknown_provider_is_refused(caller: Caller, provider: str) -> None:
+def test_111_unknown_provider_is_refused(caller: Caller, provider: str) -> None:
     ours, portkeys = both_shapes(
         caller.complete(headers={"x-portkey-provider": provider})
     )
@@ -77,7 +77,7 @@ def test_111_an_unknown_provider_is_refused(caller: Caller, provider: str) -> No
         "http://[::1",
     ],
 )
-def test_an_internal_or_broken_custom_host_is_refused(caller: Caller, host) -> None:
+def test_internal_or_invalid_host_is_refused(caller: Caller, host) -> None:
     ours, portkeys = both_shapes(
         caller.complete(headers={"x-portkey-custom-host": host})
     )
@@ -86,7 +86,7 @@ def test_an_internal_or_broken_custom_host_is_refused(caller: Caller, host) -> N
     assert "secret" not in ours
 
 
-def test_a_trusted_network_may_be_named(call, upstream: Upstream) -> None:
+def test_trusted_network_may_be_listed(call, upstream: Upstream) -> None:
     local = upstream.url.replace("127.0.0.1", "127.0.0.2")
     trusting = call(upstream, trusted_custom_hosts=("127.0.0.0/29",))
     refusing = call(upstream, trusted_custom_hosts=())
@@ -97,16 +97,14 @@ def test_a_trusted_network_may_be_named(call, upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("header", ["x-portkey-config", "x-portkey-virtual-key"])
-def test_what_is_not_stored_is_refused_clearly(
-    caller: Caller, upstream, header
-) -> None:
+def test_missing_record_is_refused_clearly(caller: Caller, upstream, header) -> None:
     ours, _ = both_shapes(caller.complete(headers={header: "pc-123"}))
 
     assert "pc-123" in ours
     assert upstream.requests == []
 
 
-def test_the_list_of_forwarded_headers_must_not_name_itself(caller: Caller) -> None:
+def test_forward_headers_must_not_name_itself(caller: Caller) -> None:
     named = {"x-portkey-forward-headers": "x-a, X-Portkey-Forward-Headers"}
     _, portkeys = both_shapes(caller.complete(headers=named))
 
@@ -115,7 +113,7 @@ def test_the_list_of_forwarded_headers_must_not_name_itself(caller: Caller) -> N
     )
 
 
-def test_checks_come_in_portkeys_order(caller: Caller) -> None:
+def test_checks_run_in_portkeys_order(caller: Caller) -> None:
     wrong = {"x-portkey-provider": "nobody", "x-portkey-custom-host": "ftp://x"}
     everything = caller.post(b"{", headers=wrong, content_type="text/plain")
     headers_and_body = caller.post(b"{", headers=wrong)
@@ -152,7 +150,7 @@ def without_key(caller: Caller) -> Caller:
         ({"Authorization": "Bearer OPENAI_API_KEY", "api-key": "k3"}, "k3"),
     ],
 )
-def test_113_the_key_is_found_where_a_client_can_put_it(
+def test_113_provider_key_is_read_from_every_header(
     caller: Caller, upstream: Upstream, headers: dict[str, str], key: str
 ) -> None:
     assert without_key(caller).complete(headers=headers).status_code == 200
@@ -171,7 +169,7 @@ def test_113_the_key_is_found_where_a_client_can_put_it(
         },
     ],
 )
-def test_113_without_a_key_nothing_is_sent(caller: Caller, upstream, headers) -> None:
+def test_113_no_key_sends_no_authorization(caller: Caller, upstream, headers) -> None:
     response = without_key(caller).complete(headers=headers)
 
     assert response.status_code == 401
@@ -182,9 +180,7 @@ def test_113_without_a_key_nothing_is_sent(caller: Caller, upstream, headers) ->
 # Case 95: what goes upstream
 
 
-def test_95_upstream_gets_the_call_and_nothing_else_of_the_caller(
-    caller: Caller, upstream: Upstream
-) -> None:
+def test_95_no_other_header_goes_upstream(caller: Caller, upstream: Upstream) -> None:
     caller.complete(
         headers={
             "Cookie": "session=1",
@@ -204,7 +200,7 @@ def test_95_upstream_gets_the_call_and_nothing_else_of_the_caller(
     assert upstream.last.headers["user-agent"].startswith("lastword/")
 
 
-def test_a_netrc_file_and_proxy_variables_change_nothing(
+def test_netrc_and_proxy_variables_are_ignored(
     call, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -217,7 +213,7 @@ def test_a_netrc_file_and_proxy_variables_change_nothing(
     assert upstream.last.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_upstreams_cookies_reach_nobody(call, script) -> None:
+def test_upstream_cookies_are_dropped(call, script) -> None:
     upstream = script(whole(completion(), 200, "Set-Cookie: a=secret; Path=/"))
     caller = call(upstream)
     first, second = caller.complete(), caller.complete()
@@ -226,7 +222,7 @@ def test_upstreams_cookies_reach_nobody(call, script) -> None:
     assert "cookie" not in upstream.last.headers
 
 
-def test_named_headers_are_forwarded_and_win(caller: Caller, upstream) -> None:
+def test_forwarded_headers_take_precedence(caller: Caller, upstream) -> None:
     caller.complete(
         headers={
             "x-portkey-forward-headers": "X-Tenant, authorization, host, missing",
@@ -240,7 +236,7 @@ def test_named_headers_are_forwarded_and_win(caller: Caller, upstream) -> None:
     assert upstream.last.headers["host"] == f"127.0.0.1:{upstream.port}"
 
 
-def test_openais_own_headers_have_portkeys_names(caller: Caller, upstream) -> None:
+def test_openai_settings_use_portkeys_headers(caller: Caller, upstream) -> None:
     caller.complete(
         headers={
             "x-portkey-openai-organization": "org-1",
@@ -255,9 +251,7 @@ def test_openais_own_headers_have_portkeys_names(caller: Caller, upstream) -> No
 # Case 94: what comes back
 
 
-def test_94_limits_and_ids_come_back_and_nothing_of_the_connection(
-    call, script
-) -> None:
+def test_94_only_useful_headers_come_back(call, script) -> None:
     passed = {
         "x-request-id": "req_1",
         "x-ratelimit-remaining-requests": "9",
@@ -273,7 +267,7 @@ def test_94_limits_and_ids_come_back_and_nothing_of_the_connection(
     assert not set(kept) & {name.lower() for name in headers.keys()}
 
 
-def test_the_route_is_told(caller: Caller) -> None:
+def test_answer_names_its_route(caller: Caller) -> None:
     headers = caller.complete(headers={"x-portkey-trace-id": "trace 1"}).headers
 
     assert headers["x-portkey-provider"] == "openai"
@@ -283,21 +277,21 @@ def test_the_route_is_told(caller: Caller) -> None:
     assert headers["x-portkey-trace-id"] == "trace 1"
 
 
-def test_a_trace_id_is_made_when_absent(caller: Caller) -> None:
+def test_trace_id_is_generated_when_absent(caller: Caller) -> None:
     traces = {caller.complete().headers["x-portkey-trace-id"] for _ in range(2)}
 
     assert len(traces) == 2 and all(traces)
 
 
 @pytest.mark.parametrize("value", ["{", "[1]", "5", '{"user": "u"}'])
-def test_metadata_never_fails_a_request(caller: Caller, value: str) -> None:
+def test_invalid_metadata_is_ignored(caller: Caller, value: str) -> None:
     assert caller.complete(headers={"x-portkey-metadata": value}).status_code == 200
 
 
 # GET /v1/models
 
 
-def test_models_are_those_of_the_provider(call, script) -> None:
+def test_model_list_is_the_providers(call, script) -> None:
     listed = {"object": "list", "data": [{"id": "m", "object": "model"}]}
     upstream = script(whole(listed))
     response = call(upstream).get("/v1/models")
@@ -307,13 +301,13 @@ def test_models_are_those_of_the_provider(call, script) -> None:
     assert upstream.last.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_models_of_nobody_are_refused_in_both_shapes(caller: Caller) -> None:
+def test_model_list_without_route_is_refused(caller: Caller) -> None:
     caller.headers = {}
 
     assert both_shapes(caller.get("/v1/models"))
 
 
-def test_a_list_of_models_that_is_none_is_upstreams_fault(call, script) -> None:
+def test_invalid_model_list_is_upstream_error(call, script) -> None:
     response = call(script(whole({"hello": "world"}))).get("/v1/models")
 
     assert response.status_code == 502
@@ -323,13 +317,13 @@ def test_a_list_of_models_that_is_none_is_upstreams_fault(call, script) -> None:
 # Health
 
 
-def test_a_gateway_without_engine_is_alive_and_ready(caller: Caller) -> None:
+def test_health_checks_pass_without_engine(caller: Caller) -> None:
     assert caller.get("/healthz").json == {"status": "ok"}
     assert caller.get("/readyz").json == {"status": "ok", "engine": "off"}
     assert "POST /v1/completions" in caller.get("/").get_data(as_text=True)
 
 
-def test_local_says_that_the_engine_is_off(caller: Caller) -> None:
+def test_local_provider_reports_engine_off(caller: Caller) -> None:
     response = caller.complete(
         headers={"x-portkey-provider": "local", "x-portkey-custom-host": ""}
     )
@@ -338,7 +332,7 @@ def test_local_says_that_the_engine_is_off(caller: Caller) -> None:
     assert "GATEWAY_ENGINE=1" in response.json["error"]["message"]
 
 
-def test_local_says_how_to_install_the_engine(call, upstream: Upstream) -> None:
+def test_local_provider_explains_installation(call, upstream: Upstream) -> None:
     caller = call(upstream, engine=True)
     caller.headers = {}
     response = caller.complete()
@@ -348,16 +342,14 @@ def test_local_says_how_to_install_the_engine(call, upstream: Upstream) -> None:
     assert caller.get("/readyz").status_code == 503
 
 
-def test_local_takes_no_custom_host(call, upstream: Upstream) -> None:
+def test_local_provider_refuses_custom_host(call, upstream: Upstream) -> None:
     caller = call(upstream, engine=True)
     caller.headers["x-portkey-provider"] = "local"
 
     assert "runs in the gateway" in both_shapes(caller.complete())[0]
 
 
-def test_a_host_without_a_provider_is_not_answered_by_somebody_else(
-    call, upstream: Upstream
-) -> None:
+def test_host_without_provider_is_refused(call, upstream: Upstream) -> None:
     caller = call(upstream, engine=True)
     del caller.headers["x-portkey-provider"]
 
@@ -374,7 +366,7 @@ BAD_TRACE_IDS = {
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/nowhere"])
 @pytest.mark.parametrize("name", BAD_TRACE_IDS)
-def test_bad_trace_ids_are_refused(
+def test_invalid_trace_ids_are_refused(
     caller: Caller, upstream: Upstream, caplog: Any, name: str, path: str
 ) -> None:
     """At the door, and they stand neither in the answer nor in the log."""
@@ -389,7 +381,7 @@ def test_bad_trace_ids_are_refused(
     assert upstream.requests == []
 
 
-def test_longest_trace_ids_are_taken(caller: Caller) -> None:
+def test_longest_trace_ids_are_accepted(caller: Caller) -> None:
     trace = "".join(map(chr, range(0x21, 0x7F))) + "-" * 34
     response = caller.complete(headers={"x-portkey-trace-id": trace})
 

@@ -90,31 +90,27 @@ def ask(caller: Caller, waits: Waits) -> None:
         assert caller.complete(model="gpt-4o").status_code == 200
 
 
-def test_a_request_waits_for_no_query_and_one_round_trip(
-    house: House, waits: Waits
-) -> None:
+def test_request_takes_one_round_trip(house: House, waits: Waits) -> None:
     ask(limited(house), waits)
 
     assert waits.here() == (0, REQUESTS)
 
 
-def test_a_place_among_the_parallel_ones_takes_a_second_one(
-    house: House, waits: Waits
-) -> None:
+def test_parallel_limit_takes_second_round_trip(house: House, waits: Waits) -> None:
     """It has to be free when the caller has the answer."""
     ask(limited(house, requests_in_parallel=10), waits)
 
     assert waits.here() == (0, 2 * REQUESTS)
 
 
-def test_without_limits_nothing_is_waited_for(house: House, waits: Waits) -> None:
+def test_unlimited_request_takes_no_round_trip(house: House, waits: Waits) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     ask(house.caller(house.key(config="main")), waits)
 
     assert waits.here() == (0, 0)
 
 
-def test_what_was_waited_for_was_counted(house: House, waits: Waits) -> None:
+def test_counting_of_waits_works(house: House, waits: Waits) -> None:
     """A new caller is looked up, so that the counting above is no counting of nothing.
 
     And a limit holds at once.

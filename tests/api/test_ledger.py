@@ -55,7 +55,7 @@ def only(caller: Caller, **wanted: Any) -> dict[str, Any]:
     return row
 
 
-def test_a_whole_answer_is_entered_with_what_it_used(call, script) -> None:
+def test_whole_answer_is_recorded_with_usage(call, script) -> None:
     caller = call(script(whole(completion(TEXT, usage=USAGE))))
     sent = {"x-portkey-trace-id": "t-1"}
     caller.complete(prompt=PROMPT, model="gpt-3.5-turbo-instruct", headers=sent)
@@ -78,7 +78,7 @@ def test_a_whole_answer_is_entered_with_what_it_used(call, script) -> None:
     assert "nobody" not in str(row)
 
 
-def test_an_answer_from_the_cache_is_entered_and_has_used_nothing(call, script) -> None:
+def test_cached_answer_is_recorded_without_usage(call, script) -> None:
     caller = call(script(whole(completion(TEXT, usage=USAGE))))
     caller.headers["x-portkey-config"] = json.dumps({"cache": {"mode": "simple"}})
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_an_answer_from_the_cache_is_entered_and_has_used_nothing(call, script) 
     assert [second[name] for name in names] == ["HIT", 0, 0, None, 200]
 
 
-def test_what_was_paid_for_in_vain_is_entered_too(call, script) -> None:
+def test_failed_attempts_cost_is_recorded(call, script) -> None:
     """A provider that was too slow may bill its answer, and so does the next one."""
     caller = call(script([0.3], whole(completion(TEXT, usage=USAGE))))
     target = {"provider": "openai"}
@@ -102,7 +102,7 @@ def test_what_was_paid_for_in_vain_is_entered_too(call, script) -> None:
     only(caller, status=200, attempts=2, prompt_tokens=10 + 7, completion_tokens=5 + 3)
 
 
-def test_an_answer_without_usage_is_entered_with_an_estimate(call, script) -> None:
+def test_estimated_usage_is_recorded(call, script) -> None:
     answer = completion(TEXT)
     answer.pop("usage")
     caller = call(script(whole(answer)))
@@ -112,7 +112,7 @@ def test_an_answer_without_usage_is_entered_with_an_estimate(call, script) -> No
     assert row["prompt_tokens"] > 3 and row["completion_tokens"] > 3
 
 
-def test_a_whole_stream_is_entered_when_it_has_ended(call, script) -> None:
+def test_stream_is_recorded_at_its_end(call, script) -> None:
     told = data(frame("", choices=[], usage=USAGE))
     caller = call(
         script(stream(data(frame("Hel")), data(frame("lo", "stop")), told, DONE))
@@ -122,14 +122,14 @@ def test_a_whole_stream_is_entered_when_it_has_ended(call, script) -> None:
     only(caller, ended="whole", stream=1, prompt_tokens=7, completion_tokens=3)
 
 
-def test_a_cut_stream_is_entered_as_cut(call, script) -> None:
+def test_truncated_stream_is_recorded_as_such(call, script) -> None:
     caller = call(script(cut_stream(data(frame("Hel")), data(frame("lo")))))
     caller.complete(stream=True).get_data()
 
     only(caller, ended="cut", status=200, completion_tokens=2, estimated=1)
 
 
-def test_a_caller_who_leaves_is_entered_with_what_was_sent(call, script) -> None:
+def test_hang_up_is_recorded_with_usage(call, script) -> None:
     caller = call(script(stream(*[data(frame("x"))] * 3, DONE)))
     response = caller.complete(stream=True)
     next(response.iter_encoded())
@@ -139,7 +139,7 @@ def test_a_caller_who_leaves_is_entered_with_what_was_sent(call, script) -> None
     assert 1 <= only(caller, ended="left", estimated=1)["completion_tokens"] <= 3
 
 
-def test_a_caller_who_leaves_after_the_last_word_has_had_it_all(call, script) -> None:
+def test_late_hang_up_is_recorded_as_complete(call, script) -> None:
     """Some clients do not wait for `[DONE]`."""
     frames = [data(frame("Hel")), data(frame("lo", "stop"))]
     caller = call(script(stream(*frames, DONE)))
@@ -150,7 +150,7 @@ def test_a_caller_who_leaves_after_the_last_word_has_had_it_all(call, script) ->
     only(caller, ended="whole")
 
 
-def test_a_failure_is_entered_with_its_attempts(call, script) -> None:
+def test_failure_is_recorded_with_attempts(call, script) -> None:
     caller = call(script(whole({"error": {"message": "no"}}, 500)))
     target = {"provider": "openai"}
     config = {"strategy": {"mode": "fallback"}, "targets": [target, target]}
@@ -169,7 +169,7 @@ def test_a_failure_is_entered_with_its_attempts(call, script) -> None:
 
 
 @pytest.mark.parametrize("many", [2**70, 2**63, 10**30])
-def test_a_provider_that_counts_absurdly_spoils_nothing(call, script, many) -> None:
+def test_absurd_usage_spoils_no_record(call, script, many) -> None:
     usage = {**USAGE, "completion_tokens": many}
     caller = call(script(whole(completion(usage=usage))))
     caller.complete()
@@ -180,7 +180,7 @@ def test_a_provider_that_counts_absurdly_spoils_nothing(call, script, many) -> N
     assert second["model"] == ("mm" + "x" * 300)[:200]
 
 
-def test_nothing_is_entered_of_what_was_refused_before_it_had_a_way(call, script):
+def test_refused_request_is_not_recorded(call, script):
     caller = call(script(whole(completion())))
     caller.complete(max_tokens=-1)
     caller.complete()
@@ -191,7 +191,7 @@ def test_nothing_is_entered_of_what_was_refused_before_it_had_a_way(call, script
 # flask usage
 
 
-def test_usage_is_shown_as_columns_json_and_csv(
+def test_usage_has_three_output_formats(
     call: Callable[..., Caller], script: Any, settings: Settings
 ) -> None:
     caller = call(script(whole(completion(usage=USAGE))))
@@ -222,7 +222,7 @@ def test_usage_is_shown_as_columns_json_and_csv(
     "micros, shown",
     [(450, "0.00045"), (1, "0.000001"), (12_500_000, "12.5"), (None, "0")],
 )
-def test_costs_are_shown_to_the_millionth_of_a_dollar(
+def test_costs_have_six_decimals(
     settings: Settings, micros: int | None, shown: str
 ) -> None:
     ledger = factory.ledger(settings)
@@ -235,7 +235,7 @@ def test_costs_are_shown_to_the_millionth_of_a_dollar(
     assert operator("usage", "--csv").strip().endswith(f",{shown}")
 
 
-def test_usage_asked_wrongly_is_explained(settings: Settings) -> None:
+def test_invalid_usage_options_are_explained(settings: Settings) -> None:
     operator = Operator(settings)
 
     assert "'planet' is not one of" in operator.refused("usage", "--by", "planet")
@@ -245,16 +245,14 @@ def test_usage_asked_wrongly_is_explained(settings: Settings) -> None:
 # The way of a request
 
 
-def test_a_request_that_went_straight_has_no_story(call, script) -> None:
+def test_direct_request_has_no_details(call, script) -> None:
     caller = call(script(whole(completion(TEXT, usage=USAGE))))
     caller.complete()
 
     only(caller, story=None, via="native", error=None)
 
 
-def test_the_story_of_a_request_tells_its_tries_and_what_it_went_without(
-    call, script
-) -> None:
+def test_request_details_list_attempts_and_drops(call, script) -> None:
     secret = {"error": {"message": f"we do not like: {PROMPT}"}}
     bad, good = script(whole(secret, 503)), script(whole(reply(TEXT)))
     openai = {"provider": "openai", "api_key": "k"}
@@ -286,7 +284,7 @@ def test_the_story_of_a_request_tells_its_tries_and_what_it_went_without(
     assert PROMPT not in entered["story"]
 
 
-def test_why_there_is_no_answer_is_entered_as_a_code(call, script) -> None:
+def test_failure_is_recorded_by_code(call, script) -> None:
     error = {"message": f"no: {PROMPT}", "code": "model_not_found"}
     caller = call(script(whole({"error": error}, 404)))
     caller.complete()

@@ -69,7 +69,7 @@ def left_in_the_end(caller: Caller, tokens: int) -> None:
 # Requests
 
 
-def test_who_has_asked_often_enough_is_told_when_to_come_again(house: House) -> None:
+def test_reached_limit_has_retry_after(house: House) -> None:
     caller = limited(house, requests_per_minute=2)
     answers = [caller.complete() for _ in range(3)]
     refused = answers[-1]
@@ -85,7 +85,7 @@ def test_who_has_asked_often_enough_is_told_when_to_come_again(house: House) -> 
     assert "x-portkey-gateway-exception" not in refused.headers
 
 
-def test_an_answer_tells_what_is_left_of_the_callers_own_limits(house: House) -> None:
+def test_answer_has_remaining_limits(house: House) -> None:
     """And not what is left of the account that the gateway has with the provider."""
     house.upstream.answers[:] = [
         whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
@@ -98,14 +98,14 @@ def test_an_answer_tells_what_is_left_of_the_callers_own_limits(house: House) ->
     assert response.headers["x-ratelimit-reset-tokens"].endswith("s")
 
 
-def test_a_stream_tells_it_too(house: House) -> None:
+def test_stream_has_remaining_limits(house: House) -> None:
     house.upstream.answers[:] = [stream(data(frame("a", "stop")), DONE)]
     response = limited(house, requests_per_minute=5).complete(stream=True)
 
     assert left(response, "requests") == 4
 
 
-def test_without_limits_the_providers_are_told(house: House) -> None:
+def test_provider_limits_pass_without_own(house: House) -> None:
     house.upstream.answers[:] = [
         whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
     ]
@@ -113,7 +113,7 @@ def test_without_limits_the_providers_are_told(house: House) -> None:
     assert left(limited(house).complete(), "requests") == 9999
 
 
-def test_two_gateways_share_what_is_counted(house: House) -> None:
+def test_gateways_share_counters(house: House) -> None:
     first = limited(house, requests_per_minute=20)
     second = house.caller(first.headers["Authorization"].removeprefix("Bearer "))
 
@@ -126,7 +126,7 @@ def test_two_gateways_share_what_is_counted(house: House) -> None:
     assert (statuses.count(200), statuses.count(429)) == (20, 40)
 
 
-def test_a_bad_request_costs_nothing(house: House) -> None:
+def test_invalid_request_costs_nothing(house: House) -> None:
     caller = limited(house, requests_per_minute=2)
     assert caller.complete(temperature=3).status_code == 400
     assert caller.complete(logprobs=99).status_code == 400
@@ -134,13 +134,13 @@ def test_a_bad_request_costs_nothing(house: House) -> None:
     assert left(caller.complete(), "requests") == 1
 
 
-def test_places_are_free_again_when_their_answer_is_there(house: House) -> None:
+def test_answer_frees_its_parallel_slot(house: House) -> None:
     caller = limited(house, requests_in_parallel=1)
 
     assert [caller.complete().status_code for _ in range(5)] == [200] * 5
 
 
-def test_a_stream_holds_its_place_to_its_end(house: House) -> None:
+def test_stream_holds_its_slot(house: House) -> None:
     go_on = threading.Event()
     house.upstream.answers[:] = [
         stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
@@ -160,7 +160,7 @@ def test_a_stream_holds_its_place_to_its_end(house: House) -> None:
 # Tokens
 
 
-def test_a_request_that_can_never_fit_is_refused_before_it_costs_anything(
+def test_oversized_request_is_refused_for_free(
     house: House,
 ) -> None:
     response = limited(house, tokens_per_minute=50).complete(max_tokens=50)
@@ -172,7 +172,7 @@ def test_a_request_that_can_never_fit_is_refused_before_it_costs_anything(
     assert house.upstream.requests == []
 
 
-def test_what_is_reserved_is_the_prompts_and_all_that_may_be_made(house: House) -> None:
+def test_reservation_covers_prompts_and_max_tokens(house: House) -> None:
     caller = limited(house, tokens_per_day=1000)
     response = caller.complete(
         prompt=["Hi", "Hi"], n=2, best_of=3, logprobs=1, max_tokens=10
@@ -182,14 +182,14 @@ def test_what_is_reserved_is_the_prompts_and_all_that_may_be_made(house: House) 
     assert left(response) == 1000 - 2 * PROMPT - 2 * 3 * 10
 
 
-def test_what_is_charged_is_what_was_used(house: House) -> None:
+def test_charge_is_the_actual_usage(house: House) -> None:
     caller = limited(house, tokens_per_day=1000)
     assert left(caller.complete(max_tokens=500)) == 1000 - 500 - PROMPT
 
     left_in_the_end(caller, 1000 - 3)
 
 
-def test_prompts_that_a_provider_is_sent_again_are_charged_again(house: House) -> None:
+def test_resent_prompts_are_charged_again(house: House) -> None:
     """A chat of one choice has to be asked n times, and each time bills the prompt."""
     house.upstream.answers[:] = [whole(reply())]
     key = house.virtual_key(provider="groq")
@@ -206,9 +206,7 @@ def test_prompts_that_a_provider_is_sent_again_are_charged_again(house: House) -
 
 
 @pytest.mark.parametrize("many", [2**63, 10**30, -5])
-def test_a_provider_that_counts_absurdly_is_not_asked_again(
-    house: House, many: int
-) -> None:
+def test_absurd_usage_is_not_retried(house: House, many: int) -> None:
     """And spoils no other counter."""
     house.upstream.answers[:] = [
         whole(completion(usage={"prompt_tokens": 1, "completion_tokens": many}))
@@ -221,7 +219,7 @@ def test_a_provider_that_counts_absurdly_is_not_asked_again(
     assert limited_twin(house).complete(max_tokens=5).status_code == 200
 
 
-def test_a_stream_is_charged_by_its_usage(house: House) -> None:
+def test_stream_is_charged_by_usage(house: House) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
     house.upstream.answers[:] = [
         stream(
@@ -239,7 +237,7 @@ def test_a_stream_is_charged_by_its_usage(house: House) -> None:
     left_in_the_end(caller, 1000 - 7)
 
 
-def test_a_stream_that_is_cut_is_charged_as_far_as_it_came(house: House) -> None:
+def test_truncated_stream_is_charged_partly(house: House) -> None:
     house.upstream.answers[:] = [
         cut_stream(*(data(frame(text)) for text in "abc")),
     ]
@@ -251,7 +249,7 @@ def test_a_stream_that_is_cut_is_charged_as_far_as_it_came(house: House) -> None
     left_in_the_end(caller, 1000 - PROMPT - 3)
 
 
-def test_who_leaves_is_charged_as_far_as_it_came(house: House) -> None:
+def test_hang_up_is_charged_partly(house: House) -> None:
     never = threading.Event()
     house.upstream.answers[:] = [
         stream(data(frame("a")), data(frame("b")), wait_for(never)),
@@ -274,7 +272,7 @@ def test_who_leaves_is_charged_as_far_as_it_came(house: House) -> None:
     ],
     ids=["busy", "refused", "too slow"],
 )
-def test_a_failure_is_charged_if_the_provider_may_bill_it(
+def test_billable_failure_is_charged(
     house: House, answer: Any, headers: dict[str, str], charged: int
 ) -> None:
     house.upstream.answers[:] = [answer]
@@ -287,7 +285,7 @@ def test_a_failure_is_charged_if_the_provider_may_bill_it(
 # Money
 
 
-def test_a_budget_in_dollars_is_one_that_has_to_be_raised(house: House) -> None:
+def test_money_budget_refuses_when_spent(house: House) -> None:
     """A dollar for a token, by the operator's own prices."""
     row = {"provider": "openai", "model": "m", "input": 999_999, "output": 999_999}
     house.settings = replace(house.settings, prices=prices([row]))
@@ -304,7 +302,7 @@ def test_a_budget_in_dollars_is_one_that_has_to_be_raised(house: House) -> None:
     assert 3 <= len(house.upstream.requests) <= 4
 
 
-def test_without_a_price_only_tokens_are_counted(house: House) -> None:
+def test_unpriced_model_counts_tokens_only(house: House) -> None:
     caller = limited(house, money_per_day=0, tokens_per_day=1000)
     response = caller.complete(model="nobody-knows", max_tokens=10)
 
@@ -315,7 +313,7 @@ def test_without_a_price_only_tokens_are_counted(house: House) -> None:
 # Virtual keys
 
 
-def test_a_virtual_key_is_limited_for_all_who_use_it(house: House) -> None:
+def test_virtual_key_limit_is_shared(house: House) -> None:
     first = sharing(house, requests_per_minute=2)
     second = house.caller(house.key("another", config="main"))
     statuses = [each.complete().status_code for each in (first, second, first, second)]
@@ -323,7 +321,7 @@ def test_a_virtual_key_is_limited_for_all_who_use_it(house: House) -> None:
     assert statuses == [200, 200, 429, 429]
 
 
-def test_a_try_is_a_request_of_its_virtual_key_and_none_of_the_callers(
+def test_retry_counts_for_virtual_key_only(
     house: House,
 ) -> None:
     house.upstream.answers[:] = [
@@ -342,7 +340,7 @@ def test_a_try_is_a_request_of_its_virtual_key_and_none_of_the_callers(
     assert left(unlimited, "requests") == 10 - 3 - 1
 
 
-def test_a_fallback_goes_on_where_there_is_room(house: House) -> None:
+def test_fallback_passes_limited_target(house: House) -> None:
     first = house.virtual_key("a", limits=Limits.of({"requests_per_minute": 1}))
     targets = [{"virtual_key": first}, {"virtual_key": house.virtual_key("b")}]
     house.store.put_config(
@@ -356,7 +354,7 @@ def test_a_fallback_goes_on_where_there_is_room(house: House) -> None:
     assert used == ["config.targets[0]", "config.targets[1]", "config.targets[1]"]
 
 
-def test_who_may_come_again_is_told_so_after_a_fallback_as_well(house: House) -> None:
+def test_limited_fallback_has_retry_after(house: House) -> None:
     targets = [{"virtual_key": house.virtual_key(name)} for name in ("a", "b")]
     house.store.put_config(
         "main", {"strategy": {"mode": "fallback"}, "targets": targets}
@@ -372,7 +370,7 @@ def test_who_may_come_again_is_told_so_after_a_fallback_as_well(house: House) ->
     assert spent.headers["x-should-retry"] == "false"
 
 
-def test_a_limit_is_no_failure_of_its_target(house: House) -> None:
+def test_limit_does_not_open_breaker(house: House) -> None:
     """No breaker opens, no retry is made."""
     key = house.virtual_key(limits=Limits.of({"requests_in_parallel": 1}))
     breaker = {"failure_threshold": 1, "failure_status_codes": [429]}
@@ -397,7 +395,7 @@ def test_a_limit_is_no_failure_of_its_target(house: House) -> None:
     assert caller.complete(stream=True).status_code == 200
 
 
-def test_each_try_settles_what_it_held_of_its_virtual_key(house: House) -> None:
+def test_each_retry_settles_its_reservation(house: House) -> None:
     house.upstream.answers[:] = [
         whole({"error": {"message": "busy"}}, 503),
         whole(completion()),
@@ -451,7 +449,7 @@ def test_fallback_beyond_the_budget_is_refused(house: House, first: str) -> None
     assert asked(house) == [first]
 
 
-def test_fallback_goes_past_a_target_that_is_too_dear(house: House) -> None:
+def test_fallback_skips_unaffordable_target(house: House) -> None:
     house.upstream.answers[:] = [BUSY, whole(completion())]
     caller = falling_back(house, "nobody-knows", "dear", "cheap", money_per_day=2)
     response = caller.complete(max_tokens=59)
@@ -460,7 +458,7 @@ def test_fallback_goes_past_a_target_that_is_too_dear(house: House) -> None:
     assert asked(house) == ["nobody-knows", "cheap"]
 
 
-def test_tries_add_up_in_the_keys_budget(house: House) -> None:
+def test_retries_add_up_in_budget(house: House) -> None:
     """Unreadable answers are paid in full; the third try does not fit any more."""
     house.upstream.answers[:] = [whole(b"<html>")]
     caller = falling_back(house, "m", "m", "m", tokens_per_day=250)
@@ -471,7 +469,7 @@ def test_tries_add_up_in_the_keys_budget(house: House) -> None:
     left_in_the_end(caller, 50)
 
 
-def test_request_of_several_tries_counts_once(house: House) -> None:
+def test_retried_request_counts_once(house: House) -> None:
     house.upstream.answers[:] = [BUSY, BUSY, whole(completion())]
     counted = {"requests_per_minute": 5, "requests_in_parallel": 1}
     caller = falling_back(house, "m", "m", "m", **counted, tokens_per_day=1000)
@@ -537,14 +535,16 @@ def test_text_beside_the_prompt_is_reserved(house: House) -> None:
 
 @pytest.mark.parametrize("make", [limited, sharing])
 @pytest.mark.parametrize("limit", ["tokens_per_day", "money_per_month"])
-def test_limited_key_gets_a_default_length(house: House, make: Any, limit: str) -> None:
+def test_limited_key_gets_default_max_tokens(
+    house: House, make: Any, limit: str
+) -> None:
     response = make(house, **{limit: 1000}).complete()
 
     assert house.upstream.last.json["max_tokens"] == 16
     assert response.headers["x-lastword-applied-defaults"] == "max_tokens=16"
 
 
-def test_default_length_of_an_endpoint_is_reserved(house: House) -> None:
+def test_endpoints_default_length_is_reserved(house: House) -> None:
     key = house.virtual_key(provider="anthropic")
     house.store.put_config("main", {"virtual_key": key})
     limits = Limits(tokens_per_day=4000)
@@ -555,13 +555,13 @@ def test_default_length_of_an_endpoint_is_reserved(house: House) -> None:
     assert f"Requested {PROMPT + 4096}" in refused.json["error"]["message"]
 
 
-def test_limit_on_requests_sets_no_length(house: House) -> None:
+def test_request_limit_sets_no_max_tokens(house: House) -> None:
     limited(house, requests_per_minute=10).complete()
 
     assert "max_tokens" not in house.upstream.last.json
 
 
-def test_model_without_a_length_is_refused_to_limited_keys(house: House) -> None:
+def test_unbounded_model_is_refused_to_limited_keys(house: House) -> None:
     key = house.virtual_key()
     config = {"virtual_key": key, "model_info": {"lacks": ["max_tokens"]}}
     house.store.put_config("main", config)
@@ -592,7 +592,7 @@ def test_sent_config_cannot_respell_max_tokens(
 # Where nothing is stored
 
 
-def test_a_callers_own_key_has_no_limits(caller: Caller) -> None:
+def test_provider_key_has_no_limits(caller: Caller) -> None:
     response = caller.complete(
         headers={"x-portkey-config": json.dumps({"provider": "openai"})}
     )

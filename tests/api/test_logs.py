@@ -28,8 +28,8 @@ class Written:
 
     def request(self, caller: Caller) -> dict[str, Any]:
         """The one line of a request, as JSON."""
-        told = [json.loads(line) for line in self.lines(caller)]
-        (request,) = [line for line in told if line["event"] == "request"]
+        records = [json.loads(line) for line in self.lines(caller)]
+        (request,) = [line for line in records if line["event"] == "request"]
         return request
 
 
@@ -46,42 +46,44 @@ def written(request: pytest.FixtureRequest) -> Iterator[Written]:
     logger.setLevel(before[1])
 
 
-def test_a_request_is_one_line_of_json(call, upstream, written: Written) -> None:
+def test_request_is_one_json_line(call, upstream, written: Written) -> None:
     caller = call(upstream)
     caller.complete(headers={"x-portkey-trace-id": "t-1"}, model="gpt-x")
-    told = written.request(caller)
+    record = written.request(caller)
 
-    assert told["trace_id"] == "t-1" and told["level"] == "info"
-    assert told["status"] == 200 and told["end"] == "whole"
-    assert told["provider"] == "openai" and told["model"] == "gpt-x"
-    assert told["prompt_tokens"] == 1 and told["completion_tokens"] == 2
-    assert told["took_ms"] >= told["first_ms"] > 0
-    (attempt,) = told["attempts"]
+    assert record["trace_id"] == "t-1" and record["level"] == "info"
+    assert record["status"] == 200 and record["end"] == "whole"
+    assert record["provider"] == "openai" and record["model"] == "gpt-x"
+    assert record["prompt_tokens"] == 1 and record["completion_tokens"] == 2
+    assert record["took_ms"] >= record["first_ms"] > 0
+    (attempt,) = record["attempts"]
     assert attempt.startswith("config 200 ")
-    assert "prompt" not in told and "error" not in told
+    assert "prompt" not in record and "error" not in record
 
 
-def test_a_failure_says_why(call, script, written: Written) -> None:
+def test_failure_line_has_reason(call, script, written: Written) -> None:
     caller = call(script(whole({"error": {"message": "no", "code": "odd"}}, 400)))
     caller.complete()
-    told = written.request(caller)
+    record = written.request(caller)
 
-    assert told["status"] == 400 and told["end"] == "failed" and told["error"] == "odd"
+    assert (
+        record["status"] == 400
+        and record["end"] == "failed"
+        and record["error"] == "odd"
+    )
 
 
-def test_a_prompt_is_written_only_if_that_is_wanted(
-    call, upstream, written: Written
-) -> None:
+def test_prompt_is_logged_on_request_only(call, upstream, written: Written) -> None:
     caller = call(upstream, log_prompts=True)
     key = "sk-proj-0123456789abcdef"
     caller.complete(prompt=f"Use {key} and Bearer abc.def to say " + "x" * 500)
-    told = written.request(caller)
+    record = written.request(caller)
 
-    assert told["prompt"].startswith("Use [redacted] and Bearer [redacted] to say xx")
-    assert len(told["prompt"]) == 200 and key not in json.dumps(told)
+    assert record["prompt"].startswith("Use [redacted] and Bearer [redacted] to say xx")
+    assert len(record["prompt"]) == 200 and key not in json.dumps(record)
 
 
-def test_it_can_be_switched_off(call, upstream, written: Written) -> None:
+def test_request_log_can_be_disabled(call, upstream, written: Written) -> None:
     caller = call(upstream, log_requests=False)
     caller.complete()
 
@@ -89,7 +91,7 @@ def test_it_can_be_switched_off(call, upstream, written: Written) -> None:
 
 
 @pytest.mark.parametrize("written", ["console"], indirect=True)
-def test_people_get_a_line_that_they_can_read(call, upstream, written: Written) -> None:
+def test_console_format_is_readable(call, upstream, written: Written) -> None:
     caller = call(upstream)
     caller.complete(model="a model\nof two lines")
     (line,) = written.lines(caller)
@@ -98,27 +100,27 @@ def test_people_get_a_line_that_they_can_read(call, upstream, written: Written) 
     assert r"model='a model\nof two lines'" in line
 
 
-def test_what_is_no_text_is_written_as_well(written: Written, caller) -> None:
+def test_non_text_prompts_are_logged(written: Written, caller) -> None:
     logger.info("odd", extra={"half": "a\ud800", "long": 2**70, 5: "five"})
     (line,) = written.lines(caller)
-    told = json.loads(line)
+    record = json.loads(line)
 
-    assert told["half"] == "a\ud800" and told["long"] == 2**70
+    assert record["half"] == "a\ud800" and record["long"] == 2**70
 
 
-def test_what_fails_is_one_line_as_well(written: Written, call, upstream) -> None:
+def test_exception_is_one_line(written: Written, call, upstream) -> None:
     try:
         raise ValueError("odd")
     except ValueError:
         logger.exception("it failed", extra={"size": 3})
     (line,) = written.lines(call(upstream))
-    told = json.loads(line)
+    record = json.loads(line)
 
-    assert told["event"] == "it failed" and told["size"] == 3
-    assert "ValueError: odd" in told["traceback"]
+    assert record["event"] == "it failed" and record["size"] == 3
+    assert "ValueError: odd" in record["traceback"]
 
 
-def test_lines_of_long_texts_are_short(call, script, written: Written) -> None:
+def test_long_texts_are_cut(call, script, written: Written) -> None:
     """Names that a caller makes up: of models, aliases, and of where a target lies."""
     upstream = script(whole({"error": {"message": "m", "code": "c" * 9000}}, 500))
     target = {

@@ -42,14 +42,14 @@ class Counted:
         return sum(s.value for s in named if labels.items() <= s.labels.items())
 
 
-def taken(response: Any) -> bytes:
+def read_body(response: Any) -> bytes:
     """All of a response, read as a server does it."""
-    said = b"".join(response.iter_encoded())
+    body = b"".join(response.iter_encoded())
     response.close()
-    return said
+    return body
 
 
-def test_a_whole_answer_is_counted(call, upstream: Upstream) -> None:
+def test_whole_answer_is_counted(call, upstream: Upstream) -> None:
     caller = call(upstream)
     caller.complete()
     counted = Counted(caller)
@@ -63,7 +63,7 @@ def test_a_whole_answer_is_counted(call, upstream: Upstream) -> None:
     assert counted("request_duration_seconds_count", provider="openai") == 1
 
 
-def test_a_provider_that_counts_below_nothing_spoils_no_counter(call, script) -> None:
+def test_negative_usage_spoils_no_counter(call, script) -> None:
     odd = {"prompt_tokens": -5, "completion_tokens": 10**30, "total_tokens": 1}
     caller = call(script(whole(completion(usage=odd)), whole(completion())))
     caller.complete()
@@ -74,9 +74,9 @@ def test_a_provider_that_counts_below_nothing_spoils_no_counter(call, script) ->
     assert counted("tokens_total", kind="prompt") == 1
 
 
-def test_a_stream_is_counted_with_its_longest_gap(call, script) -> None:
+def test_stream_is_counted_with_longest_gap(call, script) -> None:
     caller = call(script(stream(FRAMES[0], 0.3, *FRAMES[1:])))
-    taken(caller.complete(stream=True))
+    read_body(caller.complete(stream=True))
     counted = Counted(caller)
 
     assert counted("requests_total", stream="yes", end="whole") == 1
@@ -86,9 +86,9 @@ def test_a_stream_is_counted_with_its_longest_gap(call, script) -> None:
     assert counted("stream_gap_seconds_total") == pytest.approx(only)
 
 
-def test_a_cut_stream_and_a_failure_are_told_apart(call, script) -> None:
+def test_truncation_and_failure_are_distinct(call, script) -> None:
     caller = call(script(cut_stream(FRAMES[0]), whole({"error": {}}, 500)))
-    taken(caller.complete(stream=True))
+    read_body(caller.complete(stream=True))
     caller.complete()
     counted = Counted(caller)
 
@@ -96,7 +96,7 @@ def test_a_cut_stream_and_a_failure_are_told_apart(call, script) -> None:
     assert counted("requests_total", end="failed", status="500") == 1
 
 
-def test_a_caller_who_leaves_is_counted(call, script) -> None:
+def test_hang_up_is_counted(call, script) -> None:
     caller = call(script(stream(FRAMES[0], 0.1, *FRAMES[1:])))
     response = caller.complete(stream=True)
     next(response.iter_encoded())
@@ -107,7 +107,7 @@ def test_a_caller_who_leaves_is_counted(call, script) -> None:
     assert counted("requests_total", end="left") == 1
 
 
-def test_tries_are_counted_by_target(call, script) -> None:
+def test_attempts_are_counted_by_target(call, script) -> None:
     busy = script(whole({"error": {}}, 503))
     good = script(whole(completion()))
     caller = call(good)
@@ -124,7 +124,7 @@ def test_tries_are_counted_by_target(call, script) -> None:
     assert counted("fallbacks_total") == 1
 
 
-def test_breakers_are_counted_by_how_they_are(call, script) -> None:
+def test_breakers_are_counted_by_state(call, script) -> None:
     sick, well = script(whole({"error": {}}, 503)), script(whole(completion()))
     caller = call(well)
     targets = [{"custom_host": sick.url}, {"custom_host": well.url}]
@@ -146,7 +146,7 @@ def fallback(targets: list[dict[str, Any]], **strategy: Any) -> str:
 @pytest.mark.parametrize(
     "wrong", [{"prompt": 7}, {"model": None}, {"n": -1}], ids=lambda w: str(w)
 )
-def test_what_is_refused_at_once_is_counted_apart(call, upstream, wrong) -> None:
+def test_early_refusals_are_counted_apart(call, upstream, wrong) -> None:
     caller = call(upstream)
     status = caller.complete(**wrong).status_code
     counted = Counted(caller)
@@ -155,7 +155,7 @@ def test_what_is_refused_at_once_is_counted_apart(call, upstream, wrong) -> None
     assert counted("requests_total") == 0
 
 
-def test_nothing_is_emitted_that_is_not_in_the_table(call, upstream) -> None:
+def test_only_listed_metrics_are_emitted(call, upstream) -> None:
     caller = call(upstream)
     caller.complete()
     emitted = {family.name for family in Counted(caller).families}
@@ -163,7 +163,7 @@ def test_nothing_is_emitted_that_is_not_in_the_table(call, upstream) -> None:
     assert emitted <= {name for name, _ in metrics.families()}
 
 
-def test_the_table_is_that_of_the_documentation() -> None:
+def test_metrics_table_matches_documentation() -> None:
     rows = re.findall(r"^\| `(lastword_\w+)` \| (.*?) \|", DOCS, re.M)
     told = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     counters = {metrics.Counter: "_total"}
@@ -175,7 +175,7 @@ def test_the_table_is_that_of_the_documentation() -> None:
     assert told == known
 
 
-def test_series_do_not_grow_with_what_callers_make_up(call, upstream) -> None:
+def test_callers_cannot_create_series(call, upstream) -> None:
     app = call(upstream, log_requests=False).app
     ask(app, upstream, range(600))
     before = series(app)
@@ -191,13 +191,13 @@ def test_series_do_not_grow_with_what_callers_make_up(call, upstream) -> None:
 def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
     """Ask for completions as nobody did before, each in one of several ways."""
     for number in numbers:
-        made_up = f"made-up-{number}"
-        body = json.dumps({"model": made_up, "prompt": made_up, made_up: number})
-        headers = {"x-portkey-trace-id": made_up, "traceparent": made_up}
-        headers |= {f"x-{made_up}": made_up, "authorization": f"Bearer {made_up}"}
-        headers["x-portkey-metadata"] = json.dumps({made_up: made_up})
-        way = WAYS[number % len(WAYS)] if number % 40 else "upstream"
-        headers |= way_of(way, made_up, upstream)
+        invented = f"made-up-{number}"
+        body = json.dumps({"model": invented, "prompt": invented, invented: number})
+        headers = {"x-portkey-trace-id": invented, "traceparent": invented}
+        headers |= {f"x-{invented}": invented, "authorization": f"Bearer {invented}"}
+        headers["x-portkey-metadata"] = json.dumps({invented: invented})
+        route = WAYS[number % len(WAYS)] if number % 40 else "upstream"
+        headers |= route_headers(route, invented, upstream)
         send(app, f"address-{number}", headers, body.encode())
 
 
@@ -205,7 +205,7 @@ def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
 WAYS = ("no text", "refused", "no key", "provider", "config", "virtual key")
 
 
-def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
+def route_headers(route: str, invented: str, upstream: Upstream) -> dict[str, str]:
     """The headers that lead a request that way."""
     return {
         "upstream": {
@@ -215,10 +215,10 @@ def way_of(way: str, made_up: str, upstream: Upstream) -> dict[str, str]:
         "no text": {"x-portkey-provider": "stability-ai"},
         "refused": {"x-portkey-provider": "ollama", "x-portkey-custom-host": "http://"},
         "no key": {"x-portkey-provider": "anthropic", "authorization": ""},
-        "provider": {"x-portkey-provider": made_up},
-        "config": {"x-portkey-config": json.dumps({"provider": made_up})},
-        "virtual key": {"x-portkey-virtual-key": made_up},
-    }[way]
+        "provider": {"x-portkey-provider": invented},
+        "config": {"x-portkey-config": json.dumps({"provider": invented})},
+        "virtual key": {"x-portkey-virtual-key": invented},
+    }[route]
 
 
 def send(app: Flask, address: str, headers: dict[str, str], body: bytes) -> None:
@@ -253,7 +253,7 @@ def series(app: Flask) -> set[tuple[str, frozenset[tuple[str, str]]]]:
 
 
 @pytest.fixture
-def asked(call, upstream) -> Iterator[Callable[..., int]]:
+def scrape_status(call, upstream) -> Iterator[Callable[..., int]]:
     def ask(token: str = "", **settings: Any) -> int:
         caller = call(upstream, **settings)
         caller.headers = {"Authorization": token} if token else {}
@@ -263,25 +263,25 @@ def asked(call, upstream) -> Iterator[Callable[..., int]]:
     yield ask
 
 
-def test_this_machine_may_ask(asked: Callable[..., int]) -> None:
-    assert asked() == 200
+def test_local_request_needs_no_token(scrape_status: Callable[..., int]) -> None:
+    assert scrape_status() == 200
 
 
-def test_others_need_a_token(asked: Callable[..., int]) -> None:
+def test_remote_request_needs_token(scrape_status: Callable[..., int]) -> None:
     everywhere = {"bind": "0.0.0.0:8787"}
 
-    assert asked(**everywhere) == 404
+    assert scrape_status(**everywhere) == 404
     told = {**everywhere, "metrics_token": "a-token"}
-    assert asked(**told) == 401
-    assert asked("Bearer another", **told) == 401
-    assert asked("Bearer a-token", **told) == 200
+    assert scrape_status(**told) == 401
+    assert scrape_status("Bearer another", **told) == 401
+    assert scrape_status("Bearer a-token", **told) == 200
 
 
 @pytest.mark.parametrize(
     "header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Proto"]
 )
 @pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)])
-def test_request_through_a_proxy_is_not_local(
+def test_proxied_request_is_not_local(
     call, upstream, header: str, proxies: tuple[str, ...]
 ) -> None:
     caller = call(upstream, trusted_proxies=proxies)
@@ -292,11 +292,11 @@ def test_request_through_a_proxy_is_not_local(
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "::ffff:192.0.2.1"])
-def test_request_of_another_machine_is_not_local(call, upstream, peer: str) -> None:
+def test_remote_address_is_not_local(call, upstream, peer: str) -> None:
     """Whatever the gateway takes for its address; a unix socket has none."""
     told = {"environ_overrides": {"REMOTE_ADDR": peer}}
     assert call(upstream).get("/metrics", **told).status_code == 404
 
 
-def test_it_can_be_switched_off(asked: Callable[..., int]) -> None:
-    assert asked(metrics=False) == 404
+def test_metrics_can_be_disabled(scrape_status: Callable[..., int]) -> None:
+    assert scrape_status(metrics=False) == 404

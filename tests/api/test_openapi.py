@@ -41,14 +41,14 @@ from tests.upstream import (
 
 from .test_schemas import BODIES
 
-API = Path(schemas.__file__).parent
+API = Path(schemas.__file__).parent.parent
 Document = dict[str, Any]
 Shape = Callable[[str], Draft202012Validator]
 SETTINGS = Settings(metrics_token="a token of the tests")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Document:
+def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
     """What a gateway says of itself."""
     instance = str(tmp_path_factory.mktemp("instance"))
     app = create_app(replace(SETTINGS, instance=instance, ledger=False))
@@ -59,28 +59,28 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 
 @pytest.fixture(scope="module")
-def shape(told: Document) -> Shape:
+def shape(document: Document) -> Shape:
     """The schema of that name."""
 
     def make(name: str) -> Draft202012Validator:
         reference = {"$ref": f"#/components/schemas/{name}"}
-        return Draft202012Validator(reference | {"components": told["components"]})
+        return Draft202012Validator(reference | {"components": document["components"]})
 
     return make
 
 
-def test_the_document_is_valid(told: Document) -> None:
-    assert told["openapi"] == "3.1.0"
-    assert list(OpenAPIV31SpecValidator(told).iter_errors()) == []
+def test_document_is_valid(document: Document) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
 
 
 # Blueprints that are for people, and no part of what programs call.
 FOR_PEOPLE = {"console"}
 
 
-def test_it_has_the_paths_that_are_served(call, upstream: Upstream) -> None:
+def test_document_has_all_served_paths(call, upstream: Upstream) -> None:
     caller = call(upstream)
-    told = caller.get("/openapi.json").get_json()
+    document = caller.get("/openapi.json").get_json()
     served = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
         for rule in caller.app.url_map.iter_rules()
@@ -90,15 +90,15 @@ def test_it_has_the_paths_that_are_served(call, upstream: Upstream) -> None:
 
     assert served == {
         (path, method.upper())
-        for path, operations in told["paths"].items()
+        for path, operations in document["paths"].items()
         for method in operations
     }
 
 
-def test_what_is_switched_off_is_not_in_it(call, upstream: Upstream) -> None:
-    told = call(upstream, metrics=False).get("/openapi.json").get_json()
+def test_disabled_endpoints_are_not_listed(call, upstream: Upstream) -> None:
+    document = call(upstream, metrics=False).get("/openapi.json").get_json()
 
-    assert "/metrics" not in told["paths"]
+    assert "/metrics" not in document["paths"]
 
 
 # Portkey's and our own, and others that belong to them.
@@ -111,7 +111,7 @@ def named_in(path: Path) -> Iterator[str]:
             yield str(node.value).lower()
 
 
-def test_it_has_the_headers_that_the_code_knows(told: Document) -> None:
+def test_document_has_all_headers_of_the_code(document: Document) -> None:
     files = [path for path in API.rglob("*.py") if path.parent.name != "openapi"]
     known = {name for path in files for name in named_in(path)}
     known |= {
@@ -120,7 +120,7 @@ def test_it_has_the_headers_that_the_code_knows(told: Document) -> None:
         for setting in provider.settings
         for name in setting.headers
     }
-    parts = told["components"]
+    parts = document["components"]
     described = {name.lower() for name in (*parts["parameters"], *parts["headers"])}
     described |= {s.get("name", "") for s in parts["securitySchemes"].values()}
 
@@ -136,7 +136,7 @@ FALLBACK = {
 }
 
 
-def test_it_has_every_header_of_an_answer(told: Document, call, script) -> None:
+def test_document_has_all_answer_headers(document: Document, call, script) -> None:
     """Those of a way that failed, and that led somewhere in the end, most of all."""
     upstream = script(whole({}, 503), whole(completion()))
     caller = call(upstream, default_max_tokens=100)
@@ -147,7 +147,7 @@ def test_it_has_every_header_of_an_answer(told: Document, call, script) -> None:
     assert [answer.status_code for answer in answers] == [503, 200, 200]
     assert {"age", "x-lastword-attempts", "x-lastword-model-alias"} <= seen
     assert seen - {"content-type", "content-length"} <= {
-        name.lower() for name in told["components"]["headers"]
+        name.lower() for name in document["components"]["headers"]
     }
 
 
@@ -161,16 +161,16 @@ ERRORS = [error for error in tree() if error.__module__ == errors.__name__]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
-def test_its_statuses_are_those_of_the_errors(
-    told: Document, error: type[GatewayError]
+def test_document_statuses_match_errors(
+    document: Document, error: type[GatewayError]
 ) -> None:
     path = "/metrics" if issubclass(error, errors.NotFound) else "/v1/completions"
-    (operation,) = told["paths"][path].values()
+    (operation,) = document["paths"][path].values()
 
     assert error is errors.CallerLeft or str(error.status) in operation["responses"]
 
 
-def test_errors_have_the_shape_that_it_says(shape) -> None:
+def test_errors_match_their_schema(shape) -> None:
     plain = GatewayError("no", param="n", code="c")
     plain.attempts = [Attempt("config.targets[0]", "openai", 503, 12, None).to_body()]
     upstream = errors.UpstreamTimeout("late")
@@ -183,11 +183,11 @@ def test_errors_have_the_shape_that_it_says(shape) -> None:
     assert not shape("RouteError").is_valid(plain.to_body())
 
 
-def test_completions_have_the_shape_that_it_says(told: Document, shape) -> None:
+def test_completions_match_their_schema(document: Document, shape) -> None:
     scores = Logprobs(["a"], [-0.5], [{"a": -0.5}], [0])
     choice = Choice("a", 0, scores, "stop").to_body()
     usage = Usage(1, 2, reasoning_tokens=1, cached_tokens=1).to_body()
-    shapes = told["components"]["schemas"]
+    shapes = document["components"]["schemas"]
 
     shape("Choice").validate(choice)
     shape("Usage").validate(usage)
@@ -197,7 +197,7 @@ def test_completions_have_the_shape_that_it_says(told: Document, shape) -> None:
     assert set(scores.to_body()) == set(shapes["Logprobs"]["properties"])
 
 
-def test_events_have_the_shape_that_it_says(shape, call, script) -> None:
+def test_events_match_their_schema(shape, call, script) -> None:
     pieces = data(frame("Hel")), data(frame("lo", "stop")), DONE
     upstream = script(stream(*pieces), cut_stream(*pieces[:1]))
     *chunks, end = events(call(upstream).complete(stream=True))
@@ -210,8 +210,8 @@ def test_events_have_the_shape_that_it_says(shape, call, script) -> None:
         shape("Event").validate({"data": text})
 
 
-def test_its_examples_are_right(told: Document, shape) -> None:
-    operation = told["paths"]["/v1/completions"]["post"]
+def test_examples_match_their_schemas(document: Document, shape) -> None:
+    operation = document["paths"]["/v1/completions"]["post"]
     (sent,) = operation["requestBody"]["content"].values()
     answer = operation["responses"]["200"]["content"]
     blocks = answer["text/event-stream"]["example"].split("\n\n")
@@ -227,8 +227,8 @@ def test_its_examples_are_right(told: Document, shape) -> None:
     assert texts[-1] == "[DONE]" and len(texts) == 3
 
 
-def test_everything_in_it_is_explained(told: Document) -> None:
-    parts = told["components"]
+def test_everything_has_a_description(document: Document) -> None:
+    parts = document["components"]
     for name in ("CompletionRequest", "Config", "Strategy", "Retry", "Cache"):
         for key, field in parts["schemas"][name]["properties"].items():
             assert field.get("description"), f"{name}.{key}"
@@ -239,7 +239,7 @@ def test_everything_in_it_is_explained(told: Document) -> None:
 
 
 @pytest.mark.parametrize("length", [None, 7])
-def test_its_default_of_max_tokens_is_that_of_the_settings(
+def test_default_max_tokens_comes_from_settings(
     call, upstream: Upstream, length: int | None
 ) -> None:
     caller = call(upstream, default_max_tokens=length)
@@ -254,9 +254,9 @@ def test_its_default_of_max_tokens_is_that_of_the_settings(
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-def is_taken(body: Document) -> bool:
+def is_accepted(body: Document) -> bool:
     try:
-        schemas.checked(body)
+        schemas.validate(body)
     except InvalidRequest:
         return False
     return True
@@ -264,9 +264,9 @@ def is_taken(body: Document) -> bool:
 
 @limited(max_examples=200, suppress_health_check=SLOW)
 @given(BODIES)
-def test_it_allows_the_bodies_that_are_taken(shape: Shape, body: Document) -> None:
+def test_schema_allows_accepted_bodies(shape: Shape, body: Document) -> None:
     if not only_words_refuse(body):
-        assert shape("CompletionRequest").is_valid(body) == is_taken(body)
+        assert shape("CompletionRequest").is_valid(body) == is_accepted(body)
 
 
 BODY: Document = {
@@ -320,15 +320,15 @@ def changed(value: Any) -> Iterator[Any]:
     yield from OTHER
 
 
-def test_it_allows_what_is_taken_in_each_field(told: Document, shape: Shape) -> None:
+def test_schema_allows_accepted_fields(document: Document, shape: Shape) -> None:
     allowed = shape("CompletionRequest")
-    fields = told["components"]["schemas"]["CompletionRequest"]["properties"]
+    fields = document["components"]["schemas"]["CompletionRequest"]["properties"]
 
     assert set(BODY) == set(fields)
-    assert allowed.is_valid(BODY) and is_taken(BODY)
+    assert allowed.is_valid(BODY) and is_accepted(BODY)
     for body in changed(BODY):
         if isinstance(body, dict) and not only_words_refuse(body):
-            assert allowed.is_valid(body) == is_taken(body), body
+            assert allowed.is_valid(body) == is_accepted(body), body
 
 
 # Every key that a config has, and at most one of each kind of object.
@@ -376,25 +376,23 @@ CONFIG: Document = {
 }
 
 
-def test_it_allows_the_configs_whose_shape_is_taken(
-    told: Document, shape: Shape
-) -> None:
+def test_schema_allows_accepted_configs(document: Document, shape: Shape) -> None:
     allowed = shape("Config")
     configs = [each for each in changed(CONFIG) if isinstance(each, dict)]
 
     assert {*CONFIG, *KINDS} == set(
-        told["components"]["schemas"]["Config"]["properties"]
+        document["components"]["schemas"]["Config"]["properties"]
     )
     assert allowed.is_valid(CONFIG) and schema.complaints(CONFIG) == []
     for config in configs:
-        taken = schema.complaints(config) == []
-        assert allowed.is_valid(config) == taken, config
+        accepted = schema.complaints(config) == []
+        assert allowed.is_valid(config) == accepted, config
 
 
 # The page
 
 
-def test_it_is_not_made_before_somebody_asks(settings: Settings) -> None:
+def test_apispec_is_loaded_on_demand(settings: Settings) -> None:
     code = (
         "import sys; from app import create_app; from app.settings import Settings; "
         f"own = Settings(instance={settings.instance!r}, ledger=False); "
@@ -405,7 +403,7 @@ def test_it_is_not_made_before_somebody_asks(settings: Settings) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_page_asks_nobody_else_and_runs_nothing_inline(caller: Caller) -> None:
+def test_page_loads_nothing_from_elsewhere(caller: Caller) -> None:
     page = caller.get("/docs")
     policy = page.headers["Content-Security-Policy"]
     text = page.get_data(as_text=True)
@@ -419,7 +417,7 @@ def test_the_page_asks_nobody_else_and_runs_nothing_inline(caller: Caller) -> No
     assert "//" not in caller.get("/docs/start.js").get_data(as_text=True)
 
 
-def test_a_part_of_the_page_is_sent_once(caller: Caller) -> None:
+def test_page_assets_are_cached(caller: Caller) -> None:
     first = caller.get("/docs/swagger-ui.css")
     caller.headers["If-None-Match"] = first.headers["ETag"]
     second = caller.get("/docs/swagger-ui.css")
@@ -429,14 +427,14 @@ def test_a_part_of_the_page_is_sent_once(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.html", "..%2f__init__.py", "%2fetc%2fpasswd"])
-def test_the_page_has_no_other_parts(caller: Caller, name: str) -> None:
+def test_unknown_assets_are_404(caller: Caller, name: str) -> None:
     answer = caller.get(f"/docs/{name}")
 
     assert answer.status_code == 404
     assert answer.get_json()["error"]["code"] == "invalid_url"
 
 
-def test_both_can_be_switched_off(call, upstream: Upstream) -> None:
+def test_document_and_page_can_be_disabled(call, upstream: Upstream) -> None:
     caller = call(upstream, docs=False)
     paths = ("/openapi.json", "/docs", "/docs/start.js")
 

@@ -85,7 +85,7 @@ def test_many_fields_are_refused(caller: Caller) -> None:
     assert "1003 fields, and at most 1000" in response.json["error"]["message"]
 
 
-def test_the_budget_is_the_requests_own(caller: Caller, upstream) -> None:
+def test_budget_is_per_request(caller: Caller, upstream) -> None:
     searches = Searches()
     with pytest.raises(InvalidRoute):
         for _ in range(100):
@@ -107,13 +107,13 @@ def test_the_budget_is_the_requests_own(caller: Caller, upstream) -> None:
 )
 def test_large_patterns_are_refused(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match=".") as refused:
-        patterns.compiled(pattern)
+        patterns.compile_pattern(pattern)
 
     assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    "pattern, text, found",
+    "pattern, text, matches",
     [
         ("^gpt", "gpt-4", True),
         ("(?i)hello", "Say HELLO", True),
@@ -124,5 +124,5 @@ def test_large_patterns_are_refused(pattern: str, message: str) -> None:
         ("", "", True),
     ],
 )
-def test_searches_find_what_is_there(pattern: str, text: str, found: bool) -> None:
-    assert Searches()(pattern, text) is found
+def test_searches_find_matches(pattern: str, text: str, matches: bool) -> None:
+    assert Searches()(pattern, text) is matches

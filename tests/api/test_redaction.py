@@ -199,7 +199,7 @@ def test_cached_headers_are_redacted(call: Call, upstream: Upstream) -> None:
         assert response.headers["openai-model"] == "m [redacted]"
 
 
-def test_list_of_models_is_redacted(call: Call, upstream: Upstream) -> None:
+def test_model_list_is_redacted(call: Call, upstream: Upstream) -> None:
     caller = call(upstream)
     caller.headers["Authorization"] = f"Bearer {KEY}"
     for form in FORMS:
@@ -303,7 +303,7 @@ def test_tracebacks_show_no_likely_key() -> None:
         assert len(line) < 30_000
 
 
-def test_late_errors_keep_their_words(call: Call, upstream: Upstream) -> None:
+def test_late_errors_keep_their_message(call: Call, upstream: Upstream) -> None:
     """Redaction takes nothing else away."""
     words = "The server had an error while processing your request. Sorry about that!"
     upstream.answers[:] = [stream(BEGUN, data({"error": {"message": words}}))]

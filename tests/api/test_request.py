@@ -18,7 +18,7 @@ from tests.upstream import Upstream, completion, whole
 # Cases 1-9: a plain completion
 
 
-def test_1_a_completion_has_the_contracts_shape(caller: Caller) -> None:
+def test_1_completion_has_contract_shape(caller: Caller) -> None:
     response = caller.complete(max_tokens=5)
 
     assert response.status_code == 200
@@ -34,14 +34,14 @@ def test_3_model_and_id_are_upstreams(caller: Caller) -> None:
     assert answer["id"] == "cmpl-upstream"
 
 
-def test_an_answer_without_faults_passes_byte_for_byte(call, script) -> None:
+def test_valid_answer_passes_byte_for_byte(call, script) -> None:
     body = json.dumps(completion("é\u2028🎉", extra={"a": 1.50}), indent=2).encode()
     caller = call(script(whole(body)))
 
     assert caller.complete().get_data() == body
 
 
-def test_4_content_type_and_request_id_are_there(call, script) -> None:
+def test_4_content_type_and_request_id_are_set(call, script) -> None:
     named = call(script(whole(completion(), 200, "x-request-id: req_1"))).complete()
     unnamed = call(script(whole(completion()))).complete()
 
@@ -51,27 +51,27 @@ def test_4_content_type_and_request_id_are_there(call, script) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", None], ids=["5 empty", "6 null"])
-def test_5_6_prompts_that_mean_none_reach_upstream_untouched(
+def test_5_6_null_and_empty_prompts_pass_unchanged(
     caller: Caller, upstream: Upstream, prompt: str | None
 ) -> None:
     assert caller.complete(prompt=prompt).status_code == 200
     assert upstream.last.json["prompt"] == prompt
 
 
-def test_7_a_missing_prompt_is_named(caller: Caller) -> None:
+def test_7_missing_prompt_is_named(caller: Caller) -> None:
     error = caller.complete(prompt=Absent).json["error"]
 
     assert (error["param"], error["type"]) == ("prompt", "invalid_request_error")
 
 
-def test_8_a_missing_model_is_named(caller: Caller) -> None:
+def test_8_missing_model_is_named(caller: Caller) -> None:
     response = caller.complete(model=Absent)
 
     assert response.status_code == 400
     assert response.json["error"]["message"] == "you must provide a model parameter"
 
 
-def test_9_unicode_and_blanks_reach_upstream_as_they_are(
+def test_9_unicode_and_whitespace_pass_unchanged(
     caller: Caller, upstream: Upstream
 ) -> None:
     prompt = "  🎉 \u2028 é\u0301 \x00 tab\t \r\n\n  "
@@ -83,9 +83,7 @@ def test_9_unicode_and_blanks_reach_upstream_as_they_are(
 # Cases 10-26: parameters
 
 
-def test_10_null_is_absent_for_every_nullable_parameter(
-    caller: Caller, upstream: Upstream
-) -> None:
+def test_10_null_means_absent(caller: Caller, upstream: Upstream) -> None:
     names = """best_of echo frequency_penalty logit_bias logprobs max_tokens n
     presence_penalty seed stop stream stream_options suffix temperature top_p""".split()
 
@@ -94,14 +92,14 @@ def test_10_null_is_absent_for_every_nullable_parameter(
 
 
 @pytest.mark.parametrize("param", ["model", "user"])
-def test_null_is_refused_where_the_contract_has_none(caller: Caller, param) -> None:
+def test_null_is_refused_where_not_nullable(caller: Caller, param) -> None:
     error = caller.complete(**{param: None}).json["error"]
 
     assert (error["param"], error["code"]) == (param, "invalid_type")
 
 
 @pytest.mark.parametrize("value", [{}, {"max_tokens": None}], ids=["absent", "null"])
-def test_11_an_absent_max_tokens_becomes_the_pages_default(
+def test_11_absent_max_tokens_gets_default(
     call, upstream: Upstream, value: dict[str, None]
 ) -> None:
     response = call(upstream, default_max_tokens=100).complete(**value)
@@ -110,7 +108,7 @@ def test_11_an_absent_max_tokens_becomes_the_pages_default(
     assert response.headers["x-lastword-applied-defaults"] == "max_tokens=100"
 
 
-def test_11_without_a_default_max_tokens_is_left_to_upstream(
+def test_11_max_tokens_without_default_stays_absent(
     caller: Caller, upstream: Upstream
 ) -> None:
     response = caller.complete()
@@ -119,15 +117,13 @@ def test_11_without_a_default_max_tokens_is_left_to_upstream(
     assert "x-lastword-applied-defaults" not in response.headers
 
 
-def test_12_a_max_tokens_of_0_is_a_value(call, upstream: Upstream) -> None:
+def test_12_zero_max_tokens_is_a_value(call, upstream: Upstream) -> None:
     call(upstream, default_max_tokens=100).complete(max_tokens=0, echo=True)
 
     assert upstream.last.json["max_tokens"] == 0
 
 
-def test_13_the_first_wrong_field_is_reported_in_openais_words(
-    caller: Caller, upstream: Upstream
-) -> None:
+def test_13_first_invalid_field_is_reported(caller: Caller, upstream: Upstream) -> None:
     response = caller.complete(max_tokens=-1, temperature=3, prompt="")
 
     assert response.status_code == 400
@@ -147,7 +143,7 @@ DECIMALS = ("frequency_penalty", "presence_penalty", "temperature", "top_p")
 
 @pytest.mark.parametrize("value", ["5", 5.5, 1.0, True, [], {}], ids=repr)
 @pytest.mark.parametrize("param", INTEGERS)
-def test_14_only_an_integer_is_an_integer(caller: Caller, param: str, value) -> None:
+def test_14_integer_type_is_strict(caller: Caller, param: str, value) -> None:
     response = caller.complete(**{param: value})
 
     assert response.status_code == 400
@@ -158,7 +154,7 @@ def test_14_only_an_integer_is_an_integer(caller: Caller, param: str, value) -> 
 
 @pytest.mark.parametrize("value", ["1", True, [], {}], ids=repr)
 @pytest.mark.parametrize("param", DECIMALS)
-def test_only_a_number_is_a_number(caller: Caller, param: str, value: Any) -> None:
+def test_number_type_is_strict(caller: Caller, param: str, value: Any) -> None:
     error = caller.complete(**{param: value}).json["error"]
 
     assert (error["param"], error["code"]) == (param, "invalid_type")
@@ -166,7 +162,7 @@ def test_only_a_number_is_a_number(caller: Caller, param: str, value: Any) -> No
 
 @pytest.mark.parametrize("value", ["yes", "true", 1, 0, []], ids=repr)
 @pytest.mark.parametrize("param", ["echo", "stream"])
-def test_only_a_boolean_is_a_boolean(caller: Caller, param: str, value: Any) -> None:
+def test_boolean_type_is_strict(caller: Caller, param: str, value: Any) -> None:
     error = caller.complete(**{param: value}).json["error"]
 
     assert (error["param"], error["code"]) == (param, "invalid_type")
@@ -189,7 +185,7 @@ def test_only_a_boolean_is_a_boolean(caller: Caller, param: str, value: Any) -> 
         ("seed", -(2**63) - 1, "integer_below_min_value"),
     ],
 )
-def test_15_17_20_21_24_45_a_value_out_of_range_is_refused(
+def test_15_17_20_21_24_45_value_out_of_range_is_refused(
     caller: Caller, upstream: Upstream, param: str, value: float, code: str
 ) -> None:
     response = caller.complete(**{param: value})
@@ -231,7 +227,7 @@ def test_15_17_20_21_24_45_a_value_out_of_range_is_refused(
     ],
     ids=str,
 )
-def test_16_18_22_25_26_a_value_in_range_travels_on_unchanged(
+def test_16_18_22_25_26_value_in_range_passes_unchanged(
     caller: Caller, upstream: Upstream, param: str, value: Any
 ) -> None:
     assert caller.complete(**{param: value}).status_code == 200
@@ -242,14 +238,14 @@ def test_16_18_22_25_26_a_value_in_range_travels_on_unchanged(
 @pytest.mark.parametrize(
     "bias", [{"x": 1}, {"1": 101}, {"1": "5"}, {"1": None}, {"1.5": 1}, {"-1": 1}, []]
 )
-def test_22_a_bias_maps_token_ids_to_numbers(caller: Caller, bias: Any) -> None:
+def test_22_logit_bias_maps_ids_to_numbers(caller: Caller, bias: Any) -> None:
     response = caller.complete(logit_bias=bias)
 
     assert response.status_code == 400
     assert response.json["error"]["param"].startswith("logit_bias")
 
 
-def test_23_more_than_four_stops_are_too_many(caller: Caller) -> None:
+def test_23_five_stops_are_refused(caller: Caller) -> None:
     error = caller.complete(stop=list("abcde")).json["error"]
 
     assert (error["param"], error["code"]) == ("stop", "array_above_max_length")
@@ -257,13 +253,13 @@ def test_23_more_than_four_stops_are_too_many(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("stop", [[], "", [""]], ids=repr)
-def test_23_an_empty_stop_is_none(caller: Caller, upstream: Upstream, stop) -> None:
+def test_23_empty_stop_is_dropped(caller: Caller, upstream: Upstream, stop) -> None:
     assert caller.complete(stop=stop).status_code == 200
     assert "stop" not in upstream.last.json
 
 
 @pytest.mark.parametrize("value", [5, ["a"], {"a": 1}], ids=repr)
-def test_25_only_a_string_is_a_user(caller: Caller, value: Any) -> None:
+def test_25_user_must_be_a_string(caller: Caller, value: Any) -> None:
     assert caller.complete(user=value).json["error"]["param"] == "user"
 
 
@@ -271,7 +267,7 @@ def test_25_only_a_string_is_a_user(caller: Caller, value: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'""', b"null", b"true"])
-def test_27_a_body_that_is_no_object_is_refused(caller: Caller, body: bytes) -> None:
+def test_27_body_must_be_an_object(caller: Caller, body: bytes) -> None:
     response = caller.post(body)
 
     assert response.status_code == 400
@@ -303,7 +299,7 @@ def test_27_a_body_that_is_no_object_is_refused(caller: Caller, body: bytes) -> 
         "deeper",
     ],
 )
-def test_27_a_body_that_is_not_json_is_refused(caller: Caller, body: bytes) -> None:
+def test_27_body_must_be_json(caller: Caller, body: bytes) -> None:
     response = caller.post(body)
 
     assert response.status_code == 400
@@ -313,7 +309,7 @@ def test_27_a_body_that_is_not_json_is_refused(caller: Caller, body: bytes) -> N
 
 @pytest.mark.parametrize("levels, fits", [(249, True), (250, False), (253, False)])
 @pytest.mark.parametrize("provider", ["openai", "bedrock", "google"])
-def test_27_what_is_nested_just_deep_enough_can_still_be_wrapped(
+def test_27_deepest_allowed_json_is_serialisable(
     caller: Caller, upstream: Upstream, provider: str, levels: int, fits: bool
 ) -> None:
     deep = b"[" * levels + b"]" * levels
@@ -325,7 +321,7 @@ def test_27_what_is_nested_just_deep_enough_can_still_be_wrapped(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity", "x" * 999])
-def test_28_a_body_that_is_packed_is_not_unpacked(
+def test_28_compressed_body_is_refused(
     caller: Caller, upstream: Upstream, encoding: str
 ) -> None:
     response = caller.complete(headers={"Content-Encoding": encoding})
@@ -336,13 +332,11 @@ def test_28_a_body_that_is_packed_is_not_unpacked(
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
-def test_28_a_body_that_is_said_to_be_bare_is_read(
-    caller: Caller, encoding: str
-) -> None:
+def test_28_identity_encoding_is_accepted(caller: Caller, encoding: str) -> None:
     assert caller.complete(headers={"Content-Encoding": encoding}).status_code == 200
 
 
-def test_a_body_that_stops_arriving_is_not_waited_for_for_ever() -> None:
+def test_stalled_body_times_out() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as arriving:
         environ = {"wsgi.input": arriving, "wsgi.input_terminated": True}
@@ -357,7 +351,7 @@ def test_a_body_that_stops_arriving_is_not_waited_for_for_ever() -> None:
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "multipart/form-data; boundary=x", "audio/wav", "x"]
 )
-def test_28_a_body_of_another_type_is_refused(
+def test_28_other_content_type_is_refused(
     caller: Caller, upstream: Upstream, content_type: str
 ) -> None:
     body = b'{"model": "m", "prompt": "Hi"}'
@@ -372,14 +366,14 @@ def test_28_a_body_of_another_type_is_refused(
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON", None]
 )
-def test_28_json_by_other_names_is_fine(caller: Caller, content_type) -> None:
+def test_28_json_content_types_are_accepted(caller: Caller, content_type) -> None:
     body = b'{"model": "m", "prompt": "Hi"}'
 
     assert caller.post(body, content_type=content_type).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
-def test_29_other_methods_are_told_which_is_allowed(caller: Caller, method) -> None:
+def test_29_other_methods_get_allow_header(caller: Caller, method) -> None:
     response = caller.app.test_client().open("/v1/completions", method=method)
 
     assert response.status_code == 405
@@ -387,21 +381,21 @@ def test_29_other_methods_are_told_which_is_allowed(caller: Caller, method) -> N
     assert method == "HEAD" or response.json["error"]["code"] == "method_not_supported"
 
 
-def test_29_an_unknown_path_is_an_error_in_the_same_shape(caller: Caller) -> None:
+def test_29_unknown_path_is_json_error(caller: Caller) -> None:
     response = caller.get("/tokenizer_info")
 
     assert response.status_code == 404
     assert response.json["error"]["type"] == "invalid_request_error"
 
 
-def test_30_a_prompt_of_10_mb_is_accepted(caller: Caller, upstream: Upstream) -> None:
+def test_30_prompt_of_10_mb_is_accepted(caller: Caller, upstream: Upstream) -> None:
     prompt = "x" * 10_000_000
 
     assert caller.complete(prompt=prompt).status_code == 200
     assert upstream.last.json["prompt"] == prompt
 
 
-def test_30_a_body_above_the_limit_is_refused(caller: Caller, upstream) -> None:
+def test_30_body_above_limit_is_refused(caller: Caller, upstream) -> None:
     response = caller.complete(prompt="x" * (10 * 2**20))
 
     assert response.status_code == 413
@@ -438,7 +432,7 @@ def test_34_other_prompts_are_refused(caller: Caller, upstream, prompt: Any) -> 
     assert upstream.requests == []
 
 
-def test_42_more_choices_than_candidates_get_openais_hint(caller: Caller) -> None:
+def test_42_n_above_best_of_gets_openais_hint(caller: Caller) -> None:
     error = caller.complete(n=2, best_of=1).json["error"]
 
     assert "HINT: you must set 'n' (currently 2) to be at most 'best_of'" in (
@@ -447,7 +441,7 @@ def test_42_more_choices_than_candidates_get_openais_hint(caller: Caller) -> Non
     assert (error["param"], error["code"]) == (None, None)
 
 
-def test_43_the_best_of_many_cannot_be_streamed(caller: Caller) -> None:
+def test_43_best_of_cannot_be_streamed(caller: Caller) -> None:
     error = caller.complete(best_of=3, n=1, stream=True).json["error"]
 
     assert error["param"] == "best_of"
@@ -459,7 +453,7 @@ def test_best_of_follows_n_when_it_is_absent(caller: Caller, upstream) -> None:
 
 
 @pytest.mark.parametrize("logprobs", [None, 1], ids=["46", "47"])
-def test_46_47_echo_is_for_upstream_to_do(call, script, logprobs: int | None) -> None:
+def test_46_47_echo_is_passed_upstream(call, script, logprobs: int | None) -> None:
     scores = {"tokens": ["H", "i"], "token_logprobs": [None, -0.12345678901234567]}
     scores |= {"top_logprobs": [None, {"i": -1e-05}], "text_offset": [0, 1]}
     answer = json.dumps(completion("Hi there"))
@@ -471,7 +465,7 @@ def test_46_47_echo_is_for_upstream_to_do(call, script, logprobs: int | None) ->
     assert response.get_data() == answer.encode()
 
 
-def test_50_echo_does_not_go_with_a_suffix(caller: Caller) -> None:
+def test_50_echo_with_suffix_is_refused(caller: Caller) -> None:
     response = caller.complete(echo=True, suffix="x")
 
     assert response.status_code == 400
@@ -486,7 +480,7 @@ def test_66_stream_options_need_a_stream(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("options", [{"include_usage": 1}, [], "x", True], ids=repr)
-def test_stream_options_are_an_object_of_switches(caller: Caller, options) -> None:
+def test_stream_options_types_are_checked(caller: Caller, options) -> None:
     response = caller.complete(stream=True, stream_options=options)
 
     assert response.json["error"]["code"] == "invalid_type"
@@ -508,7 +502,7 @@ def test_stream_options_are_an_object_of_switches(caller: Caller, options) -> No
         "/openai/deployments/org/model-1/completions?api-version=2024-10-21",
     ],
 )
-def test_117_the_older_spellings_are_the_same(
+def test_117_older_paths_are_equivalent(
     caller: Caller, upstream: Upstream, path: str
 ) -> None:
     model = Absent if "model-1" in path else "org/model-1"
@@ -518,7 +512,7 @@ def test_117_the_older_spellings_are_the_same(
     assert upstream.last.json["model"] == "org/model-1"
 
 
-def test_117_a_model_in_the_body_wins_over_the_path(caller: Caller, upstream) -> None:
+def test_117_model_in_body_overrides_path(caller: Caller, upstream) -> None:
     caller.complete("/v1/engines/in-path/completions", model="in-body")
 
     assert upstream.last.json["model"] == "in-body"
@@ -527,7 +521,7 @@ def test_117_a_model_in_the_body_wins_over_the_path(caller: Caller, upstream) ->
 # Case 120 and the rest of what the issue asks
 
 
-def test_120_a_preflight_is_answered_when_pages_may_call(call, upstream) -> None:
+def test_120_preflight_is_answered_for_allowed_origin(call, upstream) -> None:
     caller = call(upstream, cors_origins=("https://app.example",))
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
     asked["Access-Control-Request-Headers"] = "authorization, x-portkey-provider"
@@ -543,7 +537,7 @@ def test_120_a_preflight_is_answered_when_pages_may_call(call, upstream) -> None
     assert "x-request-id" in granted["Access-Control-Expose-Headers"]
 
 
-def test_120_an_answer_to_a_page_says_that_it_may_read_it(call, upstream) -> None:
+def test_120_answer_exposes_headers_to_page(call, upstream) -> None:
     caller = call(upstream, cors_origins=("*",))
     response = caller.complete(headers={"Origin": "https://any.example"})
 
@@ -551,7 +545,7 @@ def test_120_an_answer_to_a_page_says_that_it_may_read_it(call, upstream) -> Non
     assert "x-request-id" in response.headers["Access-Control-Expose-Headers"]
 
 
-def test_120_other_pages_are_granted_nothing(call, upstream: Upstream) -> None:
+def test_120_other_origins_get_nothing(call, upstream: Upstream) -> None:
     caller = call(upstream, cors_origins=("https://app.example",))
     response = caller.complete(headers={"Origin": "https://evil.example"})
 

@@ -21,7 +21,7 @@ ENVIRON = {
 
 
 @given(NAMES)
-def test_a_header_is_what_werkzeug_finds(name: str) -> None:
+def test_headers_match_werkzeugs(name: str) -> None:
     ours, theirs = RequestHeaders(ENVIRON), EnvironHeaders(ENVIRON)
 
     assert ours.get(name) == theirs.get(name)
@@ -30,5 +30,5 @@ def test_a_header_is_what_werkzeug_finds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "content_type"])
-def test_the_type_of_a_body_is_no_header_of_wsgi(name: str) -> None:
+def test_content_type_has_no_http_prefix(name: str) -> None:
     assert RequestHeaders(ENVIRON).get(name) == "application/json"

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.api.request.schemas import CompletionSchema, checked
+from app.api.request.schemas import CompletionSchema, validate
 from app.errors import InvalidRequest
 
 WORDS = st.text(max_size=3)
@@ -31,7 +31,7 @@ BODIES = st.builds(
 Read = Callable[[Mapping[str, Any]], Any]
 
 
-def made(read: Read, body: Mapping[str, Any]) -> Any:
+def outcome(read: Read, body: Mapping[str, Any]) -> Any:
     """What *read* makes of *body*, or what it complains of."""
     try:
         return read(body)
@@ -41,11 +41,11 @@ def made(read: Read, body: Mapping[str, Any]) -> Any:
 
 @settings(max_examples=1000)
 @given(BODIES)
-def test_one_walk_finds_what_the_schema_finds(body: Mapping[str, Any]) -> None:
-    assert made(checked, body) == made(CompletionSchema().load, body)
+def test_validation_equals_marshmallows_load(body: Mapping[str, Any]) -> None:
+    assert outcome(validate, body) == outcome(CompletionSchema().load, body)
 
 
-def test_fields_come_in_the_order_of_the_specification() -> None:
+def test_fields_keep_specification_order() -> None:
     body = {"z": 1, "top_p": 1, "prompt": "p", "n": 1, "a": 1, "model": "m"}
 
-    assert [*checked(body)] == ["model", "prompt", "n", "top_p", "z", "a"]
+    assert [*validate(body)] == ["model", "prompt", "n", "top_p", "z", "a"]

@@ -44,7 +44,7 @@ def streamed(
 
 
 @pytest.mark.parametrize("framing", [stream, closing_stream], ids=["chunked", "close"])
-def test_58_the_first_event_arrives_before_the_last_is_sent(
+def test_58_first_event_arrives_immediately(
     call, script, framing: Callable[..., Answer]
 ) -> None:
     go_on = threading.Event()
@@ -59,7 +59,7 @@ def test_58_the_first_event_arrives_before_the_last_is_sent(
     response.close()
 
 
-def test_58_proxies_are_told_not_to_hold_a_stream_back(call, script) -> None:
+def test_58_stream_headers_disable_buffering(call, script) -> None:
     response = call(script(stream(*HELLO, DONE))).complete(stream=True)
 
     assert response.content_type.startswith("text/event-stream")
@@ -68,13 +68,13 @@ def test_58_proxies_are_told_not_to_hold_a_stream_back(call, script) -> None:
     assert "Content-Length" not in response.headers
 
 
-def test_a_stream_without_faults_passes_byte_for_byte(call, script) -> None:
+def test_valid_stream_passes_byte_for_byte(call, script) -> None:
     response = call(script(stream(*HELLO, DONE))).complete(stream=True)
 
     assert response.get_data() == b"".join([*HELLO, DONE])
 
 
-def test_59_one_id_and_time_for_the_whole_stream(call, script) -> None:
+def test_59_stream_has_one_id_and_time(call, script) -> None:
     changing = [
         data(frame("a", id="cmpl-7", created=1)),
         data(frame("b", id="cmpl-8", created=2)),
@@ -87,7 +87,7 @@ def test_59_one_id_and_time_for_the_whole_stream(call, script) -> None:
     }
 
 
-def test_59_a_stream_without_id_gets_one(call, script) -> None:
+def test_59_stream_without_id_gets_one(call, script) -> None:
     *frames, _ = streamed(
         call, script, data(frame("a", id="")), data(frame("", "stop", id="")), DONE
     )
@@ -96,7 +96,7 @@ def test_59_a_stream_without_id_gets_one(call, script) -> None:
     assert only.startswith("cmpl-") and len(only) > 30
 
 
-def test_60_the_finish_reason_comes_once_and_keeps_its_text(call, script) -> None:
+def test_60_finish_reason_comes_once(call, script) -> None:
     quirky = [
         data(frame("a", "")),
         data(frame("b", "eos")),
@@ -137,7 +137,7 @@ COUNTED = {
 
 
 @pytest.mark.parametrize("style", COUNTED)
-def test_62_64_usage_comes_last_and_alone_if_asked_for(call, script, style) -> None:
+def test_62_64_requested_usage_comes_last(call, script, style) -> None:
     asked = {"stream_options": {"include_usage": True}}
     *frames, last, done = streamed(call, script, *COUNTED[style], DONE, **asked)
 
@@ -149,14 +149,14 @@ def test_62_64_usage_comes_last_and_alone_if_asked_for(call, script, style) -> N
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": False}}])
 @pytest.mark.parametrize("style", COUNTED)
-def test_63_usage_is_nowhere_if_not_asked_for(call, script, style, options) -> None:
+def test_63_unrequested_usage_is_absent(call, script, style, options) -> None:
     *frames, _ = streamed(call, script, *COUNTED[style], DONE, **options)
 
     assert len(frames) == 2
     assert not any("usage" in f for f in frames)
 
 
-def test_running_usage_passes_to_those_who_ask_for_it(call, script) -> None:
+def test_requested_continuous_usage_passes(call, script) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     counted = [data(frame("a", usage=USAGE)), data(frame("b", "stop", usage=USAGE))]
     upstream = script(stream(*counted, data(frame(choices=[], usage=USAGE)), DONE))
@@ -166,7 +166,7 @@ def test_running_usage_passes_to_those_who_ask_for_it(call, script) -> None:
     assert upstream.last.json["stream_options"] == options
 
 
-def test_67_choices_are_told_apart_by_their_index(call, script) -> None:
+def test_67_choices_keep_their_index(call, script) -> None:
     both = [
         data(frame("b", index=1)),
         data(frame("a", index=0)),
@@ -179,7 +179,7 @@ def test_67_choices_are_told_apart_by_their_index(call, script) -> None:
     ] + ["[DONE]"]
 
 
-def test_several_choices_in_one_frame_become_frames_of_their_own(call, script) -> None:
+def test_choices_of_one_frame_are_split(call, script) -> None:
     one = {"text": "x", "index": 0, "logprobs": None, "finish_reason": "stop"}
     *frames, _ = streamed(call, script, data(frame(choices=[one, one | {"index": 1}])))
 
@@ -189,7 +189,7 @@ def test_several_choices_in_one_frame_become_frames_of_their_own(call, script) -
 # Case 70: the bytes of a stream
 
 
-def test_70_odd_but_right_events_come_out_clean(call, script) -> None:
+def test_70_unusual_events_are_normalised(call, script) -> None:
     first, second, third = (json.dumps(json.loads(e[6:])) for e in HELLO)
     cut = second.index('"lo"') + 2
     odd = (
@@ -210,7 +210,7 @@ def test_70_odd_but_right_events_come_out_clean(call, script) -> None:
     assert texts == ["Hel", "lo", "!"]
 
 
-def test_70_characters_cut_between_reads_stay_whole(call, script) -> None:
+def test_70_split_characters_stay_whole(call, script) -> None:
     body = b"".join(
         [data(json.dumps(frame("é🎉", "stop"), ensure_ascii=False).encode())]
     )
@@ -231,7 +231,7 @@ def test_events_that_break_sdks_are_dropped(call, script, nothing: bytes) -> Non
 # Cases 73-77: failures
 
 
-def test_73_an_error_before_the_stream_is_a_plain_error(call, script) -> None:
+def test_73_error_before_stream_is_plain(call, script) -> None:
     slow_down = {"error": {"message": "Slow down", "type": "requests", "code": None}}
     response = call(script(whole(slow_down, 429, "retry-after: 7"))).complete(
         stream=True
@@ -253,7 +253,7 @@ def test_73_an_error_before_the_stream_is_a_plain_error(call, script) -> None:
     ],
     ids=["status as code", "code", "text"],
 )
-def test_74_an_error_as_first_event_is_a_plain_error(
+def test_74_error_as_first_event_is_plain(
     call, script, error: Any, status: int, code: str | None
 ) -> None:
     upstream = script(stream(b": ping\n\n", data({"error": error}), DONE))
@@ -275,9 +275,7 @@ def test_74_an_error_as_first_event_is_a_plain_error(
     ],
     ids=["done", "nothing", "comment", "close", "reset"],
 )
-def test_74_a_stream_that_ends_before_it_begins_is_a_plain_error(
-    call, script, answer: Answer
-) -> None:
+def test_74_empty_stream_is_plain_error(call, script, answer: Answer) -> None:
     response = call(script(answer)).complete(stream=True)
 
     assert response.status_code == 502
@@ -285,9 +283,7 @@ def test_74_a_stream_that_ends_before_it_begins_is_a_plain_error(
 
 
 @pytest.mark.parametrize("by", [reset, close], ids=["reset", "close"])
-def test_75_a_stream_that_breaks_off_ends_with_an_error_and_no_done(
-    call, script, by: Step
-) -> None:
+def test_75_truncated_stream_ends_in_error(call, script, by: Step) -> None:
     response = call(script(cut_stream(*HELLO[:2], by=by))).complete(stream=True)
     *frames, last = events(response)
 
@@ -299,7 +295,7 @@ def test_75_a_stream_that_breaks_off_ends_with_an_error_and_no_done(
 
 @pytest.mark.parametrize("tail", [(), (DONE,)], ids=["without done", "with done"])
 @pytest.mark.parametrize("framing", [stream, closing_stream], ids=["chunked", "close"])
-def test_76_an_end_without_finish_reason_is_no_success(
+def test_76_missing_finish_reason_is_an_error(
     call, script, framing: Callable[..., Answer], tail: tuple[bytes, ...]
 ) -> None:
     response = call(script(framing(*HELLO[:2], *tail))).complete(stream=True)
@@ -310,7 +306,7 @@ def test_76_an_end_without_finish_reason_is_no_success(
     )
 
 
-def test_76_every_choice_has_to_finish(call, script) -> None:
+def test_76_every_choice_must_finish(call, script) -> None:
     one_of_two = [data(frame("a", index=0)), data(frame("b", "stop", index=1))]
     *_, last = streamed(call, script, *one_of_two, DONE, n=2)
 
@@ -318,13 +314,13 @@ def test_76_every_choice_has_to_finish(call, script) -> None:
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])
-def test_76_a_finish_reason_that_means_failure_is_one(call, script, reason) -> None:
+def test_76_failure_reason_is_an_error(call, script, reason) -> None:
     *_, last = streamed(call, script, HELLO[0], data(frame("", reason)), DONE)
 
     assert reason in last["error"]["message"]
 
 
-def test_77_an_error_in_the_middle_is_the_last_event(call, script) -> None:
+def test_77_midstream_error_is_last_event(call, script) -> None:
     error = {"error": {"message": "CUDA out of memory", "type": "x", "code": 500}}
     *frames, last = streamed(call, script, HELLO[0], data(error), HELLO[1], DONE)
 
@@ -332,9 +328,7 @@ def test_77_an_error_in_the_middle_is_the_last_event(call, script) -> None:
     assert last["error"]["message"] == "CUDA out of memory"
 
 
-def test_77_an_error_has_choices_beside_it_for_those_who_want_them(
-    call, script
-) -> None:
+def test_77_error_frame_may_have_choices(call, script) -> None:
     error = {"error": {"message": "boom"}}
     caller = call(script(stream(HELLO[0], data(error))), error_frame_choices=True)
     *_, last = events(caller.complete(stream=True))
@@ -343,20 +337,20 @@ def test_77_an_error_has_choices_beside_it_for_those_who_want_them(
 
 
 @pytest.mark.parametrize("junk", [b"{", b"hello", b"[1]", b"\xff\xfe"])
-def test_an_event_that_is_no_json_object_ends_the_stream(call, script, junk) -> None:
+def test_invalid_event_ends_the_stream(call, script, junk) -> None:
     *frames, last = streamed(call, script, HELLO[0], data(junk), *HELLO[1:], DONE)
 
     assert len(frames) == 1
     assert "error" in last
 
 
-def test_a_connection_lost_after_the_last_choice_is_no_loss(call, script) -> None:
+def test_cut_after_last_choice_is_complete(call, script) -> None:
     response = call(script(cut_stream(*HELLO))).complete(stream=True)
 
     assert events(response)[-1] == "[DONE]"
 
 
-def test_a_whole_answer_in_place_of_a_stream_becomes_a_stream(call, script) -> None:
+def test_whole_answer_becomes_a_stream(call, script) -> None:
     response = call(script(whole(completion("Hello")))).complete(stream=True)
     only, done = events(response)
 
@@ -364,7 +358,7 @@ def test_a_whole_answer_in_place_of_a_stream_becomes_a_stream(call, script) -> N
     assert (response.content_type, done) == ("text/event-stream", "[DONE]")
 
 
-def test_html_in_place_of_a_stream_is_an_error(call, script) -> None:
+def test_html_instead_of_stream_is_an_error(call, script) -> None:
     upstream = script(whole(b"<html>hi</html>", content_type="text/html"))
     response = call(upstream).complete(stream=True)
 
@@ -372,7 +366,7 @@ def test_html_in_place_of_a_stream_is_an_error(call, script) -> None:
     assert "<html>hi</html>" in response.json["error"]["message"]
 
 
-def test_an_endless_event_is_cut_short(call, script) -> None:
+def test_endless_event_is_cut(call, script) -> None:
     flood = [HELLO[0], b"data: ", *[b"x" * 4096] * 64]
     caller = call(script(stream(*flood)), max_event_bytes=65536)
     *_, last = events(caller.complete(stream=True))
@@ -383,7 +377,7 @@ def test_an_endless_event_is_cut_short(call, script) -> None:
 # Cases 57 and 81: clients
 
 
-def test_57_tabbys_request_works_and_every_frame_has_choices(call, script) -> None:
+def test_57_tabbys_frames_all_have_choices(call, script) -> None:
     *frames, _ = streamed(
         call,
         script,
@@ -398,7 +392,7 @@ def test_57_tabbys_request_works_and_every_frame_has_choices(call, script) -> No
     assert all("choices" in f for f in frames)
 
 
-def test_81_a_caller_may_leave_before_done(call, script) -> None:
+def test_81_caller_may_leave_before_done(call, script) -> None:
     upstream = script(stream(*HELLO, DONE))
     caller = call(upstream)
     response = caller.complete(stream=True)
@@ -410,7 +404,7 @@ def test_81_a_caller_may_leave_before_done(call, script) -> None:
     assert upstream.wait_closed()
 
 
-def test_a_caller_that_leaves_closes_its_upstream(call, script) -> None:
+def test_hang_up_closes_the_upstream(call, script) -> None:
     never = threading.Event()
     upstream = script(stream(HELLO[0], wait_for(never)))
     response = call(upstream).complete(stream=True)
@@ -421,7 +415,7 @@ def test_a_caller_that_leaves_closes_its_upstream(call, script) -> None:
     assert upstream.wait_closed()
 
 
-def test_the_connection_of_a_finished_stream_serves_again(call, script) -> None:
+def test_finished_stream_returns_its_connection(call, script) -> None:
     upstream = script(stream(*HELLO, DONE))
     caller = call(upstream)
     for _ in range(3):
@@ -434,7 +428,7 @@ def test_the_connection_of_a_finished_stream_serves_again(call, script) -> None:
 # Timeouts
 
 
-def test_a_stream_that_falls_silent_ends_with_an_error(call, script) -> None:
+def test_silent_stream_ends_in_error(call, script) -> None:
     never = threading.Event()
     caller = call(script(stream(HELLO[0], wait_for(never))), idle_timeout=0.2)
     *_, last = events(caller.complete(stream=True))
@@ -444,7 +438,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error(call, script) -> None:
     assert last["error"]["code"] == "timeout"
 
 
-def test_heartbeats_of_upstream_are_no_first_event(call, script) -> None:
+def test_upstream_heartbeat_is_no_event(call, script) -> None:
     pings = [step for _ in range(20) for step in (b": ping\n\n", 0.05)]
     caller = call(script(stream(*pings, *HELLO, DONE)))
     began = time.monotonic()
@@ -456,7 +450,7 @@ def test_heartbeats_of_upstream_are_no_first_event(call, script) -> None:
     assert time.monotonic() - began < 0.9
 
 
-def test_a_slow_stream_outlives_the_request_timeout(call, script) -> None:
+def test_slow_stream_outlives_request_timeout(call, script) -> None:
     slow = [HELLO[0], 0.15, HELLO[1], 0.15, HELLO[2], DONE]
     response = call(script(stream(*slow))).complete(
         stream=True, headers={"x-portkey-request-timeout": "200"}
@@ -465,7 +459,7 @@ def test_a_slow_stream_outlives_the_request_timeout(call, script) -> None:
     assert events(response)[-1] == "[DONE]"
 
 
-def test_chunked_framing_does_not_matter_to_the_cutting(call, script) -> None:
+def test_chunk_framing_does_not_matter(call, script) -> None:
     body = b"".join([*HELLO, DONE])
     one_by_one = [head(200, "Content-Type: text/event-stream", "Connection: close")]
     answers = [

@@ -66,7 +66,7 @@ def ended(caller: Caller) -> None:
     caller.app.extensions["lastword"].close()
 
 
-def test_a_request_is_a_span_with_one_for_each_try(
+def test_request_span_has_attempt_spans(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     before = time.time()
@@ -93,7 +93,7 @@ def test_a_request_is_a_span_with_one_for_each_try(
     assert tried.ended <= request.ended + 0.001 <= time.time() + 0.001
 
 
-def test_the_span_stands_in_the_trace_of_its_caller_and_goes_on_upstream(
+def test_span_joins_the_callers_trace(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     caller = traced(upstream)
@@ -123,7 +123,7 @@ def test_the_span_stands_in_the_trace_of_its_caller_and_goes_on_upstream(
         f"00-{TRACE.upper()}-{PARENT}-01",
     ],
 )
-def test_what_is_no_traceparent_begins_a_trace_of_its_own(
+def test_invalid_traceparent_starts_new_trace(
     traced: Traced, upstream, collector: Collector, traceparent: str
 ) -> None:
     caller = traced(upstream)
@@ -134,7 +134,7 @@ def test_what_is_no_traceparent_begins_a_trace_of_its_own(
     assert "tracestate" not in upstream.last.headers
 
 
-def test_a_forwarded_traceparent_yields_to_our_own(
+def test_own_traceparent_replaces_forwarded(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     caller = traced(upstream)
@@ -156,7 +156,7 @@ def test_a_forwarded_traceparent_yields_to_our_own(
         ("always_off", "01", 0),
     ],
 )
-def test_what_is_recorded_is_the_samplers_choice(
+def test_sampler_decides_recording(
     traced: Traced, upstream, collector: Collector, sampler, flag, recorded
 ) -> None:
     caller = traced(upstream, {"OTEL_TRACES_SAMPLER": sampler})
@@ -179,7 +179,7 @@ def at(upstream: Any, **more: Any) -> dict[str, Any]:
     return named | more
 
 
-def test_retries_and_fallbacks_are_spans_of_their_own(
+def test_retries_and_fallbacks_have_spans(
     traced: Traced, script, collector: Collector
 ) -> None:
     busy, good = script(whole({"error": {}}, 503)), script(whole(completion()))
@@ -203,7 +203,7 @@ def test_retries_and_fallbacks_are_spans_of_their_own(
     assert seen == [tried.span_id for tried in tries[:2]]
 
 
-def test_a_failure_is_told_by_its_kind_and_not_by_its_words(
+def test_failure_span_has_error_type_only(
     traced: Traced, script, collector: Collector
 ) -> None:
     gone = script(whole(completion()))
@@ -220,7 +220,7 @@ def test_a_failure_is_told_by_its_kind_and_not_by_its_words(
     assert "secret" not in str(collector.spans) and KEY not in str(collector.spans)
 
 
-def test_the_span_of_a_try_ends_with_its_stream(
+def test_attempt_span_ends_with_stream(
     traced: Traced, script, collector: Collector
 ) -> None:
     caller = traced(script(stream(FRAMES[0], 0.05, *FRAMES[1:])))
@@ -236,7 +236,7 @@ def test_the_span_of_a_try_ends_with_its_stream(
     assert tried.ended - tried.began > 0.05
 
 
-def test_a_cut_stream_is_a_failure_and_one_that_was_left_is_none(
+def test_truncation_fails_span_and_hang_up_does_not(
     traced: Traced, script, collector: Collector
 ) -> None:
     caller = traced(script(cut_stream(FRAMES[0]), stream(FRAMES[0], 0.1, *FRAMES[1:])))
@@ -259,7 +259,7 @@ def test_a_cut_stream_is_a_failure_and_one_that_was_left_is_none(
     assert spans[2, "cut"]["lastword.end"] == "cut"
 
 
-def test_the_cache_is_hit_whatever_the_trace(
+def test_trace_does_not_affect_cache(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     caller = traced(upstream)
@@ -278,7 +278,7 @@ def test_the_cache_is_hit_whatever_the_trace(
     assert statuses == [200, None]
 
 
-def test_prompts_are_told_if_the_operator_wants_that(
+def test_prompts_are_recorded_on_request(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     caller = traced(upstream, log_prompts=True)
@@ -292,7 +292,7 @@ def test_prompts_are_told_if_the_operator_wants_that(
     assert len(part["content"]) == 200
 
 
-def test_what_a_caller_makes_up_spoils_nothing(
+def test_callers_cannot_spoil_spans(
     traced: Traced, upstream, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = traced(upstream)
@@ -307,7 +307,7 @@ def test_what_a_caller_makes_up_spoils_nothing(
     assert max(len(str(value)) for value in values) < 250
 
 
-def test_the_service_has_the_name_and_sends_the_headers_that_variables_say(
+def test_service_name_and_headers_come_from_variables(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     named = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
@@ -322,7 +322,7 @@ def test_the_service_has_the_name_and_sends_the_headers_that_variables_say(
     assert collector.headers[0]["x-tenant"] == "one"
 
 
-def test_a_service_of_another_name(
+def test_service_name_can_be_set(
     traced: Traced, upstream, collector: Collector
 ) -> None:
     caller = traced(upstream, {"OTEL_SERVICE_NAME": "completions-eu"})
@@ -341,7 +341,7 @@ def documented(column: int) -> set[str]:
     return {name for name, *dots in rows if dots[column]}
 
 
-def test_the_table_of_the_documentation_is_all_there_is(
+def test_span_attributes_match_documentation(
     traced: Traced, upstream: Upstream, settings: Settings, collector: Collector
 ) -> None:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
@@ -374,13 +374,13 @@ def test_the_table_of_the_documentation_is_all_there_is(
 # What is set
 
 
-def test_without_an_endpoint_nothing_is_traced(caller: Caller, upstream) -> None:
+def test_no_endpoint_traces_nothing(caller: Caller, upstream) -> None:
     caller.complete(headers={"traceparent": TRACEPARENT})
 
     assert "traceparent" not in upstream.last.headers
 
 
-def test_without_an_endpoint_nothing_of_it_is_loaded(tmp_path: Path) -> None:
+def test_no_endpoint_loads_nothing(tmp_path: Path) -> None:
     code = "import sys, wsgi; print([n for n in sys.modules if 'opentelemetry' in n])"
     environ = {name: os.environ[name] for name in os.environ if "OTEL" not in name}
     told = subprocess.run(
@@ -406,7 +406,7 @@ def test_without_an_endpoint_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_these_variables_ask_for_no_traces(otel: dict[str, str]) -> None:
+def test_variables_can_disable_traces(otel: dict[str, str]) -> None:
     assert not otel_settings.tracing_enabled(Settings.from_environ(otel).otel)
 
 
@@ -418,13 +418,13 @@ def test_these_variables_ask_for_no_traces(otel: dict[str, str]) -> None:
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "must be http/protobuf"),
     ],
 )
-def test_what_cannot_be_done_is_said_at_the_start(name, value, right) -> None:
+def test_unsupported_options_fail_at_start(name, value, right) -> None:
     given = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}
     with pytest.raises(BadSettings, match=f"{name}='{value}': {right}"):
         otel_settings.tracing_enabled(given | {name: value})
 
 
-def test_batches_are_as_the_variables_say() -> None:
+def test_batch_options_come_from_variables() -> None:
     sizes = {"OTEL_BSP_MAX_QUEUE_SIZE": "64", "OTEL_BSP_SCHEDULE_DELAY": "1000"}
 
     assert otel_settings.Batches.of({}) == otel_settings.Batches(2048, 128, 5000)
@@ -432,12 +432,12 @@ def test_batches_are_as_the_variables_say() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
-def test_batches_that_cannot_be_are_said_at_the_start(value: str) -> None:
+def test_invalid_batch_options_fail_at_start(value: str) -> None:
     with pytest.raises(BadSettings, match="OTEL_BSP_SCHEDULE_DELAY='.*' *: must be"):
         otel_settings.Batches.of({"OTEL_BSP_SCHEDULE_DELAY": value})
 
 
-def test_an_endpoint_without_the_package_is_said_at_the_start(
+def test_missing_package_fails_at_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, "app.observability.traces", raising=False)
@@ -448,7 +448,7 @@ def test_an_endpoint_without_the_package_is_said_at_the_start(
         otel_settings.span_observer(settings)
 
 
-def test_a_collector_that_is_away_hurts_no_request_and_holds_up_no_end(
+def test_unreachable_collector_harms_nothing(
     traced: Traced, upstream, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caller = traced(upstream, {"OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"})

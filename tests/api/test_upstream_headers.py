@@ -52,7 +52,7 @@ def assert_sendable(response: Any) -> None:
 
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("name", UNFIT)
-def test_unfit_headers_are_left_out(
+def test_invalid_headers_are_left_out(
     call: Call, script: Any, name: str, status: int
 ) -> None:
     (good,) = whole(completion() if status == 200 else {"error": {}}, status)
@@ -65,7 +65,7 @@ def test_unfit_headers_are_left_out(
 
 
 @pytest.mark.parametrize("name", FIT)
-def test_fit_headers_are_passed_on(call: Call, script: Any, name: str) -> None:
+def test_valid_headers_are_passed_on(call: Call, script: Any, name: str) -> None:
     (good,) = whole(completion())
     response = call(script([with_header(FIT[name], good)])).complete()
 
@@ -136,7 +136,7 @@ def test_cached_headers_are_checked(call: Call, script: Any, tmp_path: Any) -> N
         assert "openai-model" not in response.headers
 
 
-def test_head_of_the_list_of_models_is_checked(call: Call, script: Any) -> None:
+def test_model_list_headers_are_checked(call: Call, script: Any) -> None:
     listed = {"object": "list", "data": []}
     (good,) = whole(listed)
     caller = call(script([with_header(b"openai-x(y: 1", good)]))
@@ -146,7 +146,7 @@ def test_head_of_the_list_of_models_is_checked(call: Call, script: Any) -> None:
     assert_sendable(response)
 
 
-def test_long_ways_fit_into_headers(call: Call, script: Any) -> None:
+def test_long_attempt_lists_fit_into_headers(call: Call, script: Any) -> None:
     """Where a target lies in a config is as long as the config is deep."""
     upstream = script(whole({"error": {}}, 500))
     target: Any = {"provider": "openai", "api_key": "k", "custom_host": upstream.url}

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import declared, variable
+from app.settings import setting_fields, variable
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 
-VARIABLES = {variable(setting) for setting in declared()}
+VARIABLES = {variable(setting) for setting in setting_fields()}
 
 # Of the image, which everything else has to agree with.
 USER, PORT, INSTANCE = 10001, 8787, "/var/lib/lastword"

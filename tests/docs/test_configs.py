@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.api.config.parsing import checked
+from app.api.config.parsing import validate_config
 from app.core.hosts import LOCALHOST
 from app.core.prices import prices
 from app.settings import Settings
@@ -36,7 +36,7 @@ def mode(config: Any) -> str:
 
 @pytest.mark.parametrize("place", CONFIGS)
 def test_the_configs_of_the_documentation_are_valid(place: str) -> None:
-    assert checked(CONFIGS[place], LOCALHOST)
+    assert validate_config(CONFIGS[place], LOCALHOST)
 
 
 @pytest.mark.parametrize("place", SENT)

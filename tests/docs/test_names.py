@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from app.settings import Settings, declared, variable
+from app.settings import Settings, setting_fields, variable
 
 from .pages import PAGES, ROOT
 
@@ -46,6 +46,6 @@ def test_the_targets_of_make_of_a_page_are_there(page: Path) -> None:
 
 @pages
 def test_the_settings_of_a_page_are_there(page: Path) -> None:
-    known = {*map(variable, declared())}
+    known = {*map(variable, setting_fields())}
 
     assert set(VARIABLES.findall(page.read_text())) <= known

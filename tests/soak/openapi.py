@@ -84,7 +84,7 @@ def only_words_refuse(body: Any) -> bool:
     try:
         # Of what has the wrong type, it cannot be told.
         with suppress(TypeError, AttributeError):
-            CompletionSchema().fits_together(body)
+            CompletionSchema().check_combinations(body)
     except InvalidRequest:
         return True
     return False

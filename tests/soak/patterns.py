@@ -93,7 +93,7 @@ def _of_families() -> Iterator[Bomb]:
         for size in _SIZES:
             regex = family(size)
             try:
-                program = patterns.compiled(regex)
+                program = patterns.compile_pattern(regex)
             except ValueError:
                 continue
             steps = patterns.MOST_STEPS // patterns.program_size(program)

@@ -1,4 +1,8 @@
-"""The levels of a config, with inheritance resolved: once for each config."""
+"""The tree of a config with inheritance resolved, once for each config.
+
+A config is parsed and validated first (parsing.py); the route builder turns the tree
+into the targets of one request.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,47 +23,53 @@ from .schema import Config
 
 @dataclass(frozen=True)
 class ParamOverrides:
-    """What a body is filled up with, thinned out by, and overruled with."""
+    """How a config changes the parameters of a body.
+
+    *defaults* are added where the body has no value, then *drops* are removed, then
+    *overrides* replace what is there.
+    """
 
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
     drops: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def at(self, level: Config) -> "ParamOverrides":
-        """The same, as *level* adds to it."""
+    def merge(self, config: Config) -> "ParamOverrides":
+        """These and those of *config*, a level below, which come first."""
         return ParamOverrides(
-            {**self.defaults, **unify_budget(_get(level, "default_params"))},
-            (*self.drops, *(level.get("drop_params") or ())),
-            {**self.overrides, **unify_budget(_get(level, "override_params"))},
+            {**self.defaults, **unify_budget(config.get("default_params") or {})},
+            (*self.drops, *(config.get("drop_params") or ())),
+            {**self.overrides, **unify_budget(config.get("override_params") or {})},
         )
 
-    def under(self, defaults: Mapping[str, Any]) -> "ParamOverrides":
-        """The same, with *defaults* where it has none."""
+    def with_defaults(self, defaults: Mapping[str, Any]) -> "ParamOverrides":
+        """The same, with *defaults* where it has none of its own."""
         return replace(self, defaults={**defaults, **self.defaults})
 
-    def of(self, body: Params) -> Params:
-        """*body*, changed."""
-        full = self._filled_up(body) if self.defaults else body
+    def apply(self, params: Params) -> Params:
+        """*params* with these changes."""
+        if self.defaults:
+            # A null in the body is no value, except for the prompt.
+            values = {key: value for key, value in params.items() if value is not None}
+            prompt = {"prompt": params["prompt"]} if "prompt" in params else {}
+            params = {**self.defaults, **prompt, **values}
         drops = frozenset(self.drops)
-        kept = {k: v for k, v in full.items() if k not in drops}
+        kept = {key: value for key, value in params.items() if key not in drops}
         return {**kept, **self.overrides}
 
-    def _filled_up(self, body: Params) -> Params:
-        given = {key: value for key, value in body.items() if value is not None}
-        prompt = {"prompt": body["prompt"]} if "prompt" in body else {}
-        return {**self.defaults, **prompt, **given}
-
     @cached_property
-    def text(self) -> bytes:
-        """The same for all that change a body in the same way."""
+    def cache_key(self) -> bytes:
+        """Equal for all that change a body in the same way."""
         return orjson.dumps((self.defaults, self.drops, self.overrides))
 
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a target has from the levels above it, unless it says otherwise."""
+    """The values that a level of a config passes on to the levels below it.
 
-    changes: ParamOverrides = ParamOverrides()
+    *params* are the changes of the body, *request_timeout* is in seconds.
+    """
+
+    params: ParamOverrides = ParamOverrides()
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy | None = None
     cache: CachePolicy | None = None
@@ -71,28 +81,34 @@ class Inherited:
     bridge: Bridge = Bridge()
     aliases: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self, level: Config) -> "Inherited":
-        """The same, as *level* has it for itself and for what is below it."""
+    def merge(self, config: Config) -> "Inherited":
+        """The values of *config*, a level below, and these where it has none."""
         return Inherited(
-            changes=self.changes.at(level),
-            retry=_retry(level["retry"]) if level.get("retry") else self.retry,
-            breaker=_breaker(level) or self.breaker,
-            cache=CachePolicy.of(level["cache"]) if level.get("cache") else self.cache,
-            request_timeout=seconds(level.get("request_timeout"))
+            params=self.params.merge(config),
+            retry=retry_policy(config["retry"]) if config.get("retry") else self.retry,
+            breaker=breaker_policy(config) or self.breaker,
+            cache=(
+                CachePolicy.of(config["cache"]) if config.get("cache") else self.cache
+            ),
+            request_timeout=seconds(config.get("request_timeout"))
             or self.request_timeout,
-            custom_host=level.get("custom_host") or self.custom_host,
-            forward_headers=tuple(level.get("forward_headers") or self.forward_headers),
-            strict=level.get("strict_open_ai_compliance", self.strict),
-            strict_params=level.get("strict_params", self.strict_params),
-            bridge=Bridge(**level["bridge"]) if level.get("bridge") else self.bridge,
-            aliases={**self.aliases, **_get(level, "model_aliases")},
+            custom_host=config.get("custom_host") or self.custom_host,
+            forward_headers=tuple(
+                config.get("forward_headers") or self.forward_headers
+            ),
+            strict=config.get("strict_open_ai_compliance", self.strict),
+            strict_params=config.get("strict_params", self.strict_params),
+            bridge=Bridge(**config["bridge"]) if config.get("bridge") else self.bridge,
+            aliases={**self.aliases, **(config.get("model_aliases") or {})},
         )
 
 
 @dataclass(frozen=True, eq=False)
 class ConfigNode:
-    """One level of a config: what it says itself, what it has from those above it, and
-    those below it. *path* is its place.
+    """One level of a config: a group of targets, or a target.
+
+    *own* is the level as it is written, *inherited* its values with those of the levels
+    above it, *path* where it is: `config.targets[1]`.
     """
 
     own: Config = field(repr=False)
@@ -101,116 +117,121 @@ class ConfigNode:
 
     @staticmethod
     def of(config: Config, *, strict: bool) -> "ConfigNode":
-        """The top of *config*, in a request that is *strict* unless it says more."""
-        return ConfigNode(config, Inherited(strict=strict).at(config))
+        """The root of *config*; *strict* holds unless the config says otherwise."""
+        return ConfigNode(config, Inherited(strict=strict).merge(config))
 
     @cached_property
     def below(self) -> tuple["ConfigNode", ...]:
-        """The levels of its targets."""
+        """The nodes of its targets."""
         return tuple(
-            ConfigNode(target, self.inherited.at(target), f"{self.path}.targets[{i}]")
+            ConfigNode(
+                target, self.inherited.merge(target), f"{self.path}.targets[{i}]"
+            )
             for i, target in enumerate(self.own.get("targets") or ())
         )
 
     @cached_property
     def virtual_keys(self) -> frozenset[str]:
-        """The ids of all virtual keys that it, and those below it, name."""
-        aliases = _get(self.own, "model_aliases").values()
-        own = [
+        """The ids of all virtual keys in this node and below it."""
+        aliases = (self.own.get("model_aliases") or {}).values()
+        ids = [
             self.own.get("virtual_key"),
             virtual_key_in(self.own.get("provider")),
             *(alias.get("virtual_key") for alias in aliases),
         ]
-        named = {id for id in own if id}
-        return frozenset(named.union(*(level.virtual_keys for level in self.below)))
+        own = {id for id in ids if id}
+        return frozenset(own.union(*(node.virtual_keys for node in self.below)))
 
     @cached_property
     def secrets(self) -> frozenset[str]:
-        """All credentials that stand in it, and in those below it."""
+        """All credentials in this node and below it."""
         own = {str(self.own[name]) for name in SECRET_SETTINGS if self.own.get(name)}
-        return frozenset(own.union(*(level.secrets for level in self.below)))
+        return frozenset(own.union(*(node.secrets for node in self.below)))
 
     def identity(self, *more: str | None) -> str:
-        """What tells a node from others, wherever in a config it stands."""
-        digest = self._begun.copy()
+        """A digest of the node's own values and *more*, whatever its path.
+
+        Counters of the circuit breaker and sticky routing are kept under it: they stay
+        with a target that is moved within its config.
+        """
+        digest = self._own_digest.copy()
         digest.update(orjson.dumps(more) + b"]")
-        told: str = digest.hexdigest()
-        return told
+        hexadecimal: str = digest.hexdigest()
+        return hexadecimal
 
     @cached_property
-    def _begun(self) -> Any:
-        """The digest of what it says itself, to which more is to come."""
-        passing = ("weight", "retry", "cache")
-        told = {key: value for key, value in self.own.items() if key not in passing}
-        text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+    def _own_digest(self) -> Any:
+        """The digest up to the node's own values, which `identity` goes on with."""
+        # These may change without making it another target.
+        incidental = ("weight", "retry", "cache")
+        own = {key: value for key, value in self.own.items() if key not in incidental}
+        text = orjson.dumps(own, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(b"[%b," % text, digest_size=16)
 
 
 def virtual_key_in(provider: str | None) -> str | None:
-    """The virtual key that is written as a provider: `@id`."""
+    """The id of a virtual key that is written as a provider: `@id`."""
     return provider[1:] if provider and provider.startswith("@") else None
 
 
 @lru_cache
-def nothing(strict: bool) -> ConfigNode:
-    """What a request goes by that names no config."""
+def empty_node(strict: bool) -> ConfigNode:
+    """The node of a request without a config."""
     return ConfigNode.of({}, strict=strict)
 
 
-def stored(config: Mapping[str, Any], strict: bool) -> ConfigNode:
-    """The levels of a config that is kept in memory anyway, until it changes."""
-    return _of_same(_Same(config), strict)
+def stored_node(config: Mapping[str, Any], strict: bool) -> ConfigNode:
+    """The root of a stored *config*, cached as long as that is the same object."""
+    return _node_of(_ByIdentity(config), strict)
 
 
-class _Same:
-    """One object, whatever others are equal to it: as long as this lives, no other has
-    its identity.
+class _ByIdentity:
+    """A cache key for a mapping, which is not hashable: equal for the same object.
+
+    It holds the object, so that no other one can get its id meanwhile.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.config is other.config
+        return isinstance(other, _ByIdentity) and self.config is other.config
 
     def __hash__(self) -> int:
         return id(self.config)
 
 
 @lru_cache(256)
-def _of_same(same: _Same, strict: bool) -> ConfigNode:
-    return ConfigNode.of(dict(same.config), strict=strict)
-
-
-def _get(level: Config, key: str) -> Mapping[str, Any]:
-    """The object at *key*; without one, an empty one."""
-    found: Mapping[str, Any] = level.get(key) or {}
-    return found
+def _node_of(key: _ByIdentity, strict: bool) -> ConfigNode:
+    return ConfigNode.of(dict(key.config), strict=strict)
 
 
 def seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def _retry(given: Config) -> RetryPolicy:
-    codes = given.get("on_status_codes")
-    obeys = ("use_retry_after_header", "use_retry_after_headers")
+def retry_policy(retry: Config) -> RetryPolicy:
+    """The policy of a config's `retry`."""
+    codes = retry.get("on_status_codes")
+    # Portkey's documentation spells it in both ways.
+    names = ("use_retry_after_header", "use_retry_after_headers")
     return RetryPolicy(
-        attempts=int(given["attempts"]),
+        attempts=int(retry["attempts"]),
         on_status_codes=RETRY_STATUS_CODES if codes is None else tuple(codes),
-        use_retry_after=any(given.get(key) for key in obeys),
+        use_retry_after=any(retry.get(name) for name in names),
     )
 
 
-def _breaker(level: Config) -> BreakerPolicy | None:
-    given = (level.get("strategy") or {}).get("cb_config")
-    if not given:
+def breaker_policy(config: Config) -> BreakerPolicy | None:
+    """The policy of a level's `strategy.cb_config`, if it has one."""
+    breaker = (config.get("strategy") or {}).get("cb_config")
+    if not breaker:
         return None
-    codes = given.get("failure_status_codes")
+    codes = breaker.get("failure_status_codes")
     return BreakerPolicy(
-        failure_threshold=given.get("failure_threshold"),
-        failure_threshold_percentage=given.get("failure_threshold_percentage"),
-        minimum_requests=int(given.get("minimum_requests", 1)),
-        cooldown=given.get("cooldown_interval", 30_000) / 1000,
+        failure_threshold=breaker.get("failure_threshold"),
+        failure_threshold_percentage=breaker.get("failure_threshold_percentage"),
+        minimum_requests=int(breaker.get("minimum_requests", 1)),
+        cooldown=breaker.get("cooldown_interval", 30_000) / 1000,
         failure_status_codes=None if codes is None else tuple(codes),
     )

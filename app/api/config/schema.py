@@ -1,6 +1,6 @@
-"""The shape of a config: which keys hold which types, in Portkey's words.
+"""The schema of a config: the type of each key, with Portkey's error messages.
 
-Unlike there, an unknown key of strategy, retry and cache is a slip, and refused.
+Unlike there, an unknown key of strategy, retry and cache is refused as a misspelling.
 """
 
 import difflib
@@ -18,22 +18,25 @@ Shape = dict[str, Any]
 
 
 def complaints(config: Config) -> list[tuple[str, Any]]:
-    """Path and message of all that has the wrong shape.
+    """Path and message of each value of a wrong type.
 
-    A message becomes text by `str`: that takes a while, and most are never shown.
+    A message may be an object that becomes text by `str`: that takes time, and most are
+    never shown.
     """
-    return [*_flat(_SCHEMA.validate(config))]
+    return [*_flatten(_SCHEMA.validate(config))]
 
 
 def kind_of(value: object) -> str:
+    """The JSON type of *value*, as Portkey's validator names it."""
     kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
     kinds |= {list: "array", dict: "object", type(None): "null"}
     return kinds[type(value)]
 
 
 class _Typed(fields.Field[Any]):
-    """A value of one JSON type, in the words of Portkey's validator: *about* says what
-    it is for, *shape* what it takes, in JSON Schema.
+    """A value of one JSON type, with the messages of Portkey's validator.
+
+    *about* is its description, *shape* its JSON Schema; both are for OpenAPI.
     """
 
     def __init__(self, kind: str, about: str, **kwargs: Any) -> None:
@@ -53,7 +56,7 @@ class _Typed(fields.Field[Any]):
         return value
 
 
-class _Within(_Typed):
+class _BoundedNumber(_Typed):
     """A number in a range."""
 
     def __init__(self, low: float, high: float, about: str, **kwargs: Any) -> None:
@@ -74,7 +77,7 @@ class _Within(_Typed):
         return value
 
 
-class _Whole(_Within):
+class _BoundedInteger(_BoundedNumber):
     """A whole number in a range."""
 
     @property
@@ -88,27 +91,27 @@ class _Whole(_Within):
 
 
 class _OneOf(_Typed):
-    """One word of a list."""
+    """A string out of a list."""
 
     def __init__(
-        self, words: tuple[str, ...], complaint: str, about: str, **kwargs: Any
+        self, choices: tuple[str, ...], complaint: str, about: str, **kwargs: Any
     ) -> None:
         super().__init__("string", about, **kwargs)
-        self.words, self.complaint = words, complaint
+        self.choices, self.complaint = choices, complaint
 
     @property
     def shape(self) -> Shape:
-        return super().shape | {"enum": [str(word) for word in self.words]}
+        return super().shape | {"enum": [str(choice) for choice in self.choices]}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
-        if not isinstance(value, str) or value not in self.words:
-            words = ", ".join(self.words)
-            raise ValidationError(f"{self.complaint}. Must be one of: {words}")
+        if not isinstance(value, str) or value not in self.choices:
+            choices = ", ".join(self.choices)
+            raise ValidationError(f"{self.complaint}. Must be one of: {choices}")
         return value
 
 
 class _Provider(_OneOf):
-    """A provider's name, or `@` and the id of a virtual key."""
+    """The name of a provider, or `@` and the id of a virtual key."""
 
     @property
     def shape(self) -> Shape:
@@ -133,13 +136,13 @@ class _List(_Typed):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         super()._deserialize(value)
-        wrong = {
+        errors = {
             i: [f"Expected {self.item}, received {kind_of(item)}"]
             for i, item in enumerate(value)
             if kind_of(item) != self.item
         }
-        if wrong:
-            raise ValidationError(wrong)
+        if errors:
+            raise ValidationError(errors)
         return value
 
 
@@ -157,44 +160,53 @@ class _Object(fields.Nested):
 
 
 class _Strict(Schema):
-    """A schema in which an unknown key is a slip, and named with what it meant."""
+    """A schema that refuses unknown keys, and suggests the nearest known one."""
 
     class Meta:
         unknown = RAISE
 
     @pre_load
     def refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
-        wrong = {
-            key: [_Slip(key, self.fields)] for key in data if key not in self.fields
+        unknown = {
+            key: [_UnknownKey(key, self.fields)]
+            for key in data
+            if key not in self.fields
         }
-        if wrong:
-            raise ValidationError(wrong)
+        if unknown:
+            raise ValidationError(unknown)
         return data
 
 
-class _Slip:
-    """The complaint about an unknown key, worked out when it is shown."""
+class _UnknownKey:
+    """The message for an unknown key, computed when it is shown.
 
-    def __init__(self, key: str, known: Mapping[str, Any]) -> None:
-        self._key, self._known = key[:60], known
+    The search for the nearest key is slow, and a config can have thousands of them.
+    """
+
+    def __init__(self, key: str, fields: Mapping[str, Any]) -> None:
+        self._key, self._fields = key[:60], fields
 
     def __str__(self) -> str:
-        nearest = difflib.get_close_matches(self._key, self._known, n=1, cutoff=0)
+        nearest = difflib.get_close_matches(self._key, self._fields, n=1, cutoff=0)
         return f"Unknown key '{self._key}'; did you mean '{nearest[0]}'?"
 
 
 class BreakerSchema(_Strict):
-    """When a target is left alone for a while."""
+    """When the circuit breaker opens, and for how long."""
 
-    failure_threshold = _Within(1, 1e6, "Failures after which it is.")
-    failure_threshold_percentage = _Within(1, 100, "The same as a share of its calls.")
-    minimum_requests = _Within(1, 1e6, "Calls from which on that share counts.")
-    cooldown_interval = _Within(30_000, 1e9, "Milliseconds until it is tried again.")
+    failure_threshold = _BoundedNumber(1, 1e6, "Failures after which it is.")
+    failure_threshold_percentage = _BoundedNumber(
+        1, 100, "The same as a share of its calls."
+    )
+    minimum_requests = _BoundedNumber(1, 1e6, "Calls from which on that share counts.")
+    cooldown_interval = _BoundedNumber(
+        30_000, 1e9, "Milliseconds until it is tried again."
+    )
     failure_status_codes = _List("number", "Which statuses are failures.")
 
 
 class StrategySchema(_Strict):
-    """How a level makes use of its targets."""
+    """How a group chooses among its targets."""
 
     mode = _OneOf(
         tuple(Strategy),
@@ -210,19 +222,19 @@ class StrategySchema(_Strict):
 
 
 class RetrySchema(_Strict):
-    """How often a target is tried again."""
+    """When and how often a target is retried."""
 
-    attempts = _Within(0, 1e6, "How often at most.", required=True)
+    attempts = _BoundedNumber(0, 1e6, "How often at most.", required=True)
     on_status_codes = _List("number", "After which statuses.")
     use_retry_after_header = _Typed("boolean", "Whether a provider says when.")
     use_retry_after_headers = _Typed("boolean", "The same, spelled differently.")
 
 
 class CacheSchema(_Strict):
-    """Answers that are given again."""
+    """Which answers are cached, and for whom."""
 
     mode = _OneOf(("simple",), "Invalid 'cache.mode' value", "How.", required=True)
-    max_age = _Within(0, 1e12, "Seconds for which an answer is kept.")
+    max_age = _BoundedNumber(0, 1e12, "Seconds for which an answer is kept.")
     scope = _OneOf(
         tuple(CacheSharing),
         "Invalid 'cache.scope' value",
@@ -231,22 +243,22 @@ class CacheSchema(_Strict):
 
 
 class BridgeSchema(_Strict):
-    """How a prompt becomes a chat."""
+    """How a prompt is sent to a chat model."""
 
     system = _Typed("string", "The message of the system.")
     template = _Typed("string", "The message of the user, with `{prompt}` in it.")
 
 
 class ModelInfoSchema(_Strict):
-    """What is not known of a model, or known wrongly."""
+    """Corrections of what the gateway assumes about a model."""
 
     lacks = _List("string", "Parameters that it refuses.")
     max_tokens = _Typed("string", "Its name for that parameter, in a chat.")
-    token_floor = _Whole(0, 1e6, "The fewest tokens that it needs to think.")
+    token_floor = _BoundedInteger(0, 1e6, "The fewest tokens that it needs to think.")
 
 
 class ConfigSchema(Schema):
-    """A config, or a target of one: the same keys at every level. Others are kept."""
+    """A config or a target of one, which have the same keys. Unknown keys are kept."""
 
     class Meta:
         unknown = INCLUDE
@@ -272,8 +284,10 @@ class ConfigSchema(Schema):
     weight = _Typed("number", "Its share, where targets are chosen by weight.")
     retry = _Object(RetrySchema, "How often it is tried again.")
     cache = _Object(CacheSchema, "Answers that are given again.")
-    request_timeout = _Within(1, 1e9, "Milliseconds until an answer begins.")
-    deadline_ms = _Within(1, 1e9, "Milliseconds for the whole plan; at the top only.")
+    request_timeout = _BoundedNumber(1, 1e9, "Milliseconds until an answer begins.")
+    deadline_ms = _BoundedNumber(
+        1, 1e9, "Milliseconds for the whole plan; at the top only."
+    )
     forward_headers = _List("string", "Headers of the caller that travel on.")
     override_params = _Typed("object", "What the body says, whatever the caller said.")
     default_params = _Typed("object", "What the body says, where the caller does not.")
@@ -295,11 +309,11 @@ class ConfigSchema(Schema):
 _SCHEMA = ConfigSchema()
 
 
-def _flat(errors: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """marshmallow's nested errors as pairs of path and message."""
+def _flatten(errors: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Pairs of path and message from marshmallow's nested errors."""
     if isinstance(errors, dict):
         for key, inner in errors.items():
             deeper = path if key == "_schema" else (*path, str(key))
-            yield from _flat(inner, deeper)
+            yield from _flatten(inner, deeper)
     else:
         yield from ((",".join(path), message) for message in errors)

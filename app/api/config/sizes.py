@@ -1,12 +1,12 @@
-"""How large a config may be, whoever wrote it.
+"""Bounds on the size of a config.
 
-A caller's config says how many upstreams the gateway calls for one request, and how
-much it has to work out before: so it has small bounds. One that the operator stored, or
-named in GATEWAY_DEFAULT_CONFIG, is trusted, and has bounds that no config needs which
-was written with care.
+A caller's config determines how many upstreams the gateway calls for one request and
+how much it computes before, so its bounds are small. A config that the operator has
+stored, or named in GATEWAY_DEFAULT_CONFIG, is trusted: its bounds are above what any
+carefully written config needs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ class Bounds:
     patterns    `$regex` conditions
     pattern_characters  of all of them
     aliases     entries of all `model_aliases`
-    entries     of one list or object else: keys of a level, names of headers and
-                parameters, statuses, parameters that are filled in or overruled
+    entries     of any other list or object: keys of a level, names of headers and
+                parameters, statuses, default and override parameters
     """
 
     targets: int
@@ -57,100 +57,97 @@ STORED = Bounds(
 
 Complaint = tuple[str, str]
 
-# Keys whose values are counted over all levels.
+# These have bounds of their own, over all levels.
 _COUNTED = ("conditions", "model_aliases", "targets")
 
 
 def complaints(config: Config, bounds: Bounds) -> Iterator[Complaint]:
-    """Path and message of what there is too much of. Its shape may be wrong."""
+    """Path and message of each bound that *config* exceeds.
+
+    The schema is checked later, so that any value may have a wrong type here.
+    """
     levels = [*_levels(config)]
-    too_many = [*_of_levels(levels, bounds)]
-    yield from too_many
-    if too_many:
+    is_group = [bool(targets_of(level)) for _, level in levels]
+    leaves, groups = is_group.count(False), is_group.count(True)
+    excess = [
+        *_excess("targets", "targets", leaves, bounds.targets),
+        *_excess("targets", "groups of targets", groups, bounds.groups),
+    ]
+    yield from excess
+    # The rest would take long to count in a config with too many levels.
+    if excess:
         return
-    yield from _of_conditions(levels, bounds)
-    aliases = sum(len(_sized(level.get("model_aliases"))) for _, level in levels)
-    yield from _too_many("model_aliases", "aliases", aliases, bounds.aliases)
-    for path, level in levels:
-        for keys, value in _entries(level):
-            at = ",".join((*path, *keys))
-            yield from _too_many(at, "entries", len(value), bounds.entries)
 
-
-def _of_levels(levels: list["_Placed"], bounds: Bounds) -> Iterator[Complaint]:
-    is_group = [bool(_targets(level)) for _, level in levels]
-    targets, groups = is_group.count(False), is_group.count(True)
-    yield from _too_many("targets", "targets", targets, bounds.targets)
-    yield from _too_many("targets", "groups of targets", groups, bounds.groups)
-
-
-def _of_conditions(levels: list["_Placed"], bounds: Bounds) -> Iterator[Complaint]:
-    at = "strategy,conditions"
-    lists = [_sized(_strategy(level).get("conditions")) for _, level in levels]
-    entries = sum(map(len, lists))
-    yield from _too_many(at, "conditions", entries, bounds.conditions)
-    patterns = [*_patterns(lists)]
-    yield from _too_many(at, "patterns", len(patterns), bounds.patterns)
+    strategies = [_container(level.get("strategy"), dict) for _, level in levels]
+    conditions = [_container(s.get("conditions"), (list, dict)) for s in strategies]
+    patterns = [*_patterns(conditions)]
     characters = sum(map(len, patterns))
-    most = bounds.pattern_characters
-    yield from _too_many(at, "characters of patterns", characters, most)
+    at = "strategy,conditions"
+    yield from _excess(at, "conditions", sum(map(len, conditions)), bounds.conditions)
+    yield from _excess(at, "patterns", len(patterns), bounds.patterns)
+    yield from _excess(
+        at, "characters of patterns", characters, bounds.pattern_characters
+    )
+
+    aliases = [
+        _container(level.get("model_aliases"), (list, dict)) for _, level in levels
+    ]
+    yield from _excess(
+        "model_aliases", "aliases", sum(map(len, aliases)), bounds.aliases
+    )
+    for path, level in levels:
+        for keys, value in _containers(level):
+            at = ",".join((*path, *keys))
+            yield from _excess(at, "entries", len(value), bounds.entries)
 
 
-def _too_many(path: str, what: str, seen: int, most: int) -> Iterator[Complaint]:
-    if seen > most:
-        yield path, f"At most {most} {what} are allowed, and there are {seen}"
+def _excess(path: str, unit: str, count: int, maximum: int) -> Iterator[Complaint]:
+    if count > maximum:
+        yield path, f"At most {maximum} {unit} are allowed, and there are {count}"
 
 
-_Placed = tuple[tuple[str, ...], Config]
+def targets_of(config: Any) -> list[Any]:
+    """The targets of a level that may have any type."""
+    targets = config.get("targets") if isinstance(config, dict) else None
+    return targets if isinstance(targets, list) else []
 
 
-def _levels(config: Config) -> Iterator[_Placed]:
+def _levels(config: Config) -> Iterator[tuple[tuple[str, ...], Config]]:
     """All levels of *config*, each with its path."""
-    waiting: list[_Placed] = [((), config)]
-    for path, level in waiting:
+    queue: list[tuple[tuple[str, ...], Config]] = [((), config)]
+    for path, level in queue:
         yield path, level
-        waiting += (
+        queue += (
             ((*path, "targets", str(i)), target)
-            for i, target in enumerate(_targets(level))
+            for i, target in enumerate(targets_of(level))
             if isinstance(target, dict)
         )
 
 
-def _targets(level: Config) -> list[Any]:
-    found = level.get("targets")
-    return found if isinstance(found, list) else []
+def _container(value: Any, types: type | tuple[type, ...]) -> Any:
+    """*value* if it is of these types, else an empty object."""
+    return value if isinstance(value, types) else {}
 
 
-def _strategy(level: Config) -> Mapping[str, Any]:
-    found = level.get("strategy")
-    return found if isinstance(found, dict) else {}
-
-
-def _sized(value: Any) -> Any:
-    return value if isinstance(value, (list, dict)) else ()
-
-
-def _entries(level: Config) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Lists and objects of a level, by the keys that lead to them; and itself."""
+def _containers(level: Config) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """*level*, and the lists and objects in it, each with its path."""
     yield (), level
     for key, value in level.items():
         if isinstance(value, (list, dict)) and key not in _COUNTED:
             yield (key,), value
         if isinstance(value, dict):
-            yield from (
-                ((key, inner), each)
-                for inner, each in value.items()
-                if isinstance(each, list) and inner not in _COUNTED
-            )
+            for inner_key, inner in value.items():
+                if isinstance(inner, list) and inner_key not in _COUNTED:
+                    yield (key, inner_key), inner
 
 
 def _patterns(value: Any) -> Iterator[str]:
-    """The patterns of `$regex`, however deep in *value* they stand."""
-    waiting = [value]
-    for each in waiting:
-        if isinstance(each, dict):
-            waiting += each.values()
-            if isinstance(each.get("$regex"), str):
-                yield each["$regex"]
-        elif isinstance(each, list):
-            waiting += each
+    """The patterns of `$regex` at any depth of *value*."""
+    queue = [value]
+    for item in queue:
+        if isinstance(item, dict):
+            queue += item.values()
+            if isinstance(item.get("$regex"), str):
+                yield item["$regex"]
+        elif isinstance(item, list):
+            queue += item

@@ -1,4 +1,4 @@
-"""The whole document: the routes of an application, and what they have in common."""
+"""Builds the whole document: paths, shared components and description."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,20 +45,20 @@ def document(routes: Map, settings: Settings) -> dict[str, Any]:
     failures.describe(spec)
     if settings.metrics_token:
         spec.components.security_scheme("metrics", _METRICS_TOKEN)
-    described = (rule for rule in routes.iter_rules() if rule.endpoint in OPERATIONS)
-    for rule in sorted(described, key=_order):
+
+    def order(rule: Rule) -> tuple[int, int]:
+        """That of OPERATIONS; the older spellings of the endpoint come last."""
+        spelling = PATHS.index(rule.rule) if rule.rule in PATHS else 0
+        return [*OPERATIONS].index(rule.endpoint), spelling
+
+    rules = (rule for rule in routes.iter_rules() if rule.endpoint in OPERATIONS)
+    for rule in sorted(rules, key=order):
         path = template(rule.rule)
         operation = OPERATIONS[rule.endpoint](path, settings)
         spec.path(path, operations={method: operation for method in methods(rule)})
     return spec.to_dict()
 
 
-def _order(rule: Rule) -> tuple[int, int]:
-    """What matters first, first; the older spellings of the endpoint behind it."""
-    spelling = PATHS.index(rule.rule) if rule.rule in PATHS else 0
-    return [*OPERATIONS].index(rule.endpoint), spelling
-
-
 def methods(rule: Rule) -> Iterator[str]:
-    """Those that a route has for itself; Flask adds HEAD and OPTIONS."""
+    """The methods of a route but for HEAD and OPTIONS, which Flask adds."""
     return (method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"})

@@ -1,4 +1,4 @@
-"""Requests and answers to look at. A test holds them against the schemas."""
+"""Examples of requests and answers. A test validates them against the schemas."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is answered when something fails: by status, from the tree of errors."""
+"""The answers to failures, by status: from the tree of errors."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -13,64 +13,67 @@ from .schemas import Shape, ref
 
 Status = int | Literal["default"]
 
-# A provider's own status is kept, so that these can have any; and nobody reads what is
-# said to a caller who has left.
+# A provider's error keeps its own status, and the answer to a client that has hung up
+# is read by nobody.
 _UNLISTED = (errors.UpstreamStatus, errors.UpstreamInBand, errors.CallerLeft)
 
-# Statuses that are chosen where an error is raised, and not by its class.
-_CHOSEN = {
+# Statuses that are set where an error is raised, and not by its class.
+_STATUS_REASONS = {
     500: "The gateway failed, and its log says why.",
     408: "Slower than the request's own limit; or its body did not arrive in time.",
     415: "A body that is compressed.",
 }
 
-# What is told of these, which are about the path: nobody was asked.
-_OF_PATH: Mapping[Status, tuple[Shape, ...]] = {404: (), 405: (headers.ALLOW,)}
+# The additional headers of errors that concern the path: no target was called.
+_PATH_HEADERS: Mapping[Status, tuple[Shape, ...]] = {404: (), 405: (headers.ALLOW,)}
 
-# Any other status.
-OF_UPSTREAM: Literal["default"] = "default"
-_ANY = "The provider's own status and message; or the server's, to what is no HTTP."
+# Stands for any other status.
+UPSTREAM_STATUS: Literal["default"] = "default"
+_UPSTREAM = (
+    "The provider's own status and message; or the server's, to what is no HTTP."
+)
 
 
-def _tree(root: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
+def _error_classes(
+    root: type[GatewayError] = GatewayError,
+) -> Iterator[type[GatewayError]]:
     yield root
     for child in root.__subclasses__():
-        yield from _tree(child)
+        yield from _error_classes(child)
 
 
-def _reasons() -> dict[int, list[str]]:
-    """Why each status is answered, in the words of the errors that have it."""
-    told: dict[int, list[str]] = {}
-    for error in _tree():
+def _class_reasons() -> dict[int, list[str]]:
+    """The first sentences of the docstrings of all errors, by status."""
+    reasons: dict[int, list[str]] = {}
+    for error in _error_classes():
         if error.__module__ == errors.__name__ and error not in _UNLISTED:
-            told.setdefault(error.status, []).append(_first(str(error.__doc__)))
-    return told
-
-
-def _first(text: str) -> str:
-    return text.partition("\n")[0].partition(". ")[0].rstrip(".") + "."
+            line = str(error.__doc__).partition("\n")[0]
+            sentence = line.partition(". ")[0].rstrip(".") + "."
+            reasons.setdefault(error.status, []).append(sentence)
+    return reasons
 
 
 def statuses() -> list[int]:
-    """All that the gateway itself answers a request for a completion with."""
-    return sorted({*_reasons(), *_CHOSEN} - {404})
+    """The error statuses of the gateway's own for a completion."""
+    return sorted({*_class_reasons(), *_STATUS_REASONS} - {404})
 
 
 def describe(spec: APISpec) -> None:
-    """Put all of them into *spec*."""
-    reasons = _reasons()
+    """Add all failures to *spec*."""
+    reasons = _class_reasons()
     for status in (*statuses(), 404):
         phrase = HTTPStatus(status).phrase
-        why = _CHOSEN.get(status) or " ".join(dict.fromkeys(reasons[status]))
-        spec.components.response(_name(status), _response(status, f"{phrase}. {why}"))
-    spec.components.response(_name(OF_UPSTREAM), _response(OF_UPSTREAM, _ANY))
+        text = _STATUS_REASONS.get(status) or " ".join(dict.fromkeys(reasons[status]))
+        spec.components.response(_name(status), _response(status, f"{phrase}. {text}"))
+    upstream = _response(UPSTREAM_STATUS, _UPSTREAM)
+    spec.components.response(_name(UPSTREAM_STATUS), upstream)
 
 
-def refs(*wanted: Status) -> dict[str, Shape]:
-    """The answers with these statuses, by reference."""
+def refs(*statuses: Status) -> dict[str, Shape]:
+    """References to the answers with these statuses."""
     return {
         str(status): {"$ref": f"#/components/responses/{_name(status)}"}
-        for status in wanted
+        for status in statuses
     }
 
 
@@ -78,11 +81,12 @@ def _name(status: Status) -> str:
     return f"Failure-{status}"
 
 
-def _response(status: Status, about: str) -> Shape:
-    shape = {"anyOf": [ref("RouteError"), ref("Error")]} if status == 400 else None
-    told = _OF_PATH.get(status, (headers.OF_WAY, headers.OF_FAILURE, headers.PASSED_ON))
+def _response(status: Status, description: str) -> Shape:
+    schema = {"anyOf": [ref("RouteError"), ref("Error")]} if status == 400 else None
+    call_headers = headers.TARGET, headers.FAILURE, headers.UPSTREAM
+    more = _PATH_HEADERS.get(status, call_headers)
     return {
-        "description": about,
-        "headers": headers.refs(headers.SIGNED, *told),
-        "content": {"application/json": {"schema": shape or ref("Error")}},
+        "description": description,
+        "headers": headers.refs(headers.IDENTIFYING, *more),
+        "content": {"application/json": {"schema": schema or ref("Error")}},
     }

@@ -1,4 +1,4 @@
-"""The headers of requests and answers. A test holds that the code knows no others."""
+"""The headers of requests and answers. A test compares them with the code."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,14 +11,14 @@ from ...core.limits import Unit
 from ...core.routing import CompletionMode
 from ...providers import PROVIDERS
 from ...providers.catalog.known_names import KNOWN_NAMES
-from ..response import AT_ONCE
+from ..response import UNBUFFERED
 from . import examples
 from .schemas import CONFIG, Shape, ref
 
 _TEXT: Shape = {"type": "string"}
 
-# Where a caller can put a key; the schemes of OpenAPI, by their ids.
-KEYS: Mapping[str, Shape] = {
+# The headers in which a client can send a key: OpenAPI's security schemes by id.
+SECURITY_SCHEMES: Mapping[str, Shape] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
@@ -35,7 +35,7 @@ KEYS: Mapping[str, Shape] = {
 }
 
 # On every path.
-_TRACED: dict[str, Shape] = {
+_TRACING: dict[str, Shape] = {
     "x-portkey-trace-id": {
         "description": "Comes back in the answer; made when absent.",
         "schema": {"type": "string", "pattern": "^[ -~]*$", "maxLength": 128},
@@ -53,7 +53,7 @@ _PROVIDER = {
     ]
 }
 
-# Not as `content`, which would have the page send an example with every request.
+# Not as `content`: Swagger UI would send an example with every request.
 _CONFIG = {
     "anyOf": [
         {"type": "string", "description": "The id of a stored config."},
@@ -65,8 +65,8 @@ _CONFIG = {
     ]
 }
 
-# What says where a request goes. Without examples: the page would send them as well.
-_OF_ROUTE: dict[str, Shape] = {
+# Without examples, which Swagger UI would send as well.
+_ROUTING: dict[str, Shape] = {
     "x-portkey-provider": {
         "description": "Who answers. Without it, and without a config, a request goes "
         "where its key or its model is told to go, else to the embedded engine.",
@@ -113,7 +113,7 @@ _OF_ROUTE: dict[str, Shape] = {
     },
 }
 
-_OF_COMPLETION: dict[str, Shape] = {
+_COMPLETION: dict[str, Shape] = {
     "x-portkey-cache-force-refresh": {
         "description": "If it is there, no answer from the cache is wanted.",
         "schema": _TEXT,
@@ -129,29 +129,29 @@ _OF_COMPLETION: dict[str, Shape] = {
 }
 
 
-def _of_providers() -> dict[str, Shape]:
-    """What single providers have to know."""
-    whose: dict[str, list[str]] = {}
+def _provider_headers() -> dict[str, Shape]:
+    """The headers of providers' settings, each with the providers that have it."""
+    providers: dict[str, list[str]] = {}
     for provider in PROVIDERS.values():
         for setting in provider.settings:
             for name in setting.headers:
-                whose.setdefault(name, []).append(provider.name)
+                providers.setdefault(name, []).append(provider.name)
     return {
-        name: {"description": f"For {', '.join(of)}.", "schema": _TEXT}
-        for name, of in whose.items()
+        header: {"description": f"For {', '.join(names)}.", "schema": _TEXT}
+        for header, names in providers.items()
     }
 
 
-TAKEN = _TRACED | _OF_ROUTE | _OF_COMPLETION | _of_providers()
+REQUEST_HEADERS = _TRACING | _ROUTING | _COMPLETION | _provider_headers()
 
-OF_ANYTHING = tuple(_TRACED)
-OF_MODELS = (*_TRACED, *_OF_ROUTE, *_of_providers())
-OF_COMPLETIONS = tuple(TAKEN)
+PARAMETERS = tuple(_TRACING)
+MODELS_PARAMETERS = (*_TRACING, *_ROUTING, *_provider_headers())
+COMPLETIONS_PARAMETERS = tuple(REQUEST_HEADERS)
 
 
-# Answers
+# Headers of answers
 
-SIGNED: dict[str, Shape] = {
+IDENTIFYING: dict[str, Shape] = {
     "x-portkey-trace-id": {
         "description": "The caller's own, or a new one.",
         "schema": _TEXT,
@@ -163,7 +163,7 @@ SIGNED: dict[str, Shape] = {
         "required": True,
     },
 }
-OF_WAY: dict[str, Shape] = {
+TARGET: dict[str, Shape] = {
     "x-portkey-provider": {"description": "Who was asked last.", "schema": _TEXT},
     "x-portkey-last-used-option-index": {
         "description": "Where in the config that stands.",
@@ -184,10 +184,10 @@ OF_WAY: dict[str, Shape] = {
         "example": "config.targets[0] 503 12ms, config.targets[1] 200 340ms",
     },
 }
-OF_OUTCOME: dict[str, Shape] = {
+OUTCOME: dict[str, Shape] = {
     "x-lastword-via": {
         "description": "How the provider came to the text.",
-        "schema": {"type": "string", "enum": [str(way) for way in CompletionMode]},
+        "schema": {"type": "string", "enum": [str(mode) for mode in CompletionMode]},
     },
     "x-lastword-applied-defaults": {
         "description": "What the gateway put in.",
@@ -210,14 +210,13 @@ OF_OUTCOME: dict[str, Shape] = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
-# What keeps proxies from holding a stream back.
-OF_STREAM: dict[str, Shape] = {
+STREAM: dict[str, Shape] = {
     name: {"description": "Of a stream.", "schema": _TEXT | {"const": value}}
-    for name, value in AT_ONCE.items()
+    for name, value in UNBUFFERED.items()
 }
-# The provider's, or about the limits of a key. Whatever else begins with `openai-`,
-# `x-ratelimit-` or `retry-after` is passed on, too.
-PASSED_ON: dict[str, Shape] = {
+# The provider's own, or those of the limits of a key. Any other that begins with
+# `openai-`, `x-ratelimit-` or `retry-after` is passed on as well.
+UPSTREAM: dict[str, Shape] = {
     f"x-ratelimit-{what}-{unit}": {
         "description": f"{about} {unit}, of the tightest limit.",
         "schema": _TEXT,
@@ -235,7 +234,7 @@ PASSED_ON: dict[str, Shape] = {
         "schema": _TEXT,
     },
 }
-OF_FAILURE: dict[str, Shape] = {
+FAILURE: dict[str, Shape] = {
     "x-portkey-gateway-exception": {
         "description": "`true` if the failure is not the provider's own answer.",
         "schema": _TEXT,
@@ -244,20 +243,20 @@ OF_FAILURE: dict[str, Shape] = {
 ALLOW: dict[str, Shape] = {
     "Allow": {"description": "The methods that are.", "schema": _TEXT, "required": True}
 }
-TOLD = SIGNED | OF_WAY | OF_OUTCOME | OF_STREAM | PASSED_ON | OF_FAILURE | ALLOW
+RESPONSE_HEADERS = IDENTIFYING | TARGET | OUTCOME | STREAM | UPSTREAM | FAILURE | ALLOW
 
 
 def describe(spec: APISpec) -> None:
-    """Put all of them into *spec*."""
-    for name, scheme in KEYS.items():
+    """Add all headers and security schemes to *spec*."""
+    for name, scheme in SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, dict(scheme))
-    for name, header in TAKEN.items():
+    for name, header in REQUEST_HEADERS.items():
         spec.components.parameter(name, "header", {"name": name, **header})
-    for name, header in TOLD.items():
+    for name, header in RESPONSE_HEADERS.items():
         spec.components.header(name, header)
 
 
 def refs(*groups: Iterable[str]) -> dict[str, Any]:
-    """Headers of an answer, by reference."""
+    """References to the headers of an answer."""
     names = [name for group in groups for name in group]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

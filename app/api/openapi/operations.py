@@ -1,4 +1,4 @@
-"""What each route is for, by the endpoint that Flask knows it by."""
+"""The operations of the document, by the names of Flask's endpoints."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from ..completions import PATHS
 from . import examples, failures, headers
 from .schemas import NAMELESS, REQUEST, Shape, ref
 
-# Makes the operation of one path, in OpenAPI's form.
+# Builds the OpenAPI operation of a path.
 Operation = Callable[[str, Settings], Shape]
 
 _STREAM = """\
@@ -16,7 +16,7 @@ A completion; if `stream` is true, in server-sent events. Comments (`: keep-aliv
 a silent stream alive. A stream that is whole ends with `data: [DONE]`. One that was cut
 ends with one event whose data is an Error, and without `[DONE]`.
 """
-_COMPLETE = """\
+_COMPLETIONS = """\
 Answered by whichever provider the headers, the config or the key lead to. A failure
 before the first event of a stream is a plain error with its own status.
 
@@ -28,41 +28,6 @@ with a fraction is no integer, be it 1.0.
 """
 
 
-def _complete(path: str, settings: Settings) -> Shape:
-    of_model, number = "{model}" in path, _spelling(path)
-    schema = ref(NAMELESS if of_model else REQUEST)
-    return {
-        "operationId": f"createCompletion{number or ''}",
-        "tags": ["completions"],
-        "summary": "Complete a text" + (" (an older spelling)" if number else ""),
-        "description": _COMPLETE,
-        "deprecated": bool(number),
-        "security": [{}, *({name: []} for name in headers.KEYS)],
-        "parameters": [*headers.OF_COMPLETIONS, *([_MODEL] if of_model else [])],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": schema, "examples": examples.REQUESTS}
-            },
-        },
-        "responses": {
-            "200": _completed(),
-            **(failures.refs(404) if of_model else {}),
-            **failures.refs(*failures.statuses(), failures.OF_UPSTREAM),
-        },
-    }
-
-
-def _spelling(path: str) -> int:
-    """Which of the ways to write it *path* is, from 0."""
-    return [template(rule) for rule in PATHS].index(path)
-
-
-def template(rule: str) -> str:
-    """A route of Flask's as a path of OpenAPI's."""
-    return rule.replace("<path:", "{").replace("<", "{").replace(">", "}")
-
-
 _MODEL: Shape = {
     "name": "model",
     "in": "path",
@@ -71,130 +36,159 @@ _MODEL: Shape = {
     "schema": {"type": "string", "pattern": r"^[^/\n]+(/[^/\n]+)*$"},
     "example": "gpt-3.5-turbo-instruct",
 }
+_ASSET_NAME: Shape = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+    "example": "start.js",
+}
 
 
-def _completed() -> Shape:
-    told = headers.SIGNED, headers.OF_WAY, headers.OF_OUTCOME, headers.OF_STREAM
+def template(rule: str) -> str:
+    """A Flask rule as an OpenAPI path."""
+    return rule.replace("<path:", "{").replace("<", "{").replace(">", "}")
+
+
+def completions_operation(path: str, settings: Settings) -> Shape:
+    has_model = "{model}" in path
+    # The operation ids of the older spellings end with a number.
+    number = [template(rule) for rule in PATHS].index(path)
+    schema = ref(NAMELESS if has_model else REQUEST)
+    completion = {"schema": ref("Completion"), "example": examples.COMPLETION}
+    stream = {"schema": ref("Event"), "example": examples.STREAM}
     return {
-        "description": _STREAM,
-        "headers": headers.refs(*told, headers.PASSED_ON),
-        "content": {
-            "application/json": {
-                "schema": ref("Completion"),
-                "example": examples.COMPLETION,
+        "operationId": f"createCompletion{number or ''}",
+        "tags": ["completions"],
+        "summary": "Complete a text" + (" (an older spelling)" if number else ""),
+        "description": _COMPLETIONS,
+        "deprecated": bool(number),
+        "security": [{}, *({name: []} for name in headers.SECURITY_SCHEMES)],
+        "parameters": [
+            *headers.COMPLETIONS_PARAMETERS,
+            *([_MODEL] if has_model else []),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": schema, "examples": examples.REQUESTS}
             },
-            "text/event-stream": {
-                "schema": ref("Event"),
-                "example": examples.STREAM,
+        },
+        "responses": {
+            "200": {
+                "description": _STREAM,
+                "headers": headers.refs(
+                    headers.IDENTIFYING,
+                    headers.TARGET,
+                    headers.OUTCOME,
+                    headers.STREAM,
+                    headers.UPSTREAM,
+                ),
+                "content": {
+                    "application/json": completion,
+                    "text/event-stream": stream,
+                },
             },
+            **(failures.refs(404) if has_model else {}),
+            **failures.refs(*failures.statuses(), failures.UPSTREAM_STATUS),
         },
     }
 
 
-# Those that a request without a body can get.
-_BODILESS = [status for status in failures.statuses() if status not in (413, 415)]
-
-
-def _models(path: str, settings: Settings) -> Shape:
-    told = headers.SIGNED, headers.OF_WAY, headers.PASSED_ON
+def models_operation(path: str, settings: Settings) -> Shape:
+    shown = headers.IDENTIFYING, headers.TARGET, headers.UPSTREAM
+    # A request without a body cannot have one that is too large, or of a wrong type.
+    statuses = [status for status in failures.statuses() if status not in (413, 415)]
     return {
         "operationId": "listModels",
         "tags": ["completions"],
         "summary": "The models of the chosen provider",
-        "security": [{}, *({name: []} for name in headers.KEYS)],
-        "parameters": [*headers.OF_MODELS],
+        "security": [{}, *({name: []} for name in headers.SECURITY_SCHEMES)],
+        "parameters": [*headers.MODELS_PARAMETERS],
         "responses": {
-            "200": _answer("Its own list.", "application/json", ref("Models"), *told),
-            **failures.refs(*_BODILESS, failures.OF_UPSTREAM),
+            "200": _answer("Its own list.", "application/json", ref("Models"), *shown),
+            **failures.refs(*statuses, failures.UPSTREAM_STATUS),
         },
     }
 
 
-def _hello(path: str, settings: Settings) -> Shape:
-    return _plain("hello", "What this is", {"200": _answer("A line.", "text/plain")})
+def metrics_operation(path: str, settings: Settings) -> Shape:
+    metrics = _answer("Prometheus' text format.", "text/plain")
+    answers = {"200": metrics, **failures.refs(401, 404)}
+    security: list[Shape] = [{"metrics": []}] if settings.metrics_token else []
+    summary = "What is counted, for Prometheus"
+    return _operation("getMetrics", summary, answers) | {"security": security}
 
 
-def _alive(path: str, settings: Settings) -> Shape:
-    alive = _answer("It is.", "application/json", ref("Health"))
-    return _plain("isAlive", "Whether this process is alive", {"200": alive})
-
-
-def _ready(path: str, settings: Settings) -> Shape:
-    ready = _answer("They can.", "application/json", ref("Health"))
-    loading = "The engine is not loaded, or missing; or the process has to end."
-    unready = _answer(loading, "application/json", ref("Health"))
-    answers = {"200": ready, "503": unready}
-    return _plain("isReady", "Whether requests can be served", answers)
-
-
-def _metrics(path: str, settings: Settings) -> Shape:
-    counted = _answer("Prometheus' text format.", "text/plain")
-    answers = {"200": counted, **failures.refs(401, 404)}
-    wanted: list[Shape] = [{"metrics": []}] if settings.metrics_token else []
-    about = "What is counted, for Prometheus"
-    return _plain("getMetrics", about, answers) | {"security": wanted}
-
-
-def _document(path: str, settings: Settings) -> Shape:
-    this = _answer("OpenAPI 3.1.", "application/json", {"type": "object"})
-    return _plain("getDocument", "This document", {"200": this})
-
-
-def _page(path: str, settings: Settings) -> Shape:
-    page = _answer("Swagger UI.", "text/html")
-    return _plain("getPage", "This document, to read and to try", {"200": page})
-
-
-def _asset(path: str, settings: Settings) -> Shape:
-    name = {
-        "name": "name",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "minLength": 1},
-        "example": "start.js",
-    }
-    contents: Shape = {
-        kind: {} for kind in ("text/javascript", "text/css", "image/png")
-    }
-    headed: Shape = {"headers": headers.refs(headers.SIGNED)}
+def asset_operation(path: str, settings: Settings) -> Shape:
+    types = ("text/javascript", "text/css", "image/png")
+    shown = headers.refs(headers.IDENTIFYING)
     answers = {
-        "200": {"description": "It.", **headed, "content": contents},
-        "304": {"description": "As it was.", **headed},
+        "200": {
+            "description": "It.",
+            "headers": shown,
+            "content": {type: {} for type in types},
+        },
+        "304": {"description": "As it was.", "headers": shown},
         **failures.refs(404),
     }
-    made = _plain("getAsset", "A part of that page", answers)
-    return made | {"parameters": [*made["parameters"], name]}
+    operation = _operation("getAsset", "A part of that page", answers)
+    return operation | {"parameters": [*operation["parameters"], _ASSET_NAME]}
 
 
-def _plain(id: str, about: str, answers: Shape) -> Shape:
-    """An operation of no completion."""
+def _operation(id: str, summary: str, answers: Shape) -> Shape:
+    """An operation for those who run the gateway."""
     return {
         "operationId": id,
         "tags": ["operation"],
-        "summary": about,
-        "parameters": [*headers.OF_ANYTHING],
+        "summary": summary,
+        "parameters": [*headers.PARAMETERS],
         "responses": {**answers, **failures.refs(400, 405, 500)},
     }
 
 
-def _answer(about: str, kind: str, schema: Shape | None = None, *told: Shape) -> Shape:
+def _answer(
+    description: str, mimetype: str, schema: Shape | None = None, *shown: Shape
+) -> Shape:
     return {
-        "description": about,
-        "headers": headers.refs(*(told or (headers.SIGNED,))),
-        "content": {kind: {"schema": schema or {"type": "string"}}},
+        "description": description,
+        "headers": headers.refs(*(shown or (headers.IDENTIFYING,))),
+        "content": {mimetype: {"schema": schema or {"type": "string"}}},
     }
 
 
+def _health(description: str) -> Shape:
+    return _answer(description, "application/json", ref("Health"))
+
+
+_UNREADY = "The engine is not loaded, or missing; or the process has to end."
+
 OPERATIONS: Mapping[str, Operation] = {
-    "completions.complete": _complete,
-    "models.models": _models,
-    "health.hello": _hello,
-    "health.alive": _alive,
-    "health.ready": _ready,
-    "metrics.tell": _metrics,
-    "docs.document": _document,
-    "docs.page": _page,
-    "docs.asset": _asset,
+    "completions.complete": completions_operation,
+    "models.models": models_operation,
+    "health.hello": lambda *_: _operation(
+        "hello", "What this is", {"200": _answer("A line.", "text/plain")}
+    ),
+    "health.alive": lambda *_: _operation(
+        "isAlive", "Whether this process is alive", {"200": _health("It is.")}
+    ),
+    "health.ready": lambda *_: _operation(
+        "isReady",
+        "Whether requests can be served",
+        {"200": _health("They can."), "503": _health(_UNREADY)},
+    ),
+    "metrics.scrape": metrics_operation,
+    "docs.document": lambda *_: _operation(
+        "getDocument",
+        "This document",
+        {"200": _answer("OpenAPI 3.1.", "application/json", {"type": "object"})},
+    ),
+    "docs.page": lambda *_: _operation(
+        "getPage",
+        "This document, to read and to try",
+        {"200": _answer("Swagger UI.", "text/html")},
+    ),
+    "docs.asset": asset_operation,
 }
 
 TAGS: list[dict[str, Any]] = [

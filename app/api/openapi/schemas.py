@@ -1,4 +1,4 @@
-"""The bodies, of requests from the schemas that check them, and of answers."""
+"""The schemas of bodies: of requests from the code that validates them."""
 
 from typing import Any
 
@@ -17,18 +17,19 @@ Shape = dict[str, Any]
 
 
 def plugin() -> MarshmallowPlugin:
-    """Reads our fields, which say themselves what they take."""
-    return _Plugin()
+    """The plugin of apispec, extended to read the `shape` of our fields."""
+    return _ShapePlugin()
 
 
-class _Plugin(MarshmallowPlugin):
+class _ShapePlugin(MarshmallowPlugin):
     def init_spec(self, spec: APISpec) -> None:
         super().init_spec(spec)
         converter: Any = self.converter
-        converter.add_attribute_function(_shape)
+        converter.add_attribute_function(_nullable_shape)
 
 
-def _shape(_: Any, field: fields.Field[Any], **__: Any) -> Shape:
+def _nullable_shape(_: Any, field: fields.Field[Any], **__: Any) -> Shape:
+    """The `shape` of *field*, with null added where that is allowed."""
     shape = dict(getattr(field, "shape", {}))
     if not shape or not field.allow_none:
         return shape
@@ -38,15 +39,32 @@ def _shape(_: Any, field: fields.Field[Any], **__: Any) -> Shape:
 
 
 def describe(spec: APISpec, settings: Settings) -> None:
-    """Put all of them into *spec*."""
+    """Add all schemas to *spec*."""
     spec.components.schema(REQUEST, schema=schemas.CompletionSchema())
     without_model = schemas.CompletionSchema(partial=("model",))
     spec.components.schema(NAMELESS, schema=without_model)
-    for name in (REQUEST, NAMELESS):
-        _fill_in(spec.components.schemas[name]["properties"], settings)
+    defaults = dict(DEFAULTS)
+    if settings.default_max_tokens is not None:
+        defaults["max_tokens"] = settings.default_max_tokens
+    for component in (REQUEST, NAMELESS):
+        properties = spec.components.schemas[component]["properties"]
+        for name, value in defaults.items():
+            properties[name]["default"] = value
     spec.components.schema(CONFIG, schema=ConfigSchema())
-    known = spec.components.schemas[CONFIG]["properties"]
-    known |= {name: shape for name, shape in _settings() if name not in known}
+    # The settings of providers are valid keys of a config beside those of its schema.
+    types: dict[type, str] = {str: "string", dict: "object"}
+    properties = spec.components.schemas[CONFIG]["properties"]
+    for name, kinds in KINDS.items():
+        if name not in properties:
+            providers = [
+                provider.name
+                for provider in PROVIDERS.values()
+                if any(name in (s.name, s.alias) for s in provider.settings)
+            ]
+            properties[name] = {
+                "type": [types[kind] for kind in kinds],
+                "description": f"For {', '.join(providers)}.",
+            }
     for name, shape in ANSWERS.items():
         spec.components.schema(name, shape)
 
@@ -58,46 +76,19 @@ def ref(name: str) -> Shape:
 REQUEST, NAMELESS, CONFIG = "CompletionRequest", "CompletionOfModel", "Config"
 
 
-def _fill_in(properties: Shape, settings: Settings) -> None:
-    """Say which values hold where none are given."""
-    defaults = dict(DEFAULTS)
-    if settings.default_max_tokens is not None:
-        defaults["max_tokens"] = settings.default_max_tokens
-    for name, value in defaults.items():
-        properties[name]["default"] = value
-
-
-def _settings() -> list[tuple[str, Shape]]:
-    """What one provider alone has to know, by its names in a config."""
-    words: dict[type, str] = {str: "string", dict: "object"}
-    return [
-        (name, {"type": [words[kind] for kind in kinds], "description": _whose(name)})
-        for name, kinds in KINDS.items()
-    ]
-
-
-def _whose(name: str) -> str:
-    of = [
-        provider.name
-        for provider in PROVIDERS.values()
-        if name in {n for s in provider.settings for n in (s.name, s.alias)}
-    ]
-    return f"For {', '.join(of)}."
-
-
-# Answers. What an upstream adds to them is passed on.
+# Answers. Properties that an upstream adds are passed on.
 
 _STRING: Shape = {"type": "string"}
-_WHOLE: Shape = {"type": "integer"}
+_INTEGER: Shape = {"type": "integer"}
 _NUMBER: Shape = {"type": "number"}
-_MAYBE: Shape = {"type": ["string", "null"]}
+_STRING_OR_NULL: Shape = {"type": ["string", "null"]}
 
 
 def _object(properties: Shape, *optional: str, about: str = "") -> Shape:
     required = [name for name in properties if name not in optional]
-    told = {"description": about} if about else {}
+    description = {"description": about} if about else {}
     shape = {"type": "object", "required": required, "properties": properties}
-    return told | shape
+    return description | shape
 
 
 def _list(items: Shape) -> Shape:
@@ -111,7 +102,7 @@ def _or_null(shape: Shape) -> Shape:
 _HEAD: Shape = {
     "id": _STRING,
     "object": {"const": "text_completion"},
-    "created": _WHOLE | {"description": "Unix seconds."},
+    "created": _INTEGER | {"description": "Unix seconds."},
     "model": _STRING,
 }
 _ESTIMATED: Shape = {
@@ -165,10 +156,10 @@ ANSWERS: dict[str, Shape] = {
     "Choice": _object(
         {
             "text": _STRING,
-            "index": _WHOLE
+            "index": _INTEGER
             | {"description": "The place of its prompt, times `n`, and its own."},
             "logprobs": _or_null(ref("Logprobs")),
-            "finish_reason": _MAYBE
+            "finish_reason": _STRING_OR_NULL
             | {
                 "description": "`stop`, `length` or `content_filter`; null while more "
                 "is to come."
@@ -183,16 +174,16 @@ ANSWERS: dict[str, Shape] = {
                 _list(_or_null({"type": "object", "additionalProperties": _NUMBER}))
             ),
             "text_offset": _list(
-                _WHOLE | {"description": "In characters, from the prompt's start."}
+                _INTEGER | {"description": "In characters, from the prompt's start."}
             ),
         },
         about="Parallel lists, with an entry for each token.",
     ),
     "Usage": _object(
         {
-            "prompt_tokens": _WHOLE,
-            "completion_tokens": _WHOLE,
-            "total_tokens": _WHOLE,
+            "prompt_tokens": _INTEGER,
+            "completion_tokens": _INTEGER,
+            "total_tokens": _INTEGER,
             "prompt_tokens_details": _or_null({"type": "object"}),
             "completion_tokens_details": _or_null({"type": "object"}),
         },
@@ -217,8 +208,9 @@ ANSWERS: dict[str, Shape] = {
         {
             "message": _STRING,
             "type": _STRING,
-            "param": _MAYBE | {"description": "Which part of the request is wrong."},
-            "code": _MAYBE,
+            "param": _STRING_OR_NULL
+            | {"description": "Which part of the request is wrong."},
+            "code": _STRING_OR_NULL,
             "attempts": _list(ref("Attempt")),
         },
         "attempts",
@@ -227,8 +219,8 @@ ANSWERS: dict[str, Shape] = {
         {
             "path": _STRING | {"description": "Where in the config it stands."},
             "provider": _STRING,
-            "status": _WHOLE,
-            "message": _MAYBE,
+            "status": _INTEGER,
+            "message": _STRING_OR_NULL,
         },
         about="One try, if there were several.",
     ),

@@ -1,4 +1,4 @@
-"""Reads the body of a request: a JSON object of bounded length."""
+"""Reads the body of a request: a JSON object of bounded size."""
 
 import time
 from collections.abc import Iterator
@@ -13,26 +13,32 @@ from ... import safe_json
 from ...errors import BodyTooLarge, InvalidRequest
 from .headers import RequestHeaders
 
-# Fields of a body. The endpoint knows 18, and each target of a config may change them.
-_MOST_FIELDS = 1000
+# Fields of a body. The endpoint has 18, and each target of a config copies them.
+_MAX_FIELDS = 1000
 
-# Bytes of a body that is too large which are read all the same, and for how many
-# seconds, so that a caller who is still sending gets to see the answer instead of a
-# broken connection.
-_DRAINED, _DRAINING = 64 * 2**20, 10.0
+# Bytes of a refused body that are still read, and the seconds for that, so that a
+# client that is still sending gets the answer instead of a connection reset.
+_MAX_DRAINED_BYTES, _MAX_DRAIN_TIME = 64 * 2**20, 10.0
 
-# Seconds for which a caller may fall silent in the middle of a body, and of one that is
-# too large anyway.
-_PATIENCE, _PAUSE = 60.0, 1.0
+# Seconds of silence in the middle of a body, and of one that is being drained.
+_READ_TIMEOUT, _DRAIN_READ_TIMEOUT = 60.0, 1.0
 
 
 def json_object(
-    request: Request, limit: int, patience: float = _PATIENCE
+    request: Request, limit: int, timeout: float = _READ_TIMEOUT
 ) -> dict[str, Any]:
     """The body of *request*. Raises InvalidRequest; BodyTooLarge over *limit* bytes."""
-    with _waiting(request, patience):
-        body = _read(request, limit)
-    _refuse_encoded(request)
+    body = _read(request, limit, timeout)
+    # A small compressed body may expand to a huge one, so none is decompressed.
+    encoding = RequestHeaders(request.environ).get("content-encoding", "")
+    encoding = encoding.strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidRequest(
+            f"Unsupported content encoding: {encoding[:40]!r}. Send the body of your "
+            "request as it is.",
+            code="unsupported_content_encoding",
+            status=415,
+        )
     try:
         document = safe_json.load(body)
     except ValueError as e:
@@ -46,47 +52,23 @@ def json_object(
             "The body of your request must be a JSON object, such as "
             '{"model": "...", "prompt": "..."}.'
         )
-    if len(document) > _MOST_FIELDS:
+    if len(document) > _MAX_FIELDS:
         raise InvalidRequest(
             f"The body of your request has {len(document)} fields, and at most "
-            f"{_MOST_FIELDS} are allowed.",
+            f"{_MAX_FIELDS} are allowed.",
             code="too_many_fields",
         )
     return document
 
 
-def _refuse_encoded(request: Request) -> None:
-    """A small body may unfold to a large one, so none is unfolded."""
-    encoding = (
-        RequestHeaders(request.environ).get("content-encoding", "").strip().lower()
-    )
-    if encoding not in ("", "identity"):
-        raise InvalidRequest(
-            f"Unsupported content encoding: {encoding[:40]!r}. Send the body of your "
-            "request as it is.",
-            code="unsupported_content_encoding",
-            status=415,
-        )
-
-
-@contextmanager
-def _waiting(request: Request, seconds: float) -> Iterator[None]:
-    """Give the caller so many seconds for each piece, where the server lets us."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        yield
-        return
-    before = connection.gettimeout()
-    connection.settimeout(seconds)
+def _read(request: Request, limit: int, timeout: float) -> bytes:
     try:
-        yield
-    finally:
-        connection.settimeout(before)
-
-
-def _read(request: Request, limit: int) -> bytes:
-    try:
-        body = _at_most(request, limit)
+        with _socket_timeout(request, timeout):
+            if (request.content_length or 0) <= limit:
+                body: bytes = request.stream.read(limit + 1)
+                if len(body) <= limit:
+                    return body
+            drain(request)
     except TimeoutError as e:
         raise InvalidRequest(
             "The body of your request did not arrive in time.", status=408
@@ -95,30 +77,35 @@ def _read(request: Request, limit: int) -> bytes:
         raise InvalidRequest(
             "The body of your request broke off, or is framed wrongly."
         ) from e
-    if body is not None:
-        return body
     raise BodyTooLarge(
         f"The body of your request is longer than {limit} bytes.",
         code="request_too_large",
     )
 
 
-def _at_most(request: Request, limit: int) -> bytes | None:
-    """The body; None if it is longer than *limit* bytes."""
-    if (request.content_length or 0) <= limit:
-        body: bytes = request.stream.read(limit + 1)
-        if len(body) <= limit:
-            return body
-    drain(request)
-    return None
+@contextmanager
+def _socket_timeout(request: Request, seconds: float) -> Iterator[None]:
+    """Let each read of the body take this long, where the server shares its socket."""
+    socket = request.environ.get("gunicorn.socket")
+    if socket is None:
+        yield
+        return
+    before = socket.gettimeout()
+    socket.settimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.settimeout(before)
 
 
 def drain(request: Request) -> None:
-    """Take what is still on its way, and throw it away: to close upon it would be a
-    reset, which overtakes the answer.
+    """Read and discard the rest of the body.
+
+    Closing a connection with unread bytes sends a TCP reset, which can reach the client
+    before the answer does.
     """
-    left, until = _DRAINED, time.monotonic() + _DRAINING
-    ends = OSError, ParseException, RequestEntityTooLarge
-    with suppress(*ends), _waiting(request, _PAUSE):
-        while left > 0 and time.monotonic() < until:
+    left, deadline = _MAX_DRAINED_BYTES, time.monotonic() + _MAX_DRAIN_TIME
+    errors = OSError, ParseException, RequestEntityTooLarge
+    with suppress(*errors), _socket_timeout(request, _DRAIN_READ_TIMEOUT):
+        while left > 0 and time.monotonic() < deadline:
             left -= len(request.stream.read(min(left, 65536))) or left

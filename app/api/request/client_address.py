@@ -1,4 +1,4 @@
-"""Who is at the other end of a request: by address, and by which way they came."""
+"""The address of a client, and whether it connects directly or through a proxy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from ...core.hosts import is_loopback
 from ...core.proxies import address_range, client_address, is_loopback_peer
 from ...settings import Settings
 
-# A request that has one of these came through a proxy, whether that is trusted or not.
-_OF_PROXIES = {
+# Any of these shows that a proxy has forwarded the request, trusted or not.
+_PROXY_HEADERS = {
     "HTTP_FORWARDED",
     "HTTP_VIA",
     "HTTP_X_FORWARDED_FOR",
@@ -24,7 +24,7 @@ _OF_PROXIES = {
 
 
 def throttle_key(environ: Mapping[str, Any], settings: Settings) -> str:
-    """By what the wrong keys of this client are counted."""
+    """The address, or network, under which wrong keys of this client are counted."""
     return address_range(
         client_address(
             environ.get("REMOTE_ADDR") or "",
@@ -35,13 +35,13 @@ def throttle_key(environ: Mapping[str, Any], settings: Settings) -> str:
 
 
 def is_direct(environ: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a process of this machine has sent it, and no proxy has passed it on.
+    """Whether a process of this machine has sent the request, and no proxy.
 
-    What comes by a unix socket counts as passed on: proxies are who uses those, and
-    they need not say so.
+    A request through a unix socket counts as forwarded: proxies use those, and need not
+    set any header.
     """
     return (
         is_loopback(settings.bind)
-        and environ.keys().isdisjoint(_OF_PROXIES)
+        and environ.keys().isdisjoint(_PROXY_HEADERS)
         and is_loopback_peer(environ.get("REMOTE_ADDR") or "")
     )

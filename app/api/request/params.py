@@ -1,4 +1,4 @@
-"""From the fields of a body to what a provider is asked."""
+"""From the parameters in a body to a CompletionRequest."""
 
 import secrets
 import time
@@ -13,10 +13,10 @@ Params = dict[str, Any]
 def completion_request(
     body: Params, default_max_tokens: int | None
 ) -> CompletionRequest:
-    """The request in *body*, checked. Raises InvalidRequest.
+    """The request in *body*, validated. Raises InvalidRequest.
 
-    *default_max_tokens* is what the endpoint's page promises and upstreams do not keep;
-    its other defaults are upstream's as well.
+    *default_max_tokens* is set here because upstreams differ in it from OpenAI's
+    documentation; the other defaults of the endpoint are theirs as well.
     """
     params = schemas.load(body)
     defaults = {}

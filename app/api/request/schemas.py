@@ -1,10 +1,10 @@
-"""The body of POST /v1/completions: types, ranges, nulls, and OpenAI's words for each.
+"""The schema of the body of POST /v1/completions, with OpenAI's error messages.
 
 JSON types are strict: "5", 1.5 and true are no integers. Null means absent where the
 contract lets a field be null. Unknown fields are kept, for upstreams that know them.
 
-A field that is wrong raises InvalidRequest at once, instead of marshmallow's collected
-errors: callers know one error with one `param`, that of the first field that is wrong.
+The first invalid field raises InvalidRequest at once, instead of marshmallow's
+collection of errors: OpenAI's error has one `param`.
 
 Source: CreateCompletionRequest in https://github.com/openai/openai-openapi; the
 wording is that of the errors that the real endpoint sends.
@@ -19,48 +19,51 @@ from ...errors import InvalidRequest
 
 _INT64 = 2**63
 
-# The most stop sequences, and the strongest bias of a token.
-_STOPS, _BIAS = 4, 100
+# The maximum of stop sequences, and of the bias of a token, up or down.
+_MAX_STOPS, _MAX_BIAS = 4, 100
 
 Shape = Mapping[str, Any]
 
 
 def load(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that were given, without nulls; `prompt` always, since null is one.
+    """The fields of *body*, validated, without nulls but for a null `prompt`.
 
-    Raises InvalidRequest for the first field that is wrong.
+    Raises InvalidRequest for the first field that is invalid.
     """
-    loaded = checked(body)
-    return {k: v for k, v in loaded.items() if v is not None or k == "prompt"}
+    params = validate(body)
+    return {k: v for k, v in params.items() if v is not None or k == "prompt"}
 
 
-def checked(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema's own `load` makes of *body*, in one walk over what was given.
+def validate(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of the schema's own `load`, computed for the present fields only.
 
-    That one asks each field of the specification for its value, one after the other,
-    and most of them are never given.
+    `load` deserializes each field of the specification, most of which are absent in
+    most bodies.
     """
-    known = {
+    values = {
         name: field.deserialize(body.get(name, missing))
         for name, field in _SCHEMA.fields.items()
         if name in body or field.required
     }
-    loaded = {**known, **body, **known}
-    _SCHEMA.fits_together(loaded)
-    return loaded
+    # In the order of the specification, then the unknown fields.
+    params = {**values, **body, **values}
+    _SCHEMA.check_combinations(params)
+    return params
 
 
-def _full(items: Shape) -> Shape:
+def _non_empty_array(items: Shape) -> Shape:
     return {"type": "array", "minItems": 1, "items": items}
 
 
 _STRING: Shape = {"type": "string"}
-_TOKENS = _full({"type": "integer", "minimum": 0, "maximum": _INT64 - 1})
+_TOKENS = _non_empty_array({"type": "integer", "minimum": 0, "maximum": _INT64 - 1})
 
 
 class _Field(fields.Field[Any]):
-    """A field of one JSON type: *about* says what it is for. *expected* names that type
-    in complaints, *shape* is what it takes besides null, in JSON Schema.
+    """A field of one JSON type.
+
+    *about* is its description. *expected* names the type in error messages, *shape* is
+    its JSON Schema without null.
     """
 
     expected = ""
@@ -72,24 +75,24 @@ class _Field(fields.Field[Any]):
 
     def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if value is missing and self.required:
-            raise self.absent()
+            raise self.missing_error()
         if value is None and not self.allow_none:
-            raise self.wrong(value)
+            raise self.type_error(value)
         return (
             value
             if value is None or value is missing
             else self._deserialize(value, *args, **kwargs)
         )
 
-    def absent(self) -> InvalidRequest:
+    def missing_error(self) -> InvalidRequest:
         return InvalidRequest(
             f"Missing required parameter: '{self.name}'.",
             param=self.name,
             code="missing_required_parameter",
         )
 
-    def wrong(self, value: object) -> InvalidRequest:
-        return _wrong_type(str(self.name), self.expected, value)
+    def type_error(self, value: object) -> InvalidRequest:
+        return _type_error(str(self.name), self.expected, value)
 
 
 class _Integer(_Field):
@@ -104,11 +107,11 @@ class _Integer(_Field):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is float and abs(value) >= _INT64:
-            # orjson reads integers beyond 64 bits as floats.
-            raise _outside(self.low, self.high, value, str(self.name), "integer")
+            # An integer beyond 64 bits, which orjson reads as a float.
+            raise _range_error(self.low, self.high, value, str(self.name), "integer")
         if type(value) is not int:
-            raise self.wrong(value)
-        return _within(self.low, self.high, value, str(self.name), "integer")
+            raise self.type_error(value)
+        return _check_range(self.low, self.high, value, str(self.name), "integer")
 
 
 class _Decimal(_Integer):
@@ -116,8 +119,8 @@ class _Decimal(_Integer):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) not in (int, float):
-            raise self.wrong(value)
-        return _within(self.low, self.high, value, str(self.name), "decimal")
+            raise self.type_error(value)
+        return _check_range(self.low, self.high, value, str(self.name), "decimal")
 
 
 class _Boolean(_Field):
@@ -125,7 +128,7 @@ class _Boolean(_Field):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is not bool:
-            raise self.wrong(value)
+            raise self.type_error(value)
         return value
 
 
@@ -134,12 +137,12 @@ class _Text(_Field):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) is not str:
-            raise self.wrong(value)
+            raise self.type_error(value)
         return value
 
 
 class _Model(_Text):
-    def absent(self) -> InvalidRequest:
+    def missing_error(self) -> InvalidRequest:
         return InvalidRequest("you must provide a model parameter")
 
 
@@ -151,46 +154,51 @@ class _Prompt(_Field):
         "of token ids"
     )
     shape = {
-        "anyOf": [_STRING, _full(_STRING), _TOKENS, _full(_TOKENS)],
+        "anyOf": [
+            _STRING,
+            _non_empty_array(_STRING),
+            _TOKENS,
+            _non_empty_array(_TOKENS),
+        ],
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, str) or _are_tokens(value):
             return value
         if not isinstance(value, list):
-            raise self.wrong(value)
+            raise self.type_error(value)
         if not value or [] in value:
             raise self._invalid("an array in it is empty", "array_below_min_length")
-        if _all(str, value) or all(map(_are_tokens, value)):
+        if _has_only(str, value) or all(map(_are_tokens, value)):
             return value
         raise self._invalid("it is an array of something else", "invalid_type")
 
-    def _invalid(self, seen: str, code: str) -> InvalidRequest:
+    def _invalid(self, problem: str, code: str) -> InvalidRequest:
         return InvalidRequest(
-            f"Invalid '{self.name}': expected {self.expected}, but {seen}.",
+            f"Invalid '{self.name}': expected {self.expected}, but {problem}.",
             param=self.name,
             code=code,
         )
 
 
 class _Stop(_Field):
-    """Up to four sequences. None of them, and empty ones, mean that none is wanted."""
+    """Up to four sequences. Empty ones, and an empty array, count as none."""
 
     expected = "a string or an array of strings"
     shape = {
-        "anyOf": [_STRING, {"type": "array", "items": _STRING, "maxItems": _STOPS}]
+        "anyOf": [_STRING, {"type": "array", "items": _STRING, "maxItems": _MAX_STOPS}]
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, str):
             return value or None
-        if not isinstance(value, list) or not (value == [] or _all(str, value)):
-            raise self.wrong(value)
-        if len(value) > _STOPS:
+        if not isinstance(value, list) or not (value == [] or _has_only(str, value)):
+            raise self.type_error(value)
+        if len(value) > _MAX_STOPS:
             raise InvalidRequest(
                 f"Invalid '{self.name}': array too long. Expected an array with "
-                f"maximum length {_STOPS}, but got an array with length {len(value)} "
-                "instead.",
+                f"maximum length {_MAX_STOPS}, but got an array with length "
+                f"{len(value)} instead.",
                 param=self.name,
                 code="array_above_max_length",
             )
@@ -204,32 +212,33 @@ class _LogitBias(_Field):
     shape = {
         "type": "object",
         "propertyNames": {"pattern": "^[0-9]+$"},
-        "additionalProperties": {"type": "number", "minimum": -_BIAS, "maximum": _BIAS},
+        "additionalProperties": {
+            "type": "number",
+            "minimum": -_MAX_BIAS,
+            "maximum": _MAX_BIAS,
+        },
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, dict):
-            raise self.wrong(value)
+            raise self.type_error(value)
         for key, bias in value.items():
-            self._check(key, bias)
+            if not (key.isascii() and key.isdecimal()):
+                raise InvalidRequest(
+                    f"Invalid key in '{self.name}': expected a token id, written as an "
+                    f"integer, but got {key[:40]!r} instead.",
+                    param=self.name,
+                    code="invalid_type",
+                )
+            name = f"{self.name}.{key[:40]}"
+            if type(bias) not in (int, float):
+                raise _type_error(name, _Decimal.expected, bias)
+            _check_range(-_MAX_BIAS, _MAX_BIAS, bias, name, "decimal")
         return value
-
-    def _check(self, key: str, bias: object) -> None:
-        name = f"{self.name}.{key[:40]}"
-        if not (key.isascii() and key.isdecimal()):
-            raise InvalidRequest(
-                f"Invalid key in '{self.name}': expected a token id, written as an "
-                f"integer, but got {key[:40]!r} instead.",
-                param=self.name,
-                code="invalid_type",
-            )
-        if type(bias) not in (int, float):
-            raise _wrong_type(name, _Decimal.expected, bias)
-        _within(-_BIAS, _BIAS, bias, name, "decimal")
 
 
 class _StreamOptions(_Field):
-    """Known switches are checked; what other upstreams understand travels on."""
+    """The known switches are checked; other keys are kept, as unknown fields are."""
 
     expected = "an object"
     switches = ("include_usage", "include_obfuscation")
@@ -240,16 +249,16 @@ class _StreamOptions(_Field):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, dict):
-            raise self.wrong(value)
+            raise self.type_error(value)
         for key in self.switches:
             if not isinstance(value.get(key), bool | None):
                 name = f"{self.name}.{key}"
-                raise _wrong_type(name, _Boolean.expected, value[key])
+                raise _type_error(name, _Boolean.expected, value[key])
         return value
 
 
 class CompletionSchema(Schema):
-    """In the order of the specification, in which the first failure is reported."""
+    """The fields in the order of the specification, in which they are checked."""
 
     class Meta:
         unknown = INCLUDE
@@ -291,10 +300,22 @@ class CompletionSchema(Schema):
     user = _Text("Who asks, for the provider.", null=False)
 
     @validates_schema
-    def fits_together(self, body: Mapping[str, Any], **_: Any) -> None:
-        """Refuse what is right alone, and not together."""
-        n, stream = body.get("n"), body.get("stream")
-        _check_best_of(1 if n is None else n, body.get("best_of"), stream)
+    def check_combinations(self, body: Mapping[str, Any], **_: Any) -> None:
+        """Refuse fields that are valid alone, and not together."""
+        n, best_of, stream = body.get("n"), body.get("best_of"), body.get("stream")
+        n = 1 if n is None else n
+        if best_of is not None and n > max(best_of, 1):
+            raise InvalidRequest(
+                "You requested that the server return more choices than it will "
+                f"generate (HINT: you must set 'n' (currently {n}) to be at most "
+                f"'best_of' (currently {best_of}), or omit either parameter if you "
+                "don't specifically want to use them.)"
+            )
+        if best_of is not None and stream and best_of > 1:
+            raise InvalidRequest(
+                "Results with 'best_of' greater than 1 cannot be streamed.",
+                param="best_of",
+            )
         if body.get("stream_options") is not None and not stream:
             raise InvalidRequest(
                 "The 'stream_options' parameter is only allowed when 'stream' is "
@@ -310,31 +331,16 @@ class CompletionSchema(Schema):
 _SCHEMA = CompletionSchema()
 
 
-def _check_best_of(n: int, best_of: int | None, stream: bool | None) -> None:
-    if best_of is None:
-        return
-    if n > max(best_of, 1):
-        raise InvalidRequest(
-            "You requested that the server return more choices than it will generate "
-            f"(HINT: you must set 'n' (currently {n}) to be at most 'best_of' "
-            f"(currently {best_of}), or omit either parameter if you don't "
-            "specifically want to use them.)"
-        )
-    if stream and best_of > 1:
-        raise InvalidRequest(
-            "Results with 'best_of' greater than 1 cannot be streamed.",
-            param="best_of",
-        )
-
-
-def _within(low: int, high: int, value: Any, name: str, word: str) -> Any:
-    """*value*, if it lies between *low* and *high*."""
+def _check_range(low: int, high: int, value: Any, name: str, word: str) -> Any:
+    """*value*, if it is between *low* and *high*; *word* names its type in errors."""
     if low <= value <= high:
         return value
-    raise _outside(low, high, value, name, word)
+    raise _range_error(low, high, value, name, word)
 
 
-def _outside(low: int, high: int, value: Any, name: str, word: str) -> InvalidRequest:
+def _range_error(
+    low: int, high: int, value: Any, name: str, word: str
+) -> InvalidRequest:
     below = value < 0 or value < low
     side, bound, sign = ("below min", low, ">=") if below else ("above max", high, "<=")
     return InvalidRequest(
@@ -345,27 +351,22 @@ def _outside(low: int, high: int, value: Any, name: str, word: str) -> InvalidRe
     )
 
 
-def _wrong_type(name: str, expected: str, value: object) -> InvalidRequest:
+def _type_error(name: str, expected: str, value: object) -> InvalidRequest:
+    kinds = {bool: "a boolean", int: "an integer", float: "a decimal number"}
+    kinds |= {str: "a string", list: "an array", dict: "an object"}
+    kind = kinds.get(type(value), "null")
     return InvalidRequest(
-        f"Invalid type for '{name}': expected {expected}, but got {_kind(value)} "
-        "instead.",
+        f"Invalid type for '{name}': expected {expected}, but got {kind} instead.",
         param=name,
         code="invalid_type",
     )
 
 
-def _kind(value: object) -> str:
-    """What *value* is in JSON, with its article."""
-    kinds = {bool: "a boolean", int: "an integer", float: "a decimal number"}
-    kinds |= {str: "a string", list: "an array", dict: "an object"}
-    return kinds.get(type(value), "null")
-
-
-def _all(kind: type, value: list[Any]) -> bool:
-    return set(map(type, value)) == {kind}
+def _has_only(kind: type, values: list[Any]) -> bool:
+    return set(map(type, values)) == {kind}
 
 
 def _are_tokens(value: Any) -> bool:
-    """Whether *value* is a prompt in token ids. A boolean is no integer."""
+    """Whether *value* is a prompt as token ids. A boolean is no integer."""
     array = isinstance(value, list) and bool(value)
-    return array and _all(int, value) and min(value) >= 0 and max(value) < _INT64
+    return array and _has_only(int, value) and min(value) >= 0 and max(value) < _INT64

@@ -1,8 +1,8 @@
-"""Whoever sends wrong keys again and again has to wait for each answer.
+"""Delays the answers to an address that keeps sending wrong keys.
 
-It bounds how much of the gateway a flood of guesses can occupy. A right key is answered
-at once, whoever else calls from the same address, so a guess that is right shows soon:
-what keeps keys from being guessed is their length.
+This bounds how much of the gateway a flood of guesses can occupy. A correct key is
+answered at once, whoever else calls from the same address, so the delay does not hide a
+correct guess: what protects keys from guessing is their length.
 """
 
 import threading
@@ -12,17 +12,18 @@ from collections.abc import Callable
 
 from ...errors import TooManyWrongKeys
 
-# How many wrong keys cost nothing, within how many seconds; and the longest wait.
-_FREE, _WINDOW, _LONGEST = 5, 60.0, 1.0
-_FIRST = 0.05
+# Wrong keys of an address that are answered without delay, within this many seconds.
+_FREE_FAILURES, _WINDOW = 5, 60.0
+
+# The delay in seconds: the first one, doubled with each failure up to the longest.
+_FIRST_DELAY, _MAX_DELAY = 0.05, 1.0
 
 # Addresses that are remembered at a time.
-_MOST = 10_000
+_MAX_ADDRESSES = 10_000
 
-# Who waits at a time, of one address and in all: each wait holds a thread, or a
+# Delayed answers at a time, of one address and in all. Each of them holds a thread or a
 # greenlet, and a flood of wrong keys must not hold them all.
-_WAITING_EACH = 2
-_WAITING = 8
+_MAX_WAITING_EACH, _MAX_WAITING = 2, 8
 
 
 class AuthThrottle:
@@ -35,50 +36,40 @@ class AuthThrottle:
     ) -> None:
         self._sleep, self._clock = sleep, clock
         self._lock = threading.Lock()
-        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._waiting: Counter[str] = Counter()
 
-    def wrong(self, address: str) -> None:
-        """Wait, if *address* has sent too many wrong keys of late.
+    def record_failure(self, address: str) -> None:
+        """Count a wrong key of *address*, and wait if there were too many of late.
 
-        Raises TooManyWrongKeys, at once, if there is no room to wait.
+        Raises TooManyWrongKeys, at once, if too many are waiting already.
         """
+        # Counting and the check of the waiting ones happen under one lock: of many
+        # failures that arrive together, none escapes the delay caused by the others.
         with self._lock:
-            # One step: of many that come together, each is counted, and none slips
-            # past the waits of the others.
-            delay = self._delay(self._count(address))
-            if not delay:
+            excess = self._count(address) - _FREE_FAILURES
+            if excess <= 0:
                 return
-            self._take_place(address)
+            full = self._waiting.total() >= _MAX_WAITING
+            if full or self._waiting[address] >= _MAX_WAITING_EACH:
+                raise TooManyWrongKeys
+            self._waiting[address] += 1
         try:
-            self._sleep(delay)
+            # The exponent is bounded, or the float would overflow.
+            self._sleep(min(_FIRST_DELAY * 2.0 ** min(excess - 1, 10), _MAX_DELAY))
         finally:
             with self._lock:
-                self._leave_place(address)
+                self._waiting[address] -= 1
+                if not self._waiting[address]:
+                    del self._waiting[address]
 
     def _count(self, address: str) -> int:
+        """The failures of *address* within the window, this one included."""
         now = self._clock()
-        count, since = self._counts.pop(address, (0, now))
+        count, since = self._failures.pop(address, (0, now))
         if now - since > _WINDOW:
             count, since = 0, now
-        self._counts[address] = count + 1, since
-        while len(self._counts) > _MOST:
-            self._counts.popitem(last=False)
+        self._failures[address] = count + 1, since
+        while len(self._failures) > _MAX_ADDRESSES:
+            self._failures.popitem(last=False)
         return count + 1
-
-    def _delay(self, count: int) -> float:
-        over = count - _FREE
-        if over <= 0:
-            return 0.0
-        return min(_FIRST * 2.0 ** min(over - 1, 10), _LONGEST)
-
-    def _take_place(self, address: str) -> None:
-        full = self._waiting.total() >= _WAITING
-        if full or self._waiting[address] >= _WAITING_EACH:
-            raise TooManyWrongKeys
-        self._waiting[address] += 1
-
-    def _leave_place(self, address: str) -> None:
-        self._waiting[address] -= 1
-        if not self._waiting[address]:
-            del self._waiting[address]

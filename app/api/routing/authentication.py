@@ -1,10 +1,10 @@
-"""Who calls, and what of the stored things they may use.
+"""Authentication: who calls, and which stored configs and keys they may use.
 
-A gateway key is accepted wherever a client can put a key. Beside it, or without one, a
-caller may bring a key of the provider's own, unless GATEWAY_BYOK is off. Whether a
-gateway key is needed for what is stored, and for the embedded engine, GATEWAY_AUTH
-says; by default it is, as soon as there is something stored, or others than this
-machine can call.
+A gateway key is accepted in every header in which a client can send a key. Beside it,
+or without one, a caller may send a provider's key of their own, unless GATEWAY_BYOK is
+off. GATEWAY_AUTH sets whether stored resources and the embedded engine need a gateway
+key; by default they do as soon as something is stored, or clients on other machines can
+connect.
 """
 
 import time
@@ -23,11 +23,10 @@ from ..config.nodes import ConfigNode
 from ..request.client_address import is_direct
 from ..request.headers import RequestHeaders
 
-# What portkey-ai sends when it was given no key of a provider.
+# Sent by the portkey-ai SDK when it has no key of a provider.
 PLACEHOLDER_KEY = "OPENAI_API_KEY"
 
-
-# What Portkey says of a config that is none, and would say of such a key.
+# Portkey's message for an invalid config, and one in the same style for a virtual key.
 _LEGACY = {
     "config": "Invalid config passed. You need to pass a valid json",
     "virtual key": "Invalid virtual key passed",
@@ -36,8 +35,8 @@ _LEGACY = {
 
 @dataclass(frozen=True, slots=True)
 class TrustedHosts:
-    """Hosts that may be internal: where the operator has stored them, and where the
-    caller names them. The former are among the latter.
+    """Hosts that may be internal: in what the operator has *stored*, and in what the
+    caller has *sent*. The former are a subset of the latter.
     """
 
     stored: tuple[str, ...] = ()
@@ -46,10 +45,10 @@ class TrustedHosts:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: with a gateway key, with a key of the provider's own, or neither.
+    """The sender of a request: with a gateway key, a provider's key, or neither.
 
-    *is_open* says that nobody needs a gateway key here, *byok* that credentials of
-    providers may be the caller's own.
+    *is_open* means that no gateway key is needed here, *byok* that callers may send
+    credentials of providers.
     """
 
     directory: StoreCache
@@ -61,30 +60,34 @@ class Caller:
 
     @property
     def is_known(self) -> bool:
-        """Whether they may use what belongs to the gateway."""
+        """Whether they may use resources of the gateway."""
         return self.is_open or self.key is not None
 
     def config(self, id: str) -> Mapping[str, Any]:
         """The stored config *id*. Raises Unauthorized, Forbidden, or InvalidRoute."""
-        found = self.directory.config(id) if self._may_use("configs", id) else None
-        if found is None:
-            self._nothing("config", id)
-        return found
+        config = self.directory.config(id) if self._may_use("configs", id) else None
+        if config is None:
+            self._refuse("config", id)
+        return config
 
     def virtual_key(self, id: str, *, trusted: bool = False) -> VirtualKey:
         """The virtual key *id*. One that a stored config names is *trusted*."""
-        may = self.is_known if trusted else self._may_use("virtual_keys", id)
-        found = self.directory.virtual_key(id) if may else None
-        if found is None or found.disabled:
-            self._nothing("virtual key", id)
-        return found
+        may_use = self.is_known if trusted else self._may_use("virtual_keys", id)
+        key = self.directory.virtual_key(id) if may_use else None
+        if key is None or key.disabled:
+            self._refuse("virtual key", id)
+        return key
 
     def _may_use(self, resource: str, name: str) -> bool:
         if not self.is_known:
             raise gateway_key_required()
         return self.key is None or self.key.may_use(resource, name)
 
-    def _nothing(self, kind: str, id: str) -> NoReturn:
+    def _refuse(self, kind: str, id: str) -> NoReturn:
+        """Raise the error for a resource that is missing or not allowed.
+
+        To the holder of a key both are the same error, so that names cannot be probed.
+        """
         message = f"This key may not use the {kind} {id[:80]!r}, or there is none."
         if self.key:
             raise Forbidden(message)
@@ -102,7 +105,7 @@ class Caller:
         return self.directory.alias(model)
 
     def permissions(self, config: ConfigNode | None) -> Permissions:
-        """What they may reach in a request that goes by the stored *config*."""
+        """The permissions of a request that uses the stored *config*."""
         return Permissions(
             self.key,
             self.is_known,
@@ -113,40 +116,56 @@ class Caller:
         )
 
 
-def caller(
+def authenticate(
     headers: RequestHeaders,
     directory: StoreCache,
     settings: Settings,
     environ: Mapping[str, Any],
 ) -> Caller:
-    """Who sends these *headers*. Raises Unauthorized, or StoreUnavailable."""
-    presented = _credentials(headers)
+    """The caller who sends *headers*. Raises Unauthorized, or StoreUnavailable."""
+    # Portkey's SDKs send Portkey's key in x-portkey-api-key and the provider's key in
+    # Authorization. Therefore Authorization comes first when the header
+    # x-portkey-package-version shows that the client is one of those SDKs.
+    names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
+    if headers.get("x-portkey-package-version"):
+        names[:2] = reversed(names[:2])
+    values = [value for value in map(headers.get, names) if value]
+    values = [v for v in values if strip_bearer(v) not in ("", PLACEHOLDER_KEY)]
+    gateway_key = next(filter(None, map(gateway_key_in, values)), None)
+    provider_keys = (strip_bearer(v) for v in values if not holds_gateway_key(v))
+    provider_key = next(provider_keys, None)
+
     trusted = trusted_hosts(directory, settings, environ)
-    ours = filter(None, map(gateway_key_in, presented))
-    theirs = (bare(each) for each in presented if not holds_gateway_key(each))
-    gateway_key, own = next(ours, None), next(theirs, None)
     byok = settings.byok
     if gateway_key is not None:
-        key = _valid(directory.key(gateway_key))
-        return Caller(directory, key, own, is_open=False, byok=byok, trusted=trusted)
-    if _is_open(own if byok else None, directory, settings):
-        return Caller(directory, None, own, byok=byok, trusted=trusted)
-    if own is None or not byok:
+        key = directory.key(gateway_key)
+        if key is None or not key.is_valid(time.time()):
+            raise WrongKey(
+                "Incorrect API key provided: this gateway key is unknown, disabled or "
+                "expired.",
+                code="invalid_api_key",
+            )
+        return Caller(
+            directory, key, provider_key, is_open=False, byok=byok, trusted=trusted
+        )
+    if _is_open(provider_key if byok else None, directory, settings):
+        return Caller(directory, None, provider_key, byok=byok, trusted=trusted)
+    if provider_key is None or not byok:
         raise gateway_key_required()
-    return Caller(directory, None, own, is_open=False, trusted=trusted)
+    return Caller(directory, None, provider_key, is_open=False, trusted=trusted)
 
 
 def trusted_hosts(
     directory: StoreCache, settings: Settings, environ: Mapping[str, Any] | None
 ) -> TrustedHosts:
-    """Whom to trust in a request with *environ*; None is one of this very machine.
+    """The trusted hosts of a request with *environ*; None is a request of this machine.
 
-    Those whom the operator names. If they say nothing of it, this machine, as long as
-    nobody else can call, and nothing is kept from anybody.
+    They are those of the setting. Without it, this machine is trusted while no other
+    machine can connect and nothing is protected.
     """
-    named = settings.trusted_custom_hosts
-    if named is not None:
-        return TrustedHosts(named, named)
+    hosts = settings.trusted_custom_hosts
+    if hosts is not None:
+        return TrustedHosts(hosts, hosts)
     if settings.auth == "keys" or settings.trusted_proxies:
         return TrustedHosts()
     if not (environ is None or is_direct(environ, settings)):
@@ -158,44 +177,26 @@ def trusted_hosts(
     return TrustedHosts((), LOCALHOST) if is_development else TrustedHosts()
 
 
-def _valid(key: GatewayKey | None) -> GatewayKey:
-    if key is None or not key.is_valid(time.time()):
-        raise WrongKey(
-            "Incorrect API key provided: this gateway key is unknown, disabled or "
-            "expired.",
-            code="invalid_api_key",
-        )
-    return key
+def _is_open(
+    provider_key: str | None, directory: StoreCache, settings: Settings
+) -> bool:
+    """Whether no gateway key is needed.
 
-
-def _is_open(own: str | None, directory: StoreCache, settings: Settings) -> bool:
-    """Whether nobody needs a gateway key. Not so, if that cannot be known."""
+    While the store is out of reach one is needed: whoever has a provider's key can go
+    on with that, and for others StoreUnavailable is raised.
+    """
     if settings.auth:
         return settings.auth == "open"
     try:
-        alone = is_loopback(settings.bind) and not settings.trusted_proxies
-        return alone and not directory.protects
+        is_local = is_loopback(settings.bind) and not settings.trusted_proxies
+        return is_local and not directory.protects
     except StoreUnavailable:
-        if own is None:
+        if provider_key is None:
             raise
         return False
 
 
-def _credentials(headers: RequestHeaders) -> list[str]:
-    """All that *headers* present as a key, in the order in which they count.
-
-    Portkey's SDKs mean a key of Portkey by x-portkey-api-key, and put the provider's
-    into Authorization, which therefore comes first when x-portkey-package-version shows
-    that such an SDK is calling.
-    """
-    names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
-    if headers.get("x-portkey-package-version"):
-        names[:2] = reversed(names[:2])
-    values = [value for value in map(headers.get, names) if value]
-    return [value for value in values if bare(value) not in ("", PLACEHOLDER_KEY)]
-
-
-def bare(value: str) -> str:
-    """A key without its scheme."""
+def strip_bearer(value: str) -> str:
+    """A key without the scheme `Bearer`, if it has one."""
     scheme, *rest = value.split(maxsplit=1) or [""]
     return rest[0].strip() if scheme.lower() == "bearer" and rest else value.strip()

@@ -1,4 +1,6 @@
-"""Which route a request takes. The first of these that says one:
+"""The default route of a request whose headers name none.
+
+The first of these that names a route is taken:
 
 1. the config of the header, as JSON or by its id
 2. the provider of the header, or its virtual key; or the one in a model's name,
@@ -17,31 +19,65 @@ from typing import Any
 
 from ...errors import Forbidden, InvalidRoute
 from ...settings import Settings
-from ..config import nodes, parsing
+from ..config import parsing
+from ..config.nodes import stored_node
 from ..config.schema import Config
 from .routing_headers import RoutingHeaders, is_id, is_strict
 
-# Who sends one of these does not mean the embedded engine.
-_OTHER_WAYS = ("x-portkey-custom-host",)
-
 
 def with_default_route(
-    wanted: RoutingHeaders, body: Mapping[str, Any], settings: Settings
+    routing: RoutingHeaders, body: Mapping[str, Any], settings: Settings
 ) -> RoutingHeaders:
-    """*wanted*, with a way for a request that names none. Raises InvalidRoute."""
-    if not wanted.names_nothing:
-        return wanted
-    model = body.get("model")
-    ways = (_in_model, _of_key, _of_alias, _of_operator, _engine)
-    found = (way(wanted, model, settings) for way in ways)
-    way = next((each for each in found if each), None)
-    if way is None:
-        message = "Either x-portkey-config or x-portkey-provider header is required"
-        raise InvalidRoute(message, legacy=message)
-    return way
+    """*routing*, completed if it names no route.
+
+    Raises InvalidRoute if there is no default either, Forbidden if it is missing.
+    """
+    if not routing.names_nothing:
+        return routing
+    caller, model = routing.caller, body.get("model")
+    strict = is_strict(routing.headers)
+
+    virtual_key, _ = split_model(model)
+    if virtual_key:
+        return replace(routing, virtual_key=virtual_key)
+
+    if caller.key and caller.key.config is not None:
+        id = caller.key.config
+        config = caller.directory.config(id)
+        if config is None:
+            raise Forbidden("The config of this key is not there any more.")
+        return replace(routing, config_node=stored_node(config, strict), stored_id=id)
+
+    alias = caller.stored_alias(str(model))
+    if alias and alias.virtual_key and alias.is_due(today()):
+        # The virtual key itself is set when the route builder applies the alias, and
+        # only for the alias's model: here it would be granted for any model.
+        key = caller.virtual_key(alias.virtual_key, trusted=True)
+        return replace(routing, provider=key.provider)
+    if alias and (alias.virtual_key or alias.provider):
+        return replace(routing, virtual_key=alias.virtual_key, provider=alias.provider)
+
+    default = settings.default_config.strip()
+    if default and caller.is_known:
+        config = (
+            caller.directory.config(default)
+            if is_id(default)
+            else _parse_default_config(default, caller.trusted.stored)
+        )
+        if config is None:
+            raise Forbidden("GATEWAY_DEFAULT_CONFIG names a config that is not there.")
+        node = stored_node(config, strict)
+        return replace(routing, config_node=node, stored_id=default[:80])
+
+    # A custom host without a provider is a mistake, and not meant for the engine.
+    has_custom_host = bool(routing.headers.get("x-portkey-custom-host"))
+    if settings.engine and caller.is_known and not has_custom_host:
+        return replace(routing, provider="local")
+    message = "Either x-portkey-config or x-portkey-provider header is required"
+    raise InvalidRoute(message, legacy=message)
 
 
-def split(model: Any) -> tuple[str | None, Any]:
+def split_model(model: Any) -> tuple[str | None, Any]:
     """The virtual key in a model's name, and the model."""
     if isinstance(model, str) and model.startswith("@"):
         key, slash, name = model[1:].partition("/")
@@ -50,69 +86,11 @@ def split(model: Any) -> tuple[str | None, Any]:
     return None, model
 
 
-def _in_model(
-    wanted: RoutingHeaders, model: Any, settings: Settings
-) -> RoutingHeaders | None:
-    key, _ = split(model)
-    return replace(wanted, virtual_key=key) if key else None
-
-
-def _of_key(
-    wanted: RoutingHeaders, model: Any, settings: Settings
-) -> RoutingHeaders | None:
-    caller = wanted.caller
-    if caller.key is None or caller.key.config is None:
-        return None
-    found = caller.directory.config(caller.key.config)
-    if found is None:
-        raise Forbidden("The config of this key is not there any more.")
-    level = nodes.stored(found, is_strict(wanted.headers))
-    return replace(wanted, level=level, stored_id=caller.key.config)
-
-
-def _of_alias(
-    wanted: RoutingHeaders, model: Any, settings: Settings
-) -> RoutingHeaders | None:
-    alias = wanted.caller.stored_alias(str(model))
-    if alias is None or not (alias.virtual_key or alias.provider):
-        return None
-    if alias.virtual_key and alias.is_due(today()):
-        # The alias leads there by itself (route.py), and grants no more than that.
-        key = wanted.caller.virtual_key(alias.virtual_key, trusted=True)
-        return replace(wanted, provider=key.provider)
-    return replace(wanted, virtual_key=alias.virtual_key, provider=alias.provider)
-
-
 def today() -> str:
-    """The day, in UTC, as the shutdown date of an alias is written."""
+    """The day, in UTC, in the format of an alias's shutdown date."""
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def _of_operator(
-    wanted: RoutingHeaders, model: Any, settings: Settings
-) -> RoutingHeaders | None:
-    given = settings.default_config.strip()
-    if not given or not wanted.caller.is_known:
-        return None
-    document = (
-        wanted.caller.directory.config(given)
-        if is_id(given)
-        else _checked(given, wanted.caller.trusted.stored)
-    )
-    if document is None:
-        raise Forbidden("GATEWAY_DEFAULT_CONFIG names a config that is not there.")
-    level = nodes.stored(document, is_strict(wanted.headers))
-    return replace(wanted, level=level, stored_id=given[:80])
-
-
 @lru_cache(8)
-def _checked(text: str, trusted: tuple[str, ...]) -> Config:
-    return parsing.checked(parsing.read(text), trusted)
-
-
-def _engine(
-    wanted: RoutingHeaders, model: Any, settings: Settings
-) -> RoutingHeaders | None:
-    meant = not any(wanted.headers.get(name) for name in _OTHER_WAYS)
-    fits = settings.engine and wanted.caller.is_known and meant
-    return replace(wanted, provider="local") if fits else None
+def _parse_default_config(text: str, trusted: tuple[str, ...]) -> Config:
+    return parsing.validate_config(parsing.parse_json(text), trusted)

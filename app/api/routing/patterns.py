@@ -1,31 +1,28 @@
-"""Regular expressions of callers, by an engine that cannot be kept busy by them.
+"""Regular expressions of callers, run by RE2 and bounded in time.
 
-RE2 takes time in proportion to the text, whatever the pattern; in return it knows no
+RE2 takes time in proportion to the text, whatever the pattern; in return it supports no
 backreferences and no lookaround. But the factor is the size of the program that it
-makes of a pattern: when an automaton does not fit into its memory, it follows every
+compiles a pattern to: when the automaton does not fit into its memory, it follows every
 instruction for every byte, at up to 45 ns each (`a[ab]{300}c` on a text of a and b).
-So the size of programs and of texts is bounded, and their product, and the time that
-all searches of a request take.
+So there are bounds on the size of programs and of texts, on their product, and on the
+time of all searches of a request.
 
-RE2 lets go of Python's lock while it searches, but a gevent worker does nothing else
-meanwhile. So a search that may take long is made in a thread of the system, one at a
-time, and after some short ones others get their turn. It keeps the lock while it
-compiles: that is bounded by the length of a pattern.
+RE2 releases Python's lock while it searches, but a gevent worker does nothing else
+meanwhile. So a search that may take long is run in a native thread, one at a time, and
+after a number of short ones other greenlets get a turn. RE2 holds the lock while it
+compiles: the length of a pattern bounds that.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import re2
 
 from ...errors import InvalidRoute
 from ...state.per_process import PerProcess
-
-T = TypeVar("T")
 
 # Characters of a pattern, and classes such as \pL among them, which hold hundreds of
 # ranges each: within both it takes at most 10 ms to compile.
@@ -38,37 +35,41 @@ LONGEST_TEXT = 2**18
 # Instructions times bytes of one search: a second in the worst case, and a millisecond
 # in most.
 MOST_STEPS = 2**25
-# Seconds of a processor for all searches of a request; the last one may exceed them.
+# Seconds of CPU time for all searches of a request; the last one may exceed them.
 BUDGET = 0.25
 
-# Steps of a search up to which it is made at once: up to 6 ms. And the seconds after
-# which others get their turn.
-_AT_ONCE = 2**17
-_TURN = 0.003
-# Seconds that this takes. Not 0: gevent would come back up to fifty times before it
-# looks whether anything has arrived.
+# Steps of a search up to which it is run in place: up to 6 ms. And the seconds of such
+# searches after which other greenlets get a turn.
+_MAX_INLINE_STEPS = 2**17
+_MAX_INLINE_TIME = 0.003
+# Seconds of that turn. Not 0: gevent would resume this greenlet up to fifty times
+# before it polls the sockets.
 _PAUSE = 1e-4
+# Seconds that a search takes beside RE2's own work.
+_OVERHEAD = 1e-5
 
-# Memory of a pattern's automaton; some are kept for later requests.
-_MEMORY, _KEPT_PATTERNS = 2**18, 128
+# Bytes of memory for a pattern's automaton, patterns whose program is cached, and texts
+# of a request whose bytes are cached.
+_MEMORY, _CACHED_PATTERNS, _CACHED_TEXTS = 2**18, 128, 64
 
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
-# Only whether there is a match is asked.
+# Only whether there is a match matters.
 _OPTIONS.never_capture = True
 _OPTIONS.max_mem = _MEMORY
 
+# One compiles or pauses at a time: however many requests have patterns, everybody else
+# gets a turn between two of them. And one searches in a native thread at a time. The
+# locks are created late, since gevent replaces their class.
+_compile_lock = PerProcess(lambda: threading.Lock())
+_thread_lock = PerProcess(lambda: threading.Lock())
 
-# Whose turn it is to work for some milliseconds: however many requests want to, between
-# two of them everybody else comes. Locks are made late, as gevent replaces their class.
-_working = PerProcess(lambda: threading.Lock())
 
+@lru_cache(_CACHED_PATTERNS)
+def compile_pattern(pattern: str) -> Any:
+    """The program of *pattern*. Raises ValueError if RE2 refuses it, or it is large.
 
-@lru_cache(_KEPT_PATTERNS)
-def compiled(pattern: str) -> Any:
-    """The pattern, ready to search. Raises ValueError if it is none for RE2, or large.
-
-    Others get their turn after it is made.
+    Other greenlets get a turn after each compilation.
     """
     if len(pattern) > LONGEST_PATTERN:
         raise ValueError(
@@ -81,12 +82,16 @@ def compiled(pattern: str) -> Any:
             f"it has {classes} classes such as \\pL, and at most {MOST_CLASSES} are "
             "allowed"
         )
-    with _working.get():
+    with _compile_lock.get():
         try:
-            made = re2.compile(pattern, options=_OPTIONS)
-            size = program_size(made)
+            program = re2.compile(pattern, options=_OPTIONS)
+            size = program_size(program)
         except re2.error as e:
-            raise ValueError(_reason(e)) from e
+            # Cut, since RE2's message may repeat the whole pattern.
+            reason = e.args[0] if e.args else ""
+            if isinstance(reason, bytes):
+                reason = reason.decode("utf-8", "replace")
+            raise ValueError(str(reason)[:100]) from e
         finally:
             time.sleep(_PAUSE)
     if size > LARGEST_PROGRAM:
@@ -94,113 +99,98 @@ def compiled(pattern: str) -> Any:
             f"its program has {size} instructions, and at most {LARGEST_PROGRAM} are "
             "allowed"
         )
-    return made
+    return program
 
 
 def program_size(pattern: Any) -> int:
-    """The instructions of the larger one of its two programs.
+    """The number of instructions of the larger one of its two programs.
 
-    Without memory for a program backwards there is none, and its size is -1.
+    RE2 has no backward program if that does not fit into memory; its size is -1 then.
     """
     backwards: int = pattern.reverseprogramsize
     forwards: int = pattern.programsize
     return max(forwards, backwards if backwards >= 0 else LARGEST_PROGRAM + 1)
 
 
-def _reason(error: Exception) -> str:
-    """What RE2 says, which may repeat the whole pattern, in short."""
-    said = error.args[0] if error.args else ""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    return text[:100]
-
-
 class Searches:
     """The searches of one request, which share its budget."""
 
     def __init__(self) -> None:
-        self._spent = self._since_turn = 0.0
+        self._time_spent = self._inline_time = 0.0
         self._bytes: dict[int, bytes] = {}
 
     def __call__(self, pattern: str, text: str) -> bool:
-        """Whether *pattern* is found in *text*. Raises InvalidRoute out of bounds.
+        """Whether *pattern* matches in *text*. Raises InvalidRoute beyond the bounds.
 
-        The text has to stay the same object as long as the request goes on.
+        *text* has to stay the same object for the whole request: its bytes are cached
+        by its identity.
         """
-        program = compiled(pattern)
-        encoded = self._encoded(text)
+        program = compile_pattern(pattern)
+        encoded = self._encode(text)
         steps = program_size(program) * len(encoded)
         if steps > MOST_STEPS:
             raise _out_of_bounds(
                 f"a pattern of {program_size(program)} instructions meets a text of "
                 f"{len(encoded)} bytes, and their product may be at most {MOST_STEPS}"
             )
-        if self._spent > BUDGET:
+        if self._time_spent > BUDGET:
             raise _out_of_bounds(
-                f"its patterns have taken {self._spent:.2f} s to search, and at most "
-                f"{BUDGET} s are allowed for a request"
+                f"its patterns have taken {self._time_spent:.2f} s to search, and at "
+                f"most {BUDGET} s are allowed for a request"
             )
-        found, seconds = self._search(program, encoded, steps)
-        self._spent += seconds
-        return found
+        if steps > _MAX_INLINE_STEPS:
+            matches, seconds = _search_in_thread(program, encoded)
+            self._time_spent += seconds
+            return matches
+        matches, seconds = _search(program, encoded)
+        self._time_spent += seconds + _OVERHEAD
+        self._inline_time += seconds + _OVERHEAD
+        if self._inline_time > _MAX_INLINE_TIME:
+            self._inline_time = 0.0
+            with _compile_lock.get():
+                time.sleep(_PAUSE)
+        return matches
 
-    def _encoded(self, text: str) -> bytes:
+    def _encode(self, text: str) -> bytes:
+        # Before and after encoding, so that no huge text is encoded to be measured.
         if len(text) > LONGEST_TEXT:
-            raise _too_long(len(text))
+            raise _text_too_long(len(text))
         if id(text) not in self._bytes:
-            if len(self._bytes) >= _KEPT:
+            if len(self._bytes) >= _CACHED_TEXTS:
                 self._bytes.clear()
             self._bytes[id(text)] = text.encode("utf-8", "replace")
         encoded = self._bytes[id(text)]
         if len(encoded) > LONGEST_TEXT:
-            raise _too_long(len(encoded))
+            raise _text_too_long(len(encoded))
         return encoded
 
-    def _search(self, program: Any, text: bytes, steps: int) -> tuple[bool, float]:
-        """Whether it is found, and the seconds that it took."""
-        if steps > _AT_ONCE:
-            return _aside(lambda: _searched(program, text))
-        found, seconds = _searched(program, text)
-        self._since_turn += seconds + _OVERHEAD
-        if self._since_turn > _TURN:
-            self._since_turn = 0.0
-            with _working.get():
-                time.sleep(_PAUSE)
-        return found, seconds + _OVERHEAD
 
-
-# Texts whose bytes are kept for the next pattern.
-_KEPT = 64
-# Seconds that each search takes besides.
-_OVERHEAD = 1e-5
-
-
-def _searched(program: Any, text: bytes) -> tuple[bool, float]:
+def _search(program: Any, text: bytes) -> tuple[bool, float]:
+    """Whether *program* matches in *text*, and the CPU time of the search."""
     began = time.thread_time()
-    found = program.search(text) is not None
-    return found, time.thread_time() - began
+    matches = program.search(text) is not None
+    return matches, time.thread_time() - began
 
 
-# Whose turn it is to search aside.
-_turn = PerProcess(lambda: threading.Lock())
+def _search_in_thread(program: Any, text: bytes) -> tuple[bool, float]:
+    """The same in a native thread, while other greenlets of a gevent worker run.
 
-
-def _aside(work: Callable[[], T]) -> T:
-    """What *work* comes to, in a thread of the system, while others have their turn.
-
-    One at a time in a gevent worker, so that patterns take one processor at most, and
-    those threads that look up names are not all taken.
+    One at a time, so that patterns take one processor at most and leave threads of the
+    pool for the resolution of host names.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("threading"):
-        return work()
+        return _search(program, text)
     import gevent
 
-    with _turn.get():
-        result: T = gevent.get_hub().threadpool.apply(work)
+    with _thread_lock.get():
+        result: tuple[bool, float] = gevent.get_hub().threadpool.apply(
+            _search, (program, text)
+        )
     return result
 
 
-def _too_long(size: int) -> InvalidRoute:
+def _text_too_long(size: int) -> InvalidRoute:
     return _out_of_bounds(
         f"a text has {size} bytes, and patterns search at most {LONGEST_TEXT}"
     )
