@@ -16,7 +16,7 @@ import trustme
 
 from . import report, upstream
 from .cases import CASES, WARM, Case, Trial, cold_start
-from .contestants import OWN, PEERS, Contestant, Server, Upstreams
+from .contestants import OWN, PEERS, Contestant, Server, Upstreams, earlier
 from .many_streams import ManyStreams
 from .process import OURS, pin, raise_limit, wait_until
 
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of each whole case")
     parser.add_argument("--peers", action="store_true", help="Portkey and LiteLLM, too")
+    parser.add_argument("--against", type=Path, help="a checkout of an earlier state")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--streams", type=int, default=2000, help="at once, or 0")
     parser.add_argument("--without", default="", help="contestants to leave out: a,b")
@@ -34,7 +35,11 @@ def main() -> int:
     options = parser.parse_args()
     contestants = [
         each
-        for each in (*OWN, *(PEERS if options.peers else ()))
+        for each in (
+            *OWN,
+            *([earlier(options.against)] if options.against else ()),
+            *(PEERS if options.peers else ()),
+        )
         if each.name not in options.without.split(",")
     ]
     cases = [case for case in CASES if options.only in case.name]

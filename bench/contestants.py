@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -93,8 +94,10 @@ class Contestant:
 
 
 @contextmanager
-def lastword(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
-    """As it is shipped."""
+def lastword(
+    upstreams: Upstreams, workers: int = 1, checkout: Path = ROOT
+) -> Iterator[Server]:
+    """The gateway in *checkout*, as it is shipped."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environ = {
@@ -104,8 +107,15 @@ def lastword(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
             "WEB_CONCURRENCY": str(workers),
         }
         command = [sys.executable, "-m", "gunicorn"]
-        with running(command, environ, _cpus(workers)) as pid:
+        with running(command, environ, _cpus(workers), checkout) as pid:
             yield Server(pid, f"http://127.0.0.1:{port}/v1/completions")
+
+
+def earlier(checkout: Path) -> Contestant:
+    """lastword as it was: another checkout, run with the packages of this one."""
+    start = partial(lastword, checkout=checkout.resolve())
+    features = next(each.features for each in OWN if each.name == "lastword")
+    return Contestant("earlier", start, features)
 
 
 # The lower bound: a proxy in C that parses no body

@@ -42,6 +42,7 @@ def running(
     command: Sequence[str],
     environ: Mapping[str, str] = {},  # noqa: B006 - read only
     cpus: Sequence[int] = (THEIRS,),
+    folder: Path = ROOT,
 ) -> Iterator[int]:
     """*command* in a group of its own; its process id. What it says is kept aside."""
     all_cpus = os.sched_getaffinity(0) | {THEIRS, OURS}
@@ -52,7 +53,7 @@ def running(
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env={**inherited, **environ},
             stdout=output,
             stderr=subprocess.STDOUT,

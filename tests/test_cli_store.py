@@ -452,9 +452,7 @@ URLS = {
     "rest", ["/x?", "?", "/x#", "/x;", "/x%2Fy", "/x%5c", "/x/../y", "/x\\y"]
 )
 @pytest.mark.parametrize("kind", URLS)
-def test_stored_base_url_ends_in_its_path(
-    operator: Operator, kind: str, rest: str
-) -> None:
+def test_stored_base_url_ends_in_path(operator: Operator, kind: str, rest: str) -> None:
     url = f"https://api.example.com{rest}"
     account = json.dumps({"token_uri": url, "client_email": "x", "private_key": "x"})
     output = operator.refused(*CREATE, *URLS[kind](url), stdin="k", ACCOUNT=account)
@@ -473,7 +471,7 @@ def test_stored_internal_url_is_refused(operator: Operator, kind: str) -> None:
     assert operator.json("virtual-keys", "list") == []
 
 
-def test_token_uri_without_tls_is_not_stored(operator: Operator) -> None:
+def test_plain_http_token_uri_is_refused(operator: Operator) -> None:
     account = json.dumps({"token_uri": "http://oauth2.googleapis.com/token"})
     words = URLS["service account"]("")
     output = operator.refused(*CREATE, *words, stdin="k", ACCOUNT=account)

@@ -126,7 +126,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(1, len(LAYERS)))
-def test_every_layer_is_guarded(number: int) -> None:
+def test_upward_imports_are_detected(number: int) -> None:
     """An import of any layer above is seen, that of the first one included."""
     above = [f"{name}.module" for name in LAYERS[:number]]
 
@@ -147,14 +147,14 @@ def test_effects_stay_in_the_shell(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "app" / "core").glob("*.py")), ids=str)
-def test_the_core_uses_the_standard_library_alone(path: Path) -> None:
+def test_core_imports_only_standard_library(path: Path) -> None:
     modules = imports(path.relative_to(ROOT))
     roots = {module.partition(".")[0] for module in modules} - {"app"}
 
     assert roots <= sys.stdlib_module_names
 
 
-def test_the_environment_is_read_where_it_is_wired_only() -> None:
+def test_few_modules_read_the_environment() -> None:
     readers = {
         str(path)
         for path in [*FILES, Path("wsgi.py"), Path("gunicorn.conf.py")]

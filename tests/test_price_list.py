@@ -36,7 +36,7 @@ def test_each_price_has_source_and_date() -> None:
     assert all(row["source"] and row["read"] for row in [*LIST, *OVERRIDES])
 
 
-def test_price_list_has_the_models_of_its_inputs() -> None:
+def test_price_list_covers_its_inputs() -> None:
     listed = {
         (provider, model)
         for provider, each in MODELS["providers"].items()
@@ -68,7 +68,7 @@ def test_package_release_is_pinned_once() -> None:
     assert extra == [f"genai-prices=={MODELS['version']}"]
 
 
-def test_data_files_are_in_the_package() -> None:
+def test_data_files_are_packaged() -> None:
     """What setup.cfg does not name is missing in an installed package."""
     patterns = [
         f"{package.replace('.', '/')}/{pattern.strip()}"
@@ -85,7 +85,7 @@ def test_data_files_are_in_the_package() -> None:
     assert [n for n in names if not any(fnmatchcase(n, p) for p in patterns)] == []
 
 
-def test_price_list_is_made_from_the_package() -> None:
+def test_price_list_matches_the_package() -> None:
     pytest.importorskip("genai_prices", reason="genai-prices is not installed")
 
     assert make() == TARGET.read_text()
@@ -142,7 +142,7 @@ def test_row_has_source_and_date() -> None:
     ]
 
 
-def test_row_comes_from_a_fallback_provider() -> None:
+def test_row_uses_fallback_provider() -> None:
     (row,) = rows(
         package(Model("k", {0: PLAIN}), two=Model("m", {0: PLAIN})), LISTED, []
     )

@@ -17,11 +17,11 @@ OF_THE_SERVER = {"WEB_CONCURRENCY"}
 INTERNAL = {"GATEWAY_LISTEN"}
 
 
-def test_without_variables_the_defaults_hold() -> None:
+def test_defaults_without_variables() -> None:
     assert Settings.from_environ({}) == Settings()
 
 
-def test_values_are_read_with_their_types() -> None:
+def test_values_have_their_types() -> None:
     settings = Settings.from_environ(
         {
             "GATEWAY_DEFAULT_MAX_TOKENS": "",
@@ -39,7 +39,7 @@ def test_values_are_read_with_their_types() -> None:
     assert settings.trusted_custom_hosts == ("vllm", "10.0.0.0/8")
 
 
-def test_our_own_name_wins_over_portkeys() -> None:
+def test_own_name_precedes_portkeys() -> None:
     both = {"GATEWAY_TRUSTED_CUSTOM_HOSTS": "a", "TRUSTED_CUSTOM_HOSTS": "b"}
 
     assert Settings.from_environ(both).trusted_custom_hosts == ("a",)
@@ -53,7 +53,7 @@ def test_unset_and_empty_trusted_hosts_differ() -> None:
     assert empty.trusted_custom_hosts == ()
 
 
-def test_every_bad_value_is_named_in_one_message() -> None:
+def test_all_invalid_values_are_named() -> None:
     bad = {
         "GATEWAY_IDLE_TIMEOUT": "soon",
         "GATEWAY_MAX_BODY_BYTES": "0",
@@ -67,17 +67,17 @@ def test_every_bad_value_is_named_in_one_message() -> None:
     assert all(f"{name}={value!r}" in str(error.value) for name, value in bad.items())
 
 
-def test_a_key_is_not_shown() -> None:
+def test_repr_hides_keys() -> None:
     assert "secret" not in repr(Settings(engine_key="secret"))
 
 
-def test_the_page_lists_every_setting_and_no_other() -> None:
+def test_page_lists_exactly_the_settings() -> None:
     listed = [name for name, _ in ROW.findall(PAGE)]
 
     assert sorted(listed) == sorted({*map(variable, setting_fields()), *OF_THE_SERVER})
 
 
-def test_the_page_lists_what_gunicorn_reads() -> None:
+def test_page_lists_gunicorn_variables() -> None:
     read = re.findall(
         r"environ[.\w]*[(\[]\s*\"([A-Z_]+)\"", (ROOT / "gunicorn.conf.py").read_text()
     )
@@ -85,13 +85,13 @@ def test_the_page_lists_what_gunicorn_reads() -> None:
     assert read and set(read) - INTERNAL <= {name for name, _ in ROW.findall(PAGE)}
 
 
-def test_the_page_names_the_other_names_of_settings() -> None:
+def test_page_lists_alternative_names() -> None:
     others = [f.metadata["alias"] for f in setting_fields() if f.metadata["alias"]]
 
     assert others and all(f"`{name}`" in PAGE for name in others)
 
 
-def test_the_page_tells_the_defaults() -> None:
+def test_page_shows_the_defaults() -> None:
     told = dict(ROW.findall(PAGE))
     for setting in setting_fields():
         default = setting.default

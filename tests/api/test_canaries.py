@@ -105,7 +105,7 @@ class Watch:
 
     def searched(self, response: Any) -> Any:
         shown = response.get_data(as_text=True) + str(response.headers)
-        # Without numbers: the digits of a thread's id may be those of a piece by chance.
+        # Without numbers: digits of a thread id may be those of a piece by chance.
         values = [v for record in self._log.records for v in vars(record).values()]
         records = "".join(str(v) for v in values if not isinstance(v, (int, float)))
         for text in (shown, self._log.text, records):

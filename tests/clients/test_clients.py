@@ -111,17 +111,17 @@ def usage(completion: Answers) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("name", PINNED, ids=PINNED)
-def test_each_client_is_the_release_that_its_requirements_name(name, answers_of):
+def test_client_version_matches_requirements(name, answers_of):
     required = (HERE / "requirements" / f"{name}.txt").read_text()
 
     assert required.strip().endswith(f"=={answers_of(name)['version']}")
 
 
-def test_the_latest_openai_is_at_least_release_3(answers_of):
+def test_latest_openai_is_release_3(answers_of):
     assert int(answers_of(LATEST)["version"].split(".")[0]) >= 3
 
 
-def test_a_whole_completion_is_read(answers):
+def test_whole_completion_is_read(answers):
     (choice,) = answers["whole"]["choices"]
     prompt_tokens, completion_tokens, total = usage(answers["whole"])
 
@@ -134,7 +134,7 @@ def test_a_whole_completion_is_read(answers):
 
 
 @pytest.mark.parametrize("name", VERBATIM, ids=VERBATIM)
-def test_a_completion_names_itself(name, answers_of):
+def test_completion_id_created_and_model(name, answers_of):
     whole, other = answers_of(name)["whole"], answers_of(name)["other"]
 
     assert whole["object"] == "text_completion"
@@ -144,13 +144,13 @@ def test_a_completion_names_itself(name, answers_of):
     assert whole["model"]
 
 
-def test_all_clients_read_the_same_text(answers_of):
+def test_clients_read_the_same_text(answers_of):
     read = {name: texts(answers_of(name)["whole"]) for name in CLIENTS}
 
     assert read == dict.fromkeys(CLIENTS, read[LATEST])
 
 
-def test_a_streamed_text_is_the_whole_text(answers):
+def test_streamed_text_equals_whole_text(answers):
     stream = answers["stream"]
 
     assert [stream["text"]] == texts(answers["whole"])
@@ -158,7 +158,7 @@ def test_a_streamed_text_is_the_whole_text(answers):
     assert stream["finish_reason"] == "length"
 
 
-def test_a_batch_comes_back_in_order(answers):
+def test_batch_choices_keep_prompt_order(answers):
     one_by_one = texts(answers["whole"]) + texts(answers["other"])
 
     assert texts(answers["batch"]) == one_by_one
@@ -167,23 +167,23 @@ def test_a_batch_comes_back_in_order(answers):
 
 @pytest.mark.parametrize("name", VERBATIM, ids=VERBATIM)
 @pytest.mark.parametrize("case", ["batch", "two"])
-def test_choices_are_numbered(case, name, answers_of):
+def test_choices_are_indexed(case, name, answers_of):
     choices = answers_of(name)[case]["choices"]
 
     assert [choice["index"] for choice in choices] == [0, 1]
 
 
-def test_usage_of_a_batch_is_the_sum_of_its_prompts(answers):
+def test_batch_usage_sums_its_prompts(answers):
     one_by_one = zip(usage(answers["whole"]), usage(answers["other"]), strict=True)
 
     assert usage(answers["batch"]) == tuple(map(sum, one_by_one))
 
 
-def test_two_choices_of_one_prompt_are_both_whole(answers):
+def test_two_choices_are_both_whole(answers):
     assert texts(answers["two"]) == 2 * texts(answers["whole"])
 
 
-def test_usage_of_two_choices_counts_their_prompt_once(answers):
+def test_two_choices_count_prompt_once(answers):
     prompt_tokens, completion_tokens, _ = usage(answers["whole"])
     total = prompt_tokens + 2 * completion_tokens
 
@@ -214,7 +214,8 @@ def test_logprobs_describe_the_text(answers):
         assert document.startswith(token, offset)
 
 
-def test_logprobs_hold_three_alternatives_with_the_chosen_token_first(answers):
+def test_logprobs_include_three_alternatives(answers):
+    """The chosen token is the likeliest of the three."""
     (choice,) = answers["logprobs"]["choices"]
     lists = choice["logprobs"]
 
@@ -226,11 +227,11 @@ def test_logprobs_hold_three_alternatives_with_the_chosen_token_first(answers):
         assert logprob <= 0
 
 
-def test_an_echo_is_the_prompt_and_its_continuation(answers):
+def test_echo_is_prompt_and_continuation(answers):
     assert texts(answers["echo"]) == [PROMPTS[0] + texts(answers["whole"])[0]]
 
 
-def test_a_bad_parameter_raises_the_error_that_callers_catch(client, answers):
+def test_invalid_parameter_raises_clients_error(client, answers):
     error = answers["too_hot"]
 
     assert error["class"] == CLIENTS[client].refusal
@@ -240,7 +241,7 @@ def test_a_bad_parameter_raises_the_error_that_callers_catch(client, answers):
     assert "'temperature'" in error["message"]
 
 
-def test_a_missing_key_raises_an_error_that_says_where_to_put_it(client, answers):
+def test_missing_key_error_names_header(client, answers):
     error = answers["no_key"]
 
     assert error["class"] == "AuthenticationError"
@@ -250,13 +251,13 @@ def test_a_missing_key_raises_an_error_that_says_where_to_put_it(client, answers
     assert error["code"] == (None if client == "openai-0.28.1" else "missing_api_key")
 
 
-def test_an_engine_in_the_path_stands_for_the_model(answers_of):
+def test_engine_in_path_is_model(answers_of):
     answers = answers_of("openai-0.28.1")
 
     assert texts(answers["engine"]) == texts(answers["whole"])
 
 
-def test_portkey_shows_where_a_request_went(answers_of):
+def test_portkey_client_exposes_routing_headers(answers_of):
     headers = answers_of("portkey-ai")["headers"]
 
     assert headers["provider"] == "local"
@@ -266,13 +267,13 @@ def test_portkey_shows_where_a_request_went(answers_of):
     assert headers["cache-status"] == "DISABLED"
 
 
-def test_langchain_invokes_for_the_text_alone(answers_of):
+def test_langchain_invoke_returns_text(answers_of):
     answers = answers_of("langchain-openai")
 
     assert [answers["invoke"]] == texts(answers["whole"])
 
 
-def test_langchain_puts_batches_of_five_prompts_together_in_order(answers_of):
+def test_langchain_merges_batches_in_order(answers_of):
     answers = answers_of("langchain-openai")
     singles = answers["singles"]
 
@@ -280,21 +281,21 @@ def test_langchain_puts_batches_of_five_prompts_together_in_order(answers_of):
     assert len(set(texts(answers["five"]))) == len(PROMPTS)
 
 
-def test_langchain_sums_the_usage_of_its_batches(answers_of):
+def test_langchain_sums_batch_usage(answers_of):
     answers = answers_of("langchain-openai")
     singles = zip(*map(usage, answers["singles"]), strict=True)
 
     assert usage(answers["five"]) == tuple(map(sum, singles))
 
 
-def test_langchain_gives_each_prompt_of_a_batch_its_own_choices(answers_of):
+def test_langchain_keeps_choices_per_prompt(answers_of):
     answers = answers_of("langchain-openai")
     first, second, *_ = map(texts, answers["singles"])
 
     assert texts(answers["best"]) == 2 * first + 2 * second
 
 
-def test_langchain_biases_with_decimal_numbers(answers_of):
+def test_langchain_sends_decimal_logit_bias(answers_of):
     answers = answers_of("langchain-openai")
 
     assert texts(answers["biased"]) == [MAX_TOKENS * "The"]

@@ -50,9 +50,10 @@ def operator(tmp_path: Path, script: Any) -> Iterator[tuple[Operator, Upstream]]
     yield operator, upstream
 
 
-def test_openai_0_28_needs_its_base_and_its_key_and_nothing_else(
+def test_openai_0_28_with_gateway_key(
     operator: tuple[Operator, Upstream], tmp_path: Path
 ) -> None:
+    """Nothing but its base URL and its key is set."""
     commands, upstream = operator
     key = commands("keys", "create", "legacy").strip()
     server = Server(GATEWAY_INSTANCE=str(tmp_path))

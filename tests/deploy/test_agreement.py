@@ -38,7 +38,7 @@ rules:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
-def test_a_setting_that_is_named_is_one(path: Path) -> None:
+def test_deploy_files_use_existing_settings(path: Path) -> None:
     named = set(re.findall(r"\bGATEWAY_[A-Z][A-Z_]*", path.read_text()))
 
     assert named <= VARIABLES
@@ -47,14 +47,14 @@ def test_a_setting_that_is_named_is_one(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in FILES if path.suffix == ".yaml"], ids=lambda p: p.name
 )
-def test_yamllint_finds_nothing(path: Path) -> None:
+def test_yamllint_reports_no_problems(path: Path) -> None:
     problems = linter.run(path.read_text(), YamlLintConfig(RULES))
 
     assert [str(each) for each in problems] == []
 
 
-def test_every_way_behind_a_proxy_names_it() -> None:
-    """Where gunicorn believes a proxy, the gateway does; and nginx says who calls."""
+def test_proxied_deployments_trust_the_proxy() -> None:
+    """gunicorn and the gateway trust one proxy; nginx sends the client's address."""
     environments = [
         COMPOSE["gateway-1"]["environment"],
         env_file(KUBERNETES / "gateway.env"),
@@ -98,7 +98,7 @@ def graceful() -> float:
     return graceful_timeout(drains.pop())
 
 
-def test_everybody_waits_until_a_gateway_has_ended(graceful: float) -> None:
+def test_stop_timeouts_exceed_graceful_timeout(graceful: float) -> None:
     (deployment,) = documents(KUBERNETES / "deployment.yaml")
     pod = deployment["spec"]["template"]["spec"]
     before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]

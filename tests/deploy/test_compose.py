@@ -32,7 +32,7 @@ http {{
 """
 
 
-def test_it_is_as_the_specification_wants_it() -> None:
+def test_compose_file_matches_specification() -> None:
     compose = PyCompose.from_json(json.dumps(COMPOSE))
     compose.validate()
 
@@ -40,7 +40,7 @@ def test_it_is_as_the_specification_wants_it() -> None:
 
 
 @pytest.mark.parametrize("name", GATEWAYS)
-def test_a_gateway_runs_as_the_image_wants_it(name: str) -> None:
+def test_gateway_container_is_confined(name: str) -> None:
     gateway = SERVICES[name]
 
     assert gateway["read_only"] and gateway["cap_drop"] == ["ALL"]
@@ -50,8 +50,8 @@ def test_a_gateway_runs_as_the_image_wants_it(name: str) -> None:
     assert {v for v in gateway["environment"] if "GATEWAY" in v} <= VARIABLES
 
 
-def test_gateways_believe_the_address_of_nginx() -> None:
-    """One that no other container can get."""
+def test_gateways_trust_nginx_address_only() -> None:
+    """No other container can get this address."""
     address = SERVICES["nginx"]["networks"]["outside"]["ipv4_address"]
     (network,) = COMPOSE["networks"]["outside"]["ipam"]["config"]
 
@@ -64,7 +64,8 @@ def test_gateways_believe_the_address_of_nginx() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_waits_only_for_what_says_that_it_is_there(name: str) -> None:
+def test_service_depends_on_checked_services(name: str) -> None:
+    """A service with a health check, or one that ends."""
     for other, how in SERVICES[name].get("depends_on", {}).items():
         checked = "healthcheck" in SERVICES[other] or other in GATEWAYS
         ends = SERVICES[other].get("restart") == "no"
@@ -75,7 +76,7 @@ def test_a_service_waits_only_for_what_says_that_it_is_there(name: str) -> None:
         assert ends or checked
 
 
-def test_no_secret_stands_in_it() -> None:
+def test_compose_file_holds_no_secret() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     names = ("POSTGRES_PASSWORD", "GATEWAY_SECRET_KEY", "GATEWAY_METRICS_TOKEN")
 
@@ -102,13 +103,13 @@ def made(folder: Path) -> str:
     return (folder / "conf.d" / "lastword.conf").read_text()
 
 
-def test_nginx_asks_the_gateways(tmp_path: Path) -> None:
+def test_nginx_upstreams_are_the_gateways(tmp_path: Path) -> None:
     asked = re.findall(r"^    server (\S+ \S+) ", made(tmp_path), re.M)
 
     assert asked == [f"{name}:{PORT} resolve" for name in GATEWAYS]
 
 
-def test_nginx_takes_what_is_made_for_it(tmp_path: Path) -> None:
+def test_nginx_accepts_generated_files(tmp_path: Path) -> None:
     text = made(tmp_path).replace("listen 80 ", f"listen 127.0.0.1:{free_port()} ")
     (tmp_path / "conf.d" / "lastword.conf").write_text(text)
     done = run_nginx(tmp_path)

@@ -23,7 +23,7 @@ def copied() -> Iterator[tuple[str, str]]:
             yield from ((source, target) for source in sources)
 
 
-def test_hadolint_finds_nothing() -> None:
+def test_hadolint_reports_no_problems() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     command = [str(hadolint), str(DEPLOY / "Dockerfile")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -31,7 +31,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_what_the_image_holds_is_enough_to_begin(tmp_path: Path) -> None:
+def test_copied_files_suffice_to_start(tmp_path: Path) -> None:
     for source, target in copied():
         path = tmp_path / (source if target == "./" else target)
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
@@ -50,7 +50,7 @@ def test_what_the_image_holds_is_enough_to_begin(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(tmp_path / "app" / "__init__.py"), "lastword"]
 
 
-def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
+def test_build_context_holds_copied_files() -> None:
     ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     let_through = {line[1:] for line in ignore if line.startswith("!")}
     copies = [rest.split() for name, rest in instructions() if name == "COPY"]
@@ -61,7 +61,7 @@ def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_it_is_not_root_and_keeps_its_data_where_it_may_write() -> None:
+def test_image_user_owns_its_volume() -> None:
     stage = dict(last_stage())
     environment = " ".join(rest for name, rest in last_stage() if name == "ENV")
     makes_folder = f"install -d -o {USER} -g {USER} -m 0700 {INSTANCE}"
@@ -75,7 +75,7 @@ def test_it_is_not_root_and_keeps_its_data_where_it_may_write() -> None:
     assert json.loads(stage["CMD"]) == ["gunicorn"]
 
 
-def test_no_base_is_whatever_is_newest() -> None:
+def test_base_image_is_pinned() -> None:
     bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
     arguments = [rest for name, rest in instructions() if name == "ARG"]
 
@@ -84,7 +84,7 @@ def test_no_base_is_whatever_is_newest() -> None:
 
 
 @pytest.mark.parametrize("status, healthy", [(200, True), (503, False)])
-def test_its_check_of_health_sees(status: int, healthy: bool) -> None:
+def test_healthcheck_follows_readiness(status: int, healthy: bool) -> None:
     class Gateway(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/readyz" else 404)

@@ -43,12 +43,12 @@ CONTAINERS = [GATEWAY, *POD["initContainers"]]
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: each["kind"])
-def test_a_manifest_is_as_the_schema_wants_it(manifest: Any, version: str) -> None:
+def test_manifest_matches_schema(manifest: Any, version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
 
 @needs("kubectl")
-def test_kubectl_puts_them_together() -> None:
+def test_kustomize_output_is_valid() -> None:
     done = subprocess.run(
         ["kubectl", "kustomize", str(KUBERNETES)], stdout=subprocess.PIPE, check=True
     )
@@ -63,7 +63,7 @@ def test_kubectl_puts_them_together() -> None:
     assert gateway["image"] == "registry.example.com/lastword:0.1.0"
 
 
-def test_every_file_is_part_of_it() -> None:
+def test_kustomization_lists_every_file() -> None:
     apart = {"kustomization.yaml", "secret.example.yaml", "monitor.yaml"}
     files = {path.name for path in KUBERNETES.glob("*.yaml")}
 
@@ -71,8 +71,8 @@ def test_every_file_is_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("container", CONTAINERS, ids=lambda each: each["name"])
-def test_a_container_may_do_no_more_than_it_has_to(container: Any) -> None:
-    """What the namespace's level, restricted, wants; and a root that is not written."""
+def test_container_security_context_is_restricted(container: Any) -> None:
+    """As the level "restricted" of the namespace requires; the root is read-only."""
     security, pod = container["securityContext"], POD["securityContext"]
     writable = {each["mountPath"] for each in container["volumeMounts"]}
 
@@ -84,7 +84,7 @@ def test_a_container_may_do_no_more_than_it_has_to(container: Any) -> None:
     assert writable == {INSTANCE, "/tmp"}
 
 
-def test_probes_and_service_meet_at_the_port_of_the_image() -> None:
+def test_probes_and_service_share_port() -> None:
     (port,) = GATEWAY["ports"]
     (service,) = named("Service")["spec"]["ports"]
     probes = [GATEWAY[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness")]
@@ -96,7 +96,7 @@ def test_probes_and_service_meet_at_the_port_of_the_image() -> None:
     assert GATEWAY["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
-def test_all_of_them_mean_the_same_pods() -> None:
+def test_selectors_match_pod_labels() -> None:
     deployment = named("Deployment")["spec"]
     monitor = load(KUBERNETES / "monitor.yaml")["spec"]
 
@@ -108,7 +108,7 @@ def test_all_of_them_mean_the_same_pods() -> None:
     assert monitor["selector"]["matchLabels"] == LABELS
 
 
-def test_the_settings_are_settings() -> None:
+def test_config_maps_use_existing_settings() -> None:
     secret = named("Secret")["stringData"]
     (endpoint,) = load(KUBERNETES / "monitor.yaml")["spec"]["endpoints"]
     given = set(env_file(Path(KUBERNETES / "gateway.env"))) | set(secret)

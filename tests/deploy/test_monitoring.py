@@ -83,7 +83,7 @@ EXPRESSIONS = [
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_an_expression_asks_for_what_there_is(expression: str) -> None:
+def test_expression_uses_existing_metrics(expression: str) -> None:
     tree = parsed(expression)
 
     assert selectors(tree) and all(each.name in KNOWN for each in selectors(tree))
@@ -95,15 +95,15 @@ def test_an_expression_asks_for_what_there_is(expression: str) -> None:
             assert matcher.value in VALUES.get(matcher.name, {matcher.value})
 
 
-def test_an_expression_that_is_none_is_found() -> None:
+def test_invalid_expressions_are_detected() -> None:
     with pytest.raises(ValueError):
         parsed("sum by (provider) (rate(lastword_requests_total[5m])")
     for wrong in ("sum(lastword_requests)", "sum by (model) (up)", "up{end='cut'}"):
         with pytest.raises(AssertionError):
-            test_an_expression_asks_for_what_there_is(wrong)
+            test_expression_uses_existing_metrics(wrong)
 
 
-def test_the_dashboard_shows_all_that_is_counted() -> None:
+def test_dashboard_shows_every_metric() -> None:
     trees = [parsed(target["expr"]) for p in PLOTS for target in p["targets"]]
     shown = {selector.name for tree in trees for selector in selectors(tree)}
     seen = {re.sub("_(total|bucket|count)$", "", name) for name in shown}
@@ -129,7 +129,7 @@ def written_by_grafana(dashboard: Any) -> Any:
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
 
 
-def test_grafana_knows_all_that_is_in_the_dashboard() -> None:
+def test_grafana_reads_whole_dashboard() -> None:
     misspelt = json.loads(json.dumps(DASHBOARD))
     misspelt["panels"][1]["gridpos"] = misspelt["panels"][1].pop("gridPos")
 
@@ -137,7 +137,7 @@ def test_grafana_knows_all_that_is_in_the_dashboard() -> None:
     assert [*lost(misspelt, written_by_grafana(misspelt))] == [".panels[1].gridpos"]
 
 
-def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
+def test_panels_are_unique_without_overlap() -> None:
     taken = [
         (x, y)
         for panel in PANELS
@@ -151,7 +151,7 @@ def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize("panel", PLOTS, ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows_and_in_what(panel: Any) -> None:
+def test_panel_has_description_and_unit(panel: Any) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     steps = defaults["thresholds"]["steps"]
     names = [target["refId"] for target in panel["targets"]]
@@ -160,7 +160,7 @@ def test_a_panel_says_what_it_shows_and_in_what(panel: Any) -> None:
     assert steps[0]["value"] is None and len(set(names)) == len(names)
 
 
-def test_no_data_source_is_anybodys_own() -> None:
+def test_data_source_is_a_variable() -> None:
     variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
     text = json.dumps(DASHBOARD)
 
@@ -172,7 +172,7 @@ def test_no_data_source_is_anybodys_own() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_to_do(rule: Any) -> None:
+def test_alert_links_to_its_runbook(rule: Any) -> None:
     told = rule["annotations"]
     page, _, anchor = told["runbook"].partition("#")
 
@@ -183,14 +183,14 @@ def test_an_alert_says_what_to_do(rule: Any) -> None:
     assert used <= kept(parsed(rule["expr"]))
 
 
-def test_what_the_runbook_tells_of_are_alerts() -> None:
+def test_runbook_sections_are_alerts() -> None:
     told = re.findall(r"^### (Lastword\w+)$", OPERATIONS, re.M)
 
     assert told == [rule["alert"] for rule in RULES]
 
 
 @needs("promtool")
-def test_the_alerts_fire_when_they_should() -> None:
+def test_alerts_fire_as_specified() -> None:
     cases = ROOT / "tests" / "deploy" / "alerts.yaml"
     command = ["promtool", "test", "rules", str(cases)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -31,19 +31,19 @@ def analyze(*words: str) -> str:
 
 
 @needs("systemd-analyze")
-def test_systemd_understands_all_of_it(tmp_path: Path) -> None:
+def test_systemd_analyze_verifies_unit(tmp_path: Path) -> None:
     complaints = analyze("verify", "--man=no", str(here(tmp_path)))
 
     assert "lastword.service" not in complaints
 
 
 @needs("systemd-analyze")
-def test_systemd_finds_it_well_confined(tmp_path: Path) -> None:
-    """Of 100, at which a service may do all that root may."""
+def test_systemd_unit_is_confined(tmp_path: Path) -> None:
+    """An exposure of 20 at most, of 100."""
     analyze("security", "--offline=yes", "--threshold=20", str(here(tmp_path)))
 
 
-def test_it_runs_from_one_folder_and_writes_to_one() -> None:
+def test_systemd_unit_folders() -> None:
     assert SERVICE["ExecStart"] == f"{SERVICE['WorkingDirectory']}/.venv/bin/gunicorn"
     assert SERVICE["Environment"] == f"GATEWAY_INSTANCE={INSTANCE}"
     assert f"/var/lib/{SERVICE['StateDirectory']}" == INSTANCE

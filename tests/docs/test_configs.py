@@ -35,12 +35,12 @@ def mode(config: Any) -> str:
 
 
 @pytest.mark.parametrize("place", CONFIGS)
-def test_the_configs_of_the_documentation_are_valid(place: str) -> None:
+def test_documented_configs_are_valid(place: str) -> None:
     assert validate_config(CONFIGS[place], LOCALHOST)
 
 
 @pytest.mark.parametrize("place", SENT)
-def test_the_configs_of_the_documentation_work(call, upstream, place: str) -> None:
+def test_documented_configs_answer_requests(call, upstream, place: str) -> None:
     caller: Caller = call(upstream)
     caller.headers["x-portkey-config"] = json.dumps(SENT[place])
     response = caller.complete()
@@ -55,13 +55,13 @@ def test_every_strategy_is_documented() -> None:
     assert {"target", "fallback", "loadbalance", "conditional"} == documented
 
 
-def test_the_price_lists_of_the_documentation_are_read() -> None:
+def test_documented_price_lists_are_read() -> None:
     lists = [d for d in DOCUMENTS.values() if isinstance(d, list)]
 
     assert lists and all(prices(listed) for listed in lists)
 
 
-def test_the_file_about_keys_can_be_applied(settings: Settings, tmp_path) -> None:
+def test_documented_keys_file_is_applied(settings: Settings, tmp_path) -> None:
     keys = blocks(ROOT / "docs" / "keys.md")
     (text,) = [block.text for block in keys if block.language == "yaml"]
     secret = tmp_path / "aws"

@@ -68,8 +68,8 @@ def test_listed_tests_exist() -> None:
     assert {*_REFERENCE.findall(PAGE)} - {*defined_tests()} == set()
 
 
-def test_references_are_complete() -> None:
-    """A reference that is misspelled is not passed over."""
+def test_references_are_well_formed() -> None:
+    """A misspelled reference is not ignored."""
     assert len(re.findall(r"::\w", PAGE)) == len(_REFERENCE.findall(PAGE))
 
 

@@ -22,7 +22,7 @@ def anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize("page, link", LINKS.values(), ids=LINKS)
-def test_a_link_leads_somewhere(page: Path, link: str) -> None:
+def test_link_target_exists(page: Path, link: str) -> None:
     name, _, place = link.partition("#")
     path = page.parent / name if name else page
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M) if place else []
@@ -31,7 +31,7 @@ def test_a_link_leads_somewhere(page: Path, link: str) -> None:
     assert not place or place in map(anchor, headings)
 
 
-def test_the_readme_leads_to_every_page() -> None:
+def test_readme_links_every_page() -> None:
     linked = {link for page, link in LINKS.values() if page == ROOT / "README.md"}
 
     assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked

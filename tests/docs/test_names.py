@@ -28,16 +28,14 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 @pages
-def test_the_commands_of_a_page_are_there(
-    page: Path, groups: dict[str, set[str]]
-) -> None:
+def test_documented_commands_exist(page: Path, groups: dict[str, set[str]]) -> None:
     for command, below in COMMANDS.findall(page.read_text()):
         assert command in groups, command
         assert not below or below in (groups[command] or {below}), f"{command} {below}"
 
 
 @pages
-def test_the_targets_of_make_of_a_page_are_there(page: Path) -> None:
+def test_documented_make_targets_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
 
     for target in TARGETS.findall(page.read_text()):
@@ -45,7 +43,7 @@ def test_the_targets_of_make_of_a_page_are_there(page: Path) -> None:
 
 
 @pages
-def test_the_settings_of_a_page_are_there(page: Path) -> None:
+def test_documented_settings_exist(page: Path) -> None:
     known = {*map(variable, setting_fields())}
 
     assert set(VARIABLES.findall(page.read_text())) <= known

@@ -86,7 +86,7 @@ def typed_on(page: Path, text: str) -> bool:
     ids=[page.stem for page in FOLLOWED],
     indirect=["gateway"],
 )
-def test_a_page_shows_what_its_reader_will_see(
+def test_page_shows_real_output(
     page: Path, gateway: Server | None, folder: Path, script: Script
 ) -> None:
     done = steps(page)
@@ -117,7 +117,7 @@ def told(step: Step, seen: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in READ], ids=str)
-def test_data_on_a_page_can_be_read(block) -> None:
+def test_data_blocks_are_parseable(block) -> None:
     if block.language == "json":
         assert json.loads(block.text)
     else:
@@ -125,24 +125,25 @@ def test_data_on_a_page_can_be_read(block) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark], ids=str)
-def test_a_comment_before_a_block_is_a_mark_with_a_reason(block) -> None:
+def test_block_comment_is_valid_mark(block) -> None:
+    """A mark with a reason: the comment tells why the block is treated apart."""
     assert any(block.marked(word) for word in MARKS)
 
 
-def test_every_block_is_tried_or_says_why_not() -> None:
+def test_blocks_run_or_give_reason() -> None:
     unknown = [b for b in BLOCKS if b.language not in TYPED | READ | LOOKED_AT]
 
     assert [str(block) for block in unknown if block.not_run is None] == []
 
 
-def test_few_commands_are_left_out() -> None:
+def test_few_commands_are_skipped() -> None:
     typable = [block for block in BLOCKS if block.language in TYPED]
     missing = {str(b): b.not_run for b in typable if b.not_run is not None}
 
     assert len(missing) <= LEFT_OUT * len(typable), missing
 
 
-def test_the_tutorial_begins_with_a_clone() -> None:
+def test_tutorial_begins_with_git_clone() -> None:
     first, *others = steps(ROOT / "docs" / "tutorial.md")
 
     assert first.command.startswith("git clone ")
@@ -161,5 +162,5 @@ def test_the_tutorial_begins_with_a_clone() -> None:
         ("", "error", False),
     ],
 )
-def test_dots_stand_for_anything(shown: str, seen: str, same: bool) -> None:
+def test_ellipsis_matches_any_text(shown: str, seen: str, same: bool) -> None:
     assert alike(shown, seen) is same

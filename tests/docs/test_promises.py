@@ -12,7 +12,7 @@ REFERENCES = _REFERENCE.findall((ROOT / "docs/security.md").read_text())
 
 
 @pytest.mark.parametrize("file, name", REFERENCES, ids=[n for _, n in REFERENCES])
-def test_promise_is_held_by_a_test(file: str, name: str) -> None:
+def test_promised_test_exists(file: str, name: str) -> None:
     tree = ast.parse((ROOT / file).read_text())
 
     assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}

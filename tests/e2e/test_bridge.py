@@ -57,10 +57,10 @@ def said(engine: Server) -> dict[str, list[str]]:
     return {prompt: pieces(engine, prompt) for prompt in PROMPTS}
 
 
-def test_a_batch_of_four_prompts_and_two_choices_is_eight_right_ones(
+def test_streamed_batch_has_eight_choices(
     engine: Server, said: dict[str, list[str]]
 ) -> None:
-    """With stop sequences that the gateway has to find across the borders of chunks."""
+    """Four prompts, two choices each, with stop sequences that cross chunk borders."""
     stops = [across(said[prompt]) for prompt in PROMPTS]
     told = frames(
         engine,
@@ -84,7 +84,7 @@ def test_a_batch_of_four_prompts_and_two_choices_is_eight_right_ones(
     assert told[-1]["usage"]["completion_tokens"] >= 8
 
 
-def test_a_whole_batch_says_the_same(
+def test_whole_batch_equals_streamed_batch(
     engine: Server, said: dict[str, list[str]]
 ) -> None:
     answer = engine.complete(headers=config(CHAT), prompt=PROMPTS, n=2, **GREEDY)
@@ -96,7 +96,7 @@ def test_a_whole_batch_says_the_same(
     ]
 
 
-def test_log_probabilities_come_through_the_chat(engine: Server) -> None:
+def test_chat_logprobs_become_completion_logprobs(engine: Server) -> None:
     body = GREEDY | {"prompt": "Où?", "max_tokens": 4, "logprobs": 2}
     (choice,) = engine.complete(headers=config(CHAT), **body).json()["choices"]
     logprobs = choice["logprobs"]
@@ -107,7 +107,7 @@ def test_log_probabilities_come_through_the_chat(engine: Server) -> None:
     assert all(len(top) in (2, 3) for top in logprobs["top_logprobs"])
 
 
-def test_the_best_of_several_chats_is_kept(engine: Server) -> None:
+def test_best_of_keeps_likeliest_chat(engine: Server) -> None:
     hot = {"prompt": PROMPTS[1], "max_tokens": 8, "temperature": 1.5, "seed": 3}
     drawn = engine.complete(headers=config(CHAT), **hot, n=4, logprobs=0).json()
     best = engine.complete(headers=config(CHAT), **hot, best_of=4).json()
@@ -123,8 +123,8 @@ def test_the_best_of_several_chats_is_kept(engine: Server) -> None:
     assert counts(best) == counts(drawn)
 
 
-def test_a_batch_falls_through_to_the_chat_when_it_has_to(engine: Server) -> None:
-    """A target that cannot is passed over; the next one is the same engine."""
+def test_batch_falls_back_to_chat(engine: Server) -> None:
+    """The first target cannot take a batch; the second is the engine."""
     first = {"provider": "jina", "api_key": "k"}
     route = {"strategy": {"mode": "fallback"}, "targets": [first, CHAT]}
     answer = engine.complete(headers=config(route), prompt=PROMPTS[:2], **GREEDY)

@@ -46,7 +46,7 @@ def come_in(server: Server) -> requests.Session:
     return session
 
 
-def test_the_log_says_how_to_come_in_and_all_workers_know_who_has(server) -> None:
+def test_login_link_holds_for_all_workers(server) -> None:
     with come_in(server) as session:
         pages = [session.get(server.url + "/console/", timeout=10) for _ in range(8)]
 
@@ -54,7 +54,7 @@ def test_the_log_says_how_to_come_in_and_all_workers_know_who_has(server) -> Non
     assert server.said.count("Console: ") == 1
 
 
-def test_what_any_worker_has_answered_is_live(server, upstream) -> None:
+def test_live_feed_covers_all_workers(server, upstream) -> None:
     with come_in(server) as session, session.get(
         server.url + "/console/requests/live", stream=True, timeout=10
     ) as feed:
@@ -75,7 +75,7 @@ def test_what_any_worker_has_answered_is_live(server, upstream) -> None:
             seen |= set(re.findall(rb'title=\\"(model-\d)', next(lines)))
 
 
-def test_who_stops_following_makes_room(server: Server) -> None:
+def test_closed_live_feed_frees_slot(server: Server) -> None:
     url = server.url + "/console/requests/live"
     with come_in(server) as session:
 

@@ -62,7 +62,7 @@ def ask(server: Server, upstream: Upstream, **body: Any) -> Any:
 
 
 @WORKERS
-def test_idle_connections_do_not_hold_it(start, worker: str) -> None:
+def test_idle_connections_do_not_delay_stop(start, worker: str) -> None:
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="40")
     with requests.Session() as session, server.connect() as silent:
         assert session.get(server.url + "/healthz", timeout=10).ok
@@ -72,7 +72,7 @@ def test_idle_connections_do_not_hold_it(start, worker: str) -> None:
 
 
 @WORKERS
-def test_a_stream_may_end_and_nobody_else_begins(start, script, worker: str) -> None:
+def test_drain_finishes_streams_refuses_connections(start, script, worker: str) -> None:
     go_on = threading.Event()
     upstream = script(stream(FIRST, wait_for(go_on), LAST, DONE))
     server = start(worker)
@@ -97,10 +97,8 @@ def can_connect(server: Server) -> bool:
 
 
 @WORKERS
-def test_who_asks_whether_a_server_is_ready_hears_that_it_ends(
-    start, script, worker: str
-) -> None:
-    """Over a connection that was there before."""
+def test_readyz_reports_draining(start, script, worker: str) -> None:
+    """Over a connection that was open before."""
     upstream = script(stream(FIRST, until_left))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="3")
     with requests.Session() as session, ask(server, upstream, stream=True) as response:
@@ -115,9 +113,7 @@ def test_who_asks_whether_a_server_is_ready_hears_that_it_ends(
 
 
 @WORKERS
-def test_a_stream_that_takes_too_long_ends_with_an_error(
-    start, script, worker: str
-) -> None:
+def test_drain_timeout_ends_stream_with_error(start, script, worker: str) -> None:
     upstream = script(stream(FIRST, until_left))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="1")
     with ask(server, upstream, stream=True) as response:
@@ -133,9 +129,7 @@ def test_a_stream_that_takes_too_long_ends_with_an_error(
 
 
 @WORKERS
-def test_a_whole_answer_that_takes_too_long_is_a_503(
-    start, script, worker: str
-) -> None:
+def test_drain_timeout_answers_503(start, script, worker: str) -> None:
     upstream = script([until_left])
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="1")
     with ThreadPoolExecutor(1) as pool:
@@ -149,7 +143,7 @@ def test_a_whole_answer_that_takes_too_long_is_a_503(
 
 
 @WORKERS
-def test_a_reload_costs_no_request(start, script, worker: str) -> None:
+def test_reload_loses_no_request(start, script, worker: str) -> None:
     upstream = script(whole(completion()))
     server = start(worker, WEB_CONCURRENCY="2")
     before = set(children(server.pid))
@@ -177,7 +171,7 @@ def test_a_reload_costs_no_request(start, script, worker: str) -> None:
 
 
 @WORKERS
-def test_a_worker_that_is_killed_is_replaced(start, script, worker: str) -> None:
+def test_killed_worker_is_replaced(start, script, worker: str) -> None:
     upstream = script(whole(completion()))
     server = start(worker, WEB_CONCURRENCY="2")
     eventually(lambda: len(children(server.pid)) == 2)
@@ -195,7 +189,7 @@ def test_a_worker_that_is_killed_is_replaced(start, script, worker: str) -> None
 
 
 @WORKERS
-def test_who_comes_when_it_is_full_is_told_at_once(start, script, worker: str) -> None:
+def test_overload_is_refused_at_once(start, script, worker: str) -> None:
     go_on = threading.Event()
     upstream = script(stream(FIRST, wait_for(go_on), LAST, DONE))
     server = start(worker, GATEWAY_MAX_REQUESTS="2")
@@ -214,8 +208,8 @@ def test_who_comes_when_it_is_full_is_told_at_once(start, script, worker: str) -
 
 
 @WORKERS
-def test_a_caller_that_takes_nothing_is_let_go_of(start, script, worker: str) -> None:
-    """And holds upstream back meanwhile, instead of filling the memory."""
+def test_stalled_client_is_disconnected(start, script, worker: str) -> None:
+    """Meanwhile upstream is held back; the answer does not pile up in memory."""
     sent = []
 
     def endless(connection: socket.socket) -> None:

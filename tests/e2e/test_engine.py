@@ -72,7 +72,7 @@ def refused(server: Server, **body: Any) -> dict[str, Any]:
 # What it answers
 
 
-def test_the_model_writes_what_the_prompt_asks_for(engine: Server) -> None:
+def test_engine_completes_the_prompt(engine: Server) -> None:
     france, water = ask(engine), ask(engine, prompt="Water boils at")
 
     assert texts(france)[0].startswith(" Paris")
@@ -81,7 +81,7 @@ def test_the_model_writes_what_the_prompt_asks_for(engine: Server) -> None:
     assert france["id"].startswith("cmpl-") and france["object"] == "text_completion"
 
 
-def test_a_stream_says_the_same_and_its_first_frame_comes_early(engine: Server) -> None:
+def test_stream_equals_whole_and_starts_early(engine: Server) -> None:
     whole = ask(engine, max_tokens=60)
     began = time.monotonic()
     response = engine.complete(**GREEDY | {"max_tokens": 60}, stream=True)
@@ -93,13 +93,13 @@ def test_a_stream_says_the_same_and_its_first_frame_comes_early(engine: Server) 
     assert arrivals[0][0] < arrivals[-1][0] / 2
 
 
-def test_an_unknown_model_is_answered_by_the_engines(engine: Server) -> None:
+def test_unknown_model_uses_engine_model(engine: Server) -> None:
     answer = ask(engine, model="gpt-3.5-turbo-instruct")
 
     assert answer["model"] == "SmolLM2-135M-Instruct.Q4_1"
 
 
-def test_a_batch_says_what_its_prompts_say_alone(engine: Server) -> None:
+def test_batch_equals_single_prompts(engine: Server) -> None:
     prompts = [FRANCE, "Water boils at", "One, two, three,"]
     alone = [ask(engine, prompt=prompt) for prompt in prompts]
     batch = ask(engine, prompt=prompts)
@@ -108,7 +108,7 @@ def test_a_batch_says_what_its_prompts_say_alone(engine: Server) -> None:
     assert counts(batch) == tuple(map(sum, zip(*map(counts, alone), strict=True)))
 
 
-def test_a_streamed_batch_says_the_same(engine: Server) -> None:
+def test_streamed_batch_equals_whole_batch(engine: Server) -> None:
     prompts = [FRANCE, "Water boils at"]
     whole = ask(engine, prompt=prompts, n=2)
     asked = {"stream_options": {"include_usage": True}}
@@ -123,11 +123,11 @@ def test_a_streamed_batch_says_the_same(engine: Server) -> None:
     assert (last["choices"], counts(last)) == ([], counts(whole))
 
 
-def test_usage_is_not_streamed_unasked(engine: Server) -> None:
+def test_stream_omits_usage_by_default(engine: Server) -> None:
     assert not any("usage" in chunk for chunk in stream(engine))
 
 
-def test_more_choices_than_slots_are_drawn(engine: Server) -> None:
+def test_choices_may_exceed_engine_slots(engine: Server) -> None:
     answer = ask(engine, n=9, max_tokens=4, temperature=1, seed=7)
 
     assert len(texts(answer)) == 9
@@ -137,20 +137,20 @@ def test_more_choices_than_slots_are_drawn(engine: Server) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_more_choices_than_can_be_drawn_are_refused(engine: Server, streaming) -> None:
+def test_too_many_choices_are_refused(engine: Server, streaming) -> None:
     error = refused(engine, prompt=["a"] * 33, n=128, stream=streaming)
 
     assert (error["param"], error["code"]) == ("prompt", "too_many_completions")
     assert "at most 4096" in error["message"]
 
 
-def test_a_seed_makes_an_answer_come_again(engine: Server) -> None:
+def test_seed_reproduces_answer(engine: Server) -> None:
     asked = {"n": 2, "temperature": 1, "seed": 2**63 - 1}
 
     assert texts(ask(engine, **asked)) == texts(ask(engine, **asked))
 
 
-def test_the_best_of_several_is_kept(engine: Server) -> None:
+def test_best_of_keeps_likeliest_choices(engine: Server) -> None:
     drawn = ask(engine, n=6, best_of=6, seed=3, temperature=1, logprobs=0)
     best = ask(engine, n=2, best_of=6, seed=3, temperature=1)
 
@@ -164,7 +164,7 @@ def test_the_best_of_several_is_kept(engine: Server) -> None:
     assert counts(best) == counts(drawn)
 
 
-def test_log_probabilities_have_the_legacy_shape(engine: Server) -> None:
+def test_logprobs_have_legacy_shape(engine: Server) -> None:
     answer = ask(engine, logprobs=3)
 
     logprobs = answer["choices"][0]["logprobs"]
@@ -191,7 +191,9 @@ def test_echo_is_emulated_whole_and_streamed(engine: Server) -> None:
 
 
 @pytest.mark.parametrize("echo, text", [(True, FRANCE), (False, "")])
-def test_no_tokens_are_no_tokens(engine: Server, echo: bool, text: str) -> None:
+def test_max_tokens_zero_generates_nothing(
+    engine: Server, echo: bool, text: str
+) -> None:
     answer = ask(engine, max_tokens=0, echo=echo)
 
     assert texts(answer) == [text]
@@ -205,13 +207,13 @@ def test_echo_with_logprobs_is_refused(engine: Server) -> None:
     assert (error["param"], error["code"]) == ("echo", "unsupported_parameter")
 
 
-def test_a_suffix_is_refused_by_a_model_that_cannot_use_it(engine: Server) -> None:
+def test_suffix_needs_a_fim_model(engine: Server) -> None:
     error = refused(engine, prompt="def f(x):", suffix="return y")
 
     assert (error["param"], error["code"]) == ("suffix", "unsupported_parameter")
 
 
-def test_a_stop_sequence_is_not_in_the_text(engine: Server) -> None:
+def test_stop_sequence_is_cut_off(engine: Server) -> None:
     full = texts(ask(engine))[0]
     stopped = ask(engine, stop=[full[3:6]])
 
@@ -219,34 +221,35 @@ def test_a_stop_sequence_is_not_in_the_text(engine: Server) -> None:
     assert stopped["choices"][0]["finish_reason"] == "stop"
 
 
-def test_a_bias_forbids_a_token(engine: Server) -> None:
+def test_logit_bias_forbids_token(engine: Server) -> None:
     assert "Paris" not in texts(ask(engine, logit_bias={"7042": -100.0}))[0]
 
 
-def test_token_ids_are_prompts_as_good_as_text(engine: Server) -> None:
+def test_token_ids_equal_text_prompt(engine: Server) -> None:
     ids = [504, 3575, 282, 4649, 314]
 
     assert texts(ask(engine, prompt=ids)) == texts(ask(engine))
     assert texts(ask(engine, prompt=[ids, ids])) == 2 * texts(ask(engine))
 
 
-def test_an_empty_prompt_is_relayed(engine: Server) -> None:
+def test_empty_prompt_is_relayed(engine: Server) -> None:
     assert engine.complete(prompt="", max_tokens=1).status_code == 200
 
 
-def test_a_prompt_beyond_the_context_is_told_as_openai_tells_it(engine: Server) -> None:
+def test_prompt_beyond_context_is_refused(engine: Server) -> None:
+    """With OpenAI's error code."""
     error = refused(engine, prompt="word " * 5000)
 
     assert error["code"] == "context_length_exceeded"
 
 
-def test_the_models_are_the_engines(engine: Server) -> None:
+def test_models_list_has_engine_model(engine: Server) -> None:
     models = engine.get("/v1/models").json()
 
     assert [m["id"] for m in models["data"]] == ["SmolLM2-135M-Instruct.Q4_1"]
 
 
-def test_the_official_client_needs_its_base_url_changed_and_nothing_else(
+def test_openai_client_needs_only_base_url(
     engine: Server,
 ) -> None:
     with openai.OpenAI(base_url=engine.url + "/v1", api_key="any") as client:
@@ -285,7 +288,7 @@ def filling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-def test_a_suffix_reaches_a_model_that_can_use_it(filling: Server) -> None:
+def test_suffix_reaches_fim_model(filling: Server) -> None:
     one = ask(filling, prompt="def f(x):", suffix="return y")
     other = ask(filling, prompt="def f(x):", suffix="\nclass B: pass")
 
@@ -320,7 +323,7 @@ def engine_port(pid: int) -> int:
     raise AssertionError("it does not listen")
 
 
-def test_one_engine_serves_all_workers_behind_a_key(engine: Server) -> None:
+def test_workers_share_one_keyed_engine(engine: Server) -> None:
     (pid,) = engines_of(engine.pid)
     url = f"http://127.0.0.1:{engine_port(pid)}"
     body = {"prompt": "Hi", "max_tokens": 1}
@@ -333,7 +336,7 @@ def test_one_engine_serves_all_workers_behind_a_key(engine: Server) -> None:
     assert again.status_code == 401
 
 
-def test_calls_wait_while_the_engine_loads(free_server: Any) -> None:
+def test_calls_wait_for_loading_engine(free_server: Any) -> None:
     server = free_server(GATEWAY_ENGINE="1")
     began = server.get("/readyz")
     answer = ask(server)
@@ -360,9 +363,10 @@ def free_server() -> Iterator[Any]:
         server.stop()
 
 
-def test_an_engine_that_dies_is_restarted_and_calls_wait_for_it(
+def test_killed_engine_is_restarted(
     free_server: Any,
 ) -> None:
+    """Calls wait for the new one meanwhile."""
     server = free_server(GATEWAY_ENGINE="1")
     server.wait_until_ready()
     ask(server)
@@ -377,7 +381,7 @@ def test_an_engine_that_dies_is_restarted_and_calls_wait_for_it(
     assert any("starting it again" in line for line in server.log)
 
 
-def test_a_stream_whose_engine_dies_does_not_look_complete(free_server: Any) -> None:
+def test_engine_death_ends_stream_in_error(free_server: Any) -> None:
     server = free_server(GATEWAY_ENGINE="1")
     server.wait_until_ready()
     response = server.complete(prompt="Once", max_tokens=1000, stream=True)
@@ -389,7 +393,8 @@ def test_a_stream_whose_engine_dies_does_not_look_complete(free_server: Any) -> 
     assert b'"error"' in last and b"[DONE]" not in last
 
 
-def test_a_request_at_which_it_ends_is_not_sent_again(free_server: Any) -> None:
+def test_request_ending_engine_is_not_resent(free_server: Any) -> None:
+    """It is not sent again; after two ends its caller does without the engine."""
     server = free_server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="2")
     server.wait_until_ready()
     codes = []
@@ -415,7 +420,7 @@ SECRETS = {
 }
 
 
-def test_its_environment_holds_no_secrets(free_server: Any) -> None:
+def test_engine_environment_holds_no_secrets(free_server: Any) -> None:
     server = free_server(GATEWAY_ENGINE="1", GATEWAY_ENGINE_SLOTS="2", **SECRETS)
     server.wait_until_ready()
     (pid,) = engines_of(server.pid)
@@ -445,14 +450,14 @@ GRAMMARS = {
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_grammars_are_kept_to(engine: Server, name: str) -> None:
+def test_output_matches_grammar(engine: Server, name: str) -> None:
     grammar, pattern = GRAMMARS[name]
     said = texts(ask(engine, grammar=grammar, max_tokens=60, temperature=1))
 
     assert re.fullmatch(pattern, said[0]), said
 
 
-def test_schemas_are_kept_to(engine: Server) -> None:
+def test_output_matches_json_schema(engine: Server) -> None:
     schema = {
         "type": "object",
         "properties": {"city": {"enum": ["Paris", "Rome"]}},
@@ -470,7 +475,7 @@ def test_schemas_are_kept_to(engine: Server) -> None:
         assert json.loads(text)["city"] in ("Paris", "Rome")
 
 
-def test_it_survives_hostile_requests(engine: Server) -> None:
+def test_engine_survives_hostile_requests(engine: Server) -> None:
     """The short form of `python -m tests.soak.grammars`."""
     rows, pids = grammars.attack(engine, seconds=3, patience=0.5)
 
@@ -481,9 +486,7 @@ def test_it_survives_hostile_requests(engine: Server) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "loading"])
-def test_the_engine_goes_when_the_master_goes(
-    free_server: Any, number: int, loaded: bool
-) -> None:
+def test_engine_stops_with_master(free_server: Any, number: int, loaded: bool) -> None:
     server = free_server(GATEWAY_ENGINE="1")
     if loaded:
         server.wait_until_ready()
@@ -495,7 +498,7 @@ def test_the_engine_goes_when_the_master_goes(
     eventually(lambda: not any(map(alive, everyone)))
 
 
-def test_flask_run_brings_the_engine_too() -> None:
+def test_flask_run_starts_engine() -> None:
     server = Server(("flask", "run", "--port", "0"), GATEWAY_ENGINE="1")
     (pid,) = engines_of(server.pid)
     try:
@@ -506,7 +509,7 @@ def test_flask_run_brings_the_engine_too() -> None:
     eventually(lambda: not alive(pid))
 
 
-def test_a_model_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:
+def test_invalid_model_file_is_reported(tmp_path: Path) -> None:
     text = tmp_path / "model.gguf"
     text.write_text("hello")
     for path in (text, tmp_path / "absent.gguf"):
@@ -516,7 +519,7 @@ def test_a_model_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:
         assert any(f"GATEWAY_ENGINE_MODEL={path}" in line for line in server.log)
 
 
-def test_callers_side_by_side_each_get_their_own_answer(engine: Server) -> None:
+def test_concurrent_callers_get_own_answers(engine: Server) -> None:
     prompts = ["One, two,", "Red, green,", "Monday, Tuesday,", FRANCE] * 3
     alone = {prompt: texts(ask(engine, prompt=prompt)) for prompt in set(prompts)}
     got: list[tuple[str, list[str]]] = []

@@ -50,9 +50,8 @@ def read_answer(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("framing", [stream, closing_stream], ids=["chunked", "close"])
-def test_the_first_event_arrives_before_the_last_is_sent(
-    gunicorn: Server, script, framing
-) -> None:
+def test_events_are_relayed_at_once(gunicorn: Server, script, framing) -> None:
+    """The first arrives before the last is sent."""
     go_on = threading.Event()
     upstream = script(framing(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
     with gunicorn.complete(route(upstream), stream=True) as response:
@@ -63,7 +62,7 @@ def test_the_first_event_arrives_before_the_last_is_sent(
         assert list(filter(None, lines))[-1] == b"data: [DONE]"
 
 
-def test_a_chunked_body_is_read(gunicorn: Server, script) -> None:
+def test_chunked_body_is_read(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     response = requests.post(
         gunicorn.url + "/v1/completions",
@@ -76,7 +75,7 @@ def test_a_chunked_body_is_read(gunicorn: Server, script) -> None:
     assert upstream.last.json == {"model": "m", "prompt": "Hi", "max_tokens": 100}
 
 
-def test_a_body_that_waits_for_leave_is_given_it(gunicorn: Server, script) -> None:
+def test_expect_100_continue_is_answered(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     wait = f"Content-Length: {len(BODY)}", "Expect: 100-continue", "Connection: close"
     with gunicorn.connect() as connection:
@@ -88,7 +87,7 @@ def test_a_body_that_waits_for_leave_is_given_it(gunicorn: Server, script) -> No
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
-def test_a_body_above_the_limit_gets_an_answer_that_is_read(
+def test_oversized_body_gets_readable_413(
     gunicorn: Server, script, framing: str
 ) -> None:
     upstream = script(whole(completion()))
@@ -105,7 +104,7 @@ def test_a_body_above_the_limit_gets_an_answer_that_is_read(
     assert upstream.requests == []
 
 
-def test_a_header_of_32_kb_reaches_the_gateway(gunicorn: Server, script) -> None:
+def test_header_of_32_kb_is_accepted(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     metadata = {"x-portkey-metadata": json.dumps({"user": "x" * 32_000})}
 
@@ -127,7 +126,7 @@ NO_HTTP = {
 
 
 @pytest.mark.parametrize("name", NO_HTTP)
-def test_what_is_no_http_is_told_so_in_the_same_shape(gunicorn: Server, name) -> None:
+def test_malformed_http_gets_json_error(gunicorn: Server, name) -> None:
     with gunicorn.connect() as connection:
         connection.sendall(NO_HTTP[name])
         connection.shutdown(socket.SHUT_WR)
@@ -146,9 +145,7 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
-def test_a_body_that_breaks_off_is_the_callers_fault(
-    gunicorn: Server, script, name: str
-) -> None:
+def test_truncated_body_is_a_400(gunicorn: Server, script, name: str) -> None:
     framing, body = BAD_BODIES[name]
     upstream = script(whole(completion()))
     with gunicorn.connect() as connection:
@@ -161,7 +158,7 @@ def test_a_body_that_breaks_off_is_the_callers_fault(
     assert upstream.requests == []
 
 
-def test_a_config_of_32_kb_makes_its_way(gunicorn: Server, script) -> None:
+def test_config_of_32_kb_is_accepted(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     target = {"provider": "openai", "custom_host": upstream.url, "name": "x" * 500}
     config = {"strategy": {"mode": "fallback"}, "targets": [target] * 56}
@@ -172,7 +169,7 @@ def test_a_config_of_32_kb_makes_its_way(gunicorn: Server, script) -> None:
     assert gunicorn.complete(headers).status_code == 200
 
 
-def test_a_connection_serves_many_requests(gunicorn: Server, script) -> None:
+def test_connection_serves_many_requests(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     with requests.Session() as session:
         for _ in range(20):
@@ -187,9 +184,7 @@ def test_a_connection_serves_many_requests(gunicorn: Server, script) -> None:
     assert upstream.opened == 1
 
 
-def test_an_upstream_that_closes_idle_connections_costs_no_request(
-    gunicorn: Server, script
-) -> None:
+def test_closed_idle_connections_lose_no_request(gunicorn: Server, script) -> None:
     """Each connection takes one request and is then cut without a word."""
 
     def cut(connection: socket.socket) -> None:
@@ -200,9 +195,7 @@ def test_an_upstream_that_closes_idle_connections_costs_no_request(
         assert gunicorn.complete(route(upstream)).status_code == 200
 
 
-def test_a_caller_that_leaves_mid_stream_closes_its_upstream(
-    gunicorn: Server, script
-) -> None:
+def test_hangup_mid_stream_closes_upstream(gunicorn: Server, script) -> None:
     steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
     upstream = script(stream(*steps))
     with gunicorn.complete(route(upstream), stream=True) as response:
@@ -211,9 +204,7 @@ def test_a_caller_that_leaves_mid_stream_closes_its_upstream(
     assert upstream.wait_closed(3)
 
 
-def test_a_stream_that_breaks_off_is_seen_to_be_broken(
-    gunicorn: Server, script
-) -> None:
+def test_truncated_stream_ends_in_error(gunicorn: Server, script) -> None:
     upstream = script(stream(*HELLO[:2]))
     with gunicorn.complete(route(upstream), stream=True) as response:
         *_, last = filter(None, response.iter_lines())
@@ -221,7 +212,7 @@ def test_a_stream_that_breaks_off_is_seen_to_be_broken(
     assert b'"error"' in last and b"[DONE]" not in last
 
 
-def test_many_streams_run_side_by_side(gunicorn: Server, script) -> None:
+def test_streams_run_concurrently(gunicorn: Server, script) -> None:
     all_there = threading.Barrier(12, timeout=10)
     upstream = script(stream(HELLO[0], lambda _: all_there.wait(), *HELLO[1:], DONE))
     texts: list[bytes] = []
@@ -240,9 +231,7 @@ def test_many_streams_run_side_by_side(gunicorn: Server, script) -> None:
 
 
 @pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_a_running_stream_ends_in_peace_when_the_server_is_told_to_stop(
-    script, worker: str
-) -> None:
+def test_sigterm_lets_stream_finish(script, worker: str) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
     server = Server(GUNICORN_CMD_ARGS=f"-k {worker}", WEB_CONCURRENCY="1")
@@ -257,7 +246,7 @@ def test_a_running_stream_ends_in_peace_when_the_server_is_told_to_stop(
     assert server.wait() == 0
 
 
-def test_plain_gunicorn_starts_with_the_engine_off() -> None:
+def test_plain_gunicorn_starts_without_engine() -> None:
     server = Server()
     try:
         ready = server.get("/readyz")
@@ -270,7 +259,7 @@ def test_plain_gunicorn_starts_with_the_engine_off() -> None:
         server.stop()
 
 
-def test_flask_run_finds_the_application() -> None:
+def test_flask_run_finds_application() -> None:
     server = Server(("flask", "run", "--port", "0"))
     try:
         assert server.get("/healthz").json() == {"status": "ok"}
@@ -278,7 +267,7 @@ def test_flask_run_finds_the_application() -> None:
         server.stop()
 
 
-def test_bad_settings_are_named_when_the_server_starts() -> None:
+def test_invalid_settings_are_named_at_start() -> None:
     server = Server(GATEWAY_IDLE_TIMEOUT="soon", GATEWAY_FANOUT="0")
     server.wait()
 
@@ -286,7 +275,7 @@ def test_bad_settings_are_named_when_the_server_starts() -> None:
     assert "GATEWAY_IDLE_TIMEOUT='soon'" in said and "GATEWAY_FANOUT='0'" in said
 
 
-def test_the_number_of_workers_is_the_operators() -> None:
+def test_web_concurrency_sets_worker_count() -> None:
     server = Server(WEB_CONCURRENCY="3")
     try:
         eventually(lambda: len(children(server.pid)) == 3)
@@ -294,7 +283,8 @@ def test_the_number_of_workers_is_the_operators() -> None:
         server.stop()
 
 
-def test_who_keeps_an_answered_connection_open_holds_up_nobody_else() -> None:
+def test_lingering_connections_do_not_block() -> None:
+    """A client that keeps its answered connection open takes no thread from others."""
     server = Server(GUNICORN_CMD_ARGS="-k gthread --threads 4", WEB_CONCURRENCY="1")
     asked = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 

@@ -100,7 +100,7 @@ def gateway(
     server.stop()
 
 
-def test_hangups_of_whole_calls_use_up_a_budget(gateway: Gateway) -> None:
+def test_whole_call_hangups_consume_budget(gateway: Gateway) -> None:
     """Twenty of 50 tokens each, though nobody has read one of them."""
     for _ in range(20):
         gateway.hang_up()
@@ -112,8 +112,8 @@ def test_hangups_of_whole_calls_use_up_a_budget(gateway: Gateway) -> None:
     assert len(gateway.upstream.requests) == 20
 
 
-def test_hangups_of_streams_use_up_a_budget(gateway: Gateway) -> None:
-    """A prompt of a token, and three that came, each time."""
+def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
+    """Each time a prompt of one token, and three that came."""
     begun = [
         head(200, STREAM, "Transfer-Encoding: chunked"),
         *(chunk(data(frame(text))) for text in "abc"),

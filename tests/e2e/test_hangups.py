@@ -123,8 +123,8 @@ def has_called(upstream: Upstream, calls: int) -> bool:
     return len(upstream.requests) >= calls
 
 
-def test_a_caller_that_leaves_ends_what_is_done_for_it(place: Place, script) -> None:
-    """In every situation; and nobody else is disturbed."""
+def test_hangup_closes_upstream_in_every_situation(place: Place, script) -> None:
+    """And nobody else is disturbed."""
     for name, situation in SITUATIONS.items():
         upstream = script(situation.answer)
         connection = place.send(upstream, situation)
@@ -143,9 +143,7 @@ def test_a_caller_that_leaves_ends_what_is_done_for_it(place: Place, script) -> 
     assert "Traceback" not in place.server.said
 
 
-def test_many_leave_at_once_and_the_others_get_their_answers(
-    place: Place, script
-) -> None:
+def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
     go_on = threading.Event()
     upstream = script(
         stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
@@ -168,7 +166,7 @@ def test_many_leave_at_once_and_the_others_get_their_answers(
     )
 
 
-def test_who_sends_the_next_request_already_has_not_left(place: Place, script) -> None:
+def test_pipelined_request_is_no_hangup(place: Place, script) -> None:
     go_on = threading.Event()
     upstream = script([wait_for(go_on), *whole(completion())])
     connection = place.send(upstream, Situation((), {}, {}))

@@ -76,7 +76,7 @@ class Reader:
         return [piece for piece in self.pieces if piece != COMMENT]
 
 
-def test_a_stream_is_kept_alive_between_its_events(gateway: Server, script) -> None:
+def test_heartbeat_between_events(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], silence(go_on), HELLO[1], DONE))
     with ask(gateway, upstream) as response:
@@ -87,9 +87,7 @@ def test_a_stream_is_kept_alive_between_its_events(gateway: Server, script) -> N
     assert read.pieces[-1] == DONE
 
 
-def test_an_event_that_comes_in_parts_is_not_interrupted(
-    gateway: Server, script
-) -> None:
+def test_heartbeat_never_splits_an_event(gateway: Server, script) -> None:
     go_on = threading.Event()
     begin, rest = HELLO[0][:20], HELLO[0][20:]
     upstream = script(stream(begin, silence(go_on), rest, HELLO[1], DONE))
@@ -99,7 +97,7 @@ def test_an_event_that_comes_in_parts_is_not_interrupted(
     assert read.events == [*HELLO, DONE]
 
 
-def test_a_stream_is_kept_alive_before_its_first_event(gateway: Server, script) -> None:
+def test_heartbeat_before_first_event(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script([silence(go_on), *stream(*HELLO, DONE)])
     with ask(gateway, upstream) as response:
@@ -111,7 +109,7 @@ def test_a_stream_is_kept_alive_before_its_first_event(gateway: Server, script) 
     assert read.events == [*HELLO, DONE]
 
 
-def test_another_target_is_tried_meanwhile(gateway: Server, script) -> None:
+def test_fallback_continues_after_heartbeat(gateway: Server, script) -> None:
     go_on = threading.Event()
     busy = script([silence(go_on), *whole({"error": {"message": "busy"}}, 503)])
     with ask(gateway, busy, script(stream(*HELLO, DONE))) as response:
@@ -120,7 +118,7 @@ def test_another_target_is_tried_meanwhile(gateway: Server, script) -> None:
     assert read.events == [*HELLO, DONE]
 
 
-def test_a_failure_that_comes_late_ends_the_stream(gateway: Server, script) -> None:
+def test_late_failure_ends_stream(gateway: Server, script) -> None:
     go_on = threading.Event()
     busy = script([silence(go_on), *whole({"error": {"message": "busy"}}, 503)])
     with ask(gateway, busy) as response:
@@ -132,9 +130,7 @@ def test_a_failure_that_comes_late_ends_the_stream(gateway: Server, script) -> N
     assert error["message"] == "busy"
 
 
-def test_a_failure_that_comes_in_time_is_an_answer_of_its_own(
-    gateway: Server, script
-) -> None:
+def test_early_failure_keeps_its_status(gateway: Server, script) -> None:
     limited = script(whole({"error": {"message": "slow down"}}, 429))
     response = ask(gateway, limited)
 
@@ -142,7 +138,7 @@ def test_a_failure_that_comes_in_time_is_an_answer_of_its_own(
     assert response.json()["error"]["message"] == "slow down"
 
 
-def test_a_cut_stream_is_still_seen_to_be_cut(gateway: Server, script) -> None:
+def test_truncated_stream_ends_in_error(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script(cut_stream(HELLO[0], silence(go_on)))
     with ask(gateway, upstream) as response:
@@ -152,16 +148,14 @@ def test_a_cut_stream_is_still_seen_to_be_cut(gateway: Server, script) -> None:
     assert b'"error"' in read.events[-1] and len(read.events) == 2
 
 
-def test_who_asked_for_no_stream_gets_no_comment(gateway: Server, script) -> None:
+def test_whole_answer_has_no_heartbeat(gateway: Server, script) -> None:
     upstream = script([0.5, *whole(completion())])
     response = ask(gateway, upstream, stream=False)
 
     assert response.json() == completion()
 
 
-def test_who_leaves_before_the_first_event_is_let_go_of(
-    gateway: Server, script
-) -> None:
+def test_hangup_before_first_event_closes_upstream(gateway: Server, script) -> None:
     """Though the answer has begun."""
     upstream = script([until_left])
     with ask(gateway, upstream) as response:
@@ -170,7 +164,7 @@ def test_who_leaves_before_the_first_event_is_let_go_of(
     assert upstream.wait_closed()
 
 
-def test_many_silent_streams_do_not_hold_up_others(gateway: Server, script) -> None:
+def test_silent_streams_do_not_block_others(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script([silence(go_on), *stream(*HELLO, DONE)])
     silent = [ask(gateway, upstream) for _ in range(8)]

@@ -107,7 +107,7 @@ def half(name: str, upstream: Upstream) -> bytes:
 
 
 @pytest.mark.parametrize("name", HALVES)
-def test_who_falls_silent_holds_up_nobody_else(
+def test_silent_clients_do_not_block_others(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     with ExitStack() as silent:
@@ -120,7 +120,7 @@ def test_who_falls_silent_holds_up_nobody_else(
 
 
 @pytest.mark.parametrize("name", HALVES)
-def test_who_hangs_up_half_way_is_forgotten(
+def test_half_sent_request_is_dropped(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     for _ in range(10):
@@ -132,7 +132,7 @@ def test_who_hangs_up_half_way_is_forgotten(
     assert upstream.requests == []
 
 
-def test_a_request_that_drips_byte_by_byte_is_answered(
+def test_request_sent_bytewise_is_answered(
     gunicorn: Server, upstream: Upstream
 ) -> None:
     whole_request = request(upstream, length(BODY), body=BODY)
@@ -180,7 +180,7 @@ SMUGGLING: dict[str, tuple[tuple[str, ...], bytes]] = {
 
 
 @pytest.mark.parametrize("name", SMUGGLING)
-def test_a_request_that_can_be_read_in_two_ways_is_read_in_none(
+def test_request_smuggling_is_refused(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     lines, body = SMUGGLING[name]
@@ -255,7 +255,7 @@ AMBIGUOUS = AMBIGUOUS_HOSTS | AMBIGUOUS_CODINGS
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_ambiguous_heads_are_refused(gunicorn: Server, name: str) -> None:
-    """By a 400 of ours, after which the connection ends: nobody reads what follows."""
+    """By a 400 of ours that closes the connection: nobody reads what follows."""
     before = len(gunicorn.log)
     answer = broken_off(gunicorn, AMBIGUOUS[name] + BODY + SMUGGLED)
     status, error = only_error(answer)
@@ -265,7 +265,7 @@ def test_ambiguous_heads_are_refused(gunicorn: Server, name: str) -> None:
     assert all(len(line) < 1000 for line in gunicorn.log[before:])
 
 
-def test_coding_of_a_body_is_checked(gunicorn: Server) -> None:
+def test_transfer_encoding_is_checked(gunicorn: Server) -> None:
     status, error = only_error(broken_off(gunicorn, coded("gzip, chunked")))
 
     assert status == 400
@@ -300,8 +300,8 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("name", BAD_LINES)
-def test_log_of_bad_heads_is_short(gunicorn: Server, name: str) -> None:
-    """And has no key that stands where gunicorn stumbles."""
+def test_log_of_malformed_heads_is_short(gunicorn: Server, name: str) -> None:
+    """And holds no key from the line at which gunicorn fails."""
     before = len(gunicorn.log)
     start = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
     status, _ = only_error(broken_off(gunicorn, start + BAD_LINES[name] + b"\r\n\r\n"))
@@ -332,7 +332,7 @@ def test_log_of_bad_heads_is_short(gunicorn: Server, name: str) -> None:
         b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: a-lot\r\n\r\n",
     ],
 )
-def test_what_starts_strangely_gets_one_error(gunicorn: Server, start: bytes) -> None:
+def test_malformed_request_gets_one_error(gunicorn: Server, start: bytes) -> None:
     answer = broken_off(gunicorn, start)
     status, _ = only_error(answer)
 
@@ -344,7 +344,7 @@ def test_what_starts_strangely_gets_one_error(gunicorn: Server, start: bytes) ->
 @pytest.mark.parametrize(
     "line", ["openai-x(y: 1", "openai-a: b\x85", "openai-a: " + "b" * 5000]
 )
-def test_upstream_headers_cost_no_answer(
+def test_odd_upstream_headers_lose_no_answer(
     gunicorn: Server, script: Callable[..., Upstream], line: str, kind: str
 ) -> None:
     answers = {
@@ -364,9 +364,7 @@ def test_upstream_headers_cost_no_answer(
     assert kind != "stream" or response.content.endswith(DONE)
 
 
-def test_a_whole_address_in_the_first_line_is_an_address_here(
-    gunicorn: Server, upstream: Upstream
-) -> None:
+def test_absolute_request_target_is_local(gunicorn: Server, upstream: Upstream) -> None:
     to = "http://gateway/v1/completions"
     told = request(upstream, length(BODY), body=BODY, to=to)
 
@@ -382,7 +380,7 @@ def test_a_whole_address_in_the_first_line_is_an_address_here(
     ],
     ids=["underscores", "trailers"],
 )
-def test_a_header_by_the_back_door_is_none(
+def test_underscore_and_trailer_headers_are_ignored(
     gunicorn: Server, upstream: Upstream, lines: tuple[str, ...], end: bytes
 ) -> None:
     chunks = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(BODY), BODY, end)
@@ -394,7 +392,7 @@ def test_a_header_by_the_back_door_is_none(
     assert upstream.last.path == "/v1/completions"
 
 
-def test_a_body_in_gzip_is_not_unfolded(gunicorn: Server, upstream: Upstream) -> None:
+def test_gzip_request_body_is_refused(gunicorn: Server, upstream: Upstream) -> None:
     bomb = gzip.compress(b" " * 10_000_000 + BODY)
     told = request(upstream, "Content-Encoding: gzip", length(bomb), body=bomb)
     status, error = only_error(sent(gunicorn, told))
@@ -425,9 +423,8 @@ def endless(server: Server, start: bytes, piece: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_head_without_end_is_not_read_for_ever_and_holds_up_nobody(
-    gunicorn: Server, name: str
-) -> None:
+def test_endless_head_is_refused(gunicorn: Server, name: str) -> None:
+    """Others are served meanwhile."""
     with ThreadPoolExecutor(4) as pool:
         attacks = [pool.submit(endless, gunicorn, *ENDLESS[name]) for _ in range(4)]
         began = time.monotonic()
@@ -437,7 +434,7 @@ def test_a_head_without_end_is_not_read_for_ever_and_holds_up_nobody(
             attack.result(10)
 
 
-def test_ten_thousand_headers_are_too_many(gunicorn: Server, upstream) -> None:
+def test_ten_thousand_headers_are_refused(gunicorn: Server, upstream) -> None:
     lines = [f"x-{i}: y" for i in range(10_000)]
     status, error = only_error(sent(gunicorn, request(upstream, *lines)))
 
@@ -452,7 +449,7 @@ def memory(server: Server) -> int:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_body_of_100_mb_is_refused_and_kept_nowhere(
+def test_huge_body_is_not_buffered(
     gunicorn: Server, upstream: Upstream, framing: str
 ) -> None:
     size, piece = 100 * 2**20, b"x" * 2**20
@@ -481,9 +478,10 @@ def _send_all(connection: socket.socket, data: bytes, times: int) -> None:
         pass
 
 
-def test_a_body_that_is_said_to_be_too_long_is_not_waited_for(
+def test_oversized_content_length_is_refused(
     gunicorn: Server, upstream: Upstream
 ) -> None:
+    """The body is not waited for."""
     with gunicorn.connect() as connection:
         connection.sendall(request(upstream, "Content-Length: " + "9" * 15, body=BODY))
 
@@ -518,7 +516,7 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
-def test_what_is_no_json_is_refused(
+def test_malformed_json_is_refused(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     response = posted(gunicorn, BAD_BODIES[name], route(upstream))
@@ -547,7 +545,7 @@ LONG_PROMPTS = {
 
 
 @pytest.mark.parametrize("name", LONG_PROMPTS)
-def test_a_prompt_of_a_million_elements_is_one_call(
+def test_million_element_prompt_is_one_call(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     response = posted(gunicorn, body(LONG_PROMPTS[name]), route(upstream))
@@ -557,7 +555,7 @@ def test_a_prompt_of_a_million_elements_is_one_call(
 
 
 @pytest.mark.parametrize("name", LONG_PROMPTS)
-def test_a_million_prompts_are_not_a_million_calls(
+def test_million_bridged_prompts_are_refused(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     headers = route(upstream, x_portkey_provider="anthropic")
@@ -577,7 +575,7 @@ def test_a_million_prompts_are_not_a_million_calls(
     ],
     ids=["one is a number", "one is empty", "one is negative"],
 )
-def test_one_wrong_element_of_a_million_is_found(
+def test_invalid_element_among_million_is_refused(
     gunicorn: Server, upstream: Upstream, prompt: str
 ) -> None:
     response = posted(gunicorn, body(prompt), route(upstream))
@@ -585,9 +583,7 @@ def test_one_wrong_element_of_a_million_is_found(
     assert response.json()["error"]["param"] == "prompt"
 
 
-def test_of_a_name_that_is_given_twice_the_last_one_counts(
-    gunicorn: Server, upstream: Upstream
-) -> None:
+def test_last_duplicate_key_counts(gunicorn: Server, upstream: Upstream) -> None:
     data = body(more=', "prompt": "second"' + ', "model": "n"' * 10_000)
 
     assert posted(gunicorn, data, route(upstream)).status_code == 200
@@ -595,9 +591,8 @@ def test_of_a_name_that_is_given_twice_the_last_one_counts(
     assert upstream.last.body.count(b"model") == 1
 
 
-def test_a_hundred_thousand_names_nobody_knows_are_told_in_short(
-    gunicorn: Server, upstream: Upstream
-) -> None:
+def test_dropped_params_header_is_bounded(gunicorn: Server, upstream: Upstream) -> None:
+    """A hundred thousand unknown parameters are sent."""
     more = "".join(f', "p{i}": {i}' for i in range(100_000))
     headers = route(upstream, x_portkey_provider="anthropic")
     response = posted(gunicorn, body(more=more), headers)
@@ -643,7 +638,7 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("name", BAD_CONFIGS)
-def test_a_config_that_means_harm_is_refused(
+def test_hostile_config_is_refused(
     gunicorn: Server, upstream: Upstream, name: str
 ) -> None:
     headers = route(upstream, x_portkey_config=BAD_CONFIGS[name])
@@ -655,7 +650,7 @@ def test_a_config_that_means_harm_is_refused(
     assert upstream.requests == []
 
 
-def test_a_pattern_that_would_run_for_ever_elsewhere_is_matched_at_once(
+def test_backtracking_pattern_is_matched_fast(
     gunicorn: Server, upstream: Upstream
 ) -> None:
     target = {"provider": "openai", "custom_host": upstream.url, "name": "a"}
@@ -667,7 +662,9 @@ def test_a_pattern_that_would_run_for_ever_elsewhere_is_matched_at_once(
     assert posted(gunicorn, data, headers).status_code == 200
 
 
-def test_patterns_hold_up_nobody_else(gunicorn: Server, upstream: Upstream) -> None:
+def test_hostile_patterns_do_not_block_others(
+    gunicorn: Server, upstream: Upstream
+) -> None:
     """The short form of `python -m tests.soak.patterns`."""
     bombs = patterns.bombs()
     chosen = [bomb for bomb in bombs if " 300, mostly a" in bomb.name]
@@ -730,7 +727,7 @@ def asked(
         "x-portkey-cache-namespace",
     ],
 )
-def test_a_strange_value_of_a_header_stays_one_value(
+def test_odd_header_value_stays_one_value(
     gunicorn: Server, upstream: Upstream, name: str, value: str
 ) -> None:
     lines = ("x-portkey-forward-headers: x-tenant", f"{name}: {value}")
@@ -756,7 +753,7 @@ def test_a_strange_value_of_a_header_stays_one_value(
     ],
     ids=["framing", "framing with underscores", "quoted", "long", "empty", "Latin-1"],
 )
-def test_the_names_of_forwarded_headers_change_no_framing(
+def test_forwarded_headers_change_no_framing(
     gunicorn: Server, upstream: Upstream, names: str
 ) -> None:
     lines = (
@@ -785,7 +782,7 @@ IN_PATHS = ("azure-openai", "bedrock", "google", "workers-ai", "openai", "vertex
 
 @pytest.mark.parametrize("provider", IN_PATHS)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_a_model_wherever_upstream_wants_it(
+def test_model_cannot_escape_upstream_path(
     gunicorn: Server, upstream: Upstream, name: str, provider: str
 ) -> None:
     config = {"provider": provider, "custom_host": upstream.url, "api_key": "k"}
@@ -805,7 +802,7 @@ def test_a_model_is_a_model_wherever_upstream_wants_it(
 @pytest.mark.parametrize(
     "quoted", ["a%0d%0aX-Injected:%201", "%00", "%ff%fe", "%e6%a8%a1"]
 )
-def test_a_model_in_a_path_is_a_model(
+def test_quoted_model_in_request_path(
     gunicorn: Server, upstream: Upstream, path: str, quoted: str
 ) -> None:
     data = b'{"prompt": "Hi"}'
@@ -822,7 +819,7 @@ def test_a_model_in_a_path_is_a_model(
     [CRLF, "\0", "模型", "x" * 5000],
     ids=["lines", "NUL", "other scripts", "long"],
 )
-def test_the_name_of_a_dropped_parameter_cannot_break_a_header(
+def test_dropped_parameter_cannot_break_header(
     gunicorn: Server, script: Callable[..., Upstream], name: str
 ) -> None:
     upstream = script(whole(reply()))
@@ -843,7 +840,7 @@ def test_the_name_of_a_dropped_parameter_cannot_break_a_header(
     [CRLF, "\0", "模型", "x" * 9000],
     ids=["lines", "NUL", "other scripts", "long"],
 )
-def test_an_alias_of_a_config_cannot_break_a_header(
+def test_model_alias_cannot_break_header(
     gunicorn: Server, upstream: Upstream, alias: str
 ) -> None:
     told = {"model": alias, "provider": "openai"}
@@ -884,7 +881,7 @@ SETTINGS = [
     ids=["lines", "fold", "NUL", "other scripts"],
 )
 @pytest.mark.parametrize("provider, setting", SETTINGS)
-def test_a_setting_of_a_config_that_breaks_a_header_is_refused(
+def test_header_breaking_setting_is_refused(
     gunicorn: Server, upstream: Upstream, provider: str, setting: str, value: str
 ) -> None:
     config = {"provider": provider, "custom_host": upstream.url, setting: value}
@@ -912,7 +909,7 @@ def test_a_setting_of_a_config_that_breaks_a_header_is_refused(
     ],
 )
 @pytest.mark.parametrize("header", ["config", "custom-host"])
-def test_a_custom_host_cannot_hold_more_than_an_address(
+def test_custom_host_cannot_inject_headers(
     gunicorn: Server, upstream: Upstream, host: str, header: str
 ) -> None:
     value = host.format(upstream.url, port=upstream.port)
@@ -931,7 +928,7 @@ def test_a_custom_host_cannot_hold_more_than_an_address(
     ["a\x01b", "a\x7f", "caf\xe9", "y" * 9000],
     ids=["control", "delete", "Latin-1", "long"],
 )
-def test_a_strange_header_of_upstream_is_no_failure_of_ours(
+def test_odd_upstream_header_is_no_500(
     gunicorn: Server, script: Callable[..., Upstream], value: str
 ) -> None:
     (head,) = whole(completion(), 200, "x-request-id: VALUE")
@@ -952,7 +949,7 @@ _FLOOD = [
 ]  # fmt: skip
 
 
-def test_who_guesses_keys_holds_up_nobody_else(
+def test_key_guessing_does_not_block_others(
     gunicorn: Server, upstream: Upstream
 ) -> None:
     wrong = {"Authorization": "Bearer lw-wrong"}
@@ -966,7 +963,7 @@ def test_who_guesses_keys_holds_up_nobody_else(
     assert statuses == {401, 429}
 
 
-def test_a_flood_of_bad_requests_drowns_nobody(
+def test_flood_of_bad_requests_is_survived(
     gunicorn: Server, upstream: Upstream
 ) -> None:
     with ThreadPoolExecutor(50) as pool:

@@ -14,9 +14,8 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_every_request_is_entered_once_though_the_server_ends_at_once(
-    script, tmp_path: Path, worker: str
-) -> None:
+def test_ledger_is_complete_after_stop(script, tmp_path: Path, worker: str) -> None:
+    """Every request has one row, though the server stops at once."""
     upstream = script(whole(completion()))
     headers = {
         "x-portkey-provider": "openai",

@@ -31,7 +31,7 @@ def with_breaker(url: str) -> str:
 
 
 @WORKERS
-def test_all_workers_count_together_and_the_dead_still_count(
+def test_metrics_sum_living_and_dead_workers(
     script, tmp_path: Path, worker: str
 ) -> None:
     upstream = script(whole(completion()))

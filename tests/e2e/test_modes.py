@@ -91,7 +91,7 @@ def test_all_files_are_private(script: Any, tmp_path: Path) -> None:
     assert modes(tmp_path)["a"] == "0755"
 
 
-def test_existing_files_are_put_right(tmp_path: Path) -> None:
+def test_modes_of_existing_files_are_corrected(tmp_path: Path) -> None:
     instance = tmp_path / "instance"
     environ = {"GATEWAY_INSTANCE": str(instance)}
     flask("keys", "create", "job", **environ)

@@ -111,13 +111,13 @@ def in_openais_shape(response: requests.Response) -> Any:
 # What passes
 
 
-def test_nginx_accepts_the_file(front: Nginx) -> None:
+def test_nginx_accepts_configuration(front: Nginx) -> None:
     said = front.test()
 
     assert "test is successful" in said and "[warn]" not in said
 
 
-def test_a_whole_answer_passes(before_one: Nginx, script) -> None:
+def test_whole_answer_passes_nginx(before_one: Nginx, script) -> None:
     upstream = script(whole(completion(" there")))
     response = complete(before_one, route(upstream))
 
@@ -125,9 +125,7 @@ def test_a_whole_answer_passes(before_one: Nginx, script) -> None:
     assert response.json() == completion(" there")
 
 
-def test_the_first_event_passes_before_the_second_is_sent(
-    before_one: Nginx, script
-) -> None:
+def test_nginx_relays_events_at_once(before_one: Nginx, script) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
     with complete(before_one, route(upstream), stream=True) as response:
@@ -138,8 +136,8 @@ def test_the_first_event_passes_before_the_second_is_sent(
         assert [*lines] == [line.strip() for line in [*HELLO[1:], DONE]]
 
 
-def test_nginx_holds_no_event_back_of_its_own_accord(script) -> None:
-    """The gateway tells it not to, by a header and by chunks. Here nobody does."""
+def test_nginx_buffering_is_off(script) -> None:
+    """The gateway tells it so by a header and by chunks; this upstream does not."""
     go_on = threading.Event()
     gateway = script(closing_stream(HELLO[0], wait_for(go_on), DONE))
     with Nginx(gateway.url, gateway.url) as nginx:
@@ -149,7 +147,7 @@ def test_nginx_holds_no_event_back_of_its_own_accord(script) -> None:
             go_on.set()
 
 
-def test_both_gateways_are_used(front: Nginx, gateways, script) -> None:
+def test_nginx_balances_both_gateways(front: Nginx, gateways, script) -> None:
     upstream = script(whole(completion()))
     for _ in range(4):
         assert complete(front, route(upstream)).status_code == 200
@@ -170,7 +168,7 @@ def test_headers_pass_in_both_directions(before_one: Nginx, script) -> None:
     assert response.headers["x-ratelimit-remaining-tokens"] == "7"
 
 
-def test_a_config_of_32_kb_passes(before_one: Nginx, script) -> None:
+def test_config_of_32_kb_passes_nginx(before_one: Nginx, script) -> None:
     upstream = script(whole(completion()))
     target = {"provider": "openai", "custom_host": upstream.url, "name": "x" * 500}
     config = json.dumps({"strategy": {"mode": "fallback"}, "targets": [target] * 56})
@@ -180,7 +178,7 @@ def test_a_config_of_32_kb_passes(before_one: Nginx, script) -> None:
     assert answered.status_code == 200
 
 
-def test_longest_headers_of_an_answer_pass(before_one: Nginx, script) -> None:
+def test_longest_response_headers_pass_nginx(before_one: Nginx, script) -> None:
     """An answer that was paid for is not refused because its headers are long."""
     lines = [f"openai-{number}: {'x' * 4000}" for number in range(20)]
     upstream = script(whole(completion(), 200, *lines))
@@ -192,7 +190,7 @@ def test_longest_headers_of_an_answer_pass(before_one: Nginx, script) -> None:
     assert len(str(response.headers)) > 16_000
 
 
-def test_long_trace_ids_stay_out_of_the_log(before_one: Nginx, script) -> None:
+def test_long_trace_ids_are_not_logged(before_one: Nginx, script) -> None:
     upstream = script(whole(completion()))
     sent = route(upstream) | {"x-portkey-trace-id": "y" * 30_000}
     response = complete(before_one, sent)
@@ -203,8 +201,8 @@ def test_long_trace_ids_stay_out_of_the_log(before_one: Nginx, script) -> None:
     assert upstream.requests == []
 
 
-def test_a_gateway_is_told_who_calls_and_for_what(script) -> None:
-    """What a caller claims of itself counts for nothing. Slashes in models survive."""
+def test_nginx_sets_forwarding_headers(script) -> None:
+    """A client's own claims are replaced. Slashes in models survive."""
     gateway = script(whole({}))
     path = "/v1/engines/org%2Fmodel//completions?api-version=1"
     claims = {"X-Forwarded-For": "10.1.1.1", "X-Forwarded-Proto": "https"}
@@ -219,7 +217,7 @@ def test_a_gateway_is_told_who_calls_and_for_what(script) -> None:
     assert seen.headers["x-portkey-trace-id"]
 
 
-def test_connections_to_the_gateways_are_kept(script) -> None:
+def test_nginx_reuses_gateway_connections(script) -> None:
     gateway = script(whole({}))
     with Nginx(gateway.url, gateway.url) as nginx:
         for _ in range(20):
@@ -229,7 +227,7 @@ def test_connections_to_the_gateways_are_kept(script) -> None:
     assert gateway.opened <= 4
 
 
-def test_the_log_tells_requests_apart_and_holds_no_key(front: Nginx, script) -> None:
+def test_access_log_has_trace_without_keys(front: Nginx, script) -> None:
     upstream = script(whole(completion()))
     trace = "a trace of the logs' test"
     requests.post(
@@ -250,9 +248,7 @@ def test_the_log_tells_requests_apart_and_holds_no_key(front: Nginx, script) -> 
 
 
 @pytest.mark.parametrize("size", [11_000_000, 12_000_000], ids=["gateway", "nginx"])
-def test_a_body_above_the_limit_is_refused_in_openais_shape(
-    before_one: Nginx, script, size: int
-) -> None:
+def test_oversized_body_gets_openai_error(before_one: Nginx, script, size: int) -> None:
     upstream = script(whole(completion()))
     response = complete(before_one, route(upstream), prompt="x" * size)
 
@@ -279,7 +275,7 @@ KNOWN_EARLY: dict[str, tuple[str, dict[str, str], int]] = {
 
 @pytest.mark.parametrize("worker", WORKERS)
 @pytest.mark.parametrize("wrong", KNOWN_EARLY)
-def test_a_long_body_does_not_keep_a_refusal_from_arriving(
+def test_early_refusal_arrives_despite_body(
     gateways: dict[str, Server], worker: str, wrong: str
 ) -> None:
     """To nginx a gateway that cuts a body off has failed, and it is out after three."""
@@ -312,9 +308,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_what_nobody_can_read_is_refused_in_openais_shape(
-    front: Nginx, name: str
-) -> None:
+def test_malformed_request_gets_openai_error(front: Nginx, name: str) -> None:
     with front.connect() as connection:
         connection.sendall(UNREADABLE[name])
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
@@ -324,7 +318,7 @@ def test_what_nobody_can_read_is_refused_in_openais_shape(
     assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
 
 
-def test_the_place_of_nginxs_errors_is_not_to_be_called(front: Nginx) -> None:
+def test_nginx_error_location_is_internal(front: Nginx) -> None:
     response = requests.get(front.url + "/lastword_error", timeout=10)
 
     assert response.status_code == 404
@@ -336,14 +330,14 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/console", "/console/login"])
-def test_what_is_for_operators_is_not_for_callers(front: Nginx, path: str) -> None:
+def test_operator_paths_are_not_proxied(front: Nginx, path: str) -> None:
     response = requests.get(front.url + path, timeout=10)
 
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "invalid_url"
 
 
-def test_the_page_about_it_is(front: Nginx) -> None:
+def test_documentation_page_is_proxied(front: Nginx) -> None:
     page = requests.get(front.url + "/docs", timeout=10)
 
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
@@ -351,7 +345,7 @@ def test_the_page_about_it_is(front: Nginx) -> None:
         assert requests.get(front.url + path, timeout=10).status_code == 200
 
 
-def test_no_gateway_at_all_is_told_in_openais_shape() -> None:
+def test_no_gateway_gets_openai_error() -> None:
     with Nginx(nowhere(), nowhere()) as nginx:
         for _ in range(6):
             response = complete(nginx, {"x-portkey-trace-id": "mine"})
@@ -372,9 +366,7 @@ def request(upstream: Upstream, **body: Any) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
-def test_a_caller_that_leaves_in_the_middle_of_a_stream_closes_its_upstream(
-    before_one: Nginx, script
-) -> None:
+def test_hangup_mid_stream_closes_upstream(before_one: Nginx, script) -> None:
     steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
     upstream = script(stream(*steps))
     with complete(before_one, route(upstream), stream=True) as response:
@@ -392,7 +384,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize("awaited", SILENT)
-def test_a_caller_that_leaves_during_silence_closes_its_upstream(
+def test_hangup_during_silence_closes_upstream(
     before_one: Nginx, script, awaited: str
 ) -> None:
     answer, arrives = SILENT[awaited]
@@ -420,7 +412,7 @@ def is_whole(seen: Seen) -> bool:
     return len(seen.body) == int(seen.headers["content-length"])
 
 
-def test_a_gateway_that_is_down_is_passed_over(script) -> None:
+def test_nginx_skips_unreachable_gateway(script) -> None:
     gateway = script(whole({}))
     prompts = [f"{number}" for number in range(8)]
     with Nginx(nowhere(), gateway.url) as nginx:
@@ -440,8 +432,8 @@ FAILURES: dict[str, list[Answer]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_request_that_was_sent_is_sent_to_no_other_gateway(script, failure) -> None:
-    """It may have been paid for. Nor is it sent twice to the same one."""
+def test_sent_request_is_not_retried(script, failure) -> None:
+    """It may have been paid for. Nor is it sent twice to the same gateway."""
     gateways = [script(*FAILURES[failure]) for _ in range(2)]
     prompts = [f"{number}" for number in range(4)]
     with Nginx(*(gateway.url for gateway in gateways)) as nginx:
@@ -451,7 +443,7 @@ def test_a_request_that_was_sent_is_sent_to_no_other_gateway(script, failure) ->
     assert set(statuses) & {502, 503}
 
 
-def test_a_provider_that_is_busy_does_not_make_a_gateway_seem_so(script) -> None:
+def test_provider_503_keeps_gateway_available(script) -> None:
     gateway = script(whole({}, 503))
     with Nginx(gateway.url, gateway.url) as nginx:
         for _ in range(10):
@@ -509,9 +501,7 @@ def is_answered(nginx: Nginx, upstream: Upstream, number: int) -> bool:
 
 
 @pytest.mark.parametrize("killed", [0, 1], ids=WORKERS)
-def test_a_gateway_that_is_killed_costs_no_request_that_begins_then(
-    script, killed: int
-) -> None:
+def test_killed_gateway_loses_no_new_request(script, killed: int) -> None:
     upstream = script(in_a_moment)
     with ExitStack() as stack:
         servers = [started(stack, worker) for worker in WORKERS]
@@ -528,7 +518,8 @@ def test_a_gateway_that_is_killed_costs_no_request_that_begins_then(
     assert set(asked_for(upstream).values()) == {1}
 
 
-def test_a_gateway_that_is_taken_away_and_stopped_costs_no_request(script) -> None:
+def test_removed_gateway_loses_no_request(script) -> None:
+    """It is removed from nginx first, then stopped."""
     upstream = script(in_a_moment)
     with ExitStack() as stack:
         servers = [started(stack, worker) for worker in WORKERS]

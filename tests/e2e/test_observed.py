@@ -29,9 +29,7 @@ def lines(server: Server) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("worker", ["gevent", "gthread"])
-def test_lines_are_json_and_the_last_spans_are_exported(
-    script, collector: Collector, worker: str
-) -> None:
+def test_json_logs_and_final_spans(script, collector: Collector, worker: str) -> None:
     upstream = script(
         whole(completion()), stream(data(frame("Hel")), data(frame("lo", "stop")), DONE)
     )
@@ -70,7 +68,7 @@ def test_lines_are_json_and_the_last_spans_are_exported(
     assert set(seen) == tried
 
 
-def test_a_server_that_cannot_start_says_why_as_json() -> None:
+def test_start_failure_is_logged_as_json() -> None:
     server = Server(GATEWAY_LOG_FORMAT="json", GATEWAY_IDLE_TIMEOUT="soon")
 
     assert server.wait() == 1

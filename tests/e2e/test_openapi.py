@@ -16,10 +16,8 @@ pytestmark = [
 WIDE = ("/v1/completions", "/v1/models")
 
 
-def test_what_the_document_allows_is_answered_as_it_says(
-    gunicorn: Server, script
-) -> None:
-    """And so is what it does not allow, on every path."""
+def test_responses_match_openapi_document(gunicorn: Server, script) -> None:
+    """To what the document allows and to what it does not, on every path."""
     bounds = "--phases=examples,fuzzing", "--max-examples=20", "--seed=1"
     found = openapi.run(gunicorn.url, script(openapi.answer), *bounds)
 
@@ -29,10 +27,8 @@ def test_what_the_document_allows_is_answered_as_it_says(
     assert f"Tested: {paths}\n" in found.stdout
 
 
-def test_every_other_method_and_header_is_answered_as_it_says(
-    gunicorn: Server, script
-) -> None:
-    """One after the other, where there are few."""
+def test_other_methods_match_openapi_document(gunicorn: Server, script) -> None:
+    """Other headers too. One after the other, on the paths that have few."""
     paths = [f"--exclude-path={path}" for path in WIDE]
     bounds = "--phases=coverage", "--exclude-deprecated", "--seed=1"
     found = openapi.run(gunicorn.url, script(openapi.answer), *bounds, *paths)

@@ -111,7 +111,7 @@ def flood(port: int, client: str, **headers: str) -> Counter[int]:
         return Counter(pool.map(wrong, range(40)))
 
 
-def test_wrong_keys_behind_nginx_slow_their_own_client(house: House) -> None:
+def test_wrong_keys_throttle_own_client(house: House) -> None:
     port = house.nginx.port
     assert send(of("127.0.0.2", port), house.key)[0] == 200
     with ThreadPoolExecutor(1) as pool:
@@ -135,15 +135,15 @@ def test_parallel_wrong_keys_stay_throttled(house: House) -> None:
 
 
 @pytest.mark.parametrize("way", ["nginx", "direct"])
-def test_forged_address_is_not_believed(house: House, way: str) -> None:
-    """nginx replaces what the caller says; of others it is not read."""
+def test_forged_address_is_not_trusted(house: House, way: str) -> None:
+    """nginx replaces what the client sends; from others the header is not read."""
     port = house.nginx.port if way == "nginx" else house.server.port
     statuses = flood(port, "127.0.0.4", X_Forwarded_For="203.0.113.{}")
 
     assert set(statuses) == {401, 429} and statuses[429] >= 20
 
 
-def test_proxy_by_unix_socket_is_believed(house: House) -> None:
+def test_unix_socket_proxy_is_trusted(house: House) -> None:
     def tries(client: str, count: int) -> list[int]:
         with ThreadPoolExecutor(40) as pool:
             done = pool.map(
@@ -157,7 +157,7 @@ def test_proxy_by_unix_socket_is_believed(house: House) -> None:
     assert send(Unix(house.unix), house.key)[0] == 200
 
 
-def test_metrics_are_not_shown_through_a_proxy(house: House) -> None:
+def test_metrics_are_hidden_behind_proxy(house: House) -> None:
     connection = Unix(house.unix)
     connection.request("GET", "/metrics")
     assert connection.getresponse().status == 404
@@ -181,7 +181,7 @@ def route(upstream: Upstream) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", [("gunicorn",), ("flask", "run", "--port", "0")])
-def test_new_gateway_reaches_this_machine(script, command: tuple[str, ...]) -> None:
+def test_new_gateway_may_reach_loopback(script, command: tuple[str, ...]) -> None:
     """As `make serve` starts it, without any setting; until nginx stands in front."""
     upstream = script(whole(completion()))
     server = Server(command, GATEWAY_TRUSTED_CUSTOM_HOSTS=None, WEB_CONCURRENCY="1")
@@ -201,7 +201,7 @@ def test_new_gateway_reaches_this_machine(script, command: tuple[str, ...]) -> N
         server.stop()
 
 
-def test_stored_key_ends_the_trust_in_this_machine(script, tmp_path: Path) -> None:
+def test_stored_key_disables_loopback_hosts(script, tmp_path: Path) -> None:
     upstream = script(whole(completion()))
     settings = Settings(instance=str(tmp_path / "instance"), secret_key=SECRET)
     server = Server(
@@ -221,7 +221,7 @@ def test_stored_key_ends_the_trust_in_this_machine(script, tmp_path: Path) -> No
         server.stop()
 
 
-def test_unusable_proxies_are_named_at_the_start() -> None:
+def test_invalid_trusted_proxies_stop_start() -> None:
     server = Server(GATEWAY_TRUSTED_PROXIES="127.0.0.1,nginx")
     try:
         eventually(lambda: "GATEWAY_TRUSTED_PROXIES='127.0.0.1,nginx'" in server.said)

@@ -96,17 +96,16 @@ def pair(
         yield Pair([gateway(stack, worker, **shared) for worker in workers], keys)
 
 
-def test_a_hundred_of_four_hundred_requests_pass(pair: Pair) -> None:
+def test_machines_share_one_rate_limit(pair: Pair) -> None:
+    """A hundred of four hundred requests pass."""
     with ThreadPoolExecutor(64) as pool:
         statuses = pool.map(lambda number: pair.ask("hundred", number), range(400))
 
     assert Counter(statuses) == {200: 100, 429: 300}
 
 
-def test_a_redis_that_is_killed_under_load_fails_no_request(
-    pair: Pair, mortal: Valkey
-) -> None:
-    """Each machine goes on with its own counts, and comes back by itself."""
+def test_killed_redis_fails_no_request(pair: Pair, mortal: Valkey) -> None:
+    """Each machine goes on with its own counts, and reconnects by itself."""
     seen: Counter[tuple[int, int]] = Counter()
     over = threading.Event()
 

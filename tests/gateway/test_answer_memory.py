@@ -127,7 +127,7 @@ def test_refused_lines_are_released(call: Call, script: Any) -> None:
     assert_releases(lambda: refused(caller, stream=True))
 
 
-def test_parts_share_one_limit(call: Call, script: Any) -> None:
+def test_fanout_parts_share_size_limit(call: Call, script: Any) -> None:
     """Four chats answer one request: each is below the limit, two are not."""
     part = whole(reply("x" * (LIMIT * 2 // 3)))
     caller = limited(call, script(part))
@@ -139,8 +139,8 @@ def test_parts_share_one_limit(call: Call, script: Any) -> None:
     assert_releases(lambda: refused(caller, prompt=prompts))
 
 
-def test_declared_length_is_not_read(call: Call, script: Any) -> None:
-    """What is announced to be too long is refused while nothing of it has come."""
+def test_oversized_content_length_is_not_read(call: Call, script: Any) -> None:
+    """An announced length above the limit is refused before any of the body came."""
     upstream = script([head(200, JSON, f"Content-Length: {LIMIT + 1}"), until_left])
     message = refused(limited(call, upstream))
 
@@ -148,8 +148,8 @@ def test_declared_length_is_not_read(call: Call, script: Any) -> None:
     assert upstream.wait_closed()
 
 
-def test_errors_are_read_to_a_mebibyte(call: Call, script: Any) -> None:
-    """What comes after that is not waited for, and the status is still upstream's."""
+def test_error_body_is_read_to_limit(call: Call, script: Any) -> None:
+    """A mebibyte: the rest is not waited for, and the status is still upstream's."""
     endless = [head(503, "Connection: close"), b"y" * 2**20, until_left]
     upstream = script(endless)
     caller = call(upstream)

@@ -24,7 +24,7 @@ def gone(seconds: float = 5) -> bool:
     return not fanout_threads()
 
 
-def test_results_come_in_the_order_of_their_sources() -> None:
+def test_results_keep_source_order() -> None:
     second_is_done = threading.Event()
 
     def first() -> str:
@@ -39,7 +39,7 @@ def test_results_come_in_the_order_of_their_sources() -> None:
     assert gone()
 
 
-def test_no_more_run_at_a_time_than_the_limit() -> None:
+def test_limit_bounds_concurrency() -> None:
     running, most, lock = 0, 0, threading.Lock()
 
     def work() -> None:
@@ -55,7 +55,7 @@ def test_no_more_run_at_a_time_than_the_limit() -> None:
     assert most == 3
 
 
-def test_the_first_failure_is_raised_at_once_and_stops_the_rest() -> None:
+def test_first_failure_stops_the_rest() -> None:
     started: list[int] = []
     never = threading.Event()
 
@@ -75,7 +75,7 @@ def test_the_first_failure_is_raised_at_once_and_stops_the_rest() -> None:
     assert started == []
 
 
-def test_items_of_all_sources_come_as_they_are_made() -> None:
+def test_items_arrive_as_produced() -> None:
     turn = threading.Event()
 
     def slow() -> Iterator[str]:
@@ -99,7 +99,7 @@ def test_items_of_all_sources_come_as_they_are_made() -> None:
     assert gone()
 
 
-def test_receive_stops_waiting_in_time() -> None:
+def test_receive_returns_at_deadline() -> None:
     go_on = threading.Event()
 
     def slow() -> Iterator[str]:
@@ -112,7 +112,7 @@ def test_receive_stops_waiting_in_time() -> None:
     assert items(fan.receive()) == [(0, "late")]
 
 
-def test_what_came_before_a_failure_is_received_before_it() -> None:
+def test_items_precede_later_failure() -> None:
     def fails() -> Iterator[str]:
         yield "good"
         raise LookupError("boom")
@@ -124,7 +124,7 @@ def test_what_came_before_a_failure_is_received_before_it() -> None:
         fan.receive()
 
 
-def test_a_reader_that_leaves_stops_endless_sources() -> None:
+def test_close_stops_endless_sources() -> None:
     def endless() -> Iterator[int]:
         while True:
             yield 1
@@ -136,7 +136,7 @@ def test_a_reader_that_leaves_stops_endless_sources() -> None:
     assert gone()
 
 
-def test_a_slow_reader_holds_its_sources_back() -> None:
+def test_slow_reader_applies_backpressure() -> None:
     made = 0
 
     def eager() -> Iterator[int]:

@@ -16,7 +16,7 @@ from app.gateway.streaming.gap_stats import GapStats
     ],
     ids=str,
 )
-def test_a_pace_is_told_by_its_gaps(
+def test_gaps_are_counted_and_measured(
     times: list[float], gaps: int, longest: float | None, seconds: float
 ) -> None:
     pace = GapStats()

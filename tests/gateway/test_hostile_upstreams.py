@@ -127,14 +127,14 @@ NOT_HTTP: dict[str, Answer] = {
 
 @both
 @pytest.mark.parametrize("name", NOT_HTTP)
-def test_a_head_that_is_not_http_is_a_bad_gateway(call, script, name, streams) -> None:
+def test_malformed_head_is_bad_gateway(call, script, name, streams) -> None:
     error = fails(call, script, NOT_HTTP[name], streams)
 
     assert (error["status"], error["type"]) == (502, "server_error")
     assert error["message"] == "upstream's answer is not HTTP"
 
 
-def test_what_comes_before_an_answer_is_passed_over(call, script) -> None:
+def test_informational_responses_are_skipped(call, script) -> None:
     early = [head(100), head(102), head(103, "Link: </style.css>"), *GOOD]
 
     assert call(script(early)).complete().status_code == 200
@@ -142,9 +142,7 @@ def test_what_comes_before_an_answer_is_passed_over(call, script) -> None:
 
 @both
 @pytest.mark.parametrize("framed", [GOOD[0], stream(*HELLO, DONE)[0]])
-def test_a_head_that_drips_in_is_too_late_as_a_whole(
-    call, script, framed, streams
-) -> None:
+def test_dripping_head_times_out(call, script, framed, streams) -> None:
     """No byte is late; the deadline is that of all of them."""
     error = fails(
         call, script, [*dripped(framed)], streams, **SHORT | {"idle_timeout": 9}
@@ -154,13 +152,13 @@ def test_a_head_that_drips_in_is_too_late_as_a_whole(
 
 
 @both
-def test_announcements_are_no_beginning(call, script, streams) -> None:
+def test_endless_informational_responses_time_out(call, script, streams) -> None:
     error = fails(call, script, [forever(head(102), 0.05)], streams, **SHORT)
 
     assert (error["status"], error["code"]) == (504, "timeout")
 
 
-def test_the_callers_own_deadline_holds_for_a_head_that_drips_in(call, script) -> None:
+def test_request_timeout_covers_dripping_head(call, script) -> None:
     upstream = script(dripped(GOOD[0]))
     response = call(upstream).complete(headers={"x-portkey-request-timeout": "200"})
 
@@ -168,7 +166,7 @@ def test_the_callers_own_deadline_holds_for_a_head_that_drips_in(call, script) -
     assert upstream.wait_closed()
 
 
-def test_a_request_that_nobody_reads_is_too_late(call, script) -> None:
+def test_unread_request_times_out(call, script) -> None:
     """Also on a connection that has served before."""
     never = threading.Event()
     upstream = script(stream(*HELLO, DONE), [wait_for(never)])
@@ -180,8 +178,8 @@ def test_a_request_that_nobody_reads_is_too_late(call, script) -> None:
     assert (response.status_code, upstream.opened) == (504, 1)
 
 
-def test_a_request_that_is_read_late_is_read(call, script) -> None:
-    """The end of a stream is waited for in haste; what is sent after it, is not."""
+def test_late_read_request_is_answered(call, script) -> None:
+    """The wait for a stream's end is short; the wait for the next request is not."""
     upstream = script([*stream(*HELLO, DONE), 0.3], GOOD)
     caller = call(upstream)
     first = caller.complete(stream=True)
@@ -213,7 +211,7 @@ CHUNKS: dict[str, list[Step]] = {
 
 @both
 @pytest.mark.parametrize("name", CHUNKS)
-def test_bad_chunks_are_a_bad_gateway(call, script, name, streams) -> None:
+def test_malformed_chunks_are_bad_gateway(call, script, name, streams) -> None:
     answer = [CHUNKED if streams else WHOLE_CHUNKED, *CHUNKS[name]]
     error = fails(call, script, answer, streams)
 
@@ -222,14 +220,14 @@ def test_bad_chunks_are_a_bad_gateway(call, script, name, streams) -> None:
 
 
 @pytest.mark.parametrize("name", CHUNKS)
-def test_bad_chunks_break_a_stream_off(call, script, name) -> None:
+def test_malformed_chunks_end_stream_in_error(call, script, name) -> None:
     assert breaks(call, script, [BEGUN, *CHUNKS[name]]) == (
         "upstream's answer is not HTTP"
     )
 
 
 @both
-def test_endless_trailers_are_a_bad_gateway(call, script, streams) -> None:
+def test_endless_trailers_are_bad_gateway(call, script, streams) -> None:
     first = CHUNKED if streams else WHOLE_CHUNKED + chunk(BODY)
     answer = [first + b"0\r\n", forever(b"X-A: b\r\n" * 99)]
 
@@ -237,9 +235,7 @@ def test_endless_trailers_are_a_bad_gateway(call, script, streams) -> None:
 
 
 @pytest.mark.parametrize("pause", [0, 0.01])
-def test_endless_trailers_do_not_hold_back_the_end_of_a_stream(
-    call, script, pause
-) -> None:
+def test_endless_trailers_do_not_delay_stream(call, script, pause) -> None:
     *begun, _ = stream(*HELLO, DONE)
     upstream = script([*begun, b"0\r\n", forever(b"X", pause)], GOOD)
     caller = call(upstream)
@@ -265,7 +261,7 @@ ENDLESS: dict[str, tuple[list[Step], str]] = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_an_endless_beginning_of_a_stream_is_cut_short(call, script, name) -> None:
+def test_endless_stream_start_is_bad_gateway(call, script, name) -> None:
     steps, words = ENDLESS[name]
     answer = [head(200, STREAM, "Connection: close"), *steps]
     error = fails(call, script, answer, True)
@@ -275,7 +271,7 @@ def test_an_endless_beginning_of_a_stream_is_cut_short(call, script, name) -> No
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_what_is_endless_in_a_stream_breaks_it_off(call, script, name) -> None:
+def test_endless_event_ends_stream_in_error(call, script, name) -> None:
     steps, words = ENDLESS[name]
     answer = [head(200, STREAM, "Connection: close"), HELLO[0], *steps]
 
@@ -283,9 +279,7 @@ def test_what_is_endless_in_a_stream_breaks_it_off(call, script, name) -> None:
 
 
 @both
-def test_an_endless_answer_in_the_smallest_chunks_is_cut_short(
-    call, script, streams
-) -> None:
+def test_endless_tiny_chunks_are_refused(call, script, streams) -> None:
     first = CHUNKED + chunk(b"data: ") if streams else WHOLE_CHUNKED
     limits = {"max_answer_bytes": 20_000, "max_event_bytes": 20_000}
     error = fails(call, script, [first, forever(chunk(b"xy") * 999)], streams, **limits)
@@ -304,21 +298,21 @@ DRIPS: dict[str, Step] = {
 
 
 @pytest.mark.parametrize("name", DRIPS)
-def test_a_first_event_that_drips_in_is_too_late(call, script, name) -> None:
+def test_dripping_first_event_times_out(call, script, name) -> None:
     error = fails(call, script, [CHUNKED, DRIPS[name]], True, **SHORT)
 
     assert (error["status"], error["code"]) == (504, "timeout")
 
 
 @pytest.mark.parametrize("name", DRIPS)
-def test_an_event_that_drips_in_breaks_the_stream_off(call, script, name) -> None:
+def test_dripping_event_ends_stream(call, script, name) -> None:
     message = breaks(call, script, [BEGUN, DRIPS[name]], **SHORT)
 
     assert "fell silent for 0.2 s" in message
 
 
 @pytest.mark.parametrize("pause", [0, 0.05])
-def test_blank_space_is_no_beginning_of_a_whole_answer(call, script, pause) -> None:
+def test_whitespace_does_not_begin_answer(call, script, pause) -> None:
     """Some servers send it to keep the connection, for minutes."""
     answer = [headed("Connection: close"), forever(b"\n", pause)]
     error = fails(call, script, answer, False, **SHORT, max_answer_bytes=10**8)
@@ -326,16 +320,15 @@ def test_blank_space_is_no_beginning_of_a_whole_answer(call, script, pause) -> N
     assert (error["status"], error["code"]) == (504, "timeout")
 
 
-def test_an_answer_may_follow_blank_space_later_than_the_idle_limit(
-    call, script
-) -> None:
+def test_whitespace_keeps_answer_alive(call, script) -> None:
+    """The answer may follow it later than the idle timeout."""
     spaced = [head(200, "Connection: close"), *[b"\n", 0.1] * 3, BODY, close]
     answer = call(script(spaced), idle_timeout=0.2).complete()
 
     assert answer.json["choices"][0]["text"] == "good"
 
 
-def test_a_slow_answer_whose_pieces_come_in_time_is_whole(call, script) -> None:
+def test_slow_steady_answer_is_whole(call, script) -> None:
     pieces = [BODY[i : i + 40] for i in range(0, len(BODY), 40)]
     slow = [step for piece in pieces for step in (piece, 0.07)]
     answer = [head(200, f"Content-Length: {len(BODY)}"), *slow]
@@ -344,7 +337,7 @@ def test_a_slow_answer_whose_pieces_come_in_time_is_whole(call, script) -> None:
     assert caller.complete().get_data() == BODY
 
 
-def test_a_reader_that_is_slow_is_no_silence_of_upstream(call, script) -> None:
+def test_slow_client_is_no_idle_upstream(call, script) -> None:
     slow = stream(HELLO[0], 0.05, *HELLO[1:], DONE)
     caller = call(script(slow), idle_timeout=0.1)
     response = caller.complete(stream=True)
@@ -359,7 +352,7 @@ def test_a_reader_that_is_slow_is_no_silence_of_upstream(call, script) -> None:
 
 
 @both
-def test_a_length_that_is_never_reached_is_a_cut(call, script, streams) -> None:
+def test_short_body_is_truncated(call, script, streams) -> None:
     long = [headed(f"Content-Length: {len(BODY) + 1}"), BODY, close]
 
     assert "broke off" in fails(call, script, long, streams)["message"]
@@ -385,7 +378,8 @@ DESYNCED: dict[str, tuple[Answer, bool]] = {
 
 
 @pytest.mark.parametrize("name", DESYNCED)
-def test_what_follows_an_answer_is_nobodys_answer(call, script, name) -> None:
+def test_surplus_bytes_close_the_connection(call, script, name) -> None:
+    """What follows an answer is not read as the next one."""
     answer, streams = DESYNCED[name]
     upstream = script(answer, GOOD)
     caller = call(upstream)
@@ -403,7 +397,7 @@ def test_what_follows_an_answer_is_nobodys_answer(call, script, name) -> None:
 @pytest.mark.parametrize(
     "framing", ["Content-Length: 999", "Transfer-Encoding: chunked", "X-A: b"]
 )
-def test_a_body_where_none_can_be_is_not_read(
+def test_bodyless_status_body_is_ignored(
     call, script, status, framing, streams
 ) -> None:
     error = fails(call, script, [head(status, framing) + EVIL], streams)
@@ -413,7 +407,7 @@ def test_a_body_where_none_can_be_is_not_read(
 
 @both
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-def test_no_redirect_is_followed(call, script, upstream, status, streams) -> None:
+def test_redirects_are_not_followed(call, script, upstream, status, streams) -> None:
     elsewhere = whole(b"", status, f"Location: {upstream.url}", "Connection: close")
     error = fails(call, script, elsewhere, streams)
 
@@ -440,8 +434,8 @@ BOMBS |= {"gzip,gzip,gzip": gzip.compress(BOMBS["gzip, gzip"])}
 @both
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("coding", BOMBS)
-def test_a_bomb_does_not_go_off(call, script, coding, status, streams) -> None:
-    """An error is read as far as it may be, and keeps its status."""
+def test_decompression_bomb_is_refused(call, script, coding, status, streams) -> None:
+    """An error is read up to its limit, and keeps its status."""
     kind = "text/event-stream" if streams else "application/json"
     headers = (f"Content-Encoding: {coding}", "Connection: close")
     answer = whole(BOMBS[coding], status, *headers, content_type=kind)
@@ -458,7 +452,7 @@ def test_a_bomb_does_not_go_off(call, script, coding, status, streams) -> None:
     assert peak < 2**24
 
 
-def test_a_bomb_of_empty_lines_in_a_stream_does_not_go_off(call, script) -> None:
+def test_bomb_of_empty_lines_ends_stream(call, script) -> None:
     packed = gzip.compress(b"".join(HELLO[:1]) + b"\n" * 10**7)
     answer = [head(200, STREAM, "Content-Encoding: gzip", "Connection: close"), packed]
 
@@ -469,9 +463,7 @@ def test_a_bomb_of_empty_lines_in_a_stream_does_not_go_off(call, script) -> None
 @pytest.mark.parametrize(
     "coding", ["br", "zstd", "compress", "gzip, br", "\xff", "x" * 99]
 )
-def test_an_encoding_that_nobody_asked_for_is_refused(
-    call, script, coding, streams
-) -> None:
+def test_unrequested_encoding_is_refused(call, script, coding, streams) -> None:
     answer = [headed(f"Content-Encoding: {coding}", "Content-Length: 2"), b"{}"]
     error = fails(call, script, answer, streams)
 
@@ -479,7 +471,7 @@ def test_an_encoding_that_nobody_asked_for_is_refused(
     assert "is encoded, unasked, as" in error["message"]
 
 
-def test_an_error_keeps_its_status_whatever_its_encoding(call, script) -> None:
+def test_encoded_error_keeps_its_status(call, script) -> None:
     answer = whole(b"\x8b\x01", 429, "Content-Encoding: br", "Connection: close")
 
     assert fails(call, script, answer, False)["status"] == 429
@@ -487,7 +479,7 @@ def test_an_error_keeps_its_status_whatever_its_encoding(call, script) -> None:
 
 @both
 @pytest.mark.parametrize("lost", [0.3, 0.6, 0.9, 1])
-def test_a_truncated_encoding_is_a_bad_gateway(call, script, lost, streams) -> None:
+def test_truncated_gzip_is_bad_gateway(call, script, lost, streams) -> None:
     packed = gzip.compress(HELLO[0] if streams else BODY)
     packed = packed[: round(len(packed) * (1 - lost))]
     told = STREAM if streams else "Content-Type: application/json"
@@ -497,7 +489,7 @@ def test_a_truncated_encoding_is_a_bad_gateway(call, script, lost, streams) -> N
     assert error["status"] == 502
 
 
-def test_a_stream_whose_encoding_is_truncated_breaks_off(call, script) -> None:
+def test_truncated_gzip_ends_stream_in_error(call, script) -> None:
     packer = zlib.compressobj(wbits=GZIP)
     packed = packer.compress(HELLO[0] + HELLO[1]) + packer.flush(zlib.Z_SYNC_FLUSH)
     answer = [head(200, STREAM, "Content-Encoding: gzip", "Connection: close"), packed]
@@ -537,7 +529,7 @@ NO_JSON: dict[str, bytes] = {
 
 @both
 @pytest.mark.parametrize("name", NO_JSON)
-def test_what_is_no_json_is_a_bad_gateway(call, script, name, streams) -> None:
+def test_malformed_json_is_bad_gateway(call, script, name, streams) -> None:
     answer = whole(NO_JSON[name], 200, "Connection: close")
     error = fails(call, script, answer, streams, max_answer_bytes=10**6)
 
@@ -546,7 +538,7 @@ def test_what_is_no_json_is_a_bad_gateway(call, script, name, streams) -> None:
 
 
 @pytest.mark.parametrize("name", NO_JSON)
-def test_what_is_no_json_in_an_event_is_a_bad_gateway(call, script, name) -> None:
+def test_malformed_first_event_is_bad_gateway(call, script, name) -> None:
     document = NO_JSON[name].translate(None, b"\r\n")
     answer = closing_stream(data(document), *HELLO, DONE)
     error = fails(call, script, answer, True, max_event_bytes=10**6)
@@ -578,8 +570,8 @@ ODD_JSON: dict[str, bytes] = {
 
 @both
 @pytest.mark.parametrize("name", ODD_JSON)
-def test_odd_json_is_answered_or_refused(call, script, name, streams) -> None:
-    """Which of the two, is told elsewhere; here, that it is no failure of ours."""
+def test_odd_json_is_no_gateway_failure(call, script, name, streams) -> None:
+    """Other tests say whether it is answered or refused."""
     assert ODD_JSON[name] != BODY
     answer = data(ODD_JSON[name]) if streams else ODD_JSON[name]
     told = closing_stream(answer, DONE) if streams else whole(answer)
@@ -637,9 +629,8 @@ def is_right(response: Any) -> bool:
 
 @pytest.mark.parametrize("by", [reset, close], ids=["reset", "close"])
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_an_exchange_cut_at_any_byte_is_an_error_or_complete(
-    call, script, name, by
-) -> None:
+def test_truncation_at_any_byte_is_detected(call, script, name, by) -> None:
+    """The answer is complete, or an error."""
     exchange, streams = EXCHANGES[name]
     upstream = script(lambda seen: [exchange[: len(upstream.requests) - 1], by])
     caller = call(upstream)
@@ -658,8 +649,8 @@ def test_an_exchange_cut_at_any_byte_is_an_error_or_complete(
 
 @pytest.mark.parametrize("cut", [1, 8, 12, 40])
 @pytest.mark.parametrize("by", [reset, close], ids=["reset", "close"])
-def test_a_request_that_was_seen_is_not_sent_again(call, script, cut, by) -> None:
-    """A byte of an answer is enough, on a connection that has served before, too."""
+def test_partly_answered_request_is_not_retried(call, script, cut, by) -> None:
+    """One byte of an answer is enough, also on a reused connection."""
     upstream = script(GOOD, [GOOD[0][:cut], 0.05, by], GOOD)
     caller = call(upstream)
     statuses = [caller.complete().status_code for _ in range(3)]
@@ -678,7 +669,7 @@ CHANGES = st.lists(
 @both
 @examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES, by=st.sampled_from([reset, close]))
-def test_whatever_comes_is_no_failure_of_ours(
+def test_random_bytes_are_no_gateway_failure(
     call, script, streams, changes, by
 ) -> None:
     exchange = EXCHANGES["stream in chunks" if streams else "chunks"][0]
@@ -726,14 +717,12 @@ assert found and upstream.wait_closed()
 """
 
 
-def test_a_greenlet_may_break_off_what_another_one_reads() -> None:
+def test_greenlet_cancels_anothers_read() -> None:
     subprocess.run([sys.executable, "-c", GREENLETS], check=True, timeout=30)
 
 
-def test_endings_of_one_caller_leave_others_alone(call, script) -> None:
-    """A connection that was given back is another's, though the first one's end is
-    an error.
-    """
+def test_cancellation_spares_reused_connection(call, script) -> None:
+    """A returned connection may serve another caller before the first call's end."""
     go_on = threading.Event()
     unfinished = stream(*HELLO[:2])
     slow = [GOOD[0][:40], wait_for(go_on), GOOD[0][40:]]
@@ -758,10 +747,10 @@ def test_endings_of_one_caller_leave_others_alone(call, script) -> None:
 
 
 @pytest.mark.parametrize("text", [b"a\0b", b"a\xff", b"\xed\xa0\x80", b"\xe2\x82"])
-def test_what_is_no_json_breaks_a_running_stream_off(
+def test_invalid_text_ends_stream_in_error(
     call: Call, script: Any, text: bytes
 ) -> None:
-    """Frames that look like those before them are no exception."""
+    """Also in frames that look like those before them."""
     broken = data(frame("good")).replace(b"good", text)
 
     breaks(call, script, closing_stream(HELLO[0], broken, *HELLO[1:], DONE))

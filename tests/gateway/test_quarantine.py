@@ -68,7 +68,7 @@ def test_ended_batches_are_not_sent_again(call, script) -> None:
     assert len(bodies) <= 6
 
 
-def test_other_providers_answer_in_its_place(call, script) -> None:
+def test_fallback_replaces_ended_engine(call, script) -> None:
     engine, other = script(HANGS_UP), script(ANSWER)
     targets = [
         {"provider": "local"},
@@ -83,7 +83,7 @@ def test_other_providers_answer_in_its_place(call, script) -> None:
     assert (len(engine.requests), len(other.requests)) == (1, 1)
 
 
-def test_an_engine_that_loads_is_waited_for(call, script) -> None:
+def test_loading_engine_is_awaited(call, script) -> None:
     engine = script(LOADING, whole({"status": "ok"}), ANSWER)
     response = caller_of(call, engine).complete()
 
@@ -108,7 +108,7 @@ def code(response: Any) -> Any:
     return (response.json.get("error") or {}).get("code")
 
 
-def test_broken_streams_are_no_reason_to_withhold_it(call, script) -> None:
+def test_broken_streams_do_not_withhold_engine(call, script) -> None:
     begun = data(frame("x"))
     engine = script(*[cut_stream(begun, begun)] * 3, stream(begun, DONE))
     caller = caller_of(call, engine)
@@ -119,8 +119,8 @@ def test_broken_streams_are_no_reason_to_withhold_it(call, script) -> None:
     assert len(engine.requests) == 4
 
 
-def test_connections_to_the_engine_are_new(call, script) -> None:
-    """On one that is reused, an end could not be told from an idle connection's."""
+def test_engine_connections_are_not_reused(call, script) -> None:
+    """On a reused one, an end could not be told from an idle connection's."""
     engine = script(ANSWER)
     caller = caller_of(call, engine)
     for _ in "123":
@@ -139,7 +139,7 @@ def test_connections_to_the_engine_are_new(call, script) -> None:
     ],
     ids=["text", "batch", "tokens", "suffix"],
 )
-def test_prompts_beyond_any_context_are_refused(call, script, body, param) -> None:
+def test_prompts_beyond_context_are_refused(call, script, body, param) -> None:
     engine = script(ANSWER)
     response = caller_of(call, engine).complete(**body)
 
@@ -149,7 +149,7 @@ def test_prompts_beyond_any_context_are_refused(call, script, body, param) -> No
     assert not engine.requests
 
 
-def test_grammars_are_refused_before_any_call(call, script) -> None:
+def test_oversized_grammar_is_refused_early(call, script) -> None:
     engine = script(ANSWER)
     response = caller_of(call, engine).complete(grammar="root ::= " + "(" * 200_000)
 
@@ -158,7 +158,7 @@ def test_grammars_are_refused_before_any_call(call, script) -> None:
     assert not engine.requests
 
 
-def test_unlisted_parameters_are_named(call, script) -> None:
+def test_unlisted_parameters_are_dropped(call, script) -> None:
     engine = script(ANSWER)
     response = caller_of(call, engine).complete(n_probs=49152, top_k=5)
 

@@ -96,7 +96,7 @@ class World:
 
 
 @given(trees)
-def test_calls_and_statuses_are_those_of_the_model(tree: Any) -> None:
+def test_routing_matches_the_model(tree: Any) -> None:
     world = World()
     status = world.walk(node(tree))
 
@@ -107,7 +107,7 @@ def test_calls_and_statuses_are_those_of_the_model(tree: Any) -> None:
 
 
 @given(trees)
-def test_all_waits_for_one_target_fit_into_its_budget(tree: Any) -> None:
+def test_retry_waits_fit_target_budget(tree: Any) -> None:
     world = World()
     world.walk(node(tree))
 
@@ -120,14 +120,14 @@ def test_all_waits_for_one_target_fit_into_its_budget(tree: Any) -> None:
     [("200", 3, 0), ("503,200", 3, 1), ("503,400", 3, 1), ("503", 2, -1)]
     + [("400", 2, 0), ("503", 0, 0)],
 )
-def test_the_count_of_retries_is_portkeys(statuses, attempts, retries) -> None:
+def test_retry_count_is_portkeys(statuses, attempts, retries) -> None:
     world = World()
     world.walk(Target("p", name=statuses, retry=RetryPolicy(attempts)))
 
     assert world.trace.retries == retries
 
 
-def test_a_fault_of_our_own_is_recorded_and_not_hidden() -> None:
+def test_internal_error_is_recorded_and_raised() -> None:
     trace = Trace()
 
     with pytest.raises(ZeroDivisionError):

@@ -17,7 +17,7 @@ def test_worker_class_extends_gunicorns(name: str) -> None:
 
 
 @pytest.mark.e2e
-def test_foreign_worker_class_is_warned_of() -> None:
+def test_unsupported_worker_class_logs_warning() -> None:
     server = Server(GUNICORN_CMD_ARGS="-k sync", WEB_CONCURRENCY="1")
     try:
         eventually(lambda: "Supported are -k gevent and -k gthread" in server.said)
