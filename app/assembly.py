@@ -74,7 +74,7 @@ def gateway(
     """
     clock = clock or Clock()
     resources = ExitStack()
-    state = _state(settings, resources)
+    state = _shared_state(settings, resources)
     callers = ClientConnections(settings.idle_timeout, settings.max_requests)
     resources.callback(callers.close)
     breaker = Breaker(state.circuits, clock.now)
@@ -123,7 +123,7 @@ def gateway(
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _SharedState:
     """What is shared between requests, and between processes."""
 
     counters: Counters
@@ -131,22 +131,22 @@ class _State:
     cache: ResponseBackend
 
 
-def _state(settings: Settings, resources: ExitStack) -> _State:
+def _shared_state(settings: Settings, resources: ExitStack) -> _SharedState:
     """The machine's own files; with Redis, that for counters and the cache."""
     folder = Path(settings.instance)
     file = LocalFile(folder / "limits.db")
     resources.callback(file.close)
     counters, circuits = LocalCounters(file), LocalCircuits(file)
     if settings.redis_url:
-        return _redis_state(settings.redis_url, counters, circuits, resources)
+        return _redis_shared_state(settings.redis_url, counters, circuits, resources)
     cache = LocalCache(folder / "cache.db", settings.cache_bytes)
     resources.callback(cache.close)
-    return _State(counters, circuits, cache)
+    return _SharedState(counters, circuits, cache)
 
 
-def _redis_state(
+def _redis_shared_state(
     url: str, local: Counters, circuits: Circuits, resources: ExitStack
-) -> _State:
+) -> _SharedState:
     """Counters and cache in the Redis at *url*; *local* counters if it is unavailable.
 
     Circuits stay the machine's own.
@@ -167,4 +167,4 @@ def _redis_state(
         redis_store.RedisCounters(client), local, writer
     )
     resources.callback(counters.close)
-    return _State(counters, circuits, redis_store.RedisCache(client))
+    return _SharedState(counters, circuits, redis_store.RedisCache(client))

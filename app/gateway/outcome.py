@@ -48,7 +48,7 @@ class Outcome:
 
     *headers* are those of upstream's answer; *plan* says how the target was asked, and
     *warnings* what the caller should know besides. *tally* is what has been counted,
-    *told* are headers of the gateway's own.
+    *gateway_headers* are the gateway's own.
     """
 
     body: bytes | StreamBody

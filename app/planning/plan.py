@@ -8,7 +8,7 @@ default value never causes a refusal.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core import batch
@@ -138,10 +138,12 @@ class Planner:
     model: ModelCapabilities
     mode: CompletionMode
     most: int
+    # Follows from the fields above, and is needed at every step.
+    endpoint: Endpoint = field(init=False)
 
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.provider.endpoint(self.mode, self.request.model)
+    def __post_init__(self) -> None:
+        endpoint = self.provider.endpoint(self.mode, self.request.model)
+        object.__setattr__(self, "endpoint", endpoint)
 
     def plan(self, without: Collection[str] = ()) -> Plan:
         """The plan, as if the endpoint did not take the parameters in *without*.

@@ -1,4 +1,4 @@
-"""The only HTTP client. A Call goes in, an open HTTPReply comes out.
+"""The only HTTP client. An HTTPRequest goes in, an open HTTPReply comes out.
 
 It is requests' adapter without requests' session: nothing from the environment, no
 netrc, no cookies, no redirects, no retries of its own can change a call.

@@ -19,7 +19,7 @@ class EventDecoder(Protocol):
     def end(self) -> list[Event]: ...
 
 
-class ServerSentEvents:
+class ServerSentEventsDecoder:
     """text/event-stream, as nearly every provider streams."""
 
     def __init__(self, limit: int) -> None:
@@ -35,7 +35,7 @@ class ServerSentEvents:
         return self._decoder.end()
 
 
-class JSONLines:
+class JSONLinesDecoder:
     """A JSON document on each line (Ollama)."""
 
     def __init__(self, limit: int) -> None:
@@ -61,7 +61,7 @@ class JSONLines:
         return [Event(line)] if line.strip() else []
 
 
-class AmazonEventStream:
+class AmazonEventDecoder:
     """AWS' binary frames, with their checksums; events are named by their types.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/
@@ -103,10 +103,12 @@ class AmazonEventStream:
         return []
 
 
-_DECODERS: dict[str, type[ServerSentEvents | JSONLines | AmazonEventStream]] = {
-    "text/event-stream": ServerSentEvents,
-    "application/vnd.amazon.eventstream": AmazonEventStream,
-    "application/x-ndjson": JSONLines,
+_DECODERS: dict[
+    str, type[ServerSentEventsDecoder | JSONLinesDecoder | AmazonEventDecoder]
+] = {
+    "text/event-stream": ServerSentEventsDecoder,
+    "application/vnd.amazon.eventstream": AmazonEventDecoder,
+    "application/x-ndjson": JSONLinesDecoder,
 }
 
 

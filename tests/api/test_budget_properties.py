@@ -166,7 +166,7 @@ def counted(caller: Caller, holder: str) -> list[int]:
     for rule, unit in (("tokens_per_day", 1), ("money_per_day", 10**6)):
         claim = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
         with pytest.raises(LimitReached) as refused:
-            gateway.till.meter.reserve([claim], time.time())
+            gateway.metering.meter.reserve([claim], time.time())
         numbers.append(refused.value.used // unit)
     return numbers
 

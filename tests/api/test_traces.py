@@ -351,7 +351,8 @@ def test_span_attributes_match_documentation(
         "completion_tokens_details": {"reasoning_tokens": 1},
     }
     usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10, **details}
-    upstream.answers[:] = [whole(completion(usage=usage)), stream(*FRAMES)]
+    slow = stream(FRAMES[0], 0.1, *FRAMES[1:])
+    upstream.answers[:] = [whole(completion(usage=usage)), slow]
     target = {"virtual_key": house.virtual_key(), "cache": {"mode": "simple"}}
     house.store.put_config("pc-1", target)
     house.store.put_alias("old", Alias("gpt-4"))

@@ -154,7 +154,7 @@ def live(history: LedgerQueries, **options: Any) -> LiveFeed:
 
 @pytest.fixture
 def history(settings: Settings) -> Iterator[LedgerQueries]:
-    with closing(factory.history(settings)) as history:
+    with closing(factory.ledger_queries(settings)) as history:
         yield history
 
 
@@ -225,7 +225,7 @@ def test_live_feeds_are_limited(operator: Operator) -> None:
 
 
 def test_live_feeds_leave_threads_free(operator: Operator) -> None:
-    operator.app.extensions["lastword"].callers.most = 7
+    operator.app.extensions["lastword"].clients.most = 7
     one, other = operator.get("/requests/live"), operator.get("/requests/live")
     one.close()
 

@@ -1,11 +1,10 @@
 """The current request and its headers, read faster than through Flask's proxies."""
 
+from functools import lru_cache
 from typing import Any, overload
 
 from flask import Request
 from flask.globals import request_ctx
-
-from ...core.text_cache import cached_by_text
 
 
 def current_request() -> Request:
@@ -41,7 +40,9 @@ class RequestHeaders:
         return _variable(name) in self._environ
 
 
-@cached_by_text
+# Some thirty of them are looked up for each request. The cache is one of C: a hit costs
+# no call of ours.
+@lru_cache(1024)
 def _variable(name: str) -> str:
     """The name of a header in a WSGI environment.
 

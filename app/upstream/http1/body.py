@@ -17,7 +17,7 @@ import re
 from http import HTTPStatus
 from http.client import IncompleteRead
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from urllib3.response import DeflateDecoder, GzipDecoder, MultiDecoder
 
@@ -139,29 +139,26 @@ class ChunkedDecoder:
         self.ended = True
 
 
-def body_decoder(head: ResponseHead) -> BodyDecoder:
-    """The decoder of the body that *head* announces. Raises Malformed."""
+class Framing(NamedTuple):
+    """How a body is framed. *is_ambiguous* says that others could read its end in
+    another place: a length beside chunks, or a body where there may be none.
+    """
+
+    decoder: BodyDecoder
+    is_ambiguous: bool
+
+
+def body_framing(head: ResponseHead) -> Framing:
+    """The framing of the body that *head* announces. Raises Malformed."""
     coding = head.headers.get("Transfer-Encoding")
     if coding is not None and coding.lower() != "chunked":
         raise Malformed("a transfer encoding that nobody asked for")
     length = _content_length(head.headers.get("Content-Length"))
     if head.status in _BODILESS:
-        return LengthDecoder(0)
+        return Framing(LengthDecoder(0), coding is not None or bool(length))
     if coding is not None:
-        return ChunkedDecoder()
-    return LengthDecoder(inf if length is None else length)
-
-
-def is_ambiguous(head: ResponseHead) -> bool:
-    """Whether others could read where the body ends in another way.
-
-    A length beside chunks, or a body where there may be none.
-    """
-    is_chunked = head.headers.get("Transfer-Encoding") is not None
-    length = _content_length(head.headers.get("Content-Length"))
-    if head.status in _BODILESS:
-        return is_chunked or bool(length)
-    return is_chunked and length is not None
+        return Framing(ChunkedDecoder(), length is not None)
+    return Framing(LengthDecoder(inf if length is None else length), False)
 
 
 def _content_length(value: str | None) -> int | None:

@@ -27,9 +27,8 @@ from .body import (
     CODINGS,
     BodyDecoder,
     ContentDecoder,
-    body_decoder,
+    body_framing,
     content_decoder,
-    is_ambiguous,
 )
 from .head import Headers, Malformed, read_head
 
@@ -140,8 +139,8 @@ class HTTP1Response:
         if wire.ended:
             raise CutHead
         self.status, self.headers = head.status, head.headers
-        self._body = body_decoder(head)
-        self.keeps_connection = not (head.is_last or is_last or is_ambiguous(head))
+        self._body, is_ambiguous = body_framing(head)
+        self.keeps_connection = not (head.is_last or is_last or is_ambiguous)
         coding = self.headers.get("Content-Encoding", "")
         if coding and {c.strip() for c in coding.lower().split(",")} <= CODINGS:
             self._content = content_decoder(coding)
