@@ -43,27 +43,27 @@ def module_name(path: Path) -> str:
 def inherited(path: Path, class_name: str) -> set[str]:
     """The private names of the library classes that a class of ours derives from."""
     module = importlib.import_module(module_name(path))
-    found: set[str] = set()
+    names: set[str] = set()
     for ancestor in getattr(getattr(module, class_name, None), "__mro__", ()):
         if ancestor.__module__.partition(".")[0] in ("app", "builtins"):
             continue
         for name, member in vars(ancestor).items():
-            found.add(name)
+            names.add(name)
             if inspect.isfunction(member):
-                found.update(inspect.unwrap(member).__code__.co_names)
-    return set(filter(is_private, found))
+                names.update(inspect.unwrap(member).__code__.co_names)
+    return set(filter(is_private, names))
 
 
 def definitions(tree: ast.AST) -> set[str]:
     """The private names that a file defines: functions, variables, attributes."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.add(node.name)
+            names.add(node.name)
         elif isinstance(node, (ast.Name, ast.Attribute)):
             if isinstance(node.ctx, ast.Store):
-                found.add(node.id if isinstance(node, ast.Name) else node.attr)
-    return set(filter(is_private, found))
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return set(filter(is_private, names))
 
 
 def mentions(tree: ast.AST) -> Iterator[str]:

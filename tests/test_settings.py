@@ -92,7 +92,7 @@ def test_page_lists_alternative_names() -> None:
 
 
 def test_page_shows_the_defaults() -> None:
-    told = dict(ROW.findall(PAGE))
+    rows = dict(ROW.findall(PAGE))
     for setting in setting_fields():
         default = setting.default
         shown = ",".join(default) if isinstance(default, tuple) else default
@@ -101,4 +101,4 @@ def test_page_shows_the_defaults() -> None:
         if isinstance(default, float):
             shown = f"{default:g}"
         expected = f"`{shown}`" if shown not in ("", None) else "(none)"
-        assert told[variable(setting)] == expected, setting.name
+        assert rows[variable(setting)] == expected, setting.name

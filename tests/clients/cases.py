@@ -28,7 +28,7 @@ PROMPTS = [
 # key that most clients insist on.
 KEYLESS = {"x-portkey-provider": "openai", "Authorization": ""}
 
-ASKED: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "whole": {"prompt": PROMPTS[0]},
     "other": {"prompt": PROMPTS[1]},
     "stream": {"prompt": PROMPTS[0], "stream": True},
@@ -57,16 +57,16 @@ def report(
     *keyless* is *create*, sending KEYLESS. *error* is the base of the errors that the
     client raises for an answer with an error status.
     """
-    cases = {case: _answer(create, error, asked) for case, asked in ASKED.items()}
+    cases = {case: _answer(create, error, params) for case, params in REQUESTS.items()}
     cases["no_key"] = _answer(keyless, error, {"prompt": PROMPTS[0]})
     print(json.dumps({"version": version(distribution), **cases, **own}))
 
 
-def _answer(create: Create, error: type[Exception], asked: dict[str, Any]) -> Any:
+def _answer(create: Create, error: type[Exception], params: dict[str, Any]) -> Any:
     common = {"model": MODEL, "max_tokens": MAX_TOKENS, "temperature": 0}
     try:
-        answer = create(**common | asked)
-        return _joined(answer) if asked.get("stream") else answer
+        answer = create(**common | params)
+        return _joined(answer) if params.get("stream") else answer
     except error as e:
         return _failure(e)
 
@@ -82,10 +82,10 @@ def _joined(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def _failure(error: Exception) -> dict[str, Any]:
     """What a caller can learn from *error*; openai 0.28 has a name of its own."""
-    seen = {name: getattr(error, name, None) for name in ("param", "code")}
+    fields = {name: getattr(error, name, None) for name in ("param", "code")}
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     kind = type(error).__name__
-    return {"class": kind, "status": status, "message": str(error), **seen}
+    return {"class": kind, "status": status, "message": str(error), **fields}
 
 
 def completions(client: Any) -> Create:

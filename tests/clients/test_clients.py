@@ -52,10 +52,10 @@ Answers = Mapping[str, Any]
 @pytest.fixture(scope="session")
 def answers_of(gateway_url: str) -> Callable[[str], Answers]:
     """What the client of this name got. Each is asked once, also if that fails."""
-    asked = cache(_asked)
+    cached_answers = cache(_run_client)
 
     def answers(name: str) -> Answers:
-        answer = asked(name, gateway_url)
+        answer = cached_answers(name, gateway_url)
         if isinstance(answer, str):
             pytest.fail(answer)
         return answer
@@ -63,17 +63,17 @@ def answers_of(gateway_url: str) -> Callable[[str], Answers]:
     return answers
 
 
-def _asked(name: str, address: str) -> Answers | str:
+def _run_client(name: str, address: str) -> Answers | str:
     """What the client of this name got, or in a sentence why it got nothing."""
     python = ENVIRONMENTS / name / "bin" / "python"
     if name == LATEST:
         python = Path(sys.executable)
     if not python.exists():
         return f"The client {name} is not installed: `make test` does that."
-    return _told([python, HERE / CLIENTS[name].script, address])
+    return _run_script([python, HERE / CLIENTS[name].script, address])
 
 
-def _told(command: list[Path | str]) -> Answers | str:
+def _run_script(command: list[Path | str]) -> Answers | str:
     try:
         # Without a variable of the developer's: no key, no proxy, no tracing.
         ran = subprocess.run(

@@ -43,9 +43,9 @@ def env_file(path: Path) -> dict[str, str]:
 
 def seconds(text: str) -> float:
     """What `75s` means."""
-    found = re.fullmatch(r"(\d+)s", text)
-    assert found, text
-    return float(found[1])
+    match = re.fullmatch(r"(\d+)s", text)
+    assert match, text
+    return float(match[1])
 
 
 def instructions() -> Iterator[tuple[str, str]]:
@@ -58,6 +58,6 @@ def instructions() -> Iterator[tuple[str, str]]:
 
 
 def last_stage() -> list[tuple[str, str]]:
-    found = list(instructions())
-    begin = max(i for i, (name, _) in enumerate(found) if name == "FROM")
-    return found[begin:]
+    lines = list(instructions())
+    begin = max(i for i, (name, _) in enumerate(lines) if name == "FROM")
+    return lines[begin:]

@@ -80,9 +80,9 @@ def graceful_timeout(drain: str) -> float:
         text=True,
         check=True,
     )
-    found = re.search(r"^graceful_timeout\s*= (\d+)$", done.stdout, re.M)
-    assert found
-    return float(found[1])
+    match = re.search(r"^graceful_timeout\s*= (\d+)$", done.stdout, re.M)
+    assert match
+    return float(match[1])
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def test_compose_file_holds_no_secret() -> None:
     assert not re.findall(r"(?:PASSWORD|KEY|TOKEN): (?!\$\{)", text)
 
 
-def made(folder: Path) -> str:
+def generated_conf(folder: Path) -> str:
     """What the command of the nginx service makes of deploy/nginx.conf."""
     (folder / "conf.d").mkdir()
     (folder / "image.conf").write_text(AROUND.format(folder=folder))
@@ -104,13 +104,15 @@ def made(folder: Path) -> str:
 
 
 def test_nginx_upstreams_are_the_gateways(tmp_path: Path) -> None:
-    asked = re.findall(r"^    server (\S+ \S+) ", made(tmp_path), re.M)
+    servers = re.findall(r"^    server (\S+ \S+) ", generated_conf(tmp_path), re.M)
 
-    assert asked == [f"{name}:{PORT} resolve" for name in GATEWAYS]
+    assert servers == [f"{name}:{PORT} resolve" for name in GATEWAYS]
 
 
 def test_nginx_accepts_generated_files(tmp_path: Path) -> None:
-    text = made(tmp_path).replace("listen 80 ", f"listen 127.0.0.1:{free_port()} ")
+    text = generated_conf(tmp_path).replace(
+        "listen 80 ", f"listen 127.0.0.1:{free_port()} "
+    )
     (tmp_path / "conf.d" / "lastword.conf").write_text(text)
     done = run_nginx(tmp_path)
 

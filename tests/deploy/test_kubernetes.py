@@ -32,8 +32,8 @@ LABELS = {"app.kubernetes.io/name": "lastword"}
 
 
 def named(kind: str) -> Any:
-    (found,) = (each for each in MANIFESTS if each["kind"] == kind)
-    return found
+    (manifest,) = (each for each in MANIFESTS if each["kind"] == kind)
+    return manifest
 
 
 POD = named("Deployment")["spec"]["template"]["spec"]
@@ -52,13 +52,13 @@ def test_kustomize_output_is_valid() -> None:
     done = subprocess.run(
         ["kubectl", "kustomize", str(KUBERNETES)], stdout=subprocess.PIPE, check=True
     )
-    made = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
-    pod = made["Deployment"]["spec"]["template"]["spec"]
+    manifests = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    pod = manifests["Deployment"]["spec"]["template"]["spec"]
     (gateway,) = pod["containers"]
 
-    for each in made.values():
+    for each in manifests.values():
         kubernetes_validate.validate(each, "1.37", strict=True)
-    name = made["ConfigMap"]["metadata"]["name"]
+    name = manifests["ConfigMap"]["metadata"]["name"]
     assert gateway["envFrom"][0]["configMapRef"]["name"] == name != "lastword"
     assert gateway["image"] == "registry.example.com/lastword:0.1.0"
 
@@ -111,8 +111,8 @@ def test_selectors_match_pod_labels() -> None:
 def test_config_maps_use_existing_settings() -> None:
     secret = named("Secret")["stringData"]
     (endpoint,) = load(KUBERNETES / "monitor.yaml")["spec"]["endpoints"]
-    given = set(env_file(Path(KUBERNETES / "gateway.env"))) | set(secret)
+    names = set(env_file(Path(KUBERNETES / "gateway.env"))) | set(secret)
 
-    assert {name for name in given if name.startswith("GATEWAY_")} <= VARIABLES
+    assert {name for name in names if name.startswith("GATEWAY_")} <= VARIABLES
     assert endpoint["authorization"]["credentials"]["key"] in secret
     assert all(value.startswith("HERE: ") for value in secret.values())

@@ -44,7 +44,7 @@ def series(metric: MetricDefinition) -> Iterator[tuple[str, set[str]]]:
 
 
 ALL = [metric for _, metric in families()]
-KNOWN = {"up": SCRAPED} | dict(itertools.chain.from_iterable(map(series, ALL)))
+SERIES = {"up": SCRAPED} | dict(itertools.chain.from_iterable(map(series, ALL)))
 
 
 def parsed(expression: str) -> Any:
@@ -56,9 +56,9 @@ def parsed(expression: str) -> Any:
 
 def parts(tree: Any, kind: type[Any]) -> list[Any]:
     """The parts of a *tree* that are of a *kind*."""
-    found: list[Any] = []
-    promql.walk(tree, pre_visit=found.append)
-    return [part for part in found if isinstance(part, kind)]
+    nodes: list[Any] = []
+    promql.walk(tree, pre_visit=nodes.append)
+    return [part for part in nodes if isinstance(part, kind)]
 
 
 def selectors(tree: Any) -> list[Any]:
@@ -67,8 +67,10 @@ def selectors(tree: Any) -> list[Any]:
 
 def sums(tree: Any) -> list[tuple[set[str], Any]]:
     """What is added up by which labels."""
-    found = parts(tree, promql.AggregateExpr)
-    return [(set(each.modifier.labels), each.expr) for each in found if each.modifier]
+    aggregations = parts(tree, promql.AggregateExpr)
+    return [
+        (set(each.modifier.labels), each.expr) for each in aggregations if each.modifier
+    ]
 
 
 def kept(tree: Any) -> set[str]:
@@ -86,12 +88,12 @@ EXPRESSIONS = [
 def test_expression_uses_existing_metrics(expression: str) -> None:
     tree = parsed(expression)
 
-    assert selectors(tree) and all(each.name in KNOWN for each in selectors(tree))
+    assert selectors(tree) and all(each.name in SERIES for each in selectors(tree))
     for labels, added in sums(tree):
-        assert all(labels <= KNOWN[selector.name] for selector in selectors(added))
+        assert all(labels <= SERIES[selector.name] for selector in selectors(added))
     for selector in selectors(tree):
         for matcher in selector.matchers.matchers:
-            assert matcher.name in KNOWN[selector.name]
+            assert matcher.name in SERIES[selector.name]
             assert matcher.value in VALUES.get(matcher.name, {matcher.value})
 
 
@@ -106,9 +108,9 @@ def test_invalid_expressions_are_detected() -> None:
 def test_dashboard_shows_every_metric() -> None:
     trees = [parsed(target["expr"]) for p in PLOTS for target in p["targets"]]
     shown = {selector.name for tree in trees for selector in selectors(tree)}
-    seen = {re.sub("_(total|bucket|count)$", "", name) for name in shown}
+    metrics = {re.sub("_(total|bucket|count)$", "", name) for name in shown}
 
-    assert seen == {name for name, _ in families()}
+    assert metrics == {name for name, _ in families()}
 
 
 def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
@@ -138,7 +140,7 @@ def test_grafana_reads_whole_dashboard() -> None:
 
 
 def test_panels_are_unique_without_overlap() -> None:
-    taken = [
+    cells = [
         (x, y)
         for panel in PANELS
         for place in [panel["gridPos"]]
@@ -147,7 +149,7 @@ def test_panels_are_unique_without_overlap() -> None:
     ]
 
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
-    assert len(set(taken)) == len(taken) and max(x for x, _ in taken) == 23
+    assert len(set(cells)) == len(cells) and max(x for x, _ in cells) == 23
 
 
 @pytest.mark.parametrize("panel", PLOTS, ids=lambda panel: panel["title"])
@@ -173,20 +175,20 @@ def test_data_source_is_a_variable() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_alert_links_to_its_runbook(rule: Any) -> None:
-    told = rule["annotations"]
-    page, _, anchor = told["runbook"].partition("#")
+    annotations = rule["annotations"]
+    page, _, anchor = annotations["runbook"].partition("#")
 
     assert page == "docs/operations.md" and anchor == rule["alert"].lower()
     assert f"\n### {rule['alert']}\n" in OPERATIONS
     assert rule["labels"]["severity"] in ("page", "ticket")
-    used = set(re.findall(r"\$labels\.(\w+)", told["summary"]))
+    used = set(re.findall(r"\$labels\.(\w+)", annotations["summary"]))
     assert used <= kept(parsed(rule["expr"]))
 
 
 def test_runbook_sections_are_alerts() -> None:
-    told = re.findall(r"^### (Lastword\w+)$", OPERATIONS, re.M)
+    headings = re.findall(r"^### (Lastword\w+)$", OPERATIONS, re.M)
 
-    assert told == [rule["alert"] for rule in RULES]
+    assert headings == [rule["alert"] for rule in RULES]
 
 
 @needs("promtool")

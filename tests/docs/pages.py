@@ -39,8 +39,8 @@ class Block:
 
     def marked(self, word: str) -> str | None:
         """What the mark says after *word*."""
-        found = re.fullmatch(rf"{word} +(.*)", self.mark, re.S)
-        return found and found[1]
+        match = re.fullmatch(rf"{word} +(.*)", self.mark, re.S)
+        return match and match[1]
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
@@ -60,13 +60,13 @@ def blocks(page: Path) -> list[Block]:
 
 
 def _blocks(page: Path, text: str) -> Iterator[Block]:
-    for found in _BLOCK.finditer(text):
+    for match in _BLOCK.finditer(text):
         yield Block(
             page=page,
-            line=text.count("\n", 0, found.start("language")) + 1,
-            language=found["language"],
-            text=textwrap.dedent(found["text"]),
-            mark=found["mark"] or "",
+            line=text.count("\n", 0, match.start("language")) + 1,
+            language=match["language"],
+            text=textwrap.dedent(match["text"]),
+            mark=match["mark"] or "",
         )
 
 
@@ -107,22 +107,22 @@ def _transcript(block: Block) -> Iterator[Step]:
 
 def _command(lines: list[str]) -> str:
     """The command at the head of *lines*, which it takes away."""
-    taken = [lines.pop(0).removeprefix(_PROMPT)]
-    while taken[-1].endswith("\\"):
-        taken.append(lines.pop(0))
-    if end := _HERE_DOCUMENT.search("\n".join(taken)):
-        while taken[-1] != end[1]:
-            taken.append(lines.pop(0))
-    return "\n".join(taken) + "\n"
+    typed = [lines.pop(0).removeprefix(_PROMPT)]
+    while typed[-1].endswith("\\"):
+        typed.append(lines.pop(0))
+    if end := _HERE_DOCUMENT.search("\n".join(typed)):
+        while typed[-1] != end[1]:
+            typed.append(lines.pop(0))
+    return "\n".join(typed) + "\n"
 
 
-def alike(shown: str, seen: str) -> bool:
+def alike(shown: str, printed: str) -> bool:
     """Whether *seen* is what a page has *shown*, in which `...` stands for anything.
 
     On a line of its own it stands for any number of lines. Columns may be wider.
     """
     pattern = "".join(map(_pattern, _lines(shown)))
-    return bool(re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(seen))))
+    return bool(re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(printed))))
 
 
 def _lines(text: str) -> list[str]:

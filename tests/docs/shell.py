@@ -44,12 +44,12 @@ trap 'failed=$?' ERR
 
 def clone(folder: Path) -> Path:
     """A clone of the repository in *folder*, by name; what it makes stays there."""
-    made = folder / "lastword"
-    made.mkdir()
+    checkout = folder / "lastword"
+    checkout.mkdir()
     for entry in ROOT.iterdir():
         if entry.name not in ("instance", ".git"):
-            (made / entry.name).symlink_to(entry)
-    return made
+            (checkout / entry.name).symlink_to(entry)
+    return checkout
 
 
 def typed(steps: Sequence[Step], folder: Path, port: int, **environ: str) -> list[str]:
@@ -58,13 +58,13 @@ def typed(steps: Sequence[Step], folder: Path, port: int, **environ: str) -> lis
     Fewer, if the shell ended before the last.
     """
     script = folder / "page.sh"
-    commands = "".join(map(_told, steps)).replace(ADDRESS, f"127.0.0.1:{port}")
+    commands = "".join(map(_shell_lines, steps)).replace(ADDRESS, f"127.0.0.1:{port}")
     script.write_text(_PREAMBLE + commands)
-    said = _run(script, folder, environ).replace(f"127.0.0.1:{port}", ADDRESS)
-    return [part.strip("\n") for part in said.split(_MARK)[:-1]]
+    printed = _run(script, folder, environ).replace(f"127.0.0.1:{port}", ADDRESS)
+    return [part.strip("\n") for part in printed.split(_MARK)[:-1]]
 
 
-def _told(step: Step) -> str:
+def _shell_lines(step: Step) -> str:
     ended = "" if step.shown is not None else 'echo "status $failed"; '
     return f"failed=0\n{step.command}{ended}printf '\\n{_MARK}\\n'\n"
 

@@ -66,11 +66,11 @@ def test_documented_keys_file_is_applied(settings: Settings, tmp_path) -> None:
     (text,) = [block.text for block in keys if block.language == "yaml"]
     secret = tmp_path / "aws"
     secret.write_text("secret")
-    told = Operator(settings)(
+    output = Operator(settings)(
         *("apply", "-"),
         stdin=text.replace("/run/secrets/aws", str(secret)),
         OPENAI_API_KEY="sk-1",
         AWS_ACCESS_KEY_ID="AK",
     )
 
-    assert told.count("+ ") == 5 and "lw-" in told
+    assert output.count("+ ") == 5 and "lw-" in output

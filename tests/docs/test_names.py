@@ -44,6 +44,6 @@ def test_documented_make_targets_exist(page: Path) -> None:
 
 @pages
 def test_documented_settings_exist(page: Path) -> None:
-    known = {*map(variable, setting_fields())}
+    variables = {*map(variable, setting_fields())}
 
-    assert set(VARIABLES.findall(page.read_text())) <= known
+    assert set(VARIABLES.findall(page.read_text())) <= variables

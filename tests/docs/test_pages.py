@@ -35,12 +35,12 @@ LEFT_OUT = 0.25
 pytestmark = pytest.mark.e2e
 
 
-def answer(seen: Seen) -> Answer:
+def answer(request: Seen) -> Answer:
     """What a provider says to a request of any of the ways."""
     kind = "legacy"
-    if "messages" in seen.path:
+    if "messages" in request.path:
         kind = "anthropic"
-    elif "chat" in seen.path:
+    elif "chat" in request.path:
         kind = "chat"
     return whole((WIRE / kind / "whole.json").read_bytes())
 
@@ -71,7 +71,7 @@ def gateway(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server | N
         GATEWAY_TRUSTED_CUSTOM_HOSTS="127.0.0.1",
         WEB_CONCURRENCY="1",
     )
-    eventually(lambda: "Try it" in server.said, 30)
+    eventually(lambda: "Try it" in server.log_text, 30)
     yield server
     server.stop()
 
@@ -91,8 +91,8 @@ def test_page_shows_real_output(
 ) -> None:
     done = steps(page)
     log = folder / "gateway.log"
-    log.write_text(gateway.said if gateway else "")
-    seen = typed(
+    log.write_text(gateway.log_text if gateway else "")
+    printed = typed(
         done,
         folder.parent if typed_on(page, "git clone") else folder,
         gateway.port if gateway else 8787,
@@ -102,18 +102,20 @@ def test_page_shows_real_output(
         ANTHROPIC_API_KEY="sk-of-the-test",
     )
 
-    problems = [text for pair in zip(done, seen, strict=False) for text in told(*pair)]
+    problems = [
+        text for pair in zip(done, printed, strict=False) for text in differences(*pair)
+    ]
     assert not problems, "\n\n".join(problems)
-    assert len(seen) == len(done), f"the shell ended at {done[len(seen)].block}"
+    assert len(printed) == len(done), f"the shell ended at {done[len(printed)].block}"
 
 
-def told(step: Step, seen: str) -> Iterator[str]:
+def differences(step: Step, printed: str) -> Iterator[str]:
     """What is wrong with what a step printed."""
     place = f"{step.block}\n$ {step.command}"
-    if step.shown is None and not seen.endswith("status 0"):
-        yield f"{place}failed:\n{seen}"
-    if step.shown is not None and not alike(step.shown, seen):
-        yield f"{place}shows:\n{step.shown}\nand prints:\n{seen}"
+    if step.shown is None and not printed.endswith("status 0"):
+        yield f"{place}failed:\n{printed}"
+    if step.shown is not None and not alike(step.shown, printed):
+        yield f"{place}shows:\n{step.shown}\nand prints:\n{printed}"
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in READ], ids=str)

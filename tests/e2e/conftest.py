@@ -99,8 +99,8 @@ def callers(port: int) -> int:
 
 def open_files(pid: int | str = "self") -> Counter[str]:
     """What a process has open, by where it leads; sockets count as alike."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            found[os.readlink(link).partition(":")[0]] += 1
-    return found
+            counts[os.readlink(link).partition(":")[0]] += 1
+    return counts

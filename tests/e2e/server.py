@@ -79,7 +79,7 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         """All that it has logged so far."""
         return "\n".join(self.log)
 
@@ -134,10 +134,10 @@ class Server:
             self.log.append(line.rstrip())
 
     def _wait_for_address(self) -> str:
-        eventually(lambda: LISTENING.search(self.said), 20)
-        found = LISTENING.search(self.said)
-        assert found
-        return found[1]
+        eventually(lambda: LISTENING.search(self.log_text), 20)
+        match = LISTENING.search(self.log_text)
+        assert match
+        return match[1]
 
 
 def eventually(condition: Any, seconds: float = 10, left: Any = lambda: "") -> None:
@@ -162,8 +162,8 @@ def alive(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """The processes that *pid* has started and that still run."""
-    found = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for path in found for child in path.read_text().split()]
+    paths = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in paths for child in path.read_text().split()]
 
 
 def command_line(pid: int) -> str:

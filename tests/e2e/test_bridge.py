@@ -37,13 +37,13 @@ def frames(server: Server, target: dict[str, Any], **body: Any) -> list[Any]:
 
 def pieces(server: Server, prompt: str) -> list[str]:
     """What the engine streams for one prompt, piece by piece."""
-    told = frames(server, CHAT, prompt=prompt)
-    return [choice["text"] for frame in told for choice in frame["choices"]]
+    events = frames(server, CHAT, prompt=prompt)
+    return [choice["text"] for frame in events for choice in frame["choices"]]
 
 
-def across(said: list[str]) -> str:
+def across(pieces: list[str]) -> str:
     """A stop sequence that begins in one piece and ends in the next."""
-    pairs = list(zip(said[2:], said[3:], strict=False))
+    pairs = list(zip(pieces[2:], pieces[3:], strict=False))
     first, second = next(p for p in pairs if min(map(len, p)) >= 3)
     return first[-2:] + second[:2]
 
@@ -53,16 +53,16 @@ def cut(text: str, stops: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def said(engine: Server) -> dict[str, list[str]]:
+def pieces_of(engine: Server) -> dict[str, list[str]]:
     return {prompt: pieces(engine, prompt) for prompt in PROMPTS}
 
 
 def test_streamed_batch_has_eight_choices(
-    engine: Server, said: dict[str, list[str]]
+    engine: Server, pieces_of: dict[str, list[str]]
 ) -> None:
     """Four prompts, two choices each, with stop sequences that cross chunk borders."""
-    stops = [across(said[prompt]) for prompt in PROMPTS]
-    told = frames(
+    stops = [across(pieces_of[prompt]) for prompt in PROMPTS]
+    events = frames(
         engine,
         STOPLESS,
         prompt=PROMPTS,
@@ -72,27 +72,27 @@ def test_streamed_batch_has_eight_choices(
     )
     texts = dict.fromkeys(range(8), "")
     reasons: dict[int, list[str]] = {i: [] for i in range(8)}
-    for choice in (choice for frame in told for choice in frame["choices"]):
+    for choice in (choice for frame in events for choice in frame["choices"]):
         texts[choice["index"]] += choice["text"]
         reasons[choice["index"]] += filter(None, [choice["finish_reason"]])
 
-    expected = [cut("".join(said[prompt]), stops) for prompt in PROMPTS]
+    expected = [cut("".join(pieces_of[prompt]), stops) for prompt in PROMPTS]
     assert texts == {i: expected[i // 2] for i in range(8)}
     assert reasons == {i: ["stop"] for i in range(8)}
-    assert len({frame["id"] for frame in told}) == 1
-    assert [frame["choices"] for frame in told].count([]) == 1
-    assert told[-1]["usage"]["completion_tokens"] >= 8
+    assert len({frame["id"] for frame in events}) == 1
+    assert [frame["choices"] for frame in events].count([]) == 1
+    assert events[-1]["usage"]["completion_tokens"] >= 8
 
 
 def test_whole_batch_equals_streamed_batch(
-    engine: Server, said: dict[str, list[str]]
+    engine: Server, pieces_of: dict[str, list[str]]
 ) -> None:
     answer = engine.complete(headers=config(CHAT), prompt=PROMPTS, n=2, **GREEDY)
     choices = answer.json()["choices"]
 
     assert [choice["index"] for choice in choices] == list(range(8))
     assert [choice["text"] for choice in choices] == [
-        "".join(said[prompt]) for prompt in PROMPTS for _ in range(2)
+        "".join(pieces_of[prompt]) for prompt in PROMPTS for _ in range(2)
     ]
 
 

@@ -34,15 +34,15 @@ def upstream(script: Script) -> Upstream:
 
 def come_in(server: Server) -> requests.Session:
     """Somebody who has used the link in the log."""
-    found = LINK.search(server.said)
-    assert found and found[1].startswith(server.url)
+    link = LINK.search(server.log_text)
+    assert link and link[1].startswith(server.url)
     session = requests.Session()
     # Each request may meet another worker.
     session.headers["Connection"] = "close"
-    form = CSRF.search(session.get(found[1], timeout=10).text)
+    form = CSRF.search(session.get(link[1], timeout=10).text)
     assert form
-    sent = {"token": found[2], "csrf": form[1]}
-    assert session.post(found[1], data=sent, timeout=10).status_code == 200
+    sent = {"token": link[2], "csrf": form[1]}
+    assert session.post(link[1], data=sent, timeout=10).status_code == 200
     return session
 
 
@@ -51,7 +51,7 @@ def test_login_link_holds_for_all_workers(server) -> None:
         pages = [session.get(server.url + "/console/", timeout=10) for _ in range(8)]
 
     assert all("<h1>Overview</h1>" in page.text for page in pages)
-    assert server.said.count("Console: ") == 1
+    assert server.log_text.count("Console: ") == 1
 
 
 def test_live_feed_covers_all_workers(server, upstream) -> None:
@@ -70,9 +70,9 @@ def test_live_feed_covers_all_workers(server, upstream) -> None:
                 model=f"model-{number}",
             )
             assert answer.status_code == 200
-        seen: set[bytes] = set()
-        while len(seen) < 6:
-            seen |= set(re.findall(rb'title=\\"(model-\d)', next(lines)))
+        models: set[bytes] = set()
+        while len(models) < 6:
+            models |= set(re.findall(rb'title=\\"(model-\d)', next(lines)))
 
 
 def test_closed_live_feed_frees_slot(server: Server) -> None:

@@ -36,16 +36,16 @@ FIRST, LAST = data(frame("Hel")), data(frame("lo", "stop"))
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
     """Starts gateways, which end with the test."""
-    made: list[Server] = []
+    servers: list[Server] = []
 
     def make(worker: str, **environ: str) -> Server:
         arguments = f"-k {worker} --threads 16"
         environ = {"WEB_CONCURRENCY": "1", "GUNICORN_CMD_ARGS": arguments} | environ
-        made.append(Server(**environ))
-        return made[-1]
+        servers.append(Server(**environ))
+        return servers[-1]
 
     yield make
-    for server in made:
+    for server in servers:
         server.stop()
 
 
@@ -82,9 +82,9 @@ def test_drain_finishes_streams_refuses_connections(start, script, worker: str) 
         server.signal(signal.SIGTERM)
         eventually(lambda: not can_connect(server))
         go_on.set()
-        said = b"".join(pieces)
+        rest = b"".join(pieces)
 
-    assert said == LAST + DONE
+    assert rest == LAST + DONE
     assert server.wait() == 0
 
 
@@ -105,11 +105,11 @@ def test_readyz_reports_draining(start, script, worker: str) -> None:
         assert session.get(server.url + "/readyz", timeout=5).ok
         next(response.iter_content(len(FIRST)))
         server.signal(signal.SIGTERM)
-        eventually(lambda: "Handling signal: term" in server.said)
-        told = session.get(server.url + "/readyz", timeout=5)
+        eventually(lambda: "Handling signal: term" in server.log_text)
+        readiness = session.get(server.url + "/readyz", timeout=5)
 
-    assert told.status_code == 503
-    assert told.json()["status"] == "draining"
+    assert readiness.status_code == 503
+    assert readiness.json()["status"] == "draining"
 
 
 @WORKERS
@@ -147,27 +147,27 @@ def test_reload_loses_no_request(start, script, worker: str) -> None:
     upstream = script(whole(completion()))
     server = start(worker, WEB_CONCURRENCY="2")
     before = set(children(server.pid))
-    seen: Counter[Any] = Counter()
+    statuses: Counter[Any] = Counter()
     over = threading.Event()
 
     def keep_asking(_: int) -> None:
         while not over.is_set():
-            seen[ask(server, upstream).status_code] += 1
+            statuses[ask(server, upstream).status_code] += 1
 
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(keep_asking, number) for number in range(4)]
         try:
-            eventually(lambda: seen.total() > 20)
+            eventually(lambda: statuses.total() > 20)
             server.signal(signal.SIGHUP)
             eventually(lambda: not before & set(children(server.pid)), 20)
-            after = seen.total()
-            eventually(lambda: seen.total() > after + 20)
+            after = statuses.total()
+            eventually(lambda: statuses.total() > after + 20)
         finally:
             over.set()
         for each in asking:
             each.result()
 
-    assert set(seen) == {200}
+    assert set(statuses) == {200}
 
 
 @WORKERS
@@ -236,4 +236,4 @@ def test_stalled_client_is_disconnected(start, script, worker: str) -> None:
 
         assert upstream.wait_closed(10)
     assert sum(sent) < 64 * 2**20
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.log_text

@@ -56,10 +56,12 @@ def stream(server: Server, **body: Any) -> list[dict[str, Any]]:
 
 
 def streamed_texts(chunks: list[dict[str, Any]]) -> dict[int, str]:
-    said: dict[int, str] = {}
+    texts_by_index: dict[int, str] = {}
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
-        said[choice["index"]] = said.get(choice["index"], "") + choice["text"]
-    return said
+        texts_by_index[choice["index"]] = (
+            texts_by_index.get(choice["index"], "") + choice["text"]
+        )
+    return texts_by_index
 
 
 def refused(server: Server, **body: Any) -> dict[str, Any]:
@@ -111,8 +113,8 @@ def test_batch_equals_single_prompts(engine: Server) -> None:
 def test_streamed_batch_equals_whole_batch(engine: Server) -> None:
     prompts = [FRANCE, "Water boils at"]
     whole = ask(engine, prompt=prompts, n=2)
-    asked = {"stream_options": {"include_usage": True}}
-    *chunks, last = stream(engine, prompt=prompts, n=2, **asked)
+    options = {"stream_options": {"include_usage": True}}
+    *chunks, last = stream(engine, prompt=prompts, n=2, **options)
 
     assert streamed_texts(chunks) == dict(enumerate(texts(whole)))
     ends = [c for chunk in chunks for c in chunk["choices"] if c["finish_reason"]]
@@ -145,9 +147,9 @@ def test_too_many_choices_are_refused(engine: Server, streaming) -> None:
 
 
 def test_seed_reproduces_answer(engine: Server) -> None:
-    asked = {"n": 2, "temperature": 1, "seed": 2**63 - 1}
+    params = {"n": 2, "temperature": 1, "seed": 2**63 - 1}
 
-    assert texts(ask(engine, **asked)) == texts(ask(engine, **asked))
+    assert texts(ask(engine, **params)) == texts(ask(engine, **params))
 
 
 def test_best_of_keeps_likeliest_choices(engine: Server) -> None:
@@ -352,14 +354,14 @@ def test_calls_wait_for_loading_engine(free_server: Any) -> None:
 @pytest.fixture
 def free_server() -> Iterator[Any]:
     """Makes servers that a test may kill."""
-    made: list[Server] = []
+    servers: list[Server] = []
 
     def make(**environ: str) -> Server:
-        made.append(Server(**environ))
-        return made[-1]
+        servers.append(Server(**environ))
+        return servers[-1]
 
     yield make
-    for server in made:
+    for server in servers:
         server.stop()
 
 
@@ -452,9 +454,9 @@ GRAMMARS = {
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_output_matches_grammar(engine: Server, name: str) -> None:
     grammar, pattern = GRAMMARS[name]
-    said = texts(ask(engine, grammar=grammar, max_tokens=60, temperature=1))
+    answers = texts(ask(engine, grammar=grammar, max_tokens=60, temperature=1))
 
-    assert re.fullmatch(pattern, said[0]), said
+    assert re.fullmatch(pattern, answers[0]), answers
 
 
 def test_output_matches_json_schema(engine: Server) -> None:
@@ -534,4 +536,4 @@ def test_concurrent_callers_get_own_answers(engine: Server) -> None:
         thread.join(60)
 
     assert len(got) == 12
-    assert all(alone[prompt] == said for prompt, said in got)
+    assert all(alone[prompt] == answer for prompt, answer in got)

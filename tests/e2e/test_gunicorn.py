@@ -271,8 +271,8 @@ def test_invalid_settings_are_named_at_start() -> None:
     server = Server(GATEWAY_IDLE_TIMEOUT="soon", GATEWAY_FANOUT="0")
     server.wait()
 
-    said = server.said
-    assert "GATEWAY_IDLE_TIMEOUT='soon'" in said and "GATEWAY_FANOUT='0'" in said
+    log = server.log_text
+    assert "GATEWAY_IDLE_TIMEOUT='soon'" in log and "GATEWAY_FANOUT='0'" in log
 
 
 def test_web_concurrency_sets_worker_count() -> None:
@@ -286,13 +286,13 @@ def test_web_concurrency_sets_worker_count() -> None:
 def test_lingering_connections_do_not_block() -> None:
     """A client that keeps its answered connection open takes no thread from others."""
     server = Server(GUNICORN_CMD_ARGS="-k gthread --threads 4", WEB_CONCURRENCY="1")
-    asked = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+    request = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
     def ask_all(kept: ExitStack) -> list[bytes]:
         answers = []
         for _ in range(12):
             connection = kept.enter_context(server.connect())
-            connection.sendall(asked)
+            connection.sendall(request)
             answers.append(read_answer(connection))
         return answers
 

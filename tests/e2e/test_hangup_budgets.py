@@ -122,12 +122,12 @@ def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
     gateway.upstream.answers[:] = [begun]
     for _ in range(30):
         gateway.hang_up(stream=True)
-    said: list[str] = []
+    messages: list[str] = []
 
     def used() -> bool:
         refused = gateway.server.complete(gateway.headers, max_tokens=1000)
         assert refused.json()["error"]["code"] == "insufficient_quota"
-        said.append(refused.json()["error"]["message"])
-        return "Used $0.12," in said[-1]
+        messages.append(refused.json()["error"]["message"])
+        return "Used $0.12," in messages[-1]
 
-    eventually(used, left=lambda: said[-1])
+    eventually(used, left=lambda: messages[-1])

@@ -140,7 +140,7 @@ def test_hangup_closes_upstream_in_every_situation(place: Place, script) -> None
     answered.close()
     ends = ["left"] * len(SITUATIONS) + ["whole"]
     eventually(lambda: [end for end, _ in place.ends()] == ends, left=place.ends)
-    assert "Traceback" not in place.server.said
+    assert "Traceback" not in place.server.log_text
 
 
 def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
@@ -156,9 +156,9 @@ def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
     eventually(lambda: [end for end, _ in place.ends()] == ["left"] * 3)
     go_on.set()
     for connection in staying:
-        said = b""
-        while b"[DONE]" not in said:
-            said += connection.recv(65536)
+        received = b""
+        while b"[DONE]" not in received:
+            received += connection.recv(65536)
         connection.close()
 
     eventually(
@@ -175,9 +175,9 @@ def test_pipelined_request_is_no_hangup(place: Place, script) -> None:
     # Long enough for several looks at it.
     eventually(lambda: go_on.wait(1) or True)
     go_on.set()
-    said = b""
-    while b'"status"' not in said:
-        said += connection.recv(65536)
+    received = b""
+    while b'"status"' not in received:
+        received += connection.recv(65536)
     connection.close()
 
-    assert said.count(b"200 OK") == 2
+    assert received.count(b"200 OK") == 2

@@ -61,15 +61,15 @@ class Reader:
 
     def __init__(self, response: Any, event: threading.Event, comments: int = 2):
         self.pieces: list[bytes] = []
-        said = b""
+        piece = b""
         for byte in response.iter_content(1):
-            said += byte
-            if said.endswith(b"\n\n"):
-                self.pieces.append(said)
-                said = b""
+            piece += byte
+            if piece.endswith(b"\n\n"):
+                self.pieces.append(piece)
+                piece = b""
                 if self.pieces.count(COMMENT) == comments:
                     event.set()
-        assert said == b""
+        assert piece == b""
 
     @property
     def events(self) -> list[bytes]:

@@ -35,11 +35,11 @@ def upstream(script: Callable[..., Upstream]) -> Upstream:
 @pytest.fixture(autouse=True)
 def unharmed(gunicorn: Server, upstream: Upstream) -> Iterator[None]:
     """Whatever was done to it, the server is as it was."""
-    workers, said = children(gunicorn.pid), len(gunicorn.log)
+    workers, logged_lines = children(gunicorn.pid), len(gunicorn.log)
     yield
     assert gunicorn.complete(route(upstream)).status_code == 200
     assert children(gunicorn.pid) == workers
-    assert "Traceback" not in "\n".join(gunicorn.log[said:])
+    assert "Traceback" not in "\n".join(gunicorn.log[logged_lines:])
 
 
 def route(upstream: Upstream, **more: str) -> dict[str, str]:
@@ -52,9 +52,9 @@ def route(upstream: Upstream, **more: str) -> dict[str, str]:
 
 def request(upstream: Upstream, *lines: str, body: bytes = b"", to: str = "") -> bytes:
     """A request as bytes. Who gives no framing sends no length."""
-    given = {line.partition(":")[0] for line in lines}
-    way = {k: v for k, v in route(upstream).items() if k not in given}
-    named = [f"{name}: {value}" for name, value in way.items()]
+    names = {line.partition(":")[0] for line in lines}
+    defaults = {k: v for k, v in route(upstream).items() if k not in names}
+    named = [f"{name}: {value}" for name, value in defaults.items()]
     first = [f"POST {to or '/v1/completions'} HTTP/1.1", "Host: gateway"]
     head = "\r\n".join([*first, "Connection: close", *named, *lines, "", ""])
     return head.encode("latin-1") + body
@@ -366,9 +366,9 @@ def test_odd_upstream_headers_lose_no_answer(
 
 def test_absolute_request_target_is_local(gunicorn: Server, upstream: Upstream) -> None:
     to = "http://gateway/v1/completions"
-    told = request(upstream, length(BODY), body=BODY, to=to)
+    raw_request = request(upstream, length(BODY), body=BODY, to=to)
 
-    assert sent(gunicorn, told).startswith(b"HTTP/1.1 200 OK")
+    assert sent(gunicorn, raw_request).startswith(b"HTTP/1.1 200 OK")
     assert len(upstream.requests) == 1
 
 
@@ -386,16 +386,16 @@ def test_underscore_and_trailer_headers_are_ignored(
     chunks = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(BODY), BODY, end)
     body = chunks if end else BODY
     framing = () if end else (length(BODY),)
-    told = request(upstream, *lines, *framing, body=body)
+    raw_request = request(upstream, *lines, *framing, body=body)
 
-    assert sent(gunicorn, told).startswith(b"HTTP/1.1 200 OK")
+    assert sent(gunicorn, raw_request).startswith(b"HTTP/1.1 200 OK")
     assert upstream.last.path == "/v1/completions"
 
 
 def test_gzip_request_body_is_refused(gunicorn: Server, upstream: Upstream) -> None:
     bomb = gzip.compress(b" " * 10_000_000 + BODY)
-    told = request(upstream, "Content-Encoding: gzip", length(bomb), body=bomb)
-    status, error = only_error(sent(gunicorn, told))
+    raw_request = request(upstream, "Content-Encoding: gzip", length(bomb), body=bomb)
+    status, error = only_error(sent(gunicorn, raw_request))
 
     assert (status, error["code"]) == (415, "unsupported_content_encoding")
 
@@ -697,11 +697,11 @@ def clean(answer: bytes, upstream: Upstream) -> None:
     assert not any(
         line.lower().startswith(b"x-injected") for line in head_lines(answer)
     )
-    assert all("x-injected" not in seen.headers for seen in upstream.requests)
+    assert all("x-injected" not in each.headers for each in upstream.requests)
     assert len(upstream.requests) <= 1
 
 
-def asked(
+def raw_answer(
     server: Server,
     upstream: Upstream,
     *lines: str,
@@ -731,12 +731,12 @@ def test_odd_header_value_stays_one_value(
     gunicorn: Server, upstream: Upstream, name: str, value: str
 ) -> None:
     lines = ("x-portkey-forward-headers: x-tenant", f"{name}: {value}")
-    answer = asked(gunicorn, upstream, *lines)
+    answer = raw_answer(gunicorn, upstream, *lines)
 
     clean(answer, upstream)
     is_ascii = value.isascii() and len(value) < 129
-    taken = name != "x-portkey-trace-id" or is_ascii
-    assert answer.startswith(b"HTTP/1.1 200 OK" if taken else b"HTTP/1.1 400 ")
+    is_accepted = name != "x-portkey-trace-id" or is_ascii
+    assert answer.startswith(b"HTTP/1.1 200 OK" if is_accepted else b"HTTP/1.1 400 ")
     if name == "x-tenant":
         assert upstream.last.headers["x-tenant"] == value.strip()
 
@@ -761,12 +761,12 @@ def test_forwarded_headers_change_no_framing(
         "TE: trailers",
         "Expect: 100-continue",
     )
-    clean(asked(gunicorn, upstream, *lines), upstream)
+    clean(raw_answer(gunicorn, upstream, *lines), upstream)
 
-    told = upstream.last.headers
-    assert not {"transfer-encoding", "transfer_encoding", "te", "expect"} & set(told)
-    assert not {"content_length", "content_type"} & set(told)
-    assert told["host"] == f"127.0.0.1:{upstream.port}"
+    headers = upstream.last.headers
+    assert not {"transfer-encoding", "transfer_encoding", "te", "expect"} & set(headers)
+    assert not {"content_length", "content_type"} & set(headers)
+    assert headers["host"] == f"127.0.0.1:{upstream.port}"
 
 
 MODELS = {
@@ -787,13 +787,13 @@ def test_model_cannot_escape_upstream_path(
 ) -> None:
     config = {"provider": provider, "custom_host": upstream.url, "api_key": "k"}
     lines = (f"x-portkey-config: {json.dumps(config)}", NOBODY)
-    answer = asked(gunicorn, upstream, *lines, model=MODELS[name])
+    answer = raw_answer(gunicorn, upstream, *lines, model=MODELS[name])
 
     clean(answer, upstream)
     assert int(answer.split()[1]) in (200, 400, 502)
-    for seen in upstream.requests:
-        assert "/../" not in seen.path and seen.path.isprintable()
-        assert seen.path.startswith("/v1/")
+    for each in upstream.requests:
+        assert "/../" not in each.path and each.path.isprintable()
+        assert each.path.startswith("/v1/")
 
 
 @pytest.mark.parametrize(
@@ -806,8 +806,8 @@ def test_quoted_model_in_request_path(
     gunicorn: Server, upstream: Upstream, path: str, quoted: str
 ) -> None:
     data = b'{"prompt": "Hi"}'
-    told = request(upstream, length(data), body=data, to=path.format(quoted))
-    answer = sent(gunicorn, told)
+    raw_request = request(upstream, length(data), body=data, to=path.format(quoted))
+    answer = sent(gunicorn, raw_request)
 
     clean(answer, upstream)
     # A line's end in a path leads nowhere.
@@ -823,7 +823,7 @@ def test_dropped_parameter_cannot_break_header(
     gunicorn: Server, script: Callable[..., Upstream], name: str
 ) -> None:
     upstream = script(whole(reply()))
-    answer = asked(
+    answer = raw_answer(
         gunicorn,
         upstream,
         "x-portkey-config: "
@@ -843,8 +843,8 @@ def test_dropped_parameter_cannot_break_header(
 def test_model_alias_cannot_break_header(
     gunicorn: Server, upstream: Upstream, alias: str
 ) -> None:
-    told = {"model": alias, "provider": "openai"}
-    aliases = {"m": told, "n": told | {"shutdown_date": "9" + alias}}
+    target = {"model": alias, "provider": "openai"}
+    aliases = {"m": target, "n": target | {"shutdown_date": "9" + alias}}
     config = {
         "provider": "openai",
         "custom_host": upstream.url,
@@ -853,7 +853,7 @@ def test_model_alias_cannot_break_header(
     line = "x-portkey-config: " + json.dumps(config)
     for model in "mn":
         upstream.requests.clear()
-        answer = asked(gunicorn, upstream, line, model=model)
+        answer = raw_answer(gunicorn, upstream, line, model=model)
         clean(answer, upstream)
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert len(max(head_lines(answer), key=len)) < 2000
@@ -885,7 +885,7 @@ def test_header_breaking_setting_is_refused(
     gunicorn: Server, upstream: Upstream, provider: str, setting: str, value: str
 ) -> None:
     config = {"provider": provider, "custom_host": upstream.url, setting: value}
-    answer = asked(
+    answer = raw_answer(
         gunicorn, upstream, f"x-portkey-config: {json.dumps(config)}", NOBODY
     )
     status, error = only_error(answer)
@@ -917,7 +917,7 @@ def test_custom_host_cannot_inject_headers(
         value = json.dumps({"provider": "openai", "custom_host": value})
     elif not (value.isprintable() and value.isascii()):
         value = repr(value.encode())
-    answer = asked(gunicorn, upstream, f"x-portkey-{header}: {value}", NOBODY)
+    answer = raw_answer(gunicorn, upstream, f"x-portkey-{header}: {value}", NOBODY)
 
     clean(answer, upstream)
     assert int(answer.split()[1]) in (200, 400)
@@ -934,7 +934,7 @@ def test_odd_upstream_header_is_no_500(
     (head,) = whole(completion(), 200, "x-request-id: VALUE")
     upstream = script([head.replace(b"VALUE", value.encode("latin-1"))])
 
-    assert asked(gunicorn, upstream).split()[1] in (b"200", b"502")
+    assert raw_answer(gunicorn, upstream).split()[1] in (b"200", b"502")
 
 
 # All at once

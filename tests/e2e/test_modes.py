@@ -38,11 +38,11 @@ def modes(folder: Path) -> dict[str, str]:
 
 def flask(*command: str, **environ: str) -> str:
     """What a command of `flask` prints."""
-    given = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     done = subprocess.run(
         [sys.executable, "-m", "flask", *command],
         cwd=ROOT,
-        env=given | environ,
+        env=inherited | environ,
         check=True,
         capture_output=True,
         text=True,
@@ -63,7 +63,7 @@ def test_all_files_are_private(script: Any, tmp_path: Path) -> None:
         metrics.mkdir(mode=0o700)
         environ = {"GATEWAY_INSTANCE": str(instance)}
         limit = ("--limit", "requests_per_minute=100")
-        made = flask("keys", "create", "job", *limit, "--json", **environ)
+        output = flask("keys", "create", "job", *limit, "--json", **environ)
         server = Server(
             WEB_CONCURRENCY="2",
             GATEWAY_TRUSTED_CUSTOM_HOSTS="127.0.0.1",
@@ -73,7 +73,7 @@ def test_all_files_are_private(script: Any, tmp_path: Path) -> None:
     try:
         sent = {
             "x-portkey-config": CACHED % upstream.url,
-            "x-portkey-api-key": json.loads(made)[0]["key"],
+            "x-portkey-api-key": json.loads(output)[0]["key"],
         }
         for _ in range(4):
             assert server.complete(sent).status_code == 200
@@ -105,6 +105,6 @@ def test_modes_of_existing_files_are_corrected(tmp_path: Path) -> None:
         server.stop()
 
     assert now.pop(".") == "0700" and set(now.values()) == {"0600"}
-    said = f"{instance / 'gateway.db'}: mode was 0644, and is 0600 now"
-    assert any(said in line for line in server.log), server.said
+    message = f"{instance / 'gateway.db'}: mode was 0644, and is 0600 now"
+    assert any(message in line for line in server.log), server.log_text
     assert any(f"{instance}: mode was 0755" in line for line in server.log)

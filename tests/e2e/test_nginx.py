@@ -112,9 +112,9 @@ def in_openais_shape(response: requests.Response) -> Any:
 
 
 def test_nginx_accepts_configuration(front: Nginx) -> None:
-    said = front.test()
+    output = front.test()
 
-    assert "test is successful" in said and "[warn]" not in said
+    assert "test is successful" in output and "[warn]" not in output
 
 
 def test_whole_answer_passes_nginx(before_one: Nginx, script) -> None:
@@ -158,8 +158,8 @@ def test_nginx_balances_both_gateways(front: Nginx, gateways, script) -> None:
 
 def test_headers_pass_in_both_directions(before_one: Nginx, script) -> None:
     upstream = script(whole(completion(), 200, "x-ratelimit-remaining-tokens: 7"))
-    told = route(upstream) | {"x-portkey-trace-id": "mine"}
-    response = complete(before_one, told)
+    headers = route(upstream) | {"x-portkey-trace-id": "mine"}
+    response = complete(before_one, headers)
 
     assert upstream.last.headers["authorization"] == "Bearer sk-of-the-caller"
     assert response.headers["x-portkey-provider"] == "openai"
@@ -209,12 +209,12 @@ def test_nginx_sets_forwarding_headers(script) -> None:
     with Nginx(gateway.url, gateway.url) as nginx:
         requests.post(nginx.url + path, headers=claims, timeout=10)
 
-    seen = gateway.last
-    assert seen.path == path
-    assert seen.headers["x-forwarded-for"] == "127.0.0.1"
-    assert seen.headers["x-forwarded-proto"] == "http"
-    assert seen.headers["host"] == "127.0.0.1"
-    assert seen.headers["x-portkey-trace-id"]
+    request = gateway.last
+    assert request.path == path
+    assert request.headers["x-forwarded-for"] == "127.0.0.1"
+    assert request.headers["x-forwarded-proto"] == "http"
+    assert request.headers["host"] == "127.0.0.1"
+    assert request.headers["x-portkey-trace-id"]
 
 
 def test_nginx_reuses_gateway_connections(script) -> None:
@@ -260,7 +260,7 @@ def test_oversized_body_gets_openai_error(before_one: Nginx, script, size: int) 
 
 
 # What is wrong with a request can be known before its body has arrived.
-KNOWN_EARLY: dict[str, tuple[str, dict[str, str], int]] = {
+EARLY_REFUSALS: dict[str, tuple[str, dict[str, str], int]] = {
     "provider": (
         "/v1/completions",
         {"x-portkey-provider": "nobody", "api-key": "sk-of-the-caller"},
@@ -274,12 +274,12 @@ KNOWN_EARLY: dict[str, tuple[str, dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-@pytest.mark.parametrize("wrong", KNOWN_EARLY)
+@pytest.mark.parametrize("wrong", EARLY_REFUSALS)
 def test_early_refusal_arrives_despite_body(
     gateways: dict[str, Server], worker: str, wrong: str
 ) -> None:
     """To nginx a gateway that cuts a body off has failed, and it is out after three."""
-    path, headers, status = KNOWN_EARLY[wrong]
+    path, headers, status = EARLY_REFUSALS[wrong]
     headers = {"Content-Type": "application/json"} | headers
     url, body = gateways[worker].url, b"x" * 5_000_000
     with Nginx(url, url) as nginx:
@@ -402,14 +402,14 @@ def test_hangup_during_silence_closes_upstream(
 # Gateways that fail
 
 
-def asked_for(seen: Upstream) -> Counter[str]:
+def received_prompts(upstream: Upstream) -> Counter[str]:
     """How often which prompt arrived."""
-    return Counter(one.json["prompt"] for one in seen.requests if is_whole(one))
+    return Counter(one.json["prompt"] for one in upstream.requests if is_whole(one))
 
 
-def is_whole(seen: Seen) -> bool:
+def is_whole(request: Seen) -> bool:
     """Whether all of it arrived: who is killed may have sent the half."""
-    return len(seen.body) == int(seen.headers["content-length"])
+    return len(request.body) == int(request.headers["content-length"])
 
 
 def test_nginx_skips_unreachable_gateway(script) -> None:
@@ -419,7 +419,7 @@ def test_nginx_skips_unreachable_gateway(script) -> None:
         statuses = [complete(nginx, prompt=prompt).status_code for prompt in prompts]
 
     assert statuses == [200] * 8
-    assert asked_for(gateway) == Counter(prompts)
+    assert received_prompts(gateway) == Counter(prompts)
 
 
 FAILURES: dict[str, list[Answer]] = {
@@ -439,7 +439,7 @@ def test_sent_request_is_not_retried(script, failure) -> None:
     with Nginx(*(gateway.url for gateway in gateways)) as nginx:
         statuses = [complete(nginx, prompt=prompt).status_code for prompt in prompts]
 
-    assert sum(map(asked_for, gateways), Counter()) == Counter(prompts)
+    assert sum(map(received_prompts, gateways), Counter()) == Counter(prompts)
     assert set(statuses) & {502, 503}
 
 
@@ -483,8 +483,8 @@ class Traffic:
                 each.result()
 
 
-def in_a_moment(seen: Seen) -> Answer:
-    if seen.json.get("stream"):
+def in_a_moment(request: Seen) -> Answer:
+    if request.json.get("stream"):
         return stream(HELLO[0], 0.02, *HELLO[1:], DONE)
     return [0.02, *whole(completion())]
 
@@ -515,7 +515,7 @@ def test_killed_gateway_loses_no_new_request(script, killed: int) -> None:
             eventually(lambda: len(traffic.since(gone)) > 100)
 
     assert all(traffic.since(gone))
-    assert set(asked_for(upstream).values()) == {1}
+    assert set(received_prompts(upstream).values()) == {1}
 
 
 def test_removed_gateway_loses_no_request(script) -> None:
@@ -533,4 +533,4 @@ def test_removed_gateway_loses_no_request(script) -> None:
             eventually(lambda: len(traffic.since(gone)) > 50)
 
     assert all(traffic.since(0))
-    assert set(asked_for(upstream).values()) == {1}
+    assert set(received_prompts(upstream).values()) == {1}

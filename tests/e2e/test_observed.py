@@ -18,9 +18,9 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.stop()
+    running = Collector()
+    yield running
+    running.stop()
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
@@ -52,20 +52,20 @@ def test_json_logs_and_final_spans(script, collector: Collector, worker: str) ->
     finally:
         server.stop()
 
-    told = lines(server)
-    loggers = {line["logger"] for line in told}
+    records = lines(server)
+    loggers = {line["logger"] for line in records}
     assert loggers == {"gunicorn.error", "gunicorn.access", "lastword"}
-    events = [line["event"] for line in told]
+    events = [line["event"] for line in records]
     assert events.count("request") == 2 and "lastword has begun" in events
     assert any(event.startswith("Worker (pid:") for event in events)
-    assert {line["process"] for line in told} > {server.pid}
-    traced = {line["otel_trace_id"] for line in told if line["event"] == "request"}
+    assert {line["process"] for line in records} > {server.pid}
+    traced = {line["otel_trace_id"] for line in records if line["event"] == "request"}
     assert traced == {span.trace_id for span in collector.spans}
     # The stop came at once: what had waited was exported by the worker's end.
     assert len(collector.spans) == 4
     tried = {span.span_id for span in collector.tries}
-    seen = [each.headers["traceparent"].split("-")[2] for each in upstream.requests]
-    assert set(seen) == tried
+    parents = [each.headers["traceparent"].split("-")[2] for each in upstream.requests]
+    assert set(parents) == tried
 
 
 def test_start_failure_is_logged_as_json() -> None:

@@ -19,18 +19,18 @@ WIDE = ("/v1/completions", "/v1/models")
 def test_responses_match_openapi_document(gunicorn: Server, script) -> None:
     """To what the document allows and to what it does not, on every path."""
     bounds = "--phases=examples,fuzzing", "--max-examples=20", "--seed=1"
-    found = openapi.run(gunicorn.url, script(openapi.answer), *bounds)
+    done = openapi.run(gunicorn.url, script(openapi.answer), *bounds)
 
     # It does not ask for the document, which it has.
     paths = len(gunicorn.get("/openapi.json").json()["paths"]) - 1
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert f"Tested: {paths}\n" in found.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Tested: {paths}\n" in done.stdout
 
 
 def test_other_methods_match_openapi_document(gunicorn: Server, script) -> None:
     """Other headers too. One after the other, on the paths that have few."""
     paths = [f"--exclude-path={path}" for path in WIDE]
     bounds = "--phases=coverage", "--exclude-deprecated", "--seed=1"
-    found = openapi.run(gunicorn.url, script(openapi.answer), *bounds, *paths)
+    done = openapi.run(gunicorn.url, script(openapi.answer), *bounds, *paths)
 
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -81,10 +81,10 @@ def send(
     connection: http.client.HTTPConnection, key: str, **headers: str
 ) -> tuple[int, str | None]:
     """The status of a request with *key*, and its Retry-After."""
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    told |= {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields |= {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     try:
-        connection.request("POST", "/v1/completions", BODY, told)
+        connection.request("POST", "/v1/completions", BODY, fields)
         response = connection.getresponse()
         response.read()
         return response.status, response.headers["Retry-After"]
@@ -102,8 +102,8 @@ def flood(port: int, client: str, **headers: str) -> Counter[int]:
     """How many of 40 wrong keys that come together are answered by which status."""
 
     def wrong(number: int) -> int:
-        told = {name: text.format(number) for name, text in headers.items()}
-        status, wait = send(of(client, port), f"lw-wrong-{number}", **told)
+        fields = {name: text.format(number) for name, text in headers.items()}
+        status, wait = send(of(client, port), f"lw-wrong-{number}", **fields)
         assert status == 401 or wait == "1"
         return status
 
@@ -189,8 +189,8 @@ def test_new_gateway_may_reach_loopback(script, command: tuple[str, ...]) -> Non
         assert server.complete(route(upstream)).status_code == 200
         with Nginx(server.url, server.url) as nginx:
             connection = of("127.0.0.1", nginx.port)
-            told = route(upstream) | {"Content-Type": "application/json"}
-            connection.request("POST", "/v1/completions", BODY, told)
+            headers = route(upstream) | {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/completions", BODY, headers)
             response = connection.getresponse()
             refused = json.loads(response.read())
             connection.close()
@@ -224,8 +224,10 @@ def test_stored_key_disables_loopback_hosts(script, tmp_path: Path) -> None:
 def test_invalid_trusted_proxies_stop_start() -> None:
     server = Server(GATEWAY_TRUSTED_PROXIES="127.0.0.1,nginx")
     try:
-        eventually(lambda: "GATEWAY_TRUSTED_PROXIES='127.0.0.1,nginx'" in server.said)
-        assert "'nginx' does not appear to be" in server.said
+        eventually(
+            lambda: "GATEWAY_TRUSTED_PROXIES='127.0.0.1,nginx'" in server.log_text
+        )
+        assert "'nginx' does not appear to be" in server.log_text
         assert server.wait() != 0
     finally:
         server.kill()

@@ -43,9 +43,9 @@ class Pair:
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
         return int(self.servers[number % 2].complete(headers).status_code)
 
-    def have_said(self, words: str) -> None:
+    def wait_for_log(self, words: str) -> None:
         """Wait until both have."""
-        eventually(lambda: all(words in server.said for server in self.servers), 30)
+        eventually(lambda: all(words in server.log_text for server in self.servers), 30)
 
 
 LIMITS = {"hundred": {"requests_per_minute": 100}, "plenty": {"tokens_per_day": 10**9}}
@@ -106,27 +106,27 @@ def test_machines_share_one_rate_limit(pair: Pair) -> None:
 
 def test_killed_redis_fails_no_request(pair: Pair, mortal: Valkey) -> None:
     """Each machine goes on with its own counts, and reconnects by itself."""
-    seen: Counter[tuple[int, int]] = Counter()
+    statuses: Counter[tuple[int, int]] = Counter()
     over = threading.Event()
 
     def keep_asking(number: int) -> None:
         while not over.is_set():
-            seen[number % 2, pair.ask("plenty", number)] += 1
+            statuses[number % 2, pair.ask("plenty", number)] += 1
 
     def both_go_on() -> None:
-        before = seen.copy()
+        before = statuses.copy()
         for at in (0, 1):
-            eventually(lambda at=at: seen[at, 200] > before[at, 200] + 20, 30)
+            eventually(lambda at=at: statuses[at, 200] > before[at, 200] + 20, 30)
 
     with ThreadPoolExecutor(16) as pool:
         asking = [pool.submit(keep_asking, number) for number in range(16)]
         try:
             both_go_on()
             mortal.kill()
-            pair.have_said("Redis is away")
+            pair.wait_for_log("Redis is away")
             both_go_on()
             mortal.restart()
-            pair.have_said("Redis is back")
+            pair.wait_for_log("Redis is back")
             both_go_on()
         finally:
             over.set()
@@ -135,6 +135,6 @@ def test_killed_redis_fails_no_request(pair: Pair, mortal: Valkey) -> None:
     with mortal.client() as client:
         counted = client.exists("lastword:counter:key:plenty:tokens_per_day")
 
-    assert {status for _, status in seen} == {200}
+    assert {status for _, status in statuses} == {200}
     assert counted
-    assert not any("Traceback" in server.said for server in pair.servers)
+    assert not any("Traceback" in server.log_text for server in pair.servers)

@@ -13,8 +13,8 @@ from tests.e2e.server import eventually
 
 @pytest.fixture
 def callers() -> Iterator[ClientConnections]:
-    with closing(ClientConnections(patience=60, most=2, every=0.01)) as made:
-        yield made
+    with closing(ClientConnections(patience=60, most=2, every=0.01)) as connections:
+        yield connections
 
 
 def test_closed_socket_does_not_hide_others(

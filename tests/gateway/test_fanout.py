@@ -137,17 +137,17 @@ def test_close_stops_endless_sources() -> None:
 
 
 def test_slow_reader_applies_backpressure() -> None:
-    made = 0
+    produced = 0
 
     def eager() -> Iterator[int]:
-        nonlocal made
-        for made in range(10_000):  # noqa: B007 - the count is what is looked at
-            yield made
+        nonlocal produced
+        for produced in range(10_000):  # noqa: B007 - the count is what is looked at
+            yield produced
 
     fan = Fanout([eager], limit=1)
     fan.receive()
     time.sleep(0.05)
 
-    assert made < 200
+    assert produced < 200
     fan.close()
     assert gone()

@@ -66,7 +66,7 @@ def fails(
     assert upstream.wait_closed()
     good = caller.complete()
     assert good.json["choices"][0]["text"] == "good"
-    assert [seen.connection for seen in upstream.requests] == [1, 2]
+    assert [each.connection for each in upstream.requests] == [1, 2]
     error: dict[str, Any] = response.json["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error | {"status": response.status_code}
@@ -389,7 +389,7 @@ def test_surplus_bytes_close_the_connection(call, script, name) -> None:
     first.close()
     time.sleep(0.1)
     assert caller.complete().json["choices"][0]["text"] == "good"
-    assert [seen.connection for seen in upstream.requests] == [1, 2]
+    assert [each.connection for each in upstream.requests] == [1, 2]
 
 
 @both
@@ -482,9 +482,11 @@ def test_encoded_error_keeps_its_status(call, script) -> None:
 def test_truncated_gzip_is_bad_gateway(call, script, lost, streams) -> None:
     packed = gzip.compress(HELLO[0] if streams else BODY)
     packed = packed[: round(len(packed) * (1 - lost))]
-    told = STREAM if streams else "Content-Type: application/json"
+    content_type = STREAM if streams else "Content-Type: application/json"
     headers = ("Content-Encoding: gzip", "Connection: close")
-    error = fails(call, script, [head(200, told, *headers), packed, close], streams)
+    error = fails(
+        call, script, [head(200, content_type, *headers), packed, close], streams
+    )
 
     assert error["status"] == 502
 
@@ -574,8 +576,8 @@ def test_odd_json_is_no_gateway_failure(call, script, name, streams) -> None:
     """Other tests say whether it is answered or refused."""
     assert ODD_JSON[name] != BODY
     answer = data(ODD_JSON[name]) if streams else ODD_JSON[name]
-    told = closing_stream(answer, DONE) if streams else whole(answer)
-    response = call(script(told)).complete(stream=streams)
+    steps = closing_stream(answer, DONE) if streams else whole(answer)
+    response = call(script(steps)).complete(stream=streams)
 
     assert response.status_code in (200, 502)
     assert b"The gateway failed" not in response.get_data()
@@ -632,7 +634,7 @@ def is_right(response: Any) -> bool:
 def test_truncation_at_any_byte_is_detected(call, script, name, by) -> None:
     """The answer is complete, or an error."""
     exchange, streams = EXCHANGES[name]
-    upstream = script(lambda seen: [exchange[: len(upstream.requests) - 1], by])
+    upstream = script(lambda _: [exchange[: len(upstream.requests) - 1], by])
     caller = call(upstream)
     right = []
     for _ in range(len(exchange) + 1):
@@ -656,7 +658,7 @@ def test_partly_answered_request_is_not_retried(call, script, cut, by) -> None:
     statuses = [caller.complete().status_code for _ in range(3)]
 
     assert statuses == [200, 502, 200]
-    assert [seen.connection for seen in upstream.requests] == [1, 1, 2]
+    assert [each.connection for each in upstream.requests] == [1, 1, 2]
 
 
 CHANGES = st.lists(

@@ -27,10 +27,10 @@ ANSWER = whole(
 
 def caller_of(call: Any, upstream: Any, **changes: Any) -> Caller:
     url = upstream.url.removesuffix("/v1")
-    made: Caller = call(upstream, engine=True, engine_url=url, **changes)
-    made.headers.clear()
-    made.headers["x-portkey-provider"] = "local"
-    return made
+    caller: Caller = call(upstream, engine=True, engine_url=url, **changes)
+    caller.headers.clear()
+    caller.headers["x-portkey-provider"] = "local"
+    return caller
 
 
 ENDS = {
@@ -64,7 +64,7 @@ def test_ended_batches_are_not_sent_again(call, script) -> None:
     response = caller.complete(prompt=["a", "b", "c"], n=2)
 
     assert response.json["error"]["code"] == "engine_ended"
-    bodies = [seen.body for seen in engine.requests]
+    bodies = [each.body for each in engine.requests]
     assert len(bodies) <= 6
 
 
@@ -126,7 +126,7 @@ def test_engine_connections_are_not_reused(call, script) -> None:
     for _ in "123":
         assert caller.complete().status_code == 200
 
-    assert len({seen.connection for seen in engine.requests}) == 3
+    assert len({each.connection for each in engine.requests}) == 3
 
 
 @pytest.mark.parametrize(
@@ -171,24 +171,24 @@ def test_withheld_callers_are_probed_later(tmp_path: Path) -> None:
     with closing(LocalFile(tmp_path / "limits.db")) as file:
         quarantine = Quarantine(LocalCircuits(file), lambda: seconds)
 
-        def asked(caller: str, *, ends: bool = False) -> None:
+        def call_engine(caller: str, *, ends: bool = False) -> None:
             with quarantine.guarding(Trace(caller=caller)):
                 if ends:
                     raise EngineEnded
 
         for _ in "12":
             with pytest.raises(EngineEnded):
-                asked("key:a", ends=True)
+                call_engine("key:a", ends=True)
         with pytest.raises(EngineWithheld) as refused:
-            asked("key:a")
-        asked("key:b")
+            call_engine("key:a")
+        call_engine("key:b")
         seconds += 121
         with pytest.raises(EngineEnded):
-            asked("key:a", ends=True)
+            call_engine("key:a", ends=True)
         with pytest.raises(EngineWithheld):
-            asked("key:a")
+            call_engine("key:a")
         seconds += 121
-        asked("key:a")
-        asked("key:a")
+        call_engine("key:a")
+        call_engine("key:a")
 
     assert refused.value.headers["retry-after"] == "120"

@@ -20,7 +20,7 @@ def test_worker_class_extends_gunicorns(name: str) -> None:
 def test_unsupported_worker_class_logs_warning() -> None:
     server = Server(GUNICORN_CMD_ARGS="-k sync", WEB_CONCURRENCY="1")
     try:
-        eventually(lambda: "Supported are -k gevent and -k gthread" in server.said)
+        eventually(lambda: "Supported are -k gevent and -k gthread" in server.log_text)
         assert server.get("/healthz").status_code == 200
     finally:
         server.stop()
