@@ -37,6 +37,7 @@ class RequestContext:
 
         Raises UpstreamTimeout when there is none.
         """
+        # Each attempt gets what is left: a retry must not outlive the request.
         if self.deadline is None:
             return target
         left = self.deadline - self.clock.monotonic()

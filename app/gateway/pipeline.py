@@ -76,6 +76,7 @@ class Gateway:
         streams = any(t.request.stream for t in targets(route.root) if t.request)
         if self.heartbeat is None or not streams:
             return self._complete(context)
+        # A stream's caller may have to hear of us before the first event is there.
         stream = HeartbeatStream(
             lambda: self._complete(context),
             self.heartbeat,

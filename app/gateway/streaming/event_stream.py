@@ -179,7 +179,11 @@ class EventStream:
             return self._end_with(self._cancellation.reason or e)
 
     def _encode(self, frames: Sequence[bytes], now: float) -> bytes:
-        """The events of *frames* as one piece."""
+        """The events of *frames* as one piece.
+
+        One write for all that came of one read: a system call an event would be most of
+        what an event costs.
+        """
         if not frames:
             return b""
         self.gaps.add(now, len(frames))

@@ -191,6 +191,7 @@ class HTTP1Response:
                     )
                 piece = self._body.feed(data)
                 if self._content and piece:
+                    # May return nothing yet: a compressed block decodes to some later.
                     piece = self._content.feed(piece)
                 self._note_end()
             if piece:
