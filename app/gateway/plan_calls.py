@@ -86,7 +86,7 @@ class OneCallFrames:
         answers = self._stream.read(wake_at)
         if answers is None:
             return None
-        # With an error still to be raised, a stream whose bytes have ended is not whole.
+        # With an error still to be raised, a stream that has ended is not whole.
         self.done = self._stream.done and self._stream.error is None
         merger = self._merger
         if merger is None:
