@@ -5,7 +5,7 @@ on OpenAI's endpoint, sample j of prompt i has index i * n + j, and `usage` coun
 prompt once and every generated token.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -139,17 +139,3 @@ class StreamMerger:
                 "upstream ended the answer before the completion was done"
             )
         return [replace(self._head, usage=self._usage)] if self._head else []
-
-
-def merge(
-    request: CompletionRequest,
-    parts: Sequence[Part],
-    chunks: Iterable[tuple[int, Completion]],
-) -> Iterator[Completion]:
-    """The *chunks*, each with its part's number, through a StreamMerger."""
-    merger = StreamMerger(request, parts)
-    for part_number, chunk in chunks:
-        yield from merger.feed(part_number, chunk)
-    for part_number in range(len(parts)):
-        merger.end_part(part_number)
-    yield from merger.end()

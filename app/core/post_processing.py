@@ -6,7 +6,7 @@ estimates the token counts that upstream did not report. For every upstream it c
 that each choice ends, and lets each end once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import UpstreamCut, UpstreamProtocol
@@ -105,16 +105,6 @@ class PostProcessor:
         elif shape.suppress_text:
             usage = replace(usage, completion_tokens=0)
         return [replace(self._head, usage=usage)]
-
-
-def shaped(pieces: Iterable[Completion], shape: PostProcessing) -> Iterator[Completion]:
-    """The chunks that *pieces* become, through a PostProcessor."""
-    processor = PostProcessor(shape)
-    for piece in pieces:
-        yield from processor.feed(piece)
-        if processor.finished:
-            break
-    yield from processor.end()
 
 
 def whole(answer: Completion, shape: PostProcessing) -> Completion:

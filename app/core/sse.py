@@ -4,7 +4,6 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 DONE = b"[DONE]"
@@ -129,14 +128,6 @@ def _plain_events(block: bytes) -> list[Event] | None:
     if b"\r" in block or block.count(b"\n") != 2 * len(values):
         return None
     return [Event(value) for value in values]
-
-
-def decode(blocks: Iterable[bytes], *, limit: int = 2**24) -> Iterator[Event]:
-    """The events in *blocks*, through an SSEDecoder."""
-    decoder = SSEDecoder(limit)
-    for block in blocks:
-        yield from decoder.feed(block)
-    yield from decoder.end()
 
 
 def encode(data: bytes) -> bytes:

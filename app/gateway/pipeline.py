@@ -23,6 +23,7 @@ from ..core.routing import Group, Node, Route, Target, targets
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
 from ..planning.plan import Plan, replan_after_error
 from ..state.breaker import Breaker, guard_call
+from ..upstream.fair_turns import PAUSE
 from .authorization import authorize, authorize_listing
 from .clients.connections import ClientConnection, ClientConnections
 from .context import RequestContext
@@ -33,7 +34,6 @@ from .recorder import RequestRecorder
 from .request_record import End, Hook
 from .response_cache import ResponseCache
 from .retries import Clock, RetrySchedule, Trace, recorded_attempt
-from .streaming.fair_turns import PAUSE
 from .streaming.heartbeat import HeartbeatStream
 from .target_caller import TargetCaller
 from .tracing import Tracing

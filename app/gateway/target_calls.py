@@ -23,7 +23,7 @@ from ..upstream.event_decoders import event_decoder
 from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
-from .streaming.call_stream import CallStream, WholeDocument
+from .streaming.call_stream import CallStream
 from .usage_charges import CallRecord, CallStage
 
 # Bytes that are read of an answer that is no success: enough for any message; and
@@ -92,7 +92,8 @@ class TargetCalls:
         return CallStream(
             reply,
             self.open_calls,
-            decoder or WholeDocument(self._budget),
+            decoder,
+            self._budget,
             request.endpoint.reader(request),
             record,
             post_processor,

@@ -6,7 +6,7 @@ gateway/ sends it, and hands the answers back to the endpoint's functions.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -57,25 +57,6 @@ class StreamReader(Protocol):
         Raises *failure* or UpstreamCut if the stream is not whole; see
         parsing/stream_ending.py.
         """
-
-
-def read_stream(
-    reader: StreamReader, events: Iterable[Event]
-) -> Iterator[UpstreamAnswer]:
-    """The chunks of *events*, each as soon as its event is there."""
-    source, feed = iter(events), reader.feed
-    while not reader.done:
-        try:
-            event = next(source)
-        except StopIteration:
-            yield from reader.end()
-            return
-        except UpstreamError as e:
-            # The connection failed, and the reader decides what that means. Errors
-            # of `feed` are final, and not caught here.
-            yield from reader.end(e)
-            return
-        yield from feed(event)
 
 
 # The parameters of the legacy endpoint, besides model, prompt and stream.

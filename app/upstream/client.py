@@ -16,6 +16,7 @@ from typing import Any
 from requests import PreparedRequest, Response
 from requests import exceptions as errors
 from urllib3 import exceptions as pool_errors
+from urllib3.exceptions import DecodeError
 
 from ..errors import (
     UpstreamCut,
@@ -277,7 +278,7 @@ class HTTPReply:
             return self._raw.read_block(wake_at)
         except TimeoutError as e:
             raise self._late() from e
-        except (zlib.error, pool_errors.DecodeError, ssl.SSLError) as e:
+        except (zlib.error, DecodeError, ssl.SSLError) as e:
             raise UpstreamProtocol("upstream's answer cannot be decoded") from e
         except Malformed as e:
             raise UpstreamProtocol("upstream's answer is not HTTP") from e
@@ -352,9 +353,7 @@ class HTTPReply:
             self._raw.until = time.monotonic() + _LINGER
             try:
                 self._raw.read_block()
-            except (HTTPException, pool_errors.HTTPError, OSError, ValueError):
-                pass
-            except zlib.error:
+            except (HTTPException, DecodeError, zlib.error, OSError, ValueError):
                 pass
         self._raw.close()
 

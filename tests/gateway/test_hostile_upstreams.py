@@ -328,6 +328,25 @@ def test_whitespace_keeps_answer_alive(call, script) -> None:
     assert answer.json["choices"][0]["text"] == "good"
 
 
+def test_slow_document_in_place_of_stream_is_whole(call, script) -> None:
+    """Each piece in time renews the limit, whether a stream was asked for or not."""
+    pieces = [BODY[i : i + 40] for i in range(0, len(BODY), 40)]
+    slow = [step for piece in pieces for step in (piece, 0.07)]
+    length = f"Content-Length: {len(BODY)}"
+    answer = [head(200, length, "Content-Type: application/json"), *slow]
+    caller = call(script(answer), first_byte_timeout=0.3, idle_timeout=0.3)
+    streamed = caller.complete(stream=True).get_data()
+
+    assert b"good" in streamed and streamed.endswith(DONE)
+
+
+def test_long_document_in_place_of_stream_is_not_read(call, script) -> None:
+    answer = [head(200, "Content-Length: 999999", "Content-Type: application/json")]
+    response = call(script(answer), max_answer_bytes=9999).complete(stream=True)
+
+    assert response.status_code == 502 and "announces 999999" in response.text
+
+
 def test_slow_steady_answer_is_whole(call, script) -> None:
     pieces = [BODY[i : i + 40] for i in range(0, len(BODY), 40)]
     slow = [step for piece in pieces for step in (piece, 0.07)]

@@ -3,17 +3,19 @@ the plan, its calls, the reading and the post-processing of answers.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from app.core import batch, post_processing
 from app.core.completion import Completion
+from app.core.post_processing import PostProcessing, PostProcessor
 from app.core.request import CompletionRequest
 from app.core.routing import Target
 from app.core.sse import Event
+from app.errors import UpstreamError
 from app.planning.plan import Plan, make_plan
 from app.providers import PROVIDERS, HTTPRequest
-from app.providers.declaration import read_stream
+from app.providers.declaration import StreamReader, UpstreamAnswer
 from app.providers.protocols.openai_completions import to_completion
 
 KEY = "sk-secret-of-the-caller"
@@ -87,4 +89,35 @@ def streamed(name: str, events: Iterable[Event], **params: Any) -> Sequence[Comp
     pieces = map(to_completion, read_stream(ask.endpoint.reader(ask), events))
     if chosen_plan.direct:
         return list(pieces)
-    return list(post_processing.shaped(pieces, chosen_plan.shape(part)))
+    return list(post_process(pieces, chosen_plan.shape(part)))
+
+
+def read_stream(
+    reader: StreamReader, events: Iterable[Event]
+) -> Iterator[UpstreamAnswer]:
+    """The chunks of *events*, each as soon as its event is there."""
+    source, feed = iter(events), reader.feed
+    while not reader.done:
+        try:
+            event = next(source)
+        except StopIteration:
+            yield from reader.end()
+            return
+        except UpstreamError as e:
+            # The connection failed, and the reader decides what that means. Errors
+            # of `feed` are final, and not caught here.
+            yield from reader.end(e)
+            return
+        yield from feed(event)
+
+
+def post_process(
+    pieces: Iterable[Completion], shape: PostProcessing
+) -> Iterator[Completion]:
+    """The chunks that *pieces* become, through a PostProcessor."""
+    processor = PostProcessor(shape)
+    for piece in pieces:
+        yield from processor.feed(piece)
+        if processor.finished:
+            break
+    yield from processor.end()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.core import sse
 from app.core.completion import Completion, Usage
+from app.core.sse import SSEDecoder
 from app.errors import GatewayError, UnsupportedParameter, UpstreamCut, UpstreamProtocol
 from app.providers.llama_cpp import LOCAL, LegacyLogprobs
 from tests.providers import harness
@@ -36,7 +36,7 @@ def counted(name: str, **params: Any) -> Usage | None:
 
 def everything(name: str, **params: Any) -> list[Completion]:
     _, body = answer(f"llamacpp/{name}")
-    events = sse.decode([body])
+    events = SSEDecoder(2**20).feed(body)
     return [*harness.streamed("local", events, prompt=PROMPT, **params)]
 
 
@@ -181,7 +181,7 @@ def test_stream_cut_anywhere_errs_or_completes() -> None:
     _, body = answer("llamacpp/ok_stream")
     end_of_finish = body.index(b"\n\ndata: [DONE]") + 2
     for cut in range(len(body)):
-        events = sse.decode([body[:cut]])
+        events = SSEDecoder(2**20).feed(body[:cut])
         if cut >= end_of_finish:
             assert harness.streamed("local", events)[-1].usage == counted("ok_stream")
         else:

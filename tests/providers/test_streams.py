@@ -8,11 +8,12 @@ import pytest
 
 from app.core.sse import DONE, Event
 from app.errors import UpstreamCut, UpstreamUnreachable
-from app.providers.declaration import StreamReader, UpstreamAnswer, read_stream
+from app.providers.declaration import StreamReader, UpstreamAnswer
 from app.providers.protocols.openai_completions import to_completion
 from tests.upstream import delta, frame
 
 from . import harness
+from .harness import read_stream
 from .recordings import MODE_CASES, TEXT, ModeCase
 
 EVERY_MODE = pytest.mark.parametrize("case", MODE_CASES, ids=str)

@@ -11,7 +11,7 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
-from app.upstream.http1.pool import PooledAdapter
+from app.upstream.http1.pool import PooledAdapter, UpstreamPool, UpstreamTLSPool
 from tests.upstream import Answer, Seen, Upstream, chunk, close, head, whole
 
 BODY = b"0123456789" * 2000
@@ -93,6 +93,33 @@ def test_connection_is_kept_after_clean_end_only(script, name) -> None:
     clean = name in {"a length", "in pieces", "no body", "204", "chunks", "trailers"}
     assert goes_on or not clean
     assert upstream.opened == (1 if clean else 2)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_connection_is_counted_before_its_return(script, name) -> None:
+    """The pool may hand it to another thread at once: nothing is noted afterwards."""
+    served: list[int] = []
+
+    class Pool(UpstreamPool):
+        def _put_conn(self, conn: Any) -> None:
+            served.extend([conn.served] if conn else [])
+            super()._put_conn(conn)
+
+    class Adapter(PooledAdapter):
+        pools = Pool, UpstreamTLSPool
+
+    read_body(send(Adapter(), prepared(script(ANSWERS[name]).url)))
+
+    assert served in ([1], [])
+
+
+def test_unread_empty_response_keeps_its_connection(script) -> None:
+    upstream = script(*[ANSWERS["204"]] * 2)
+    adapter = PooledAdapter()
+    for _ in range(2):
+        send(adapter, prepared(upstream.url)).raw.close()
+
+    assert upstream.opened == 1
 
 
 def test_abandoned_response_closes_its_connection(script) -> None:

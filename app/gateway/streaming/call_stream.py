@@ -22,22 +22,6 @@ from ...upstream.open_calls import OpenCalls
 from ..usage_charges import CallRecord, CallStage
 
 
-class WholeDocument:
-    """Stands in for a decoder where an answer comes whole in a stream's place."""
-
-    def __init__(self, budget: ByteBudget) -> None:
-        self._budget = budget
-        self._body = bytearray()
-
-    def feed(self, block: bytes) -> list[Event]:
-        self._body += block
-        self._budget.spend(self._body, len(block))
-        return []
-
-    def end(self) -> list[Event]:
-        return [Event(bytes(self._body))]
-
-
 class CallStream:
     """The chunks of one call. It closes its reply as soon as it is *done* or fails.
 
@@ -50,13 +34,14 @@ class CallStream:
         self,
         reply: HTTPReply,
         open_calls: OpenCalls,
-        decoder: EventDecoder,
+        decoder: EventDecoder | None,
+        budget: ByteBudget,
         reader: StreamReader,
         record: CallRecord,
         post_processor: PostProcessor | None = None,
     ) -> None:
         self._reply, self._open_calls = reply, open_calls
-        self._decoder, self._reader = decoder, reader
+        self._decoder, self._budget, self._reader = decoder, budget, reader
         self._record, self._post_processor = record, post_processor
         self.error: Exception | None = None
         self.done = False
@@ -74,17 +59,25 @@ class CallStream:
         try:
             with malformed_as_upstream_error():
                 try:
-                    block = self._reply.read_block(wake_at)
+                    # A provider that cannot stream answers with one whole document,
+                    # which *budget* bounds. Nobody is sent anything before its end.
+                    block = (
+                        self._reply.read_block(wake_at)
+                        if self._decoder
+                        else self._reply.read(self._budget)
+                    )
                 except UpstreamError as failure:
                     # The reader knows whether anything was lost.
                     self._end(self._reader.end(failure), answers)
                     return answers
                 if block is None:
                     return None
-                self._take(
-                    self._decoder.feed(block) if block else self._decoder.end(),
-                    answers,
-                )
+                if self._decoder:
+                    decoder = self._decoder
+                    events = decoder.feed(block) if block else decoder.end()
+                else:
+                    events, block = [Event(block)], b""
+                self._take(events, answers)
                 if not (block or self.done):
                     self._end(self._reader.end(), answers)
         except Exception as e:

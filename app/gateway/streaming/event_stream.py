@@ -26,7 +26,6 @@ from ...errors import CallerLeft, GatewayError, release
 from ...upstream.open_calls import OpenCalls
 from ..clients.cancellation import Cancellation
 from ..request_record import End, Failure
-from .fair_turns import FairTurns
 from .gap_stats import GapStats
 
 logger = logging.getLogger("lastword")
@@ -101,7 +100,6 @@ class EventStream:
         self._beside_error = beside_error
         self._unfinished_choices = choices or inf
         self._heartbeat = inf
-        self._turns = FairTurns()
         self._committed: Sequence[bytes] = ()
         self._on_frame: list[Callable[[bytes], None]] = []
         self._on_end: list[Callable[[End], None]] = []
@@ -158,7 +156,7 @@ class EventStream:
         if self._ended:
             raise StopIteration
         try:
-            wake_at = (began := time.monotonic()) + self._heartbeat
+            wake_at = time.monotonic() + self._heartbeat
             while True:
                 frames, self._committed = self._committed, ()
                 if not (frames or self._source.done):
@@ -166,19 +164,16 @@ class EventStream:
                     if read is None:
                         return sse.KEEP_ALIVE
                     frames = read
-                now = time.monotonic()
-                piece = self._encode(frames, now)
+                piece = self._encode(frames)
                 if self._source.done:
                     self._ended, self._end = True, End.WHOLE
                     return piece + sse.encode(sse.DONE)
-                self._turns.step(now - began, now)
                 if piece:
                     return piece
-                began = now
         except Exception as e:
             return self._end_with(self._cancellation.reason or e)
 
-    def _encode(self, frames: Sequence[bytes], now: float) -> bytes:
+    def _encode(self, frames: Sequence[bytes]) -> bytes:
         """The events of *frames* as one piece.
 
         One write for all that came of one read: a system call an event would be most of
@@ -186,7 +181,7 @@ class EventStream:
         """
         if not frames:
             return b""
-        self.gaps.add(now, len(frames))
+        self.gaps.add(time.monotonic(), len(frames))
         events: list[bytes] = []
         for frame in frames:
             if reasons := _FINISH_REASON.findall(frame):

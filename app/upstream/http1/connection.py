@@ -23,10 +23,12 @@ from typing import Any, Protocol
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from .. import tls
+from ..fair_turns import FairTurns
 from .body import (
     CODINGS,
     BodyDecoder,
     ContentDecoder,
+    LengthDecoder,
     body_framing,
     content_decoder,
 )
@@ -72,6 +74,7 @@ class _Wire:
     def __init__(self, sock: socket.socket, until: float) -> None:
         self.socket = sock
         self.until = until
+        self._turns = FairTurns()
         # Whether a byte has come, and whether the server has closed its side.
         self.begun = self.ended = False
         self.unread = b""
@@ -81,6 +84,7 @@ class _Wire:
 
         Raises TimeoutError when *until* passes.
         """
+        self._turns.step()
         try:
             set_deadline(self.socket, min(self.until, wake_at))
             data = self.socket.recv(size)
@@ -90,6 +94,7 @@ class _Wire:
             if is_late and wake_at < self.until:
                 return None
             raise
+        self._turns.received()
         self.begun = self.begun or bool(data)
         self.ended = not data
         return data
@@ -119,7 +124,8 @@ class HTTP1Response:
         self.status = 0
         self.headers = Headers(())
         self.keeps_connection = True
-        self._body: BodyDecoder
+        # Until the head says how the body is framed: one that has not ended.
+        self._body: BodyDecoder = LengthDecoder(inf)
         self._content: ContentDecoder | None = None
 
     def read_head(self, *, is_last: bool) -> None:
@@ -144,7 +150,6 @@ class HTTP1Response:
         coding = self.headers.get("Content-Encoding", "")
         if coding and {c.strip() for c in coding.lower().split(",")} <= CODINGS:
             self._content = content_decoder(coding)
-        self._note_end()
 
     @property
     def until(self) -> float:
@@ -173,6 +178,9 @@ class HTTP1Response:
             elif self._body.error:
                 raise self._body.error
             elif self._body.ended:
+                # Also the end of a body that has no bytes. Not noted before the first
+                # read: the connection still has its own notes to make until then.
+                self._note_end()
                 return b""
             else:
                 data, self._wire.unread = self._wire.unread, b""
@@ -214,6 +222,7 @@ class HTTP1Response:
 
     def close(self) -> None:
         """Let go of it. If it was not read to its end, its connection ends too."""
+        self._note_end()
         connection, self._connection = self._connection, None
         if connection:
             connection.close()
