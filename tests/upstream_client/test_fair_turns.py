@@ -21,7 +21,7 @@ except OSError:
 # Reads from it until another greenlet has had five turns.
 CLIENT = """
 from gevent import monkey; monkey.patch_all()
-import sys, gevent
+import hashlib, sys, time, gevent
 from app.providers import HTTPRequest
 from app.upstream.client import HTTPClient
 from app.upstream.timeouts import Deadline, Timeouts
@@ -37,9 +37,13 @@ def neighbour():
         gevent.sleep(0)
 
 gevent.spawn(neighbour)
+until = time.monotonic() + 10
 while turns < 5:
-    assert reply.read_block()
+    block = reply.read_block()
     reply.begin()
+    # Work for each block, as a stream has: the upstream is always faster.
+    hashlib.sha256(block * 20).digest()
+    assert time.monotonic() < until, f"{turns} turns in 10 s"
 reply.abort()
 """
 
