@@ -18,7 +18,7 @@ except OSError:
     pass
 """
 
-# Reads from it until another greenlet has had five turns.
+# Reads from it until another greenlet has had fifty turns.
 CLIENT = """
 from gevent import monkey; monkey.patch_all()
 import hashlib, sys, time, gevent
@@ -28,21 +28,24 @@ from app.upstream.timeouts import Deadline, Timeouts
 
 call = HTTPRequest("GET", f"http://127.0.0.1:{sys.argv[1]}/", {})
 reply = HTTPClient(Timeouts(9, 9, 9)).send(call, Deadline.after(9))
-turns = 0
+turns = blocks = 0
 
 def neighbour():
+    # A turn counts only if the reader has read on since the one before.
     global turns
-    while turns < 5:
-        turns += 1
-        gevent.sleep(0)
+    while turns < 50:
+        turns, before = turns + 1, blocks
+        while blocks == before:
+            gevent.sleep(0)
 
 gevent.spawn(neighbour)
 until = time.monotonic() + 10
-while turns < 5:
+while turns < 50:
     block = reply.read_block()
     reply.begin()
     # Work for each block, as a stream has: the upstream is always faster.
     hashlib.sha256(block * 20).digest()
+    blocks += 1
     assert time.monotonic() < until, f"{turns} turns in 10 s"
 reply.abort()
 """
