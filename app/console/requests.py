@@ -39,7 +39,7 @@ def register(routes: Blueprint, services: ConsoleServices) -> None:
         selection = _selection()
         return render_template(
             "console/requests.html",
-            entries=services.ledger.latest(selection, most=100),
+            entries=services.ledger.latest(selection, limit=100),
             selection=selection,
             statuses=STATUSES,
             outcome=outcome,
@@ -98,10 +98,10 @@ class FeedSlots:
 
     def acquire(self) -> None:
         """Take a slot. Raises GatewayError if there is none."""
-        most = self._callers.most
+        max_connections = self._callers.max_connections
         limit = _MAX_FEEDS
-        if most is not None:
-            limit = min(_MAX_FEEDS, max(1, most // _FEEDS_SHARE))
+        if max_connections is not None:
+            limit = min(_MAX_FEEDS, max(1, max_connections // _FEEDS_SHARE))
         with self._lock:
             if self._open >= limit:
                 raise GatewayError("Too many pages follow requests here.", status=503)
@@ -169,7 +169,7 @@ class LiveFeed:
         self._sleep, self._release = sleep, release
         self._closing = threading.Lock()
         self.is_stopping: Callable[[], bool] = lambda: False
-        newest = ledger.latest(most=1)
+        newest = ledger.latest(limit=1)
         self._first_id = self._last_id = newest[0].id if newest else 0
         self._sent_ids: deque[int] = deque(maxlen=2 * _OVERLAP)
         self._events = self._generate()

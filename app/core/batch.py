@@ -26,14 +26,14 @@ class Part:
     sample: int
 
 
-def split(request: CompletionRequest, most: int = 1) -> list[Part]:
-    """The calls that answer *request*, prompt-major, of at most *most* choices each."""
+def split(request: CompletionRequest, max_choices: int = 1) -> list[Part]:
+    """The calls that answer *request*, prompt-major, each of at most *max_choices*."""
     params = {k: v for k, v in request.params.items() if k not in _BATCH_PARAMS}
     parts = []
     for i, prompt in enumerate(request.prompts):
-        for sample in range(0, request.drawn, most):
+        for sample in range(0, request.drawn, max_choices):
             part_params = dict(params)
-            count = min(most, request.drawn - sample)
+            count = min(max_choices, request.drawn - sample)
             if count > 1:
                 part_params["n"] = count
             if "seed" in params:

@@ -126,8 +126,8 @@ _MALFORMED = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 class ChunkAssembler:
     """Feed it the chunks of a stream, and take the whole answer that they make up."""
 
-    def __init__(self, most: int = _MAX_SIZE) -> None:
-        self._remaining_size = most
+    def __init__(self, max_size: int = _MAX_SIZE) -> None:
+        self._remaining_size = max_size
         self._is_valid = True
         self._head: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}

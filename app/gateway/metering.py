@@ -60,13 +60,15 @@ class _Account:
     usage: Usage = Usage()
     cost: Decimal | None = None
 
-    def usage_request(self, most: Usage, money: Decimal | None) -> UsageRequest:
-        """A reservation of *most* and *money*, on top of what is to be charged."""
+    def usage_request(self, max_usage: Usage, money: Decimal | None) -> UsageRequest:
+        """A reservation of *max_usage* and *money*, on top of what is to be charged."""
         held = None
         if self.reservations:
             entries = [e for each in self.reservations for e in each.entries]
             held = PriorUsage(entries, self.usage.paid_tokens, self.cost)
-        return UsageRequest(self.holder, self.limits, most.paid_tokens, money, held)
+        return UsageRequest(
+            self.holder, self.limits, max_usage.paid_tokens, money, held
+        )
 
     def add(self, usage: Usage, cost: Decimal | None) -> None:
         """Charge one more try."""

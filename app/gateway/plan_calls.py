@@ -33,7 +33,9 @@ def complete_plan(
 
     def complete_part(part: Part) -> UpstreamAnswer:
         # A call is on the counter from its beginning, whatever becomes of it.
-        return calls.complete(plan.ask(part, calls.target), counter.begin(plan, part))
+        return calls.complete(
+            plan.upstream_request(part, calls.target), counter.begin(plan, part)
+        )
 
     if plan.direct:
         return complete_part(plan.parts[0])
@@ -61,7 +63,7 @@ def open_plan_stream(
     if len(plan.parts) == 1:
         part = plan.parts[0]
         post_processor = None if plan.direct else PostProcessor(plan.shape(part))
-        request = plan.ask(part, calls.target)
+        request = plan.upstream_request(part, calls.target)
         stream = calls.stream(request, counter.begin(plan, part), post_processor)
         merger = None if plan.direct else StreamMerger(plan.request, plan.parts)
         return OneCallFrames(stream, plan.request, merger, warnings)
@@ -123,7 +125,9 @@ class ManyCallsFrames:
     def _read_part(self, part: Part) -> Iterator[Sequence[UpstreamAnswer]]:
         """Runs in a thread of its own. Closing it breaks the call off."""
         plan, calls = self._plan, self._calls
-        request, record = plan.ask(part, calls.target), self._counter.begin(plan, part)
+        request, record = plan.upstream_request(
+            part, calls.target
+        ), self._counter.begin(plan, part)
         stream = calls.stream(request, record, PostProcessor(plan.shape(part)))
         try:
             while not stream.done:

@@ -178,7 +178,7 @@ def _usable_provider(target: Target) -> Provider:
     """The target's provider. Raises InvalidRequest or Unauthorized if it is no use."""
     provider = PROVIDERS.get(target.provider)
     if provider is None or not provider.modes:
-        absent = provider.absent if provider else "unknown"
+        absent = provider.unsupported_because if provider else "unknown"
         raise UnsupportedProvider(
             f"Provider {target.provider} has no text completions: {absent}."
         )

@@ -161,7 +161,7 @@ def _prompt_tokens(plan: Plan, part: Part) -> int:
     """About how many tokens a model reads: the prompts, and everything else sent."""
     request = part.request
     if plan.mode == CompletionMode.CHAT:
-        message = openai_chat.user_message(plan.ask(part, plan.target))
+        message = openai_chat.user_message(plan.upstream_request(part, plan.target))
         tokens = estimate(message) + estimate(plan.target.bridge.system or "")
     else:
         tokens = sum(map(prompt_estimate, request.prompts))

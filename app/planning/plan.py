@@ -53,7 +53,7 @@ class Plan:
     *request* is the caller's, with the defaults that the gateway adds. *params* are the
     parameters that the endpoint takes, *dropped* the names of those that are not sent.
     If *direct*, the answer of the only call may pass through unchanged. *stops* are the
-    stop sequences that the gateway enforces, *most* is the limit of calls.
+    stop sequences that the gateway enforces, *max_calls* is the limit of calls.
     """
 
     provider: Provider
@@ -64,12 +64,12 @@ class Plan:
     request: CompletionRequest
     parts: Sequence[Part]
     direct: bool
-    most: int
+    max_calls: int
     stops: Sequence[str] = ()
     dropped: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
-    def ask(self, part: Part, target: Target) -> UpstreamRequest:
+    def upstream_request(self, part: Part, target: Target) -> UpstreamRequest:
         """The call for *part*. *target* is the plan's, perhaps with an access token."""
         return UpstreamRequest(
             self.provider, self.endpoint, target, part.request, self.params
@@ -89,15 +89,18 @@ class Plan:
 
 
 def make_plan(
-    provider: Provider, target: Target, request: CompletionRequest, most: int = 4096
+    provider: Provider,
+    target: Target,
+    request: CompletionRequest,
+    max_calls: int = 4096,
 ) -> Plan:
-    """How *target* answers *request*, in *most* calls at the most.
+    """How *target* answers *request*, in at most *max_calls* calls.
 
     Raises InvalidRequest if it cannot.
     """
     model = capabilities.describe_model(request.model, target.model_info)
     mode = modes.choose_mode(provider, target, request, model)
-    return Planner(provider, target, request, model, mode, most).plan()
+    return Planner(provider, target, request, model, mode, max_calls).plan()
 
 
 def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
@@ -112,7 +115,7 @@ def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
         return None
     request, target = plan.request, plan.target
     model = capabilities.describe_model(request.model, target.model_info)
-    planner = Planner(plan.provider, target, request, model, plan.mode, plan.most)
+    planner = Planner(plan.provider, target, request, model, plan.mode, plan.max_calls)
     mode_is_free = target.via is None and plan.mode == CompletionMode.NATIVE
     can_chat = CompletionMode.CHAT in plan.provider.modes and not request.suffix
     if mode_is_free and can_chat and modes.is_chat_only_error(error.message):
@@ -125,7 +128,7 @@ def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
 
 def _suppresses_text(request: CompletionRequest, endpoint: Endpoint) -> bool:
     """Whether the caller wants no token, and the endpoint generates at least one."""
-    return request.max_tokens == 0 and endpoint.least > 0
+    return request.max_tokens == 0 and endpoint.min_tokens > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class Planner:
     request: CompletionRequest
     model: ModelCapabilities
     mode: CompletionMode
-    most: int
+    max_calls: int
     # Follows from the fields above, and is needed at every step.
     endpoint: Endpoint = field(init=False)
 
@@ -179,13 +182,13 @@ class Planner:
             request,
             self._split_into_parts(sent, direct),
             direct,
-            self.most,
+            self.max_calls,
             stops,
             dropped,
             warnings,
         )
         for part in plan.parts:
-            endpoint.check(plan.ask(part, self.target))
+            endpoint.check(plan.upstream_request(part, self.target))
         return plan
 
     def _supported_params(self, without: Collection[str]) -> dict[str, ParamMapping]:
@@ -214,7 +217,7 @@ class Planner:
         """Raise UnsupportedParameter for what neither endpoint nor gateway can do."""
         request = self.request
         for prompt in request.prompts:
-            if prompt is None and not self.endpoint.null:
+            if prompt is None and not self.endpoint.takes_null:
                 raise self._unsupported("prompt", "needs a prompt; null is none")
             is_text = prompt is None or isinstance(prompt, str)
             if not is_text and not self.endpoint.tokens:
@@ -306,7 +309,7 @@ class Planner:
                 "be kept without",
             )
         if _suppresses_text(self.request, self.endpoint):
-            return self.endpoint.least, []
+            return self.endpoint.min_tokens, []
         limit = self.request.max_tokens
         if limit is None:
             limit = self.endpoint.default_max or self.target.default_max_tokens
@@ -327,8 +330,8 @@ class Planner:
             else:
                 # As many as the endpoint takes: each may end the generation early.
                 valid = [text for text in self.request.stops if stop.takes(text)]
-                if valid[: stop.most]:
-                    sent["stop"] = valid[: stop.most]
+                if valid[: stop.max_items]:
+                    sent["stop"] = valid[: stop.max_items]
         for name in ("echo", "logprobs", "suffix"):
             if name in fields and name in params:
                 sent[name] = fields[name]
@@ -362,11 +365,11 @@ class Planner:
             sent |= {"stream": True, "stream_options": {"include_usage": True}}
         prompts, drawn = len(self.request.prompts), self.request.drawn
         # Checked before the parts exist: a million prompts must not take their memory.
-        if prompts * -(-drawn // self.endpoint.choices) > self.most:
+        if prompts * -(-drawn // self.endpoint.choices) > self.max_calls:
             raise InvalidRequest(
                 f"Too many parallel completions requested. You submitted {prompts} "
                 f"prompts for {drawn} completions each, but this provider generates at "
-                f"most {self.most} for one request.",
+                f"most {self.max_calls} for one request.",
                 param="prompt",
                 code="too_many_completions",
             )

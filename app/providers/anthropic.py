@@ -59,37 +59,37 @@ _ERROR_STATUSES = {
 }
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the only message."""
-    body = {"model": ask.request.model, **request(ask)}
-    return ask.post("/messages", body, {"anthropic-version": VERSION})
+    body = {"model": upstream.request.model, **request(upstream)}
+    return upstream.post("/messages", body, {"anthropic-version": VERSION})
 
 
-def request(ask: UpstreamRequest) -> dict[str, Any]:
+def request(upstream: UpstreamRequest) -> dict[str, Any]:
     """The body without the model."""
-    user = {"role": "user", "content": openai_chat.user_message(ask)}
-    body = {"messages": [user], **ask.body()}
-    if ask.target.bridge.system:
-        body["system"] = ask.target.bridge.system
-    return body | {"stream": True} if ask.request.stream else body
+    user = {"role": "user", "content": openai_chat.user_message(upstream)}
+    body = {"messages": [user], **upstream.body()}
+    if upstream.target.bridge.system:
+        body["system"] = upstream.target.bridge.system
+    return body | {"stream": True} if upstream.request.stream else body
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole message as a completion."""
-    return read_completion(body, AnthropicReader(ask).whole)
+    return read_completion(body, AnthropicReader(upstream).whole)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of a message as chunks of a completion."""
-    return JSONStreamReader(AnthropicReader(ask).chunk)
+    return JSONStreamReader(AnthropicReader(upstream).chunk)
 
 
 class AnthropicReader:
     """Reads one message: its head comes first, its finish reason and usage last."""
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
-        self._head = openai_chat.head({}, ask)
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
+        self._head = openai_chat.head({}, upstream)
         self._counts: dict[str, int] = {}
 
     def whole(self, message: dict[str, Any]) -> Completion:
@@ -118,7 +118,7 @@ class AnthropicReader:
         return self._completion(text, None)
 
     def _begin(self, message: Mapping[str, Any]) -> None:
-        self._head = openai_chat.head(message, self._ask)
+        self._head = openai_chat.head(message, self._upstream)
         self._update_counts(message.get("usage"))
 
     def _update_counts(self, usage: Mapping[str, Any] | None) -> None:
@@ -126,7 +126,7 @@ class AnthropicReader:
         self._counts |= {k: v for k, v in (usage or {}).items() if v is not None}
 
     def _completion(self, text: str, stop_reason: str | None) -> Completion:
-        reason = finish_reason(stop_reason, strict=self._ask.target.strict)
+        reason = finish_reason(stop_reason, strict=self._upstream.target.strict)
         choices = (Choice(text, 0, None, reason),) if text or reason else ()
         return Completion(*self._head, choices, self._usage() if reason else None)
 

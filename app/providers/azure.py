@@ -56,16 +56,18 @@ def _deployment_call(
     The v1 form of the API has no dated versions, and names the deployment as the model.
     """
 
-    def call(ask: UpstreamRequest) -> HTTPRequest:
-        options, model = ask.target.options, ask.request.model
+    def call(upstream: UpstreamRequest) -> HTTPRequest:
+        options, model = upstream.target.options, upstream.request.model
         version = str(options.get("azure_api_version") or _API_VERSION)
         deployment = str(options.get("azure_deployment_id") or model)
         if version == "v1":
-            return ask.post(f"/v1{path}", request(ask) | {"model": deployment})
+            return upstream.post(
+                f"/v1{path}", request(upstream) | {"model": deployment}
+            )
         segment = quote_path_segment(deployment)
         query = urlencode({"api-version": version})
         url = f"/deployments/{segment}{path}?{query}"
-        return ask.post(url, request(ask) | {"model": model})
+        return upstream.post(url, request(upstream) | {"model": model})
 
     return call
 
@@ -116,15 +118,15 @@ def _foundry_call(
 ) -> Callable[[UpstreamRequest], HTTPRequest]:
     """A `call` that posts *request* to *path* with a version of Foundry's API."""
 
-    def call(ask: UpstreamRequest) -> HTTPRequest:
+    def call(upstream: UpstreamRequest) -> HTTPRequest:
         # The newer form of the address, `.../openai/v1`, has no dated versions.
-        dated = not ask.url("").rstrip("/").endswith("/v1")
+        dated = not upstream.url("").rstrip("/").endswith("/v1")
         default = _FOUNDRY_VERSION if dated else "v1"
-        version = ask.target.options.get("azure_api_version") or default
+        version = upstream.target.options.get("azure_api_version") or default
         query = urlencode({"api-version": version})
-        body = request(ask) | {"model": ask.request.model}
+        body = request(upstream) | {"model": upstream.request.model}
         # Foundry then drops parameters that a model does not support.
-        return ask.post(f"{path}?{query}", body, {"extra-parameters": "drop"})
+        return upstream.post(f"{path}?{query}", body, {"extra-parameters": "drop"})
 
     return call
 

@@ -35,16 +35,21 @@ def bedrock_auth(target: Target) -> dict[str, str]:
     return {} if target.has(_ACCESS_KEYS) else bearer(target)
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of Converse: the prompt is the only message."""
-    message = {"role": "user", "content": [{"text": openai_chat.user_message(ask)}]}
-    body = {"messages": [message], **ask.body()}
-    if ask.target.bridge.system:
-        body["system"] = [{"text": ask.target.bridge.system}]
-    return post(ask, "converse-stream" if ask.request.stream else "converse", body)
+    message = {
+        "role": "user",
+        "content": [{"text": openai_chat.user_message(upstream)}],
+    }
+    body = {"messages": [message], **upstream.body()}
+    if upstream.target.bridge.system:
+        body["system"] = [{"text": upstream.target.bridge.system}]
+    return post(
+        upstream, "converse-stream" if upstream.request.stream else "converse", body
+    )
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer of Converse as a completion."""
 
     def read(document: dict[str, Any]) -> Completion:
@@ -52,12 +57,12 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
         text = "".join(block.get("text") or "" for block in blocks)
         counts = document.get("usage") or {}
         usage = parse_usage(counts, "inputTokens", "outputTokens")
-        return completion_of(ask, text, document["stopReason"], usage)
+        return completion_of(upstream, text, document["stopReason"], usage)
 
     return read_completion(body, read)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of ConverseStream as chunks of a completion."""
 
     def payload(event: Event) -> bytes:
@@ -68,7 +73,7 @@ def stream_reader(ask: UpstreamRequest) -> StreamReader:
         text = (document.get("delta") or {}).get("text") or ""
         counts = document.get("usage") or {}
         usage = parse_usage(counts, "inputTokens", "outputTokens")
-        return completion_of(ask, text, document.get("stopReason"), usage)
+        return completion_of(upstream, text, document.get("stopReason"), usage)
 
     return JSONStreamReader(read_chunk, payload=payload)
 

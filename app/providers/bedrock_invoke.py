@@ -56,25 +56,27 @@ class InvokeFamily:
             reader=self.reader,
         )
 
-    def call(self, ask: UpstreamRequest) -> HTTPRequest:
-        body = {self.prompt: ask.request.prompt, **ask.body()}
-        if ask.request.stream:
-            return post(ask, "invoke-with-response-stream", {**body, **self.streaming})
-        return post(ask, "invoke", body)
+    def call(self, upstream: UpstreamRequest) -> HTTPRequest:
+        body = {self.prompt: upstream.request.prompt, **upstream.body()}
+        if upstream.request.stream:
+            return post(
+                upstream, "invoke-with-response-stream", {**body, **self.streaming}
+            )
+        return post(upstream, "invoke", body)
 
-    def completion(self, body: bytes, ask: UpstreamRequest) -> Completion:
-        return read_completion(body, lambda document: self._read(document, ask))
+    def completion(self, body: bytes, upstream: UpstreamRequest) -> Completion:
+        return read_completion(body, lambda document: self._read(document, upstream))
 
-    def reader(self, ask: UpstreamRequest) -> StreamReader:
+    def reader(self, upstream: UpstreamRequest) -> StreamReader:
         return JSONStreamReader(
-            lambda document: self._read(document, ask), payload=unwrap_chunk
+            lambda document: self._read(document, upstream), payload=unwrap_chunk
         )
 
-    def _read(self, document: dict[str, Any], ask: UpstreamRequest) -> Completion:
+    def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
         metrics = document.get("amazon-bedrock-invocationMetrics") or {}
         usage = parse_usage(metrics, "inputTokenCount", "outputTokenCount")
         text, reason = self.text(document), self.reason(document)
-        return completion_of(ask, text, reason, usage or self.usage(document))
+        return completion_of(upstream, text, reason, usage or self.usage(document))
 
 
 def unwrap_chunk(event: Event) -> bytes:
@@ -106,7 +108,7 @@ _MISTRAL = InvokeFamily(
         "temperature": ParamMapping("temperature", high=1),
         "top_p": ParamMapping("top_p"),
         "top_k": ParamMapping("top_k"),
-        "stop": ParamMapping("stop", most=10, write=as_list),
+        "stop": ParamMapping("stop", max_items=10, write=as_list),
     },
     prompt="prompt",
     text=lambda piece: piece["outputs"][0]["text"],

@@ -24,10 +24,10 @@ _EXCEPTION_STATUSES = {
 }
 
 
-def post(ask: UpstreamRequest, operation: str, body: object) -> HTTPRequest:
+def post(upstream: UpstreamRequest, operation: str, body: object) -> HTTPRequest:
     """The request for an *operation* on the request's model."""
-    model = quote_path_segment(ask.request.model)
-    return ask.post(f"/model/{model}/{operation}", body)
+    model = quote_path_segment(upstream.request.model)
+    return upstream.post(f"/model/{model}/{operation}", body)
 
 
 def raise_event_error(event: Event) -> None:
@@ -47,12 +47,12 @@ def raise_event_error(event: Event) -> None:
 
 
 def completion_of(
-    ask: UpstreamRequest, text: str, word: Any, usage: Usage | None = None
+    upstream: UpstreamRequest, text: str, word: Any, usage: Usage | None = None
 ) -> Completion:
     """A completion, or a chunk, of this text and finish reason."""
-    reason = finish_reason(word, strict=ask.target.strict)
+    reason = finish_reason(word, strict=upstream.target.strict)
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*openai_chat.head({}, ask), choices, usage)
+    return Completion(*openai_chat.head({}, upstream), choices, usage)
 
 
 def parse_usage(

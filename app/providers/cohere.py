@@ -40,39 +40,39 @@ PARAMS = same_named(
     logprobs=ParamMapping("logprobs", high=0, write=lambda top: True),
     stop=ParamMapping(
         "stop_sequences",
-        most=5,
+        max_items=5,
         write=as_list,
     ),
 )
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the only message."""
     body = {
-        "model": ask.request.model,
-        "messages": openai_chat.messages(ask),
-        **ask.body(),
+        "model": upstream.request.model,
+        "messages": openai_chat.messages(upstream),
+        **upstream.body(),
     }
-    return ask.post("/v2/chat", body | {"stream": ask.request.stream})
+    return upstream.post("/v2/chat", body | {"stream": upstream.request.stream})
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read_completion(body, CohereReader(ask).whole)
+    return read_completion(body, CohereReader(upstream).whole)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of a chat as chunks of a completion."""
-    return JSONStreamReader(CohereReader(ask).chunk, ignored=(DONE,))
+    return JSONStreamReader(CohereReader(upstream).chunk, ignored=(DONE,))
 
 
 class CohereReader:
     """Reads one chat; its id comes first, its finish reason and usage last."""
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
         self._id: str | None = None
-        self._logprobs = LegacyLogprobs(len(str(ask.request.prompt)), 0)
+        self._logprobs = LegacyLogprobs(len(str(upstream.request.prompt)), 0)
 
     def whole(self, document: dict[str, Any]) -> Completion:
         parts = document["message"].get("content") or ()
@@ -104,9 +104,9 @@ class CohereReader:
         usage: Mapping[str, Any] | None = None,
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> Completion:
-        reason = finish_reason(word, strict=self._ask.target.strict)
+        reason = finish_reason(word, strict=self._upstream.target.strict)
         logprobs = None
-        if self._ask.request.logprobs is not None:
+        if self._upstream.request.logprobs is not None:
             # An entry is a piece of text, with the log probabilities of its tokens.
             tokens = [
                 {"token": e.get("text") or "", "logprob": sum(e["logprobs"])}
@@ -114,7 +114,7 @@ class CohereReader:
             ]
             logprobs = self._logprobs.read(tokens)
         choices = (Choice(text, 0, logprobs, reason),) if text or reason else ()
-        head = openai_chat.head({"id": self._id}, self._ask)
+        head = openai_chat.head({"id": self._id}, self._upstream)
         return Completion(*head, choices, _parse_usage(usage or {}))
 
 

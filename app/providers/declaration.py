@@ -94,14 +94,14 @@ class ParamMapping:
     """How one endpoint of a provider takes a parameter.
 
     *name* is the endpoint's own; dots lead into objects. It takes values from *low* to
-    *high*; of a list, at most *most* items, and only those for which *takes* is true.
+    *high*; of a list, at most *max_items*, and only those for which *takes* is true.
     *write* converts a value into the endpoint's form.
     """
 
     name: str
     low: float | None = None
     high: float | None = None
-    most: int | None = None
+    max_items: int | None = None
     takes: Callable[[Any], bool] = lambda value: True
     write: Callable[[Any], Any] = lambda value: value
 
@@ -112,7 +112,7 @@ class ParamMapping:
             low, high = self.low, self.high
             return (low is None or value >= low) and (high is None or value <= high)
         items = value if isinstance(value, list) else [value]
-        if self.most is not None and len(items) > self.most:
+        if self.max_items is not None and len(items) > self.max_items:
             return False
         return all(map(self.takes, items))
 
@@ -128,10 +128,10 @@ class Endpoint:
     passes       unknown parameters are passed on to it
     tokens       takes prompts of token ids
     batches      takes several prompts in one call, with up to `choices` choices
-    null         takes null, for no prompt at all
+    takes_null         takes null, for no prompt at all
     choices      the maximum of choices in one call
     exclusive    pairs of parameters of which it takes only one
-    least        the minimum of max_tokens
+    min_tokens        the minimum of max_tokens
     default_max  the max_tokens to send when the caller sends none, if it is required
     raw          answers in the legacy shape, which may go to the caller untouched
     check        raises for requests that it cannot serve, beyond the fields above
@@ -145,13 +145,13 @@ class Endpoint:
     passes: bool = False
     tokens: bool = False
     batches: bool = False
-    null: bool = False
+    takes_null: bool = False
     choices: int = 1
     exclusive: Sequence[tuple[str, str]] = ()
-    least: int = 1
+    min_tokens: int = 1
     default_max: int | None = None
     raw: bool = False
-    check: Callable[["UpstreamRequest"], None] = lambda ask: None
+    check: Callable[["UpstreamRequest"], None] = lambda upstream: None
     call: Callable[["UpstreamRequest"], HTTPRequest]
     completion: Callable[[bytes, "UpstreamRequest"], UpstreamAnswer]
     reader: Callable[["UpstreamRequest"], StreamReader]
@@ -218,7 +218,7 @@ class Provider:
     modes       its completion modes; the first is the default, unless the request, the
                 model or the target selects another
     own_modes   the modes of its own address, where a custom host has more
-    absent      why it has no mode at all
+    unsupported_because      why it has no mode at all
     retired     why its own address is out of service, while custom hosts may be used
     needs_key   refused without a key; or without all settings of one of `keys`
     auth        the headers that carry the key
@@ -240,7 +240,7 @@ class Provider:
         default_factory=dict
     )
     own_modes: Sequence[CompletionMode] = ()
-    absent: str = ""
+    unsupported_because: str = ""
     retired: str = ""
     needs_key: bool = True
     keys: Sequence[Sequence[str]] = ()

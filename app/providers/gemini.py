@@ -40,55 +40,60 @@ PARAMS = {
     "logprobs": ParamMapping("generationConfig.logprobs", high=20),
     "stop": ParamMapping(
         "generationConfig.stopSequences",
-        most=5,
+        max_items=5,
         write=as_list,
     ),
 }
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the only content."""
-    model = ask.request.model.removeprefix("models/")
-    return ask.post(
-        f"/v1beta/models/{quote_path_segment(model)}:{method(ask)}", request(ask)
+    model = upstream.request.model.removeprefix("models/")
+    return upstream.post(
+        f"/v1beta/models/{quote_path_segment(model)}:{method(upstream)}",
+        request(upstream),
     )
 
 
-def method(ask: UpstreamRequest) -> str:
+def method(upstream: UpstreamRequest) -> str:
     """The verb at the end of the path."""
-    return "streamGenerateContent?alt=sse" if ask.request.stream else "generateContent"
+    return (
+        "streamGenerateContent?alt=sse"
+        if upstream.request.stream
+        else "generateContent"
+    )
 
 
-def request(ask: UpstreamRequest) -> dict[str, Any]:
+def request(upstream: UpstreamRequest) -> dict[str, Any]:
     """The body. Several candidates are not requested: few models generate them."""
-    parts = [{"text": openai_chat.user_message(ask)}]
-    body = {"contents": [{"role": "user", "parts": parts}], **ask.body()}
-    if ask.request.logprobs is not None:
+    parts = [{"text": openai_chat.user_message(upstream)}]
+    body = {"contents": [{"role": "user", "parts": parts}], **upstream.body()}
+    if upstream.request.logprobs is not None:
         body["generationConfig"]["responseLogprobs"] = True
         # Those of the chosen tokens come without it, and Vertex refuses a 0.
-        ask.request.logprobs or body["generationConfig"].pop("logprobs")
-    if ask.target.bridge.system:
-        body["systemInstruction"] = {"parts": [{"text": ask.target.bridge.system}]}
+        upstream.request.logprobs or body["generationConfig"].pop("logprobs")
+    if upstream.target.bridge.system:
+        body["systemInstruction"] = {"parts": [{"text": upstream.target.bridge.system}]}
     return body
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, GeminiReader(ask, whole=True).read)
+    return read_completion(body, GeminiReader(upstream, whole=True).read)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of an answer as chunks of a completion."""
-    return JSONStreamReader(GeminiReader(ask, whole=False).read)
+    return JSONStreamReader(GeminiReader(upstream, whole=False).read)
 
 
 class GeminiReader:
     """Reads one answer: a *whole* one, or its chunks, which have the same shape."""
 
-    def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
-        self._ask = ask
+    def __init__(self, upstream: UpstreamRequest, *, whole: bool) -> None:
+        self._upstream = upstream
         self._whole = whole
-        top, start = ask.request.logprobs, len(str(ask.request.prompt))
+        top, start = upstream.request.logprobs, len(str(upstream.request.prompt))
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
@@ -103,7 +108,7 @@ class GeminiReader:
             elif self._whole:
                 raise IndexError("no candidates")
         return Completion(
-            *openai_chat.head(head, self._ask),
+            *openai_chat.head(head, self._upstream),
             choices=tuple(choices),
             usage=_parse_usage(document.get("usageMetadata") or {}),
         )
@@ -112,7 +117,7 @@ class GeminiReader:
         parts = (candidate.get("content") or {}).get("parts") or ()
         text = "".join(p.get("text") or "" for p in parts if not p.get("thought"))
         word = candidate.get("finishReason") or ("STOP" if self._whole else None)
-        reason = finish_reason(word, strict=self._ask.target.strict)
+        reason = finish_reason(word, strict=self._upstream.target.strict)
         result, logprobs = candidate.get("logprobsResult"), None
         if result and self._logprobs is not None:
             # Two parallel lists, of which the second may be shorter, or not be there.

@@ -72,53 +72,56 @@ def server_root(provider: Provider, target: Target) -> str:
     return provider.address(target).removesuffix("/v1")
 
 
-def _post(ask: UpstreamRequest, path: str, body: dict[str, Any]) -> HTTPRequest:
-    streaming = {"stream": True} if ask.request.stream else {}
-    serialized = orjson.dumps(body | ask.body() | streaming)
+def _post(upstream: UpstreamRequest, path: str, body: dict[str, Any]) -> HTTPRequest:
+    streaming = {"stream": True} if upstream.request.stream else {}
+    serialized = orjson.dumps(body | upstream.body() | streaming)
     return HTTPRequest(
-        "POST", server_root(ask.provider, ask.target) + path, ask.headers(), serialized
+        "POST",
+        server_root(upstream.provider, upstream.target) + path,
+        upstream.headers(),
+        serialized,
     )
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request for one choice of one prompt."""
-    body = {"model": ask.request.model, "prompt": ask.request.prompt}
-    return _post(ask, "/v1/completions", body)
+    body = {"model": upstream.request.model, "prompt": upstream.request.prompt}
+    return _post(upstream, "/v1/completions", body)
 
 
-def infill(ask: UpstreamRequest) -> HTTPRequest:
+def infill(upstream: UpstreamRequest) -> HTTPRequest:
     """The request for the text between a prompt and a suffix."""
-    return _post(ask, "/infill", {"input_prefix": ask.request.prompt})
+    return _post(upstream, "/infill", {"input_prefix": upstream.request.prompt})
 
 
-def _chat(ask: UpstreamRequest) -> HTTPRequest:
+def _chat(upstream: UpstreamRequest) -> HTTPRequest:
     return _post(
-        ask,
+        upstream,
         "/v1/chat/completions",
-        openai_chat.request(ask) | {"model": ask.request.model},
+        openai_chat.request(upstream) | {"model": upstream.request.model},
     )
 
 
 # Answers
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """The whole answer, as the contract has it."""
-    return read_completion(body, LlamaCppReader(ask).read)
+    return read_completion(body, LlamaCppReader(upstream).read)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The streamed answer, as the contract has it; usage on the last chunk."""
-    read = LlamaCppReader(ask).read
+    read = LlamaCppReader(upstream).read
     return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
 
 
 class LlamaCppReader:
     """Reads one answer, or its chunks in order: the offsets of tokens depend on it."""
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
-        prompt, top = ask.request.prompt, ask.request.logprobs
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
+        prompt, top = upstream.request.prompt, upstream.request.logprobs
         start = len(prompt) if isinstance(prompt, str) else 0
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
@@ -129,11 +132,11 @@ class LlamaCppReader:
         read_fields = _native_fields if is_native else _completions_fields
         text, entries, word, usage = read_fields(document)
         logprobs = self._logprobs.read(entries) if self._logprobs else None
-        reason = finish_reason(word, strict=self._ask.target.strict)
+        reason = finish_reason(word, strict=self._upstream.target.strict)
         choice = Choice(
             text, 0, logprobs if logprobs and logprobs.tokens else None, reason
         )
-        head = openai_chat.head(document, self._ask)
+        head = openai_chat.head(document, self._upstream)
         return Completion(*head, choices=(choice,), usage=usage)
 
 
@@ -226,9 +229,9 @@ LLAMA_CPP = Provider(
 def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
     """*endpoint* with the engine's own *params*, and without unknown ones."""
 
-    def check(ask: UpstreamRequest) -> None:
-        endpoint.check(ask)
-        sampling.check(ask.request.params)
+    def check(upstream: UpstreamRequest) -> None:
+        endpoint.check(upstream)
+        sampling.check(upstream.request.params)
 
     return replace(
         endpoint, params={**endpoint.params, **params}, passes=False, check=check

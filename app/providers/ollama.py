@@ -56,49 +56,49 @@ _PARAMS = {
 }
 
 
-def check(ask: UpstreamRequest) -> None:
+def check(upstream: UpstreamRequest) -> None:
     """Refuse an empty prompt: it only loads the model, without generating text.
 
     Source: https://github.com/ollama/ollama/blob/main/server/routes.go
     """
-    if not ask.request.prompt:
+    if not upstream.request.prompt:
         raise UnsupportedParameter(
             "Provider ollama continues no empty prompt: it would only load the model.",
             "prompt",
         )
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The prompt as it is, or with its suffix."""
-    legacy = ask.request
+    legacy = upstream.request
     body = {"model": legacy.model, "prompt": legacy.prompt, "stream": legacy.stream}
-    body |= ask.body() | ({} if legacy.suffix else {"raw": True})
+    body |= upstream.body() | ({} if legacy.suffix else {"raw": True})
     # Its defaults differ by model; these are the legacy endpoint's.
     options = {"temperature": 1.0, "top_p": 1.0} | body.get("options", {})
     if "top_logprobs" in body:
         body["logprobs"] = True
-    url = server_root(ask.provider, ask.target) + "/api/generate"
+    url = server_root(upstream.provider, upstream.target) + "/api/generate"
     return HTTPRequest(
-        "POST", url, ask.headers(), orjson.dumps(body | {"options": options})
+        "POST", url, upstream.headers(), orjson.dumps(body | {"options": options})
     )
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, OllamaReader(ask).read)
+    return read_completion(body, OllamaReader(upstream).read)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The lines of an answer as chunks of a completion."""
-    return JSONStreamReader(OllamaReader(ask).read)
+    return JSONStreamReader(OllamaReader(upstream).read)
 
 
 class OllamaReader:
     """Reads one answer, or its lines, which have the same shape."""
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
-        top, start = ask.request.logprobs, len(str(ask.request.prompt))
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
+        top, start = upstream.request.logprobs, len(str(upstream.request.prompt))
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
@@ -106,13 +106,13 @@ class OllamaReader:
         done, entries = document["done"], document.get("logprobs")
         logprobs = self._logprobs.read(entries) if self._logprobs and entries else None
         word = document.get("done_reason") or "stop" if done else None
-        reason = finish_reason(word, strict=self._ask.target.strict)
+        reason = finish_reason(word, strict=self._upstream.target.strict)
         completion_tokens = document.get("eval_count")
         usage = None
         if done and completion_tokens:
             usage = Usage(document.get("prompt_eval_count") or 0, completion_tokens)
         return Completion(
-            *openai_chat.head({"model": document.get("model")}, self._ask),
+            *openai_chat.head({"model": document.get("model")}, self._upstream),
             (Choice(document.get("response") or "", 0, logprobs, reason),),
             usage,
         )
@@ -126,10 +126,10 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     return failure
 
 
-def _chat(ask: UpstreamRequest) -> HTTPRequest:
-    body = openai_chat.request(ask) | {"model": ask.request.model}
-    url = server_root(ask.provider, ask.target) + "/v1/chat/completions"
-    return HTTPRequest("POST", url, ask.headers(), orjson.dumps(body))
+def _chat(upstream: UpstreamRequest) -> HTTPRequest:
+    body = openai_chat.request(upstream) | {"model": upstream.request.model}
+    url = server_root(upstream.provider, upstream.target) + "/v1/chat/completions"
+    return HTTPRequest("POST", url, upstream.headers(), orjson.dumps(body))
 
 
 _NATIVE = Endpoint(

@@ -26,17 +26,19 @@ from .protocols import openai_chat
 _PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the text input."""
-    stream = ask.request.stream
-    body = {"text_input": ask.request.prompt, "exclude_input_in_output": True}
-    body |= ask.body() | ({"stream": True} if stream else {})
-    return ask.post("/generate_stream" if stream else "/generate", body)
+    stream = upstream.request.stream
+    body = {"text_input": upstream.request.prompt, "exclude_input_in_output": True}
+    body |= upstream.body() | ({"stream": True} if stream else {})
+    return upstream.post("/generate_stream" if stream else "/generate", body)
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, lambda document: _completion(document, ask, "stop"))
+    return read_completion(
+        body, lambda document: _completion(document, upstream, "stop")
+    )
 
 
 class TritonReader:
@@ -44,10 +46,10 @@ class TritonReader:
     only choice.
     """
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
         self._chunks = JSONStreamReader(
-            lambda document: _completion(document, ask, None)
+            lambda document: _completion(document, upstream, None)
         )
         # A body without any event is no empty text, but a failure.
         self._has_begun = False
@@ -61,19 +63,21 @@ class TritonReader:
         self._chunks.end(failure)
         if not self._has_begun:
             return ()
-        head = openai_chat.head({}, self._ask)
+        head = openai_chat.head({}, self._upstream)
         return (Completion(*head, (Choice("", 0, None, "stop"),)),)
 
 
 def _completion(
-    document: dict[str, Any], ask: UpstreamRequest, reason: str | None
+    document: dict[str, Any], upstream: UpstreamRequest, reason: str | None
 ) -> Completion:
     openai_chat.raise_in_band_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
     # A batch of one.
     text = text[0] if isinstance(text, list) else text
-    return Completion(*openai_chat.head(named, ask), (Choice(text, 0, None, reason),))
+    return Completion(
+        *openai_chat.head(named, upstream), (Choice(text, 0, None, reason),)
+    )
 
 
 TRITON = Provider(

@@ -38,10 +38,10 @@ def vertex_auth(target: Target) -> dict[str, str]:
 
 
 def _post(
-    ask: UpstreamRequest, path: str, body: object, version: str = "v1"
+    upstream: UpstreamRequest, path: str, body: object, version: str = "v1"
 ) -> HTTPRequest:
     """The request to a *path* within the project and its region."""
-    options, target = ask.target.options, ask.target
+    options, target = upstream.target.options, upstream.target
     region = host_label(options.get("vertex_region"), "vertex_region")
     project = host_label(options.get("vertex_project_id"), "vertex_project_id")
     if not target.base_url:
@@ -54,7 +54,7 @@ def _post(
             host = f"{region}-aiplatform.googleapis.com"
         target = replace(target, base_url=f"https://{host}")
     prefix = f"/{version}/projects/{project}/locations/{region}"
-    return replace(ask, target=target).post(f"{prefix}/{path}", body)
+    return replace(upstream, target=target).post(f"{prefix}/{path}", body)
 
 
 def _split(model: str) -> tuple[str, str]:
@@ -68,47 +68,49 @@ def _split(model: str) -> tuple[str, str]:
     return ("others" if "/" in model else "google"), model
 
 
-def _model_segment(ask: UpstreamRequest) -> str:
+def _model_segment(upstream: UpstreamRequest) -> str:
     """The model's name without the publisher, as a segment of a path."""
-    return quote_path_segment(_split(ask.request.model)[1])
+    return quote_path_segment(_split(upstream.request.model)[1])
 
 
-def _predict_path(ask: UpstreamRequest, publisher: str) -> str:
+def _predict_path(upstream: UpstreamRequest, publisher: str) -> str:
     """The path at which a publisher's own API is served."""
-    verb = "streamRawPredict" if ask.request.stream else "rawPredict"
-    return f"publishers/{publisher}/models/{_model_segment(ask)}:{verb}"
+    verb = "streamRawPredict" if upstream.request.stream else "rawPredict"
+    return f"publishers/{publisher}/models/{_model_segment(upstream)}:{verb}"
 
 
-def call_google(ask: UpstreamRequest) -> HTTPRequest:
+def call_google(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of generateContent."""
-    path = f"publishers/google/models/{_model_segment(ask)}:{gemini.method(ask)}"
-    return _post(ask, path, gemini.request(ask))
+    path = (
+        f"publishers/google/models/{_model_segment(upstream)}:{gemini.method(upstream)}"
+    )
+    return _post(upstream, path, gemini.request(upstream))
 
 
-def call_anthropic(ask: UpstreamRequest) -> HTTPRequest:
+def call_anthropic(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of Anthropic's Messages, without the model."""
-    body = anthropic.request(ask) | {"anthropic_version": _ANTHROPIC_VERSION}
-    return _post(ask, _predict_path(ask, "anthropic"), body)
+    body = anthropic.request(upstream) | {"anthropic_version": _ANTHROPIC_VERSION}
+    return _post(upstream, _predict_path(upstream, "anthropic"), body)
 
 
-def call_mistral(ask: UpstreamRequest) -> HTTPRequest:
+def call_mistral(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of Mistral's chat."""
-    body = openai_chat.request(ask) | {"model": _split(ask.request.model)[1]}
-    return _post(ask, _predict_path(ask, "mistralai"), body)
+    body = openai_chat.request(upstream) | {"model": _split(upstream.request.model)[1]}
+    return _post(upstream, _predict_path(upstream, "mistralai"), body)
 
 
-def call_open_model(ask: UpstreamRequest) -> HTTPRequest:
+def call_open_model(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of OpenAI's chat, for all open models at one path."""
-    publisher, name = _split(ask.request.model)
+    publisher, name = _split(upstream.request.model)
     model = name if publisher == "others" else f"{publisher}/{name}"
-    body = openai_chat.request(ask) | {"model": model}
-    return _post(ask, "endpoints/openapi/chat/completions", body, "v1beta1")
+    body = openai_chat.request(upstream) | {"model": model}
+    return _post(upstream, "endpoints/openapi/chat/completions", body, "v1beta1")
 
 
-def call_own_endpoint(ask: UpstreamRequest) -> HTTPRequest:
+def call_own_endpoint(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of OpenAI's chat, for a model that the project has deployed."""
-    path = f"endpoints/{_model_segment(ask)}/chat/completions"
-    return _post(ask, path, openai_chat.request(ask), "v1beta1")
+    path = f"endpoints/{_model_segment(upstream)}/chat/completions"
+    return _post(upstream, path, openai_chat.request(upstream), "v1beta1")
 
 
 def _chat(

@@ -43,16 +43,16 @@ _PARAMS = same_named(
 )
 
 
-def call(ask: UpstreamRequest) -> HTTPRequest:
+def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request for a raw prompt. Names of models have slashes:
     `@cf/meta/llama-3.1-8b-instruct`.
     """
-    body = {"prompt": ask.request.prompt, "raw": True, **ask.body()}
-    path = f"/run/{quote_path_segment(ask.request.model, safe='@/')}"
-    return ask.post(path, body | {"stream": ask.request.stream})
+    body = {"prompt": upstream.request.prompt, "raw": True, **upstream.body()}
+    path = f"/run/{quote_path_segment(upstream.request.model, safe='@/')}"
+    return upstream.post(path, body | {"stream": upstream.request.stream})
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
 
     def whole(document: dict[str, Any]) -> Completion:
@@ -62,7 +62,9 @@ def completion(body: bytes, ask: UpstreamRequest) -> Completion:
         result = document["result"]
         usage = parse_usage(result.get("usage"))
         text, reason = _text_and_reason(result)
-        return _completion(ask, text, usage, reason or _inferred_reason(ask, usage))
+        return _completion(
+            upstream, text, usage, reason or _inferred_reason(upstream, usage)
+        )
 
     return read_completion(body, whole)
 
@@ -72,25 +74,25 @@ class WorkersAIReader:
     before it, and the usage, wait for it.
     """
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
         self._ending = StreamEnding(EndingRule.BODY_ENDED)
         self.done = False
         self._usage: Usage | None = None
         self._reason: str | None = None
 
     def feed(self, event: Event) -> Sequence[Completion]:
-        ask = self._ask
+        upstream = self._upstream
         if event.data == DONE:
             self.done = True
-            last = self._reason or _inferred_reason(ask, self._usage)
-            return (_completion(ask, "", self._usage, last),)
+            last = self._reason or _inferred_reason(upstream, self._usage)
+            return (_completion(upstream, "", self._usage, last),)
         document = read_object(event.data)
         openai_chat.raise_in_band_error(document)
         self._usage = parse_usage(document.get("usage")) or self._usage
         text, reason = _text_and_reason({"response": ""} | document)
         self._reason = reason or self._reason
-        return (_completion(ask, text),)
+        return (_completion(upstream, text),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
         self._ending.check(failure)
@@ -108,17 +110,17 @@ def _text_and_reason(result: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _completion(
-    ask: UpstreamRequest,
+    upstream: UpstreamRequest,
     text: str,
     usage: Usage | None = None,
     reason: str | None = None,
 ) -> Completion:
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*openai_chat.head({}, ask), choices, usage)
+    return Completion(*openai_chat.head({}, upstream), choices, usage)
 
 
-def _inferred_reason(ask: UpstreamRequest, usage: Usage | None) -> str:
-    limit = ask.request.max_tokens
+def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:
+    limit = upstream.request.max_tokens
     if usage and limit is not None and usage.completion_tokens >= limit:
         return "length"
     return "stop"

@@ -47,7 +47,9 @@ class GatewayWorkerMixin(Worker):  # type: ignore[misc]  # gunicorn has no types
         gc.set_threshold(_GC_THRESHOLD)
         return_memory()
         self.connections = self.wsgi.extensions["lastword"].clients
-        self.connections.most = self.connections.most or self.request_capacity()
+        self.connections.max_connections = (
+            self.connections.max_connections or self.request_capacity()
+        )
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Handle SIGTERM: requests under way have the drain timeout to end."""

@@ -212,7 +212,7 @@ class LedgerQueries:
         return [merge_totals(rows, group) for group, rows in by_group.items()]
 
     def latest(
-        self, only: LedgerFilter = ANY, *, after: int = 0, most: int = 50
+        self, only: LedgerFilter = ANY, *, after: int = 0, limit: int = 50
     ) -> list[LedgerEntry]:
         """The newest requests, newest first, of those with ids above *after*."""
         query = select(requests).where(requests.c.id > after)
@@ -222,7 +222,7 @@ class LedgerQueries:
             query = query.where(requests.c.provider == only.provider)
         if only.status in STATUSES:
             query = query.where(STATUSES[only.status])
-        query = query.order_by(requests.c.id.desc()).limit(min(most, _MAX_LISTED))
+        query = query.order_by(requests.c.id.desc()).limit(min(limit, _MAX_LISTED))
         with reading(self._connect()) as connection:
             return [_ledger_entry(row) for row in connection.execute(query).mappings()]
 

@@ -225,7 +225,7 @@ def test_live_feeds_are_limited(operator: Operator) -> None:
 
 
 def test_live_feeds_leave_threads_free(operator: Operator) -> None:
-    operator.app.extensions["lastword"].clients.most = 7
+    operator.app.extensions["lastword"].clients.max_connections = 7
     one, other = operator.get("/requests/live"), operator.get("/requests/live")
     one.close()
 

@@ -546,7 +546,9 @@ def test_malformed_chunk_is_not_assembled(data: bytes) -> None:
 
 def test_oversized_stream_is_not_assembled() -> None:
     data = json.dumps(frame(0, "a" * 100, "stop")).encode()
-    small, large = ChunkAssembler(most=len(data)), ChunkAssembler(most=len(data))
+    small, large = ChunkAssembler(max_size=len(data)), ChunkAssembler(
+        max_size=len(data)
+    )
     small.feed(data)
     large.feed(data)
     large.feed(data)

@@ -13,7 +13,9 @@ from tests.e2e.server import eventually
 
 @pytest.fixture
 def callers() -> Iterator[ClientConnections]:
-    with closing(ClientConnections(patience=60, most=2, every=0.01)) as connections:
+    with closing(
+        ClientConnections(patience=60, max_connections=2, every=0.01)
+    ) as connections:
         yield connections
 
 

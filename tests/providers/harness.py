@@ -51,8 +51,11 @@ def plan(
 
 def calls(name: str, **params: Any) -> list[HTTPRequest]:
     chosen_plan = plan(name, **params)
-    asks = [chosen_plan.ask(part, chosen_plan.target) for part in chosen_plan.parts]
-    return [ask.endpoint.call(ask) for ask in asks]
+    upstream_requests = [
+        chosen_plan.upstream_request(part, chosen_plan.target)
+        for part in chosen_plan.parts
+    ]
+    return [upstream.endpoint.call(upstream) for upstream in upstream_requests]
 
 
 def body(name: str, **params: Any) -> dict[str, Any]:
@@ -67,8 +70,8 @@ def whole(name: str, answer: bytes, **params: Any) -> Completion:
     chosen_plan = plan(name, **params)
     answers = []
     for part in chosen_plan.parts:
-        ask = chosen_plan.ask(part, chosen_plan.target)
-        read = to_completion(ask.endpoint.completion(answer, ask))
+        upstream = chosen_plan.upstream_request(part, chosen_plan.target)
+        read = to_completion(upstream.endpoint.completion(answer, upstream))
         answers.append(
             read
             if chosen_plan.direct
@@ -85,8 +88,8 @@ def streamed(name: str, events: Iterable[Event], **params: Any) -> Sequence[Comp
     """The chunks that the *events* of the only call's answer become."""
     chosen_plan = plan(name, stream=True, **params)
     (part,) = chosen_plan.parts
-    ask = chosen_plan.ask(part, chosen_plan.target)
-    pieces = map(to_completion, read_stream(ask.endpoint.reader(ask), events))
+    upstream = chosen_plan.upstream_request(part, chosen_plan.target)
+    pieces = map(to_completion, read_stream(upstream.endpoint.reader(upstream), events))
     if chosen_plan.direct:
         return list(pieces)
     return list(post_process(pieces, chosen_plan.shape(part)))

@@ -60,8 +60,13 @@ def plan(case: ModeCase, **params: Any) -> Plan:
 def sent(case: ModeCase, **params: Any) -> list[dict[str, Any]]:
     """The JSON of each call."""
     made = plan(case, **params)
-    asks = [made.ask(part, made.target) for part in made.parts]
-    return [json.loads(ask.endpoint.call(ask).body or b"") for ask in asks]
+    upstream_requests = [
+        made.upstream_request(part, made.target) for part in made.parts
+    ]
+    return [
+        json.loads(upstream.endpoint.call(upstream).body or b"")
+        for upstream in upstream_requests
+    ]
 
 
 def stands_at(body: dict[str, Any], path: str) -> Any:
@@ -120,12 +125,12 @@ def test_portkey_names_are_complete() -> None:
 
 @EVERY_PROVIDER
 def test_provider_links_its_documentation(provider: Provider) -> None:
-    assert provider.docs.startswith("https://") or provider.absent
+    assert provider.docs.startswith("https://") or provider.unsupported_because
 
 
 @EVERY_PROVIDER
 def test_provider_without_modes_has_reason(provider: Provider) -> None:
-    assert bool(provider.modes) != bool(provider.absent)
+    assert bool(provider.modes) != bool(provider.unsupported_because)
 
 
 RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired]
@@ -187,8 +192,8 @@ def test_settings_have_portkey_headers(provider: Provider) -> None:
 @EVERY_MODE
 def test_required_params_reach_upstream(case: ModeCase) -> None:
     made = plan(case, max_tokens=5)
-    ask = made.ask(made.parts[0], made.target)
-    call = ask.endpoint.call(ask)
+    upstream = made.upstream_request(made.parts[0], made.target)
+    call = upstream.endpoint.call(upstream)
     body = json.loads(call.body or b"")
 
     assert call.method == "POST" and call.url.startswith("http://upstream/")
@@ -328,7 +333,7 @@ def test_token_ids_are_sent_or_refused(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
-    if case.endpoint.null:
+    if case.endpoint.takes_null:
         assert sent(case, prompt=None)[0]["prompt"] is None
         return
     with pytest.raises(InvalidRequest) as refused:
@@ -340,32 +345,32 @@ def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
 def test_call_leaves_request_unchanged(case: ModeCase) -> None:
     """It is made again on every retry."""
     made = plan(case, stop=["a"], seed=5, max_tokens=0, logit_bias={"1": 2}, top_k=1)
-    ask = made.ask(made.parts[0], made.target)
-    before = copy.deepcopy(ask.request)
-    first = ask.endpoint.call(ask)
+    upstream = made.upstream_request(made.parts[0], made.target)
+    before = copy.deepcopy(upstream.request)
+    first = upstream.endpoint.call(upstream)
 
-    assert ask.request == before
-    assert ask.endpoint.call(ask) == first
+    assert upstream.request == before
+    assert upstream.endpoint.call(upstream) == first
 
 
 @EVERY_MODE
 def test_key_appears_in_header_only(case: ModeCase) -> None:
     made = plan(case)
-    ask = made.ask(made.parts[0], made.target)
-    call = ask.endpoint.call(ask)
+    upstream = made.upstream_request(made.parts[0], made.target)
+    call = upstream.endpoint.call(upstream)
     holding = [name for name, value in call.headers.items() if KEY in value]
 
     # Some endpoints of Azure's Foundry read one, some the other.
     assert len(holding) == (2 if case.provider.name == "azure-ai" else 1)
     assert KEY not in call.url and KEY.encode() not in (call.body or b"")
-    assert KEY not in repr(call) + repr(made) + repr(ask)
+    assert KEY not in repr(call) + repr(made) + repr(upstream)
 
 
 @EVERY_MODE
 def test_target_headers_override_others(case: ModeCase) -> None:
     made = plan(case, to={"headers": {"AUTHORIZATION": "Basic x", "x-more": "y"}})
-    ask = made.ask(made.parts[0], made.target)
-    headers = ask.endpoint.call(ask).headers
+    upstream = made.upstream_request(made.parts[0], made.target)
+    headers = upstream.endpoint.call(upstream).headers
 
     named = {name.lower(): value for name, value in headers.items()}
     assert len(named) == len(headers)

@@ -19,9 +19,9 @@ def passed(frames: Iterable[bytes]) -> list[bytes]:
     """What a caller gets of a stream of *frames*."""
     made = harness.plan("openai", stream=True, n=2)
     (part,) = made.parts
-    ask = made.ask(part, made.target)
+    upstream = made.upstream_request(part, made.target)
     events = [*map(Event, frames), Event(b"[DONE]")]
-    reader = FramePassthrough(ask)
+    reader = FramePassthrough(upstream)
     return [chunk.body for event in events for chunk in reader.feed(event)]
 
 

@@ -27,7 +27,7 @@ def reader(case: ModeCase, **params: Any) -> StreamReader:
         stream=True,
         **params,
     )
-    return case.endpoint.reader(plan.ask(plan.parts[0], plan.target))
+    return case.endpoint.reader(plan.upstream_request(plan.parts[0], plan.target))
 
 
 def recorded_events(case: ModeCase) -> list[Event]:

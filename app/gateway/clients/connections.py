@@ -61,9 +61,12 @@ class ClientConnections:
     """
 
     def __init__(
-        self, patience: float, most: int | None = None, every: float = _POLL_INTERVAL
+        self,
+        patience: float,
+        max_connections: int | None = None,
+        every: float = _POLL_INTERVAL,
     ) -> None:
-        self.most = most
+        self.max_connections = max_connections
         self._patience, self._poll_interval = patience, every
         self._lock = threading.Lock()
         self._connections: set[ClientConnection] = set()
@@ -81,7 +84,10 @@ class ClientConnections:
         connection = ClientConnection(client)
         connection.forget = lambda: self._forget(connection)
         with self._lock:
-            if self.most is not None and len(self._connections) >= self.most:
+            if (
+                self.max_connections is not None
+                and len(self._connections) >= self.max_connections
+            ):
                 raise Busy
             self._connections.add(connection)
             if client is not None and self._thread is None:

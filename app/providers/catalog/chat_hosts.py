@@ -65,7 +65,7 @@ _ZHIPU_CHAT = openai_chat.endpoint(
     top_p=ParamMapping("top_p", low=0.01),
     user=ParamMapping("user_id", takes=lambda user: 6 <= len(user) <= 128),
     # A list of one.
-    stop=ParamMapping("stop", most=1, write=as_list),
+    stop=ParamMapping("stop", max_items=1, write=as_list),
 )
 
 CHAT_HOSTS: Sequence[Provider] = (
@@ -197,7 +197,7 @@ CHAT_HOSTS: Sequence[Provider] = (
             max_tokens=ParamMapping("max_completion_tokens"),
             temperature=ParamMapping("temperature", high=1),
             stop=ParamMapping(
-                "stop", most=5, takes=lambda stop: len(stop.encode()) <= 32
+                "stop", max_items=5, takes=lambda stop: len(stop.encode()) <= 32
             ),
             user=ParamMapping("safety_identifier"),
         ),

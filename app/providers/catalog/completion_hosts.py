@@ -38,15 +38,15 @@ _QWEN = one_text(
 )
 
 
-def call_qwen_infill(ask: UpstreamRequest) -> HTTPRequest:
+def call_qwen_infill(upstream: UpstreamRequest) -> HTTPRequest:
     """The request of Qwen's coder models: prefix and suffix in the prompt, with marks.
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
     """
-    body = openai_completions.request(ask)
+    body = openai_completions.request(upstream)
     prefix, suffix = body["prompt"], body.pop("suffix", "")
     body["prompt"] = f"<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>"
-    return ask.post("/completions", body)
+    return upstream.post("/completions", body)
 
 
 OPENAI = completion_row(
@@ -265,7 +265,10 @@ HOSTED: Sequence[Provider] = (
         "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
         "https://router.huggingface.co",
         # Its router only chats; endpoints deployed by users mostly run TGI.
-        replace(TGI, call=lambda ask: openai_completions.call(ask, "/v1/completions")),
+        replace(
+            TGI,
+            call=lambda upstream: openai_completions.call(upstream, "/v1/completions"),
+        ),
         open_chat("/v1/chat/completions", "user", stop=STOP_LIST),
         prefix="/v1",
         own_modes=(CompletionMode.CHAT,),

@@ -61,7 +61,9 @@ def _row(provider: str, label: str, endpoint: Endpoint) -> Row:
         sampling = ", ".join(n for n in _SAMPLING_PARAMS if n in params) or "none"
     stop, logprobs = "gateway", "-"
     if param := params.get("stop"):
-        stop = "itself" if param.most is None else f"itself, up to {param.most}"
+        stop = (
+            "itself" if param.max_items is None else f"itself, up to {param.max_items}"
+        )
     if param := params.get("logprobs"):
         logprobs = "yes" if param.high is None else f"up to {param.high:g}"
     return Row(
@@ -90,7 +92,7 @@ def markdown() -> str:
             fields = ", ".join(f"`{name}`" for name in names)
             headers = ", ".join(f"`{name}`" for name in setting.headers)
             settings.append((provider.name, fields, headers, setting.default))
-        if reason := provider.absent or provider.retired:
+        if reason := provider.unsupported_because or provider.retired:
             without_text.append((provider.name, reason))
     return "\n\n".join(
         [

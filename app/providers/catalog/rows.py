@@ -66,7 +66,7 @@ def prompted(
 ) -> Endpoint:
     """A completions endpoint that needs at least one prompt a call."""
     return replace(
-        openai_completions.endpoint(path, without=without, **others), null=False
+        openai_completions.endpoint(path, without=without, **others), takes_null=False
     )
 
 
@@ -75,7 +75,7 @@ def one_text(
 ) -> Endpoint:
     """A completions endpoint that takes one text a call, and max_tokens from 1."""
     batched = prompted(path, without=without, **others)
-    return replace(batched, tokens=False, batches=False, least=1)
+    return replace(batched, tokens=False, batches=False, min_tokens=1)
 
 
 def open_chat(

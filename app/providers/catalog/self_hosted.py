@@ -43,8 +43,8 @@ SELF_HOSTED: Sequence[Provider] = (
         # It accepts best_of and suffix, and ignores them.
         replace(
             openai_completions.endpoint(without=("best_of", "suffix")),
-            null=False,
-            least=1,
+            takes_null=False,
+            min_tokens=1,
         ),
         openai_chat.endpoint(),
         needs_key=False,

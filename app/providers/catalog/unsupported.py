@@ -20,7 +20,7 @@ _REASONS: Mapping[str, str] = {
 }
 
 UNSUPPORTED: Sequence[Provider] = tuple(
-    Provider(name=name, absent=reason, error=error_bodies.error)
+    Provider(name=name, unsupported_because=reason, error=error_bodies.error)
     for reason, names in _REASONS.items()
     for name in names.split()
 )

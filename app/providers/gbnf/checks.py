@@ -57,7 +57,7 @@ def _is_nullable(element: Element, nullable: set[str]) -> bool:
         return element.name in nullable
     if isinstance(element, CharacterClass):
         return False
-    return element.least == 0 or any(
+    return element.minimum == 0 or any(
         all(_is_nullable(each, nullable) for each in sequence)
         for sequence in element.alternatives
     )

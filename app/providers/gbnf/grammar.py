@@ -31,16 +31,16 @@ class RuleReference:
 
 @dataclass(frozen=True, slots=True)
 class RepeatedGroup:
-    """One of several sequences, from *least* to *most* times; None is unbounded."""
+    """One of several sequences, *minimum* to *maximum* times; None is unbounded."""
 
     alternatives: tuple["ElementSequence", ...]
-    least: int = 1
-    most: int | None = 1
+    minimum: int = 1
+    maximum: int | None = 1
 
     @property
     def repetition(self) -> int:
         """How many copies of its content it has, unbounded ones aside."""
-        return max(self.least, self.most or 1, 1)
+        return max(self.minimum, self.maximum or 1, 1)
 
 
 Element = CharacterClass | RuleReference | RepeatedGroup

@@ -49,13 +49,13 @@ def _element(element: Element, numbers: dict[str, str]) -> str:
         )
         return f"/[{'^' * element.negated}{ranges}]/"
     group = f"({_alternatives(element, numbers)})"
-    bounds = (element.least, element.most)
+    bounds = (element.minimum, element.maximum)
     if bounds == (1, 1):
         return group
     if bounds in _OPERATORS:
         return group + _OPERATORS[bounds]
-    most = "" if element.most is None else element.most
-    return f"{group}{{{element.least},{most}}}"
+    maximum = "" if element.maximum is None else element.maximum
+    return f"{group}{{{element.minimum},{maximum}}}"
 
 
 def _escape(code_point: int) -> str:

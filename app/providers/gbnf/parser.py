@@ -176,16 +176,16 @@ class GBNFParser:
         if counts is None:
             raise self._error("expected {n}, {n,} or {n,m}")
         self._position = counts.end()
-        least = int(counts[1])
-        most = int(counts[3]) if counts[3] else None if counts[2] else least
-        if most is not None and most < least:
+        minimum = int(counts[1])
+        maximum = int(counts[3]) if counts[3] else None if counts[2] else minimum
+        if maximum is not None and maximum < minimum:
             raise self._error("a repetition ends before it begins")
-        if max(least, most or 0) > MAX_REPETITION:
+        if max(minimum, maximum or 0) > MAX_REPETITION:
             raise ValueError(
-                f"it repeats something {max(least, most or 0)} times, and at most "
+                f"it repeats something {max(minimum, maximum or 0)} times, and at most "
                 f"{MAX_REPETITION} are allowed"
             )
-        return least, most
+        return minimum, maximum
 
     def _name(self, expected: str) -> str:
         name = _NAME.match(self._text, self._position)

@@ -18,13 +18,13 @@ from ..parsing.usage import parse_usage
 from .openai_chat import created, text_of
 
 
-def repair_head(document: dict[str, Any], ask: UpstreamRequest) -> bool:
+def repair_head(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
     """Set `object`, and what else is absent. True if anything changed."""
     head = {
-        "id": document.get("id") or ask.request.id,
+        "id": document.get("id") or upstream.request.id,
         "object": "text_completion",
-        "created": created(document, ask),
-        "model": document.get("model") or ask.request.model,
+        "created": created(document, upstream),
+        "model": document.get("model") or upstream.request.model,
     }
     changed = False
     for key, value in head.items():
@@ -35,11 +35,11 @@ def repair_head(document: dict[str, Any], ask: UpstreamRequest) -> bool:
     return changed
 
 
-def repair_choice(choice: Any, ask: UpstreamRequest, *, final: bool) -> bool:
+def repair_choice(choice: Any, upstream: UpstreamRequest, *, final: bool) -> bool:
     """Fill what clients index or compare. True if anything changed."""
     if not isinstance(choice, dict):
         raise UpstreamProtocol("a choice of the answer is no object")
-    reason = finish_reason(choice.get("finish_reason"), strict=ask.target.strict)
+    reason = finish_reason(choice.get("finish_reason"), strict=upstream.target.strict)
     index = choice.get("index") or 0
     if type(index) is not int:
         raise UpstreamProtocol(f"a choice of the answer has no number: {index!r:.40}")
@@ -63,7 +63,7 @@ def _text(choice: Mapping[str, Any]) -> str:
     return str(text)
 
 
-def repair_usage(document: dict[str, Any], ask: UpstreamRequest) -> bool:
+def repair_usage(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
     """Estimate `usage` where upstream counts nothing, and say so in the answer.
 
     LangChain fails on an answer without it.
@@ -71,14 +71,16 @@ def repair_usage(document: dict[str, Any], ask: UpstreamRequest) -> bool:
     if isinstance(document.get("usage"), dict):
         return False
     completion_tokens = sum(estimate(choice["text"]) for choice in document["choices"])
-    document["usage"] = estimated_usage(ask, completion_tokens)
+    document["usage"] = estimated_usage(upstream, completion_tokens)
     document["usage_estimated"] = True
     return True
 
 
-def estimated_usage(ask: UpstreamRequest, completion_tokens: int) -> dict[str, int]:
+def estimated_usage(
+    upstream: UpstreamRequest, completion_tokens: int
+) -> dict[str, int]:
     """The `usage` of an answer for which upstream counted nothing."""
-    prompt_tokens = sum(map(prompt_estimate, ask.request.prompts))
+    prompt_tokens = sum(map(prompt_estimate, upstream.request.prompts))
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
@@ -93,12 +95,12 @@ def read_usage(document: Mapping[str, Any]) -> Usage | None:
     return replace(counts, estimated=True) if counts and estimated else counts
 
 
-def check_prompt_logprobs(choice: Mapping[str, Any], ask: UpstreamRequest) -> None:
+def check_prompt_logprobs(choice: Mapping[str, Any], upstream: UpstreamRequest) -> None:
     """Refuse scores of the answer alone where those of the prompt were requested.
 
     Evaluations would take one for the other in silence: ggml-org/llama.cpp#27174.
     """
-    request = ask.request
+    request = upstream.request
     if not request.echo or request.logprobs is None:
         return
     prompt = request.prompts[choice["index"] // request.n % len(request.prompts)]

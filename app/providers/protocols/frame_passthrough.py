@@ -99,9 +99,9 @@ class FramePassthrough:
     choices.
     """
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._ask = ask
-        self._request = ask.request
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
+        self._request = upstream.request
         self._ending = StreamEnding(EndingRule.CHOICES_FINISHED)
         self.done = False
         self._head: dict[str, Any] = {}
@@ -134,7 +134,9 @@ class FramePassthrough:
         self._ending.check(failure)
         frame = b""
         if self._request.include_usage:
-            counts = self._usage or estimated_usage(self._ask, self._completion_tokens)
+            counts = self._usage or estimated_usage(
+                self._upstream, self._completion_tokens
+            )
             document = self._frame(self._head, [], counts)
             if not self._usage:
                 document["usage_estimated"] = True
@@ -165,7 +167,7 @@ class FramePassthrough:
         document = read_object(data)
         raise_in_band_error(document)
         if not self._head:
-            repair_head(document, self._ask)
+            repair_head(document, self._upstream)
             self._head = {k: document[k] for k in _HEAD_KEYS if k in document}
             # From now on, frames with the same id and time need no repair of these.
             for key in ("id", "created"):
@@ -182,7 +184,7 @@ class FramePassthrough:
             self._usage = counts
         frames = []
         for choice in choices:
-            repair_choice(choice, self._ask, final=False)
+            repair_choice(choice, self._upstream, final=False)
             # Clients count on the finish reason as the last that comes of a choice.
             if choice["index"] in self._ending.finished:
                 continue

@@ -57,62 +57,62 @@ def endpoint(
         passes=True,
         choices=choices if "n" in params else 1,
         check=check,
-        call=lambda ask: call(ask, path),
+        call=lambda upstream: call(upstream, path),
         completion=completion,
         reader=stream_reader,
     )
 
 
-def check(ask: UpstreamRequest) -> None:
+def check(upstream: UpstreamRequest) -> None:
     """Refuse a prompt that gives no message."""
-    if not user_message(ask).strip():
+    if not user_message(upstream).strip():
         raise UnsupportedParameter(
-            f"Provider {ask.provider.name} can only chat, and a chat needs a message: "
-            "the prompt is empty.",
+            f"Provider {upstream.provider.name} can only chat, and a chat needs a "
+            "message: the prompt is empty.",
             "prompt",
         )
 
 
-def user_message(ask: UpstreamRequest) -> str:
+def user_message(upstream: UpstreamRequest) -> str:
     """The user's message."""
-    prompt = ask.request.prompt
-    template = ask.target.bridge.template
+    prompt = upstream.request.prompt
+    template = upstream.target.bridge.template
     return template.replace("{prompt}", prompt) if template else str(prompt)
 
 
-def messages(ask: UpstreamRequest) -> list[dict[str, str]]:
+def messages(upstream: UpstreamRequest) -> list[dict[str, str]]:
     """The messages of the chat, with the target's system message if it has one."""
-    system = ask.target.bridge.system
+    system = upstream.target.bridge.system
     first = [{"role": "system", "content": system}] if system else []
-    return [*first, {"role": "user", "content": user_message(ask)}]
+    return [*first, {"role": "user", "content": user_message(upstream)}]
 
 
-def call(ask: UpstreamRequest, path: str) -> HTTPRequest:
+def call(upstream: UpstreamRequest, path: str) -> HTTPRequest:
     """The chat request to *path*."""
-    return ask.post(path, {"model": ask.request.model, **request(ask)})
+    return upstream.post(path, {"model": upstream.request.model, **request(upstream)})
 
 
-def request(ask: UpstreamRequest) -> dict[str, Any]:
+def request(upstream: UpstreamRequest) -> dict[str, Any]:
     """The body of the chat, without its model."""
-    body = {"messages": messages(ask), **ask.body()}
+    body = {"messages": messages(upstream), **upstream.body()}
     if "top_logprobs" in body:
         body["logprobs"] = True
         # Some servers refuse a 0; the chosen tokens come without it, too.
         body["top_logprobs"] or body.pop("top_logprobs")
-    return body | {"stream": True} if ask.request.stream else body
+    return body | {"stream": True} if upstream.request.stream else body
 
 
 # Answers
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> Completion:
+def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read_completion(body, ChatReader(ask, whole=True).read)
+    return read_completion(body, ChatReader(upstream, whole=True).read)
 
 
-def stream_reader(ask: UpstreamRequest) -> StreamReader:
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The chunks of a chat as chunks of a completion."""
-    read = ChatReader(ask, whole=False).read
+    read = ChatReader(upstream, whole=False).read
     return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
 
 
@@ -123,8 +123,8 @@ EMPTY_DATA = (b"", b"null")
 class ChatReader:
     """Reads one answer: a *whole* one, or its chunks in order."""
 
-    def __init__(self, ask: UpstreamRequest, *, whole: bool) -> None:
-        self._ask = ask
+    def __init__(self, upstream: UpstreamRequest, *, whole: bool) -> None:
+        self._upstream = upstream
         self._whole = whole
         self._choices: dict[int, _ChoiceReader] = {}
 
@@ -134,7 +134,7 @@ class ChatReader:
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
         return Completion(
-            *head(document, self._ask),
+            *head(document, self._upstream),
             choices=tuple(map(self._choice, document.get("choices") or ())),
             usage=_usage(document),
         )
@@ -143,7 +143,7 @@ class ChatReader:
         index = choice.get("index") or 0
         reader = self._choices.get(index)
         if reader is None:
-            reader = self._choices[index] = _ChoiceReader(self._ask)
+            reader = self._choices[index] = _ChoiceReader(self._upstream)
         # A whole answer in a stream's place has messages, not deltas.
         is_message = self._whole or "delta" not in choice
         message = choice.get("message" if is_message else "delta") or {}
@@ -154,9 +154,9 @@ class ChatReader:
 class _ChoiceReader:
     """Reads the messages or deltas of one choice, in order."""
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        self._strict = ask.target.strict
-        self._logprobs = _LogprobsReader(ask)
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._strict = upstream.target.strict
+        self._logprobs = _LogprobsReader(upstream)
         self._think_tags = ThinkTagFilter()
         self._has_reasoning = False
         self._refused = False
@@ -194,8 +194,8 @@ class _LogprobsReader:
     by exactly the reasoning, which is cut off, and all offsets move up.
     """
 
-    def __init__(self, ask: UpstreamRequest) -> None:
-        prompt, top = ask.request.prompt, ask.request.logprobs
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        prompt, top = upstream.request.prompt, upstream.request.logprobs
         self._start = len(prompt) if isinstance(prompt, str) else 0
         self._legacy = None if top is None else LegacyLogprobs(self._start, top)
         self._pending = Logprobs()
@@ -235,18 +235,20 @@ def raise_in_band_error(document: Mapping[str, Any]) -> None:
         raise error_bodies.in_band_error({"error": error})
 
 
-def head(document: Mapping[str, Any], ask: UpstreamRequest) -> tuple[str, int, str]:
+def head(
+    document: Mapping[str, Any], upstream: UpstreamRequest
+) -> tuple[str, int, str]:
     """Id, time and model of an answer. An id gets the prefix of a text completion."""
     upstream_id = document.get("id")
     bare = str(upstream_id).removeprefix("chat").removeprefix("cmpl-")
     return (
-        f"cmpl-{bare}" if upstream_id else ask.request.id,
-        created(document, ask),
-        str(document.get("model") or ask.request.model),
+        f"cmpl-{bare}" if upstream_id else upstream.request.id,
+        created(document, upstream),
+        str(document.get("model") or upstream.request.model),
     )
 
 
-def created(document: Mapping[str, Any], ask: UpstreamRequest) -> int:
+def created(document: Mapping[str, Any], upstream: UpstreamRequest) -> int:
     """The time of an answer in Unix seconds; the request's, if the answer has none.
 
     SambaNova sends fractions.
@@ -254,7 +256,7 @@ def created(document: Mapping[str, Any], ask: UpstreamRequest) -> int:
     seconds = document.get("created")
     if isinstance(seconds, (int, float)) and 0 < seconds < 2**53:
         return int(seconds)
-    return ask.request.created
+    return upstream.request.created
 
 
 def _usage(document: Mapping[str, Any]) -> Usage | None:

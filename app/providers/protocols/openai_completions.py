@@ -56,46 +56,46 @@ def endpoint(
         passes=True,
         tokens=True,
         batches=True,
-        null=True,
-        least=0,
+        takes_null=True,
+        min_tokens=0,
         choices=128 if "n" in params else 1,
         raw=True,
-        call=lambda ask: call(ask, path),
+        call=lambda upstream: call(upstream, path),
         completion=completion,
         reader=FramePassthrough,
     )
 
 
-def call(ask: UpstreamRequest, path: str) -> HTTPRequest:
+def call(upstream: UpstreamRequest, path: str) -> HTTPRequest:
     """The request as it came: not one byte of a prompt changes."""
-    return ask.post(path, request(ask))
+    return upstream.post(path, request(upstream))
 
 
-def request(ask: UpstreamRequest) -> dict[str, Any]:
+def request(upstream: UpstreamRequest) -> dict[str, Any]:
     """The body of the request, by the endpoint's names."""
-    legacy = ask.request
-    body = {"model": legacy.model, "prompt": legacy.prompt, **ask.body()}
+    legacy = upstream.request
+    body = {"model": legacy.model, "prompt": legacy.prompt, **upstream.body()}
     if "stream" in legacy.params:
         body["stream"] = legacy.stream
     return body
 
 
-def completion(body: bytes, ask: UpstreamRequest) -> UpstreamAnswer:
+def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     """The answer as it came, or with what clients need and it lacks."""
     document = read_object(body)
     raise_in_band_error(document)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
-    repairs = [repair_choice(choice, ask, final=True) for choice in choices]
+    repairs = [repair_choice(choice, upstream, final=True) for choice in choices]
     for choice in choices:
-        check_prompt_logprobs(choice, ask)
-    repairs += [repair_head(document, ask), repair_usage(document, ask)]
+        check_prompt_logprobs(choice, upstream)
+    repairs += [repair_head(document, upstream), repair_usage(document, upstream)]
     answer = orjson.dumps(document) if any(repairs) else body
     counts = read_usage(document)
     if counts is None:
         # Upstream has counted, and says that it took nothing.
-        prompt_tokens = sum(map(prompt_estimate, ask.request.prompts))
+        prompt_tokens = sum(map(prompt_estimate, upstream.request.prompts))
         completion_tokens = sum(estimate(choice["text"]) for choice in choices)
         counts = Usage(prompt_tokens, completion_tokens, estimated=True)
     return RawCompletion(answer, counts)
