@@ -67,7 +67,9 @@ def create(
         settings[name] = inputs.secret(str(source), name)
     if not key_from and declaration.needs_key:
         # Some providers take other credentials in place of a key.
-        has_others = any(all(map(settings.get, names)) for names in declaration.keys)
+        has_others = any(
+            all(map(settings.get, names)) for names in declaration.credential_settings
+        )
         key_from = None if has_others else "prompt"
     if key_from:
         settings["api_key"] = inputs.secret(key_from, "api_key")

@@ -44,7 +44,7 @@ PARAMS = same_named(
     stop=ParamMapping(
         "stop_sequences",
         takes=lambda stop: bool(stop.strip()),
-        write=as_list,
+        convert=as_list,
     ),
     user="metadata.user_id",
 )
@@ -148,8 +148,8 @@ def convert_model_list(body: bytes) -> bytes:
 ENDPOINT = Endpoint(
     params=PARAMS,
     # It is required; reasoning counts, and every model may write this much.
-    default_max=4096,
-    exclusive=(("temperature", "top_p"),),
+    default_max_tokens=4096,
+    exclusive_params=(("temperature", "top_p"),),
     check=openai_chat.check,
     call=call,
     completion=completion,
@@ -163,9 +163,15 @@ ANTHROPIC = Provider(
     auth=key_header("x-api-key"),
     settings=(
         Setting(
-            "anthropic_version", also="anthropic-version", sends="anthropic-version"
+            "anthropic_version",
+            alternative_header="anthropic-version",
+            upstream_header="anthropic-version",
         ),
-        Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
+        Setting(
+            "anthropic_beta",
+            alternative_header="anthropic-beta",
+            upstream_header="anthropic-beta",
+        ),
     ),
     error=error_bodies.error,
     models=models_request("/models"),

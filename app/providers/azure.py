@@ -100,8 +100,8 @@ AZURE_OPENAI = Provider(
         ),
     },
     auth=azure_auth,
-    token="entra",
-    keys=_KEYS,
+    token_source="entra",
+    credential_settings=_KEYS,
     settings=(
         Setting("azure_resource_name", alias="resource_name"),
         Setting("azure_deployment_id", alias="deployment_id"),
@@ -140,25 +140,25 @@ AZURE_AI = Provider(
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(
                 without=("n", "logprobs", "logit_bias", "user"),
-                stop=ParamMapping("stop", write=as_list),
+                stop=ParamMapping("stop", convert=as_list),
             ),
             call=_foundry_call("/chat/completions", openai_chat.request),
         ),
         CompletionMode.NATIVE: replace(
             one_text(
                 without=_FOUNDRY_LACKS,
-                stop=ParamMapping("stop", write=as_list),
+                stop=ParamMapping("stop", convert=as_list),
             ),
             call=_foundry_call("/completions", openai_completions.request),
         ),
     },
     auth=foundry_auth,
-    token="entra",
-    keys=_KEYS,
+    token_source="entra",
+    credential_settings=_KEYS,
     settings=(
-        Setting("azure_foundry_url", url=True),
+        Setting("azure_foundry_url", is_base_url=True),
         Setting("azure_api_version", alias="api_version"),
-        Setting("azure_extra_params", sends="extra-parameters"),
+        Setting("azure_extra_params", upstream_header="extra-parameters"),
         *_ENTRA,
     ),
     error=error_bodies.error,
@@ -172,7 +172,7 @@ GITHUB = Provider(
         CompletionMode.CHAT: openai_chat.endpoint(
             without=("n", "logprobs", "logit_bias", "user"),
             temperature=ParamMapping("temperature", high=1),
-            stop=ParamMapping("stop", write=as_list),
+            stop=ParamMapping("stop", convert=as_list),
         )
     },
     error=error_bodies.error,

@@ -86,11 +86,11 @@ _CONVERSE = Endpoint(
         "stop": ParamMapping(
             "inferenceConfig.stopSequences",
             takes=lambda stop: bool(stop.strip()),
-            write=as_list,
+            convert=as_list,
         ),
         "top_k": ParamMapping("additionalModelRequestFields.top_k"),
     },
-    exclusive=(("temperature", "top_p"),),
+    exclusive_params=(("temperature", "top_p"),),
     check=openai_chat.check,
     call=call,
     completion=completion,
@@ -104,7 +104,7 @@ BEDROCK = Provider(
     modes={CompletionMode.CHAT: _CONVERSE, CompletionMode.NATIVE: INVOKE},
     auth=bedrock_auth,
     signer="aws",
-    keys=(_ACCESS_KEYS,),
+    credential_settings=(_ACCESS_KEYS,),
     settings=(
         Setting("aws_access_key_id"),
         Setting("aws_secret_access_key", secret=True),

@@ -37,11 +37,11 @@ PARAMS = same_named(
     frequency_penalty=ParamMapping("frequency_penalty", low=0, high=1),
     presence_penalty=ParamMapping("presence_penalty", low=0, high=1),
     # Those of the chosen tokens; it has no alternatives.
-    logprobs=ParamMapping("logprobs", high=0, write=lambda top: True),
+    logprobs=ParamMapping("logprobs", high=0, convert=lambda top: True),
     stop=ParamMapping(
         "stop_sequences",
         max_items=5,
-        write=as_list,
+        convert=as_list,
     ),
 )
 

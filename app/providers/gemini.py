@@ -41,7 +41,7 @@ PARAMS = {
     "stop": ParamMapping(
         "generationConfig.stopSequences",
         max_items=5,
-        write=as_list,
+        convert=as_list,
     ),
 }
 

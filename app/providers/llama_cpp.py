@@ -55,10 +55,10 @@ _PARAMS = same_named(
     "top_p",
     "user",
     # The modulo maps a seed of -1, or too large a one, to one that is not random.
-    seed=ParamMapping("seed", write=lambda seed: seed % _RANDOM_SEED),
-    stop=ParamMapping("stop", write=as_list),
+    seed=ParamMapping("seed", convert=lambda seed: seed % _RANDOM_SEED),
+    stop=ParamMapping("stop", convert=as_list),
     # 0 means none at all there, and not those of the chosen tokens.
-    logprobs=ParamMapping("logprobs", write=lambda top: max(top, 1)),
+    logprobs=ParamMapping("logprobs", convert=lambda top: max(top, 1)),
 )
 _INFILL_PARAMS = _PARAMS | {
     "suffix": ParamMapping("input_suffix"),
@@ -192,13 +192,13 @@ def model_list(body: bytes) -> bytes:
 
 _NATIVE = Endpoint(
     params=_PARAMS,
-    passes=True,
-    tokens=True,
+    passes_unknown=True,
+    takes_token_ids=True,
     call=call,
     completion=completion,
     reader=stream_reader,
 )
-_FIM = replace(_NATIVE, params=_INFILL_PARAMS, tokens=False, call=infill)
+_FIM = replace(_NATIVE, params=_INFILL_PARAMS, takes_token_ids=False, call=infill)
 # It generates no more choices at a time than it has slots.
 _CHAT = replace(
     openai_chat.endpoint(
@@ -234,7 +234,10 @@ def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
         sampling.check(upstream.request.params)
 
     return replace(
-        endpoint, params={**endpoint.params, **params}, passes=False, check=check
+        endpoint,
+        params={**endpoint.params, **params},
+        passes_unknown=False,
+        check=check,
     )
 
 
@@ -243,4 +246,4 @@ _LOCAL_MODES: Mapping[CompletionMode, Endpoint] = {
     CompletionMode.FIM: _bounded(_FIM, sampling.PARAMS),
     CompletionMode.CHAT: _bounded(_CHAT, sampling.CHAT_PARAMS),
 }
-LOCAL = replace(LLAMA_CPP, name="local", hosted=True, modes=_LOCAL_MODES)
+LOCAL = replace(LLAMA_CPP, name="local", embedded=True, modes=_LOCAL_MODES)

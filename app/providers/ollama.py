@@ -50,8 +50,8 @@ _PARAMS = {
         )
     },
     # An int in Go, of which the runner takes 32 bits.
-    "seed": ParamMapping("options.seed", write=lambda seed: seed % 2**31),
-    "stop": ParamMapping("options.stop", write=as_list),
+    "seed": ParamMapping("options.seed", convert=lambda seed: seed % 2**31),
+    "stop": ParamMapping("options.stop", convert=as_list),
     **same_named("keep_alive"),
 }
 

@@ -220,7 +220,7 @@ _CHECKS: Mapping[str, Check] = {
 
 # The parameters by their names. Only the chat endpoint has `response_format`.
 PARAMS: ParamMappings = same_named(
-    *_CHECKS, grammar=ParamMapping("grammar", write=gbnf.to_lark)
+    *_CHECKS, grammar=ParamMapping("grammar", convert=gbnf.to_lark)
 )
 CHAT_PARAMS: ParamMappings = {**PARAMS, **same_named("response_format")}
 

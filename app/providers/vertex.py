@@ -156,8 +156,8 @@ VERTEX = Provider(
         CompletionMode.CHAT: ModelFamilies(_PUBLISHERS, lambda model: _split(model)[0])
     },
     auth=vertex_auth,
-    token="google",
-    keys=(("vertex_service_account_json",),),
+    token_source="google",
+    credential_settings=(("vertex_service_account_json",),),
     settings=(
         Setting("vertex_project_id"),
         Setting("vertex_region", default="us-central1"),
@@ -167,7 +167,11 @@ VERTEX = Provider(
             is_object=True,
             secret=True,
         ),
-        Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
+        Setting(
+            "anthropic_beta",
+            alternative_header="anthropic-beta",
+            upstream_header="anthropic-beta",
+        ),
     ),
     error=gemini.error,
 )

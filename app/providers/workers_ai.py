@@ -147,7 +147,7 @@ _NATIVE = Endpoint(
     call=call,
     completion=completion,
     reader=WorkersAIReader,
-    passes=False,
+    passes_unknown=False,
 )
 WORKERS_AI = Provider(
     name="workers-ai",

@@ -133,14 +133,14 @@ def test_provider_without_modes_has_reason(provider: Provider) -> None:
     assert bool(provider.modes) != bool(provider.unsupported_because)
 
 
-RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired]
+RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired_because]
 
 
 @pytest.mark.parametrize("name", RETIRED)
 def test_retired_provider_needs_custom_host(
     name: str,
 ) -> None:
-    with pytest.raises(UnsupportedProvider, match=PROVIDERS[name].retired[:20]):
+    with pytest.raises(UnsupportedProvider, match=PROVIDERS[name].retired_because[:20]):
         harness.plan(name, to={"base_url": None})
 
     assert harness.calls(name)[0].url.startswith("http://upstream/")
@@ -211,7 +211,7 @@ def test_param_is_mapped_or_dropped(case: ModeCase, name: str) -> None:
     dropped = plan(case, **{name: value}).dropped
 
     if name in params:
-        assert stands_at(body, params[name].name) == params[name].write(value)
+        assert stands_at(body, params[name].name) == params[name].convert(value)
         assert dropped == []
     else:
         assert dropped == [name]
@@ -227,7 +227,7 @@ def test_value_out_of_range_is_dropped(case: ModeCase) -> None:
         assert (name in taken.dropped) != fits
         if fits and param:
             (body,) = sent(case, **{name: value})
-            assert stands_at(body, param.name) == param.write(value)
+            assert stands_at(body, param.name) == param.convert(value)
 
 
 @EVERY_MODE
@@ -304,7 +304,7 @@ def test_unknown_param_is_passed_or_dropped(case: ModeCase) -> None:
     (body,) = sent(case, grammar_of_nobody=1)
 
     passed = body.get("grammar_of_nobody") == 1
-    assert passed == case.endpoint.passes
+    assert passed == case.endpoint.passes_unknown
     assert plan(case, grammar_of_nobody=1).dropped == (
         [] if passed else ["grammar_of_nobody"]
     )
@@ -314,7 +314,7 @@ def test_unknown_param_is_passed_or_dropped(case: ModeCase) -> None:
 def test_prompt_batch_is_sent_or_split(case: ModeCase) -> None:
     bodies = [json.dumps(body) for body in sent(case, prompt=["one", "two"])]
 
-    if case.endpoint.batches:
+    if case.endpoint.takes_batches:
         assert len(bodies) == 1 and "one" in bodies[0] and "two" in bodies[0]
     else:
         assert ["one" in body for body in bodies] == [True, False]
@@ -323,7 +323,7 @@ def test_prompt_batch_is_sent_or_split(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_token_ids_are_sent_or_refused(case: ModeCase) -> None:
-    if case.endpoint.tokens:
+    if case.endpoint.takes_token_ids:
         assert sent(case, prompt=[5, 6])[0]["prompt"] == [5, 6]
         return
     with pytest.raises(UnsupportedParameter) as refused:
@@ -333,7 +333,7 @@ def test_token_ids_are_sent_or_refused(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
-    if case.endpoint.takes_null:
+    if case.endpoint.takes_null_prompt:
         assert sent(case, prompt=None)[0]["prompt"] is None
         return
     with pytest.raises(InvalidRequest) as refused:
@@ -522,5 +522,5 @@ def test_declaration_is_consistent(case: ModeCase) -> None:
 
     assert "max_tokens" in params
     assert {"model", "prompt", "stream"}.isdisjoint(params)
-    assert case.endpoint.choices == 1 or "n" in params
+    assert case.endpoint.choices_per_call == 1 or "n" in params
     assert set(EMULATED) <= set(LEGACY_PARAMS)

@@ -65,7 +65,7 @@ _ZHIPU_CHAT = openai_chat.endpoint(
     top_p=ParamMapping("top_p", low=0.01),
     user=ParamMapping("user_id", takes=lambda user: 6 <= len(user) <= 128),
     # A list of one.
-    stop=ParamMapping("stop", max_items=1, write=as_list),
+    stop=ParamMapping("stop", max_items=1, convert=as_list),
 )
 
 CHAT_HOSTS: Sequence[Provider] = (
@@ -92,7 +92,7 @@ CHAT_HOSTS: Sequence[Provider] = (
                 "stream_options",
                 "user",
             ),
-            stop=ParamMapping("stop", write=as_list),
+            stop=ParamMapping("stop", convert=as_list),
         ),
     ),
     row("aibadgr", "https://aibadgr.com/docs", "https://aibadgr.com/api/v1"),
@@ -216,7 +216,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://inference.generativeai.{oracle_region}.oci.oraclecloud.com/openai/v1",
         auth=oracle_auth,
         signer="oci",
-        keys=(_ORACLE_SIGNING_SETTINGS,),
+        credential_settings=(_ORACLE_SIGNING_SETTINGS,),
         settings=(
             Setting("oracle_region"),
             Setting("oracle_tenancy"),
@@ -224,7 +224,7 @@ CHAT_HOSTS: Sequence[Provider] = (
             Setting("oracle_fingerprint"),
             Setting("oracle_private_key", secret=True),
             Setting("oracle_key_passphrase", secret=True),
-            Setting("oracle_compartment_id", sends="opc-compartment-id"),
+            Setting("oracle_compartment_id", upstream_header="opc-compartment-id"),
         ),
     ),
     row(

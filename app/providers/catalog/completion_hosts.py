@@ -56,9 +56,13 @@ OPENAI = completion_row(
     openai_completions.endpoint(),
     openai_chat.endpoint(),
     settings=(
-        Setting("openai_organization", sends="OpenAI-Organization"),
-        Setting("openai_project", sends="OpenAI-Project"),
-        Setting("openai_beta", sends="OpenAI-Beta", also="openai-beta"),
+        Setting("openai_organization", upstream_header="OpenAI-Organization"),
+        Setting("openai_project", upstream_header="OpenAI-Project"),
+        Setting(
+            "openai_beta",
+            upstream_header="OpenAI-Beta",
+            alternative_header="openai-beta",
+        ),
     ),
 )
 
@@ -95,11 +99,13 @@ HOSTED: Sequence[Provider] = (
         "deepinfra",
         "https://docs.deepinfra.com/api-reference/openai-completions-1",
         "https://api.deepinfra.com/v1/openai",
-        replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
+        replace(
+            one_text(without=("best_of", "logit_bias", "suffix")), choices_per_call=4
+        ),
         # It has no alternatives there, only the chosen tokens.
         openai_chat.endpoint(
             without=("logit_bias",),
-            choices=4,
+            choices_per_call=4,
             logprobs=ParamMapping("top_logprobs", high=0),
         ),
     ),
@@ -213,7 +219,7 @@ HOSTED: Sequence[Provider] = (
             seed=_SEED_32,
         ),
         # Reasoning models only chat.
-        own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
+        own_host_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     completion_row(
         "openrouter",
@@ -243,7 +249,7 @@ HOSTED: Sequence[Provider] = (
             )
         ),
         open_chat("/chat/completions", "presence_penalty", "seed", "user"),
-        own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
+        own_host_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     completion_row(
         "dashscope",
@@ -258,7 +264,7 @@ HOSTED: Sequence[Provider] = (
             call=call_qwen_infill,
         ),
         # Only the host in Beijing has completions: dashscope.aliyuncs.com.
-        own_modes=(CompletionMode.CHAT,),
+        own_host_modes=(CompletionMode.CHAT,),
     ),
     completion_row(
         "huggingface",
@@ -271,8 +277,8 @@ HOSTED: Sequence[Provider] = (
         ),
         open_chat("/v1/chat/completions", "user", stop=STOP_LIST),
         prefix="/v1",
-        own_modes=(CompletionMode.CHAT,),
-        settings=(Setting("huggingface_base_url", url=True),),
+        own_host_modes=(CompletionMode.CHAT,),
+        settings=(Setting("huggingface_base_url", is_base_url=True),),
     ),
     completion_row(
         "nextbit",

@@ -74,8 +74,8 @@ def _row(provider: str, label: str, endpoint: Endpoint) -> Row:
         logprobs=logprobs,
         echo="itself" if "echo" in params else "gateway",
         suffix="yes" if "suffix" in params else "-",
-        n=f"up to {endpoint.choices}" if "n" in params else "1",
-        batch="any" if endpoint.batches else "1",
+        n=f"up to {endpoint.choices_per_call}" if "n" in params else "1",
+        batch="any" if endpoint.takes_batches else "1",
         usage="if asked" if "stream_options" in params else "if it comes",
     )
 
@@ -84,7 +84,7 @@ def markdown() -> str:
     """All that is declared, as the generated half of docs/providers.md."""
     addresses, settings, without_text = [], [], []
     for provider in PROVIDERS.values():
-        if provider.modes and not provider.retired and not provider.hosted:
+        if provider.modes and not provider.retired_because and not provider.embedded:
             address = provider.base_url or "(a custom host)"
             addresses.append((provider.name, f"`{address}`", f"<{provider.docs}>"))
         for setting in provider.settings:
@@ -92,7 +92,7 @@ def markdown() -> str:
             fields = ", ".join(f"`{name}`" for name in names)
             headers = ", ".join(f"`{name}`" for name in setting.headers)
             settings.append((provider.name, fields, headers, setting.default))
-        if reason := provider.unsupported_because or provider.retired:
+        if reason := provider.unsupported_because or provider.retired_because:
             without_text.append((provider.name, reason))
     return "\n\n".join(
         [

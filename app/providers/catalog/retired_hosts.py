@@ -13,7 +13,7 @@ RETIRED: Sequence[Provider] = (
         "https://api.endpoints.anyscale.com/v1",
         openai_completions.endpoint(without=("seed", "suffix")),
         open_chat(),
-        retired="Anyscale Endpoints, its public service, ended in August 2024",
+        retired_because="Anyscale Endpoints, its public service, ended in August 2024",
     ),
     completion_row(
         "lepton",
@@ -22,7 +22,8 @@ RETIRED: Sequence[Provider] = (
         openai_completions.endpoint("/api/v1/completions", without=("best_of",)),
         open_chat("/api/v1/chat/completions"),
         prefix="/api/v1",
-        retired="its public service ended when Lepton became a part of NVIDIA in 2025",
+        retired_because="its public service ended when Lepton became a part of NVIDIA "
+        "in 2025",
     ),
     completion_row(
         "lambda",
@@ -30,7 +31,7 @@ RETIRED: Sequence[Provider] = (
         "https://api.lambda.ai/v1",
         openai_completions.endpoint(without=("best_of", "suffix")),
         open_chat(),
-        retired="Lambda has wound down its inference API",
+        retired_because="Lambda has wound down its inference API",
     ),
     completion_row(
         "hyperbolic",
@@ -39,6 +40,7 @@ RETIRED: Sequence[Provider] = (
         openai_completions.endpoint("/v1/completions", without=("best_of", "suffix")),
         open_chat("/v1/chat/completions"),
         prefix="/v1",
-        retired="its inference endpoints are decommissioned, as they answer themselves",
+        retired_because="its inference endpoints are decommissioned, as they answer "
+        "themselves",
     ),
 )

@@ -13,7 +13,7 @@ from ..protocols import openai_chat, openai_completions
 # What the chat endpoints of hosts of open models do not support, or not all of them.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
 # Stop sequences where they have to be a list.
-STOP_LIST = ParamMapping("stop", write=as_list)
+STOP_LIST = ParamMapping("stop", convert=as_list)
 
 
 def row(
@@ -66,7 +66,8 @@ def prompted(
 ) -> Endpoint:
     """A completions endpoint that needs at least one prompt a call."""
     return replace(
-        openai_completions.endpoint(path, without=without, **others), takes_null=False
+        openai_completions.endpoint(path, without=without, **others),
+        takes_null_prompt=False,
     )
 
 
@@ -75,7 +76,7 @@ def one_text(
 ) -> Endpoint:
     """A completions endpoint that takes one text a call, and max_tokens from 1."""
     batched = prompted(path, without=without, **others)
-    return replace(batched, tokens=False, batches=False, min_tokens=1)
+    return replace(batched, takes_token_ids=False, takes_batches=False, min_tokens=1)
 
 
 def open_chat(

@@ -43,7 +43,7 @@ SELF_HOSTED: Sequence[Provider] = (
         # It accepts best_of and suffix, and ignores them.
         replace(
             openai_completions.endpoint(without=("best_of", "suffix")),
-            takes_null=False,
+            takes_null_prompt=False,
             min_tokens=1,
         ),
         openai_chat.endpoint(),

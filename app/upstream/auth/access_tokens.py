@@ -63,7 +63,7 @@ class AccessTokens:
 
     def resolved(self, provider: Provider, target: Target) -> Target:
         """*target* with its token, if this provider needs one. Raises GatewayError."""
-        kind = provider.token
+        kind = provider.token_source
         if kind is None or not target.has(_REQUIRED_OPTIONS[kind]):
             return target
         names = sorted({*_REQUIRED_OPTIONS[kind], *_OPTIONAL_OPTIONS})

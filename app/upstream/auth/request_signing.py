@@ -22,7 +22,7 @@ def find_signer(provider: Provider, target: Target) -> Sign:
     """
     if provider.signer is None:
         return _unsigned
-    has_options = any(map(target.has, provider.keys))
+    has_options = any(map(target.has, provider.credential_settings))
     return _SIGNERS[provider.signer](target.options if has_options else {})
 
 
