@@ -25,6 +25,7 @@ from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
 from .request_parts import bearer, quote_path_segment
 
+# The `api-version` where a target names none.
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"
 
@@ -58,12 +59,14 @@ def _deployment_call(
 
     def call(upstream: UpstreamRequest) -> HTTPRequest:
         options, model = upstream.target.options, upstream.request.model
+        # A deployment has a name of its own, which need not be that of its model.
         version = str(options.get("azure_api_version") or _API_VERSION)
         deployment = str(options.get("azure_deployment_id") or model)
         if version == "v1":
             return upstream.post(
                 f"/v1{path}", request(upstream) | {"model": deployment}
             )
+        # `/openai/deployments/NAME/completions?api-version=DATE`
         segment = quote_path_segment(deployment)
         query = urlencode({"api-version": version})
         url = f"/deployments/{segment}{path}?{query}"
@@ -80,6 +83,8 @@ _ENTRA = (
     Setting("azure_entra_client_secret", secret=True),
     Setting("azure_entra_scope"),
 )
+# What can be used in place of the resource's key: a token that the caller has, or an
+# application registered in Entra, for which the gateway fetches tokens.
 _KEYS = (
     ("azure_ad_token",),
     ("azure_entra_tenant_id", "azure_entra_client_id", "azure_entra_client_secret"),
@@ -125,7 +130,7 @@ def _foundry_call(
         version = upstream.target.options.get("azure_api_version") or default
         query = urlencode({"api-version": version})
         body = request(upstream) | {"model": upstream.request.model}
-        # Foundry then drops parameters that a model does not support.
+        # Without it Foundry answers an error for each parameter that it does not know.
         return upstream.post(f"{path}?{query}", body, {"extra-parameters": "drop"})
 
     return call
