@@ -32,6 +32,8 @@ _FOUNDRY_VERSION = "2024-05-01-preview"
 
 def azure_auth(target: Target) -> dict[str, str]:
     """A token of Entra ID, or the resource's key."""
+    # `azure_ad_token` is the caller's own token; `access_token` the one that
+    # upstream/auth/access_tokens.py has fetched.
     options = target.options
     token = options.get("azure_ad_token") or options.get("access_token")
     if token:

@@ -110,6 +110,8 @@ _META = InvokeFamily(
         else None
     ),
 )
+# Whole answers of Mistral's have no counts: then the gateway estimates the usage.
+# Source: https://github.com/aws-samples/bedrock-access-gateway/issues/15
 _MISTRAL = InvokeFamily(
     {
         "max_tokens": ParamMapping("max_tokens"),
@@ -122,6 +124,7 @@ _MISTRAL = InvokeFamily(
     text=lambda piece: piece["outputs"][0]["text"],
     reason=lambda piece: piece["outputs"][0].get("stop_reason"),
 )
+# Titan nests its parameters, and has one result in a list.
 _TITAN = InvokeFamily(
     {
         "max_tokens": ParamMapping("textGenerationConfig.maxTokenCount"),

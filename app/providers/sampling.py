@@ -23,8 +23,8 @@ from ..errors import InvalidRequest
 from . import gbnf
 from .declaration import ParamMapping, ParamMappings, same_named
 
-# The bounds. Beyond them a single request was seen to slow down the streams of all other
-# callers, or to end the process.
+# The bounds. Beyond them a single request was seen to slow down the streams of all
+# other callers, or to end the process.
 
 # Entries of logit_bias, each of which costs time for every token.
 MAX_BIASES = 1024

@@ -37,7 +37,10 @@ _POLL_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """The engine's address, if it runs; *state* says why not."""
+    """The engine's address, if it runs; *state* says why not.
+
+    *context* is the size of its context in tokens.
+    """
 
     upstream: HTTPClient
     state: Literal["on", "off", "missing"]
@@ -76,6 +79,7 @@ class EmbeddedEngine:
         """
         for prompt in (*request.prompts, request.suffix):
             size = len(prompt or ())
+            # A prompt is a text, a list of token ids, or nothing.
             is_text = isinstance(prompt, str)
             unit = "characters" if is_text else "tokens"
             limit = self.context * (_LONGEST_TOKEN if is_text else 1)
@@ -107,9 +111,12 @@ class EmbeddedEngine:
             try:
                 return send()
             except UpstreamError as e:
+                # What llama.cpp's server answers to all but /health while it loads:
+                # {"error": {"code": 503, "type": "unavailable_error", ...}}
                 is_loading = e.status == 503 and e.type == "unavailable_error"
                 if not (is_loading or isinstance(e, UpstreamRefused)):
                     raise
+            # A refused connection: the process does not listen yet, or starts again.
             while not self.loaded():
                 if deadline.passed:
                     raise deadline.missed()
@@ -118,5 +125,6 @@ class EmbeddedEngine:
 
 def has_ended(error: UpstreamError) -> bool:
     """Whether *error* shows that the engine ended during the call."""
+    # Refused is not lost: then it ended before the call, or has not started yet.
     lost = isinstance(error, (UpstreamUnreachable, UpstreamCut))
     return lost and not isinstance(error, UpstreamRefused)

@@ -17,7 +17,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When an answer has to have begun. *own* if the caller set it, not the gateway."""
+    """When an answer has to have begun. *own* if the caller set it, not the gateway.
+
+    *at* is a time of the monotonic clock; *seconds* is how long it was, for messages.
+    """
 
     at: float
     seconds: float
@@ -26,6 +29,7 @@ class Deadline:
     @classmethod
     def after(cls, limit: float, request_timeout: float | None = None) -> "Deadline":
         """In *limit* seconds, or earlier if the caller says so."""
+        # Equal limits count as the gateway's.
         own = request_timeout is not None and request_timeout < limit
         seconds = request_timeout if own and request_timeout else limit
         return cls(time.monotonic() + seconds, seconds, own)
@@ -40,6 +44,8 @@ class Deadline:
         return time.monotonic() >= self.at
 
     def missed(self) -> UpstreamTimeout:
+        """The error to raise; the status tells whose limit it was."""
+        # Text and status are those of the Portkey gateway, which callers may look for.
         if self.own:
             return UpstreamTimeout(
                 "Request exceeded the timeout sent in the request: "

@@ -38,7 +38,8 @@ def row(
 
 
 def oracle_auth(target: Target) -> dict[str, str]:
-    """An API key of the service; a signature uses the same header."""
+    """An API key of the service, unless requests are signed."""
+    # A signature is in the header Authorization, too, where a key would replace it.
     return {} if target.has(_ORACLE_SIGNING_SETTINGS) else bearer(target)
 
 
@@ -52,7 +53,7 @@ _ORACLE_SIGNING_SETTINGS = (
 # Not documented for either endpoint of Bytez.
 _BYTEZ_LACKS = ("seed", "stop", "user")
 
-# One service under two names, in China and abroad.
+# One service under two names, in China (zhipu) and abroad (z-ai).
 _ZHIPU_CHAT = openai_chat.endpoint(
     without=(
         *OPEN_MODELS_LACK,
@@ -63,6 +64,7 @@ _ZHIPU_CHAT = openai_chat.endpoint(
     ),
     temperature=ParamMapping("temperature", high=1),
     top_p=ParamMapping("top_p", low=0.01),
+    # Characters of an id.
     user=ParamMapping("user_id", takes=lambda user: 6 <= len(user) <= 128),
     # A list of one.
     stop=ParamMapping("stop", max_items=1, convert=as_list),
@@ -117,7 +119,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "cortex",
         "https://docs.snowflake.com/en/user-guide/snowflake-cortex/open_ai_sdk",
         "https://{snowflake_account}.snowflakecomputing.com/api/v2/cortex/v1",
-        # What only some of its models take counts as lacking.
+        # What only some of its models take counts as lacking: the row is for all.
         openai_chat.endpoint(
             without=(
                 *OPEN_MODELS_LACK,
@@ -190,12 +192,13 @@ CHAT_HOSTS: Sequence[Provider] = (
         "moonshot",
         "https://platform.kimi.ai/docs/api/models-overview",
         "https://api.moonshot.ai",
-        # Up to five choices, but one only at temperature 0.
+        # Without n: up to five choices, but at temperature 0 only one.
         openai_chat.endpoint(
             "/v1/chat/completions",
             without=("logit_bias", "n", "seed"),
             max_tokens=ParamMapping("max_completion_tokens"),
             temperature=ParamMapping("temperature", high=1),
+            # Five sequences of at most 32 bytes each.
             stop=ParamMapping(
                 "stop", max_items=5, takes=lambda stop: len(stop.encode()) <= 32
             ),

@@ -20,10 +20,11 @@ from ..protocols import openai_chat, openai_completions
 from .rows import STOP_LIST, completion_row, one_text, open_chat, prompted
 from .self_hosted import TGI
 
-# A seed where it has to be an integer of 32 bits.
+# A seed where it has to be a signed integer of 32 bits.
 _SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
 
 
+# Both modes of Qwen's coder models; infilling takes a suffix besides.
 _QWEN = one_text(
     without=(
         "best_of",
@@ -43,6 +44,8 @@ def call_qwen_infill(upstream: UpstreamRequest) -> HTTPRequest:
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
     """
+    # It has no parameter for a suffix: the special tokens of the model's training stand
+    # in the prompt. They are not escaped in the two texts, as in any prompt.
     body = openai_completions.request(upstream)
     prefix, suffix = body["prompt"], body.pop("suffix", "")
     body["prompt"] = f"<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>"
@@ -79,7 +82,8 @@ HOSTED: Sequence[Provider] = (
             logprobs=ParamMapping("logprobs", high=20),
             stop=STOP_LIST,
         ),
-        # It has log probabilities, but in the legacy shape even there.
+        # It has log probabilities, but even there in the legacy shape, which the bridge
+        # does not read.
         openai_chat.endpoint(
             "/v1/chat/completions", without=("logprobs", "user"), stop=STOP_LIST
         ),
@@ -102,7 +106,7 @@ HOSTED: Sequence[Provider] = (
         replace(
             one_text(without=("best_of", "logit_bias", "suffix")), choices_per_call=4
         ),
-        # It has no alternatives there, only the chosen tokens.
+        # In a chat it has log probabilities of the chosen tokens, but no alternatives.
         openai_chat.endpoint(
             without=("logit_bias",),
             choices_per_call=4,
@@ -218,7 +222,7 @@ HOSTED: Sequence[Provider] = (
             ),
             seed=_SEED_32,
         ),
-        # Reasoning models only chat.
+        # Its current models reason, and those only chat: so that is the default here.
         own_host_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     completion_row(
@@ -255,7 +259,7 @@ HOSTED: Sequence[Provider] = (
         "dashscope",
         "https://www.alibabacloud.com/help/en/model-studio/completions",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-        # For the coder models; the others chat.
+        # For the coder models; the other ones only chat.
         _QWEN,
         open_chat("/chat/completions", "frequency_penalty", "user"),
         fim=replace(
@@ -270,7 +274,8 @@ HOSTED: Sequence[Provider] = (
         "huggingface",
         "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
         "https://router.huggingface.co",
-        # Its router only chats; endpoints deployed by users mostly run TGI.
+        # Its router only chats. Endpoints that users deploy have their own hosts, and
+        # most run text-generation-inference: the native mode is for them.
         replace(
             TGI,
             call=lambda upstream: openai_completions.call(upstream, "/v1/completions"),

@@ -10,7 +10,8 @@ from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
-# What the chat endpoints of hosts of open models do not support, or not all of them.
+# What the chat endpoints of hosts of open models do not support, or not for all models.
+# Some accept these and ignore them: `n: 3` then gives one choice, and no error.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
 # Stop sequences where they have to be a list.
 STOP_LIST = ParamMapping("stop", convert=as_list)
@@ -75,6 +76,7 @@ def one_text(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
     """A completions endpoint that takes one text a call, and max_tokens from 1."""
+    # OpenAI's own takes max_tokens of 0, to have the prompt's log probabilities alone.
     batched = prompted(path, without=without, **others)
     return replace(batched, takes_token_ids=False, takes_batches=False, min_tokens=1)
 
