@@ -134,11 +134,11 @@ class TargetCaller:
         provider = _usable_provider(target)
         if provider.embedded:
             _refuse_host(target)
-            self.engine.required()
+            self.engine.ensure_on()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
         try:
-            target = self.credentials.resolved(provider, target)
+            target = self.credentials.with_token(provider, target)
             sign = find_signer(provider, target)
         except GatewayError as e:
             raise _redacted(e, target) from None

@@ -118,7 +118,7 @@ class TargetCalls:
         deadline = Deadline.after(limit, self.target.request_timeout)
         if self.provider.embedded:
             # The engine may be about to come up, or to come up again.
-            return self.engine.patiently(
+            return self.engine.send_when_loaded(
                 lambda: self._send(call, deadline, record), deadline
             )
         return self._send(call, deadline, record)

@@ -100,11 +100,11 @@ _CONVERSE = Endpoint(
             takes=lambda stop: bool(stop.strip()),
             convert=as_list,
         ),
-        # Converse has only what all models share; the rest passes through this object
-        # by the names of the model's own API. This is the one that most models have.
+        # Converse has only what all models share. Others pass in this object, by their
+        # names in the model's own API.
         "top_k": ParamMapping("additionalModelRequestFields.top_k"),
     },
-    # For the sake of Claude, as in anthropic.py.
+    # Claude refuses both together; see anthropic.py.
     exclusive_params=(("temperature", "top_p"),),
     check=openai_chat.check,
     call=call,

@@ -35,7 +35,7 @@ from .parsing.json_streams import JSONStreamReader
 
 @dataclass(frozen=True, slots=True)
 class InvokeFamily:
-    """The dialect of one vendor's models.
+    """The format of requests and answers of one vendor's models.
 
     *prompt* is the key of the prompt; *text* and *reason* read a document of the
     answer, whole or streamed; *usage* its counts, where it has them. *streaming* is

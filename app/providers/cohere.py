@@ -92,7 +92,7 @@ class CohereReader:
         self._id = event.get("id") or self._id
         delta = event.get("delta") or {}
         if event["type"] == "message-end":
-            # The status was 200 long before.
+            # The HTTP status is already 200.
             if delta.get("error"):
                 raise error_bodies.in_band_error({"message": delta["error"]})
             return self._completion("", delta["finish_reason"], delta.get("usage"))
@@ -127,8 +127,8 @@ class CohereReader:
 
 
 def _parse_usage(usage: Mapping[str, Any]) -> Usage | None:
-    # `billed_units` leaves out what Cohere adds to a prompt itself; one recorded answer
-    # has 68 there, and 1591 in `tokens`. Both are declared as floats.
+    # `billed_units` has only what is billed: one recorded answer counts 68 tokens of
+    # input there, and 1591 in `tokens`. Both are declared as floats.
     counts = usage.get("tokens") or usage.get("billed_units")
     if not counts:
         return None

@@ -49,7 +49,9 @@ class EmbeddedEngine:
     context: int = 2048
 
     @classmethod
-    def of(cls, settings: Settings, upstream: HTTPClient) -> "EmbeddedEngine":
+    def from_settings(
+        cls, settings: Settings, upstream: HTTPClient
+    ) -> "EmbeddedEngine":
         """The engine by the settings; "missing" if the master could not start it."""
         if not settings.engine:
             return cls(upstream, "off")
@@ -57,7 +59,7 @@ class EmbeddedEngine:
         state: Literal["on", "missing"] = "on" if url else "missing"
         return cls(upstream, state, url, key, settings.engine_context)
 
-    def required(self) -> None:
+    def ensure_on(self) -> None:
         """Raise EngineUnavailable unless the engine is on: running or loading."""
         if self.state == "off":
             raise EngineUnavailable(
@@ -91,7 +93,7 @@ class EmbeddedEngine:
                     code="context_length_exceeded",
                 )
 
-    def loaded(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether it has loaded its model."""
         call = HTTPRequest("GET", self.url + "/health", {})
         try:
@@ -101,7 +103,7 @@ class EmbeddedEngine:
         reply.close()
         return reply.status == 200
 
-    def patiently(self, send: Callable[[], T], deadline: Deadline) -> T:
+    def send_when_loaded(self, send: Callable[[], T], deadline: Deadline) -> T:
         """Call *send*, and again once the engine has loaded, while it is not ready.
 
         Only a call that the engine did not accept is repeated: one during which it
@@ -111,15 +113,15 @@ class EmbeddedEngine:
             try:
                 return send()
             except UpstreamError as e:
-                # What llama.cpp's server answers to all but /health while it loads:
+                # What llama.cpp's server answers to every request while it loads:
                 # {"error": {"code": 503, "type": "unavailable_error", ...}}
                 is_loading = e.status == 503 and e.type == "unavailable_error"
                 if not (is_loading or isinstance(e, UpstreamRefused)):
                     raise
             # A refused connection: the process does not listen yet, or starts again.
-            while not self.loaded():
-                if deadline.passed:
-                    raise deadline.missed()
+            while not self.is_loaded():
+                if deadline.has_passed:
+                    raise deadline.timeout_error()
                 time.sleep(_POLL_INTERVAL)
 
 

@@ -68,7 +68,7 @@ class _AddressCheck:
         name, timeout = self._dns_host, self.timeout
         try:
             addresses = self._resolve()
-            # From here: resolving has its own limit, that of the system's resolver.
+            # It begins here: resolving has the limits of the system's resolver.
             deadline = time.monotonic() + timeout
             while True:
                 self._dns_host, *addresses = addresses

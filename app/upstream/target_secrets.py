@@ -57,7 +57,7 @@ _SCHEMES = ("apikey", "basic", "bearer", "key", "token")
 def _header_secrets(value: str) -> Iterator[str]:
     """The secrets in a header: behind its scheme, in its parts if it is a cookie.
 
-    Not everything is a secret that comes out here; to redact too much does no harm.
+    It may yield texts that are not secret: to redact too much does no harm.
     """
     scheme, _, rest = value.strip().partition(" ")
     if scheme.lower() in _SCHEMES:

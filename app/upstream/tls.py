@@ -53,7 +53,7 @@ class SessionCache:
         )
         return wrapped
 
-    def note(self, wire: Any) -> None:
+    def keep(self, wire: Any) -> None:
         """Keep the session of *wire*. A server sends it with its first response.
 
         In TLS 1.3 tickets follow the handshake, so that right after it there is none.
@@ -67,8 +67,8 @@ class SessionCache:
                 self._sessions.popitem(last=False)
 
 
-def note(wire: Any) -> None:
+def keep_session(wire: Any) -> None:
     """Keep the session of *wire*, if its context is one of `client_context`."""
     sessions = wire.context.wrap_socket
     if isinstance(sessions, SessionCache):
-        sessions.note(wire)
+        sessions.keep(wire)

@@ -24,7 +24,7 @@ from .self_hosted import TGI
 _SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
 
 
-# Both modes of Qwen's coder models; infilling takes a suffix besides.
+# What Qwen's coder models take in both modes; infilling takes a suffix besides.
 _QWEN = one_text(
     without=(
         "best_of",
@@ -44,8 +44,8 @@ def call_qwen_infill(upstream: UpstreamRequest) -> HTTPRequest:
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
     """
-    # It has no parameter for a suffix: the special tokens of the model's training stand
-    # in the prompt. They are not escaped in the two texts, as in any prompt.
+    # It has no parameter for a suffix: the special tokens with which the models were
+    # trained join both texts. Such tokens within the texts are not escaped.
     body = openai_completions.request(upstream)
     prefix, suffix = body["prompt"], body.pop("suffix", "")
     body["prompt"] = f"<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>"

@@ -6,8 +6,7 @@ from ..declaration import Provider
 from ..protocols import openai_completions
 from .rows import completion_row, open_chat
 
-# What they lack is what they lacked while they ran; a custom host in their place is
-# called in the same way.
+# A custom host is called as the service was, by its documentation at that time.
 RETIRED: Sequence[Provider] = (
     completion_row(
         "anyscale",

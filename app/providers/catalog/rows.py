@@ -76,7 +76,7 @@ def one_text(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
     """A completions endpoint that takes one text a call, and max_tokens from 1."""
-    # OpenAI's own takes max_tokens of 0, to have the prompt's log probabilities alone.
+    # OpenAI takes a max_tokens of 0 as well, to score a prompt (echo and logprobs).
     batched = prompted(path, without=without, **others)
     return replace(batched, takes_token_ids=False, takes_batches=False, min_tokens=1)
 

@@ -3,7 +3,8 @@
 Every literal becomes a sequence of single characters. llguidance has a lexer before its
 parser: it would take the longest literal that matches, and never go back to a shorter
 one. Its documentation advises against lexemes of one character, since they are slower;
-here the same language counts for more, and MAX_ELEMENTS bounds the cost.
+here it matters more that both grammars accept the same texts, and MAX_ELEMENTS bounds
+the cost.
 
 Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """

@@ -25,18 +25,18 @@ MAX_DEPTH = 16
 MAX_RULES = 256
 MAX_ELEMENTS = 4096
 
-# None of these can backtrack for long: alternatives begin with different characters.
+# Their alternatives begin with different characters, so that none backtracks for long.
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME = re.compile(r"[A-Za-z0-9-]+")
-# Nine digits, so that int() has little to do; the value is bounded afterwards.
+# Nine digits at most, since int() takes long for many; the value is bounded later.
 _COUNTS = re.compile(r"\{[ \t]*([0-9]{1,9})[ \t]*(,[ \t]*([0-9]{1,9})?[ \t]*)?\}")
 # \xHH, \uHHHH, \UHHHHHHHH, or a character that stands for itself, or for a control.
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([trn\\\"\[\]-]))"
 )
 _SHORT_ESCAPES = {"t": 9, "r": 13, "n": 10}
-# "." is all characters that are not among no ranges.
+# Any character: the negation of an empty class.
 _ANY = CharacterClass((), negated=True)
 
 

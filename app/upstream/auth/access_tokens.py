@@ -65,8 +65,8 @@ class AccessTokens:
     # The libraries renew tokens, not this class, and both do so before they expire.
     # google-auth fetches another one 3 minutes and 45 seconds before; msal 5 minutes
     # before, and where the service sends `refresh_in`, tries it from then on, but uses
-    # the old token if that fails. So each attempt begins with a token that has minutes
-    # left; what happens to it later in a stream is of no importance.
+    # the old token if that fails. So each attempt begins with a token that is valid for
+    # minutes.
     # Sources: google/auth/_helpers.py (REFRESH_THRESHOLD), msal/application.py
 
     def __init__(self, upstream: HTTPClient) -> None:
@@ -74,7 +74,7 @@ class AccessTokens:
         self._lock = threading.Lock()
         self._sources: dict[str, tuple[threading.Lock, Callable[[], str]]] = {}
 
-    def resolved(self, provider: Provider, target: Target) -> Target:
+    def with_token(self, provider: Provider, target: Target) -> Target:
         """*target* with its token, if this provider needs one. Raises GatewayError."""
         kind = provider.token_source
         if kind is None or not target.has(_REQUIRED_OPTIONS[kind]):
@@ -135,8 +135,7 @@ class _TokenClient:
         # A token is fetched before the upstream call, whose own limit has not begun.
         deadline = Deadline.after(self.upstream.limits.connect * 6)
         reply = self.upstream.send(call, deadline, trusted=self.trusted)
-        # Closed, the connection goes back to the pool; a body that was not read to its
-        # end would be read by the next request, so it is aborted then.
+        # The connection serves again only if the body was read to its end.
         release = reply.abort
         try:
             body = reply.read(ByteBudget(_MAX_RESPONSE_BYTES))

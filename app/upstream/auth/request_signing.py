@@ -1,7 +1,7 @@
 """Signed requests, for providers that take a signature instead of a key.
 
 A signature is valid for five minutes and for one body, so it is computed with each
-attempt, last of all: it covers the headers, too, and nothing may be added behind it.
+attempt, last of all: it covers the headers, too, so none may be added afterwards.
 """
 
 from collections.abc import Callable, Mapping
