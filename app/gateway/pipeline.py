@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from ..core.balance import pick_by_weight, rendezvous
 from ..core.permissions import Permissions
 from ..core.route_walk import RouteWalk
-from ..core.routing import Group, Node, Route, Target, targets
+from ..core.routing import Group, Node, Route, Target
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
 from ..planning.plan import Plan, replan_after_error
 from ..state.breaker import Breaker, guard_call
@@ -73,8 +73,7 @@ class Gateway:
         context = RequestContext(
             route, trace, self.metering.new_meter(route), cancellation, self.clock
         )
-        streams = any(t.request.stream for t in targets(route.root) if t.request)
-        if self.heartbeat is None or not streams:
+        if self.heartbeat is None or not route.streams:
             return self._complete(context)
         # A stream's caller may have to hear of us before the first event is there.
         stream = HeartbeatStream(

@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ... import safe_json
 from ...errors import BodyTooLarge, InvalidRequest
-from .headers import RequestHeaders
+from .headers import request_headers
 
 # Fields of a body. The endpoint has 18, and each target of a config copies them.
 _MAX_FIELDS = 1000
@@ -30,7 +30,7 @@ def json_object(
     """The body of *request*. Raises InvalidRequest; BodyTooLarge over *limit* bytes."""
     body = _read(request, limit, timeout)
     # A small compressed body may expand to a huge one, so none is decompressed.
-    encoding = RequestHeaders(request.environ).get("content-encoding", "")
+    encoding = request_headers(request.environ).get("content-encoding", "")
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequest(
