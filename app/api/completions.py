@@ -44,10 +44,10 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
         # The socket, where the server provides it, shows when the client hangs up.
         socket = environ.get("gunicorn.socket")
         with gateway.clients.watching(socket) as connection:
-            check_content_type(request)
+            check_content_type(request, sent)
             caller = authenticate(sent, directory, settings, environ)
             routing = parse_routing_headers(sent, caller)
-            body = json_object(request, settings.max_body_bytes)
+            body = json_object(request, sent, settings.max_body_bytes)
             if model:
                 body = {"model": model} | body
             routing = with_default_route(routing, body, settings)

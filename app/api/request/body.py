@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ... import safe_json
 from ...errors import BodyTooLarge, InvalidRequest
-from .headers import request_headers
+from .headers import RequestHeaders
 
 # Fields of a body. The endpoint has 18, and each target of a config copies them.
 _MAX_FIELDS = 1000
@@ -25,12 +25,15 @@ _READ_TIMEOUT, _DRAIN_READ_TIMEOUT = 60.0, 1.0
 
 
 def json_object(
-    request: Request, limit: int, timeout: float = _READ_TIMEOUT
+    request: Request,
+    headers: RequestHeaders,
+    limit: int,
+    timeout: float = _READ_TIMEOUT,
 ) -> dict[str, Any]:
     """The body of *request*. Raises InvalidRequest; BodyTooLarge over *limit* bytes."""
     body = _read(request, limit, timeout)
     # A small compressed body may expand to a huge one, so none is decompressed.
-    encoding = request_headers(request.environ).get("content-encoding", "")
+    encoding = headers.get("content-encoding", "")
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequest(

@@ -21,7 +21,7 @@ from ...providers.catalog.known_names import KNOWN_NAMES
 from ..config import parsing
 from ..config.nodes import ConfigNode, empty_node, stored_node
 from ..config.sizes import SENT
-from ..request.headers import RequestHeaders, request_headers
+from ..request.headers import RequestHeaders
 from .authentication import Caller
 
 # Ids of configs and virtual keys. Portkey's own begin with `pc-`.
@@ -106,6 +106,7 @@ def parse_routing_headers(headers: RequestHeaders, caller: Caller) -> RoutingHea
         timeout = float(headers.get("x-portkey-request-timeout") or 0) / 1000
     except ValueError:
         timeout = 0.0
+    forward = headers.get("x-portkey-forward-headers")
     return RoutingHeaders(
         headers,
         caller,
@@ -113,15 +114,15 @@ def parse_routing_headers(headers: RequestHeaders, caller: Caller) -> RoutingHea
         virtual_key,
         host or None,
         timeout if 0 < timeout < 1e9 else None,
-        _forward_names(headers.get("x-portkey-forward-headers", "")),
+        _forward_names(forward) if forward else None,
         node,
         stored_id,
     )
 
 
-def check_content_type(request: Request) -> None:
+def check_content_type(request: Request, headers: RequestHeaders) -> None:
     """Raise InvalidRoute unless the content type is JSON, or absent."""
-    content_type = request_headers(request.environ).get("content-type")
+    content_type = headers.get("content-type")
     if not content_type or content_type == "application/json":
         return
     if request.mimetype != "application/json":
@@ -199,11 +200,11 @@ def _parse_config(
 
 
 @cached_by_text
-def _forward_names(text: str) -> tuple[str, ...] | None:
+def _forward_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in text.split(","))
     if "x-portkey-forward-headers" in names:
         message = (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
         )
         raise InvalidRoute(message, legacy=message)
-    return names if text else None
+    return names
