@@ -16,7 +16,7 @@ from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer, UpstreamRequest
 from ..providers.parsing.json_bodies import excerpt, malformed_as_upstream_error
-from ..providers.request_parts import merge_headers
+from ..providers.upstream_request import merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
 from ..upstream.event_decoders import event_decoder
