@@ -26,7 +26,7 @@ from .declaration import (
     UpstreamRequest,
 )
 from .protocols import openai_chat
-from .request_parts import host_label, quote_path_segment
+from .upstream_request import host_label, quote_path_segment
 
 # In the body, where Anthropic's own API has a header. The official client sends it so.
 # Source: https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/

@@ -36,11 +36,6 @@ class Deadline:
         return cls(time.monotonic() + seconds, seconds, set_by_caller)
 
     @property
-    def seconds_left(self) -> float:
-        """Seconds left, never quite 0: a socket would take that for "do not wait"."""
-        return max(self.at - time.monotonic(), 0.001)
-
-    @property
     def has_passed(self) -> bool:
         return time.monotonic() >= self.at
 
