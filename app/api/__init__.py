@@ -39,7 +39,10 @@ def application(
     errors.register(app, AuthThrottle(), settings)
 
     @app.before_request
-    def check_headers() -> None:
+    def begin_request() -> None:
+        # Not before the first request: a thread would not survive the fork of a worker.
+        if not dispatcher.is_running:
+            dispatcher.start()
         check_trace_id(request_headers(current_request().environ))
 
     app.after_request(_complete_headers)
@@ -51,12 +54,6 @@ def application(
     )
     if settings.docs:
         app.register_blueprint(docs.blueprint(settings))
-
-    # Not before the first request: a thread would not survive the fork of a worker.
-    @app.after_request
-    def start_dispatcher(response: Response) -> Response:
-        dispatcher.start()
-        return response
 
     if metrics is not None:
         routes = metrics_endpoint.blueprint(metrics, dispatcher, settings)
