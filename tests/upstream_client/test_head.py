@@ -50,7 +50,9 @@ def test_parsed_headers_agree_with_http_client(raw: bytes) -> None:
     names = {name.lower() for name in message.keys()}
 
     assert message.get_payload() == ""
-    assert head.headers == {name: ", ".join(message.get_all(name, [])) for name in names}
+    assert head.headers == {
+        name: ", ".join(message.get_all(name, [])) for name in names
+    }
 
 
 @given(st.lists(st.tuples(NAMES, TEXT), max_size=4, unique_by=lambda each: each[0]))
