@@ -137,9 +137,12 @@ class TargetCaller:
             self.engine.ensure_on()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
+        sign = None
         try:
-            target = self.credentials.with_token(provider, target)
-            sign = find_signer(provider, target)
+            if provider.token_source:
+                target = self.credentials.with_token(provider, target)
+            if provider.signer:
+                sign = find_signer(provider.signer, provider, target)
         except GatewayError as e:
             raise _redacted(e, target) from None
         return TargetCalls(
