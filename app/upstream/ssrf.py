@@ -27,7 +27,7 @@ def ssrf_safe_adapter(trusted: Sequence[str]) -> type[PooledAdapter]:
     """An adapter for custom hosts; *trusted* are hosts and networks that are exempt."""
 
     # urllib3 chooses a connection by its pool's class, and a pool by the adapter's, and
-    # gives none of them arguments of ours: so *trusted* is in classes made for it.
+    # passes none of our arguments on: so each *trusted* has classes of its own.
     class SafeConnection(_AddressCheck, UpstreamConnection):
         trusted_hosts = tuple(trusted)
 
