@@ -13,8 +13,12 @@ from .request.body import json_object
 from .request.client_address import throttle_key
 from .request.headers import current_request, request_headers
 from .request.trace_headers import begin_span, trace_id
-from .response import FastResponse, StreamedResponse
-from .response_headers import identifying_headers, outcome_headers
+from .response import (
+    FastResponse,
+    StreamedResponse,
+    identifying_headers,
+    outcome_headers,
+)
 from .routing.authentication import authenticate
 from .routing.default_route import with_default_route
 from .routing.route_builder import build_route
