@@ -18,8 +18,8 @@ class LingeringClose:
     """Closes connections when their client has, or after a while.
 
     gthread does so in the thread that dispatches requests, where all others would wait
-    for a client that keeps its end open. What a client still sends is thrown away: to
-    close upon unread bytes is a reset, which may overtake the answer.
+    for a client that keeps its end open. What a client still sends is read and dropped:
+    to close a socket with unread input sends a reset, and the client loses the answer.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -28,9 +28,10 @@ class LingeringClose:
         self._lingering: list[tuple[Any, float]] = []
 
     def start(self) -> None:
-        """Work in this process. When it ends, what lingers still has its time."""
+        """Start the thread. When the process ends, open sockets keep their time."""
 
         def run() -> None:
+            # It sleeps in `get` until there is a first socket, then polls.
             while True:
                 self._lingering.append(self._incoming.get())
                 while self.check():
@@ -47,7 +48,7 @@ class LingeringClose:
         atexit.register(finish)
 
     def close(self, client: socket.socket) -> None:
-        """Close *client* in a while. Called in place of gunicorn's close_graceful."""
+        """Close *client* later. Replaces gunicorn's close_graceful."""
         try:
             client.shutdown(socket.SHUT_WR)
             client.setblocking(False)

@@ -34,12 +34,17 @@ class FailoverCounters:
         except RedisUnavailable as e:
             if e.maybe_executed:
                 self._undo(request_id, entries, now)
+            # The result names the local counters, so that this request is settled there
+            # even if Redis is back by then.
             return self._local.reserve(request_id, entries, now)
 
     def _undo(
         self, request_id: str, entries: Sequence[CounterEntry], now: float
     ) -> None:
-        """Remove entries that Redis may have added although it did not answer."""
+        """Remove entries that Redis may have added although it did not answer.
+
+        If it has not, the script finds no reservation and changes nothing.
+        """
         adjustments: dict[str, list[CounterAdjustment]] = {}
         for entry in entries:
             own = adjustments.setdefault(reservation_id(request_id, entry.holder), [])

@@ -19,10 +19,13 @@ class PerProcess(Generic[T]):
         self._by_pid: dict[int | None, T] = {}
 
     def get(self) -> T:
+        # Read each time: nothing runs in the child of an os.fork to reset a value.
         pid = current_process().pid
         try:
             return self._by_pid[pid]
         except KeyError:
+            # Two threads may both create one; `setdefault` is atomic and keeps the
+            # first. So *create* must not have side effects.
             return self._by_pid.setdefault(pid, self._create())
 
     def pop(self) -> T | None:
