@@ -14,7 +14,7 @@ from .process import wait_until
 from .upstream import EventRate, streamer
 from .watcher import watch
 
-# Seconds within which they start: each has begun long before the first one ends.
+# Seconds within which all start. A stream takes a minute, so all are open at once then.
 _RAMP = 10.0
 
 
@@ -43,6 +43,7 @@ class ManyStreams:
                 body = trial.body("stream", stream=True)
                 with watch(server.health_url, server.pid) as server_stats:
                     stats = load_streams(url, headers, body, self.streams, _RAMP)
+        # Lateness is what the longest gaps have beyond the upstream's own interval.
         gap = statistics.quantiles(stats.gaps, n=100)[98] if stats.gaps else 0.0
         return {
             "lost": self.streams - stats.whole,

@@ -100,9 +100,9 @@ def when_ready(server: Any) -> None:
 
 # A new worker has the master's signal handlers until it installs its own. They put a
 # signal into a queue that only the master reads: a SIGTERM right after the fork would
-# be lost, and the master would wait for this worker until graceful_timeout. So the
-# signals are blocked from before the fork until the worker has handlers that end it; the
-# kernel keeps one that comes meanwhile and delivers it then.
+# be lost, and the master would wait for this worker until graceful_timeout. So they are
+# blocked from before the fork until the worker has handlers that end it; the kernel
+# keeps one that comes meanwhile and delivers it then.
 
 
 def pre_fork(server: Any, worker: Any) -> None:
