@@ -83,7 +83,7 @@ class GatewayError(Exception):
 
     def to_body(self) -> dict[str, Any]:
         """The error in OpenAI's shape; with the attempts, if there were several."""
-        # `param` and `code` are always there, null if empty: OpenAI's clients read them.
+        # `param` and `code` are there even if null: OpenAI's clients read them.
         error = {
             "message": self.message,
             "type": self.type,

@@ -59,11 +59,11 @@ Start = Callable[[Upstreams, int], AbstractContextManager[Server]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """*features* names what it supports beside plain requests (see `Case.needs`).
+    """A server to measure. *features* are what it supports (see `Case.needs`).
 
-    *start* gets a number of workers: with one, it has one processor. One that
-    *is_routed* takes the upstream from a request's headers, others from their
-    configuration. It may take *patience* seconds to start.
+    *start* gets a number of workers; with one, it runs on one processor. If it
+    *is_routed*, the upstream is in a request's headers, else in its configuration. It
+    may take *patience* seconds to start.
     """
 
     name: str

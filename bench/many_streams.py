@@ -1,7 +1,6 @@
 """Thousands of streams at once: how many are lost, and how late events are.
 
-Each contestant runs alone meanwhile, on all processors, with two workers if it has
-any.
+Each contestant runs alone, on all processors, with two workers if it has workers.
 """
 
 import statistics

@@ -30,13 +30,13 @@ def free_port() -> int:
 
 
 def pin(cpu: int) -> None:
-    """Have this process, and those that it starts, run on *cpu*, if there are two."""
+    """Run this process and its children on *cpu* only, if there are two."""
     if len(os.sched_getaffinity(0)) > 1 or os.sched_getaffinity(0) == {cpu}:
         os.sched_setaffinity(0, {cpu})
 
 
 def raise_limit() -> None:
-    """As many open files as there may be, here and in what is started."""
+    """Allow this process and its children as many open files as the system permits."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
@@ -80,7 +80,7 @@ def running(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End *process*, gently at first, and all that it has started."""
+    """End *process* by SIGTERM, then kill what is left of its process group."""
     process.terminate()
     try:
         process.wait(15)

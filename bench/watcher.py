@@ -22,7 +22,7 @@ class ServerStats:
 
 @contextmanager
 def watch(url: str, pid: int, every: float = 0.5) -> Iterator[ServerStats]:
-    """Watch the page at *url*, and process *pid* with all below it, meanwhile.
+    """Watch the page at *url*, and process *pid* with its children, during the block.
 
     From a process of its own: the load generator is busy and would add its own delays.
     """

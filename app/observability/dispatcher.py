@@ -24,13 +24,13 @@ _MAX_QUEUE = 100_000
 
 
 class Observer(Protocol):
-    """What receives the records of finished requests."""
+    """A receiver of the records of finished requests: log, metrics, traces."""
 
     def note(self, record: RequestRecord) -> None:
-        """Take one record into account."""
+        """Add one record to what `publish` shows."""
 
     def publish(self) -> None:
-        """Show what was noted; the queue is empty just now."""
+        """Show the records that were added. Called after each batch."""
 
     def close(self) -> None:
         """Release everything: no more records will come."""
@@ -72,7 +72,7 @@ class BackgroundDispatcher:
             self.lost += 1
 
     def flush(self) -> None:
-        """Pass on what is queued. An observer that fails misses these records only."""
+        """Pass the queued records on. An observer that fails misses these only."""
         with self._lock:
             # The length is read once: under load the queue might never be empty.
             records = [self._queue.popleft() for _ in range(len(self._queue))]
@@ -92,7 +92,7 @@ class BackgroundDispatcher:
         observer.publish()
 
     def close(self) -> None:
-        """Pass on what is queued, and end."""
+        """Pass the queued records on, stop the thread and close the observers."""
         atexit.unregister(self.close)
         self._stop.set()
         if self._thread and self._thread is not threading.current_thread():

@@ -32,7 +32,7 @@ def configure(kind: str) -> None:
 
 
 def capture() -> None:
-    """Log Python's warnings and uncaught exceptions, which it would print."""
+    """Log warnings and uncaught exceptions, which Python would only print."""
     logging.captureWarnings(True)
     sys.excepthook = lambda *exc_info: _log_uncaught("the process", exc_info)
     threading.excepthook = lambda args: _log_uncaught(

@@ -95,7 +95,7 @@ class SpanObserver:
         """Nothing to do: the processor exports in a thread of its own."""
 
     def close(self) -> None:
-        """Export what is left, as far as that goes in a few seconds."""
+        """Export the spans that wait, for at most a few seconds."""
         processor, self._processor = self._processor, None
         if processor is None:
             return

@@ -44,7 +44,7 @@ class LingeringClose:
                     break
                 time.sleep(_INTERVAL / 10)
 
-        threading.Thread(target=run, name="farewells", daemon=True).start()
+        threading.Thread(target=run, name="lingering-close", daemon=True).start()
         atexit.register(finish)
 
     def close(self, client: socket.socket) -> None:
@@ -58,7 +58,10 @@ class LingeringClose:
         self._incoming.put((client, self._now() + KEEPALIVE_LINGER))
 
     def check(self) -> int:
-        """Close the sockets whose client has, or whose time is up; count the others."""
+        """Close the sockets whose client has closed its end, or whose time is up.
+
+        Returns how many are left.
+        """
         while not self._incoming.empty():
             self._lingering.append(self._incoming.get())
         self._lingering[:] = [

@@ -22,7 +22,7 @@ _HOST = re.compile(
 
 
 class AmbiguousHead(InvalidHeader):  # type: ignore[misc]  # gunicorn has no types
-    """A head that is HTTP, and that somebody else could read otherwise."""
+    """A head that is valid HTTP, but that another server could read differently."""
 
     def __str__(self) -> str:
         return str(self.hdr)

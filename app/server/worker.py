@@ -1,7 +1,7 @@
 """What both kinds of gunicorn worker of the gateway do when they start and end.
 
 The gunicorn master imports this module, so it loads nothing that gevent patches later.
-That the whole still fits a new version of gunicorn, tests/e2e/test_drain.py shows.
+tests/e2e/test_drain.py shows whether a new version of gunicorn still works with it.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ class GatewayWorkerMixin(Worker):  # type: ignore[misc]  # gunicorn has no types
     connections: "ClientConnections | None" = None
 
     def request_capacity(self) -> int:
-        """How many requests it can hold and still answer others that it is full."""
+        """The most requests at a time that leave room to answer others with 503."""
         raise NotImplementedError
 
     def load_wsgi(self) -> None:

@@ -34,7 +34,7 @@ class _Queue:
         self.deadline: float | None = None
 
     def next_batch(self) -> list[RedisScriptCall]:
-        """Wait for commands; empty once it is closed and drained, or too late."""
+        """Wait for commands. Empty once it is closed and drained, or out of time."""
         with self.changed:
             self.changed.wait_for(lambda: self.commands or self.deadline is not None)
             late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -95,7 +95,10 @@ class BackgroundWriter:
                 logger.exception("commands for Redis are lost")
 
     def close(self) -> None:
-        """Send what is queued, for seconds at most, and end. It may be used again."""
+        """Send the queued commands, for a few seconds at most, and stop the thread.
+
+        A later `put` starts a new one.
+        """
         queue = self._queues.get()
         with queue.changed:
             queue.deadline = time.monotonic() + _CLOSE_TIMEOUT

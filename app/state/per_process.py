@@ -1,4 +1,4 @@
-"""Objects that each process has for itself, although it was forked."""
+"""Objects of which each process has its own, also after a fork."""
 
 from collections.abc import Callable
 from multiprocessing import current_process

@@ -1,4 +1,4 @@
-"""Files and folders for their owner alone, whatever the umask.
+"""Files and folders that only their owner can access, whatever the umask.
 
 They hold cached answers, counters, and the key that seals credentials. SQLite gives its
 `-wal` and `-shm` files the mode of the database, which is therefore created here before

@@ -38,7 +38,7 @@ def no_check() -> None:
 
 
 class _Flight:
-    """One call under way. Its gate opens when it has ended, and *entry* is there."""
+    """One call under way. Its gate opens at its end, with its result in *entry*."""
 
     def __init__(self) -> None:
         self.entry: CacheEntry | None = None
@@ -68,10 +68,10 @@ class _Flight:
 
 
 class FlightLeader:
-    """Held by the request that makes the call, while others wait for it.
+    """Held by the request that calls upstream, while others wait for it.
 
-    They go on when it finishes, which it also does when its `with` block fails, or when
-    it is garbage-collected.
+    They continue when it finishes, which it also does when its `with` block fails, or
+    when it is garbage-collected.
     """
 
     def __init__(self, end: Callable[[CacheEntry | None], None] | None = None) -> None:
@@ -111,10 +111,10 @@ class SingleFlight:
     ) -> CacheEntry | FlightLeader:
         """Wait for the answer of the leader; or become the leader.
 
-        A request that has waited in vain for several leaders, or too long for one, is a
-        leader for itself alone. Raises UpstreamTimeout after *wait* seconds, if that is
-        no longer than the patience; and what *check* raises, which is called now and
-        then meanwhile.
+        After several leaders that failed, or too long a wait for one, a request becomes
+        a leader without followers. Raises UpstreamTimeout after *wait* seconds, if that
+        is no longer than the patience; and what *check* raises, which is called during
+        the wait.
         """
         patience = self._patience if wait is None else min(wait, self._patience)
         deadline = time.monotonic() + patience

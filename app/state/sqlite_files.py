@@ -1,4 +1,4 @@
-"""SQLite files that the processes of a machine share, and can do without.
+"""SQLite files that the processes of a machine share, and whose loss does no harm.
 
 Nothing waits for the disk (`synchronous = OFF`): what a crash of the machine loses is
 no great loss. A file that is corrupt, or no database, is deleted and created anew.

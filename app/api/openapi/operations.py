@@ -140,7 +140,7 @@ def asset_operation(path: str, settings: Settings) -> Shape:
 
 
 def _operation(id: str, summary: str, answers: Shape) -> Shape:
-    """An operation for those who run the gateway."""
+    """An operation for operators of the gateway."""
     return {
         "operationId": id,
         "tags": ["operation"],
