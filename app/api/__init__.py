@@ -16,7 +16,7 @@ from . import completions, cors, docs, errors, health
 from . import metrics as metrics_endpoint
 from . import models
 from .request.body import drain
-from .request.headers import RequestHeaders, current_request
+from .request.headers import current_request, request_headers
 from .request.trace_headers import check_trace_id
 from .response import FastResponse
 from .response_headers import identifying_headers
@@ -40,7 +40,7 @@ def application(
 
     @app.before_request
     def check_headers() -> None:
-        check_trace_id(RequestHeaders(current_request().environ))
+        check_trace_id(request_headers(current_request().environ))
 
     app.after_request(_complete_headers)
     cors.register(app, settings.cors_origins)
@@ -92,6 +92,6 @@ def _complete_headers(response: Response) -> Response:
         drain(request)
     trace: Trace = g.get("trace") or Trace()
     headers = dict(response.headers)
-    sent = RequestHeaders(request.environ)
+    sent = request_headers(request.environ)
     response.headers.update(identifying_headers(trace, sent, headers))
     return response

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api.config.nodes import ConfigNode
-from ..api.request.headers import RequestHeaders
 from ..api.routing import patterns
 from ..api.routing.authentication import Caller, trusted_hosts
 from ..api.routing.default_route import with_default_route
@@ -141,12 +140,12 @@ def _routing_headers(
         byok=settings.byok,
         trusted=trusted_hosts(store, settings, None),
     )
-    # Headers by their names in WSGI. An empty one is not the same as an absent one.
-    environ = {
-        "HTTP_X_PORTKEY_CONFIG": dry_request.config.strip(),
-        "HTTP_X_PORTKEY_METADATA": dry_request.metadata.strip(),
+    # An empty field is an absent header: the two are not the same.
+    values = {
+        "x-portkey-config": dry_request.config.strip(),
+        "x-portkey-metadata": dry_request.metadata.strip(),
     }
-    headers = RequestHeaders({name: value for name, value in environ.items() if value})
+    headers = {name: value for name, value in values.items() if value}
     return with_default_route(parse_routing_headers(headers, caller), body, settings)
 
 

@@ -85,7 +85,7 @@ class TargetCalls:
             call = request.endpoint.call(request)
         reply = self.open(call, record)
         decoder = event_decoder(
-            reply.headers.get("Content-Type", ""), self.sizes.max_event_bytes
+            reply.headers.get("content-type", ""), self.sizes.max_event_bytes
         )
         if decoder is None:
             record.is_stream = False

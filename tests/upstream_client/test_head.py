@@ -39,9 +39,7 @@ def test_parsed_headers_agree_with_http_client(raw: bytes) -> None:
     names = {name.lower() for name in message.keys()}
 
     assert message.get_payload() == ""
-    assert dict(headers.lower_items()) == {
-        name: ", ".join(message.get_all(name, [])) for name in names
-    }
+    assert headers == {name: ", ".join(message.get_all(name, [])) for name in names}
 
 
 @given(st.lists(st.tuples(NAMES, TEXT), max_size=4, unique_by=lambda each: each[0]))
@@ -124,7 +122,7 @@ def test_line_length_limit_of_http_client(length: int, is_allowed: bool) -> None
 
 
 def test_head_ends_with_its_source() -> None:
-    assert read_head(io.BytesIO(OK + b"A: b\r\n")).headers == {"A": "b"}
+    assert read_head(io.BytesIO(OK + b"A: b\r\n")).headers == {"a": "b"}
     with pytest.raises(ConnectionResetError):
         read_head(io.BytesIO(b""))
 

@@ -123,7 +123,7 @@ class _TokenClient:
             release = reply.close
         finally:
             release()
-        return _TokenResponse(reply.status, reply.headers, body)
+        return _TokenResponse(reply.status, reply.headers_in_any_case, body)
 
 
 # Microsoft

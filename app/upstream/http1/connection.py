@@ -22,17 +22,14 @@ from typing import Any, Protocol
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .. import tls
-from ..fair_turns import FairTurns
+from .. import fair_turns, tls
 from .body import (
     CODINGS,
-    BodyDecoder,
     ContentDecoder,
-    LengthDecoder,
     body_framing,
     content_decoder,
 )
-from .head import Headers, Malformed, read_head
+from .head import Malformed, ResponseHead, read_head
 
 # Bytes that are read from a socket at once. While a thread waits it holds a buffer of
 # this size for its stream; a body that fills it is read in larger pieces.
@@ -74,7 +71,7 @@ class _Wire:
     def __init__(self, sock: socket.socket, until: float) -> None:
         self.socket = sock
         self.until = until
-        self._turns = FairTurns()
+        self._turn_began = time.monotonic()
         # Whether a byte has come, and whether the server has closed its side.
         self.begun = self.ended = False
         self.unread = b""
@@ -84,7 +81,9 @@ class _Wire:
 
         Raises TimeoutError when *until* passes.
         """
-        self._turns.step()
+        read_began = time.monotonic()
+        if read_began - self._turn_began > fair_turns.LONGEST_TURN:
+            read_began = self._turn_began = fair_turns.pause()
         try:
             set_deadline(self.socket, min(self.until, wake_at))
             data = self.socket.recv(size)
@@ -94,7 +93,9 @@ class _Wire:
             if is_late and wake_at < self.until:
                 return None
             raise
-        self._turns.received()
+        now = time.monotonic()
+        if now - read_began > fair_turns.WAIT:
+            self._turn_began = now
         self.begun = self.begun or bool(data)
         self.ended = not data
         return data
@@ -117,37 +118,22 @@ class HTTP1Response:
     only if its body was read to its end, and if nothing came behind that.
     """
 
-    def __init__(self, connection: "UpstreamConnection", wire: _Wire) -> None:
+    def __init__(
+        self,
+        connection: "UpstreamConnection",
+        wire: _Wire,
+        head: ResponseHead,
+        is_last: bool,
+    ) -> None:
+        """With *is_last*, no call follows on this connection. Raises Malformed."""
         self._connection: UpstreamConnection | None = connection
         self._wire = wire
         self._size = _READ_SIZE
-        self.status = 0
-        self.headers = Headers(())
-        self.keeps_connection = True
-        # Until the head says how the body is framed: one that has not ended.
-        self._body: BodyDecoder = LengthDecoder(inf)
-        self._content: ContentDecoder | None = None
-
-    def read_head(self, *, is_last: bool) -> None:
-        """Wait for the head. With *is_last*, no call follows on this connection.
-
-        Raises NoAnswer, CutHead, Malformed, and what sockets do.
-        """
-        wire = self._wire
-        try:
-            head = read_head(wire)
-        except (ConnectionError, Malformed) as e:
-            if not wire.begun and isinstance(e, ConnectionError):
-                raise NoAnswer(str(e)) from e
-            if wire.ended or isinstance(e, ConnectionError):
-                raise CutHead from e
-            raise
-        if wire.ended:
-            raise CutHead
         self.status, self.headers = head.status, head.headers
         self._body, is_ambiguous = body_framing(head)
         self.keeps_connection = not (head.is_last or is_last or is_ambiguous)
-        coding = self.headers.get("Content-Encoding", "")
+        self._content: ContentDecoder | None = None
+        coding = self.headers.get("content-encoding", "")
         if coding and {c.strip() for c in coding.lower().split(",")} <= CODINGS:
             self._content = content_decoder(coding)
 
@@ -271,23 +257,39 @@ class UpstreamConnection(HTTPConnection):
             observer.connected(self.sock)
         set_deadline(self.sock, until)
         self._write(head, body, observer)
-        response = HTTP1Response(self, _Wire(self.sock, until))
         try:
-            response.read_head(is_last=is_last)
+            response = self._read_response(_Wire(self.sock, until), is_last)
         except NoAnswer as e:
-            response.close()
+            self.close()
             if not self.served:
                 raise
             if observer:
                 observer.sent(False)
             raise StaleConnection(str(e)) from e
         except BaseException:
-            response.close()
+            self.close()
             raise
         if not self.served:
             self.on_first_response()
         self.served += 1
         return response
+
+    def _read_response(self, wire: _Wire, is_last: bool) -> HTTP1Response:
+        """Wait for the head of the response.
+
+        Raises NoAnswer, CutHead, Malformed, and what sockets do.
+        """
+        try:
+            head = read_head(wire)
+        except (ConnectionError, Malformed) as e:
+            if not wire.begun and isinstance(e, ConnectionError):
+                raise NoAnswer(str(e)) from e
+            if wire.ended or isinstance(e, ConnectionError):
+                raise CutHead from e
+            raise
+        if wire.ended:
+            raise CutHead
+        return HTTP1Response(self, wire, head, is_last)
 
     def _write(self, head: bytes, body: bytes, observer: CallObserver | None) -> None:
         if observer:

@@ -7,15 +7,10 @@ Source: https://www.rfc-editor.org/rfc/rfc9112
 """
 
 import re
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import Any, NamedTuple, Protocol
-
-from requests.structures import CaseInsensitiveDict
-
-from ...core.text_cache import cached_by_text
+from typing import NamedTuple, Protocol
 
 
 class Malformed(HTTPException):
@@ -28,43 +23,17 @@ class Lines(Protocol):
     def readline(self, limit: int, /) -> bytes: ...
 
 
-class Headers(CaseInsensitiveDict[str]):
-    """requests' headers, filled at once. Values of a repeated one are joined."""
-
-    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
-        self._store = store = OrderedDict[str, tuple[str, str]]()
-        for name, value in fields:
-            key = name.lower()
-            if key in store:
-                name, first = store[key]
-                value = f"{first}, {value}"
-            store[key] = name, value
-
-    def get(self, key: str, default: Any = None) -> Any:
-        # Mapping's own would raise and catch a KeyError for each that is missing.
-        _, value = self._store.get(key.lower(), (key, default))
-        return value
-
-    def items(self) -> Any:
-        # Mapping's own would look each of them up.
-        return self._store.values()
-
-
 class ResponseHead(NamedTuple):
-    """Minor version of HTTP/1, status and headers of a response."""
+    """Minor version of HTTP/1, status and headers of a response.
+
+    *headers* are by their names in lower case, the values of a repeated one joined by
+    commas. *is_last* says that the server closes the connection after this response.
+    """
 
     minor: int
     status: int
-    headers: Headers
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the server closes the connection after this response."""
-        options = self.headers.get("Connection", "").lower()
-        if self.minor:
-            return "close" in options
-        options += self.headers.get("Proxy-Connection", "").lower()
-        return not (self.headers.get("Keep-Alive") or "keep-alive" in options)
+    headers: dict[str, str]
+    is_last: bool
 
 
 # Interim responses (1xx, such as "103 Early Hints") before the final one.
@@ -99,8 +68,8 @@ def read_head(source: Lines) -> ResponseHead:
             raise Malformed("no status")
         minor, status = int(match[1] or 0), int(match[2])
         if status >= 200:
-            fields = map(_parse_field, read_lines(source))
-            return ResponseHead(minor, status, Headers(fields))
+            headers = _parse_fields(read_lines(source))
+            return ResponseHead(minor, status, headers, _is_last(minor, headers))
         if status == HTTPStatus.SWITCHING_PROTOCOLS:
             break
         read_lines(source)
@@ -120,15 +89,32 @@ def read_lines(source: Lines) -> list[bytes]:
     return lines
 
 
-def _parse_field(line: bytes) -> tuple[str, str]:
-    match = _FIELD_LINE.fullmatch(line)
-    if match is None:
-        raise Malformed("a header that is none")
-    return match[1].decode("ascii"), match[2].decode("latin-1")
+def _parse_fields(lines: list[bytes]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        match = _FIELD_LINE.fullmatch(line)
+        if match is None:
+            raise Malformed("a header that is none")
+        name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
-# As http.client checks a name before it sends it (_is_legal_header_name).
-_FIELD_NAME = re.compile(r"[^:\s][^:\r\n]*", re.ASCII)
+def _is_last(minor: int, headers: Mapping[str, str]) -> bool:
+    """Whether the server closes the connection: HTTP/1.0 does unless it says it won't.
+
+    `Proxy-Connection` and `Keep-Alive` are what servers of HTTP/1.0 send to say so.
+    """
+    options = headers.get("connection", "").lower()
+    if minor:
+        return "close" in options
+    options += headers.get("proxy-connection", "").lower()
+    return not (headers.get("keep-alive") or "keep-alive" in options)
+
+
+# As http.client checks a name before it sends it (_is_legal_header_name); here all
+# names of a head at once, each behind a line break.
+_FIELD_NAMES = re.compile(r"(?:\n[^:\s][^:\r\n]*)*", re.ASCII)
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -138,13 +124,10 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     that latin-1 cannot express.
     """
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    # One CR and one LF for each: no value brings a line of its own.
+    # One CR and one LF for each: no value, and no name, brings a line of its own.
     line_ends = lines.count("\r"), lines.count("\n")
-    if line_ends != (len(headers), len(headers)) or not all(map(_is_name, headers)):
+    names = "".join([f"\n{name}" for name in headers])
+    is_valid = names.isascii() and _FIELD_NAMES.fullmatch(names)
+    if line_ends != (len(headers), len(headers)) or not is_valid:
         raise ValueError("a header that is none")
     return lines.encode("latin-1")
-
-
-@cached_by_text
-def _is_name(name: str) -> bool:
-    return name.isascii() and _FIELD_NAME.fullmatch(name) is not None
