@@ -2,7 +2,6 @@
 
 from flask import Blueprint, Request, Response, g
 
-from ..core.response_headers import caller_headers
 from ..gateway.clients.connections import ClientConnection, Sending
 from ..gateway.outcome import StreamBody
 from ..gateway.pipeline import Gateway
@@ -56,7 +55,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
             # Kept in g, so that the answer to an error has the headers of the trace.
             g.trace = trace = _begin_trace(request, routing, gateway.tracing, settings)
             outcome = gateway.complete(route, trace, connection)
-            headers = caller_headers(outcome.headers) | outcome_headers(outcome)
+            headers = {**outcome.headers, **outcome_headers(outcome)}
             headers |= identifying_headers(trace, sent, headers)
             if isinstance(outcome.body, bytes):
                 return _whole(outcome.body, headers, connection)

@@ -7,6 +7,25 @@ from typing import Any
 # One document to continue: text, token ids, or None for "no document at all".
 Prompt = str | Sequence[int] | None
 
+# The parameters of the legacy endpoint, besides model, prompt and stream.
+LEGACY_PARAMS = (
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "n",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "top_p",
+    "user",
+)
+
 # What the endpoint assumes for a parameter that is absent.
 DEFAULTS: Mapping[str, Any] = {
     "frequency_penalty": 0,

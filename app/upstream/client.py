@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..providers import HTTPRequest
 from ..providers.parsing.json_bodies import excerpt
-from ..providers.request_parts import merge_headers
+from ..providers.upstream_request import merge_headers
 from .http1.body import CODINGS
 from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection
 from .http1.head import Malformed
@@ -304,6 +304,8 @@ class HTTPReply:
         """The body, decoded, as it arrives."""
         while block := self.read_block():
             yield block
+            if self._raw.ended:
+                break
 
     def read(self, budget: ByteBudget) -> bytes:
         """The whole body. Raises UpstreamProtocol if it exceeds what *budget* has left.

@@ -32,7 +32,7 @@ from ...errors import Forbidden, InvalidRoute
 from ...gateway.authorization import authorize
 from ...providers import PROVIDERS
 from ...providers.declaration import Setting
-from ...providers.request_parts import merge_headers
+from ...providers.upstream_request import merge_headers
 from ..config import parsing
 from ..config.nodes import (
     ConfigNode,

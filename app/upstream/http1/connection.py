@@ -29,7 +29,7 @@ from .body import (
     body_framing,
     content_decoder,
 )
-from .head import Malformed, ResponseHead, read_head
+from .head import HeadDecoder, ResponseHead
 
 # Bytes that are read from a socket at once. While a thread waits it holds a buffer of
 # this size for its stream; a body that fills it is read in larger pieces.
@@ -72,9 +72,6 @@ class _Wire:
         self.socket = sock
         self.until = until
         self._turn_began = time.monotonic()
-        # Whether a byte has come, and whether the server has closed its side.
-        self.begun = self.ended = False
-        self.unread = b""
 
     def receive(self, size: int, wake_at: float = inf) -> bytes | None:
         """What comes next, b"" at the end; None if nothing has come until *wake_at*.
@@ -96,19 +93,7 @@ class _Wire:
         now = time.monotonic()
         if now - read_began > fair_turns.WAIT:
             self._turn_began = now
-        self.begun = self.begun or bool(data)
-        self.ended = not data
         return data
-
-    def readline(self, limit: int, /) -> bytes:
-        """A line of a head, with its end; less of it at the end of the connection."""
-        while (end := self.unread.find(b"\n", 0, limit) + 1) == 0:
-            if len(self.unread) >= limit or self.ended:
-                break
-            self.unread += self.receive(_READ_SIZE) or b""
-        end = end or limit
-        line, self.unread = self.unread[:end], self.unread[end:]
-        return line
 
 
 class HTTP1Response:
@@ -123,33 +108,26 @@ class HTTP1Response:
         connection: "UpstreamConnection",
         wire: _Wire,
         head: ResponseHead,
+        unread: bytes,
         is_last: bool,
     ) -> None:
-        """With *is_last*, no call follows on this connection. Raises Malformed."""
+        """*unread* came behind the head. With *is_last*, no call follows on this
+        connection. Raises Malformed.
+        """
         self._connection: UpstreamConnection | None = connection
-        self._wire = wire
+        self._wire, self._unread = wire, unread
+        # When the next block has to be there, on the monotonic clock.
+        self.until = wire.until
         self._size = _READ_SIZE
         self.status, self.headers = head.status, head.headers
         self._body, is_ambiguous = body_framing(head)
+        # Whether the body has been read to its end.
+        self.ended = self._body.ended
         self.keeps_connection = not (head.is_last or is_last or is_ambiguous)
         self._content: ContentDecoder | None = None
         coding = self.headers.get("content-encoding", "")
         if coding and {c.strip() for c in coding.lower().split(",")} <= CODINGS:
             self._content = content_decoder(coding)
-
-    @property
-    def until(self) -> float:
-        """When the next block has to be there, on the monotonic clock."""
-        return self._wire.until
-
-    @until.setter
-    def until(self, until: float) -> None:
-        self._wire.until = until
-
-    @property
-    def ended(self) -> bool:
-        """Whether the body has been read to its end."""
-        return self._body.ended and not (self._content and self._content.pending)
 
     def read_block(self, wake_at: float = inf) -> bytes | None:
         """The next piece of the body, decoded; b"" at its end.
@@ -161,6 +139,7 @@ class HTTP1Response:
         while True:
             if self._content and self._content.pending:
                 piece = self._content.feed(b"")
+                self._note_end()
             elif self._body.error:
                 raise self._body.error
             elif self._body.ended:
@@ -169,8 +148,9 @@ class HTTP1Response:
                 self._note_end()
                 return b""
             else:
-                data, self._wire.unread = self._wire.unread, b""
+                data, self._unread = self._unread, b""
                 if not data:
+                    self._wire.until = self.until
                     received = self._wire.receive(self._size, wake_at)
                     if received is None:
                         return None
@@ -194,7 +174,8 @@ class HTTP1Response:
     def _note_end(self) -> None:
         """At the end of the body, let the connection serve the next call."""
         if self._body.ended:
-            surplus = self._body.surplus or bool(self._wire.unread)
+            self.ended = not (self._content and self._content.pending)
+            surplus = self._body.surplus or bool(self._unread)
             self.keeps_connection = self.keeps_connection and not surplus
             self.release()
 
@@ -253,9 +234,9 @@ class UpstreamConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
             self.served = 0
+        set_deadline(self.sock, until)
         if observer:
             observer.connected(self.sock)
-        set_deadline(self.sock, until)
         self._write(head, body, observer)
         try:
             response = self._read_response(_Wire(self.sock, until), is_last)
@@ -280,16 +261,20 @@ class UpstreamConnection(HTTPConnection):
         Raises NoAnswer, CutHead, Malformed, and what sockets do.
         """
         try:
-            head = read_head(wire)
-        except (ConnectionError, Malformed) as e:
-            if not wire.begun and isinstance(e, ConnectionError):
-                raise NoAnswer(str(e)) from e
-            if wire.ended or isinstance(e, ConnectionError):
+            data = wire.receive(_READ_SIZE)
+        except ConnectionError as e:
+            raise NoAnswer(str(e)) from e
+        if not data:
+            raise NoAnswer("closed without an answer")
+        decoder = HeadDecoder()
+        while (head := decoder.feed(data)) is None:
+            try:
+                data = wire.receive(_READ_SIZE)
+            except ConnectionError as e:
                 raise CutHead from e
-            raise
-        if wire.ended:
-            raise CutHead
-        return HTTP1Response(self, wire, head, is_last)
+            if not data:
+                raise CutHead
+        return HTTP1Response(self, wire, head, decoder.unread, is_last)
 
     def _write(self, head: bytes, body: bytes, observer: CallObserver | None) -> None:
         if observer:

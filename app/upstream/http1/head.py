@@ -10,17 +10,11 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 
 class Malformed(HTTPException):
     """The response is not HTTP/1, or could be read in more than one way."""
-
-
-class Lines(Protocol):
-    """The source of a head, such as a buffered socket."""
-
-    def readline(self, limit: int, /) -> bytes: ...
 
 
 class ResponseHead(NamedTuple):
@@ -50,54 +44,76 @@ _STATUS_LINE = re.compile(
 # begins with one would continue the header before (obs-fold), and of "Name : value" two
 # readers may see two names. A value has no control characters but tabs.
 _FIELD_LINE = re.compile(rb"([!-9;-~]+):[ \t]*([^\0-\x08\n-\x1f\x7f]*)\r?\n")
-_END_OF_HEAD = (b"\r\n", b"\n", b"")
+_END_OF_HEAD = (b"\r\n", b"\n")
 
 
-def read_head(source: Lines) -> ResponseHead:
-    """Read the head of the final response from *source*, past interim ones.
+class HeadDecoder:
+    """Finds the head of the final response in what comes from a connection.
 
-    Raises ConnectionResetError if not even its first byte comes, and Malformed. The end
-    of *source* ends a head as well: whether it was cut, the caller has to see.
+    Sans-IO: feed it what the socket gives, in pieces of any size. Interim responses are
+    skipped. *unread* is what stands behind the head: the beginning of the body.
     """
-    for _ in range(_MAX_INTERIM):
-        line = source.readline(LONGEST_LINE + 1)
-        if not line:
-            raise ConnectionResetError("closed without an answer")
-        match = _STATUS_LINE.fullmatch(line)
-        if match is None or len(line) > LONGEST_LINE:
-            raise Malformed("no status")
-        minor, status = int(match[1] or 0), int(match[2])
-        if status >= 200:
-            headers = _parse_fields(read_lines(source))
-            return ResponseHead(minor, status, headers, _is_last(minor, headers))
-        if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            break
-        read_lines(source)
-    raise Malformed("no answer, only announcements")
+
+    def __init__(self) -> None:
+        self.unread = b""
+        self._interim_responses = 0
+        # Minor version and status, once there is a status line; the lines behind it.
+        self._status: tuple[int, int] | None = None
+        self._lines: list[bytes] = []
+
+    def feed(self, data: bytes) -> ResponseHead | None:
+        """The head, if *data* completes it. Raises Malformed."""
+        data, self.unread = self.unread + data, b""
+        at = 0
+        while end := data.find(b"\n", at) + 1:
+            line, at = data[at:end], end
+            _check_length(line)
+            if self._status is None:
+                self._status = _parse_status(line)
+            elif line not in _END_OF_HEAD:
+                if len(self._lines) == MAX_FIELDS:
+                    raise Malformed("a head without end")
+                self._lines.append(line)
+            elif self._status[1] >= HTTPStatus.OK:
+                self.unread = data[at:]
+                return self._head(*self._status)
+            else:
+                self._skip_interim_response()
+        self.unread = data[at:]
+        _check_length(self.unread)
+        return None
+
+    def _skip_interim_response(self) -> None:
+        self._status, self._lines = None, []
+        self._interim_responses += 1
+        if self._interim_responses == _MAX_INTERIM:
+            raise Malformed("no answer, only announcements")
+
+    def _head(self, minor: int, status: int) -> ResponseHead:
+        headers: dict[str, str] = {}
+        for line in self._lines:
+            match = _FIELD_LINE.fullmatch(line)
+            if match is None:
+                raise Malformed("a header that is none")
+            name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return ResponseHead(minor, status, headers, _is_last(minor, headers))
 
 
-def read_lines(source: Lines) -> list[bytes]:
-    """Read the lines of headers, or trailers, up to a blank line or the end.
-
-    Raises Malformed if one is too long, or they are too many.
-    """
-    lines: list[bytes] = []
-    while (line := source.readline(LONGEST_LINE + 1)) not in _END_OF_HEAD:
-        if len(line) > LONGEST_LINE or len(lines) == MAX_FIELDS:
-            raise Malformed("a head, or a line of it, without end")
-        lines.append(line)
-    return lines
+def _parse_status(line: bytes) -> tuple[int, int]:
+    """Minor version and status. Raises Malformed, also for a change of protocol."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise Malformed("no status")
+    minor, status = int(match[1] or 0), int(match[2])
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        raise Malformed("another protocol, which nobody asked for")
+    return minor, status
 
 
-def _parse_fields(lines: list[bytes]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        match = _FIELD_LINE.fullmatch(line)
-        if match is None:
-            raise Malformed("a header that is none")
-        name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+def _check_length(line: bytes) -> None:
+    if len(line) > LONGEST_LINE:
+        raise Malformed("a line of a head without end")
 
 
 def _is_last(minor: int, headers: Mapping[str, str]) -> bool:
