@@ -102,7 +102,7 @@ class Inherited:
             strict=config.get("strict_open_ai_compliance", self.strict),
             strict_params=config.get("strict_params", self.strict_params),
             bridge=Bridge(**config["bridge"]) if config.get("bridge") else self.bridge,
-            # By model: a level adds to the aliases above, and replaces those it repeats.
+            # By model: a level adds to the aliases above it, and replaces some.
             aliases={**self.aliases, **(config.get("model_aliases") or {})},
         )
 

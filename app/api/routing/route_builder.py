@@ -192,7 +192,7 @@ class RouteBuilder:
         return Group(
             mode,
             tuple(map(self.node, children)),
-            # None is every failure, and an empty list none at all.
+            # None stands for every status, an empty list for no status.
             on_status_codes=None if codes is None else tuple(codes),
             sticky=self._sticky_value(strategy.get("sticky")),
             name=node.own.get("name"),
