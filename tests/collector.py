@@ -54,21 +54,21 @@ class Collector:
         """Keep what is in one export."""
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
-            known = _dict(resource.resource.attributes)
+            resource_attributes = _dict(resource.resource.attributes)
             for scope in resource.scope_spans:
-                self.spans += [_span(each, known) for each in scope.spans]
+                self.spans += [_span(each, resource_attributes) for each in scope.spans]
 
     @property
     def request(self) -> Span:
         """The one span of a request."""
-        (found,) = [span for span in self.spans if span.kind == SERVER]
-        return found
+        (span,) = [span for span in self.spans if span.kind == SERVER]
+        return span
 
     @property
     def tries(self) -> list[Span]:
         """Those of tries, in their order."""
-        found = [span for span in self.spans if span.kind == CLIENT]
-        return sorted(found, key=lambda span: span.began)
+        spans = [span for span in self.spans if span.kind == CLIENT]
+        return sorted(spans, key=lambda span: span.began)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -82,18 +82,18 @@ SERVER, CLIENT = 2, 3
 _ERROR = 2
 
 
-def _span(given: Any, resource: dict[str, Any]) -> Span:
+def _span(encoded: Any, resource: dict[str, Any]) -> Span:
     return Span(
-        given.name,
-        given.trace_id.hex(),
-        given.span_id.hex(),
-        given.parent_span_id.hex(),
-        given.trace_state,
-        given.kind,
-        given.status.code == _ERROR,
-        given.start_time_unix_nano / 1e9,
-        given.end_time_unix_nano / 1e9,
-        _dict(given.attributes),
+        encoded.name,
+        encoded.trace_id.hex(),
+        encoded.span_id.hex(),
+        encoded.parent_span_id.hex(),
+        encoded.trace_state,
+        encoded.kind,
+        encoded.status.code == _ERROR,
+        encoded.start_time_unix_nano / 1e9,
+        encoded.end_time_unix_nano / 1e9,
+        _dict(encoded.attributes),
         resource,
     )
 

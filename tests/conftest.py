@@ -100,9 +100,9 @@ Script = Callable[..., Upstream]
 @pytest.fixture
 def upstreams() -> Iterator[list[Upstream]]:
     """Those of the test, which end with it."""
-    made: list[Upstream] = []
-    yield made
-    for upstream in made:
+    started: list[Upstream] = []
+    yield started
+    for upstream in started:
         upstream.stop()
 
 
@@ -134,7 +134,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def call(settings: Settings) -> Iterator[Callable[..., Caller]]:
     """Makes callers of a gateway that reach *upstream* as provider openai."""
-    made: list[Caller] = []
+    callers: list[Caller] = []
 
     def make(upstream: Upstream, **changes: Any) -> Caller:
         headers = {
@@ -142,11 +142,11 @@ def call(settings: Settings) -> Iterator[Callable[..., Caller]]:
             "x-portkey-custom-host": upstream.url,
             "Authorization": f"Bearer {KEY}",
         }
-        made.append(Caller(create_app(replace(settings, **changes)), headers))
-        return made[-1]
+        callers.append(Caller(create_app(replace(settings, **changes)), headers))
+        return callers[-1]
 
     yield make
-    for caller in made:
+    for caller in callers:
         caller.leave()
 
 
@@ -218,11 +218,11 @@ def events(response: TestResponse) -> list[Any]:
     return [text if text == "[DONE]" else json.loads(text) for text in texts]
 
 
-def taken(response: TestResponse, upto: bytes) -> bytes:
-    """What a caller has when it stops reading a stream, as soon as it has *upto*."""
-    said = b""
+def read_until(response: TestResponse, marker: bytes) -> bytes:
+    """What a caller has when it stops reading a stream, as soon as it has *marker*."""
+    received = b""
     for piece in response.iter_encoded():
-        said += piece
-        if upto in said:
+        received += piece
+        if marker in received:
             break
-    return said
+    return received

@@ -41,12 +41,12 @@ class House:
         return caller
 
     def virtual_key(self, id: str = "openai-1", **fields: Any) -> str:
-        given = {
+        defaults = {
             "provider": "openai",
             "settings": {"api_key": SEALED},
             "custom_host": self.upstream.url,
         }
-        self.store.put_virtual_key(VirtualKey(id, **given | fields))
+        self.store.put_virtual_key(VirtualKey(id, **defaults | fields))
         return id
 
     def key(self, name: str = "job", **fields: Any) -> str:

@@ -119,7 +119,7 @@ def upward(importer: str, modules: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_go_one_way(path: Path) -> None:
+def test_imports_go_in_one_direction(path: Path) -> None:
     module = ".".join(path.with_suffix("").parts)
 
     assert upward(module, imports(path)) == []
@@ -140,7 +140,7 @@ def test_effects_stay_in_the_shell(path: Path) -> None:
     strangers = [
         name
         for name in sorted(roots & set(ONLY))
-        if not any(str(path).startswith(place) for place in ONLY[name])
+        if not any(str(path).startswith(prefix) for prefix in ONLY[name])
     ]
 
     assert strangers == []

@@ -18,7 +18,7 @@ from typing import Any
 
 Step = bytes | float | Callable[[socket.socket], None]
 Answer = Sequence[Step]
-Script = Answer | Callable[["Seen"], Answer]
+Script = Answer | Callable[["ReceivedRequest"], Answer]
 
 
 class Hangup(Exception):
@@ -72,7 +72,7 @@ def dripped(data: bytes, pause: float = 0.05) -> "Answer":
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReceivedRequest:
     """A request as it arrived. Header names are in lower case."""
 
     method: str
@@ -91,7 +91,7 @@ class Upstream:
     """Answers requests with *answers*, one after the other; the last one repeats."""
 
     answers: list[Script]
-    requests: list[Seen] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     opened: int = 0
     closed: int = 0
 
@@ -111,7 +111,7 @@ class Upstream:
         self._tls = context
 
     @property
-    def last(self) -> Seen:
+    def last(self) -> ReceivedRequest:
         return self.requests[-1]
 
     def stop(self) -> None:
@@ -164,9 +164,9 @@ class Upstream:
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection.makefile("rb") as reader:
-                while seen := self._wait(reader, number, plain):
-                    script = self._next(seen)
-                    answer = script(seen) if callable(script) else script
+                while request := self._wait(reader, number, plain):
+                    script = self._next(request)
+                    answer = script(request) if callable(script) else script
                     self._perform(connection, answer)
         except (OSError, Hangup, ValueError):  # The last one: it was not HTTP.
             pass
@@ -177,7 +177,9 @@ class Upstream:
                 self._idle.discard(plain)
                 self.closed += 1
 
-    def _wait(self, reader: Any, number: int, plain: socket.socket) -> Seen | None:
+    def _wait(
+        self, reader: Any, number: int, plain: socket.socket
+    ) -> ReceivedRequest | None:
         """The next request; until it is here, its connection is idle."""
         with self._lock:
             self._idle.add(plain)
@@ -187,9 +189,9 @@ class Upstream:
             with self._lock:
                 self._idle.discard(plain)
 
-    def _next(self, seen: Seen) -> Script:
+    def _next(self, request: ReceivedRequest) -> Script:
         with self._lock:
-            self.requests.append(seen)
+            self.requests.append(request)
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     @staticmethod
@@ -215,14 +217,14 @@ def _is_held(connection: socket.socket) -> bool:
 _ESTABLISHED = 1
 
 
-def _request(reader: Any, number: int) -> Seen | None:
+def _request(reader: Any, number: int) -> ReceivedRequest | None:
     first = reader.readline()
     if not first:
         return None
     method, path, _ = first.decode().split(" ", 2)
     headers = dict(_headers(reader))
     body = reader.read(int(headers.get("content-length", 0)))
-    return Seen(method, path, headers, body, number)
+    return ReceivedRequest(method, path, headers, body, number)
 
 
 def _headers(reader: Any) -> Iterator[tuple[str, str]]:
@@ -337,8 +339,13 @@ def delta(
     text: str | None = None, finish: str | None = None, index: int = 0, **changes: Any
 ) -> dict[str, Any]:
     """A chunk of a chat's stream; other fields of its delta in *changes*."""
-    said = ({} if text is None else {"content": text}) | changes
-    choice = {"index": index, "delta": said, "logprobs": None, "finish_reason": finish}
+    fields = ({} if text is None else {"content": text}) | changes
+    choice = {
+        "index": index,
+        "delta": fields,
+        "logprobs": None,
+        "finish_reason": finish,
+    }
     return {
         "id": "chatcmpl-upstream",
         "object": "chat.completion.chunk",

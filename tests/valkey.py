@@ -13,8 +13,8 @@ class Valkey:
     """A server that can be killed, held up, and started again where it was."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as place:
-            port = place.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{port}"
         self._server = ValkeyServer(port=port)
         self._start()
@@ -32,9 +32,9 @@ class Valkey:
     def calls(self) -> dict[str, int]:
         """How often each command came over the network, or from a script."""
         with self.client() as client:
-            found = client.info("commandstats")
+            stats = client.info("commandstats")
         return {
-            name.removeprefix("cmdstat_"): stat["calls"] for name, stat in found.items()
+            name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()
         }
 
     def kill(self) -> None:

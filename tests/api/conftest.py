@@ -19,6 +19,6 @@ def house(
     """Its requests leave what they leave in a file, and in a real Valkey."""
     url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    made = House(call, upstream, replace(sealed, redis_url=url))
-    yield made
-    made.store.engine.dispose()
+    house = House(call, upstream, replace(sealed, redis_url=url))
+    yield house
+    house.store.engine.dispose()

@@ -28,9 +28,9 @@ OWN = "sk-of-the-callers-own"
 def house(
     call: Callable[..., Caller], upstream: Upstream, stored: Settings
 ) -> Iterator[House]:
-    made = House(call, upstream, stored)
-    yield made
-    made.store.engine.dispose()
+    house = House(call, upstream, stored)
+    yield house
+    house.store.engine.dispose()
 
 
 def config(document: Any) -> dict[str, str]:
@@ -245,12 +245,12 @@ def test_forbidden_and_missing_look_alike(house: House) -> None:
     house.virtual_key()
     caller = house.caller(house.key(allowed={"virtual_keys": []}))
 
-    def told(id: str) -> str:
+    def refusal_text(id: str) -> str:
         response = caller.complete(headers={"x-portkey-virtual-key": id})
         assert response.status_code == 403
         return str(response.json["error"]).replace(id, "ID")
 
-    assert told("openai-1") == told("nothing-1")
+    assert refusal_text("openai-1") == refusal_text("nothing-1")
 
 
 def test_disabled_virtual_key_is_refused(house: House) -> None:
@@ -477,8 +477,8 @@ def test_store_change_takes_effect_soon(house: House) -> None:
     key = house.key(config="main")
     caller = house.caller(key)
     assert caller.complete().status_code == 200
-    (found,) = house.store.contents().keys.values()
-    house.store.update_key(replace(found, disabled=True))
+    (stored_key,) = house.store.contents().keys.values()
+    house.store.update_key(replace(stored_key, disabled=True))
     time.sleep(0.001)
 
     assert caller.complete().status_code == 401
@@ -492,10 +492,10 @@ def test_cached_records_need_no_query(
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     caller = house.caller(house.key(config="main"), store_ttl=60.0)
     caller.complete()
-    asked: list[str] = []
+    statements: list[str] = []
 
     def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
     try:
@@ -503,7 +503,7 @@ def test_cached_records_need_no_query(
             assert caller.complete().status_code == 200
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
-    assert asked == []
+    assert statements == []
 
 
 @pytest.mark.parametrize("auth", ["keys", ""])
@@ -566,9 +566,9 @@ class Crowd:
 
 @pytest.fixture
 def crowd() -> Iterator[Crowd]:
-    made = Crowd()
-    yield made
-    made.go_on.set()
+    crowd = Crowd()
+    yield crowd
+    crowd.go_on.set()
 
 
 def test_wrong_keys_are_counted_atomically(crowd: Crowd) -> None:

@@ -32,11 +32,11 @@ def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
 ) -> Iterator[House]:
     """A gateway that stores vk-a and vk-b."""
-    made = House(call, upstream, settings)
-    made.virtual_key("vk-a")
-    made.virtual_key("vk-b", settings={"api_key": SEALED_B})
-    yield made
-    made.store.engine.dispose()
+    house = House(call, upstream, settings)
+    house.virtual_key("vk-a")
+    house.virtual_key("vk-b", settings={"api_key": SEALED_B})
+    yield house
+    house.store.engine.dispose()
 
 
 LIM = {
@@ -257,17 +257,17 @@ SECRETS = sorted(
 )
 
 
-@pytest.mark.parametrize("place", ["config", "header"])
+@pytest.mark.parametrize("location", ["config", "header"])
 @pytest.mark.parametrize(
     "provider, name, header", SECRETS, ids=[f"{p}-{n}" for p, n, _ in SECRETS]
 )
 def test_byok_off_refuses_credential_settings(
-    house: House, provider: str, name: str, header: str, place: str
+    house: House, provider: str, name: str, header: str, location: str
 ) -> None:
     host = {"x-portkey-custom-host": house.upstream.url}
     headers = (
         config({"provider": provider, name: "secret-of-the-caller"})
-        if place == "config"
+        if location == "config"
         else {"x-portkey-provider": provider, header: "secret-of-the-caller"}
     )
     caller = house.caller(house.key(), byok=False)

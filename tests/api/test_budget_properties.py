@@ -25,7 +25,7 @@ from tests.house import House
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     close,
     completion,
     cut_stream,
@@ -64,19 +64,22 @@ class Account:
     beyond: list[int] = field(default_factory=lambda: [0, 0])
     problems: list[str] = field(default_factory=list)
 
-    def answer(self, seen: Seen) -> Answer:
+    def answer(self, request: ReceivedRequest) -> Answer:
         """The answer to a call, which is on the account when it is sent."""
-        body, outcome = seen.json, next(self.outcomes)
+        body, outcome = request.json, next(self.outcomes)
         length, count = body["max_tokens"], body.get("n", 1)
-        is_chat, streams = "chat" in seen.path, bool(body.get("stream"))
+        is_chat, streams = "chat" in request.path, bool(body.get("stream"))
         price = PRICES[body["model"]]
         estimate = 1 + length * count
         if self.used[0] + estimate > self.tokens:
             self.problems.append(f"{estimate} tokens did not fit: {self}")
         if price and self.used[1] + price * estimate > self.money:
             self.problems.append(f"{price * estimate} did not fit: {self}")
-        made = {"overrun": estimate + 7, "answer": length * count // 2}.get(outcome, 0)
-        billed = 1 + made
+        completion_tokens = {
+            "overrun": estimate + 7,
+            "answer": length * count // 2,
+        }.get(outcome, 0)
+        billed = 1 + completion_tokens
         if outcome in ("busy", "chat model"):
             billed = 0
         elif outcome == "unreadable":
@@ -89,13 +92,13 @@ class Account:
         self.beyond = [
             a + max(b - c, 0) for a, b, c in zip(self.beyond, more, most, strict=True)
         ]
-        return _answer(outcome, made, count, is_chat, streams)
+        return _answer(outcome, completion_tokens, count, is_chat, streams)
 
 
 def _answer(
-    outcome: str, made: int, count: int, is_chat: bool, streams: bool
+    outcome: str, completion_tokens: int, count: int, is_chat: bool, streams: bool
 ) -> Answer:
-    """What upstream says: *count* choices, of *made* tokens in all."""
+    """What upstream says: *count* choices, of *completion_tokens* tokens in all."""
     if outcome == "busy":
         return whole({"error": {"message": "busy"}}, 503)
     if outcome == "chat model":
@@ -107,7 +110,11 @@ def _answer(
         if streams:
             return cut_stream(*(data(piece(text)) for text in "ab"), by=close)
         return [head(200, "Content-Length: 500"), b"{", close]
-    usage = {"prompt_tokens": 1, "completion_tokens": made, "total_tokens": 1 + made}
+    usage = {
+        "prompt_tokens": 1,
+        "completion_tokens": completion_tokens,
+        "total_tokens": 1 + completion_tokens,
+    }
     if streams:
         ends = [data(piece("", "stop", index=i)) for i in range(count)]
         last = data(piece() | {"choices": [], "usage": usage})
@@ -155,9 +162,9 @@ def asking(house: House) -> Iterator[Caller]:
     """A gateway that does not wait between tries; who asks has no key yet."""
     house.virtual_key()
     clock = Clock(sleep=lambda seconds: None, chance=random.Random(1).random)
-    made = Caller(create_app(house.settings, clock))
-    yield made
-    made.leave()
+    caller = Caller(create_app(house.settings, clock))
+    yield caller
+    caller.leave()
 
 
 def counted(caller: Caller, holder: str) -> list[int]:

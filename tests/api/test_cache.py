@@ -358,7 +358,7 @@ def test_identical_requests_wait_for_the_first(house: House, streamed: bool) -> 
     ]
     caller = asking(house)
 
-    def ask(number: int) -> str:
+    def complete(number: int) -> str:
         response = caller.complete(stream=streamed and number % 2 == 0)
         if response.mimetype == "application/json":
             return str(response.json["choices"][0]["text"])
@@ -368,9 +368,9 @@ def test_identical_requests_wait_for_the_first(house: House, streamed: bool) -> 
         return "".join(frame["choices"][0]["text"] for frame in frames)
 
     with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(ask, 0)
+        first = pool.submit(complete, 0)
         eventually(lambda: house.upstream.requests)
-        others = [pool.submit(ask, number) for number in range(1, 8)]
+        others = [pool.submit(complete, number) for number in range(1, 8)]
         go_on.set()
         text_of = {each.result() for each in (first, *others)}
 

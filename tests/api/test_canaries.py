@@ -21,7 +21,7 @@ from tests.conftest import Caller
 from tests.forms import FORMS, pieces
 from tests.upstream import (
     DONE,
-    Seen,
+    ReceivedRequest,
     Upstream,
     close,
     completion,
@@ -68,17 +68,19 @@ BESIDE = {
 }
 
 
-def quoting(seen: Seen) -> Any:
+def quoting(request: ReceivedRequest) -> Any:
     """An upstream that puts every header that it got into its error."""
-    told = {"error": {"message": f"No: {seen.headers} {seen.body!r}", "code": CANARY}}
-    return whole(told, 401, f"x-request-id: {CANARY[:6]}")
+    error = {
+        "error": {"message": f"No: {request.headers} {request.body!r}", "code": CANARY}
+    }
+    return whole(error, 401, f"x-request-id: {CANARY[:6]}")
 
 
-def encoding(seen: Seen) -> Any:
+def encoding(request: ReceivedRequest) -> Any:
     """An upstream that knows the key, and says it in every form, cut off as well."""
     forms = [form(CANARY) for form in FORMS.values()]
-    told = " ".join([*forms, *(form[: len(form) * 2 // 3] for form in forms)])
-    return whole({"error": {"message": told, "type": told, "code": told}}, 403)
+    text = " ".join([*forms, *(form[: len(form) * 2 // 3] for form in forms)])
+    return whole({"error": {"message": text, "type": text, "code": text}}, 403)
 
 
 PIECES = {piece for name in FORMS for piece in pieces(CANARY, name)}
@@ -109,8 +111,8 @@ class Watch:
         values = [v for record in self._log.records for v in vars(record).values()]
         records = "".join(str(v) for v in values if not isinstance(v, (int, float)))
         for text in (shown, self._log.text, records):
-            found = [piece for piece in PIECES if piece in text]
-            assert not found, (found, text)
+            leaked = [piece for piece in PIECES if piece in text]
+            assert not leaked, (leaked, text)
         return response
 
 
@@ -145,25 +147,27 @@ def test_key_in_header_is_not_shown(
         watch.searched(caller.complete(headers=sent, best_of=50))
 
 
-@pytest.mark.parametrize("place", SECRETS, ids="-".join)
+@pytest.mark.parametrize("setting", SECRETS, ids="-".join)
 @pytest.mark.parametrize("form", ["config", "headers"])
 def test_secret_setting_is_not_shown(
     call: Callable[..., Caller],
     answering: Upstream,
     watch: Watch,
-    place: tuple[str, str],
+    setting: tuple[str, str],
     form: str,
 ) -> None:
-    provider, name = place
-    given = BESIDE[provider] | {name: CANARY}
+    provider, name = setting
+    credentials = BESIDE[provider] | {name: CANARY}
     caller = call(answering)
     caller.headers.clear()
     if form == "config":
-        target = {"provider": provider, "custom_host": answering.url, **given}
+        target = {"provider": provider, "custom_host": answering.url, **credentials}
         caller.headers["x-portkey-config"] = json.dumps(target)
     else:
-        known = {s.name: s.headers[0] for s in PROVIDERS[provider].settings}
-        caller.headers |= {known[key]: value for key, value in given.items()}
+        header_names = {s.name: s.headers[0] for s in PROVIDERS[provider].settings}
+        caller.headers |= {
+            header_names[key]: value for key, value in credentials.items()
+        }
         caller.headers["x-portkey-provider"] = provider
         caller.headers["x-portkey-custom-host"] = answering.url
 
@@ -237,18 +241,18 @@ def test_sealed_secret_is_not_shown(
         assert CANARY.encode() not in kept and key.encode() not in kept, path
 
 
-@pytest.mark.parametrize("place", ["127.0.0.1:1", "VALKEY", "127.0.0.1:x"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "VALKEY", "127.0.0.1:x"])
 def test_redis_password_is_not_shown(
     call: Callable[..., Caller],
     upstream: Upstream,
     stored_canary: tuple[Settings, str],
     watch: Watch,
     valkey: Valkey,
-    place: str,
+    address: str,
 ) -> None:
     """Of one that is not there, one that wants none, one that cannot be."""
     settings, _ = stored_canary
-    host = valkey.url.removeprefix("redis://") if place == "VALKEY" else place
+    host = valkey.url.removeprefix("redis://") if address == "VALKEY" else address
     url = f"redis://:{CANARY}@{host}"
     store = factory.repository(settings)
     limits = Limits.of({"requests_per_minute": 3})

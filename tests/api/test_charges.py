@@ -21,14 +21,14 @@ from app.core.counters import LimitReached, UsageRequest
 from app.core.limits import Limits
 from app.core.prices import prices
 from app.settings import Settings
-from tests.conftest import Caller, taken
+from tests.conftest import Caller, read_until
 from tests.e2e.server import eventually
 from tests.house import House
 from tests.upstream import (
     DONE,
     STREAM,
     Answer,
-    Seen,
+    ReceivedRequest,
     Step,
     Upstream,
     chunk,
@@ -209,9 +209,9 @@ def settings(settings: Settings) -> Settings:
 def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
 ) -> Iterator[House]:
-    made = House(call, upstream, settings)
-    yield made
-    made.store.engine.dispose()
+    house = House(call, upstream, settings)
+    yield house
+    house.store.engine.dispose()
 
 
 def limited(house: House, provider: str, config: dict[str, Any], **more: Any) -> Caller:
@@ -252,8 +252,8 @@ def row(caller: Caller) -> dict[str, Any]:
         return bool(rows)
 
     eventually(entered)
-    (found,) = rows
-    return found
+    (entry,) = rows
+    return entry
 
 
 def agree(caller: Caller, prompt: int, text: int) -> None:
@@ -266,12 +266,14 @@ def agree(caller: Caller, prompt: int, text: int) -> None:
             lambda holder=holder: (holder, charged(caller, holder), tokens),
         )
     entered = row(caller)
-    told = (entered["prompt_tokens"], entered["completion_tokens"])
-    assert told == (prompt, text)
+    tokens_entered = (entered["prompt_tokens"], entered["completion_tokens"])
+    assert tokens_entered == (prompt, text)
     assert (entered["cost_micros"] or 0) == tokens * 1000
 
 
-def ask(caller: Caller, end: End, upstream: Upstream, calls: int, **body: Any) -> None:
+def run_request(
+    caller: Caller, end: End, upstream: Upstream, calls: int, **body: Any
+) -> None:
     """Have a request end so; its caller leaves when there were so many *calls*."""
     if end.by == "answer":
         response = caller.complete(max_tokens=LENGTH, **body)
@@ -288,9 +290,9 @@ def _broken_off_stream(
 ) -> None:
     response = caller.complete(max_tokens=LENGTH, **body)
     if not end.begun:
-        taken(response, upto=b"keep-alive")
+        read_until(response, marker=b"keep-alive")
     for _ in range(calls if end.begun else 0):
-        taken(response, upto=b'"c"')
+        read_until(response, marker=b'"c"')
     eventually(lambda: len(upstream.requests) == calls)
     if end.by == "caller":
         response.close()
@@ -336,8 +338,8 @@ def settings_of(end: End) -> dict[str, Any]:
 
 
 def cases(which: str) -> Any:
-    found = {name: end for name, end in ENDS.items() if getattr(end, which)}
-    return pytest.mark.parametrize("end", found.values(), ids=found.keys())
+    ends = {name: end for name, end in ENDS.items() if getattr(end, which)}
+    return pytest.mark.parametrize("end", ends.values(), ids=ends.keys())
 
 
 @cases("answer")
@@ -345,7 +347,7 @@ def test_whole_call_charge_depends_on_its_end(house: House, end: End) -> None:
     assert end.answer
     house.upstream.answers[:] = [end.answer]
     caller = limited(house, "openai", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 1)
+    run_request(caller, end, house.upstream, 1)
 
     agree(caller, *end.costs)
 
@@ -355,7 +357,7 @@ def test_streamed_call_charge_depends_on_its_end(house: House, end: End) -> None
     assert end.events
     house.upstream.answers[:] = [end.events(frame)]
     caller = limited(house, "openai", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 1, stream=True)
+    run_request(caller, end, house.upstream, 1, stream=True)
 
     agree(caller, *end.stream_costs)
 
@@ -366,7 +368,7 @@ def beside(upstream: Upstream, end: End, answer: Answer, idle: Answer) -> Any:
     The first one gets the same if its caller ends it; else it is left *idle*.
     """
 
-    def script(seen: Seen) -> Answer:
+    def script(request: ReceivedRequest) -> Answer:
         if len(upstream.requests) == 1 and end.by == "answer":
             return idle
         eventually(lambda: len(upstream.requests) == 2)
@@ -386,7 +388,7 @@ def test_batch_call_charges_depend_on_their_ends(house: House, end: End) -> None
     script = beside(house.upstream, end, answer or end.answer, [until_left])
     house.upstream.answers[:] = [script]
     caller = limited(house, "groq", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 2, n=2)
+    run_request(caller, end, house.upstream, 2, n=2)
 
     agree(caller, *plus(end.costs, ALL if end.by == "answer" else end.costs))
 
@@ -397,7 +399,7 @@ def test_batch_stream_charges_depend_on_their_ends(house: House, end: End) -> No
     script = beside(house.upstream, end, end.events(delta), [until_left])
     house.upstream.answers[:] = [script]
     caller = limited(house, "groq", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 2, n=2, stream=True)
+    run_request(caller, end, house.upstream, 2, n=2, stream=True)
     other = THE_PROMPT if end.by == "answer" else end.stream_costs
 
     agree(caller, *plus(end.stream_costs, other))
@@ -442,7 +444,7 @@ def test_hang_up_between_retries_is_free(house: House) -> None:
     retry = {"attempts": 5, "use_retry_after_headers": True}
     house.upstream.answers[:] = [busy]
     caller = limited(house, "openai", {"retry": retry})
-    ask(caller, End(by="caller"), house.upstream, 1)
+    run_request(caller, End(by="caller"), house.upstream, 1)
 
     agree(caller, *NOTHING)
 
@@ -532,7 +534,7 @@ def test_silent_thinking_stream_is_charged_whole(
 ) -> None:
     house.upstream.answers[:] = [unbegun(until_left)(delta)]
     caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
-    ask(caller, End(by="caller"), house.upstream, 1, stream=True)
+    run_request(caller, End(by="caller"), house.upstream, 1, stream=True)
 
     agree(caller, *ALL)
 
@@ -541,7 +543,7 @@ def test_thoughts_before_text_are_charged(house: House) -> None:
     house.upstream.answers[:] = [begun(until_left)(delta)]
     caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
     end = End(by="caller", begun=True)
-    ask(caller, end, house.upstream, 1, stream=True)
+    run_request(caller, end, house.upstream, 1, stream=True)
 
     agree(caller, PROMPT, 10 + CAME)
 
@@ -580,7 +582,7 @@ def test_abandoned_stream_charges_all_choices(house: House) -> None:
     caller = limited(house, "openai", {})
     response = caller.complete(stream=True, n=3, max_tokens=LENGTH)
     for _ in range(3):
-        taken(response, upto=b'"c"')
+        read_until(response, marker=b'"c"')
     response.close()
 
     agree(caller, PROMPT, 3 * CAME)

@@ -38,7 +38,7 @@ def house(call: Any, upstream: Upstream, stored: Settings) -> Iterator[House]:
     new_house.store.engine.dispose()
 
 
-def ask(caller: Caller, headers: dict[str, str], **environ: str) -> Any:
+def complete(caller: Caller, headers: dict[str, str], **environ: str) -> Any:
     return caller.app.test_client().post(
         "/v1/completions",
         json={"model": "m", "prompt": "Hi"},
@@ -51,10 +51,10 @@ def config(**fields: Any) -> dict[str, str]:
     return {"x-portkey-config": json.dumps(fields)}
 
 
-Way = Callable[[str], dict[str, str]]
+HeaderSource = Callable[[str], dict[str, str]]
 
 
-def nested(name: str, provider: str) -> Way:
+def nested(name: str, provider: str) -> HeaderSource:
     """The setting *name* in a target of a config."""
 
     def source(url: str) -> dict[str, str]:
@@ -65,7 +65,7 @@ def nested(name: str, provider: str) -> Way:
 
 
 # Every way by which a caller says where to go.
-WAYS: dict[str, Way] = {
+HEADER_SOURCES: dict[str, HeaderSource] = {
     "header": lambda url: {
         "x-portkey-provider": "openai",
         "x-portkey-custom-host": url,
@@ -86,21 +86,21 @@ WAYS: dict[str, Way] = {
 }
 
 
-@pytest.mark.parametrize("source", WAYS)
+@pytest.mark.parametrize("source", HEADER_SOURCES)
 def test_plain_base_url_is_called(call, upstream: Upstream, source: str) -> None:
     url = f"http://127.0.0.1:{upstream.port}/base"
-    ask(call(upstream), WAYS[source](url) | KEY)
+    complete(call(upstream), HEADER_SOURCES[source](url) | KEY)
 
     assert upstream.last.path.startswith("/base/")
 
 
 @pytest.mark.parametrize("rest", RESTS)
-@pytest.mark.parametrize("source", WAYS)
+@pytest.mark.parametrize("source", HEADER_SOURCES)
 def test_callers_base_url_has_no_query(
     call, upstream: Upstream, source: str, rest: str
 ) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
-    refused = ask(call(upstream), WAYS[source](url) | KEY)
+    refused = complete(call(upstream), HEADER_SOURCES[source](url) | KEY)
 
     assert refused.status_code == 400 and upstream.opened == 0
     assert "must not hold" in refused.get_data(as_text=True)
@@ -132,7 +132,7 @@ def test_stored_base_url_has_no_query(house: House, rest: str) -> None:
 def test_default_config_hosts_are_checked(call, upstream: Upstream, rest: str) -> None:
     url = f"http://127.0.0.1:{upstream.port}{rest}"
     document = json.dumps({"provider": "openai", "custom_host": url})
-    refused = ask(call(upstream, default_config=document), KEY)
+    refused = complete(call(upstream, default_config=document), KEY)
 
     assert refused.status_code == 400 and upstream.opened == 0
 
@@ -141,17 +141,17 @@ def test_default_config_hosts_are_checked(call, upstream: Upstream, rest: str) -
 
 
 def local(upstream: Upstream, source: str = "header") -> dict[str, str]:
-    return WAYS[source](upstream.url) | KEY
+    return HEADER_SOURCES[source](upstream.url) | KEY
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8787", "[::1]:80,127.0.0.1:80"])
 @pytest.mark.parametrize("auth", ["", "open"])
-@pytest.mark.parametrize("source", WAYS)
+@pytest.mark.parametrize("source", HEADER_SOURCES)
 def test_loopback_is_trusted_in_development(
     call, upstream: Upstream, source: str, auth: str, bind: str
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None, auth=auth, bind=bind)
-    ask(caller, local(upstream, source))
+    complete(caller, local(upstream, source))
 
     assert upstream.opened == 1
 
@@ -170,18 +170,18 @@ def test_loopback_is_trusted_in_development(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("source", WAYS)
+@pytest.mark.parametrize("source", HEADER_SOURCES)
 def test_loopback_must_be_listed_elsewhere(
     call, upstream: Upstream, source: str, changes: dict[str, Any]
 ) -> None:
     caller = call(upstream, **{"trusted_custom_hosts": None} | changes)
-    refused = ask(caller, local(upstream, source))
+    refused = complete(caller, local(upstream, source))
 
     assert refused.status_code == 400 and upstream.opened == 0
-    told = refused.get_data(as_text=True)
-    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in told
+    message = refused.get_data(as_text=True)
+    assert "GATEWAY_TRUSTED_CUSTOM_HOSTS lists 127.0.0.1" in message
     named = call(upstream, **changes | {"trusted_custom_hosts": ("127.0.0.1",)})
-    ask(named, local(upstream, source))
+    complete(named, local(upstream, source))
     assert upstream.opened == 1
 
 
@@ -194,7 +194,7 @@ def test_proxied_request_cannot_reach_loopback(
 ) -> None:
     caller = call(upstream, trusted_custom_hosts=None)
 
-    assert ask(caller, local(upstream) | {header: "127.0.0.1"}).status_code == 400
+    assert complete(caller, local(upstream) | {header: "127.0.0.1"}).status_code == 400
     assert upstream.opened == 0
 
 
@@ -205,15 +205,15 @@ def test_remote_client_cannot_reach_loopback(
     """As with `flask run --host`, which the gateway does not hear of."""
     caller = call(upstream, trusted_custom_hosts=None)
 
-    assert ask(caller, local(upstream), REMOTE_ADDR=peer).status_code == 400
+    assert complete(caller, local(upstream), REMOTE_ADDR=peer).status_code == 400
     assert upstream.opened == 0
 
 
 def test_stored_keys_end_trust_in_loopback(house: House) -> None:
     key = house.key()
     caller = house.caller(key, trusted_custom_hosts=None)
-    for source in WAYS:
-        headers = WAYS[source](house.upstream.url) | {"x-api-key": "sk-own"}
+    for source in HEADER_SOURCES:
+        headers = HEADER_SOURCES[source](house.upstream.url) | {"x-api-key": "sk-own"}
         assert caller.complete(headers=headers).status_code == 400, source
 
     assert house.upstream.opened == 0
@@ -228,28 +228,28 @@ def test_stored_loopback_host_must_be_listed(house: House) -> None:
     by_key = {"x-portkey-virtual-key": "openai-1"}
     by_id = {"x-portkey-config": "main"} | KEY
     for headers in (by_key, by_id):
-        refused = ask(house.caller(**open_), headers)
+        refused = complete(house.caller(**open_), headers)
         assert refused.status_code == 400
         assert refused.json["error"]["code"] == "invalid_custom_host"
         message = refused.json["error"]["message"]
         assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in message and "127.0.0" not in message
     assert house.upstream.opened == 0
-    ask(house.caller(**open_), local(house.upstream))
+    complete(house.caller(**open_), local(house.upstream))
     assert house.upstream.opened == 1
     named = open_ | {"trusted_custom_hosts": ("127.0.0.1",)}
-    assert ask(house.caller(**named), by_key).status_code == 200
-    assert ask(house.caller(**named), by_id).status_code == 200
+    assert complete(house.caller(**named), by_key).status_code == 200
+    assert complete(house.caller(**named), by_id).status_code == 200
 
 
 def test_default_config_loopback_must_be_listed(call, upstream) -> None:
     document = json.dumps({"provider": "openai", "custom_host": upstream.url})
-    told = {"default_config": document, "trusted_custom_hosts": None}
-    refused = ask(call(upstream, **told), KEY)
+    options = {"default_config": document, "trusted_custom_hosts": None}
+    refused = complete(call(upstream, **options), KEY)
 
     assert refused.status_code == 400 and upstream.opened == 0
     assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in refused.json["errors"][0]
-    named = told | {"trusted_custom_hosts": LOCALHOST}
-    assert ask(call(upstream, **named), KEY).status_code == 200
+    named = options | {"trusted_custom_hosts": LOCALHOST}
+    assert complete(call(upstream, **named), KEY).status_code == 200
 
 
 def test_refused_stored_host_fails_its_target(house: House, script) -> None:
@@ -268,6 +268,6 @@ def test_refused_stored_host_fails_its_target(house: House, script) -> None:
 def test_ipv6_loopback_is_trusted_in_development(call, upstream: Upstream) -> None:
     """Nobody listens there; it is called, though, and not refused."""
     caller = call(upstream, trusted_custom_hosts=None)
-    headers = WAYS["header"](f"http://[::1]:{upstream.port}/v1") | KEY
+    headers = HEADER_SOURCES["header"](f"http://[::1]:{upstream.port}/v1") | KEY
 
-    assert ask(caller, headers).status_code == 502
+    assert complete(caller, headers).status_code == 502

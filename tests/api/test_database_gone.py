@@ -50,7 +50,7 @@ def key(settings: Settings, upstream: Upstream) -> str:
 
 
 @pytest.fixture
-def ask(
+def make_probe(
     call: Callable[..., Caller], upstream: Upstream, key: str
 ) -> Callable[..., int]:
     """Makes what asks for a completion with that key, and says the status."""
@@ -65,8 +65,8 @@ def ask(
     return make
 
 
-def test_cached_records_serve_within_grace(ask, mortal) -> None:
-    patient, strict = ask(store_grace=300), ask(store_grace=0.2)
+def test_cached_records_serve_within_grace(make_probe, mortal) -> None:
+    patient, strict = make_probe(store_grace=300), make_probe(store_grace=0.2)
     assert (patient(), strict()) == (200, 200)
     mortal.pause()
 
@@ -74,11 +74,11 @@ def test_cached_records_serve_within_grace(ask, mortal) -> None:
     assert patient() == 200
 
 
-def test_database_recovery_needs_no_action(ask, mortal: Postgres) -> None:
-    asked = ask(store_grace=0.0)
-    assert asked() == 200
+def test_database_recovery_needs_no_action(make_probe, mortal: Postgres) -> None:
+    probe = make_probe(store_grace=0.0)
+    assert probe() == 200
     mortal.pause()
-    eventually(lambda: asked() == 503)
+    eventually(lambda: probe() == 503)
     mortal.go_on()
 
-    eventually(lambda: asked() == 200)
+    eventually(lambda: probe() == 200)

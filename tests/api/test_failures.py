@@ -288,7 +288,7 @@ def test_stale_connection_is_retried_once(call, script, step, stream: bool) -> N
 
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.get_data()
-    assert [seen.connection for seen in upstream.requests] == [1, 1, 2]
+    assert [request.connection for request in upstream.requests] == [1, 1, 2]
     assert upstream.requests[1].body == upstream.requests[2].body
 
 
@@ -299,7 +299,7 @@ def test_resent_calls_get_fresh_connections(call, script) -> None:
     caller = call(upstream)
 
     assert [caller.complete().status_code for _ in range(4)] == [200] * 4
-    assert [seen.connection for seen in upstream.requests] == [1, 1, 2, 3, 3, 4]
+    assert [request.connection for request in upstream.requests] == [1, 1, 2, 3, 3, 4]
 
 
 def test_fresh_connection_failure_is_reported(call, script) -> None:

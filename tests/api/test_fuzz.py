@@ -125,21 +125,21 @@ def test_random_paths_are_handled(subject: Subject, path: str) -> None:
 
 
 def test_soak_sample_succeeds() -> None:
-    found = fuzz.run(seed=1, numbers=range(2000))
+    result = fuzz.run(seed=1, numbers=range(2000))
 
-    assert found.failures == []
-    assert found.statuses[200] > 100
+    assert result.failures == []
+    assert result.statuses[200] > 100
 
 
 def test_soak_is_deterministic_by_seed() -> None:
-    one, other = (fuzz.made(7, number, "host:1") for number in (3, 3))
+    one, other = (fuzz.build_input(7, number, "host:1") for number in (3, 3))
 
-    assert one == other != fuzz.made(8, 3, "host:1")
+    assert one == other != fuzz.build_input(8, 3, "host:1")
 
 
 def test_soak_shrinks_failures() -> None:
-    given = Input("POST", "/", {"a": "1", "b": "2", "c": "3"}, b'{"model": "long"}')
-    least = fuzz.smallest(given, lambda candidate: "b" in candidate.headers)
+    case = Input("POST", "/", {"a": "1", "b": "2", "c": "3"}, b'{"model": "long"}')
+    least = fuzz.smallest(case, lambda candidate: "b" in candidate.headers)
 
     assert least.headers == {"b": "2"}
     assert least.body == b""

@@ -68,9 +68,9 @@ def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings, valkey: Valkey
 ) -> Iterator[House]:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=600.0)
-    made = House(call, upstream, replace(sealed, redis_url=valkey.url))
-    yield made
-    made.store.engine.dispose()
+    house = House(call, upstream, replace(sealed, redis_url=valkey.url))
+    yield house
+    house.store.engine.dispose()
 
 
 def limited(house: House, **more: Any) -> Caller:
@@ -82,7 +82,7 @@ def limited(house: House, **more: Any) -> Caller:
     return house.caller(house.key(config="main", limits=limits), ledger=True)
 
 
-def ask(caller: Caller, waits: Waits) -> None:
+def complete(caller: Caller, waits: Waits) -> None:
     """Once as a new caller, and then so often as one that is known."""
     assert caller.complete(model="gpt-4o").status_code == 200
     waits.clear()
@@ -91,21 +91,21 @@ def ask(caller: Caller, waits: Waits) -> None:
 
 
 def test_request_takes_one_round_trip(house: House, waits: Waits) -> None:
-    ask(limited(house), waits)
+    complete(limited(house), waits)
 
     assert waits.here() == (0, REQUESTS)
 
 
 def test_parallel_limit_takes_second_round_trip(house: House, waits: Waits) -> None:
     """It has to be free when the caller has the answer."""
-    ask(limited(house, requests_in_parallel=10), waits)
+    complete(limited(house, requests_in_parallel=10), waits)
 
     assert waits.here() == (0, 2 * REQUESTS)
 
 
 def test_unlimited_request_takes_no_round_trip(house: House, waits: Waits) -> None:
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    ask(house.caller(house.key(config="main")), waits)
+    complete(house.caller(house.key(config="main")), waits)
 
     assert waits.here() == (0, 0)
 

@@ -14,7 +14,7 @@ import pytest
 from app.settings import Settings
 from app.store import factory
 from tests.cli_runner import Operator
-from tests.conftest import Caller, taken
+from tests.conftest import Caller, read_until
 from tests.store.test_ledger import row
 from tests.upstream import (
     DONE,
@@ -48,10 +48,10 @@ def entered(caller: Caller) -> list[dict[str, Any]]:
     return rows
 
 
-def only(caller: Caller, **wanted: Any) -> dict[str, Any]:
-    """The only row there is, which holds what is *wanted*."""
+def only(caller: Caller, **expected: Any) -> dict[str, Any]:
+    """The only row there is, which holds what is *expected*."""
     (row,) = entered(caller)
-    assert {name: row[name] for name in wanted} == wanted
+    assert {name: row[name] for name in expected} == expected
     return row
 
 
@@ -113,9 +113,9 @@ def test_estimated_usage_is_recorded(call, script) -> None:
 
 
 def test_stream_is_recorded_at_its_end(call, script) -> None:
-    told = data(frame("", choices=[], usage=USAGE))
+    usage_chunk = data(frame("", choices=[], usage=USAGE))
     caller = call(
-        script(stream(data(frame("Hel")), data(frame("lo", "stop")), told, DONE))
+        script(stream(data(frame("Hel")), data(frame("lo", "stop")), usage_chunk, DONE))
     )
     caller.complete(stream=True).get_data()
 
@@ -144,7 +144,7 @@ def test_late_hang_up_is_recorded_as_complete(call, script) -> None:
     frames = [data(frame("Hel")), data(frame("lo", "stop"))]
     caller = call(script(stream(*frames, DONE)))
     response = caller.complete(stream=True)
-    assert taken(response, upto=b'"stop"').startswith(b"".join(frames))
+    assert read_until(response, marker=b'"stop"').startswith(b"".join(frames))
     response.close()
 
     only(caller, ended="whole")

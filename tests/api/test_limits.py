@@ -10,7 +10,7 @@ import pytest
 
 from app.core.limits import Limits
 from app.core.prices import prices
-from tests.conftest import Caller, events, taken
+from tests.conftest import Caller, events, read_until
 from tests.e2e.server import eventually
 from tests.house import House
 from tests.upstream import (
@@ -57,13 +57,13 @@ def left_in_the_end(caller: Caller, tokens: int) -> None:
 
     What Redis keeps is settled beside the requests.
     """
-    seen: list[int] = []
+    remaining: list[int] = []
 
-    def ask() -> bool:
-        seen.append(left(caller.complete(max_tokens=10**9)))
-        return seen[-1] == tokens
+    def is_reached() -> bool:
+        remaining.append(left(caller.complete(max_tokens=10**9)))
+        return remaining[-1] == tokens
 
-    eventually(ask, left=lambda: seen)
+    eventually(is_reached, left=lambda: remaining)
 
 
 # Requests
@@ -117,11 +117,11 @@ def test_gateways_share_counters(house: House) -> None:
     first = limited(house, requests_per_minute=20)
     second = house.caller(first.headers["Authorization"].removeprefix("Bearer "))
 
-    def ask(number: int) -> int:
+    def complete(number: int) -> int:
         return (first, second)[number % 2].complete().status_code
 
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(ask, range(60)))
+        statuses = list(pool.map(complete, range(60)))
 
     assert (statuses.count(200), statuses.count(429)) == (20, 40)
 
@@ -256,7 +256,7 @@ def test_hang_up_is_charged_partly(house: House) -> None:
     ]
     caller = limited(house, tokens_per_day=1000)
     response = caller.complete(stream=True, max_tokens=500)
-    taken(response, upto=b'"b"')
+    read_until(response, marker=b'"b"')
     response.close()
     never.set()
 
@@ -434,8 +434,8 @@ def falling_back(house: House, *models: str, **limits: Any) -> Caller:
     return house.caller(house.key(config="main", limits=Limits.of(limits)))
 
 
-def asked(house: House) -> list[str]:
-    return [seen.json["model"] for seen in house.upstream.requests]
+def requested_models(house: House) -> list[str]:
+    return [request.json["model"] for request in house.upstream.requests]
 
 
 @pytest.mark.parametrize("first", ["nobody-knows", "cheap"])
@@ -446,7 +446,7 @@ def test_fallback_beyond_the_budget_is_refused(house: House, first: str) -> None
 
     assert response.status_code == 429
     assert response.json["error"]["code"] == "insufficient_quota"
-    assert asked(house) == [first]
+    assert requested_models(house) == [first]
 
 
 def test_fallback_skips_unaffordable_target(house: House) -> None:
@@ -455,7 +455,7 @@ def test_fallback_skips_unaffordable_target(house: House) -> None:
     response = caller.complete(max_tokens=59)
 
     assert response.status_code == 200
-    assert asked(house) == ["nobody-knows", "cheap"]
+    assert requested_models(house) == ["nobody-knows", "cheap"]
 
 
 def test_retries_add_up_in_budget(house: House) -> None:
@@ -492,7 +492,7 @@ def test_second_plan_is_reserved_before_it_is_sent(house: House, whose: str) -> 
     house.upstream.answers[:] = [whole(chats, 404), whole(reply())]
     answered = caller.complete(model="m", max_tokens=10)
 
-    paths = [seen.path for seen in house.upstream.requests]
+    paths = [request.path for request in house.upstream.requests]
     assert paths == ["/v1/completions"] * 2 + ["/v1/chat/completions"]
     assert answered.status_code == 200 and left(answered, "requests") == 3
     left_in_the_end(caller, 900 - 6)

@@ -113,8 +113,8 @@ def named_in(path: Path) -> Iterator[str]:
 
 def test_document_has_all_headers_of_the_code(document: Document) -> None:
     files = [path for path in API.rglob("*.py") if path.parent.name != "openapi"]
-    known = {name for path in files for name in named_in(path)}
-    known |= {
+    declared = {name for path in files for name in named_in(path)}
+    declared |= {
         name.lower()
         for provider in PROVIDERS.values()
         for setting in provider.settings
@@ -124,8 +124,8 @@ def test_document_has_all_headers_of_the_code(document: Document) -> None:
     described = {name.lower() for name in (*parts["parameters"], *parts["headers"])}
     described |= {s.get("name", "") for s in parts["securitySchemes"].values()}
 
-    assert known - described == set()
-    assert {name for name in described if OURS.fullmatch(name)} - known == set()
+    assert declared - described == set()
+    assert {name for name in described if OURS.fullmatch(name)} - declared == set()
 
 
 FALLBACK = {
@@ -142,11 +142,11 @@ def test_document_has_all_answer_headers(document: Document, call, script) -> No
     caller = call(upstream, default_max_tokens=100)
     caller.headers["x-portkey-config"] = json.dumps(FALLBACK)
     answers = [caller.complete(seed=1, user="u") for _ in range(3)]
-    seen = {name.lower() for answer in answers for name, _ in answer.headers}
+    sent = {name.lower() for answer in answers for name, _ in answer.headers}
 
     assert [answer.status_code for answer in answers] == [503, 200, 200]
-    assert {"age", "x-lastword-attempts", "x-lastword-model-alias"} <= seen
-    assert seen - {"content-type", "content-length"} <= {
+    assert {"age", "x-lastword-attempts", "x-lastword-model-alias"} <= sent
+    assert sent - {"content-type", "content-length"} <= {
         name.lower() for name in document["components"]["headers"]
     }
 

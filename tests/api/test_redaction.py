@@ -22,7 +22,7 @@ from tests.forms import FORMS, pieces
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     Upstream,
     completion,
     data,
@@ -108,11 +108,11 @@ def test_quoted_keys_are_redacted(
     upstream.answers[:] = [QUOTING[quoting](f"{pad}{quoted[: len(quoted) - cut // 9]}")]
     caller = the_caller(call, upstream)
     headers = {"Authorization": f"Bearer {key}"}
-    told = [shown(caller.complete(headers=headers, stream=s)) for s in (False, True)]
+    answers = [shown(caller.complete(headers=headers, stream=s)) for s in (False, True)]
     caller.responses.clear()
 
     logged = "".join(str(vars(record)) for record in caplog.records)
-    for text in (*told, logged):
+    for text in (*answers, logged):
         assert not any(piece in text for piece in pieces(key, form))
 
 
@@ -164,9 +164,9 @@ def test_all_credentials_are_redacted(
 def test_quoted_request_is_redacted(call: Call, script: Any) -> None:
     """An upstream that says back all that it got, cut after any number of bytes."""
 
-    def quoting(seen: Seen) -> Answer:
-        lines = "\n".join(f"{name}: {value}" for name, value in seen.headers.items())
-        size = int(seen.json["prompt"])
+    def quoting(request: ReceivedRequest) -> Answer:
+        lines = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
+        size = int(request.json["prompt"])
         return whole(lines.encode()[:size], 400, content_type="text/plain")
 
     caller = call(script(quoting))
@@ -234,9 +234,9 @@ def test_answers_without_tokens_are_redacted(
         "token_uri": f"https://127.0.0.1:{upstream.port}/token",
     }
 
-    def quoting(seen: Seen) -> Answer:
-        told = seen.body.decode()[-220:] + " " + seen.body.decode()[:400]
-        return whole({"error": "no", "error_description": told}, 400)
+    def quoting(request: ReceivedRequest) -> Answer:
+        quoted = request.body.decode()[-220:] + " " + request.body.decode()[:400]
+        return whole({"error": "no", "error_description": quoted}, 400)
 
     upstream.answers[:] = [quoting]
     caller = call(upstream, ca_bundle=str(bundle))
@@ -248,13 +248,13 @@ def test_answers_without_tokens_are_redacted(
     }
     caller.headers = {"x-portkey-config": json.dumps(target)}
     response = caller.complete()
-    told = shown(response)
+    text = shown(response)
 
-    assert response.status_code == 401 and "gave no token" in told
+    assert response.status_code == 401 and "gave no token" in text
     assertion = upstream.last.body.decode().partition("assertion=")[2].partition("&")[0]
     parts = assertion.split(".")
     assert len(parts) == 3
-    assert not any(part[:8] in told for part in parts)
+    assert not any(part[:8] in text for part in parts)
 
 
 # Where operators look

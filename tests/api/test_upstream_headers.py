@@ -60,8 +60,8 @@ def test_invalid_headers_are_left_out(
 
     assert response.status_code == status
     assert_sendable(response)
-    given = UNFIT[name].partition(b":")[0].decode("latin-1").lower()
-    assert given not in response.headers
+    header = UNFIT[name].partition(b":")[0].decode("latin-1").lower()
+    assert header not in response.headers
 
 
 @pytest.mark.parametrize("name", FIT)
@@ -69,8 +69,8 @@ def test_valid_headers_are_passed_on(call: Call, script: Any, name: str) -> None
     (good,) = whole(completion())
     response = call(script([with_header(FIT[name], good)])).complete()
 
-    given, _, value = FIT[name].decode("latin-1").partition(": ")
-    assert response.headers[given] == value
+    header, _, value = FIT[name].decode("latin-1").partition(": ")
+    assert response.headers[header] == value
     assert_sendable(response)
 
 

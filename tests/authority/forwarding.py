@@ -64,7 +64,7 @@ def _value(rng: random.Random, key: str) -> str:
 
 def _violations(world: World, key: str, sealed: bool) -> Iterator[str]:
     for call in world.reached:
-        for name, value in call.seen.headers.items():
+        for name, value in call.request.headers.items():
             if name in CONNECTION and "SENT" in value:
                 yield f"{name} of the caller's connection"
             if sealed and name in CREDENTIALS and "SENT" in value:
@@ -115,12 +115,12 @@ def run(folder: Path, seed: int, requests: int) -> tuple[int, int]:
             body: dict[str, Any] = {"model": "m", "prompt": str(number)}
             world.reached.clear()
             with client.post("/v1/completions", json=body, headers=headers) as response:
-                found = list(_violations(world, key, sealed))
-                assert not found, (found, seed, number, headers)
+                violations = list(_violations(world, key, sealed))
+                assert not violations, (violations, seed, number, headers)
                 assert response.status_code < 500, (response.json, headers)
                 answered += response.status_code == 200
             for call in world.reached:
-                travelled += sum("SENT" in v for v in call.seen.headers.values())
+                travelled += sum("SENT" in v for v in call.request.headers.values())
     finally:
         world.close()
     return answered, travelled

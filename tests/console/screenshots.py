@@ -55,7 +55,7 @@ def _desk(page: Any, url: str, upstream: Upstream, folder: Path, scheme: str) ->
     shoot("requests", "light")
     page.click("text=4 tries >> xpath=ancestor::tr >> a")
     shoot("request", "dark")
-    ask(page, url, upstream)
+    send_prompt(page, url, upstream)
     shoot("playground", "light")
     page.goto(f"{url}/console/configs/by-plan")
     page.fill("#model", "llama-3.3-70b-versatile")
@@ -66,7 +66,7 @@ def _desk(page: Any, url: str, upstream: Upstream, folder: Path, scheme: str) ->
     shoot("configs", "dark")
 
 
-def ask(page: Any, url: str, upstream: Upstream) -> None:
+def send_prompt(page: Any, url: str, upstream: Upstream) -> None:
     """Have the playground answered by *upstream*, and look behind a token."""
     page.goto(f"{url}/console/playground")
     page.fill("#provider", "openai")

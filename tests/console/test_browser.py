@@ -242,7 +242,7 @@ def test_overview_plots_usage(page: Any, house: House) -> None:
 def test_finished_request_appears_live(page: Any, house: House) -> None:
     go(page, house, "/requests")
     page.wait_for_selector(".live.on")
-    status = ask(page, house, model="a-model-that-is-new")
+    status = send_request(page, house, model="a-model-that-is-new")
     page.wait_for_selector("tr.new:has-text('a-model-that-is-new')")
     page.click("tr.new a")
     page.wait_for_url("**/requests/*")
@@ -252,7 +252,7 @@ def test_finished_request_appears_live(page: Any, house: House) -> None:
     assert page.locator("svg.waterfall rect").count() == 2
 
 
-def ask(page: Any, house: House, model: str) -> int:
+def send_request(page: Any, house: House, model: str) -> int:
     """A request of somebody else's."""
     reply = page.request.post(
         f"{house.url}/v1/completions",

@@ -143,9 +143,9 @@ def test_panels_are_unique_without_overlap() -> None:
     cells = [
         (x, y)
         for panel in PANELS
-        for place in [panel["gridPos"]]
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for position in [panel["gridPos"]]
+        for x in range(position["x"], position["x"] + position["w"])
+        for y in range(position["y"], position["y"] + position["h"])
     ]
 
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)

@@ -23,12 +23,12 @@ def anchor(heading: str) -> str:
 
 @pytest.mark.parametrize("page, link", LINKS.values(), ids=LINKS)
 def test_link_target_exists(page: Path, link: str) -> None:
-    name, _, place = link.partition("#")
+    name, _, fragment = link.partition("#")
     path = page.parent / name if name else page
-    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M) if place else []
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M) if fragment else []
 
     assert path.exists()
-    assert not place or place in map(anchor, headings)
+    assert not fragment or fragment in map(anchor, headings)
 
 
 def test_readme_links_every_page() -> None:

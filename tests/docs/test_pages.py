@@ -9,7 +9,7 @@ import yaml
 
 from tests.conftest import Script
 from tests.e2e.server import Server, eventually
-from tests.upstream import Answer, Seen, whole
+from tests.upstream import Answer, ReceivedRequest, whole
 
 from .pages import (
     LOOKED_AT,
@@ -35,7 +35,7 @@ LEFT_OUT = 0.25
 pytestmark = pytest.mark.e2e
 
 
-def answer(request: Seen) -> Answer:
+def answer(request: ReceivedRequest) -> Answer:
     """What a provider says to a request of any of the ways."""
     kind = "legacy"
     if "messages" in request.path:
@@ -111,11 +111,11 @@ def test_page_shows_real_output(
 
 def differences(step: Step, printed: str) -> Iterator[str]:
     """What is wrong with what a step printed."""
-    place = f"{step.block}\n$ {step.command}"
+    location = f"{step.block}\n$ {step.command}"
     if step.shown is None and not printed.endswith("status 0"):
-        yield f"{place}failed:\n{printed}"
+        yield f"{location}failed:\n{printed}"
     if step.shown is not None and not alike(step.shown, printed):
-        yield f"{place}shows:\n{step.shown}\nand prints:\n{printed}"
+        yield f"{location}shows:\n{step.shown}\nand prints:\n{printed}"
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in READ], ids=str)
@@ -153,7 +153,7 @@ def test_tutorial_begins_with_git_clone() -> None:
 
 
 @pytest.mark.parametrize(
-    "shown, seen, same",
+    "expected, actual, same",
     [
         ("a\nb", "a\nb", True),
         ("a\n...\nz", "a\nz", True),
@@ -164,5 +164,5 @@ def test_tutorial_begins_with_git_clone() -> None:
         ("", "error", False),
     ],
 )
-def test_ellipsis_matches_any_text(shown: str, seen: str, same: bool) -> None:
-    assert alike(shown, seen) is same
+def test_ellipsis_matches_any_text(expected: str, actual: str, same: bool) -> None:
+    assert alike(expected, actual) is same

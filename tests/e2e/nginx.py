@@ -37,8 +37,8 @@ http {{
 
 def free_port() -> int:
     """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        return int(place.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def nowhere() -> str:
@@ -81,9 +81,9 @@ class Nginx:
 
     def take_away(self, url: str) -> None:
         """Send nothing more to the gateway at *url*, as soon as this returns."""
-        place = f"server {urlsplit(url).netloc} "
+        entry = f"server {urlsplit(url).netloc} "
         configured = self._folder / "lastword.conf"
-        configured.write_text(configured.read_text().replace(place, f"{place}down "))
+        configured.write_text(configured.read_text().replace(entry, f"{entry}down "))
         old = {*children(self._process.pid)}
         self._process.send_signal(signal.SIGHUP)
         eventually(lambda: not old & {*children(self._process.pid)})

@@ -288,7 +288,7 @@ def test_lingering_connections_do_not_block() -> None:
     server = Server(GUNICORN_CMD_ARGS="-k gthread --threads 4", WEB_CONCURRENCY="1")
     request = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
-    def ask_all(kept: ExitStack) -> list[bytes]:
+    def complete_all(kept: ExitStack) -> list[bytes]:
         answers = []
         for _ in range(12):
             connection = kept.enter_context(server.connect())
@@ -300,7 +300,7 @@ def test_lingering_connections_do_not_block() -> None:
         server.wait_until_ready()
         with ExitStack() as kept, ThreadPoolExecutor(1) as pool:
             # One after the other, with two seconds for each, would be twice as long.
-            answers = pool.submit(ask_all, kept).result(timeout=12)
+            answers = pool.submit(complete_all, kept).result(timeout=12)
     finally:
         server.stop()
     assert all(b" 200 " in answer for answer in answers)

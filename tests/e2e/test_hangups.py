@@ -81,7 +81,7 @@ def request(upstream: Upstream, situation: Situation) -> bytes:
 
 
 @dataclass
-class Place:
+class ObservedGateway:
     """A gateway with one worker, and its ledger."""
 
     server: Server
@@ -109,13 +109,15 @@ class Place:
 
 
 @pytest.fixture(params=["gevent", "gthread"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def gateway(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[ObservedGateway]:
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 8",
         WEB_CONCURRENCY="1",
         GATEWAY_INSTANCE=str(tmp_path),
     )
-    yield Place(server, tmp_path)
+    yield ObservedGateway(server, tmp_path)
     server.stop()
 
 
@@ -123,37 +125,43 @@ def has_called(upstream: Upstream, calls: int) -> bool:
     return len(upstream.requests) >= calls
 
 
-def test_hangup_closes_upstream_in_every_situation(place: Place, script) -> None:
+def test_hangup_closes_upstream_in_every_situation(
+    gateway: ObservedGateway, script
+) -> None:
     """And nobody else is disturbed."""
     for name, situation in SITUATIONS.items():
         upstream = script(situation.answer)
-        connection = place.send(upstream, situation)
+        connection = gateway.send(upstream, situation)
         eventually(partial(has_called, upstream, situation.calls))
         connection.close()
 
         assert upstream.wait_closed(3), name
         assert len(upstream.requests) == situation.calls, name
     good = script(whole(completion()))
-    answered = place.send(good, Situation((), {}, {}))
+    answered = gateway.send(good, Situation((), {}, {}))
 
     assert b"200 OK" in answered.recv(65536)
     answered.close()
     ends = ["left"] * len(SITUATIONS) + ["whole"]
-    eventually(lambda: [end for end, _ in place.ends()] == ends, left=place.ends)
-    assert "Traceback" not in place.server.log_text
+    eventually(lambda: [end for end, _ in gateway.ends()] == ends, left=gateway.ends)
+    assert "Traceback" not in gateway.server.log_text
 
 
-def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
+def test_simultaneous_hangups_spare_other_callers(
+    gateway: ObservedGateway, script
+) -> None:
     go_on = threading.Event()
     upstream = script(
         stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
     )
     streaming = Situation((), {}, {"stream": True})
-    staying, leaving = ([place.send(upstream, streaming) for _ in "123"] for _ in "12")
+    staying, leaving = (
+        [gateway.send(upstream, streaming) for _ in "123"] for _ in "12"
+    )
     eventually(lambda: len(upstream.requests) == 6)
     for connection in leaving:
         connection.close()
-    eventually(lambda: [end for end, _ in place.ends()] == ["left"] * 3)
+    eventually(lambda: [end for end, _ in gateway.ends()] == ["left"] * 3)
     go_on.set()
     for connection in staying:
         received = b""
@@ -162,14 +170,14 @@ def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
         connection.close()
 
     eventually(
-        lambda: sorted(end for end, _ in place.ends()) == ["left"] * 3 + ["whole"] * 3
+        lambda: sorted(end for end, _ in gateway.ends()) == ["left"] * 3 + ["whole"] * 3
     )
 
 
-def test_pipelined_request_is_no_hangup(place: Place, script) -> None:
+def test_pipelined_request_is_no_hangup(gateway: ObservedGateway, script) -> None:
     go_on = threading.Event()
     upstream = script([wait_for(go_on), *whole(completion())])
-    connection = place.send(upstream, Situation((), {}, {}))
+    connection = gateway.send(upstream, Situation((), {}, {}))
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
     eventually(lambda: upstream.requests)
     # Long enough for several looks at it.

@@ -28,14 +28,14 @@ def test_ledger_is_complete_after_stop(script, tmp_path: Path, worker: str) -> N
         GATEWAY_INSTANCE=str(tmp_path),
     )
 
-    def ask(number: int) -> int:
+    def complete(number: int) -> int:
         return server.complete(
             {**headers, "x-portkey-trace-id": str(number)}
         ).status_code
 
     try:
         with ThreadPoolExecutor(8) as pool:
-            assert set(pool.map(ask, range(60))) == {200}
+            assert set(pool.map(complete, range(60))) == {200}
     finally:
         server.stop()
 

@@ -23,7 +23,7 @@ import requests
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     Upstream,
     close,
     closing_stream,
@@ -407,7 +407,7 @@ def received_prompts(upstream: Upstream) -> Counter[str]:
     return Counter(one.json["prompt"] for one in upstream.requests if is_whole(one))
 
 
-def is_whole(request: Seen) -> bool:
+def is_whole(request: ReceivedRequest) -> bool:
     """Whether all of it arrived: who is killed may have sent the half."""
     return len(request.body) == int(request.headers["content-length"])
 
@@ -457,7 +457,7 @@ def test_provider_503_keeps_gateway_available(script) -> None:
 class Traffic:
     """Callers who ask one thing after another, and no thing twice."""
 
-    ask: Callable[[int], bool]
+    send: Callable[[int], bool]
     answers: list[tuple[float, bool]] = field(default_factory=list)
 
     def since(self, moment: float) -> list[bool]:
@@ -471,7 +471,7 @@ class Traffic:
         def keep_asking() -> None:
             while not over.is_set():
                 begun = time.monotonic()
-                self.answers.append((begun, self.ask(next(numbers))))
+                self.answers.append((begun, self.send(next(numbers))))
 
         with ThreadPoolExecutor(callers) as pool:
             asking = [pool.submit(keep_asking) for _ in range(callers)]
@@ -483,7 +483,7 @@ class Traffic:
                 each.result()
 
 
-def in_a_moment(request: Seen) -> Answer:
+def in_a_moment(request: ReceivedRequest) -> Answer:
     if request.json.get("stream"):
         return stream(HELLO[0], 0.02, *HELLO[1:], DONE)
     return [0.02, *whole(completion())]

@@ -134,10 +134,10 @@ def test_parallel_wrong_keys_stay_throttled(house: House) -> None:
     assert first[401] <= 15 and second[401] <= 10
 
 
-@pytest.mark.parametrize("way", ["nginx", "direct"])
-def test_forged_address_is_not_trusted(house: House, way: str) -> None:
+@pytest.mark.parametrize("address", ["nginx", "direct"])
+def test_forged_address_is_not_trusted(house: House, address: str) -> None:
     """nginx replaces what the client sends; from others the header is not read."""
-    port = house.nginx.port if way == "nginx" else house.server.port
+    port = house.nginx.port if address == "nginx" else house.server.port
     statuses = flood(port, "127.0.0.4", X_Forwarded_For="203.0.113.{}")
 
     assert set(statuses) == {401, 429} and statuses[429] >= 20

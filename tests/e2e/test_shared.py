@@ -39,7 +39,7 @@ class Pair:
     servers: list[Server]
     keys: dict[str, str]
 
-    def ask(self, key: str, number: int) -> int:
+    def complete(self, key: str, number: int) -> int:
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
         return int(self.servers[number % 2].complete(headers).status_code)
 
@@ -99,7 +99,7 @@ def pair(
 def test_machines_share_one_rate_limit(pair: Pair) -> None:
     """A hundred of four hundred requests pass."""
     with ThreadPoolExecutor(64) as pool:
-        statuses = pool.map(lambda number: pair.ask("hundred", number), range(400))
+        statuses = pool.map(lambda number: pair.complete("hundred", number), range(400))
 
     assert Counter(statuses) == {200: 100, 429: 300}
 
@@ -111,7 +111,7 @@ def test_killed_redis_fails_no_request(pair: Pair, mortal: Valkey) -> None:
 
     def keep_asking(number: int) -> None:
         while not over.is_set():
-            statuses[number % 2, pair.ask("plenty", number)] += 1
+            statuses[number % 2, pair.complete("plenty", number)] += 1
 
     def both_go_on() -> None:
         before = statuses.copy()

@@ -328,7 +328,7 @@ def test_whitespace_keeps_answer_alive(call, script) -> None:
     assert answer.json["choices"][0]["text"] == "good"
 
 
-def test_slow_document_in_place_of_stream_is_whole(call, script) -> None:
+def test_slow_document_instead_of_stream_is_whole(call, script) -> None:
     """Each piece in time renews the limit, whether a stream was asked for or not."""
     pieces = [BODY[i : i + 40] for i in range(0, len(BODY), 40)]
     slow = [step for piece in pieces for step in (piece, 0.07)]
@@ -340,7 +340,7 @@ def test_slow_document_in_place_of_stream_is_whole(call, script) -> None:
     assert b"good" in streamed and streamed.endswith(DONE)
 
 
-def test_long_document_in_place_of_stream_is_not_read(call, script) -> None:
+def test_long_document_instead_of_stream_is_not_read(call, script) -> None:
     answer = [head(200, "Content-Length: 999999", "Content-Type: application/json")]
     response = call(script(answer), max_answer_bytes=9999).complete(stream=True)
 
@@ -694,9 +694,9 @@ def test_random_bytes_are_no_gateway_failure(
     call, script, streams, changes, by
 ) -> None:
     exchange = EXCHANGES["stream in chunks" if streams else "chunks"][0]
-    for place, length, bytes_ in changes:
-        place %= len(exchange)
-        exchange = exchange[:place] + bytes_ + exchange[place + length :]
+    for offset, length, bytes_ in changes:
+        offset %= len(exchange)
+        exchange = exchange[:offset] + bytes_ + exchange[offset + length :]
     upstream = script([exchange, by])
     response = call(upstream, **SMALL).complete(stream=streams)
     text = response.get_data()

@@ -11,7 +11,7 @@ from app.errors import EngineEnded, EngineWithheld
 from app.gateway.quarantine import Quarantine
 from app.gateway.retries import Trace
 from app.state.local_store import LocalCircuits, LocalFile
-from tests.conftest import Caller, taken
+from tests.conftest import Caller, read_until
 from tests.upstream import DONE, close, cut_stream, data, frame, head, stream, whole
 
 HANGS_UP = [close]
@@ -113,7 +113,7 @@ def test_broken_streams_do_not_withhold_engine(call, script) -> None:
     engine = script(*[cut_stream(begun, begun)] * 3, stream(begun, DONE))
     caller = caller_of(call, engine)
     for _ in "123":
-        assert b'"error"' in taken(caller.complete(stream=True), b'"error"')
+        assert b'"error"' in read_until(caller.complete(stream=True), b'"error"')
 
     assert caller.complete(stream=True).status_code == 200
     assert len(engine.requests) == 4

@@ -67,9 +67,9 @@ def test_ignored_params_are_not_sent() -> None:
     assert sent == {"model": "m", "prompt": PROMPT, "stream": True}
 
 
-@pytest.mark.parametrize("asked_for, sent", [(0, 1), (1, 1), (5, 5)])
-def test_zero_logprobs_request_chosen_token(asked_for: int, sent: int) -> None:
-    assert body_of(logprobs=asked_for)["logprobs"] == sent
+@pytest.mark.parametrize("requested, sent", [(0, 1), (1, 1), (5, 5)])
+def test_zero_logprobs_request_chosen_token(requested: int, sent: int) -> None:
+    assert body_of(logprobs=requested)["logprobs"] == sent
 
 
 def test_seed_is_never_the_random_one() -> None:

@@ -32,7 +32,7 @@ def whole(message: dict[str, Any], logprobs: Any = None) -> Any:
 
 def streamed(*pieces: tuple[dict[str, Any], Sequence[str]]) -> tuple[str, Logprobs]:
     """The text of a stream, and its tokens; each piece is a delta and its tokens."""
-    documents = [delta(**said) for said, _ in pieces]
+    documents = [delta(**fields) for fields, _ in pieces]
     for document, (_, tokens) in zip(documents, pieces, strict=True):
         document["choices"][0]["logprobs"] = entries(*tokens) if tokens else None
     events = [Event(json.dumps(d).encode()) for d in [*documents, delta(finish="stop")]]

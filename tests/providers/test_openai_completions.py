@@ -17,9 +17,9 @@ from . import harness
 
 def passed(frames: Iterable[bytes]) -> list[bytes]:
     """What a caller gets of a stream of *frames*."""
-    made = harness.plan("openai", stream=True, n=2)
-    (part,) = made.parts
-    upstream = made.upstream_request(part, made.target)
+    chosen_plan = harness.plan("openai", stream=True, n=2)
+    (part,) = chosen_plan.parts
+    upstream = chosen_plan.upstream_request(part, chosen_plan.target)
     events = [*map(Event, frames), Event(b"[DONE]")]
     reader = FramePassthrough(upstream)
     return [chunk.body for event in events for chunk in reader.feed(event)]

@@ -271,9 +271,9 @@ def measured(server: Server, port: int, count: int) -> bool:
         time.sleep(1.5)
         now = resident(server)
         kept = kept and all_refused and now - first < MEMORY
-        told = count if all_refused else "not all"
+        refusals = count if all_refused else "not all"
         print(
-            f"{name:<22} {told:>7} {took:>6.1f}s {now >> 20:>5} MB "
+            f"{name:<22} {refusals:>7} {took:>6.1f}s {now >> 20:>5} MB "
             f"{(now - first) / 2**20:>+5.1f} MB",
             flush=True,
         )
@@ -285,9 +285,9 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--limit", type=int, default=4 * 2**20)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
-    with provider(given.limit) as port, gateway(given.worker, given.limit) as server:
-        kept = measured(server, port, given.answers)
+    args = parser.parse_args()
+    with provider(args.limit) as port, gateway(args.worker, args.limit) as server:
+        kept = measured(server, port, args.answers)
     return 0 if kept else 1
 
 

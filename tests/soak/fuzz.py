@@ -34,7 +34,7 @@ from app.gateway.retries import Clock
 from app.providers import PROVIDERS
 from app.settings import Settings
 from tests import wire
-from tests.upstream import Answer, Seen, Upstream, completion, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, completion, whole
 
 Headers = dict[str, str]
 
@@ -235,7 +235,7 @@ class Chance(random.Random):
 
     def headers(self, host: str) -> Headers:
         """Mostly those that lead to *host*, and a few others."""
-        chosen = self.way(host)
+        chosen = self.route_headers(host)
         if self.odds(0.5):
             chosen["Content-Type"] = "application/json"
         chosen |= {"Authorization": "Bearer sk-1"} if self.odds(0.9) else {}
@@ -244,17 +244,17 @@ class Chance(random.Random):
         named = {self.text(k, 0.01): self.text(v, 0.06) for k, v in chosen.items()}
         return {_token(name): _sendable(value) for name, value in named.items()}
 
-    def way(self, host: str) -> Headers:
+    def route_headers(self, host: str) -> Headers:
         """A provider in a header, a config, or both."""
-        way = {"x-portkey-custom-host": host} if self.odds(0.5) else {}
+        headers = {"x-portkey-custom-host": host} if self.odds(0.5) else {}
         configured = self.odds(0.6)
         if configured:
             config = self.written(self.config(host), 0.5)
-            way["x-portkey-config"] = config.decode("latin-1")
+            headers["x-portkey-config"] = config.decode("latin-1")
         if not configured or self.odds(0.3):
             provider = self.choice(NAMES)
-            way |= {"x-portkey-custom-host": host, "x-portkey-provider": provider}
-        return way
+            headers |= {"x-portkey-custom-host": host, "x-portkey-provider": provider}
+        return headers
 
     def config(self, host: str) -> Any:
         """A config that works, or one that leaves its provider to a header."""
@@ -315,22 +315,22 @@ class Chance(random.Random):
             node = wrap(node)
         return node
 
-    def text(self, given: str, odds: float) -> str:
-        """*given*; with such *odds* with some of it changed."""
+    def text(self, original: str, odds: float) -> str:
+        """*original*; with such *odds* with some of it changed."""
         if not self.odds(odds):
-            return given
-        at = self.randint(0, len(given))
-        piece = str(self.choice((*_STRANGE, given, chr(self.randrange(0x3000)))))
-        return given[:at] + piece + given[at + self.randrange(3) :]
+            return original
+        at = self.randint(0, len(original))
+        piece = str(self.choice((*_STRANGE, original, chr(self.randrange(0x3000)))))
+        return original[:at] + piece + original[at + self.randrange(3) :]
 
-    def bytes_of(self, given: bytes) -> bytes:
-        """*given* with a few bytes cut out, put in, doubled or cut off."""
-        at = self.randint(0, len(given))
+    def bytes_of(self, original: bytes) -> bytes:
+        """*original* with a few bytes cut out, put in, doubled or cut off."""
+        at = self.randint(0, len(original))
         piece = self.choice(
             (b"", self.randbytes(3), b"\xff\xfe", b"[" * 300, b'"\\ud800"', b"NaN")
         )
-        end = self.choice((at, at + 1, len(given)))
-        changed = given[:at] + piece + given[end:]
+        end = self.choice((at, at + 1, len(original)))
+        changed = original[:at] + piece + original[end:]
         return self.choice(
             (changed, changed, changed.decode("latin-1").encode("utf-16"))
         )
@@ -382,15 +382,15 @@ _FITTING = {
 }
 
 
-def answer(seen: Seen) -> Answer:
-    """What *seen* is answered: what fits, what fits another, or what nobody sends.
+def answer(request: ReceivedRequest) -> Answer:
+    """What *request* is answered: what fits, what fits another, or what nobody sends.
 
     It is the same for the same.
     """
-    chance = Chance(seen.body)
+    chance = Chance(request.body)
     if chance.odds(0.1):
         return chance.choice(_refusals())
-    fitting = _fitting(seen) if chance.odds(0.9) else _RECORDED
+    fitting = _fitting(request) if chance.odds(0.9) else _RECORDED
     path = chance.choice(fitting)
     body = path.read_bytes()
     if chance.odds(0.5):
@@ -401,13 +401,13 @@ def answer(seen: Seen) -> Answer:
 
 @functools.cache
 def _recorded(folders: str, streamed: bool) -> list[Path]:
-    found = (path for path in _RECORDED if path.match(f"{folders}/*"))
-    return [path for path in found if (path.suffix != ".json") == streamed]
+    recordings = (path for path in _RECORDED if path.match(f"{folders}/*"))
+    return [path for path in recordings if (path.suffix != ".json") == streamed]
 
 
-def _fitting(seen: Seen) -> list[Path]:
-    streamed = b'"stream":true' in seen.body or "tream" in seen.path
-    folders = next(_FITTING[part] for part in _FITTING if part in seen.path)
+def _fitting(request: ReceivedRequest) -> list[Path]:
+    streamed = b'"stream":true' in request.body or "tream" in request.path
+    folders = next(_FITTING[part] for part in _FITTING if part in request.path)
     return _recorded(folders, streamed) or _RECORDED
 
 
@@ -442,12 +442,12 @@ def _refusals() -> list[Answer]:
 def upstream() -> Upstream:
     """One that answers so, and keeps nothing."""
 
-    def forgetting(seen: Seen) -> Answer:
-        made.requests.clear()
-        return answer(seen)
+    def forgetting(request: ReceivedRequest) -> Answer:
+        server.requests.clear()
+        return answer(request)
 
-    made = Upstream([forgetting])
-    return made
+    server = Upstream([forgetting])
+    return server
 
 
 _resolve = socket.getaddrinfo
@@ -458,12 +458,12 @@ def fence(port: int) -> Iterator[None]:
     """Nothing is called but this machine at *port*, and no name is asked about."""
     before = socket.getaddrinfo
 
-    def known(host: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
-        if host in ("127.0.0.1", "localhost") and asked == port:
-            return _resolve("127.0.0.1", asked, *args, **kwargs)
+    def resolve(host: Any, requested_port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host in ("127.0.0.1", "localhost") and requested_port == port:
+            return _resolve("127.0.0.1", requested_port, *args, **kwargs)
         raise socket.gaierror(socket.EAI_NONAME, "outside of the fence")
 
-    socket.getaddrinfo = known  # type: ignore[assignment]
+    socket.getaddrinfo = resolve  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -484,15 +484,13 @@ class Wrong(Exception):
 class _Memory(logging.Handler):
     """Remembers where the last failure came from, instead of writing it down."""
 
-    told = ""
+    last_error = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
             where = traceback.extract_tb(error.__traceback__)[-1]
-            self.gateway_headers = (
-                f"{Path(where.filename).name}:{where.lineno} {error!r}"
-            )
+            self.last_error = f"{Path(where.filename).name}:{where.lineno} {error!r}"
 
 
 class Subject:
@@ -523,10 +521,10 @@ class Subject:
         self.upstream.stop()
         self._folder.cleanup()
 
-    def status(self, given: Input, number: int) -> int:
-        """What *given* is answered. Raises Wrong, or whatever goes wrong."""
+    def status(self, case: Input, number: int) -> int:
+        """What *case* is answered. Raises Wrong, or whatever goes wrong."""
         started: list[Any] = []
-        environ = given.environ(number)
+        environ = case.environ(number)
         answer = self._app.wsgi_app(environ, lambda *head: started.append(head))
         try:
             body = b"".join(answer)
@@ -534,8 +532,8 @@ class Subject:
             getattr(answer, "close", lambda: None)()
         status, headers = int(started[0][0][:3]), started[0][1]
         if status == 500:
-            raise Wrong(f"a 500: {self._memory.told or body[:300]!r}")
-        _judge(status, headers, body, given.method)
+            raise Wrong(f"a 500: {self._memory.last_error or body[:300]!r}")
+        _judge(status, headers, body, case.method)
         return status
 
 
@@ -552,45 +550,45 @@ def _judge(status: int, headers: Any, body: bytes, method: str) -> None:
 # Many of them
 
 
-def made(seed: int, number: int, host: str) -> Input:
+def build_input(seed: int, number: int, host: str) -> Input:
     """Input *number* of *seed*. The port of *host* plays no part in it."""
-    given = Chance(f"{seed}:{number}").input("http://HOST/v1")
-    body = given.body.replace(b"HOST", host.encode())
-    headers = {k: v.replace("HOST", host) for k, v in given.headers.items()}
-    return replace(given, body=body, headers=headers)
+    template = Chance(f"{seed}:{number}").input("http://HOST/v1")
+    body = template.body.replace(b"HOST", host.encode())
+    headers = {k: v.replace("HOST", host) for k, v in template.headers.items()}
+    return replace(template, body=body, headers=headers)
 
 
 @dataclass
-class Found:
+class FuzzResult:
     """How often which status was answered, and what went wrong with which input."""
 
     statuses: Counter[int]
     failures: list[tuple[int, str, Input]]
 
 
-def run(seed: int, numbers: Iterable[int], most: int = 10) -> Found:
+def run(seed: int, numbers: Iterable[int], most: int = 10) -> FuzzResult:
     """Throw these inputs; stop after so many failures."""
-    found = Found(Counter(), [])
+    result = FuzzResult(Counter(), [])
     subject = Subject()
     host = f"127.0.0.1:{subject.upstream.port}"
     with fence(subject.upstream.port):
         for number in numbers:
-            given = made(seed, number, host)
-            why = _failure(subject, given, number, found.statuses)
+            case = build_input(seed, number, host)
+            why = _failure(subject, case, number, result.statuses)
             if why:
-                least = smallest(given, lambda i: bool(_failure(subject, i, -1)))
-                found.failures.append((number, why, least))
-            if len(found.failures) == most:
+                least = smallest(case, lambda i: bool(_failure(subject, i, -1)))
+                result.failures.append((number, why, least))
+            if len(result.failures) == most:
                 break
         subject.close()
-    return found
+    return result
 
 
 def _failure(
-    subject: Subject, given: Input, number: int, statuses: Counter[int] | None = None
+    subject: Subject, case: Input, number: int, statuses: Counter[int] | None = None
 ) -> str:
     try:
-        status = subject.status(given, number)
+        status = subject.status(case, number)
     except Exception as e:
         return f"{type(e).__name__}: {e}"
     if statuses is not None:
@@ -598,16 +596,16 @@ def _failure(
     return ""
 
 
-def smallest(given: Input, fails: Callable[[Input], bool]) -> Input:
-    """*given* without the headers, and the top of the body, that it fails without."""
-    for name in given.headers:
-        less = {k: v for k, v in given.headers.items() if k != name}
-        if fails(candidate := replace(given, headers=less)):
-            given = candidate
+def smallest(case: Input, fails: Callable[[Input], bool]) -> Input:
+    """*case* without the headers, and the top of the body, that it fails without."""
+    for name in case.headers:
+        less = {k: v for k, v in case.headers.items() if k != name}
+        if fails(candidate := replace(case, headers=less)):
+            case = candidate
     for body in (b'{"model":"m","prompt":"x"}', b""):
-        if fails(candidate := replace(given, body=body)):
-            given = candidate
-    return given
+        if fails(candidate := replace(case, body=body)):
+            case = candidate
+    return case
 
 
 def main(argv: list[str]) -> int:
@@ -616,25 +614,25 @@ def main(argv: list[str]) -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--processes", type=int, default=2)
     options.add_argument("--only", type=int)
-    asked = options.parse_args(argv)
-    numbers = range(asked.inputs) if asked.only is None else [asked.only]
-    return _report(asked.seed, _in_parallel(asked.seed, numbers, asked.processes))
+    args = options.parse_args(argv)
+    numbers = range(args.inputs) if args.only is None else [args.only]
+    return _report(args.seed, _in_parallel(args.seed, numbers, args.processes))
 
 
-def _in_parallel(seed: int, numbers: Any, processes: int) -> list[Found]:
+def _in_parallel(seed: int, numbers: Any, processes: int) -> list[FuzzResult]:
     parts = [numbers[i::processes] for i in range(processes)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         return list(pool.map(run, [seed] * processes, parts))
 
 
-def _report(seed: int, parts: list[Found]) -> int:
+def _report(seed: int, parts: list[FuzzResult]) -> int:
     statuses = sum((part.statuses for part in parts), Counter[int]())
     failures = [failure for part in parts for failure in part.failures]
     counts = " ".join(f"{status}:{n}" for status, n in sorted(statuses.items()))
     total = statuses.total() + len(failures)
     print(f"fuzz: seed {seed}, {total} inputs, {len(failures)} failures; {counts}")
-    for number, why, given in failures:
-        print(f"--only {number}: {why}\n    {given!r}")
+    for number, why, case in failures:
+        print(f"--only {number}: {why}\n    {case!r}")
     return 1 if failures else 0
 
 

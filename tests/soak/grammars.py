@@ -160,7 +160,7 @@ def random_requests(seed: int) -> Iterator[tuple[str, bool, Body]]:
         yield f"random {number}", is_refused, _WORK | {"grammar": grammar}
 
 
-def ask(server: Server, body: Body, patience: float) -> tuple[int, float]:
+def complete(server: Server, body: Body, patience: float) -> tuple[int, float]:
     """The status of the answer, and how many seconds it took.
 
     It is a stream that is left after so many seconds, as hostile callers do.
@@ -237,7 +237,7 @@ def attack(
     neighbour = Neighbour(server)
     try:
         for name, is_refused, body in requests_in_order():
-            status, took = ask(server, body, patience)
+            status, took = complete(server, body, patience)
             row = Row(name, is_refused, status, took, neighbour.longest_pause())
             rows.append(row)
             pids.append(engine_of(server))
@@ -245,7 +245,7 @@ def attack(
         for name, is_refused, body in random_requests(seed=1):
             if time.monotonic() > until:
                 break
-            status, took = ask(server, body | {"max_tokens": 20}, patience)
+            status, took = complete(server, body | {"max_tokens": 20}, patience)
             pause = neighbour.longest_pause()
             rows.append(Row(name, is_refused, status, took, pause))
         pids.append(engine_of(server))
@@ -259,11 +259,11 @@ def attack(
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=120)
-    given = parser.parse_args()
+    args = parser.parse_args()
     server = Server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="1")
     try:
         server.wait_until_ready()
-        rows, pids = attack(server, given.seconds, patience=10)
+        rows, pids = attack(server, args.seconds, patience=10)
     finally:
         server.stop()
     print(f"{'':<36} {'status':>6} {'took':>8} {'pause of a neighbour':>22}")

@@ -24,12 +24,12 @@ def health(url: str) -> Iterator[list[float]]:
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin and process.stdout
         assert process.stdout.readline() == "begun\n"
-        found: list[float] = []
+        seconds: list[float] = []
         try:
-            yield found
+            yield seconds
         finally:
             process.stdin.close()
-            found += json.loads(process.stdout.read())
+            seconds += json.loads(process.stdout.read())
 
 
 def quantile(seconds: Sequence[float], share: float) -> float:

@@ -71,9 +71,9 @@ class Bomb:
 
 def bombs() -> list[Bomb]:
     """As much work as passes; of each family the size that is the most."""
-    made = [*_of_families()]
+    cases = [*_of_families()]
     loops = "(?:a[ab]*){900}c"
-    made += [
+    cases += [
         Bomb("an array of texts", ["a[ab]{100}c"], [TEXTS["a and b"][:3000]] * 300),
         Bomb("an array of short texts", ["a[ab]{9}c"] * 4, ["ab"] * 10_000),
         Bomb("a long text", ["abc"], "a" * 300_000, (400,)),
@@ -85,7 +85,7 @@ def bombs() -> list[Bomb]:
         Bomb("many classes", [r"\pL" * 17], "a", (400,)),
         Bomb("much to compile", [rf"(?i)\pL{{9}}{i}" for i in range(32)], "a", (400,)),
     ]
-    return made
+    return cases
 
 
 def _of_families() -> Iterator[Bomb]:
@@ -174,10 +174,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
+    args = parser.parse_args()
     upstream = Upstream([whole(completion())])
     server = Server(
-        GUNICORN_CMD_ARGS=f"-k {given.worker} --threads 16",
+        GUNICORN_CMD_ARGS=f"-k {args.worker} --threads 16",
         WEB_CONCURRENCY="1",
         GATEWAY_TRUSTED_CUSTOM_HOSTS="127.0.0.1",
     )
@@ -185,15 +185,15 @@ def main() -> int:
         with health(server.url) as idle:
             time.sleep(2)
         with health(server.url) as busy:
-            answered = attack(server, upstream.url, bombs(), given.seconds)
+            answered = attack(server, upstream.url, bombs(), args.seconds)
     finally:
         server.stop()
         upstream.stop()
     print(f"{'/healthz':>10} {'p50':>10} {'p99':>10} {'max':>10} {'answers':>8}")
     for name, seconds in (("idle", idle), ("busy", busy)):
         row = [quantile(seconds, share) for share in (0.5, 0.99, 1)]
-        told = " ".join(f"{1000 * each:>7.1f} ms" for each in row)
-        print(f"{name:>10} {told} {len(seconds):>8}")
+        columns = " ".join(f"{1000 * each:>7.1f} ms" for each in row)
+        print(f"{name:>10} {columns} {len(seconds):>8}")
     slowest = sorted(answered, key=lambda each: -each.seconds)[:5]
     for each in slowest:
         print(f"{each.seconds:>8.2f} s  {each.status}  {each.bomb.name}")

@@ -91,9 +91,9 @@ async def run(server: Server, upstream: int, count: int, seconds: float) -> Roun
     """One round of *count* streams through *server*."""
     result = Round()
     callers = [_call(server.port, upstream, result, n / count) for n in range(count)]
-    with watch(server.url + "/healthz", server.pid) as seen:
+    with watch(server.url + "/healthz", server.pid) as monitor:
         await asyncio.wait_for(asyncio.gather(*callers), seconds + _RAMP + 60)
-    result.health, result.memory = seen.slowest, seen.memory
+    result.health, result.memory = monitor.slowest, monitor.memory
     return result
 
 
@@ -102,12 +102,12 @@ async def _call(gateway: int, upstream: int, result: Round, wait: float) -> None
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway)
         writer.write(_request(upstream))
-        said = await _read(reader, result)
+        received = await _read(reader, result)
         writer.close()
     except OSError:
         result.lost += 1
         return
-    if said.endswith(DONE) and b'"error"' not in said:
+    if received.endswith(DONE) and b'"error"' not in received:
         result.whole += 1
     else:
         result.cut += 1
@@ -130,14 +130,14 @@ def _request(upstream: int) -> bytes:
 
 async def _read(reader: Any, result: Round) -> bytes:
     """The end of what is said; notes the gaps between its events."""
-    said, before = b"", None
+    received, before = b"", None
     while piece := await reader.read(65536):
         now = time.monotonic()
         if before is not None:
             result.gaps.append(now - before)
         before = now
-        said = (said + piece)[-4096:]
-    return said.removesuffix(b"0\r\n\r\n").removesuffix(b"\r\n")
+        received = (received + piece)[-4096:]
+    return received.removesuffix(b"0\r\n\r\n").removesuffix(b"\r\n")
 
 
 # What it takes
@@ -198,20 +198,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
+    args = parser.parse_args()
     raise_limit()
     server = Server(
-        GUNICORN_CMD_ARGS=f"-k {given.worker} --threads 1100", WEB_CONCURRENCY="2"
+        GUNICORN_CMD_ARGS=f"-k {args.worker} --threads 1100", WEB_CONCURRENCY="2"
     )
     try:
-        with provider(given.seconds) as port:
+        with provider(args.seconds) as port:
             server.wait_until_ready()
             eventually(lambda: len(children(server.pid)) == 2)
             print(_HEAD)
-            rounds = range(given.rounds)
-            kept = [
-                measured(server, port, given.streams, given.seconds) for _ in rounds
-            ]
+            rounds = range(args.rounds)
+            kept = [measured(server, port, args.streams, args.seconds) for _ in rounds]
     finally:
         server.stop()
     return 0 if all(kept) else 1

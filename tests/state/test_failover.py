@@ -89,12 +89,12 @@ def test_request_waits_for_one_round_trip(
     request(counting, key, virtual_key)
     counting.client.round_trips.clear()
 
-    def ask() -> None:
+    def send_requests() -> None:
         for _ in range(10):
             request(counting, key, virtual_key)
 
     names = [f"requests {number}" for number in range(5)]
-    threads = [threading.Thread(target=ask, name=name) for name in names]
+    threads = [threading.Thread(target=send_requests, name=name) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -125,7 +125,7 @@ def test_requests_survive_redis_killed_under_load(
     failures: list[Exception] = []
     done, over = [0] * 8, threading.Event()
 
-    def ask(at: int) -> None:
+    def send_requests(at: int) -> None:
         try:
             while not over.is_set():
                 gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
@@ -137,7 +137,7 @@ def test_requests_survive_redis_killed_under_load(
         before = list(done)
         eventually(lambda: all(n > b + 5 for n, b in zip(done, before, strict=True)))
 
-    threads = [threading.Thread(target=ask, args=(at,)) for at in range(8)]
+    threads = [threading.Thread(target=send_requests, args=(at,)) for at in range(8)]
     with caplog.at_level(logging.WARNING, "lastword"):
         for thread in threads:
             thread.start()

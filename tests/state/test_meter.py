@@ -701,10 +701,10 @@ def test_limit_is_exact_across_threads(meter: Meter) -> None:
     passed: list[bool] = []
     mine = claim(requests_per_minute=100)
 
-    def ask() -> None:
+    def reserve_25() -> None:
         passed.extend(passes(meter, mine) for _ in range(25))
 
-    threads = [threading.Thread(target=ask) for _ in range(16)]
+    threads = [threading.Thread(target=reserve_25) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -62,14 +62,14 @@ def test_each_operation_is_one_round_trip(
             UsageRequest("virtual-key:v", Limits(tokens_per_minute=9), 5),
         ]
 
-        def ask() -> None:
+        def reserve_and_settle() -> None:
             for reserved in meter.reserve(mine, NOON):
                 meter.settle([Charge(reserved, 1)], NOON)
 
-        ask()
+        reserve_and_settle()
         valkey.clear()
         for _ in range(3):
-            ask()
+            reserve_and_settle()
 
     # Scripts call commands, which come over no network.
     calls = valkey.calls()
@@ -115,12 +115,13 @@ def test_gateways_share_limits(valkey: Valkey) -> None:
         meters = [Meter(RedisCounters(client)) for client in (one, two)]
         passed: list[bool] = []
 
-        def ask(meter: Meter) -> None:
+        def reserve_20(meter: Meter) -> None:
             mine = claim(requests_per_minute=100)
             passed.extend(passes(meter, mine) for _ in range(20))
 
         threads = [
-            threading.Thread(target=ask, args=(meters[n % 2],)) for n in range(20)
+            threading.Thread(target=reserve_20, args=(meters[n % 2],))
+            for n in range(20)
         ]
         for thread in threads:
             thread.start()
@@ -138,10 +139,10 @@ def test_requests_wait_for_free_connection(
     with closing(RedisClient(valkey.url)) as client:
         meter = Meter(RedisCounters(client))
 
-        def ask() -> None:
+        def reserve() -> None:
             passed.append(passes(meter, claim(requests_per_minute=100)))
 
-        threads = [threading.Thread(target=ask) for _ in range(150)]
+        threads = [threading.Thread(target=reserve) for _ in range(150)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -191,14 +192,14 @@ def test_concurrent_callers_share_one_retry() -> None:
         client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
         counters, tried = RedisCounters(client), []
 
-        def ask() -> None:
+        def reserve() -> None:
             with pytest.raises(RedisUnavailable) as raised:
                 counters.reserve("id", (), NOON)
             tried.append(raised.value.maybe_executed)
 
-        ask()
+        reserve()
         clock.now = 1
-        threads = [threading.Thread(target=ask) for _ in range(10)]
+        threads = [threading.Thread(target=reserve) for _ in range(10)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -22,17 +22,17 @@ from .test_response_cache import ENTRY, NOW, PREAMBLE, entry
 class Crowd:
     """Threads that ask for the same, while a call for it is under way."""
 
-    def __init__(self, ask: Callable[[], Any], size: int = 5) -> None:
+    def __init__(self, fetch: Callable[[], Any], size: int = 5) -> None:
         self.results: list[Any] = []
         self._threads = [
-            threading.Thread(target=self._run, args=(ask,)) for _ in range(size)
+            threading.Thread(target=self._run, args=(fetch,)) for _ in range(size)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, ask: Callable[[], Any]) -> None:
+    def _run(self, fetch: Callable[[], Any]) -> None:
         try:
-            self.results.append(ask())
+            self.results.append(fetch())
         except UpstreamTimeout as e:
             self.results.append(e)
 
@@ -64,7 +64,7 @@ class Upstream:
         self._lock = threading.Lock()
         self.calls = 0
 
-    def ask(self) -> bytes | None:
+    def fetch(self) -> bytes | None:
         """The body of a cached or new answer; None if the call failed."""
         result = self._answers.find("k", 60)
         return result.body if isinstance(result, CacheEntry) else self.call(result)
@@ -95,7 +95,7 @@ def leader_of(answers: ResponseStore) -> FlightLeader:
 def test_identical_requests_share_one_call(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leader = leader_of(answers)
-    crowd = Crowd(upstream.ask)
+    crowd = Crowd(upstream.fetch)
     crowd.wait_until_waiting()
     upstream.call(leader)
 
@@ -106,7 +106,7 @@ def test_identical_requests_share_one_call(answers: ResponseStore) -> None:
 def test_next_request_leads_after_failure(answers: ResponseStore) -> None:
     upstream = Upstream(answers, failures=(1,))
     leader = leader_of(answers)
-    crowd = Crowd(upstream.ask)
+    crowd = Crowd(upstream.fetch)
     crowd.wait_until_waiting()
     upstream.call(leader)
 
@@ -131,7 +131,7 @@ def test_waiting_ends_after_two_failures() -> None:
 def test_simultaneous_requests_share_one_call(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
 
-    assert Crowd(upstream.ask, 20).join() == [b"1"] * 20
+    assert Crowd(upstream.fetch, 20).join() == [b"1"] * 20
     assert upstream.calls == 1
 
 
@@ -172,13 +172,13 @@ def test_dead_leader_blocks_nobody(answers: ResponseStore) -> None:
     thread.start()
     thread.join()
 
-    assert upstream.ask() == b"1"
+    assert upstream.fetch() == b"1"
 
 
 def test_collected_leader_releases_others(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leaders = [leader_of(answers)]
-    crowd = Crowd(upstream.ask)
+    crowd = Crowd(upstream.fetch)
     crowd.wait_until_waiting()
     leaders.clear()
 

@@ -163,7 +163,7 @@ def test_every_change_increments_revision(store: Repository) -> None:
     assert store.contents().revision == before + 4
 
 
-def test_concurrent_changes_are_all_made(store: Repository) -> None:
+def test_concurrent_changes_are_all_stored(store: Repository) -> None:
     failures = []
 
     def change(number: int) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.conftest import Caller
-from tests.upstream import Answer, Seen, Upstream, completion, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, completion, whole
 
 SECRET = "a-secret-of-the-application"
 
@@ -39,9 +39,9 @@ class Entra:
         self.host = f"127.0.0.1:{upstream.port}"
         self.lifetime = 3599
 
-    def __call__(self, seen: Seen) -> Answer:
+    def __call__(self, request: ReceivedRequest) -> Answer:
         base = f"https://{self.host}/a-tenant"
-        if seen.path.endswith("openid-configuration"):
+        if request.path.endswith("openid-configuration"):
             return whole(
                 {
                     "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
@@ -49,7 +49,7 @@ class Entra:
                     "issuer": f"{base}/v2.0",
                 }
             )
-        if SECRET not in seen.body.decode():
+        if SECRET not in request.body.decode():
             denied = {"error": "invalid_client", "error_description": "AADSTS7000215"}
             return whole(denied, 401)
         number = len(self.tokens)
@@ -57,9 +57,11 @@ class Entra:
         return whole(token | {"token_type": "Bearer"})
 
     @property
-    def tokens(self) -> list[Seen]:
+    def tokens(self) -> list[ReceivedRequest]:
         """The requests for a token."""
-        return [seen for seen in self.upstream.requests if seen.method == "POST"]
+        return [
+            request for request in self.upstream.requests if request.method == "POST"
+        ]
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_entra_token_is_cached(call, azure, entra: Entra, bundle: str) -> None:
 
     for _ in range(3):
         assert caller.complete(model="dep").status_code == 200
-    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    sent = [request.headers["authorization"] for request in upstream.requests]
     assert sent == ["Bearer token-1"] * 3 and len(entra.tokens) == 1
     assert "api-key" not in upstream.last.headers
     form = parse_qs(entra.tokens[0].body.decode())
@@ -123,7 +125,7 @@ def test_expired_token_is_renewed(call, azure, entra: Entra, bundle: str) -> Non
     caller.complete(model="dep")
     caller.complete(model="dep")
 
-    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    sent = [request.headers["authorization"] for request in upstream.requests]
     assert sent == ["Bearer token-1", "Bearer token-2"]
 
 
@@ -260,7 +262,7 @@ def test_google_token_is_cached(
 
     for _ in range(2):
         assert caller.complete(model="gemini-2.0-flash").status_code == 200
-    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    sent = [request.headers["authorization"] for request in upstream.requests]
     assert sent == ["Bearer ya29.x"] * 2 and len(google.upstream.requests) == 1
     assert upstream.last.path.startswith("/v1/projects/p/locations/europe-west1/")
 

@@ -12,7 +12,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from app.upstream.http1.pool import PooledAdapter, UpstreamPool, UpstreamTLSPool
-from tests.upstream import Answer, Seen, Upstream, chunk, close, head, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, chunk, close, head, whole
 
 BODY = b"0123456789" * 2000
 CHUNKED = head(200, "Transfer-Encoding: chunked")
@@ -36,8 +36,8 @@ def prepared(url: str, body: bytes = b"{}", **headers: str) -> PreparedRequest:
     request = PreparedRequest()
     request.method, request.url, request.body = "POST", url, body
     length = {"Content-Length": str(len(body))}
-    told = {"User-Agent": "x", "Accept-Encoding": "identity", **headers, **length}
-    request.headers = CaseInsensitiveDict(told)
+    sent = {"User-Agent": "x", "Accept-Encoding": "identity", **headers, **length}
+    request.headers = CaseInsensitiveDict(sent)
     return request
 
 
@@ -168,19 +168,19 @@ REQUESTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("told", REQUESTS)
-def test_request_bytes_equal_those_of_requests(script, told) -> None:
+@pytest.mark.parametrize("fields", REQUESTS)
+def test_request_bytes_equal_those_of_requests(script, fields) -> None:
     upstream = script(*[whole(b"")] * 2)
-    told = dict(told)
-    url = upstream.url + told.pop("path", "/v1")
+    fields = dict(fields)
+    url = upstream.url + fields.pop("path", "/v1")
     for adapter in (HTTPAdapter(), PooledAdapter()):
-        send(adapter, prepared(url, **told)).close()
+        send(adapter, prepared(url, **fields)).close()
     theirs, ours = upstream.requests
 
-    assert seen(theirs) == seen(ours)
+    assert comparable(theirs) == comparable(ours)
 
 
-def seen(request: Seen) -> Any:
+def comparable(request: ReceivedRequest) -> Any:
     return request.path, sorted(request.headers.items()), request.body
 
 

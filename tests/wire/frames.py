@@ -41,8 +41,8 @@ def _wrapped(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header(name: str, value: str) -> bytes:
-    told = value.encode()
-    return struct.pack("!B", len(name)) + name.encode() + _typed(told)
+    encoded = value.encode()
+    return struct.pack("!B", len(name)) + name.encode() + _typed(encoded)
 
 
 def _typed(value: bytes) -> bytes:

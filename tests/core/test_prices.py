@@ -181,7 +181,7 @@ def named(row: Price) -> str:
 
 
 @pytest.mark.parametrize("row", PRICES, ids=named)
-def test_price_row_has_known_provider(row: Price) -> None:
+def test_price_row_provider_exists(row: Price) -> None:
     one_of = re.sub(r"\[(.)[^]]*\]", r"\1", row.model)
     model = one_of.replace("??", "us").replace("*", "")
 
