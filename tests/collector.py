@@ -1,4 +1,4 @@
-"""A collector of traces on a real socket, as OTLP over HTTP describes it.
+"""A collector of traces on a real socket, speaking OTLP over HTTP.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
@@ -38,7 +38,7 @@ class Span:
 
 @dataclass
 class Collector:
-    """Takes spans. Of each batch it keeps the headers, too."""
+    """Receives spans, and keeps the headers of each batch."""
 
     spans: list[Span] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Collector:
         self._thread.start()
 
     def take(self, body: bytes) -> None:
-        """Keep what is in one export."""
+        """Keep the spans of one export request."""
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
             resource_attributes = _dict(resource.resource.attributes)
@@ -60,13 +60,13 @@ class Collector:
 
     @property
     def request(self) -> Span:
-        """The one span of a request."""
+        """The only server span."""
         (span,) = [span for span in self.spans if span.kind == SERVER]
         return span
 
     @property
     def tries(self) -> list[Span]:
-        """Those of tries, in their order."""
+        """The client spans of attempts, in their order."""
         spans = [span for span in self.spans if span.kind == CLIENT]
         return sorted(spans, key=lambda span: span.began)
 
@@ -134,4 +134,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""A gateway with a store, and an upstream that is reached through a virtual key."""
+"""A gateway with a store, and an upstream behind a virtual key."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,9 +25,9 @@ class House:
         self._call = call
 
     def caller(self, key: str | None = None, **changes: Any) -> Caller:
-        """Someone with a key; without any header else.
+        """A caller with a key and no other header.
 
-        Each is a caller of another gateway, with the same store.
+        Each caller has its own gateway on the same store.
         """
         fields = {
             name: getattr(self.settings, name)

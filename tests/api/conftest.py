@@ -1,4 +1,4 @@
-"""A gateway with a store, for those who share state."""
+"""A gateway with a store, for tests of shared state."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.upstream import Upstream
 def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings, request: Any
 ) -> Iterator[House]:
-    """Its requests leave what they leave in a file, and in a real Valkey."""
+    """A gateway that keeps its state in a file, and one that keeps it in Valkey."""
     url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
     house = House(call, upstream, replace(sealed, redis_url=url))

@@ -1,4 +1,4 @@
-"""Who may what, and which way a request takes: at the wire, for both stores."""
+"""Authentication and route resolution over HTTP, with both stores."""
 
 import json
 import threading
@@ -76,7 +76,7 @@ def test_retired_model_routes_to_its_alias(house: House) -> None:
     )
 
 
-# Who is let in
+# Authentication
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_open_gateway_serves_stored_resources(house: House) -> None:
     assert response.status_code == 200 and house.sent_key == f"Bearer {SEALED}"
 
 
-# Keys of providers that callers bring themselves
+# The callers' own provider keys (BYOK)
 
 
 def test_provider_key_of_the_caller_works(house: House) -> None:
@@ -201,7 +201,7 @@ def test_gateway_key_is_never_forwarded(house: House) -> None:
     assert house.upstream.last.headers["x-a"] == "b"
 
 
-# What a key may use
+# Permissions of a gateway key
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_disabled_virtual_key_is_refused(house: House) -> None:
     assert house.caller(house.key()).complete(headers=headers).status_code == 403
 
 
-# What is sealed stays with the operator's word
+# Credentials and settings of virtual keys cannot be overridden
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_virtual_key_in_model_name_is_removed(house: House) -> None:
     assert house.sent_key == f"Bearer {SEALED}"
 
 
-# The order in which a way is looked for
+# Precedence of route sources
 
 
 def test_config_id_comes_first(house: House) -> None:
@@ -468,7 +468,7 @@ def test_alias_drops_key_of_other_provider(house: House, script: Any) -> None:
     assert OWN not in str(other.last.headers)
 
 
-# Changes, and a store that is gone
+# Changes of the store, and its failure
 
 
 def test_store_change_takes_effect_soon(house: House) -> None:
@@ -510,7 +510,7 @@ def test_cached_records_need_no_query(
 def test_provider_key_works_without_store(
     settings: Settings, call, upstream: Upstream, auth: str
 ) -> None:
-    """What needs the store is told so, with 503."""
+    """A request that needs the store gets a 503 that says so."""
     gone = "postgresql://nobody@127.0.0.1:1/none"
     caller = call(upstream, database_url=gone, auth=auth)
     caller.headers.clear()
@@ -528,7 +528,7 @@ def test_provider_key_works_without_store(
     assert not Path(settings.instance).exists()
 
 
-# Guessing
+# Throttling of wrong keys
 
 
 def test_delay_of_wrong_keys_grows() -> None:
@@ -545,7 +545,7 @@ def test_delay_of_wrong_keys_grows() -> None:
 
 
 class Crowd:
-    """Wrong keys that come together, in threads; who has to wait stays until told."""
+    """Concurrent wrong keys, one thread each; delayed ones wait for `go_on`."""
 
     def __init__(self) -> None:
         self.go_on, self.waiting = threading.Event(), threading.Semaphore(0)
@@ -572,7 +572,7 @@ def crowd() -> Iterator[Crowd]:
 
 
 def test_wrong_keys_are_counted_atomically(crowd: Crowd) -> None:
-    """Of many at once, five are free, two may wait, and the rest hold no thread."""
+    """Of many at once, five are immediate, two are delayed, the rest get a 429."""
     with ThreadPoolExecutor(40) as pool:
         for _ in range(40):
             pool.submit(crowd.come, "10.0.0.1")
@@ -611,7 +611,7 @@ def test_addresses_with_wrong_keys_are_bounded() -> None:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses whose wrong keys were counted."""
+    """The addresses for which wrong keys were counted."""
     addresses: list[str] = []
     monkeypatch.setattr(
         AuthThrottle, "record_failure", lambda _, address: addresses.append(address)
@@ -696,7 +696,7 @@ def test_wrong_keys_count_by_client_behind_proxy(
 
 
 def test_trusted_proxy_requires_keys(house: House) -> None:
-    """With a proxy in front, others than this machine can call."""
+    """Behind a proxy, callers on other machines can reach the gateway."""
     assert house.caller(auth="").complete().json["error"]["code"] == "invalid_route"
     proxied = house.caller(auth="", trusted_proxies=("unix",)).complete()
     assert proxied.json["error"]["code"] == "missing_api_key"

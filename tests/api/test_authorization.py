@@ -1,7 +1,7 @@
-"""A key reaches what it was given and nothing else: each way around, at the wire.
+"""A gateway key reaches what it is allowed to and nothing else, tested over HTTP.
 
-`lim` is the key of the examples: it may use one virtual key, one provider, one config,
-and models of one family. What arrived upstream is what counts.
+The key `lim` may use one virtual key, one provider, one config, and models of one
+family. The tests check what arrives at the upstream.
 """
 
 import base64
@@ -48,7 +48,7 @@ LIM = {
 
 
 def lim(house: House, **fields: Any) -> Caller:
-    """Someone who holds that key."""
+    """A caller with the key `lim`."""
     return house.caller(house.key("lim", allowed=LIM, **fields))
 
 
@@ -57,13 +57,13 @@ def config(document: Any) -> dict[str, str]:
 
 
 def refused(house: House, response: Any, status: int = 403) -> str:
-    """The message of a refusal that cost nothing."""
+    """The message of a refusal before any upstream call."""
     assert response.status_code == status, response.json
     assert house.upstream.requests == []
     return str(response.json["error"]["message"])
 
 
-# Aliases, and the model that is really asked for
+# Aliases and the effective model
 
 
 def test_sent_alias_grants_no_virtual_key(house: House) -> None:
@@ -92,7 +92,7 @@ def test_stored_alias_grants_its_virtual_key(house: House, where: str) -> None:
     assert house.sent_key == f"Bearer {SEALED_B}"
     assert house.upstream.last.json["model"] == "gpt-3.5-new"
 
-    # For no other model, and by no other route.
+    # Neither for another model nor by another route.
     house.upstream.requests.clear()
     direct = {"x-portkey-virtual-key": "vk-b"}
     refused(house, caller.complete(model="gpt-3.5-new", headers=direct))
@@ -144,7 +144,7 @@ def test_default_params_model_must_be_allowed(house: House) -> None:
 
 @pytest.mark.parametrize("how", ["header", "config", "alias name", "sealed"])
 def test_deployment_counts_as_a_model(house: House, how: str) -> None:
-    """Azure answers by the deployment, whatever the body's model says."""
+    """Azure takes the model from the deployment, whatever the body names."""
     allowed = {"models": ["gpt-3.5*"]}
     host = {"x-portkey-custom-host": house.upstream.url}
     azure = {"x-portkey-provider": "azure-openai", **host}
@@ -165,7 +165,7 @@ def test_deployment_counts_as_a_model(house: House, how: str) -> None:
     assert "gpt-4o" in refused(house, response)
 
 
-# Headers that are forwarded beside a virtual key
+# Forwarded headers with a virtual key
 
 CREDENTIALS = (
     "authorization",
@@ -234,7 +234,7 @@ def test_connection_headers_are_never_forwarded(
 def test_forwarded_header_replaces_a_setting_once(
     caller: Caller, upstream: Upstream
 ) -> None:
-    """Without a virtual key the caller's header wins, and is not joined."""
+    """Without a virtual key the caller's header replaces the setting."""
     headers = {
         "x-portkey-openai-project": "of the setting",
         "OpenAI-Project": "of the header",
@@ -324,7 +324,7 @@ def test_byok_off_allows_virtual_keys(house: House) -> None:
 
 
 def test_byok_off_allows_default_config(house: House) -> None:
-    """A key in GATEWAY_DEFAULT_CONFIG is the operator's; one beside it is not."""
+    """A key in GATEWAY_DEFAULT_CONFIG is the operator's; a caller's own is refused."""
     target = {"provider": "openai", "custom_host": house.upstream.url}
     own = json.dumps(target | {"api_key": SEALED})
     key = house.key()
@@ -338,14 +338,14 @@ def test_byok_off_allows_default_config(house: House) -> None:
     refused(house, caller.complete(headers={"x-portkey-api-key": OWN}))
 
 
-# Other words for the budget, other words for the model
+# Provider-specific names of max_tokens and model
 
 
 @pytest.mark.parametrize("word", sorted(BUDGET_SPELLINGS))
 def test_only_one_token_budget_is_sent(
     caller: Caller, upstream: Upstream, word: str
 ) -> None:
-    """In the target's own word: that of the caller, or max_tokens if both stand."""
+    """Under the target's own name; max_tokens if the caller sends both."""
     caller.complete(**{word: 7})
     assert _budgets(upstream.last.json) == {"max_tokens": 7}
     response = caller.complete(max_tokens=3, **{word: 60})
@@ -456,7 +456,7 @@ def test_unlimited_key_may_send_alternatives(
 
 
 def forms(key: str) -> dict[str, str]:
-    """A key as clients and mischief write it."""
+    """The spellings of a key that clients and attackers send."""
     return {
         "bearer": f"Bearer {key}",
         "basic": f"Basic {key}",
@@ -514,11 +514,11 @@ def test_gateway_key_as_provider_key_is_refused(house: House) -> None:
         assert key not in message and "key of this gateway" in message
 
 
-# Who shares cached answers
+# Cache scopes
 
 
 def cached(house: House, key: str, **target: Any) -> Any:
-    """What a request gets that asks for a shared cache, with *key*."""
+    """The answer to a request with *key* that uses the shared cache."""
     document = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
     headers = config(document | target)
     headers["x-portkey-custom-host"] = house.upstream.url
@@ -533,7 +533,7 @@ def test_sent_config_without_key_shares_no_cache(house: House) -> None:
 
 
 def test_provider_key_cannot_poison_shared_cache(house: House) -> None:
-    """What a caller's own credentials answered is for the same credentials."""
+    """An answer to a caller's own credentials is cached for these alone."""
     shared = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
     house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
 
@@ -588,7 +588,7 @@ def test_model_list_needs_the_provider(house: House) -> None:
 
 
 def test_whole_answer_keeps_its_bytes(caller: Caller, upstream: Upstream) -> None:
-    """The check costs an answer nothing: what came is what is passed on."""
+    """The check does not change an answer: its bytes are passed on as received."""
     body = caller.complete().data
 
     assert json.loads(body) == completion()

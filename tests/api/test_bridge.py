@@ -1,4 +1,4 @@
-"""One request shape on every provider, at the wire: batches, bridges, suffixes.
+"""One request format for every provider, over HTTP: batches, bridges, suffixes.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -36,7 +36,7 @@ Bridge = Callable[..., Caller]
 
 @pytest.fixture
 def asking(call: Callable[..., Caller]) -> Bridge:
-    """Makes callers of *upstream* by the name of a provider, or with a target of it."""
+    """Creates callers that reach *upstream* by provider name, or by a target."""
 
     def make(upstream: Upstream, provider: str = "groq", **target: Any) -> Caller:
         caller = call(upstream)
@@ -52,7 +52,7 @@ def asking(call: Callable[..., Caller]) -> Bridge:
 
 
 def prompt_of(request: ReceivedRequest) -> str:
-    """The prompt in a call, whichever shape it has."""
+    """The prompt of an upstream request, in the legacy or the chat format."""
     body = request.json
     text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
     assert isinstance(text, str)
@@ -83,7 +83,7 @@ def texts(body: dict[str, Any]) -> list[str]:
 
 
 def texts_by_index(chunks: Sequence[Any]) -> dict[int, str]:
-    """The text of each choice of a stream, whose form is looked at as well."""
+    """The text of each choice of a stream; its format is asserted as well."""
     *frames, done = chunks
     assert done == "[DONE]"
     result: dict[int, str] = {}
@@ -150,7 +150,7 @@ def test_37_choices_share_one_call_if_supported(
 
 
 def test_38_failing_call_fails_and_ends_batch(asking, script) -> None:
-    """Also those that nobody has begun to answer."""
+    """Also calls that the upstream has not begun to answer."""
 
     def answer(request: ReceivedRequest) -> Answer:
         if prompt_of(request) == "b":
@@ -185,7 +185,7 @@ def test_39_usage_counts_each_prompt_once(asking, script) -> None:
 
 
 def test_batch_calls_run_in_parallel(asking, script) -> None:
-    """None is answered before all are there, so one after the other would be stuck."""
+    """The upstream answers when all calls have arrived; sequential calls would hang."""
     upstream = script(lambda request: [until(upstream, 8), *parrot(request)])
     response = asking(upstream).complete(prompt=list("abcdefgh"))
 
@@ -312,7 +312,7 @@ def test_63_bridged_stream_has_no_unrequested_usage(asking, script) -> None:
 
     assert texts_by_index(chunks) == {0: "A"}
     assert all("usage" not in chunk for chunk in chunks if chunk != "[DONE]")
-    # It is asked for all the same: somebody has to pay.
+    # Usage is requested all the same: it is needed for charging.
     assert upstream.last.json["stream_options"] == {"include_usage": True}
 
 
@@ -619,7 +619,7 @@ def test_107_stop_across_chunks_never_leaks(asking, script) -> None:
     chunks = events(caller.complete(stop="END", stream=True))
 
     assert texts_by_index(chunks) == {0: "one ENx "}
-    # Nothing more is read, or paid for: upstream is left before it has ended.
+    # The upstream is cancelled before its end: nothing more is read or paid for.
     assert upstream.wait_closed()
 
 
@@ -676,7 +676,7 @@ def test_best_of_without_logprobs_is_refused(asking, script) -> None:
     assert upstream.requests == []
 
 
-# The other way
+# Switching the mode after a refusal
 
 
 CHAT_ONLY = {
@@ -873,7 +873,7 @@ LOGLIKELIHOOD: dict[str, Any] = {
 
 
 def scored(tokens: list[int], index: int) -> dict[str, Any]:
-    """A choice as vLLM answers: all tokens of the prompt, and the one generated."""
+    """A choice in the format of vLLM: all prompt tokens and one generated token."""
     words = [f"t{token}" for token in [*tokens, 7]]
     values: list[float | None] = [None, *(-0.1 * i - 1e-17 for i in range(len(tokens)))]
     top = [
@@ -918,7 +918,7 @@ def test_48_answer_scores_are_not_prompt_scores(asking, script, provider: str) -
 
 
 def test_48_missing_prompt_scores_are_detected(asking, script) -> None:
-    """A server of llama.cpp behind the name of another did so for a while."""
+    """Some versions of llama.cpp's server returned no scores for the prompt."""
     choices = [scored([], i) for i in range(2)]
     upstream = script(whole(completion() | {"choices": choices}))
     error = asking(upstream, "vllm").complete(**LOGLIKELIHOOD)
@@ -945,7 +945,7 @@ def test_12_prompt_scores_alone_may_be_refused(asking, script) -> None:
 
 
 def test_52_generate_until_keeps_order(asking, script) -> None:
-    """Batches of token ids, also where upstream takes one prompt a call."""
+    """Batches of token ids, also for upstreams that take one prompt per call."""
 
     def answer(request: ReceivedRequest) -> Answer:
         return whole(completion(f"<{request.json['prompt'][0]}>"))
@@ -958,7 +958,7 @@ def test_52_generate_until_keeps_order(asking, script) -> None:
     assert texts(response.json) == ["<4>", "<3>", "<2>", "<1>"]
 
 
-# Errors, dropped and refused
+# Errors, dropped and refused parameters
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""No route spends more than a key's budget: random trees of targets, at the wire."""
+"""No route spends more than a key's budget: random trees of targets, over HTTP."""
 
 import itertools
 import random
@@ -38,7 +38,7 @@ from tests.upstream import (
     whole,
 )
 
-# Thousandths of a dollar for a token; the price of the first one is not known.
+# Thousandths of a dollar per token; the first model has no row of its own.
 PRICES = {"free": None, "cheap": 1, "dear": 60}
 ROWS = [
     {"provider": "*", "model": model, "input": 1000 * price, "output": 1000 * price}
@@ -51,10 +51,10 @@ CHATS = {"error": {"message": "This is a chat model: use /chat/completions"}}
 
 @dataclass
 class Account:
-    """What a provider is asked for and bills, as far as this key is concerned.
+    """What a provider is asked for and bills for one key.
 
-    A counter of its own, that knows nothing of the gateway's: tokens, and thousandths
-    of a dollar. *beyond* is what was billed beyond estimates.
+    It counts tokens and thousandths of a dollar, independently of the gateway.
+    *beyond* is what was billed beyond the estimates.
     """
 
     tokens: int
@@ -65,7 +65,7 @@ class Account:
     problems: list[str] = field(default_factory=list)
 
     def answer(self, request: ReceivedRequest) -> Answer:
-        """The answer to a call, which is on the account when it is sent."""
+        """The answer to a call, which is entered into the account first."""
         body, outcome = request.json, next(self.outcomes)
         length, count = body["max_tokens"], body.get("n", 1)
         is_chat, streams = "chat" in request.path, bool(body.get("stream"))
@@ -98,7 +98,7 @@ class Account:
 def _answer(
     outcome: str, completion_tokens: int, count: int, is_chat: bool, streams: bool
 ) -> Answer:
-    """What upstream says: *count* choices, of *completion_tokens* tokens in all."""
+    """An answer of *count* choices with *completion_tokens* tokens in all."""
     if outcome == "busy":
         return whole({"error": {"message": "busy"}}, 503)
     if outcome == "chat model":
@@ -159,7 +159,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def asking(house: House) -> Iterator[Caller]:
-    """A gateway that does not wait between tries; who asks has no key yet."""
+    """A caller without a key; its gateway does not wait between attempts."""
     house.virtual_key()
     clock = Clock(sleep=lambda seconds: None, chance=random.Random(1).random)
     caller = Caller(create_app(house.settings, clock))
@@ -200,7 +200,7 @@ def test_budget_holds_on_every_route(
     tokens: int,
     money: int,
 ) -> None:
-    """No try is made whose estimate did not fit, and all is charged that is billed."""
+    """No attempt's estimate exceeds the budget, and all that is billed is charged."""
     name = f"job-{next(NUMBERS)}"
     budgets = {"tokens_per_day": tokens, "money_per_day": f"{Decimal(money) / 1000:f}"}
     house.store.put_config(name, tree)
@@ -213,7 +213,7 @@ def test_budget_holds_on_every_route(
         response.get_data()
         response.close()
         assert response.status_code < 500 or account.used[0] or "busy" in outcomes
-        # What Redis keeps is settled beside the requests.
+        # Redis counters are settled in the background.
         eventually(
             lambda: counted(asking, f"key:{name}") == account.used,
             2,

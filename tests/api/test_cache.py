@@ -1,4 +1,4 @@
-"""Answers that are given again: at the wire, kept in a file and in a real Valkey."""
+"""The response cache over HTTP, in a file and in a real Valkey."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 def asking(house: House, config: Any = SIMPLE, key: str = "sk-1") -> Caller:
-    """Someone with a key of the provider's own, and a *config*."""
+    """A caller with a provider key and a *config*."""
     caller = house.caller(key)
     host = {"x-portkey-custom-host": house.upstream.url}
     caller.headers |= {"x-portkey-config": json.dumps(config), **host}
@@ -134,7 +134,7 @@ def test_namespaces_are_separate(house: House) -> None:
     assert statuses(*answers) == ["MISS", "MISS", "HIT"]
 
 
-# What is no complete success
+# Incomplete and failed answers
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_abandoned_stream_is_never_cached(
 def test_fallback_caches_the_answering_target(
     house: House,
 ) -> None:
-    """Portkey would keep the failure of the first one, and give that as a success."""
+    """Portkey would cache the failure of the first target as a success."""
     house.upstream.answers[:] = [
         whole({"error": {"message": "busy"}}, 503),
         whole(completion("good")),
@@ -209,7 +209,7 @@ def test_fallback_caches_the_answering_target(
 
 
 def check_frames(frames: list[Any], *, usage: bool) -> None:
-    """Frames as the contract has them, to the last field."""
+    """Assert that frames have exactly the fields of the contract."""
     *pieces, done = frames
     assert done == "[DONE]"
     assert len({(f["id"], f["created"], f["model"], f["object"]) for f in pieces}) == 1
@@ -266,13 +266,13 @@ def test_stream_serves_a_whole_answer(house: House) -> None:
         "finish_reason": "stop",
     }
     assert second.json["id"] == frames[0]["id"]
-    # Nobody counted: a token for each frame.
+    # No usage was sent: one token is counted for each frame.
     assert second.json["usage"]["completion_tokens"] == 3
     assert second.json["usage_estimated"] is True
 
 
 def test_bridged_batch_serves_both_forms(house: House) -> None:
-    """Several prompts, asked one by one of a chat, streamed; then from the cache."""
+    """Several prompts, sent one by one to a chat, streamed; then from the cache."""
     house.upstream.answers[:] = [
         stream(data(delta("x")), data(delta(finish="stop")), DONE)
     ]
@@ -294,7 +294,7 @@ def test_bridged_batch_serves_both_forms(house: House) -> None:
     assert len(house.upstream.requests) == 4
 
 
-# Who shares what
+# Cache scopes
 
 
 def test_other_credentials_share_nothing(house: House) -> None:
@@ -323,7 +323,7 @@ def test_cache_hit_uses_no_limit(house: House) -> None:
     house.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
     caller = house.caller(house.key(config="main", limits=limits))
     answers = [caller.complete(max_tokens=20) for _ in range(5)]
-    # Who wants more than there can be is told what is left; Redis is told beside.
+    # A request over the limit is told what remains; Redis is updated in the background.
     eventually(lambda: tokens_left(caller.complete(prompt="?", max_tokens=99)) == 27)
     last = caller.complete(prompt="Ho", max_tokens=20)
 
@@ -343,7 +343,7 @@ def test_cache_hit_works_beyond_limit(house: House) -> None:
     assert [answer.status_code for answer in answers] == [200, 429, 200]
 
 
-# At the same time
+# Concurrent identical requests
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -392,7 +392,7 @@ def test_waiter_calls_after_failed_leader(house: House) -> None:
     assert (first.result().status_code, second.result().status_code) == (503, 200)
 
 
-# What else is told
+# Headers, and requests that are not cached
 
 
 def test_cached_chat_keeps_its_headers(house: House) -> None:
@@ -405,7 +405,7 @@ def test_cached_chat_keeps_its_headers(house: House) -> None:
 
 
 def test_unrepeatable_request_is_not_cached(house: House) -> None:
-    """Usage on each frame is known of that stream alone."""
+    """A usage on each frame belongs to that stream alone."""
     options = {"include_usage": True, "continuous_usage_stats": True}
     house.upstream.answers[:] = [stream(data(frame("a", "stop", usage=USAGE)), DONE)]
     response = asking(house).complete(stream=True, stream_options=options)

@@ -1,5 +1,5 @@
-"""Keys are planted wherever one can come from, every path is driven, and everything
-that comes out is searched: no answer, header, log line or repr shows one.
+"""Canary keys are set wherever a key can come from, and every code path is run:
+no answer, header, log line or repr may contain one.
 """
 
 import json
@@ -45,7 +45,7 @@ SECRETS = {
     for setting in provider.settings
     if setting.secret
 }
-# What else these providers want before they call anybody.
+# Other settings that these providers require.
 BESIDE = {
     "bedrock": {"aws_access_key_id": "AKIDEXAMPLE", "aws_region": "eu-west-1"},
     "azure-openai": {
@@ -69,7 +69,7 @@ BESIDE = {
 
 
 def quoting(request: ReceivedRequest) -> Any:
-    """An upstream that puts every header that it got into its error."""
+    """An upstream that quotes every header of the request in its error."""
     error = {
         "error": {"message": f"No: {request.headers} {request.body!r}", "code": CANARY}
     }
@@ -77,7 +77,7 @@ def quoting(request: ReceivedRequest) -> Any:
 
 
 def encoding(request: ReceivedRequest) -> Any:
-    """An upstream that knows the key, and says it in every form, cut off as well."""
+    """An upstream that returns the key in every encoding, whole and truncated."""
     forms = [form(CANARY) for form in FORMS.values()]
     text = " ".join([*forms, *(form[: len(form) * 2 // 3] for form in forms)])
     return whole({"error": {"message": text, "type": text, "code": text}}, 403)
@@ -100,14 +100,14 @@ ANSWERS: dict[str, Any] = {
 
 
 class Watch:
-    """Searches what comes out."""
+    """Searches answers and logs for canaries."""
 
     def __init__(self, log: pytest.LogCaptureFixture) -> None:
         self._log = log
 
     def searched(self, response: Any) -> Any:
         shown = response.get_data(as_text=True) + str(response.headers)
-        # Without numbers: digits of a thread id may be those of a piece by chance.
+        # Without numbers: the digits of a thread id may equal a piece by chance.
         values = [v for record in self._log.records for v in vars(record).values()]
         records = "".join(str(v) for v in values if not isinstance(v, (int, float)))
         for text in (shown, self._log.text, records):
@@ -196,7 +196,7 @@ def test_invalid_config_is_not_quoted(
     sent = {"x-portkey-config": config.replace("CANARY", CANARY)}
     response = caller.complete(headers=sent)
 
-    if config != "CANARY":  # That is an id of a config, and told so.
+    if config != "CANARY":  # This is a config id, and the error says so.
         watch.searched(response)
 
 
@@ -233,7 +233,7 @@ def test_sealed_secret_is_not_shown(
     for body in ({}, {"stream": True}, {"logprobs": 30}, {"prompt": "Ho"}, {}):
         response = watch.searched(caller.complete(**body))
         assert key not in response.get_data(as_text=True) + str(response.headers)
-        # Whoever asks the same waits for it.
+        # Identical requests wait for this one.
         response.close()
     caller.leave()
     for path in Path(settings.instance).iterdir():
@@ -250,7 +250,7 @@ def test_redis_password_is_not_shown(
     valkey: Valkey,
     address: str,
 ) -> None:
-    """Of one that is not there, one that wants none, one that cannot be."""
+    """A server that is down, one without a password, and an invalid address."""
     settings, _ = stored_canary
     host = valkey.url.removeprefix("redis://") if address == "VALKEY" else address
     url = f"redis://:{CANARY}@{host}"

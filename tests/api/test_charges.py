@@ -1,6 +1,6 @@
-"""What is charged for each way in which a try can end, at the wire.
+"""What is charged for each end of an attempt, over HTTP.
 
-The gateway key, the virtual key and the ledger have to say the same.
+The counters of the gateway key and the virtual key agree with the ledger.
 """
 
 import json
@@ -45,9 +45,9 @@ from tests.upstream import (
     whole,
 )
 
-# "Hi" is a token, by the gateway's own count.
+# "Hi" is one token by the gateway's own count.
 PROMPT, LENGTH, CAME = 1, 20, 3
-# A thousandth of a dollar for each token.
+# A thousandth of a dollar per token.
 ROW = {"provider": "*", "model": "*", "input": 1000, "output": 1000}
 LIMITS = Limits.of({"tokens_per_day": 10**6, "money_per_day": 1000})
 
@@ -59,11 +59,11 @@ WHAT_CAME = (PROMPT, CAME)
 
 @dataclass(frozen=True)
 class End:
-    """How a call ends, and what that costs: tokens of the prompt, and of the text.
+    """How a call ends, and its cost in prompt and completion tokens.
 
-    *answer* is what upstream does to a whole one, *events* to a stream; of both, none
-    where there is no such end. *by* is what ends the request: the answer itself, its
-    caller, or the end of the process. It ends when the answer is *begun*, or before.
+    *answer* is what the upstream sends for a whole completion, *events* for a stream;
+    None where the end cannot occur. *by* is what ends the request: the answer, the
+    caller, or the end of the process. It ends after the answer has *begun*, or before.
     """
 
     answer: Answer | None = None
@@ -82,7 +82,7 @@ SLOW = {"request_timeout": 150}
 
 
 def begun(*then: Step) -> Callable[..., Answer]:
-    """A stream of which three tokens come, before *then*."""
+    """A stream of three tokens, followed by *then*."""
 
     def events(piece: Callable[..., Any]) -> Answer:
         opening = head(200, STREAM, "Transfer-Encoding: chunked")
@@ -92,7 +92,7 @@ def begun(*then: Step) -> Callable[..., Answer]:
 
 
 def unbegun(*answer: Step) -> Callable[..., Answer]:
-    """What is no stream yet, whatever its pieces would be."""
+    """The same end for a stream that has not begun, whatever its events."""
     return lambda piece: answer
 
 
@@ -215,14 +215,14 @@ def house(
 
 
 def limited(house: House, provider: str, config: dict[str, Any], **more: Any) -> Caller:
-    """Someone whose key is limited, as is the virtual key that it leads to."""
+    """A caller whose key is limited, as is the virtual key of its route."""
     key = house.virtual_key(provider=provider, limits=LIMITS)
     house.store.put_config("main", config | {"virtual_key": key})
     return house.caller(house.key(config="main", limits=LIMITS), ledger=True, **more)
 
 
 def charged(caller: Caller, holder: str) -> tuple[int, int]:
-    """Tokens, and billionths of a dollar, that are counted."""
+    """The tokens and billionths of a dollar that are counted."""
 
     def used(rule: str, **most: Any) -> int:
         mine = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
@@ -236,9 +236,9 @@ def charged(caller: Caller, holder: str) -> tuple[int, int]:
 
 
 def row(caller: Caller) -> dict[str, Any]:
-    """What the ledger says of the only request.
+    """The ledger's row of the only request.
 
-    Of a stream that is left, another thread enters it, after the keys are charged.
+    For a cancelled stream another thread writes it, after the keys are charged.
     """
     ledger = caller.app.extensions["lastword.ledger"]
     file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
@@ -257,7 +257,7 @@ def row(caller: Caller) -> dict[str, Any]:
 
 
 def agree(caller: Caller, prompt: int, text: int) -> None:
-    """That everybody is charged for so many tokens, once all is over."""
+    """Assert that every holder is charged for so many tokens in the end."""
     tokens, money = prompt + text, (prompt + text) * 10**6
     for holder in ("key:job", "virtual-key:openai-1"):
         eventually(
@@ -274,7 +274,7 @@ def agree(caller: Caller, prompt: int, text: int) -> None:
 def run_request(
     caller: Caller, end: End, upstream: Upstream, calls: int, **body: Any
 ) -> None:
-    """Have a request end so; its caller leaves when there were so many *calls*."""
+    """Run a request to its *end*; the caller hangs up after so many *calls*."""
     if end.by == "answer":
         response = caller.complete(max_tokens=LENGTH, **body)
         response.get_data()
@@ -363,9 +363,9 @@ def test_streamed_call_charge_depends_on_its_end(house: House, end: End) -> None
 
 
 def beside(upstream: Upstream, end: End, answer: Answer, idle: Answer) -> Any:
-    """*answer* to the second of two calls, as soon as both are there.
+    """Send *answer* to the second of two calls, as soon as both have arrived.
 
-    The first one gets the same if its caller ends it; else it is left *idle*.
+    The first gets the same if the caller ends it; else it stays *idle*.
     """
 
     def script(request: ReceivedRequest) -> Answer:
@@ -426,7 +426,7 @@ def test_refused_connection_costs_nothing(house: House, streams: bool, n: int) -
 
 
 def test_connection_without_tls_costs_nothing(house: House) -> None:
-    """Nothing was sent: upstream waits for the rest of what it takes for a request."""
+    """No request was sent: the TLS handshake fails before it."""
     key = house.virtual_key(
         custom_host=house.upstream.url.replace("http", "https"), limits=LIMITS
     )
@@ -450,7 +450,7 @@ def test_hang_up_between_retries_is_free(house: House) -> None:
 
 
 def test_queued_calls_cost_nothing(house: House) -> None:
-    """Of five calls, two are made at a time, and the first one fails."""
+    """Of five calls, two run at a time, and the first one fails."""
     script = beside(house.upstream, End(), whole(ERROR, 503), [until_left])
     house.upstream.answers[:] = [script]
     caller = limited(house, "groq", {}, fanout=2)
@@ -462,7 +462,7 @@ def test_queued_calls_cost_nothing(house: House) -> None:
 def test_partly_sent_request_costs_nothing(
     house: House,
 ) -> None:
-    """It is too long for the buffers of the sockets, and its time is over."""
+    """The request exceeds the socket buffers, and its timeout expires."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -481,7 +481,7 @@ def test_partly_sent_request_costs_nothing(
 
 
 def test_stale_connection_costs_one_call(house: House) -> None:
-    """And none, if the server that closed it while it lay idle is gone."""
+    """And none, if the server that closed the idle connection is gone."""
     answers = [[*whole(completion()), close], whole(completion())]
     house.upstream.answers[:] = answers
     caller = limited(house, "openai", {})
@@ -494,7 +494,7 @@ def test_stale_connection_costs_one_call(house: House) -> None:
 
 
 def test_cache_waiter_pays_nothing(house: House) -> None:
-    """Of two who ask the same, one calls; both leave."""
+    """Of two identical requests, one calls the upstream; both callers hang up."""
     house.upstream.answers[:] = [[until_left]]
     caller = limited(house, "openai", {"cache": {"mode": "simple"}})
     ends = [socket.socketpair() for _ in "12"]
@@ -520,13 +520,13 @@ def test_cache_waiter_pays_nothing(house: House) -> None:
         thread.join(10)
         here.close()
 
-    # Who waited may have become the one who calls, and then left, too.
+    # The waiting request may have become the leader, and then been cancelled.
     calls = len(house.upstream.requests)
     assert calls <= 2
     assert charged(caller, "key:job")[0] == calls * sum(ALL)
 
 
-# Answers that are not as long as they were made
+# Answers that are shortened
 
 
 def test_silent_thinking_stream_is_charged_whole(
@@ -549,7 +549,7 @@ def test_thoughts_before_text_are_charged(house: House) -> None:
 
 
 def test_required_extra_token_is_charged(house: House) -> None:
-    """A chat makes one at least, which the gateway drops."""
+    """A chat generates at least one token, which the gateway drops."""
     house.upstream.answers[:] = [whole(reply())]
     caller = limited(house, "groq", {})
     response = caller.complete(max_tokens=0, echo=True)

@@ -1,4 +1,4 @@
-"""What is made of headers and configs once, and when it is made again."""
+"""The nodes of a config, and the caches of parsed texts and nodes."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Where callers, and what is stored, may have the gateway call: at the wire.
+"""Which hosts callers and stored configs may have the gateway call, over HTTP.
 
-A scripted upstream on this machine stands for a service that nobody was to reach.
+A scripted upstream on this machine stands for an internal service.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.conftest import Caller
 from tests.house import House
 from tests.upstream import Upstream
 
-# What stands behind a host, so that the gateway's own path no longer counts.
+# Suffixes of a URL that would cut off the path that the gateway appends.
 RESTS = ("/x?", "/x?a=b", "/x#", "/x;", "/x%2f", "/x/../y", "/%2E%2e/y", "/x\\y", "?")
 KEY = {"Authorization": "Bearer sk-of-the-caller"}
 
@@ -64,7 +64,7 @@ def nested(name: str, provider: str) -> HeaderSource:
     return source
 
 
-# Every way by which a caller says where to go.
+# Every source of a custom host in a caller's request.
 HEADER_SOURCES: dict[str, HeaderSource] = {
     "header": lambda url: {
         "x-portkey-provider": "openai",
@@ -108,7 +108,7 @@ def test_callers_base_url_has_no_query(
 
 @pytest.mark.parametrize("rest", RESTS)
 def test_stored_base_url_has_no_query(house: House, rest: str) -> None:
-    """Also what was stored before there was a check: it is looked at when called."""
+    """Also a URL stored before the check existed: it is validated at the call."""
     url = f"http://127.0.0.1:{house.upstream.port}{rest}"
     house.virtual_key("by-host", custom_host=url)
     settings = {"api_key": "k", "huggingface_base_url": url}
@@ -137,7 +137,7 @@ def test_default_config_hosts_are_checked(call, upstream: Upstream, rest: str) -
     assert refused.status_code == 400 and upstream.opened == 0
 
 
-# Whether this machine is trusted
+# Loopback hosts
 
 
 def local(upstream: Upstream, source: str = "header") -> dict[str, str]:
@@ -202,7 +202,7 @@ def test_proxied_request_cannot_reach_loopback(
 def test_remote_client_cannot_reach_loopback(
     call, upstream: Upstream, peer: str
 ) -> None:
-    """As with `flask run --host`, which the gateway does not hear of."""
+    """As with `flask run --host`, an address that the gateway does not know."""
     caller = call(upstream, trusted_custom_hosts=None)
 
     assert complete(caller, local(upstream), REMOTE_ADDR=peer).status_code == 400
@@ -220,7 +220,7 @@ def test_stored_keys_end_trust_in_loopback(house: House) -> None:
 
 
 def test_stored_loopback_host_must_be_listed(house: House) -> None:
-    """Also where a caller could name it; and the error does not tell what is stored."""
+    """Also where a caller could name it; and the error does not show the stored URL."""
     url = house.upstream.url
     house.virtual_key()
     house.store.put_config("main", {"provider": "openai", "custom_host": url})
@@ -253,7 +253,7 @@ def test_default_config_loopback_must_be_listed(call, upstream) -> None:
 
 
 def test_refused_stored_host_fails_its_target(house: House, script) -> None:
-    """The others of its route go on."""
+    """The other targets of the route are tried."""
     fine = script(*house.upstream.answers)
     house.virtual_key("bad", custom_host="http://10.0.0.1:8000/v1")
     house.virtual_key("good", custom_host=fine.url)
@@ -266,7 +266,7 @@ def test_refused_stored_host_fails_its_target(house: House, script) -> None:
 
 
 def test_ipv6_loopback_is_trusted_in_development(call, upstream: Upstream) -> None:
-    """Nobody listens there; it is called, though, and not refused."""
+    """Nothing listens there: the call fails, and is not refused."""
     caller = call(upstream, trusted_custom_hosts=None)
     headers = HEADER_SOURCES["header"](f"http://[::1]:{upstream.port}/v1") | KEY
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL that dies while requests come in, and comes back."""
+"""A real PostgreSQL that fails under requests and recovers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -36,7 +36,7 @@ def settings(settings: Settings, mortal: Postgres) -> Settings:
 
 @pytest.fixture
 def key(settings: Settings, upstream: Upstream) -> str:
-    """A gateway key, beside a virtual key that it leads to."""
+    """A gateway key, and a virtual key that it may use."""
     engine = database.connect(settings.database_url, Path(settings.instance))
     database.upgrade(engine)
     engine.dispose()
@@ -53,7 +53,7 @@ def key(settings: Settings, upstream: Upstream) -> str:
 def make_probe(
     call: Callable[..., Caller], upstream: Upstream, key: str
 ) -> Callable[..., int]:
-    """Makes what asks for a completion with that key, and says the status."""
+    """Creates functions that send a completion with that key and return the status."""
 
     def make(**changes: float) -> Callable[[], int]:
         caller = call(upstream, **changes)

@@ -1,4 +1,4 @@
-"""What a request waits for that is neither new nor answered from the cache: counted."""
+"""The waits of a request with a known key that is not answered from the cache."""
 
 import threading
 from collections import Counter
@@ -20,7 +20,7 @@ from tests.valkey import Valkey
 
 REQUESTS = 30
 
-# Everything that can be counted but for places, on both keys.
+# All limits but parallel requests, on both keys.
 LIMITS = {
     "requests_per_minute": 1000,
     "tokens_per_minute": 10**6,
@@ -30,7 +30,7 @@ LIMITS = {
 
 
 class Waits:
-    """What each thread has waited for."""
+    """Counts the waits of each thread."""
 
     def __init__(self) -> None:
         self.queries: Counter[int] = Counter()
@@ -74,7 +74,7 @@ def house(
 
 
 def limited(house: House, **more: Any) -> Caller:
-    """Someone whose request is limited twice, and guarded by a breaker."""
+    """A caller whose requests have two limited keys and a circuit breaker."""
     limits = Limits.of(LIMITS | more)
     target = {"virtual_key": house.virtual_key(limits=limits)}
     strategy = {"mode": "fallback", "cb_config": {"failure_threshold": 3}}
@@ -83,7 +83,7 @@ def limited(house: House, **more: Any) -> Caller:
 
 
 def complete(caller: Caller, waits: Waits) -> None:
-    """Once as a new caller, and then so often as one that is known."""
+    """Complete once with a new key, then several times with the cached one."""
     assert caller.complete(model="gpt-4o").status_code == 200
     waits.clear()
     for _ in range(REQUESTS):
@@ -97,7 +97,7 @@ def test_request_takes_one_round_trip(house: House, waits: Waits) -> None:
 
 
 def test_parallel_limit_takes_second_round_trip(house: House, waits: Waits) -> None:
-    """It has to be free when the caller has the answer."""
+    """The slot has to be free when the caller has the answer."""
     complete(limited(house, requests_in_parallel=10), waits)
 
     assert waits.here() == (0, 2 * REQUESTS)
@@ -111,9 +111,9 @@ def test_unlimited_request_takes_no_round_trip(house: House, waits: Waits) -> No
 
 
 def test_counting_of_waits_works(house: House, waits: Waits) -> None:
-    """A new caller is looked up, so that the counting above is no counting of nothing.
+    """A new key is looked up: this proves that the counter works.
 
-    And a limit holds at once.
+    And a limit takes effect at once.
     """
     house.upstream.answers[:] = [whole(completion())]
     caller = limited(house, requests_per_minute=1)

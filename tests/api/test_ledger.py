@@ -1,4 +1,4 @@
-"""What of each request is entered into the ledger, and what commands say of it."""
+"""The ledger's row of each request, and the commands that read it."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def entered(caller: Caller) -> list[dict[str, Any]]:
-    """The rows, once all answers are sent."""
+    """The rows, after all answers are sent."""
     caller.leave()
     file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
     connection = sqlite3.connect(file)
@@ -49,7 +49,7 @@ def entered(caller: Caller) -> list[dict[str, Any]]:
 
 
 def only(caller: Caller, **expected: Any) -> dict[str, Any]:
-    """The only row there is, which holds what is *expected*."""
+    """The only row, which has the *expected* values."""
     (row,) = entered(caller)
     assert {name: row[name] for name in expected} == expected
     return row
@@ -91,7 +91,7 @@ def test_cached_answer_is_recorded_without_usage(call, script) -> None:
 
 
 def test_failed_attempts_cost_is_recorded(call, script) -> None:
-    """A provider that was too slow may bill its answer, and so does the next one."""
+    """A provider that timed out may bill its answer, and so does the next one."""
     caller = call(script([0.3], whole(completion(TEXT, usage=USAGE))))
     target = {"provider": "openai"}
     slow = {**target, "request_timeout": 100}
@@ -135,7 +135,7 @@ def test_hang_up_is_recorded_with_usage(call, script) -> None:
     next(response.iter_encoded())
     response.close()
 
-    # Upstream may have said more than the caller took.
+    # The upstream may have sent more than the caller read.
     assert 1 <= only(caller, ended="left", estimated=1)["completion_tokens"] <= 3
 
 
@@ -242,7 +242,7 @@ def test_invalid_usage_options_are_explained(settings: Settings) -> None:
     assert "2027-01-31" in operator.refused("usage", "--since", "yesterday")
 
 
-# The way of a request
+# Attempts of a request
 
 
 def test_direct_request_has_no_details(call, script) -> None:

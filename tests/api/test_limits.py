@@ -1,4 +1,4 @@
-"""What a key may use: at the wire, with counters in a file and in a real Valkey."""
+"""Limits of keys over HTTP, with counters in a file and in a real Valkey."""
 
 import json
 import threading
@@ -25,24 +25,24 @@ from tests.upstream import (
     whole,
 )
 
-# "Hi" is a token, by the gateway's own count.
+# "Hi" is one token by the gateway's own count.
 PROMPT = 1
 
 
 def limited(house: House, **limits: Any) -> Caller:
-    """Someone whose key has *limits*, and leads to a virtual key without any."""
+    """A caller whose key has *limits*, with a virtual key without any."""
     house.store.put_config("main", {"virtual_key": house.virtual_key()})
     return house.caller(house.key(config="main", limits=Limits.of(limits)))
 
 
 def limited_twin(house: House) -> Caller:
-    """Somebody else, limited as well."""
+    """A second caller with a limited key."""
     twin = house.key("twin", config="main", limits=Limits(tokens_per_day=1000))
     return house.caller(twin)
 
 
 def sharing(house: House, **limits: Any) -> Caller:
-    """Someone whose key has no limits, and leads to a virtual key that has."""
+    """A caller whose key has no limits, with a virtual key that has."""
     key = house.virtual_key(limits=Limits.of(limits))
     house.store.put_config("main", {"virtual_key": key})
     return house.caller(house.key(config="main"))
@@ -53,9 +53,9 @@ def left(response: Any, unit: str = "tokens") -> int:
 
 
 def left_in_the_end(caller: Caller, tokens: int) -> None:
-    """That *tokens* are left, as one is told who wants more than there can be.
+    """Assert that *tokens* remain in the end, as a refused request is told.
 
-    What Redis keeps is settled beside the requests.
+    Redis counters are settled in the background.
     """
     remaining: list[int] = []
 
@@ -86,7 +86,7 @@ def test_reached_limit_has_retry_after(house: House) -> None:
 
 
 def test_answer_has_remaining_limits(house: House) -> None:
-    """And not what is left of the account that the gateway has with the provider."""
+    """And not the limits of the gateway's account at the provider."""
     house.upstream.answers[:] = [
         whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
     ]
@@ -190,7 +190,7 @@ def test_charge_is_the_actual_usage(house: House) -> None:
 
 
 def test_resent_prompts_are_charged_again(house: House) -> None:
-    """A chat of one choice has to be asked n times, and each time bills the prompt."""
+    """A chat without `n` is called n times, and each call bills the prompt."""
     house.upstream.answers[:] = [whole(reply())]
     key = house.virtual_key(provider="groq")
     house.store.put_config("main", {"virtual_key": key})
@@ -207,7 +207,7 @@ def test_resent_prompts_are_charged_again(house: House) -> None:
 
 @pytest.mark.parametrize("many", [2**63, 10**30, -5])
 def test_absurd_usage_is_not_retried(house: House, many: int) -> None:
-    """And spoils no other counter."""
+    """And affects no other counter."""
     house.upstream.answers[:] = [
         whole(completion(usage={"prompt_tokens": 1, "completion_tokens": many}))
     ]
@@ -286,7 +286,7 @@ def test_billable_failure_is_charged(
 
 
 def test_money_budget_refuses_when_spent(house: House) -> None:
-    """A dollar for a token, by the operator's own prices."""
+    """A dollar per token, by the operator's own prices."""
     row = {"provider": "openai", "model": "m", "input": 999_999, "output": 999_999}
     house.settings = replace(house.settings, prices=prices([row]))
     caller = limited(house, money_per_month="12.50")
@@ -298,7 +298,7 @@ def test_money_budget_refuses_when_spent(house: House) -> None:
     assert error["code"] == error["type"] == "insufficient_quota"
     assert "money_per_month: Limit $12.5" in error["message"]
     assert refused.headers["x-should-retry"] == "false"
-    # Three tokens are used each time, and three more would have to be reserved.
+    # Each request uses three tokens, and the next would reserve three more.
     assert 3 <= len(house.upstream.requests) <= 4
 
 
@@ -371,7 +371,7 @@ def test_limited_fallback_has_retry_after(house: House) -> None:
 
 
 def test_limit_does_not_open_breaker(house: House) -> None:
-    """No breaker opens, no retry is made."""
+    """No circuit opens, and there is no retry."""
     key = house.virtual_key(limits=Limits.of({"requests_in_parallel": 1}))
     breaker = {"failure_threshold": 1, "failure_status_codes": [429]}
     target = {"virtual_key": key, "retry": {"attempts": 3, "on_status_codes": [429]}}
@@ -413,7 +413,7 @@ def test_each_retry_settles_its_reservation(house: House) -> None:
 
 # Several targets
 
-# Dollars for a million tokens: a token of the second is a dollar.
+# Dollars per million tokens: a token of the second is a dollar.
 ROWS = [
     {"provider": "openai", "model": model, "input": price, "output": price}
     for model, price in (("cheap", 16_666), ("dear", 999_999))
@@ -422,7 +422,7 @@ BUSY = whole({"error": {"message": "busy"}}, 503)
 
 
 def falling_back(house: House, *models: str, **limits: Any) -> Caller:
-    """Someone with *limits* whose targets ask one of *models* after the other."""
+    """A caller with *limits* and a fallback through *models*."""
     house.settings = replace(house.settings, prices=prices(ROWS))
     key = house.virtual_key()
     targets = [
@@ -459,7 +459,7 @@ def test_fallback_skips_unaffordable_target(house: House) -> None:
 
 
 def test_retries_add_up_in_budget(house: House) -> None:
-    """Unreadable answers are paid in full; the third try does not fit any more."""
+    """Unreadable answers are charged in full; the third attempt exceeds the budget."""
     house.upstream.answers[:] = [whole(b"<html>")]
     caller = falling_back(house, "m", "m", "m", tokens_per_day=250)
     refused = caller.complete(max_tokens=99)
@@ -481,7 +481,7 @@ def test_retried_request_counts_once(house: House) -> None:
 
 @pytest.mark.parametrize("whose", ["key", "virtual key"])
 def test_second_plan_is_reserved_before_it_is_sent(house: House, whose: str) -> None:
-    """The chat of a model that thinks gets a thousand tokens at least."""
+    """The chat of a reasoning model gets a thousand tokens at least."""
     chats = {"error": {"message": "This is a chat model, use /chat/completions"}}
     house.upstream.answers[:] = [whole(chats, 404), whole(reply())]
     make = limited if whose == "key" else sharing
@@ -530,7 +530,7 @@ def test_text_beside_the_prompt_is_reserved(house: House) -> None:
     assert left(response) == 10**6 - 100 - 100 - 100 - 5
 
 
-# Requests that name no length
+# Requests without max_tokens
 
 
 @pytest.mark.parametrize("make", [limited, sharing])
@@ -589,7 +589,7 @@ def test_sent_config_cannot_respell_max_tokens(
     assert "max_tokens" in refused.json["error"]["message"]
 
 
-# Where nothing is stored
+# Without a store
 
 
 def test_provider_key_has_no_limits(caller: Caller) -> None:

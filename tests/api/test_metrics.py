@@ -1,4 +1,4 @@
-"""What is counted of requests, as Prometheus reads it."""
+"""The metrics of requests, as Prometheus reads them."""
 
 import json
 import re
@@ -29,7 +29,7 @@ FRAMES = [data(frame("Hel")), data(frame("lo", "stop")), DONE]
 
 
 class Counted:
-    """What a gateway tells, by the name and labels of each series."""
+    """A scrape of a gateway, by the name and labels of each series."""
 
     def __init__(self, caller: Caller) -> None:
         text = caller.get("/metrics").get_data(as_text=True)
@@ -43,7 +43,7 @@ class Counted:
 
 
 def read_body(response: Any) -> bytes:
-    """All of a response, read as a server does it."""
+    """The whole body, read as a server does it."""
     body = b"".join(response.iter_encoded())
     response.close()
     return body
@@ -182,14 +182,14 @@ def test_callers_cannot_create_series(call, upstream) -> None:
     send_unique_requests(app, upstream, range(600, 10_600))
 
     assert series(app) == before
-    # Most of them are refused at once, or by the target: they count all the same.
+    # Most are refused by the gateway or by the target; they count all the same.
     counted = Counted(Caller(app))
     assert counted("requests_total") + counted("refused_total") == 10_600
     assert counted("requests_total") > 3_000
 
 
 def send_unique_requests(app: Flask, upstream: Upstream, numbers: range) -> None:
-    """Ask for completions as nobody did before, each in one of several ways."""
+    """Send completions with unique values in every field, on one of several routes."""
     for number in numbers:
         invented = f"made-up-{number}"
         body = json.dumps({"model": invented, "prompt": invented, invented: number})
@@ -201,12 +201,12 @@ def send_unique_requests(app: Flask, upstream: Upstream, numbers: range) -> None
         send(app, f"address-{number}", headers, body.encode())
 
 
-# Ways to ask: each ends in another place.
+# Routes with different ends.
 ROUTES = ("no text", "refused", "no key", "provider", "config", "virtual key")
 
 
 def route_headers(route: str, invented: str, upstream: Upstream) -> dict[str, str]:
-    """The headers that lead a request that way."""
+    """The headers for one of these routes."""
     return {
         "upstream": {
             "x-portkey-provider": "openai",
@@ -222,9 +222,9 @@ def route_headers(route: str, invented: str, upstream: Upstream) -> dict[str, st
 
 
 def send(app: Flask, address: str, headers: dict[str, str], body: bytes) -> None:
-    """Post *body* as a server would, which costs less than a client for tests.
+    """Post *body* as a WSGI server would, which is faster than a test client.
 
-    Nobody is refused twice, and has to wait.
+    Each request has its own address, so that none is throttled.
     """
     environ = {f"HTTP_{k.upper().replace('-', '_')}": v for k, v in headers.items()}
     environ |= {
@@ -249,7 +249,7 @@ def series(app: Flask) -> set[tuple[str, frozenset[tuple[str, str]]]]:
     return {(sample.name, frozenset(sample.labels.items())) for sample in samples}
 
 
-# Who may ask
+# Access to /metrics
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_proxied_request_is_not_local(
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "::ffff:192.0.2.1"])
 def test_remote_address_is_not_local(call, upstream, peer: str) -> None:
-    """Whatever the gateway takes for its address; a unix socket has none."""
+    """Whatever the peer's address is; a unix socket has none."""
     client = {"environ_overrides": {"REMOTE_ADDR": peer}}
     assert call(upstream).get("/metrics", **client).status_code == 404
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, against the code that it describes; and its page."""
+"""The OpenAPI document, compared with the code; and its HTML page."""
 
 import ast
 import json
@@ -49,7 +49,7 @@ SETTINGS = Settings(metrics_token="a token of the tests")
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    """What a gateway says of itself."""
+    """The document as the gateway serves it."""
     instance = str(tmp_path_factory.mktemp("instance"))
     app = create_app(replace(SETTINGS, instance=instance, ledger=False))
     try:
@@ -74,7 +74,7 @@ def test_document_is_valid(document: Document) -> None:
     assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
 
 
-# Blueprints that are for people, and no part of what programs call.
+# Blueprints with pages for people, which are not part of the API.
 FOR_PEOPLE = {"console"}
 
 
@@ -101,7 +101,7 @@ def test_disabled_endpoints_are_not_listed(call, upstream: Upstream) -> None:
     assert "/metrics" not in document["paths"]
 
 
-# Portkey's and our own, and others that belong to them.
+# Portkey's headers, our own, and related ones.
 OURS = re.compile(r"x-(portkey|lastword|should|request)-[a-z-]*[a-z]|x-api-key|api-key")
 
 
@@ -137,7 +137,7 @@ FALLBACK = {
 
 
 def test_document_has_all_answer_headers(document: Document, call, script) -> None:
-    """Those of a way that failed, and that led somewhere in the end, most of all."""
+    """Also those of failed attempts and of a fallback."""
     upstream = script(whole({}, 503), whole(completion()))
     caller = call(upstream, default_max_tokens=100)
     caller.headers["x-portkey-config"] = json.dumps(FALLBACK)
@@ -249,7 +249,7 @@ def test_default_max_tokens_comes_from_settings(
     assert field.get("default") == length
 
 
-# What it allows, and what the code takes.
+# Schema and validation agree
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -289,7 +289,7 @@ BODY: Document = {
     "top_p": 0.5,
     "user": "u",
 }
-# On both sides of what each of them may be.
+# Values on both sides of each bound.
 BOUNDS = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, -3, -2, 2, 3, 20, 21, 128, 129]
 BOUNDS += [100, 101, -100, -101, 1.5, 2.5, -2.5]
 OTHER: list[Any] = [None, True, *BOUNDS, *([bound] for bound in BOUNDS), "", "x", "@x"]
@@ -309,7 +309,7 @@ OTHER += [{"mode": "single"}]
 
 
 def changed(value: Any) -> Iterator[Any]:
-    """*value* with something else in one place."""
+    """*value* with one node replaced."""
     if isinstance(value, dict):
         yield value | {"unknown": 1}
         for key in value:

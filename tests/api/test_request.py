@@ -1,4 +1,4 @@
-"""What a request may say, and what is said of one that is wrong.
+"""The request body: what is accepted, and the errors for what is not.
 
 Numbers are those of the cases in docs/contract.md.
 """

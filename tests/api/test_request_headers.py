@@ -1,4 +1,4 @@
-"""Headers as a request's own reader gives them, and as werkzeug's."""
+"""The gateway's reader of request headers agrees with werkzeug's."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Streams: what passes untouched, what is repaired, and how they end.
+"""Streams: what is passed on, what is repaired, and how they end.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -399,7 +399,7 @@ def test_81_caller_may_leave_before_done(call, script) -> None:
     assert read_until(response, marker=b'"stop"').startswith(b"".join(HELLO))
     response.close()
 
-    # Its answer has ended, so that its connection may serve again.
+    # The connection of a finished answer may be reused.
     caller.leave()
     assert upstream.wait_closed()
 

@@ -1,4 +1,4 @@
-"""The spans of requests, as a collector gets them."""
+"""The spans of requests, as a collector receives them."""
 
 import json
 import os
@@ -48,7 +48,7 @@ Traced = Callable[..., Caller]
 
 @pytest.fixture
 def traced(call: Any, collector: Collector, monkeypatch: Any) -> Traced:
-    """Makes callers of a gateway that is traced, with variables of OpenTelemetry."""
+    """Creates callers of a gateway with tracing, with OpenTelemetry's variables."""
 
     def make(upstream: Any, otel: dict[str, str] | None = None, **settings: Any) -> Any:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | (otel or {})
@@ -60,7 +60,7 @@ def traced(call: Any, collector: Collector, monkeypatch: Any) -> Traced:
 
 
 def ended(caller: Caller) -> None:
-    """Have all of that gateway's spans exported."""
+    """Export all of that gateway's spans."""
     for response in caller.responses:
         response.close()
     caller.app.extensions["lastword"].close()
@@ -372,7 +372,7 @@ def test_span_attributes_match_documentation(
         assert attributes == documented(column)
 
 
-# What is set
+# Settings
 
 
 def test_no_endpoint_traces_nothing(caller: Caller, upstream) -> None:

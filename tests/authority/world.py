@@ -1,4 +1,4 @@
-"""A gateway with a store, random requests to it, and what each of them may reach.
+"""A gateway with a store, random requests to it, and what each may reach.
 
 What a caller may reach is computed here from what was stored and nothing else, in a few
 lines that share no code with the gateway. What was reached is what a scripted upstream

@@ -1,4 +1,4 @@
-"""The console in a real browser. Skipped, and said to be, where there is none."""
+"""The console in a real browser. Skipped, with a reason, where there is none."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ PAGES = (
 
 @dataclass
 class House:
-    """A gateway with an upstream, and where it is reached."""
+    """A gateway with an upstream, and its URL."""
 
     url: str
     upstream: Upstream
@@ -72,7 +72,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def session(browser: Any, house: House) -> Iterator[Any]:
-    """The cookie of somebody who has come in."""
+    """The cookie of a session that is logged in."""
     context = browser.new_context()
     log_in(context.new_page(), house.url, TOKEN)
     yield context.storage_state()
@@ -81,7 +81,7 @@ def session(browser: Any, house: House) -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, house: House, session: Any) -> Iterator[Any]:
-    """A page of theirs. No test leaves a complaint of the browser behind."""
+    """A page of that session. No test may cause an error in the browser."""
     context = browser.new_context(viewport=DESK, storage_state=session)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened = _listening(context.new_page(), house)
@@ -91,7 +91,7 @@ def page(browser: Any, house: House, session: Any) -> Iterator[Any]:
 
 
 def _listening(page: Any, house: House) -> Any:
-    """*page*, of whose errors *house* hears; also of what its policy has stopped."""
+    """*page*, whose errors and CSP violations are added to *house*."""
     house.complaints.clear()
 
     def hear(message: Any) -> None:
@@ -143,7 +143,7 @@ def test_pages_fit_phone_width(page: Any, house: House) -> None:
         assert width <= PHONE["width"], path
 
 
-# What a page must have, as far as a script can tell.
+# Accessibility, as far as a script can check it.
 _FAULTS = """() => {
   const faults = [];
   const shown = (e) => e.getClientRects().length > 0;
@@ -181,7 +181,7 @@ def test_keyboard_focus_is_visible(page: Any, house: House) -> None:
     assert (focused, outline) == ("Skip to content", "solid")
 
 
-# Contrast of text with what is behind it, after WCAG 2.2, at least 4.5.
+# Contrast of text with its background, by WCAG 2.2: at least 4.5.
 _FAINT = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {
     willReadFrequently: true,
@@ -253,7 +253,7 @@ def test_finished_request_appears_live(page: Any, house: House) -> None:
 
 
 def send_request(page: Any, house: House, model: str) -> int:
-    """A request of somebody else's."""
+    """Send a request from another client."""
     reply = page.request.post(
         f"{house.url}/v1/completions",
         headers={

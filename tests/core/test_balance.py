@@ -1,4 +1,4 @@
-"""Weights, and callers that stay."""
+"""Weighted and sticky load balancing."""
 
 import random
 

@@ -1,6 +1,6 @@
-"""The documentation, tried out: what a reader would type, and what they would see.
+"""The documentation, executed: the commands that a reader types, and their output.
 
-How a page says what is to be done with a block of it:
+The language and the comment of a block say how it is tested:
 
 - `console`: lines that begin with `$ ` are typed into one bash, in order. What they
   print is compared with the lines below, in which `...` stands for anything.

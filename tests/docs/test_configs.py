@@ -1,4 +1,4 @@
-"""Every config of the documentation, sent to a gateway; every file, applied."""
+"""Every config of the documentation is sent to a gateway; every file is applied."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ CONFIGS = {
     for location, document in DOCUMENTS.items()
     if isinstance(document, dict) and any(key in document for key in ROUTES)
 }
-# The others name what a store would have to hold.
+# The others refer to records of a store.
 SENT = {k: v for k, v in CONFIGS.items() if "virtual_key" not in json.dumps(v)}
 
 

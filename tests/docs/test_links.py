@@ -1,4 +1,4 @@
-"""Links of the documentation lead to files and headings that there are."""
+"""Links of the documentation lead to existing files and headings."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ LINKS = {
 
 
 def anchor(heading: str) -> str:
-    """What a heading is called in links, as GitHub and others do it."""
+    """The anchor of a heading, as GitHub and others form it."""
     return re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
 
 

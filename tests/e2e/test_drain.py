@@ -1,4 +1,4 @@
-"""Servers that end, workers that die, callers that are too many or too slow."""
+"""Stopping servers, killed workers, too many and too slow callers."""
 
 import json
 import os
@@ -35,7 +35,7 @@ FIRST, LAST = data(frame("Hel")), data(frame("lo", "stop"))
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
-    """Starts gateways, which end with the test."""
+    """Starts gateways, which stop with the test."""
     servers: list[Server] = []
 
     def make(worker: str, **environ: str) -> Server:
@@ -58,7 +58,7 @@ def complete(server: Server, upstream: Upstream, **body: Any) -> Any:
     return server.complete(headers, **body)
 
 
-# The end of a server
+# Stop and drain
 
 
 @WORKERS
@@ -98,7 +98,7 @@ def can_connect(server: Server) -> bool:
 
 @WORKERS
 def test_readyz_reports_draining(start, script, worker: str) -> None:
-    """Over a connection that was open before."""
+    """Over a connection that was open before the stop."""
     upstream = script(stream(FIRST, until_left))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="3")
     with requests.Session() as session, complete(
@@ -187,7 +187,7 @@ def test_killed_worker_is_replaced(start, script, worker: str) -> None:
     assert other in children(server.pid)
 
 
-# Too many, and too slow
+# Too many and too slow callers
 
 
 @WORKERS
@@ -211,7 +211,7 @@ def test_overload_is_refused_at_once(start, script, worker: str) -> None:
 
 @WORKERS
 def test_stalled_client_is_disconnected(start, script, worker: str) -> None:
-    """Meanwhile upstream is held back; the answer does not pile up in memory."""
+    """Backpressure reaches the upstream; the answer is not buffered in memory."""
     sent = []
 
     def endless(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""The embedded engine, for real: what it answers, and how it lives and dies."""
+"""The embedded engine: its answers, its start, restart and stop."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def texts(answer: dict[str, Any]) -> list[str]:
 
 
 def counts(answer: dict[str, Any]) -> tuple[int, ...]:
-    """Its usage; how much of a prompt was cached depends on what was asked before."""
+    """Its usage, without cached tokens, which depend on earlier requests."""
     keys = ("prompt_tokens", "completion_tokens", "total_tokens")
     return tuple(answer["usage"][key] for key in keys)
 
@@ -71,7 +71,7 @@ def refused(server: Server, **body: Any) -> dict[str, Any]:
     return error
 
 
-# What it answers
+# Answers
 
 
 def test_engine_completes_the_prompt(engine: Server) -> None:
@@ -239,7 +239,7 @@ def test_empty_prompt_is_relayed(engine: Server) -> None:
 
 
 def test_prompt_beyond_context_is_refused(engine: Server) -> None:
-    """With OpenAI's error code."""
+    """The error has OpenAI's code."""
     error = refused(engine, prompt="word " * 5000)
 
     assert error["code"] == "context_length_exceeded"
@@ -275,7 +275,7 @@ def test_openai_client_needs_only_base_url(
     )
 
 
-# A model that can fill in
+# A model with fill-in-the-middle
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,7 @@ def test_suffix_reaches_fim_model(filling: Server) -> None:
     assert streamed_texts(streamed) == {0: texts(one)[0]}
 
 
-# How it lives and dies
+# Start, restart and stop
 
 
 def engines_of(pid: int) -> list[int]:
@@ -312,7 +312,7 @@ def engines_of(pid: int) -> list[int]:
 
 
 def engine_port(pid: int) -> int:
-    """The port that the engine listens on, found as the system knows it."""
+    """The port of the engine, read from the system's list of sockets."""
     inodes = {
         os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()
     }
@@ -353,7 +353,7 @@ def test_calls_wait_for_loading_engine(free_server: Any) -> None:
 
 @pytest.fixture
 def free_server() -> Iterator[Any]:
-    """Makes servers that a test may kill."""
+    """Starts servers that a test may kill."""
     servers: list[Server] = []
 
     def make(**environ: str) -> Server:
@@ -368,13 +368,13 @@ def free_server() -> Iterator[Any]:
 def test_killed_engine_is_restarted(
     free_server: Any,
 ) -> None:
-    """Calls wait for the new one meanwhile."""
+    """Calls wait until the new engine is ready."""
     server = free_server(GATEWAY_ENGINE="1")
     server.wait_until_ready()
     complete(server)
     (first,) = engines_of(server.pid)
     os.kill(first, signal.SIGKILL)
-    # A call that the first one had accepted would not be sent again.
+    # A call that the first engine had accepted would not be sent again.
     eventually(lambda: engines_of(server.pid) not in ([], [first]))
 
     assert texts(complete(server))[0].startswith(" Paris")
@@ -396,7 +396,7 @@ def test_engine_death_ends_stream_in_error(free_server: Any) -> None:
 
 
 def test_request_ending_engine_is_not_resent(free_server: Any) -> None:
-    """It is not sent again; after two ends its caller does without the engine."""
+    """It is not sent again; after two crashes its caller gets no engine."""
     server = free_server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="2")
     server.wait_until_ready()
     codes = []
@@ -440,7 +440,7 @@ def test_engine_environment_holds_no_secrets(free_server: Any) -> None:
     }
 
 
-# What it survives
+# Hostile requests
 
 
 GRAMMARS = {

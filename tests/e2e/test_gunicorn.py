@@ -1,4 +1,4 @@
-"""The gateway under a real gunicorn: framing, promptness, and how it ends."""
+"""The gateway under a real gunicorn: framing, latency of events, and stop."""
 
 import json
 import signal
@@ -38,7 +38,7 @@ def route(upstream) -> dict[str, str]:
 
 
 def request_head(upstream, *lines: str) -> bytes:
-    """A request as a bare client writes it: no User-Agent, no Accept."""
+    """A minimal request: no User-Agent, no Accept."""
     named = [f"{name}: {value}" for name, value in route(upstream).items()]
     first = ["POST /v1/completions HTTP/1.1", "Host: gateway"]
     return "\r\n".join([*first, *named, *lines, "", ""]).encode()
@@ -51,7 +51,7 @@ def read_answer(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("framing", [stream, closing_stream], ids=["chunked", "close"])
 def test_events_are_relayed_at_once(gunicorn: Server, script, framing) -> None:
-    """The first arrives before the last is sent."""
+    """The first event arrives before the last is sent."""
     go_on = threading.Event()
     upstream = script(framing(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
     with gunicorn.complete(route(upstream), stream=True) as response:
@@ -185,7 +185,7 @@ def test_connection_serves_many_requests(gunicorn: Server, script) -> None:
 
 
 def test_closed_idle_connections_lose_no_request(gunicorn: Server, script) -> None:
-    """Each connection takes one request and is then cut without a word."""
+    """The upstream closes each connection after one answer, without notice."""
 
     def cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
@@ -284,7 +284,7 @@ def test_web_concurrency_sets_worker_count() -> None:
 
 
 def test_lingering_connections_do_not_block() -> None:
-    """A client that keeps its answered connection open takes no thread from others."""
+    """A client that keeps its finished connection open occupies no thread."""
     server = Server(GUNICORN_CMD_ARGS="-k gthread --threads 4", WEB_CONCURRENCY="1")
     request = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
@@ -299,7 +299,7 @@ def test_lingering_connections_do_not_block() -> None:
     try:
         server.wait_until_ready()
         with ExitStack() as kept, ThreadPoolExecutor(1) as pool:
-            # One after the other, with two seconds for each, would be twice as long.
+            # Two seconds of lingering for each in sequence would take twice as long.
             answers = pool.submit(complete_all, kept).result(timeout=12)
     finally:
         server.stop()

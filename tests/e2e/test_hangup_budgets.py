@@ -1,4 +1,4 @@
-"""Callers that hang up again and again run into their budgets."""
+"""Callers that hang up repeatedly still use up their budgets."""
 
 import json
 import socket
@@ -21,14 +21,14 @@ from .server import Server, eventually
 pytestmark = pytest.mark.e2e
 
 SECRET = "a secret of the tests"
-# A thousandth of a dollar for each token.
+# A thousandth of a dollar per token.
 PRICES = [{"provider": "*", "model": "*", "input": 1000, "output": 1000}]
 LENGTH = 49
 
 
 @dataclass
 class Gateway:
-    """A gateway with one worker, and a key of it with a budget for 1000 tokens."""
+    """A gateway with one worker, and a key with a budget of 1000 tokens."""
 
     server: Server
     key: str
@@ -39,7 +39,7 @@ class Gateway:
         return {"Authorization": f"Bearer {self.key}"}
 
     def hang_up(self, **body: Any) -> None:
-        """Ask, and leave as soon as upstream has the request."""
+        """Send a request, and hang up as soon as the upstream has it."""
         before = len(self.upstream.requests)
         sent = {"model": "m", "prompt": "Hiya", "max_tokens": LENGTH} | body
         with self.server.connect() as connection:
@@ -65,7 +65,7 @@ class Gateway:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def refusal(self) -> requests.Response:
-        """The answer to one more request, as soon as all that were left are settled."""
+        """The answer to one more request, after all cancelled ones are settled."""
         assert self.upstream.wait_closed()
         return self.server.complete(self.headers, max_tokens=LENGTH)
 
@@ -89,7 +89,7 @@ def gateway(
     key = store.create_key(GatewayKey("job", config="main", limits=limits))
     store.engine.dispose()
     server = Server(
-        # Enough for all who leave before anybody has noticed the first of them.
+        # Enough for all that hang up before the first hang-up is noticed.
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 64",
         WEB_CONCURRENCY="1",
         GATEWAY_SECRET_KEY=SECRET,
@@ -101,7 +101,7 @@ def gateway(
 
 
 def test_whole_call_hangups_consume_budget(gateway: Gateway) -> None:
-    """Twenty of 50 tokens each, though nobody has read one of them."""
+    """Twenty requests of 50 tokens each, although no answer is read."""
     for _ in range(20):
         gateway.hang_up()
     refused = gateway.refusal()
@@ -113,7 +113,7 @@ def test_whole_call_hangups_consume_budget(gateway: Gateway) -> None:
 
 
 def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
-    """Each time a prompt of one token, and three that came."""
+    """Each stream has a prompt of one token, and three tokens were sent."""
     begun = [
         head(200, STREAM, "Transfer-Encoding: chunked"),
         *(chunk(data(frame(text))) for text in "abc"),

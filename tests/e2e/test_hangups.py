@@ -1,4 +1,4 @@
-"""Callers that hang up: whatever their request waits for, upstream is let go of."""
+"""A caller's hang-up closes the upstream call, whatever the request waits for."""
 
 import json
 import socket
@@ -34,9 +34,9 @@ BUSY = whole({"error": {"message": "busy"}}, 429, *LATER)
 
 @dataclass(frozen=True)
 class Situation:
-    """What upstream does that does not end by itself, and the request to it.
+    """An upstream answer that does not end by itself, and the request for it.
 
-    *calls* are those that upstream gets before the caller leaves.
+    The upstream gets *calls* requests before the caller hangs up.
     """
 
     answer: Any
@@ -66,7 +66,7 @@ SITUATIONS = {
 
 
 def request(upstream: Upstream, situation: Situation) -> bytes:
-    """What a caller sends that gets into it."""
+    """The caller's request that leads into *situation*."""
     body = json.dumps({"model": "m", "prompt": "Hi"} | situation.body).encode()
     config = {"provider": "openai", "custom_host": upstream.url}
     lines = [
@@ -88,13 +88,13 @@ class ObservedGateway:
     instance: Path
 
     def send(self, upstream: Upstream, situation: Situation) -> socket.socket:
-        """A connection over which a request was sent."""
+        """Send a request; return its connection."""
         connection = self.server.connect()
         connection.sendall(request(upstream, situation))
         return connection
 
     def ends(self) -> list[tuple[str, int]]:
-        """How requests have ended, and how many calls each of them made."""
+        """How requests have ended, and how many calls each has made."""
         file = self.instance / "gateway.db"
         if not file.exists():
             return []
@@ -128,7 +128,7 @@ def has_called(upstream: Upstream, calls: int) -> bool:
 def test_hangup_closes_upstream_in_every_situation(
     gateway: ObservedGateway, script
 ) -> None:
-    """And nobody else is disturbed."""
+    """And other callers are not disturbed."""
     for name, situation in SITUATIONS.items():
         upstream = script(situation.answer)
         connection = gateway.send(upstream, situation)
@@ -180,7 +180,7 @@ def test_pipelined_request_is_no_hangup(gateway: ObservedGateway, script) -> Non
     connection = gateway.send(upstream, Situation((), {}, {}))
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
     eventually(lambda: upstream.requests)
-    # Long enough for several looks at it.
+    # Long enough for several checks of the connection.
     eventually(lambda: go_on.wait(1) or True)
     go_on.set()
     received = b""

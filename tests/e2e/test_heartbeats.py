@@ -1,4 +1,4 @@
-"""Streams whose upstream is silent for long: their connections are kept alive."""
+"""Heartbeats keep the connection alive while the upstream of a stream is silent."""
 
 import json
 import threading
@@ -30,7 +30,7 @@ COMMENT = b": keep-alive\n\n"
 
 @pytest.fixture(scope="module", params=["gevent", "gthread"])
 def gateway(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One whose heart beats five times a second."""
+    """A gateway that sends five heartbeats per second."""
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 16",
         WEB_CONCURRENCY="1",
@@ -41,7 +41,7 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def complete(gateway: Server, *upstreams: Upstream, **body: Any) -> Any:
-    """A stream, from the first of *upstreams* that gives one."""
+    """Request a stream, with a fallback through *upstreams*."""
     targets = [{"provider": "openai", "custom_host": each.url} for each in upstreams]
     config = {"strategy": {"mode": "fallback"}, "targets": targets}
     headers = {
@@ -52,7 +52,7 @@ def complete(gateway: Server, *upstreams: Upstream, **body: Any) -> Any:
 
 
 def silence(event: threading.Event) -> Any:
-    """Nothing, until somebody has seen the comments."""
+    """A pause until *event* is set."""
     return wait_for(event)
 
 
@@ -156,7 +156,7 @@ def test_whole_answer_has_no_heartbeat(gateway: Server, script) -> None:
 
 
 def test_hangup_before_first_event_closes_upstream(gateway: Server, script) -> None:
-    """Though the answer has begun."""
+    """Although the answer has begun."""
     upstream = script([until_left])
     with complete(gateway, upstream) as response:
         assert next(response.iter_content(len(COMMENT))) == COMMENT

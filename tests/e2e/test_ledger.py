@@ -1,4 +1,4 @@
-"""The ledger under a real gunicorn: what several workers write, to the last row."""
+"""The ledger under a real gunicorn with several workers loses no row."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.mark.parametrize("worker", ["gevent", "gthread"])
 def test_ledger_is_complete_after_stop(script, tmp_path: Path, worker: str) -> None:
-    """Every request has one row, though the server stops at once."""
+    """Every request has one row, although the server stops right after."""
     upstream = script(whole(completion()))
     headers = {
         "x-portkey-provider": "openai",

@@ -1,4 +1,4 @@
-"""Who calls, when nginx stands in front of a real gunicorn, and when nobody does."""
+"""The client address with nginx in front of a real gunicorn, and without."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ BODY = json.dumps({"model": "m", "prompt": "Hi"})
 
 @dataclass
 class House:
-    """A gateway with something stored, nginx before it, and a right key."""
+    """A gateway with a store, nginx in front of it, and a valid key."""
 
     server: Server
     nginx: Nginx
@@ -65,7 +65,7 @@ def house(request: Any, tmp_path: Path, script: Any) -> Iterator[House]:
 
 
 class Unix(http.client.HTTPConnection):
-    """HTTP by a unix socket."""
+    """HTTP over a unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("gateway", timeout=20)
@@ -93,13 +93,13 @@ def send(
 
 
 def of(client: str, port: int) -> http.client.HTTPConnection:
-    """A connection of a *client* with an address of its own on this machine."""
+    """A connection from the loopback address *client*."""
     source = (client, 0)
     return http.client.HTTPConnection("127.0.0.1", port, 20, source_address=source)
 
 
 def flood(port: int, client: str, **headers: str) -> Counter[int]:
-    """How many of 40 wrong keys that come together are answered by which status."""
+    """Send 40 wrong keys concurrently; return how often each status occurred."""
 
     def wrong(number: int) -> int:
         fields = {name: text.format(number) for name, text in headers.items()}
@@ -127,7 +127,7 @@ def test_wrong_keys_throttle_own_client(house: House) -> None:
 
 
 def test_parallel_wrong_keys_stay_throttled(house: House) -> None:
-    """Each is counted before the next one is looked at."""
+    """Each wrong key is counted before the next one is checked."""
     port = house.nginx.port
     first, second = flood(port, "127.0.0.2"), flood(port, "127.0.0.2")
 
@@ -136,7 +136,7 @@ def test_parallel_wrong_keys_stay_throttled(house: House) -> None:
 
 @pytest.mark.parametrize("address", ["nginx", "direct"])
 def test_forged_address_is_not_trusted(house: House, address: str) -> None:
-    """nginx replaces what the client sends; from others the header is not read."""
+    """nginx replaces the client's header; without a proxy it is not read."""
     port = house.nginx.port if address == "nginx" else house.server.port
     statuses = flood(port, "127.0.0.4", X_Forwarded_For="203.0.113.{}")
 
@@ -169,7 +169,7 @@ def test_metrics_are_hidden_behind_proxy(house: House) -> None:
     assert house.server.get("/metrics").status_code == 200
 
 
-# This machine as a custom host
+# Loopback as a custom host
 
 
 def route(upstream: Upstream) -> dict[str, str]:
@@ -182,7 +182,7 @@ def route(upstream: Upstream) -> dict[str, str]:
 
 @pytest.mark.parametrize("command", [("gunicorn",), ("flask", "run", "--port", "0")])
 def test_new_gateway_may_reach_loopback(script, command: tuple[str, ...]) -> None:
-    """As `make serve` starts it, without any setting; until nginx stands in front."""
+    """As `make serve` starts it, without settings; but not behind nginx."""
     upstream = script(whole(completion()))
     server = Server(command, GATEWAY_TRUSTED_CUSTOM_HOSTS=None, WEB_CONCURRENCY="1")
     try:

@@ -28,13 +28,13 @@ SECRET = "a secret of the tests"
 
 @pytest.fixture
 def mortal() -> Iterator[Valkey]:
-    """One of this test alone, which may do with it what it likes."""
+    """A Valkey of this test alone, which may be killed."""
     yield from running()
 
 
 @dataclass
 class Pair:
-    """Two gateways, and keys that both of them know, by what they may use."""
+    """Two gateways, and keys for both of them by their limits."""
 
     servers: list[Server]
     keys: dict[str, str]
@@ -44,7 +44,7 @@ class Pair:
         return int(self.servers[number % 2].complete(headers).status_code)
 
     def wait_for_log(self, words: str) -> None:
-        """Wait until both have."""
+        """Wait until both have logged *words*."""
         eventually(lambda: all(words in server.log_text for server in self.servers), 30)
 
 
@@ -73,7 +73,7 @@ def stored(url: str, folder: Path, upstream: Upstream) -> dict[str, str]:
 
 def gateway(stack: ExitStack, worker: str, **environ: str) -> Server:
     server = Server(
-        # All that ask at once find room.
+        # Enough threads for all concurrent requests.
         GUNICORN_CMD_ARGS=f"-k {worker} --threads 80",
         WEB_CONCURRENCY="2",
         GATEWAY_SECRET_KEY=SECRET,
@@ -87,7 +87,7 @@ def gateway(stack: ExitStack, worker: str, **environ: str) -> Server:
 def pair(
     postgres: Postgres, mortal: Valkey, script: Any, tmp_path: Path
 ) -> Iterator[Pair]:
-    """One of gevent's workers, one of threads."""
+    """One gateway with gevent, one with gthread."""
     url = postgres.database()
     keys = stored(url, tmp_path, script(whole(completion())))
     shared = {"GATEWAY_DATABASE_URL": url, "GATEWAY_REDIS_URL": mortal.url}
@@ -97,7 +97,7 @@ def pair(
 
 
 def test_machines_share_one_rate_limit(pair: Pair) -> None:
-    """A hundred of four hundred requests pass."""
+    """A hundred of four hundred requests are accepted."""
     with ThreadPoolExecutor(64) as pool:
         statuses = pool.map(lambda number: pair.complete("hundred", number), range(400))
 
@@ -105,7 +105,7 @@ def test_machines_share_one_rate_limit(pair: Pair) -> None:
 
 
 def test_killed_redis_fails_no_request(pair: Pair, mortal: Valkey) -> None:
-    """Each machine goes on with its own counts, and reconnects by itself."""
+    """Each gateway continues with local counters, and reconnects by itself."""
     statuses: Counter[tuple[int, int]] = Counter()
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The embedded engine's end, as a caller sees it: an engine that hangs up."""
+"""Crashes of the embedded engine as callers see them: an engine that hangs up."""
 
 import json
 from contextlib import closing
@@ -58,7 +58,7 @@ def test_ended_requests_are_not_sent_again(call, script, name, streaming) -> Non
 
 
 def test_ended_batches_are_not_sent_again(call, script) -> None:
-    """A batch is several calls side by side: each of them is sent once at most."""
+    """A batch is several parallel calls: each of them is sent at most once."""
     engine = script(HANGS_UP)
     caller = caller_of(call, engine)
     response = caller.complete(prompt=["a", "b", "c"], n=2)
@@ -120,7 +120,7 @@ def test_broken_streams_do_not_withhold_engine(call, script) -> None:
 
 
 def test_engine_connections_are_not_reused(call, script) -> None:
-    """On a reused one, an end could not be told from an idle connection's."""
+    """On a reused one, a crash would look like the close of an idle connection."""
     engine = script(ANSWER)
     caller = caller_of(call, engine)
     for _ in "123":

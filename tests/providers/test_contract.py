@@ -35,7 +35,7 @@ EVERY_PROVIDER = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PRO
 
 PROMPT = "Hi – there\n"
 
-# A value of each parameter that is not its default, and that most providers take.
+# A value of each parameter that is not its default and that most providers accept.
 VALUES: dict[str, Any] = {
     "frequency_penalty": 0.5,
     "logit_bias": {"50256": -100},
@@ -78,7 +78,7 @@ def stands_at(body: dict[str, Any], path: str) -> Any:
 
 
 def names_model(case: ModeCase, text: str) -> bool:
-    """Whether the model is named; the address of a Triton server leads to one."""
+    """Whether *text* names the model; the address of a Triton server implies one."""
     return case.provider.name == "triton" or case.model.rpartition(".")[2] in text
 
 
@@ -110,7 +110,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 
 def counted_right(usage: Usage | None) -> bool:
-    """Whether the counts are those of the recordings; thoughts are counted besides."""
+    """Whether the counts are those of the recordings, without reasoning tokens."""
     if usage is None or usage.estimated:
         return True
     text_tokens = usage.completion_tokens - usage.reasoning_tokens
@@ -344,7 +344,7 @@ def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_call_leaves_request_unchanged(case: ModeCase) -> None:
-    """It is made again on every retry."""
+    """The call is built again on every retry."""
     chosen_plan = plan(
         case, stop=["a"], seed=5, max_tokens=0, logit_bias={"1": 2}, top_k=1
     )
@@ -363,7 +363,7 @@ def test_key_appears_in_header_only(case: ModeCase) -> None:
     call = upstream.endpoint.call(upstream)
     holding = [name for name, value in call.headers.items() if KEY in value]
 
-    # Some endpoints of Azure's Foundry read one, some the other.
+    # Some endpoints of Azure's Foundry read one of them, some the other.
     assert len(holding) == (2 if case.provider.name == "azure-ai" else 1)
     assert KEY not in call.url and KEY.encode() not in (call.body or b"")
     assert KEY not in repr(call) + repr(chosen_plan) + repr(upstream)
@@ -425,7 +425,7 @@ def test_stream_reads_same_bytewise(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_truncated_stream_ends_in_error(case: ModeCase) -> None:
-    """Early is: before the event that says why the text ended."""
+    """Truncated means: before the event with the finish reason."""
     decode, recorded = case.stream
     events = list(decode([recorded], 2**20))
     last = _deciding(case, events)
@@ -447,7 +447,7 @@ def _deciding(case: ModeCase, events: list[Event]) -> int:
     raise AssertionError("no part of the recording is a whole stream")
 
 
-# Servers of Triton do not say why a text ended, or that it has.
+# Triton's servers send neither a finish reason nor an end event.
 SAY_THEIR_END = [case for case in MODE_CASES if case.provider.name != "triton"]
 
 
@@ -502,7 +502,7 @@ def test_error_body_yields_message(provider: Provider, body: bytes) -> None:
     assert set(error.to_body()["error"]) == {"message", "type", "param", "code"}
 
 
-# The declarations themselves
+# Declarations
 
 
 @EVERY_MODE

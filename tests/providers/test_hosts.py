@@ -1,4 +1,4 @@
-"""What is particular to single providers."""
+"""Peculiarities of single providers."""
 
 import json
 from typing import Any

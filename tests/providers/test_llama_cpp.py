@@ -1,4 +1,4 @@
-"""llama.cpp's server, read from what a real one sent."""
+"""llama.cpp's server, from recordings of a real one."""
 
 import json
 import math
@@ -238,7 +238,7 @@ def test_chosen_token_is_among_alternatives() -> None:
 
 
 def test_held_token_keeps_its_text() -> None:
-    """Its entry has none, and the one after it has the text of both."""
+    """Its entry has no text, and the next one has the text of both."""
     held = whole("infill_held_logprobs", suffix="x", logprobs=1).choices[0]
 
     assert held.logprobs is not None

@@ -1,4 +1,4 @@
-"""Frames of the legacy shape: passed as they are, or repaired."""
+"""Frames in the legacy format: passed on unchanged, or repaired."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ from . import harness
 
 
 def passed(frames: Iterable[bytes]) -> list[bytes]:
-    """What a caller gets of a stream of *frames*."""
+    """The frames that a caller gets for a stream of *frames*."""
     chosen_plan = harness.plan("openai", stream=True, n=2)
     (part,) = chosen_plan.parts
     upstream = chosen_plan.upstream_request(part, chosen_plan.target)

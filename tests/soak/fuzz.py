@@ -1,9 +1,9 @@
-"""Random inputs for the whole application, without a socket before it.
+"""Random inputs for the whole application, without sockets in front.
 
     python -m tests.soak.fuzz --inputs 200000 --seed 1
 
-Every input is a valid request that was changed: its body, its config, its headers and
-its path, in their structure and in their bytes. What upstream answers is as strange. An
+Every input is a mutated valid request: its body, config, headers and path are changed
+in their structure and in their bytes. Answers of the upstream are mutated as well. An
 input depends on the seed and its own number alone, so `--only NUMBER` repeats it.
 """
 
@@ -41,7 +41,7 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True)
 class Input:
-    """A request as a WSGI server hands it on: texts are bytes, read as Latin-1."""
+    """A request as a WSGI server passes it on: texts are bytes, decoded as Latin-1."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Input:
     body: bytes
 
     def environ(self, number: int) -> dict[str, Any]:
-        """Nobody calls twice, so that nobody is slowed down."""
+        """The WSGI environ. Each request has its own address: none is throttled."""
         path, _, query = self.path.partition("?")
         return {
             "REQUEST_METHOD": self.method,
@@ -75,7 +75,7 @@ def _variable(header: str) -> str:
     return name if name == "CONTENT_TYPE" else f"HTTP_{name}"
 
 
-# What is sent
+# Requests
 
 BODIES: list[Any] = [
     {"model": "m", "prompt": "Hi"},
@@ -127,7 +127,7 @@ NAMES = sorted(name for name, provider in PROVIDERS.items() if provider.modes)
 
 
 def _configs(host: str) -> list[Any]:
-    """Configs that work; each provider is in one of them."""
+    """Valid configs; each provider is in one of them."""
     one = {"provider": "openai", "custom_host": host, "api_key": "k", "name": "a"}
     other = {"provider": "anthropic", "custom_host": host, "api_key": "k", "name": "b"}
     return [
@@ -217,7 +217,7 @@ _STRANGE: tuple[Any, ...] = (
 
 
 class Chance(random.Random):
-    """Chance that changes things."""
+    """A random generator of inputs and mutations."""
 
     def odds(self, of: float) -> bool:
         return self.random() < of
@@ -234,7 +234,7 @@ class Chance(random.Random):
         )
 
     def headers(self, host: str) -> Headers:
-        """Mostly those that lead to *host*, and a few others."""
+        """Mostly headers that lead to *host*, and a few others."""
         chosen = self.route_headers(host)
         if self.odds(0.5):
             chosen["Content-Type"] = "application/json"
@@ -257,13 +257,13 @@ class Chance(random.Random):
         return headers
 
     def config(self, host: str) -> Any:
-        """A config that works, or one that leaves its provider to a header."""
+        """A valid config, or one that leaves its provider to a header."""
         config = self.choice(_configs(host))
         kept = {k: v for k, v in config.items() if k != "provider"}
         return {"retry": {"attempts": 1}} | kept if self.odds(0.1) else config
 
     def written(self, document: Any, odds: float) -> bytes:
-        """*document* as JSON; with such *odds* it is changed before, or after."""
+        """*document* as JSON, changed before or after encoding with these *odds*."""
         changes = self.choice((1, 1, 2, 4)) if self.odds(odds) else 0
         for _ in range(changes):
             document = self.changed(document)
@@ -271,7 +271,7 @@ class Chance(random.Random):
         return self.bytes_of(text) if self.odds(odds * 0.1) else text
 
     def changed(self, node: Any) -> Any:
-        """*node* with one place in it changed."""
+        """*node* with one descendant changed."""
         if isinstance(node, dict) and node and self.odds(0.94):
             return self._changed_object(node)
         if isinstance(node, list) and node and self.odds(0.8):
@@ -294,7 +294,7 @@ class Chance(random.Random):
                 return node | {key: self.changed(node[key])}
 
     def strange(self, node: Any) -> Any:
-        """Something else in the place of *node*."""
+        """Another value in place of *node*."""
         match self.randrange(7):
             case 0:
                 return [node]
@@ -316,7 +316,7 @@ class Chance(random.Random):
         return node
 
     def text(self, original: str, odds: float) -> str:
-        """*original*; with such *odds* with some of it changed."""
+        """*original*, changed with these *odds*."""
         if not self.odds(odds):
             return original
         at = self.randint(0, len(original))
@@ -324,7 +324,7 @@ class Chance(random.Random):
         return original[:at] + piece + original[at + self.randrange(3) :]
 
     def bytes_of(self, original: bytes) -> bytes:
-        """*original* with a few bytes cut out, put in, doubled or cut off."""
+        """*original* with a few bytes removed, inserted, doubled or truncated."""
         at = self.randint(0, len(original))
         piece = self.choice(
             (b"", self.randbytes(3), b"\xff\xfe", b"[" * 300, b'"\\ud800"', b"NaN")
@@ -344,7 +344,7 @@ def _latin(text: str) -> str:
 
 
 def _sendable(value: str) -> str:
-    """*value* as a server lets it through; as bytes, unless it is made of them."""
+    """*value* as a server passes it on: UTF-8 bytes, unless it is Latin-1 already."""
     text = value if max(value, default="") < "\u0100" else _latin(value)
     return _REFUSED.sub("", text).strip()
 
@@ -353,7 +353,7 @@ def _token(name: str) -> str:
     return re.sub(r"[^!#$%&'*+.^`|~0-9a-zA-Z-]", "", name) or "x"
 
 
-# What upstream answers
+# Answers of the upstream
 
 _WIRE = Path(wire.__file__).parent
 _KINDS = {
@@ -364,7 +364,7 @@ _KINDS = {
 }
 _RECORDED = sorted(path for path in _WIRE.glob("*/*") if path.suffix in _KINDS)
 
-# Whose answers belong to which paths; the first that is found in one.
+# The recordings for each path; the first part that occurs in the path counts.
 _FITTING = {
     "/converse": "bedrock",
     "/invoke": "bedrock-*",
@@ -383,9 +383,9 @@ _FITTING = {
 
 
 def answer(request: ReceivedRequest) -> Answer:
-    """What *request* is answered: what fits, what fits another, or what nobody sends.
+    """The answer to *request*: of its provider, of another one, or malformed.
 
-    It is the same for the same.
+    Equal requests get equal answers.
     """
     chance = Chance(request.body)
     if chance.odds(0.1):
@@ -412,7 +412,7 @@ def _fitting(request: ReceivedRequest) -> list[Path]:
 
 
 def _garbled(body: bytes, suffix: str, chance: Chance) -> bytes:
-    """*body* with something changed in its JSON, or in its bytes."""
+    """*body* with a change in its JSON, or in its bytes."""
     if suffix == ".frames" or chance.odds(0.2):
         return chance.bytes_of(body)
     lines = [body] if suffix == ".json" else body.splitlines(keepends=True)
@@ -440,7 +440,7 @@ def _refusals() -> list[Answer]:
 
 
 def upstream() -> Upstream:
-    """One that answers so, and keeps nothing."""
+    """An upstream with such answers, which keeps no requests."""
 
     def forgetting(request: ReceivedRequest) -> Answer:
         server.requests.clear()
@@ -455,7 +455,7 @@ _resolve = socket.getaddrinfo
 
 @contextmanager
 def fence(port: int) -> Iterator[None]:
-    """Nothing is called but this machine at *port*, and no name is asked about."""
+    """Allow connections to this machine at *port* only, and resolve no other name."""
     before = socket.getaddrinfo
 
     def resolve(host: Any, requested_port: Any, *args: Any, **kwargs: Any) -> Any:
@@ -470,19 +470,19 @@ def fence(port: int) -> Iterator[None]:
         socket.getaddrinfo = before
 
 
-# What comes back
+# Checks of the answer
 
-# What gunicorn sends; of anything else it makes a 500.
+# What gunicorn accepts; for anything else it sends a 500.
 _HEADER = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 _SHAPE = {"message", "type", "param", "code"}
 
 
 class Wrong(Exception):
-    """An answer that nobody should get."""
+    """An answer that is not allowed."""
 
 
 class _Memory(logging.Handler):
-    """Remembers where the last failure came from, instead of writing it down."""
+    """Keeps the position of the last logged exception, instead of logging it."""
 
     last_error = ""
 
@@ -522,7 +522,7 @@ class Subject:
         self._folder.cleanup()
 
     def status(self, case: Input, number: int) -> int:
-        """What *case* is answered. Raises Wrong, or whatever goes wrong."""
+        """The status of the answer to *case*. Raises Wrong, or what the app raises."""
         started: list[Any] = []
         environ = case.environ(number)
         answer = self._app.wsgi_app(environ, lambda *head: started.append(head))
@@ -547,11 +547,11 @@ def _judge(status: int, headers: Any, body: bytes, method: str) -> None:
             raise Wrong(f"a {status} of another shape: {body[:300]!r}")
 
 
-# Many of them
+# The run
 
 
 def build_input(seed: int, number: int, host: str) -> Input:
-    """Input *number* of *seed*. The port of *host* plays no part in it."""
+    """Input *number* of *seed*. It does not depend on the port of *host*."""
     template = Chance(f"{seed}:{number}").input("http://HOST/v1")
     body = template.body.replace(b"HOST", host.encode())
     headers = {k: v.replace("HOST", host) for k, v in template.headers.items()}
@@ -560,14 +560,14 @@ def build_input(seed: int, number: int, host: str) -> Input:
 
 @dataclass
 class FuzzResult:
-    """How often which status was answered, and what went wrong with which input."""
+    """How often each status was answered, and the inputs that failed."""
 
     statuses: Counter[int]
     failures: list[tuple[int, str, Input]]
 
 
 def run(seed: int, numbers: Iterable[int], most: int = 10) -> FuzzResult:
-    """Throw these inputs; stop after so many failures."""
+    """Send these inputs; stop after *most* failures."""
     result = FuzzResult(Counter(), [])
     subject = Subject()
     host = f"127.0.0.1:{subject.upstream.port}"
@@ -597,7 +597,7 @@ def _failure(
 
 
 def smallest(case: Input, fails: Callable[[Input], bool]) -> Input:
-    """*case* without the headers, and the top of the body, that it fails without."""
+    """*case* without the headers and the body fields that the failure does not need."""
     for name in case.headers:
         less = {k: v for k, v in case.headers.items() if k != name}
         if fails(candidate := replace(case, headers=less)):

@@ -1,4 +1,4 @@
-"""How long it takes from a caller's hang-up to the end of the calls upstream.
+"""The time from a caller's hang-up to the end of the upstream calls.
 
     python -m tests.soak.hangups --times 20
 
@@ -41,7 +41,7 @@ def has_called_no_more(upstream: Upstream, situation: Situation) -> bool:
 
 
 def measured(label: str, connect: Connect, times: int) -> bool:
-    """Print a row for each situation; whether all of them are fast enough."""
+    """Print a row for each situation. Whether all of them are fast enough."""
     worst = []
     for name, situation in SITUATIONS.items():
         seconds = sorted(took(connect, situation) for _ in range(times))

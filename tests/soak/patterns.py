@@ -1,12 +1,12 @@
-"""Conditions that are as much work as they may be, while others ask how it goes.
+"""Conditions with the most work that is allowed, while /healthz has to answer.
 
     python -m tests.soak.patterns --seconds 60 --worker gevent
 
 A real gunicorn with one worker gets several such requests at a time: patterns of all
 families for which RE2 leaves its automaton, each with the longest text that still
-passes, and those that are refused. From another process, /healthz is asked meanwhile.
-Prints p50, p99 and the maximum of its seconds, and the longest of those requests. Ends
-with 1 if the promise is broken, or if an answer is another one than expected.
+passes, and those that are refused. Another process requests /healthz meanwhile.
+Prints p50, p99 and the maximum of its latency, and the slowest of those requests. Ends
+with 1 if the promise is broken, or if an answer has an unexpected status.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.e2e.server import Server
 from tests.soak.health import health, quantile
 from tests.upstream import Upstream, completion, whole
 
-# Seconds in which /healthz answers.
+# The promised latency of /healthz, in seconds.
 PROMISED = 0.1
 _AT_A_TIME = 6
 
@@ -70,7 +70,7 @@ class Bomb:
 
 
 def bombs() -> list[Bomb]:
-    """As much work as passes; of each family the size that is the most."""
+    """Requests with the most work; of each family the largest accepted size."""
     cases = [*_of_families()]
     loops = "(?:a[ab]*){900}c"
     cases += [
@@ -116,7 +116,7 @@ def config(regexes: Sequence[str], upstream: str) -> str:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a request."""
+    """The outcome of a request."""
 
     bomb: Bomb
     status: int
@@ -127,7 +127,7 @@ class Answered:
 def attack(
     server: Server, upstream: str, chosen: Sequence[Bomb], seconds: float
 ) -> list[Answered]:
-    """Send bombs in their order, several at a time, once each and then for so long."""
+    """Send each bomb once, several in parallel, and repeat for so many seconds."""
     until = time.monotonic() + seconds
     waiting = iter(_again(chosen, until))
     lock, answered = threading.Lock(), list[Answered]()

@@ -1,4 +1,4 @@
-"""Many streams at once through a real gunicorn: none is lost, none is cut.
+"""Many parallel streams through a real gunicorn: none is lost, none is truncated.
 
     python -m tests.soak.streams --streams 2000 --seconds 60 --rounds 2
 
@@ -23,20 +23,20 @@ from bench.watcher import watch
 from tests.e2e.server import Server, children, eventually
 from tests.upstream import DONE, STREAM, chunk, data, frame, head
 
-# Events a second of each stream.
+# Events per second of each stream.
 _RATE = 2
 
-# Seconds in which they come, so that each has begun long before the first one ends.
+# Seconds within which all start, long before the first one ends.
 _RAMP = 10
 
-# What is promised. Seconds, and bytes.
+# The promises, in seconds and bytes.
 _HEALTH = 0.25
 _MEMORY = 350 * 2**20
 
 
 @dataclass
 class Round:
-    """What became of the streams of one round. Gaps are seconds between two events."""
+    """The results of one round of streams. Gaps are seconds between two events."""
 
     whole: int = 0
     cut: int = 0
@@ -54,7 +54,7 @@ class Round:
 
 
 def upstream(seconds: float, port: "Queue[int]") -> None:
-    """A provider that sends each caller events at that rate, for so long."""
+    """A provider that streams events at that rate, for so many seconds."""
     raise_limit()
     asyncio.run(_upstream(seconds, port))
 
@@ -129,7 +129,7 @@ def _request(upstream: int) -> bytes:
 
 
 async def _read(reader: Any, result: Round) -> bytes:
-    """The end of what is said; notes the gaps between its events."""
+    """Read a stream to its end and return its tail; record the gaps between events."""
     received, before = b"", None
     while piece := await reader.read(65536):
         now = time.monotonic()
@@ -140,7 +140,7 @@ async def _read(reader: Any, result: Round) -> bytes:
     return received.removesuffix(b"0\r\n\r\n").removesuffix(b"\r\n")
 
 
-# What it takes
+# Processes
 
 
 def processes(server: Server) -> list[int]:
@@ -175,7 +175,7 @@ _HEAD = (
 
 
 def measured(server: Server, port: int, count: int, seconds: float) -> bool:
-    """Run a round, print its row. Whether all that is promised holds."""
+    """Run a round, and print its row. Whether all promises hold."""
     pids = processes(server)
     before = memory(pids), files(pids)
     result = asyncio.run(run(server, port, count, seconds))

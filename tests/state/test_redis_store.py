@@ -37,7 +37,7 @@ def passes(meter: Meter, mine: UsageRequest, now: float = NOON) -> bool:
 
 
 def used(meter: Meter, name: str) -> int:
-    """What is counted, as a refusal says."""
+    """The counted use, read from a refusal."""
     with pytest.raises(LimitReached) as raised:
         meter.reserve([claim(10**9, **{name: 0})], NOON)
     return raised.value.used
@@ -49,7 +49,7 @@ def unsettled(valkey: Valkey) -> int:
         return len(client.keys("lastword:reservation:*"))
 
 
-# What is stored
+# Stored state
 
 
 def test_each_operation_is_one_round_trip(
@@ -71,7 +71,7 @@ def test_each_operation_is_one_round_trip(
         for _ in range(3):
             reserve_and_settle()
 
-    # Scripts call commands, which come over no network.
+    # The commands that scripts call are not sent over the network.
     calls = valkey.calls()
     assert calls["evalsha"] == 3 * (1 + 2)
     assert not {"eval", "script|load", "get", "multi", "watch"} & set(calls)
@@ -154,7 +154,7 @@ def test_requests_wait_for_free_connection(
     assert connected <= 64 + 2
 
 
-# When it hangs
+# A hanging Redis
 
 
 def accepted(server: socket.socket) -> int:
@@ -170,7 +170,7 @@ def accepted(server: socket.socket) -> int:
 
 
 def test_hanging_redis_is_tried_once_a_second() -> None:
-    """It accepts connections, and never says a word."""
+    """It accepts connections and never answers."""
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
         client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)

@@ -29,7 +29,7 @@ from ..e2e.server import ROOT
 from ..valkey import Valkey
 from .conftest import FakeTime
 
-# Unix seconds at which most of these tests happen.
+# The time of most of these tests, in Unix seconds.
 NOW = 1_800_000_000.0
 ENTRY = CacheEntry(
     b'{"choices":[{"text":"\\u2013"}]}',
@@ -47,7 +47,7 @@ def entry(
 
 
 def incompressible(size: int, start: int = 0) -> bytes:
-    """So many bytes; equal for equal numbers, and alike for no others."""
+    """*size* incompressible bytes, determined by *number*."""
     block = bytearray()
     number = start + 1
     while len(block) < size:
@@ -69,7 +69,7 @@ def cache(request: Any) -> ResponseBackend:
     return backend
 
 
-# What both do
+# Both stores
 
 
 def test_entry_is_returned_unchanged(cache: ResponseBackend) -> None:
@@ -184,7 +184,7 @@ STEPS = st.tuples(st.sampled_from("abcdef"), st.integers(0, 2500))
 def test_eviction_matches_lru_model(
     steps: list[tuple[str, int]],
 ) -> None:
-    """A step of size 0 reads; the others write so many bytes."""
+    """A step of size 0 reads; others write so many bytes."""
     model: OrderedDict[str, int] = OrderedDict()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cache.db"
@@ -314,7 +314,7 @@ def test_threads_share_a_cache(local: LocalCache) -> None:
     assert sum(each is not None for each in cached) == 200
 
 
-# Runs in a process of its own, with a cache at the path that is its first argument.
+# Runs in a separate process; its first argument is the path of the cache.
 PREAMBLE = f"""
 import os, sys
 from pathlib import Path
@@ -336,7 +336,7 @@ def process(path: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def output_of(running: subprocess.Popen[str]) -> str:
-    """What it has printed, when it has ended without an error."""
+    """The output of a process that has to succeed."""
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 0
     return output.strip()
@@ -366,7 +366,7 @@ print(kept)
     running = [process(path, code, name) for name in "abcd"]
     kept = [int(output_of(each)) for each in running]
 
-    # Who would wait for the others too long keeps nothing, which is allowed.
+    # A writer that would wait too long stores nothing, which is allowed.
     assert all(each > 250 for each in kept)
     assert len(held(path)) == sum(kept)
 

@@ -20,7 +20,7 @@ from .test_response_cache import ENTRY, NOW, PREAMBLE, entry
 
 
 class Crowd:
-    """Threads that ask for the same, while a call for it is under way."""
+    """Threads that request the same entry while a call for it is in flight."""
 
     def __init__(self, fetch: Callable[[], Any], size: int = 5) -> None:
         self.results: list[Any] = []
@@ -152,7 +152,7 @@ def test_waiting_request_times_out() -> None:
 
 
 def test_patience_limits_waiting() -> None:
-    """The caller of the first one may be slow to take what it streams."""
+    """The first caller may be slow to read its stream."""
     flights = SingleFlight(patience=0.05)
     first = flights.join("k")
     alone = [flights.join("k"), flights.join("k", wait=20)]
@@ -266,7 +266,7 @@ gevent.joinall(jobs + [ticking], timeout=30, raise_error=True)
 results = [job.value for job in jobs]
 print(len(calls), len(ticks), *(results.count(b) for b in (b"nothing", b"paid", b"k")))
 """
-    # The first thing that a worker does is to patch what these modules import.
+    # A worker patches these modules before anything else.
     code = "from gevent import monkey; monkey.patch_all()\n" + PREAMBLE + code
     command = [sys.executable, "-c", code, str(tmp_path / "cache.db")]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

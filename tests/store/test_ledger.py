@@ -1,4 +1,4 @@
-"""The ledger: rows wait, are written, aggregated, purged; in both databases."""
+"""The ledger: rows are queued, written, aggregated and purged, in both databases."""
 
 import logging
 import threading

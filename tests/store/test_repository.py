@@ -203,7 +203,7 @@ def test_resealing_keeps_keys_valid(store: Repository, stored: Settings) -> None
 
 
 def test_database_holds_no_credential(store: Repository, stored: Settings) -> None:
-    """Nor does a gateway key, in whatever form."""
+    """Nor a gateway key, in any encoding."""
     store.put_virtual_key(OPENAI)
     text = store.create_key(KEY)
 
@@ -214,7 +214,7 @@ def test_database_holds_no_credential(store: Repository, stored: Settings) -> No
 
 
 def _dump(store: Repository, settings: Settings) -> bytes:
-    """All that the database holds: the file's bytes, or every row of every table."""
+    """The contents of the database: the file's bytes, or every row of every table."""
     if not settings.database_url:
         store.engine.dispose()
         files = Path(settings.instance).glob("gateway.db*")
@@ -253,7 +253,7 @@ def test_tables_match_declaration(stored: Settings) -> None:
 
 
 def test_workers_start_concurrently(settings: Settings) -> None:
-    """As the workers of a new gateway do."""
+    """Like the workers of a new gateway."""
     failures = []
 
     def start() -> None:

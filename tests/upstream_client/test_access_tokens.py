@@ -1,4 +1,4 @@
-"""Tokens for providers that want one: got once, kept, and renewed; at the wire."""
+"""Access tokens: fetched once, cached, and renewed; over HTTP."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def caller_for(call: Callable[..., Caller], target: Any, **changes: Any) -> Call
 
 
 class Entra:
-    """What Entra answers, and how often it was asked for a token."""
+    """A fake of Entra's token endpoint, which records its requests."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -208,7 +208,7 @@ def test_callers_own_token_is_used(call, azure, entra: Entra) -> None:
 
 
 class Google:
-    """A service account, and where it gets its tokens."""
+    """A service account, and a fake of its token endpoint."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -362,7 +362,7 @@ def test_token_uri_is_checked_like_custom_host(
 def test_token_endpoint_requires_tls(
     call, azure, entra: Entra, bundle: str, script, scheme: str
 ) -> None:
-    """What it says of itself is followed, so that is looked at as well."""
+    """A URL from the discovery document is used, so it is validated as well."""
     upstream, target = azure
     plain = script(whole({"access_token": "x", "token_type": "Bearer"}))
     base = f"{scheme}://127.0.0.1:{plain.port}/a-tenant"
@@ -378,7 +378,7 @@ def test_token_endpoint_requires_tls(
     assert plain.opened == upstream.opened == 0
 
 
-# Without the packages
+# Without the optional packages
 
 
 @pytest.mark.parametrize("kind", ["azure", "vertex"])

@@ -1,4 +1,4 @@
-"""Streams that are no server-sent events: cut anywhere, broken, endless."""
+"""Streams in other formats than server-sent events: split, broken, endless."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Heads, against http.client: what is taken means the same, and nothing more is."""
+"""The parser of response heads, compared with http.client."""
 
 import io
 from http.client import HTTPConnection, HTTPException, parse_headers
@@ -22,7 +22,7 @@ def lines(*fields: tuple[str, str]) -> bytes:
 
 @st.composite
 def heads(draw: Any) -> bytes:
-    """Lines that are headers, nearly."""
+    """Lines that are almost headers."""
     field = st.tuples(NAMES, st.sampled_from([":", ": ", ":\t ", " : ", ""]), TEXT)
     drawn = draw(st.lists(st.tuples(field, ENDS), max_size=5))
     text = (("".join(parts).encode("latin-1", "replace"), end) for parts, end in drawn)

@@ -1,4 +1,4 @@
-"""The adapter: the short ways of it, against the long ones of urllib3 and requests."""
+"""The pooled adapter, compared with urllib3 and requests."""
 
 import time
 from http.client import HTTPException
@@ -48,7 +48,7 @@ def send(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
 
 
 def read_body(response: Response) -> tuple[bytes, bool, bool]:
-    """What is read of it, whether that is all, and whether its connection goes on."""
+    """The body, whether it is complete, and whether the connection is kept."""
     body, raw = b"", response.raw
     connection = raw._connection
     try:
@@ -61,7 +61,7 @@ def read_body(response: Response) -> tuple[bytes, bool, bool]:
 
 
 def read_body_with_urllib3(response: Response) -> tuple[bytes, bool]:
-    """What urllib3 reads of it, and whether that is all."""
+    """The body as urllib3 reads it, and whether it is complete."""
     body, raw = b"", response.raw
     try:
         while piece := raw.read1(65536, decode_content=True):
@@ -82,12 +82,12 @@ def test_body_is_read_as_urllib3_reads_it(script, name) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_connection_is_kept_after_clean_end_only(script, name) -> None:
-    """Bytes behind the end, an end that is a close, or none: nothing is sent there."""
+    """After surplus bytes, a close, or no end, the connection is not reused."""
     upstream = script(*[ANSWERS[name]] * 2)
     adapter = PooledAdapter()
     for _ in range(2):
         *_, goes_on = read_body(send(adapter, prepared(upstream.url)))
-        # What comes behind the end may come a moment later.
+        # Surplus bytes may arrive a moment later.
         time.sleep(0.02)
 
     clean = name in {"a length", "in pieces", "no body", "204", "chunks", "trailers"}
@@ -97,7 +97,7 @@ def test_connection_is_kept_after_clean_end_only(script, name) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_connection_is_counted_before_its_return(script, name) -> None:
-    """The pool may hand it to another thread at once: nothing is noted afterwards."""
+    """The pool may give it to another thread at once: it is not changed afterwards."""
     served: list[int] = []
 
     class Pool(UpstreamPool):
@@ -134,7 +134,7 @@ def test_abandoned_response_closes_its_connection(script) -> None:
 
 
 def test_read_resumes_after_wake_up(script) -> None:
-    """A time-out in the middle of a chunk's size, or of its data, loses nothing."""
+    """A timeout in the middle of a chunk's size or data loses nothing."""
     slow = [
         CHUNKED,
         b"1",

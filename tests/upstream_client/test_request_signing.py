@@ -1,4 +1,4 @@
-"""Signatures, checked as the other side would: from what arrived on the wire alone."""
+"""Request signatures, checked like a server would, from the received bytes."""
 
 import base64
 import hashlib
@@ -41,9 +41,9 @@ def caller_for(call: Callable[..., Caller], upstream: Upstream, target: Any) -> 
 
 
 def signature_of(request: ReceivedRequest, secret: str) -> tuple[str, str]:
-    """The signature that *request* carries, and the one that it should carry.
+    """The signature of *request*, and the right one.
 
-    Written after
+    From
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
     scheme, _, rest = request.headers["authorization"].partition(" ")
@@ -212,7 +212,7 @@ def test_invalid_oracle_key_is_not_echoed(call, script, oracle) -> None:
     assert "BEGIN nothing" not in error.get_data(as_text=True)
 
 
-# Without the packages
+# Without the optional packages
 
 
 @pytest.mark.parametrize(
