@@ -184,6 +184,13 @@ def valkey(the_valkey: Valkey) -> Valkey:
     return the_valkey
 
 
+def upgrade_database(settings: Settings) -> None:
+    """Create the tables of the store of *settings*."""
+    engine = database.connect(settings.database_url, Path(settings.instance))
+    database.upgrade(engine)
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def stored(request: Any, settings: Settings) -> Settings:
     """Settings with a migrated store: in a file, and in PostgreSQL."""
@@ -191,9 +198,7 @@ def stored(request: Any, settings: Settings) -> Settings:
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
         chosen = replace(settings, database_url=server.database())
-    engine = database.connect(chosen.database_url, Path(chosen.instance))
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(chosen)
     return replace(chosen, secret_key="a secret of the tests", store_ttl=0.0001)
 
 

@@ -24,6 +24,12 @@ class House:
         self.store: Repository = factory.repository(settings)
         self._call = call
 
+    def __enter__(self) -> "House":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.store.engine.dispose()
+
     def caller(self, key: str | None = None, **changes: Any) -> Caller:
         """A caller with a key and no other header.
 

@@ -19,6 +19,5 @@ def house(
     """A gateway that keeps its state in a file, and one that keeps it in Valkey."""
     url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    house = House(call, upstream, replace(sealed, redis_url=url))
-    yield house
-    house.store.engine.dispose()
+    with House(call, upstream, replace(sealed, redis_url=url)) as house:
+        yield house

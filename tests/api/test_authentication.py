@@ -28,9 +28,8 @@ OWN = "sk-of-the-callers-own"
 def house(
     call: Callable[..., Caller], upstream: Upstream, stored: Settings
 ) -> Iterator[House]:
-    house = House(call, upstream, stored)
-    yield house
-    house.store.engine.dispose()
+    with House(call, upstream, stored) as house:
+        yield house
 
 
 def config(document: Any) -> dict[str, str]:

@@ -32,11 +32,10 @@ def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
 ) -> Iterator[House]:
     """A gateway that stores vk-a and vk-b."""
-    house = House(call, upstream, settings)
-    house.virtual_key("vk-a")
-    house.virtual_key("vk-b", settings={"api_key": SEALED_B})
-    yield house
-    house.store.engine.dispose()
+    with House(call, upstream, settings) as house:
+        house.virtual_key("vk-a")
+        house.virtual_key("vk-b", settings={"api_key": SEALED_B})
+        yield house
 
 
 LIM = {

@@ -209,9 +209,8 @@ def settings(settings: Settings) -> Settings:
 def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
 ) -> Iterator[House]:
-    house = House(call, upstream, settings)
-    yield house
-    house.store.engine.dispose()
+    with House(call, upstream, settings) as house:
+        yield house
 
 
 def limited(house: House, provider: str, config: dict[str, Any], **more: Any) -> Caller:

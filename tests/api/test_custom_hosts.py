@@ -6,15 +6,13 @@ A scripted upstream on this machine stands for an internal service.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.core.hosts import LOCALHOST
 from app.settings import Settings
-from app.store import database
-from tests.conftest import Caller
+from tests.conftest import Caller, upgrade_database
 from tests.house import House
 from tests.upstream import Upstream
 
@@ -25,17 +23,14 @@ KEY = {"Authorization": "Bearer sk-of-the-caller"}
 
 @pytest.fixture
 def stored(settings: Settings) -> Settings:
-    engine = database.connect("", Path(settings.instance))
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(settings)
     return replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
 
 
 @pytest.fixture
 def house(call: Any, upstream: Upstream, stored: Settings) -> Iterator[House]:
-    new_house = House(call, upstream, stored)
-    yield new_house
-    new_house.store.engine.dispose()
+    with House(call, upstream, stored) as house:
+        yield house
 
 
 def complete(caller: Caller, headers: dict[str, str], **environ: str) -> Any:

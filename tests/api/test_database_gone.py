@@ -8,8 +8,8 @@ import pytest
 
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, factory
-from tests.conftest import Caller
+from app.store import factory
+from tests.conftest import Caller, upgrade_database
 from tests.e2e.server import eventually
 from tests.postgres import Postgres
 from tests.upstream import Upstream
@@ -37,9 +37,7 @@ def settings(settings: Settings, mortal: Postgres) -> Settings:
 @pytest.fixture
 def key(settings: Settings, upstream: Upstream) -> str:
     """A gateway key, and a virtual key that it may use."""
-    engine = database.connect(settings.database_url, Path(settings.instance))
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(settings)
     store = factory.repository(settings)
     store.put_virtual_key(
         VirtualKey("v", "openai", {"api_key": "sk-1"}, custom_host=upstream.url)

@@ -68,9 +68,8 @@ def house(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings, valkey: Valkey
 ) -> Iterator[House]:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=600.0)
-    house = House(call, upstream, replace(sealed, redis_url=valkey.url))
-    yield house
-    house.store.engine.dispose()
+    with House(call, upstream, replace(sealed, redis_url=valkey.url)) as house:
+        yield house
 
 
 def limited(house: House, **more: Any) -> Caller:

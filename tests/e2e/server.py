@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from app.core.hosts import LOCALHOST
+from tests.upstream import Upstream
 
 ROOT = Path(__file__).parent.parent.parent
 # A connection that a test leaves open would delay the stop of the server.
@@ -137,6 +138,15 @@ class Server:
         match = LISTENING.search(self.log_text)
         assert match
         return match[1]
+
+
+def route_headers(upstream: Upstream) -> dict[str, str]:
+    """Headers that send a request to *upstream* as provider openai."""
+    return {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": upstream.url,
+        "Authorization": "Bearer sk-of-the-caller",
+    }
 
 
 def eventually(condition: Any, seconds: float = 10, left: Any = lambda: "") -> None:

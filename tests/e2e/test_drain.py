@@ -25,7 +25,7 @@ from tests.upstream import (
     whole,
 )
 
-from .server import Server, alive, children, eventually
+from .server import Server, alive, children, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -50,11 +50,7 @@ def start() -> Iterator[Callable[..., Server]]:
 
 
 def complete(server: Server, upstream: Upstream, **body: Any) -> Any:
-    headers = {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    }
+    headers = route_headers(upstream)
     return server.complete(headers, **body)
 
 

@@ -13,7 +13,8 @@ import requests
 from app.core.limits import Limits
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, factory
+from app.store import factory
+from tests.conftest import upgrade_database
 from tests.upstream import STREAM, Upstream, chunk, data, frame, head, until_left
 
 from .server import Server, eventually
@@ -76,9 +77,7 @@ def gateway(
 ) -> Iterator[Gateway]:
     upstream = script([until_left])
     settings = Settings(secret_key=SECRET, instance=str(tmp_path))
-    engine = database.connect(settings.database_url, tmp_path)
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(settings)
     store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(

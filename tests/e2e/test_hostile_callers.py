@@ -19,7 +19,7 @@ from tests.soak import patterns
 from tests.soak.health import health, quantile
 from tests.upstream import DONE, Upstream, completion, data, frame, reply, stream, whole
 
-from .server import Server, children, eventually
+from .server import Server, children, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -43,11 +43,9 @@ def unharmed(gunicorn: Server, upstream: Upstream) -> Iterator[None]:
 
 
 def route(upstream: Upstream, **more: str) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    } | {name.replace("_", "-"): value for name, value in more.items()}
+    return route_headers(upstream) | {
+        name.replace("_", "-"): value for name, value in more.items()
+    }
 
 
 def request(upstream: Upstream, *lines: str, body: bytes = b"", to: str = "") -> bytes:

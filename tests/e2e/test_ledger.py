@@ -8,7 +8,7 @@ import pytest
 
 from tests.upstream import completion, whole
 
-from .server import Server
+from .server import Server, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -17,11 +17,7 @@ pytestmark = pytest.mark.e2e
 def test_ledger_is_complete_after_stop(script, tmp_path: Path, worker: str) -> None:
     """Every request has one row, although the server stops right after."""
     upstream = script(whole(completion()))
-    headers = {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    }
+    headers = route_headers(upstream)
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {worker} --threads 16",
         WEB_CONCURRENCY="2",

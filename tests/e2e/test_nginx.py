@@ -38,7 +38,7 @@ from tests.upstream import (
 )
 
 from .nginx import Nginx, nowhere
-from .server import Server, eventually
+from .server import Server, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -80,14 +80,6 @@ def before_one(
         yield nginx
 
 
-def route(upstream: Upstream) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-of-the-caller",
-    }
-
-
 def complete(
     nginx: Nginx, headers: dict[str, str] | None = None, **body: Any
 ) -> requests.Response:
@@ -119,7 +111,7 @@ def test_nginx_accepts_configuration(front: Nginx) -> None:
 
 def test_whole_answer_passes_nginx(before_one: Nginx, script) -> None:
     upstream = script(whole(completion(" there")))
-    response = complete(before_one, route(upstream))
+    response = complete(before_one, route_headers(upstream))
 
     assert response.status_code == 200
     assert response.json() == completion(" there")
@@ -128,7 +120,7 @@ def test_whole_answer_passes_nginx(before_one: Nginx, script) -> None:
 def test_nginx_relays_events_at_once(before_one: Nginx, script) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
-    with complete(before_one, route(upstream), stream=True) as response:
+    with complete(before_one, route_headers(upstream), stream=True) as response:
         lines = filter(None, response.iter_lines(1))
 
         assert next(lines) == HELLO[0].strip() and not go_on.is_set()
@@ -150,7 +142,7 @@ def test_nginx_buffering_is_off(script) -> None:
 def test_nginx_balances_both_gateways(front: Nginx, gateways, script) -> None:
     upstream = script(whole(completion()))
     for _ in range(4):
-        assert complete(front, route(upstream)).status_code == 200
+        assert complete(front, route_headers(upstream)).status_code == 200
 
     log = front.log("lastword.access")
     assert all(f'by="127.0.0.1:{one.port}"' in log for one in gateways.values())
@@ -158,7 +150,7 @@ def test_nginx_balances_both_gateways(front: Nginx, gateways, script) -> None:
 
 def test_headers_pass_in_both_directions(before_one: Nginx, script) -> None:
     upstream = script(whole(completion(), 200, "x-ratelimit-remaining-tokens: 7"))
-    headers = route(upstream) | {"x-portkey-trace-id": "mine"}
+    headers = route_headers(upstream) | {"x-portkey-trace-id": "mine"}
     response = complete(before_one, headers)
 
     assert upstream.last.headers["authorization"] == "Bearer sk-of-the-caller"
@@ -183,7 +175,9 @@ def test_longest_response_headers_pass_nginx(before_one: Nginx, script) -> None:
     lines = [f"openai-{number}: {'x' * 4000}" for number in range(20)]
     upstream = script(whole(completion(), 200, *lines))
     trace = "x" * 128
-    response = complete(before_one, route(upstream) | {"x-portkey-trace-id": trace})
+    response = complete(
+        before_one, route_headers(upstream) | {"x-portkey-trace-id": trace}
+    )
 
     assert response.status_code == 200
     assert response.headers["x-portkey-trace-id"] == trace
@@ -192,7 +186,7 @@ def test_longest_response_headers_pass_nginx(before_one: Nginx, script) -> None:
 
 def test_long_trace_ids_are_not_logged(before_one: Nginx, script) -> None:
     upstream = script(whole(completion()))
-    sent = route(upstream) | {"x-portkey-trace-id": "y" * 30_000}
+    sent = route_headers(upstream) | {"x-portkey-trace-id": "y" * 30_000}
     response = complete(before_one, sent)
     eventually(lambda: " 400 " in before_one.log("lastword.access"))
 
@@ -233,7 +227,7 @@ def test_access_log_has_trace_without_keys(front: Nginx, script) -> None:
     requests.post(
         front.url + "/v1/completions?key=of-the-query",
         json={"model": "m", "prompt": "Hi"},
-        headers=route(upstream) | {"x-portkey-trace-id": trace},
+        headers=route_headers(upstream) | {"x-portkey-trace-id": trace},
         timeout=10,
     )
     eventually(lambda: trace in front.log("lastword.access"))
@@ -250,7 +244,7 @@ def test_access_log_has_trace_without_keys(front: Nginx, script) -> None:
 @pytest.mark.parametrize("size", [11_000_000, 12_000_000], ids=["gateway", "nginx"])
 def test_oversized_body_gets_openai_error(before_one: Nginx, script, size: int) -> None:
     upstream = script(whole(completion()))
-    response = complete(before_one, route(upstream), prompt="x" * size)
+    response = complete(before_one, route_headers(upstream), prompt="x" * size)
 
     assert response.status_code == 413
     error = in_openais_shape(response)
@@ -361,7 +355,7 @@ def test_no_gateway_gets_openai_error() -> None:
 def request(upstream: Upstream, **body: Any) -> bytes:
     content = json.dumps({"model": "m", "prompt": "Hi"} | body).encode()
     lines = ["POST /v1/completions HTTP/1.1", "Host: gateway"]
-    lines += [f"{name}: {value}" for name, value in route(upstream).items()]
+    lines += [f"{name}: {value}" for name, value in route_headers(upstream).items()]
     lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
@@ -369,7 +363,7 @@ def request(upstream: Upstream, **body: Any) -> bytes:
 def test_hangup_mid_stream_closes_upstream(before_one: Nginx, script) -> None:
     steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
     upstream = script(stream(*steps))
-    with complete(before_one, route(upstream), stream=True) as response:
+    with complete(before_one, route_headers(upstream), stream=True) as response:
         next(response.iter_lines(1))
 
     assert upstream.wait_closed(3)
@@ -493,7 +487,7 @@ def is_answered(nginx: Nginx, upstream: Upstream, number: int) -> bool:
     """Whether a request gets a complete answer; it is a stream if *number* is odd."""
     body = {"prompt": f"{number}", "stream": number % 2 == 1}
     try:
-        with complete(nginx, route(upstream), **body) as response:
+        with complete(nginx, route_headers(upstream), **body) as response:
             end = DONE if body["stream"] else b"}"
             return response.status_code == 200 and response.content.endswith(end)
     except requests.exceptions.RequestException:

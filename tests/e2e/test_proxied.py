@@ -16,10 +16,10 @@ import pytest
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
 from app.store import factory
-from tests.upstream import Upstream, completion, whole
+from tests.upstream import completion, whole
 
 from .nginx import Nginx
-from .server import Server, eventually
+from .server import Server, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -172,24 +172,16 @@ def test_metrics_are_hidden_behind_proxy(house: House) -> None:
 # Loopback as a custom host
 
 
-def route(upstream: Upstream) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-of-the-caller",
-    }
-
-
 @pytest.mark.parametrize("command", [("gunicorn",), ("flask", "run", "--port", "0")])
 def test_new_gateway_may_reach_loopback(script, command: tuple[str, ...]) -> None:
     """As `make serve` starts it, without settings; but not behind nginx."""
     upstream = script(whole(completion()))
     server = Server(command, GATEWAY_TRUSTED_CUSTOM_HOSTS=None, WEB_CONCURRENCY="1")
     try:
-        assert server.complete(route(upstream)).status_code == 200
+        assert server.complete(route_headers(upstream)).status_code == 200
         with Nginx(server.url, server.url) as nginx:
             connection = of("127.0.0.1", nginx.port)
-            headers = route(upstream) | {"Content-Type": "application/json"}
+            headers = route_headers(upstream) | {"Content-Type": "application/json"}
             connection.request("POST", "/v1/completions", BODY, headers)
             response = connection.getresponse()
             refused = json.loads(response.read())
@@ -212,11 +204,11 @@ def test_stored_key_disables_loopback_hosts(script, tmp_path: Path) -> None:
         WEB_CONCURRENCY="1",
     )
     try:
-        assert server.complete(route(upstream)).status_code == 200
+        assert server.complete(route_headers(upstream)).status_code == 200
         store = factory.repository(settings)
         store.create_key(GatewayKey("job"))
         store.engine.dispose()
-        eventually(lambda: server.complete(route(upstream)).status_code == 400)
+        eventually(lambda: server.complete(route_headers(upstream)).status_code == 400)
     finally:
         server.stop()
 

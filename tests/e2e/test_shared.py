@@ -14,7 +14,8 @@ import pytest
 from app.core.limits import Limits
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, factory
+from app.store import factory
+from tests.conftest import upgrade_database
 from tests.postgres import Postgres
 from tests.upstream import Upstream, completion, whole
 from tests.valkey import Valkey, running
@@ -54,9 +55,7 @@ LIMITS = {"hundred": {"requests_per_minute": 100}, "plenty": {"tokens_per_day": 
 def stored(url: str, folder: Path, upstream: Upstream) -> dict[str, str]:
     """Gateway keys with these limits, in the database at *url*."""
     settings = Settings(database_url=url, secret_key=SECRET, instance=str(folder))
-    engine = database.connect(url, folder)
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(settings)
     store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(

@@ -20,6 +20,7 @@ from app.core.routing import BreakerPolicy, Target
 from app.settings import Settings
 from app.state.meter import Charge, Reservation
 from app.state.redis_store import RedisClient
+from tests.threads import run_threads
 
 from ..e2e.server import ROOT, eventually
 from ..valkey import Valkey
@@ -95,10 +96,7 @@ def test_request_waits_for_one_round_trip(
 
     names = [f"requests {number}" for number in range(5)]
     threads = [threading.Thread(target=send_requests, name=name) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     round_trips = counting.client.round_trips
     assert [round_trips[name] for name in names] == [10 * trips] * 5

@@ -29,6 +29,7 @@ from app.core.counters import LimitReached, PriorUsage, UsageRequest, format_dur
 from app.core.limits import LEASE, Limits
 from app.state.local_store import LocalCounters, LocalFile
 from app.state.meter import Charge, Meter, Reservation
+from tests.threads import run_threads
 
 from ..e2e.server import ROOT
 from .conftest import Store
@@ -332,10 +333,7 @@ def test_concurrent_settling_happens_once(meter: Meter) -> None:
         threading.Thread(target=meter.settle, args=([Charge(reserved, 60)], NOON))
         for _ in range(8)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert refusal(meter, claim(tokens=41, tokens_per_day=100)).used == 60
 
@@ -705,10 +703,7 @@ def test_limit_is_exact_across_threads(meter: Meter) -> None:
         passed.extend(passes(meter, mine) for _ in range(25))
 
     threads = [threading.Thread(target=reserve_25) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert (len(passed), sum(passed)) == (400, 100)
 

@@ -12,6 +12,7 @@ from app.core.counters import LimitReached, UsageRequest
 from app.core.limits import Limits
 from app.state.meter import Charge, Meter, Reservation
 from app.state.redis_store import RedisClient, RedisCounters, RedisUnavailable
+from tests.threads import run_threads
 
 from ..valkey import Valkey
 from .conftest import FakeTime
@@ -123,10 +124,7 @@ def test_gateways_share_limits(valkey: Valkey) -> None:
             threading.Thread(target=reserve_20, args=(meters[n % 2],))
             for n in range(20)
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_threads(threads)
 
     assert (len(passed), sum(passed)) == (400, 100)
 
@@ -143,10 +141,7 @@ def test_requests_wait_for_free_connection(
             passed.append(passes(meter, claim(requests_per_minute=100)))
 
         threads = [threading.Thread(target=reserve) for _ in range(150)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_threads(threads)
         with valkey.client() as client:
             connected = client.info("clients")["connected_clients"]
 
@@ -200,10 +195,7 @@ def test_concurrent_callers_share_one_retry() -> None:
         reserve()
         clock.now = 1
         threads = [threading.Thread(target=reserve) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_threads(threads)
         client.close()
 
         assert sum(tried) == 2

@@ -24,6 +24,7 @@ from app.state.cache_codec import MAX_BODY_BYTES, pack, unpack
 from app.state.local_cache import LocalCache
 from app.state.redis_store import RedisCache, RedisClient
 from app.state.response_store import ResponseBackend
+from tests.threads import run_threads
 
 from ..e2e.server import ROOT
 from ..valkey import Valkey
@@ -305,10 +306,7 @@ def test_threads_share_a_cache(local: LocalCache) -> None:
             local.put(f"{name}{i}", entry(f"{name}{i}".encode()), NOW)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     cached = [local.get(f"{name}{i}", NOW) for name in "abcd" for i in range(50)]
     assert sum(each is not None for each in cached) == 200

@@ -18,6 +18,7 @@ from app.store import database, factory
 from app.store.repository import RecordExists, RecordNotFound, Repository
 from app.store.secret_box import SecretBox
 from app.store.tables import gateway_keys, virtual_keys
+from tests.threads import run_threads
 
 CANARY = "sk-canary-of-a-provider"
 OPENAI = VirtualKey(
@@ -174,10 +175,7 @@ def test_concurrent_changes_are_all_stored(store: Repository) -> None:
             failures.append(e)
 
     threads = [threading.Thread(target=change, args=(i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert failures == []
     assert store.contents().configs == {f"c{i}": {"n": 4} for i in range(6)}
@@ -263,10 +261,7 @@ def test_workers_start_concurrently(settings: Settings) -> None:
             failures.append(e)
 
     threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert failures == []
     repository = factory.repository(settings)
