@@ -21,7 +21,7 @@ from app.gateway.retries import Clock
 from app.settings import Settings
 from tests.conftest import Caller
 from tests.e2e.server import eventually
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     Answer,
@@ -158,22 +158,22 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def asking(house: House) -> Iterator[Caller]:
+def asking(gateway: StoredGateway) -> Iterator[Caller]:
     """A caller without a key; its gateway does not wait between attempts."""
-    house.virtual_key()
+    gateway.virtual_key()
     clock = Clock(sleep=lambda seconds: None, chance=random.Random(1).random)
-    caller = Caller(create_app(house.settings, clock))
+    caller = Caller(create_app(gateway.settings, clock))
     yield caller
     caller.leave()
 
 
 def counted(caller: Caller, holder: str) -> list[int]:
     """Tokens and thousandths of a dollar that the gateway has counted."""
-    gateway, numbers = caller.app.extensions["lastword"], []
+    extension, numbers = caller.app.extensions["lastword"], []
     for rule, unit in (("tokens_per_day", 1), ("money_per_day", 10**6)):
         claim = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
         with pytest.raises(LimitReached) as refused:
-            gateway.metering.meter.reserve([claim], time.time())
+            extension.metering.meter.reserve([claim], time.time())
         numbers.append(refused.value.used // unit)
     return numbers
 
@@ -192,7 +192,7 @@ NUMBERS = itertools.count()
     money=some.sampled_from([0, 20, 300, 2000, 10**6]),
 )
 def test_budget_holds_on_every_route(
-    house: House,
+    gateway: StoredGateway,
     asking: Caller,
     tree: dict[str, Any],
     bodies: list[dict[str, Any]],
@@ -203,10 +203,10 @@ def test_budget_holds_on_every_route(
     """No attempt's estimate exceeds the budget, and all that is billed is charged."""
     name = f"job-{next(NUMBERS)}"
     budgets = {"tokens_per_day": tokens, "money_per_day": f"{Decimal(money) / 1000:f}"}
-    house.store.put_config(name, tree)
-    key = house.key(name, config=name, limits=Limits.of(budgets))
+    gateway.store.put_config(name, tree)
+    key = gateway.key(name, config=name, limits=Limits.of(budgets))
     account = Account(tokens, money, itertools.cycle(outcomes))
-    house.upstream.answers[:] = [account.answer]
+    gateway.upstream.answers[:] = [account.answer]
     for body in bodies:
         sent = {"Authorization": f"Bearer {key}"}
         response = asking.complete(headers=sent, **body)

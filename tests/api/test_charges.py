@@ -23,7 +23,7 @@ from app.core.prices import prices
 from app.settings import Settings
 from tests.conftest import Caller, read_until
 from tests.e2e.server import eventually
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     STREAM,
@@ -206,18 +206,22 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
-) -> Iterator[House]:
-    with House(call, upstream, settings) as house:
-        yield house
+) -> Iterator[StoredGateway]:
+    with StoredGateway(call, upstream, settings) as gateway:
+        yield gateway
 
 
-def limited(house: House, provider: str, config: dict[str, Any], **more: Any) -> Caller:
+def limited(
+    gateway: StoredGateway, provider: str, config: dict[str, Any], **more: Any
+) -> Caller:
     """A caller whose key is limited, as is the virtual key of its route."""
-    key = house.virtual_key(provider=provider, limits=LIMITS)
-    house.store.put_config("main", config | {"virtual_key": key})
-    return house.caller(house.key(config="main", limits=LIMITS), ledger=True, **more)
+    key = gateway.virtual_key(provider=provider, limits=LIMITS)
+    gateway.store.put_config("main", config | {"virtual_key": key})
+    return gateway.caller(
+        gateway.key(config="main", limits=LIMITS), ledger=True, **more
+    )
 
 
 def charged(caller: Caller, holder: str) -> tuple[int, int]:
@@ -342,21 +346,23 @@ def cases(which: str) -> Any:
 
 
 @cases("answer")
-def test_whole_call_charge_depends_on_its_end(house: House, end: End) -> None:
+def test_whole_call_charge_depends_on_its_end(gateway: StoredGateway, end: End) -> None:
     assert end.answer
-    house.upstream.answers[:] = [end.answer]
-    caller = limited(house, "openai", end.config, **settings_of(end))
-    run_request(caller, end, house.upstream, 1)
+    gateway.upstream.answers[:] = [end.answer]
+    caller = limited(gateway, "openai", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 1)
 
     agree(caller, *end.costs)
 
 
 @cases("events")
-def test_streamed_call_charge_depends_on_its_end(house: House, end: End) -> None:
+def test_streamed_call_charge_depends_on_its_end(
+    gateway: StoredGateway, end: End
+) -> None:
     assert end.events
-    house.upstream.answers[:] = [end.events(frame)]
-    caller = limited(house, "openai", end.config, **settings_of(end))
-    run_request(caller, end, house.upstream, 1, stream=True)
+    gateway.upstream.answers[:] = [end.events(frame)]
+    caller = limited(gateway, "openai", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 1, stream=True)
 
     agree(caller, *end.stream_costs)
 
@@ -381,24 +387,28 @@ def plus(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
 
 
 @cases("answer")
-def test_batch_call_charges_depend_on_their_ends(house: House, end: End) -> None:
+def test_batch_call_charges_depend_on_their_ends(
+    gateway: StoredGateway, end: End
+) -> None:
     assert end.answer
     answer = whole(reply("x" * 2000)) if "too large" in str(end.settings) else None
-    script = beside(house.upstream, end, answer or end.answer, [until_left])
-    house.upstream.answers[:] = [script]
-    caller = limited(house, "groq", end.config, **settings_of(end))
-    run_request(caller, end, house.upstream, 2, n=2)
+    script = beside(gateway.upstream, end, answer or end.answer, [until_left])
+    gateway.upstream.answers[:] = [script]
+    caller = limited(gateway, "groq", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 2, n=2)
 
     agree(caller, *plus(end.costs, ALL if end.by == "answer" else end.costs))
 
 
 @cases("events")
-def test_batch_stream_charges_depend_on_their_ends(house: House, end: End) -> None:
+def test_batch_stream_charges_depend_on_their_ends(
+    gateway: StoredGateway, end: End
+) -> None:
     assert end.events
-    script = beside(house.upstream, end, end.events(delta), [until_left])
-    house.upstream.answers[:] = [script]
-    caller = limited(house, "groq", end.config, **settings_of(end))
-    run_request(caller, end, house.upstream, 2, n=2, stream=True)
+    script = beside(gateway.upstream, end, end.events(delta), [until_left])
+    gateway.upstream.answers[:] = [script]
+    caller = limited(gateway, "groq", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 2, n=2, stream=True)
     other = THE_PROMPT if end.by == "answer" else end.stream_costs
 
     agree(caller, *plus(end.stream_costs, other))
@@ -414,63 +424,65 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_refused_connection_costs_nothing(house: House, streams: bool, n: int) -> None:
+def test_refused_connection_costs_nothing(
+    gateway: StoredGateway, streams: bool, n: int
+) -> None:
     key = f"http://127.0.0.1:{closed_port()}/v1"
-    house.virtual_key(provider="groq", custom_host=key, limits=LIMITS)
-    house.store.put_config("main", {"virtual_key": "openai-1"})
-    caller = house.caller(house.key(config="main", limits=LIMITS), ledger=True)
+    gateway.virtual_key(provider="groq", custom_host=key, limits=LIMITS)
+    gateway.store.put_config("main", {"virtual_key": "openai-1"})
+    caller = gateway.caller(gateway.key(config="main", limits=LIMITS), ledger=True)
     assert caller.complete(n=n, stream=streams).status_code == 502
 
     agree(caller, *NOTHING)
 
 
-def test_connection_without_tls_costs_nothing(house: House) -> None:
+def test_connection_without_tls_costs_nothing(gateway: StoredGateway) -> None:
     """No request was sent: the TLS handshake fails before it."""
-    key = house.virtual_key(
-        custom_host=house.upstream.url.replace("http", "https"), limits=LIMITS
+    key = gateway.virtual_key(
+        custom_host=gateway.upstream.url.replace("http", "https"), limits=LIMITS
     )
-    house.store.put_config("main", {"virtual_key": key})
-    caller = house.caller(
-        house.key(config="main", limits=LIMITS), ledger=True, connect_timeout=0.2
+    gateway.store.put_config("main", {"virtual_key": key})
+    caller = gateway.caller(
+        gateway.key(config="main", limits=LIMITS), ledger=True, connect_timeout=0.2
     )
     assert caller.complete().status_code in (502, 504)
 
     agree(caller, *NOTHING)
 
 
-def test_hang_up_between_retries_is_free(house: House) -> None:
+def test_hang_up_between_retries_is_free(gateway: StoredGateway) -> None:
     busy = whole(ERROR, 429, "Retry-After: 30")
     retry = {"attempts": 5, "use_retry_after_headers": True}
-    house.upstream.answers[:] = [busy]
-    caller = limited(house, "openai", {"retry": retry})
-    run_request(caller, End(by="caller"), house.upstream, 1)
+    gateway.upstream.answers[:] = [busy]
+    caller = limited(gateway, "openai", {"retry": retry})
+    run_request(caller, End(by="caller"), gateway.upstream, 1)
 
     agree(caller, *NOTHING)
 
 
-def test_queued_calls_cost_nothing(house: House) -> None:
+def test_queued_calls_cost_nothing(gateway: StoredGateway) -> None:
     """Of five calls, two run at a time, and the first one fails."""
-    script = beside(house.upstream, End(), whole(ERROR, 503), [until_left])
-    house.upstream.answers[:] = [script]
-    caller = limited(house, "groq", {}, fanout=2)
+    script = beside(gateway.upstream, End(), whole(ERROR, 503), [until_left])
+    gateway.upstream.answers[:] = [script]
+    caller = limited(gateway, "groq", {}, fanout=2)
     caller.complete(n=5, max_tokens=LENGTH)
 
     agree(caller, *ALL)
 
 
 def test_partly_sent_request_costs_nothing(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
     """The request exceeds the socket buffers, and its timeout expires."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    key = house.virtual_key(custom_host=host, limits=LIMITS)
-    house.store.put_config("main", {"virtual_key": key, "request_timeout": 300})
+    key = gateway.virtual_key(custom_host=host, limits=LIMITS)
+    gateway.store.put_config("main", {"virtual_key": key, "request_timeout": 300})
     limits = Limits.of({"tokens_per_day": 10**8, "money_per_day": 10**6})
-    house.virtual_key(custom_host=host, limits=limits)
-    caller = house.caller(
-        house.key(config="main", limits=limits), ledger=True, max_body_bytes=10**8
+    gateway.virtual_key(custom_host=host, limits=limits)
+    caller = gateway.caller(
+        gateway.key(config="main", limits=limits), ledger=True, max_body_bytes=10**8
     )
     response = caller.complete(prompt="x" * 3 * 10**7)
     listener.close()
@@ -479,23 +491,23 @@ def test_partly_sent_request_costs_nothing(
     agree(caller, *NOTHING)
 
 
-def test_stale_connection_costs_one_call(house: House) -> None:
+def test_stale_connection_costs_one_call(gateway: StoredGateway) -> None:
     """And none, if the server that closed the idle connection is gone."""
     answers = [[*whole(completion()), close], whole(completion())]
-    house.upstream.answers[:] = answers
-    caller = limited(house, "openai", {})
+    gateway.upstream.answers[:] = answers
+    caller = limited(gateway, "openai", {})
     assert caller.complete().status_code == 200
-    assert house.upstream.wait_closed()
-    house.upstream.stop()
+    assert gateway.upstream.wait_closed()
+    gateway.upstream.stop()
     assert caller.complete().status_code == 502
 
     assert charged(caller, "key:job")[0] == 3
 
 
-def test_cache_waiter_pays_nothing(house: House) -> None:
+def test_cache_waiter_pays_nothing(gateway: StoredGateway) -> None:
     """Of two identical requests, one calls the upstream; both callers hang up."""
-    house.upstream.answers[:] = [[until_left]]
-    caller = limited(house, "openai", {"cache": {"mode": "simple"}})
+    gateway.upstream.answers[:] = [[until_left]]
+    caller = limited(gateway, "openai", {"cache": {"mode": "simple"}})
     ends = [socket.socketpair() for _ in "12"]
     body = json.dumps({"model": "m", "prompt": "Hi", "max_tokens": LENGTH})
 
@@ -511,8 +523,8 @@ def test_cache_waiter_pays_nothing(house: House) -> None:
     threads = [threading.Thread(target=post, args=(here,)) for here, _ in ends]
     for thread in threads:
         thread.start()
-    gateway = caller.app.extensions["lastword"]
-    eventually(lambda: gateway.clients.count == 2 and house.upstream.requests)
+    extension = caller.app.extensions["lastword"]
+    eventually(lambda: extension.clients.count == 2 and gateway.upstream.requests)
     for _, there in ends:
         there.close()
     for thread, (here, _) in zip(threads, ends, strict=True):
@@ -520,7 +532,7 @@ def test_cache_waiter_pays_nothing(house: House) -> None:
         here.close()
 
     # The waiting request may have become the leader, and then been cancelled.
-    calls = len(house.upstream.requests)
+    calls = len(gateway.upstream.requests)
     assert calls <= 2
     assert charged(caller, "key:job")[0] == calls * sum(ALL)
 
@@ -529,28 +541,32 @@ def test_cache_waiter_pays_nothing(house: House) -> None:
 
 
 def test_silent_thinking_stream_is_charged_whole(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
-    house.upstream.answers[:] = [unbegun(until_left)(delta)]
-    caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
-    run_request(caller, End(by="caller"), house.upstream, 1, stream=True)
+    gateway.upstream.answers[:] = [unbegun(until_left)(delta)]
+    caller = limited(
+        gateway, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05
+    )
+    run_request(caller, End(by="caller"), gateway.upstream, 1, stream=True)
 
     agree(caller, *ALL)
 
 
-def test_thoughts_before_text_are_charged(house: House) -> None:
-    house.upstream.answers[:] = [begun(until_left)(delta)]
-    caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
+def test_thoughts_before_text_are_charged(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [begun(until_left)(delta)]
+    caller = limited(
+        gateway, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05
+    )
     end = End(by="caller", begun=True)
-    run_request(caller, end, house.upstream, 1, stream=True)
+    run_request(caller, end, gateway.upstream, 1, stream=True)
 
     agree(caller, PROMPT, 10 + CAME)
 
 
-def test_required_extra_token_is_charged(house: House) -> None:
+def test_required_extra_token_is_charged(gateway: StoredGateway) -> None:
     """A chat generates at least one token, which the gateway drops."""
-    house.upstream.answers[:] = [whole(reply())]
-    caller = limited(house, "groq", {})
+    gateway.upstream.answers[:] = [whole(reply())]
+    caller = limited(gateway, "groq", {})
     response = caller.complete(max_tokens=0, echo=True)
     assert response.json["usage"]["completion_tokens"] == 0
 
@@ -558,27 +574,27 @@ def test_required_extra_token_is_charged(house: House) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {"total_tokens": 0}], ids=str)
-def test_answer_without_usage_is_estimated(house: House, usage: Any) -> None:
-    house.upstream.answers[:] = [whole(completion("four letters", usage=usage))]
-    caller = limited(house, "openai", {})
+def test_answer_without_usage_is_estimated(gateway: StoredGateway, usage: Any) -> None:
+    gateway.upstream.answers[:] = [whole(completion("four letters", usage=usage))]
+    caller = limited(gateway, "openai", {})
     caller.complete(max_tokens=LENGTH)
 
     agree(caller, PROMPT, 3)
 
 
-def test_repeated_prompts_are_in_the_ledger(house: House) -> None:
-    house.upstream.answers[:] = [whole(reply())]
-    caller = limited(house, "groq", {})
+def test_repeated_prompts_are_in_the_ledger(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [whole(reply())]
+    caller = limited(gateway, "groq", {})
     response = caller.complete(n=3, max_tokens=LENGTH)
     assert response.json["usage"]["prompt_tokens"] == 4
 
     agree(caller, 3 * 4, 3 * 2)
 
 
-def test_abandoned_stream_charges_all_choices(house: House) -> None:
+def test_abandoned_stream_charges_all_choices(gateway: StoredGateway) -> None:
     pieces = [data(frame(text, index=i)) for text in "abc" for i in range(3)]
-    house.upstream.answers[:] = [stream(*pieces, until_left)]
-    caller = limited(house, "openai", {})
+    gateway.upstream.answers[:] = [stream(*pieces, until_left)]
+    caller = limited(gateway, "openai", {})
     response = caller.complete(stream=True, n=3, max_tokens=LENGTH)
     for _ in range(3):
         read_until(response, marker=b'"c"')
@@ -587,12 +603,12 @@ def test_abandoned_stream_charges_all_choices(house: House) -> None:
     agree(caller, PROMPT, 3 * CAME)
 
 
-def test_complete_stream_is_charged_by_usage(house: House) -> None:
+def test_complete_stream_is_charged_by_usage(gateway: StoredGateway) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
     last = data(delta() | {"choices": [], "usage": usage})
     pieces = (data(delta("a")), data(delta("b", "stop")), last, DONE)
-    house.upstream.answers[:] = [stream(*pieces)]
-    caller = limited(house, "groq", {})
+    gateway.upstream.answers[:] = [stream(*pieces)]
+    caller = limited(gateway, "groq", {})
     response = caller.complete(stream=True, n=2, max_tokens=LENGTH)
     response.get_data()
     response.close()

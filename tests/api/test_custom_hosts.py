@@ -13,7 +13,7 @@ import pytest
 from app.core.hosts import LOCALHOST
 from app.settings import Settings
 from tests.conftest import Caller, upgrade_database
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import Upstream
 
 # Suffixes of a URL that would cut off the path that the gateway appends.
@@ -28,9 +28,9 @@ def stored(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def house(call: Any, upstream: Upstream, stored: Settings) -> Iterator[House]:
-    with House(call, upstream, stored) as house:
-        yield house
+def gateway(call: Any, upstream: Upstream, stored: Settings) -> Iterator[StoredGateway]:
+    with StoredGateway(call, upstream, stored) as gateway:
+        yield gateway
 
 
 def complete(caller: Caller, headers: dict[str, str], **environ: str) -> Any:
@@ -102,24 +102,24 @@ def test_callers_base_url_has_no_query(
 
 
 @pytest.mark.parametrize("rest", RESTS)
-def test_stored_base_url_has_no_query(house: House, rest: str) -> None:
+def test_stored_base_url_has_no_query(gateway: StoredGateway, rest: str) -> None:
     """Also a URL stored before the check existed: it is validated at the call."""
-    url = f"http://127.0.0.1:{house.upstream.port}{rest}"
-    house.virtual_key("by-host", custom_host=url)
+    url = f"http://127.0.0.1:{gateway.upstream.port}{rest}"
+    gateway.virtual_key("by-host", custom_host=url)
     settings = {"api_key": "k", "huggingface_base_url": url}
-    house.virtual_key(
+    gateway.virtual_key(
         "by-setting", provider="huggingface", settings=settings, custom_host=None
     )
-    house.virtual_key("plain")
-    house.store.put_config("main", {"virtual_key": "plain", "custom_host": url})
-    caller = house.caller(house.key())
+    gateway.virtual_key("plain")
+    gateway.store.put_config("main", {"virtual_key": "plain", "custom_host": url})
+    caller = gateway.caller(gateway.key())
     for source in ("by-host", "by-setting"):
         refused = caller.complete(headers={"x-portkey-virtual-key": source})
         assert refused.status_code == 400, source
         assert "must not hold" in refused.json["error"]["message"]
     refused = caller.complete(headers={"x-portkey-config": "main"})
 
-    assert refused.status_code == 400 and house.upstream.opened == 0
+    assert refused.status_code == 400 and gateway.upstream.opened == 0
     assert refused.json["error"]["code"] == "invalid_custom_host"
 
 
@@ -204,36 +204,36 @@ def test_remote_client_cannot_reach_loopback(
     assert upstream.opened == 0
 
 
-def test_stored_keys_end_trust_in_loopback(house: House) -> None:
-    key = house.key()
-    caller = house.caller(key, trusted_custom_hosts=None)
+def test_stored_keys_end_trust_in_loopback(gateway: StoredGateway) -> None:
+    key = gateway.key()
+    caller = gateway.caller(key, trusted_custom_hosts=None)
     for source in HEADER_SOURCES:
-        headers = HEADER_SOURCES[source](house.upstream.url) | {"x-api-key": "sk-own"}
+        headers = HEADER_SOURCES[source](gateway.upstream.url) | {"x-api-key": "sk-own"}
         assert caller.complete(headers=headers).status_code == 400, source
 
-    assert house.upstream.opened == 0
+    assert gateway.upstream.opened == 0
 
 
-def test_stored_loopback_host_must_be_listed(house: House) -> None:
+def test_stored_loopback_host_must_be_listed(gateway: StoredGateway) -> None:
     """Also where a caller could name it; and the error does not show the stored URL."""
-    url = house.upstream.url
-    house.virtual_key()
-    house.store.put_config("main", {"provider": "openai", "custom_host": url})
+    url = gateway.upstream.url
+    gateway.virtual_key()
+    gateway.store.put_config("main", {"provider": "openai", "custom_host": url})
     open_ = {"trusted_custom_hosts": None, "auth": "open"}
     by_key = {"x-portkey-virtual-key": "openai-1"}
     by_id = {"x-portkey-config": "main"} | KEY
     for headers in (by_key, by_id):
-        refused = complete(house.caller(**open_), headers)
+        refused = complete(gateway.caller(**open_), headers)
         assert refused.status_code == 400
         assert refused.json["error"]["code"] == "invalid_custom_host"
         message = refused.json["error"]["message"]
         assert "GATEWAY_TRUSTED_CUSTOM_HOSTS" in message and "127.0.0" not in message
-    assert house.upstream.opened == 0
-    complete(house.caller(**open_), local(house.upstream))
-    assert house.upstream.opened == 1
+    assert gateway.upstream.opened == 0
+    complete(gateway.caller(**open_), local(gateway.upstream))
+    assert gateway.upstream.opened == 1
     named = open_ | {"trusted_custom_hosts": ("127.0.0.1",)}
-    assert complete(house.caller(**named), by_key).status_code == 200
-    assert complete(house.caller(**named), by_id).status_code == 200
+    assert complete(gateway.caller(**named), by_key).status_code == 200
+    assert complete(gateway.caller(**named), by_id).status_code == 200
 
 
 def test_default_config_loopback_must_be_listed(call, upstream) -> None:
@@ -247,15 +247,15 @@ def test_default_config_loopback_must_be_listed(call, upstream) -> None:
     assert complete(call(upstream, **named), KEY).status_code == 200
 
 
-def test_refused_stored_host_fails_its_target(house: House, script) -> None:
+def test_refused_stored_host_fails_its_target(gateway: StoredGateway, script) -> None:
     """The other targets of the route are tried."""
-    fine = script(*house.upstream.answers)
-    house.virtual_key("bad", custom_host="http://10.0.0.1:8000/v1")
-    house.virtual_key("good", custom_host=fine.url)
+    fine = script(*gateway.upstream.answers)
+    gateway.virtual_key("bad", custom_host="http://10.0.0.1:8000/v1")
+    gateway.virtual_key("good", custom_host=fine.url)
     targets = [{"virtual_key": "bad"}, {"virtual_key": "good"}]
     document = {"strategy": {"mode": "fallback"}, "targets": targets}
-    house.store.put_config("main", document)
-    answered = house.caller(house.key(config="main")).complete()
+    gateway.store.put_config("main", document)
+    answered = gateway.caller(gateway.key(config="main")).complete()
 
     assert answered.status_code == 200 and fine.opened == 1
 

@@ -14,7 +14,7 @@ from app.core.limits import Limits
 from app.settings import Settings
 from app.state.redis_store import RedisClient
 from tests.conftest import Caller
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import Upstream, completion, whole
 from tests.valkey import Valkey
 
@@ -64,21 +64,25 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
 
 
 @pytest.fixture
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings, valkey: Valkey
-) -> Iterator[House]:
+) -> Iterator[StoredGateway]:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=600.0)
-    with House(call, upstream, replace(sealed, redis_url=valkey.url)) as house:
-        yield house
+    with StoredGateway(
+        call, upstream, replace(sealed, redis_url=valkey.url)
+    ) as gateway:
+        yield gateway
 
 
-def limited(house: House, **more: Any) -> Caller:
+def limited(gateway: StoredGateway, **more: Any) -> Caller:
     """A caller whose requests have two limited keys and a circuit breaker."""
     limits = Limits.of(LIMITS | more)
-    target = {"virtual_key": house.virtual_key(limits=limits)}
+    target = {"virtual_key": gateway.virtual_key(limits=limits)}
     strategy = {"mode": "fallback", "cb_config": {"failure_threshold": 3}}
-    house.store.put_config("main", {"strategy": strategy, "targets": [target, target]})
-    return house.caller(house.key(config="main", limits=limits), ledger=True)
+    gateway.store.put_config(
+        "main", {"strategy": strategy, "targets": [target, target]}
+    )
+    return gateway.caller(gateway.key(config="main", limits=limits), ledger=True)
 
 
 def complete(caller: Caller, waits: Waits) -> None:
@@ -89,33 +93,37 @@ def complete(caller: Caller, waits: Waits) -> None:
         assert caller.complete(model="gpt-4o").status_code == 200
 
 
-def test_request_takes_one_round_trip(house: House, waits: Waits) -> None:
-    complete(limited(house), waits)
+def test_request_takes_one_round_trip(gateway: StoredGateway, waits: Waits) -> None:
+    complete(limited(gateway), waits)
 
     assert waits.here() == (0, REQUESTS)
 
 
-def test_parallel_limit_takes_second_round_trip(house: House, waits: Waits) -> None:
+def test_parallel_limit_takes_second_round_trip(
+    gateway: StoredGateway, waits: Waits
+) -> None:
     """The slot has to be free when the caller has the answer."""
-    complete(limited(house, requests_in_parallel=10), waits)
+    complete(limited(gateway, requests_in_parallel=10), waits)
 
     assert waits.here() == (0, 2 * REQUESTS)
 
 
-def test_unlimited_request_takes_no_round_trip(house: House, waits: Waits) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    complete(house.caller(house.key(config="main")), waits)
+def test_unlimited_request_takes_no_round_trip(
+    gateway: StoredGateway, waits: Waits
+) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    complete(gateway.caller(gateway.key(config="main")), waits)
 
     assert waits.here() == (0, 0)
 
 
-def test_counting_of_waits_works(house: House, waits: Waits) -> None:
+def test_counting_of_waits_works(gateway: StoredGateway, waits: Waits) -> None:
     """A new key is looked up: this proves that the counter works.
 
     And a limit takes effect at once.
     """
-    house.upstream.answers[:] = [whole(completion())]
-    caller = limited(house, requests_per_minute=1)
+    gateway.upstream.answers[:] = [whole(completion())]
+    caller = limited(gateway, requests_per_minute=1)
     assert caller.complete(model="gpt-4o").status_code == 200
     queries, round_trips = waits.here()
 

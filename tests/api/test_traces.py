@@ -18,7 +18,7 @@ from app.observability import otel_settings
 from app.settings import BadSettings, Settings
 from tests.collector import CLIENT, SERVER, Collector
 from tests.conftest import KEY, Caller
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     Upstream,
@@ -345,7 +345,7 @@ def test_span_attributes_match_documentation(
     traced: Traced, upstream: Upstream, settings: Settings, collector: Collector
 ) -> None:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    house = House(traced, upstream, sealed)
+    gateway = StoredGateway(traced, upstream, sealed)
     details = {
         "prompt_tokens_details": {"cached_tokens": 1},
         "completion_tokens_details": {"reasoning_tokens": 1},
@@ -353,10 +353,10 @@ def test_span_attributes_match_documentation(
     usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10, **details}
     slow = stream(FRAMES[0], 0.1, *FRAMES[1:])
     upstream.answers[:] = [whole(completion(usage=usage)), slow]
-    target = {"virtual_key": house.virtual_key(), "cache": {"mode": "simple"}}
-    house.store.put_config("pc-1", target)
-    house.store.put_alias("old", Alias("gpt-4"))
-    caller = house.caller(house.key(), log_prompts=True)
+    target = {"virtual_key": gateway.virtual_key(), "cache": {"mode": "simple"}}
+    gateway.store.put_config("pc-1", target)
+    gateway.store.put_alias("old", Alias("gpt-4"))
+    caller = gateway.caller(gateway.key(), log_prompts=True)
     caller.headers["x-portkey-config"] = "pc-1"
     sampling = {"frequency_penalty": 0.1, "presence_penalty": 0.1, "seed": 1}
     sampling |= {"temperature": 0, "top_k": 5, "top_p": 0.5, "stop": ["x"]}
@@ -364,7 +364,7 @@ def test_span_attributes_match_documentation(
     caller.complete(stream=True).get_data()
     caller.complete(model="left", stream=True)
     ended(caller)
-    house.store.engine.dispose()
+    gateway.store.engine.dispose()
 
     for column, kind in enumerate((SERVER, CLIENT)):
         spans = [span for span in collector.spans if span.kind == kind]

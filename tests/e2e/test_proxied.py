@@ -28,7 +28,7 @@ BODY = json.dumps({"model": "m", "prompt": "Hi"})
 
 
 @dataclass
-class House:
+class ProxiedGateway:
     """A gateway with a store, nginx in front of it, and a valid key."""
 
     server: Server
@@ -38,7 +38,7 @@ class House:
 
 
 @pytest.fixture(params=["gevent", "gthread"])
-def house(request: Any, tmp_path: Path, script: Any) -> Iterator[House]:
+def gateway(request: Any, tmp_path: Path, script: Any) -> Iterator[ProxiedGateway]:
     upstream = script(whole(completion()))
     settings = Settings(instance=str(tmp_path / "instance"), secret_key=SECRET)
     store = factory.repository(settings)
@@ -61,7 +61,7 @@ def house(request: Any, tmp_path: Path, script: Any) -> Iterator[House]:
         )
         stack.callback(server.stop)
         nginx = stack.enter_context(Nginx(server.url, server.url))
-        yield House(server, nginx, key, unix)
+        yield ProxiedGateway(server, nginx, key, unix)
 
 
 class Unix(http.client.HTTPConnection):
@@ -111,62 +111,64 @@ def flood(port: int, client: str, **headers: str) -> Counter[int]:
         return Counter(pool.map(wrong, range(40)))
 
 
-def test_wrong_keys_throttle_own_client(house: House) -> None:
-    port = house.nginx.port
-    assert send(of("127.0.0.2", port), house.key)[0] == 200
+def test_wrong_keys_throttle_own_client(gateway: ProxiedGateway) -> None:
+    port = gateway.nginx.port
+    assert send(of("127.0.0.2", port), gateway.key)[0] == 200
     with ThreadPoolExecutor(1) as pool:
         flooded = pool.submit(flood, port, "127.0.0.2")
         while not flooded.done():
-            assert send(of("127.0.0.2", port), house.key)[0] == 200
-            assert send(of("127.0.0.3", port), house.key)[0] == 200
+            assert send(of("127.0.0.2", port), gateway.key)[0] == 200
+            assert send(of("127.0.0.3", port), gateway.key)[0] == 200
         statuses = flooded.result()
 
     assert set(statuses) == {401, 429} and statuses[429] >= 20
     assert send(of("127.0.0.3", port), "lw-wrong")[0] == 401
-    assert house.server.get("/healthz").ok
+    assert gateway.server.get("/healthz").ok
 
 
-def test_parallel_wrong_keys_stay_throttled(house: House) -> None:
+def test_parallel_wrong_keys_stay_throttled(gateway: ProxiedGateway) -> None:
     """Each wrong key is counted before the next one is checked."""
-    port = house.nginx.port
+    port = gateway.nginx.port
     first, second = flood(port, "127.0.0.2"), flood(port, "127.0.0.2")
 
     assert first[401] <= 15 and second[401] <= 10
 
 
 @pytest.mark.parametrize("address", ["nginx", "direct"])
-def test_forged_address_is_not_trusted(house: House, address: str) -> None:
+def test_forged_address_is_not_trusted(gateway: ProxiedGateway, address: str) -> None:
     """nginx replaces the client's header; without a proxy it is not read."""
-    port = house.nginx.port if address == "nginx" else house.server.port
+    port = gateway.nginx.port if address == "nginx" else gateway.server.port
     statuses = flood(port, "127.0.0.4", X_Forwarded_For="203.0.113.{}")
 
     assert set(statuses) == {401, 429} and statuses[429] >= 20
 
 
-def test_unix_socket_proxy_is_trusted(house: House) -> None:
+def test_unix_socket_proxy_is_trusted(gateway: ProxiedGateway) -> None:
     def tries(client: str, count: int) -> list[int]:
         with ThreadPoolExecutor(40) as pool:
             done = pool.map(
-                lambda _: send(Unix(house.unix), "lw-wrong", X_Forwarded_For=client)[0],
+                lambda _: send(Unix(gateway.unix), "lw-wrong", X_Forwarded_For=client)[
+                    0
+                ],
                 range(count),
             )
             return [*done]
 
     assert 429 in tries("203.0.113.5", 40)
     assert tries("203.0.113.6", 1) == [401]
-    assert send(Unix(house.unix), house.key)[0] == 200
+    assert send(Unix(gateway.unix), gateway.key)[0] == 200
 
 
-def test_metrics_are_hidden_behind_proxy(house: House) -> None:
-    connection = Unix(house.unix)
+def test_metrics_are_hidden_behind_proxy(gateway: ProxiedGateway) -> None:
+    connection = Unix(gateway.unix)
     connection.request("GET", "/metrics")
     assert connection.getresponse().status == 404
     connection.close()
-    forwarded = of("127.0.0.1", house.server.port)
+    forwarded = of("127.0.0.1", gateway.server.port)
     forwarded.request("GET", "/metrics", headers={"X-Forwarded-For": "127.0.0.1"})
     assert forwarded.getresponse().status == 404
     forwarded.close()
-    assert house.server.get("/metrics").status_code == 200
+    assert gateway.server.get("/metrics").status_code == 200
 
 
 # Loopback as a custom host

@@ -14,7 +14,7 @@ from .upstream import Upstream
 SEALED = "sk-sealed-in-the-store"
 
 
-class House:
+class StoredGateway:
     """The store of a gateway with *settings*, and callers of that gateway."""
 
     def __init__(
@@ -24,7 +24,7 @@ class House:
         self.store: Repository = factory.repository(settings)
         self._call = call
 
-    def __enter__(self) -> "House":
+    def __enter__(self) -> "StoredGateway":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
