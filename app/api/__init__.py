@@ -16,7 +16,7 @@ from . import completions, cors, docs, errors, health
 from . import metrics as metrics_endpoint
 from . import models
 from .request.body import drain
-from .request.headers import RequestHeaders, current_request
+from .request.headers import current_request, request_headers
 from .request.trace_headers import check_trace_id
 from .response import FastResponse
 from .response_headers import identifying_headers
@@ -39,8 +39,11 @@ def application(
     errors.register(app, AuthThrottle(), settings)
 
     @app.before_request
-    def check_headers() -> None:
-        check_trace_id(RequestHeaders(current_request().environ))
+    def begin_request() -> None:
+        # Not before the first request: a thread would not survive the fork of a worker.
+        if not dispatcher.is_running:
+            dispatcher.start()
+        check_trace_id(request_headers(current_request().environ))
 
     app.after_request(_complete_headers)
     cors.register(app, settings.cors_origins)
@@ -51,12 +54,6 @@ def application(
     )
     if settings.docs:
         app.register_blueprint(docs.blueprint(settings))
-
-    # Not before the first request: a thread would not survive the fork of a worker.
-    @app.after_request
-    def start_dispatcher(response: Response) -> Response:
-        dispatcher.start()
-        return response
 
     if metrics is not None:
         routes = metrics_endpoint.blueprint(metrics, dispatcher, settings)
@@ -92,6 +89,6 @@ def _complete_headers(response: Response) -> Response:
         drain(request)
     trace: Trace = g.get("trace") or Trace()
     headers = dict(response.headers)
-    sent = RequestHeaders(request.environ)
+    sent = request_headers(request.environ)
     response.headers.update(identifying_headers(trace, sent, headers))
     return response

@@ -16,7 +16,7 @@ from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer, UpstreamRequest
 from ..providers.parsing.json_bodies import excerpt, malformed_as_upstream_error
-from ..providers.request_parts import merge_headers
+from ..providers.upstream_request import merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
 from ..upstream.event_decoders import event_decoder
@@ -85,7 +85,7 @@ class TargetCalls:
             call = request.endpoint.call(request)
         reply = self.open(call, record)
         decoder = event_decoder(
-            reply.headers.get("Content-Type", ""), self.sizes.max_event_bytes
+            reply.headers.get("content-type", ""), self.sizes.max_event_bytes
         )
         if decoder is None:
             record.is_stream = False

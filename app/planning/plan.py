@@ -15,11 +15,10 @@ from ..core import batch
 from ..core.batch import Part
 from ..core.parameter_aliases import duplicate_params, remove_params
 from ..core.post_processing import PostProcessing
-from ..core.request import DEFAULTS, CompletionRequest
+from ..core.request import DEFAULTS, LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
 from ..providers.declaration import (
-    LEGACY_PARAMS,
     Endpoint,
     ParamMapping,
     ParamMappings,
@@ -156,9 +155,9 @@ class Planner:
         request, endpoint = self.request, self.endpoint
         params = self._supported_params(without)
         # The gateway enforces the stop sequences if one of them cannot be sent.
-        all_stops = list(request.stops)
-        sends_stops = "stop" in params and params["stop"].fits(all_stops)
-        stops = () if sends_stops else request.stops
+        stops = request.stops
+        if stops and "stop" in params and params["stop"].fits(list(stops)):
+            stops = ()
         if stops or _suppresses_text(request, endpoint):
             # To cut the text, the gateway has to know where the prompt ends: it adds
             # the echo itself.
@@ -187,8 +186,9 @@ class Planner:
             dropped,
             warnings,
         )
-        for part in plan.parts:
-            endpoint.check(plan.upstream_request(part, self.target))
+        if endpoint.check:
+            for part in plan.parts:
+                endpoint.check(plan.upstream_request(part, self.target))
         return plan
 
     def _supported_params(self, without: Collection[str]) -> dict[str, ParamMapping]:

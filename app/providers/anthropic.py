@@ -31,7 +31,7 @@ from .parsing.finish_reasons import finish_reason
 from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
-from .request_parts import key_header
+from .upstream_request import key_header
 
 VERSION = "2023-06-01"
 

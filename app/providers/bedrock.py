@@ -25,7 +25,7 @@ from .parsing import error_bodies
 from .parsing.json_bodies import read_completion
 from .parsing.json_streams import JSONStreamReader
 from .protocols import openai_chat
-from .request_parts import bearer
+from .upstream_request import bearer
 
 _ACCESS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
 

@@ -26,7 +26,7 @@ from .parsing.json_bodies import read_completion, read_object
 from .parsing.json_streams import JSONStreamReader
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
-from .request_parts import key_header, quote_path_segment
+from .upstream_request import key_header, quote_path_segment
 
 PARAMS = {
     "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),

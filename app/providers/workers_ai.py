@@ -29,7 +29,7 @@ from .parsing.json_bodies import read_completion, read_object
 from .parsing.stream_ending import EndingRule, StreamEnding
 from .parsing.usage import parse_usage
 from .protocols import openai_chat
-from .request_parts import quote_path_segment
+from .upstream_request import quote_path_segment
 
 _PARAMS = same_named(
     "frequency_penalty",
