@@ -41,7 +41,7 @@ def nothing_is_left() -> Iterator[None]:
     before, kept = set(threading.enumerate()), Path("instance").exists()
     yield
     assert kept or not Path("instance").exists()
-    eventually(lambda: set(threading.enumerate()) <= before, left=threading.enumerate)
+    eventually(lambda: set(threading.enumerate()) <= before, actual=threading.enumerate)
     assert children(os.getpid()) == []
 
 

@@ -46,7 +46,7 @@ def wait_for(event: threading.Event) -> Callable[[socket.socket], None]:
     return step
 
 
-def until_left(connection: socket.socket) -> None:
+def until_closed(connection: socket.socket) -> None:
     """Wait until the other side closes the connection, and end it."""
     connection.settimeout(10)
     while connection.recv(4096):

@@ -27,7 +27,7 @@ from tests.upstream import (
     head,
     reply,
     stream,
-    until_left,
+    until_closed,
     whole,
 )
 
@@ -156,7 +156,7 @@ def test_38_failing_call_fails_and_ends_batch(asking, script) -> None:
         if prompt_of(request) == "b":
             error = {"error": {"message": "no such luck", "code": "unlucky"}}
             return [until(upstream, 3), *whole(error, 418)]
-        return [until_left]
+        return [until_closed]
 
     upstream = script(answer)
     response = asking(upstream).complete(prompt=["a", "b", "c"])
@@ -614,7 +614,7 @@ def test_107_stop_across_chunks_never_leaks(asking, script) -> None:
     pieces: list[Step] = [
         data(delta(p)) for p in ("one E", "N", "x EN", "D three", " four")
     ]
-    upstream = script(stream(*pieces, until_left))
+    upstream = script(stream(*pieces, until_closed))
     caller = asking(upstream, custom_host=upstream.url, **STOPLESS)
     chunks = events(caller.complete(stop="END", stream=True))
 

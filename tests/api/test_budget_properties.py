@@ -51,7 +51,7 @@ CHATS = {"error": {"message": "This is a chat model: use /chat/completions"}}
 
 @dataclass
 class Account:
-    """What a provider is asked for and bills for one key.
+    """The requests and bills of a provider for one key.
 
     It counts tokens and thousandths of a dollar, independently of the gateway.
     *beyond* is what was billed beyond the estimates.
@@ -217,7 +217,7 @@ def test_budget_holds_on_every_route(
         eventually(
             lambda: counted(asking, f"key:{name}") == account.used,
             2,
-            left=lambda: (counted(asking, f"key:{name}"), account),
+            actual=lambda: (counted(asking, f"key:{name}"), account),
         )
 
     assert not account.problems

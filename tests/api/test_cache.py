@@ -326,7 +326,7 @@ def test_cache_hit_uses_no_limit(gateway: StoredGateway) -> None:
     gateway.store.put_config("main", {"virtual_key": key, "cache": {"mode": "simple"}})
     caller = gateway.caller(gateway.key(config="main", limits=limits))
     answers = [caller.complete(max_tokens=20) for _ in range(5)]
-    # A request over the limit is told what remains; Redis is updated in the background.
+    # A refused request shows what remains; Redis is updated in the background.
     eventually(lambda: tokens_left(caller.complete(prompt="?", max_tokens=99)) == 27)
     last = caller.complete(prompt="Ho", max_tokens=20)
 

@@ -41,7 +41,7 @@ from tests.upstream import (
     reply,
     reset,
     stream,
-    until_left,
+    until_closed,
     whole,
 )
 
@@ -122,26 +122,26 @@ ENDS = {
     "cut": End([HEAD, b'{"id', 0.05, reset], ALL, begun(reset), WHAT_CAME),
     "ended too soon": End(events=begun(b"0\r\n\r\n"), stream_costs=WHAT_CAME),
     "timeout before the head": End(
-        [until_left], ALL, unbegun(until_left), THE_PROMPT, config=SLOW
+        [until_closed], ALL, unbegun(until_closed), THE_PROMPT, config=SLOW
     ),
     "timeout before the body": End(
-        [HEAD, until_left],
+        [HEAD, until_closed],
         ALL,
-        unbegun(head(200, STREAM), until_left),
+        unbegun(head(200, STREAM), until_closed),
         THE_PROMPT,
         config=SLOW,
     ),
     "timeout of the config": End(
-        [until_left],
+        [until_closed],
         ALL,
-        unbegun(until_left),
+        unbegun(until_closed),
         THE_PROMPT,
         config={"deadline_ms": 150},
     ),
     "timeout in the body": End(
-        [HEAD, b'{"id', until_left],
+        [HEAD, b'{"id', until_closed],
         ALL,
-        begun(until_left),
+        begun(until_closed),
         WHAT_CAME,
         settings={"idle_timeout": 0.3},
     ),
@@ -153,7 +153,7 @@ ENDS = {
         stream_costs=WHAT_CAME,
         settings={"max_event_bytes": 1000},
     ),
-    "not JSON": End(whole(b"<html>"), ALL, begun(UNREADABLE, until_left), WHAT_CAME),
+    "not JSON": End(whole(b"<html>"), ALL, begun(UNREADABLE, until_closed), WHAT_CAME),
     "no choices": End(whole({"choices": []}), ALL),
     "no content": End([head(204)], ALL),
     "whole in place of a stream, not JSON": End(
@@ -169,24 +169,24 @@ ENDS = {
         NOTHING,
     ),
     "error in the middle": End(
-        events=begun(IN_BAND, until_left), stream_costs=WHAT_CAME
+        events=begun(IN_BAND, until_closed), stream_costs=WHAT_CAME
     ),
     "caller left before the head": End(
-        [until_left], ALL, unbegun(until_left), THE_PROMPT, by="caller"
+        [until_closed], ALL, unbegun(until_closed), THE_PROMPT, by="caller"
     ),
     "caller left after the head": End(
-        [HEAD, b'{"id', until_left],
+        [HEAD, b'{"id', until_closed],
         ALL,
-        begun(until_left),
+        begun(until_closed),
         WHAT_CAME,
         by="caller",
         begun=True,
     ),
-    "process ended before the head": End([until_left], ALL, by="process"),
+    "process ended before the head": End([until_closed], ALL, by="process"),
     "process ended after the head": End(
-        [HEAD, b'{"id', until_left],
+        [HEAD, b'{"id', until_closed],
         ALL,
-        begun(until_left),
+        begun(until_closed),
         WHAT_CAME,
         by="process",
         begun=True,
@@ -392,7 +392,7 @@ def test_batch_call_charges_depend_on_their_ends(
 ) -> None:
     assert end.answer
     answer = whole(reply("x" * 2000)) if "too large" in str(end.settings) else None
-    script = beside(gateway.upstream, end, answer or end.answer, [until_left])
+    script = beside(gateway.upstream, end, answer or end.answer, [until_closed])
     gateway.upstream.answers[:] = [script]
     caller = limited(gateway, "groq", end.config, **settings_of(end))
     run_request(caller, end, gateway.upstream, 2, n=2)
@@ -405,7 +405,7 @@ def test_batch_stream_charges_depend_on_their_ends(
     gateway: StoredGateway, end: End
 ) -> None:
     assert end.events
-    script = beside(gateway.upstream, end, end.events(delta), [until_left])
+    script = beside(gateway.upstream, end, end.events(delta), [until_closed])
     gateway.upstream.answers[:] = [script]
     caller = limited(gateway, "groq", end.config, **settings_of(end))
     run_request(caller, end, gateway.upstream, 2, n=2, stream=True)
@@ -462,7 +462,7 @@ def test_hang_up_between_retries_is_free(gateway: StoredGateway) -> None:
 
 def test_queued_calls_cost_nothing(gateway: StoredGateway) -> None:
     """Of five calls, two run at a time, and the first one fails."""
-    script = beside(gateway.upstream, End(), whole(ERROR, 503), [until_left])
+    script = beside(gateway.upstream, End(), whole(ERROR, 503), [until_closed])
     gateway.upstream.answers[:] = [script]
     caller = limited(gateway, "groq", {}, fanout=2)
     caller.complete(n=5, max_tokens=LENGTH)
@@ -506,7 +506,7 @@ def test_stale_connection_costs_one_call(gateway: StoredGateway) -> None:
 
 def test_cache_waiter_pays_nothing(gateway: StoredGateway) -> None:
     """Of two identical requests, one calls the upstream; both callers hang up."""
-    gateway.upstream.answers[:] = [[until_left]]
+    gateway.upstream.answers[:] = [[until_closed]]
     caller = limited(gateway, "openai", {"cache": {"mode": "simple"}})
     ends = [socket.socketpair() for _ in "12"]
     body = json.dumps({"model": "m", "prompt": "Hi", "max_tokens": LENGTH})
@@ -543,7 +543,7 @@ def test_cache_waiter_pays_nothing(gateway: StoredGateway) -> None:
 def test_silent_thinking_stream_is_charged_whole(
     gateway: StoredGateway,
 ) -> None:
-    gateway.upstream.answers[:] = [unbegun(until_left)(delta)]
+    gateway.upstream.answers[:] = [unbegun(until_closed)(delta)]
     caller = limited(
         gateway, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05
     )
@@ -553,7 +553,7 @@ def test_silent_thinking_stream_is_charged_whole(
 
 
 def test_thoughts_before_text_are_charged(gateway: StoredGateway) -> None:
-    gateway.upstream.answers[:] = [begun(until_left)(delta)]
+    gateway.upstream.answers[:] = [begun(until_closed)(delta)]
     caller = limited(
         gateway, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05
     )
@@ -593,7 +593,7 @@ def test_repeated_prompts_are_in_the_ledger(gateway: StoredGateway) -> None:
 
 def test_abandoned_stream_charges_all_choices(gateway: StoredGateway) -> None:
     pieces = [data(frame(text, index=i)) for text in "abc" for i in range(3)]
-    gateway.upstream.answers[:] = [stream(*pieces, until_left)]
+    gateway.upstream.answers[:] = [stream(*pieces, until_closed)]
     caller = limited(gateway, "openai", {})
     response = caller.complete(stream=True, n=3, max_tokens=LENGTH)
     for _ in range(3):

@@ -53,7 +53,7 @@ def left(response: Any, unit: str = "tokens") -> int:
 
 
 def left_in_the_end(caller: Caller, tokens: int) -> None:
-    """Assert that *tokens* remain in the end, as a refused request is told.
+    """Assert that *tokens* remain in the end, by the headers of a refused request.
 
     Redis counters are settled in the background.
     """
@@ -63,7 +63,7 @@ def left_in_the_end(caller: Caller, tokens: int) -> None:
         remaining.append(left(caller.complete(max_tokens=10**9)))
         return remaining[-1] == tokens
 
-    eventually(is_reached, left=lambda: remaining)
+    eventually(is_reached, actual=lambda: remaining)
 
 
 # Requests

@@ -2,7 +2,7 @@
 
 What a caller may reach is computed here from what was stored and nothing else, in a few
 lines that share no code with the gateway. What was reached is what a scripted upstream
-received, and what the answer says of it (an answer from the cache reaches nobody).
+received, and what its answer says (an answer from the cache reaches no upstream).
 """
 
 import json
@@ -83,7 +83,7 @@ class World:
         self.store.engine.dispose()
         self.upstream.stop()
 
-    # What is stored
+    # Stored records
 
     def _fill(self) -> None:
         rng = self.rng
@@ -139,7 +139,7 @@ class World:
         self.keys[text] = key
         return text
 
-    # What is asked
+    # Requests
 
     def _config(self, *, stored: bool, depth: int = 0) -> dict[str, Any]:
         """A random config, as an operator may store or a caller may send it."""
@@ -236,10 +236,10 @@ class World:
         body = {"model": model, "prompt": rng.choice(["Hi", "Ho"])}
         return text, headers, body | (self._params() if rng.random() < 0.2 else {})
 
-    # What comes of it
+    # Answers and violations
 
     def _answer(self, request: ReceivedRequest) -> Answer:
-        """The upstream: its answer says whose credentials asked for which model."""
+        """The upstream: its answer names the credentials and the model of the call."""
         models = tuple(_models(request))
         credential = self._holder(request)
         with self._lock:
@@ -327,7 +327,7 @@ _VALUES = ("theirs", OWN_KEY, "Bearer " + OWN_KEY, "Basic {}", "x={};", "Token {
 
 
 def _models(request: ReceivedRequest) -> Iterator[str]:
-    """Every name by which a call asks for a model: in its path, in its body."""
+    """Every name of a model in a call: in its path and its body."""
     if "/deployments/" in request.path:
         yield request.path.split("/deployments/")[1].split("/")[0]
     for name in ("models", "fallbacks"):

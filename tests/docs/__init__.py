@@ -9,7 +9,7 @@ The language and the comment of a block say how it is tested:
   client's environment, `<!-- in app/providers/catalog/completion_hosts.py -->` with
   that module's names.
 - `json`, `yaml`: has to be what it says; a config has to work.
-- `text`, or no word: is only looked at.
+- `text`, or no word: is not run.
 - `<!-- not run: why -->` before a block leaves it out. These are counted.
 
 `http://127.0.0.1:8787` is a gateway with the embedded engine, at a port of its own.

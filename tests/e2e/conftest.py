@@ -31,8 +31,10 @@ def nothing_stays_open() -> Iterator[None]:
     """After each test there are no more threads and open files than before."""
     threads, files = set(threading.enumerate()), open_files()
     yield
-    eventually(lambda: set(threading.enumerate()) <= threads, left=threading.enumerate)
-    eventually(lambda: open_files() <= files, left=lambda: open_files() - files)
+    eventually(
+        lambda: set(threading.enumerate()) <= threads, actual=threading.enumerate
+    )
+    eventually(lambda: open_files() <= files, actual=lambda: open_files() - files)
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +61,9 @@ def nothing_stays_open_in_the_gateway(request: pytest.FixtureRequest) -> Iterato
     # An event loop creates some on first use.
     files = plain_files(worker) | Counter(anon_inode=3)
     yield
-    eventually(lambda: callers(server.port) == 0, left=lambda: callers(server.port))
-    eventually(lambda: plain_files(worker) <= files, left=lambda: plain_files(worker))
-    eventually(lambda: threads(worker) <= THREADS, left=lambda: threads(worker))
+    eventually(lambda: callers(server.port) == 0, actual=lambda: callers(server.port))
+    eventually(lambda: plain_files(worker) <= files, actual=lambda: plain_files(worker))
+    eventually(lambda: threads(worker) <= THREADS, actual=lambda: threads(worker))
 
 
 # The most threads of either worker class: its own, and those for callers, limits and

@@ -59,7 +59,7 @@ class Nginx:
 
     def __enter__(self) -> Self:
         try:
-            eventually(self._is_there, left=lambda: self.log("error"))
+            eventually(self._is_there, actual=lambda: self.log("error"))
         except AssertionError:
             self.stop()
             raise

@@ -149,14 +149,14 @@ def route_headers(upstream: Upstream) -> dict[str, str]:
     }
 
 
-def eventually(condition: Any, seconds: float = 10, left: Any = lambda: "") -> None:
+def eventually(condition: Any, seconds: float = 10, actual: Any = lambda: "") -> None:
     """Wait until *condition* holds; fail if it does not within so many seconds.
 
-    *left* returns the actual state, for the error message.
+    *actual* returns the actual state, for the error message.
     """
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s: {left()}"
+        assert time.monotonic() < until, f"not within {seconds} s: {actual()}"
         time.sleep(0.02)
 
 

@@ -20,7 +20,7 @@ from tests.upstream import (
     data,
     frame,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
@@ -95,7 +95,7 @@ def can_connect(server: Server) -> bool:
 @WORKERS
 def test_readyz_reports_draining(start, script, worker: str) -> None:
     """Over a connection that was open before the stop."""
-    upstream = script(stream(FIRST, until_left))
+    upstream = script(stream(FIRST, until_closed))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="3")
     with requests.Session() as session, complete(
         server, upstream, stream=True
@@ -112,7 +112,7 @@ def test_readyz_reports_draining(start, script, worker: str) -> None:
 
 @WORKERS
 def test_drain_timeout_ends_stream_with_error(start, script, worker: str) -> None:
-    upstream = script(stream(FIRST, until_left))
+    upstream = script(stream(FIRST, until_closed))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="1")
     with complete(server, upstream, stream=True) as response:
         pieces = response.iter_content(len(FIRST))
@@ -128,7 +128,7 @@ def test_drain_timeout_ends_stream_with_error(start, script, worker: str) -> Non
 
 @WORKERS
 def test_drain_timeout_answers_503(start, script, worker: str) -> None:
-    upstream = script([until_left])
+    upstream = script([until_closed])
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="1")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(complete, server, upstream)

@@ -15,7 +15,7 @@ from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
 from app.store import factory
 from tests.conftest import upgrade_database
-from tests.upstream import STREAM, Upstream, chunk, data, frame, head, until_left
+from tests.upstream import STREAM, Upstream, chunk, data, frame, head, until_closed
 
 from .server import Server, eventually
 
@@ -75,7 +75,7 @@ class Gateway:
 def gateway(
     request: pytest.FixtureRequest, tmp_path: Path, script: Any
 ) -> Iterator[Gateway]:
-    upstream = script([until_left])
+    upstream = script([until_closed])
     settings = Settings(secret_key=SECRET, instance=str(tmp_path))
     upgrade_database(settings)
     store = factory.repository(settings)
@@ -116,7 +116,7 @@ def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
     begun = [
         head(200, STREAM, "Transfer-Encoding: chunked"),
         *(chunk(data(frame(text))) for text in "abc"),
-        until_left,
+        until_closed,
     ]
     gateway.upstream.answers[:] = [begun]
     for _ in range(30):
@@ -129,4 +129,4 @@ def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
         messages.append(refused.json()["error"]["message"])
         return "Used $0.12," in messages[-1]
 
-    eventually(used, left=lambda: messages[-1])
+    eventually(used, actual=lambda: messages[-1])

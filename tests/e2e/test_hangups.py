@@ -19,7 +19,7 @@ from tests.upstream import (
     data,
     frame,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
@@ -45,8 +45,8 @@ class Situation:
     calls: int = 1
 
 
-SILENT = [until_left]
-BEGUN = stream(data(frame("Hel")), until_left)
+SILENT = [until_closed]
+BEGUN = stream(data(frame("Hel")), until_closed)
 PATIENT = {"retry": {"attempts": 5, "use_retry_after_headers": True}}
 SITUATIONS = {
     "in the middle of a stream": Situation(BEGUN, {}, {"stream": True}),
@@ -143,7 +143,7 @@ def test_hangup_closes_upstream_in_every_situation(
     assert b"200 OK" in answered.recv(65536)
     answered.close()
     ends = ["left"] * len(SITUATIONS) + ["whole"]
-    eventually(lambda: [end for end, _ in gateway.ends()] == ends, left=gateway.ends)
+    eventually(lambda: [end for end, _ in gateway.ends()] == ends, actual=gateway.ends)
     assert "Traceback" not in gateway.server.log_text
 
 

@@ -15,7 +15,7 @@ from tests.upstream import (
     data,
     frame,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
@@ -157,7 +157,7 @@ def test_whole_answer_has_no_heartbeat(gateway: Server, script) -> None:
 
 def test_hangup_before_first_event_closes_upstream(gateway: Server, script) -> None:
     """Although the answer has begun."""
-    upstream = script([until_left])
+    upstream = script([until_closed])
     with complete(gateway, upstream) as response:
         assert next(response.iter_content(len(COMMENT))) == COMMENT
 

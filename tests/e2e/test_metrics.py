@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.upstream import DONE, completion, data, frame, stream, until_left, whole
+from tests.upstream import DONE, completion, data, frame, stream, until_closed, whole
 
 from .server import Server, children, eventually
 
@@ -35,7 +35,7 @@ def test_metrics_sum_living_and_dead_workers(
     script, tmp_path: Path, worker: str
 ) -> None:
     upstream = script(whole(completion()))
-    running = script(stream(data(frame("Hel")), until_left, DONE))
+    running = script(stream(data(frame("Hel")), until_closed, DONE))
     arguments = {
         "WEB_CONCURRENCY": "2",
         "GUNICORN_CMD_ARGS": f"-k {worker} --threads 8",

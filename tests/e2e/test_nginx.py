@@ -32,7 +32,7 @@ from tests.upstream import (
     frame,
     reset,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
@@ -371,9 +371,9 @@ def test_hangup_mid_stream_closes_upstream(before_one: Nginx, script) -> None:
 
 # What the upstream sends before it stalls, and what the caller receives of it.
 SILENT = {
-    "whole answer": ([until_left], b""),
-    "first event": ([until_left], b""),
-    "second event": (stream(HELLO[0], until_left), b"data: "),
+    "whole answer": ([until_closed], b""),
+    "first event": ([until_closed], b""),
+    "second event": (stream(HELLO[0], until_closed), b"data: "),
 }
 
 

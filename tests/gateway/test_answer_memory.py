@@ -20,7 +20,7 @@ from tests.upstream import (
     head,
     reply,
     stream,
-    until_left,
+    until_closed,
     whole,
 )
 
@@ -141,7 +141,7 @@ def test_fanout_parts_share_size_limit(call: Call, script: Any) -> None:
 
 def test_oversized_content_length_is_not_read(call: Call, script: Any) -> None:
     """A Content-Length above the limit is refused before the body arrives."""
-    upstream = script([head(200, JSON, f"Content-Length: {LIMIT + 1}"), until_left])
+    upstream = script([head(200, JSON, f"Content-Length: {LIMIT + 1}"), until_closed])
     message = refused(limited(call, upstream))
 
     assert f"its head announces {LIMIT + 1}" in message
@@ -150,7 +150,7 @@ def test_oversized_content_length_is_not_read(call: Call, script: Any) -> None:
 
 def test_error_body_is_read_to_limit(call: Call, script: Any) -> None:
     """One mebibyte: the rest is not read, and the status is the upstream's."""
-    endless = [head(503, "Connection: close"), b"y" * 2**20, until_left]
+    endless = [head(503, "Connection: close"), b"y" * 2**20, until_closed]
     upstream = script(endless)
     caller = call(upstream)
     response = caller.complete()

@@ -714,9 +714,9 @@ from app.errors import UpstreamCut
 from app.upstream.timeouts import Deadline, Timeouts
 from app.upstream.client import HTTPClient
 from app.providers import HTTPRequest
-from tests.upstream import Upstream, data, stream, until_left
+from tests.upstream import Upstream, data, stream, until_closed
 
-upstream = Upstream([stream(data(1), until_left)])
+upstream = Upstream([stream(data(1), until_closed)])
 reply = HTTPClient(Timeouts(9, 9, 9)).send(
     HTTPRequest("POST", upstream.url, {}, b"{}"), Deadline.after(9)
 )
