@@ -18,8 +18,7 @@ from . import models
 from .request.body import drain
 from .request.headers import current_request, request_headers
 from .request.trace_headers import check_trace_id
-from .response import FastResponse
-from .response_headers import identifying_headers
+from .response import FastResponse, identifying_headers
 from .routing.auth_throttle import AuthThrottle
 
 
@@ -45,7 +44,16 @@ def application(
             dispatcher.start()
         check_trace_id(request_headers(current_request().environ))
 
-    app.after_request(_complete_headers)
+    @app.after_request
+    def complete(response: Response) -> Response:
+        # An answer of the view for completions is complete already.
+        if isinstance(response, FastResponse):
+            return response
+        _complete_headers(response)
+        if metrics is not None and response.status_code >= 400:
+            metrics_endpoint.count_refusal(metrics, response.status_code)
+        return response
+
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
@@ -58,7 +66,6 @@ def application(
     if metrics is not None:
         routes = metrics_endpoint.blueprint(metrics, dispatcher, settings)
         app.register_blueprint(routes)
-        app.after_request(metrics_endpoint.count_refusals(metrics))
     return app
 
 
@@ -79,10 +86,8 @@ def _merge_slashes(
     return merged
 
 
-def _complete_headers(response: Response) -> Response:
-    """Add the identifying headers to every answer that the view has not completed."""
-    if isinstance(response, FastResponse):
-        return response
+def _complete_headers(response: Response) -> None:
+    """Add the identifying headers, to every answer that the view has not completed."""
     request = current_request()
     if response.status_code >= 400:
         # A proxy that is still sending the body would not read the answer.
@@ -91,4 +96,3 @@ def _complete_headers(response: Response) -> Response:
     headers = dict(response.headers)
     sent = request_headers(request.environ)
     response.headers.update(identifying_headers(trace, sent, headers))
-    return response

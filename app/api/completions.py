@@ -2,7 +2,6 @@
 
 from flask import Blueprint, Request, Response, g
 
-from ..core.response_headers import caller_headers
 from ..gateway.clients.connections import ClientConnection, Sending
 from ..gateway.outcome import StreamBody
 from ..gateway.pipeline import Gateway
@@ -14,8 +13,12 @@ from .request.body import json_object
 from .request.client_address import throttle_key
 from .request.headers import current_request, request_headers
 from .request.trace_headers import begin_span, trace_id
-from .response import FastResponse, StreamedResponse
-from .response_headers import identifying_headers, outcome_headers
+from .response import (
+    FastResponse,
+    StreamedResponse,
+    identifying_headers,
+    outcome_headers,
+)
 from .routing.authentication import authenticate
 from .routing.default_route import with_default_route
 from .routing.route_builder import build_route
@@ -56,7 +59,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
             # Kept in g, so that the answer to an error has the headers of the trace.
             g.trace = trace = _begin_trace(request, routing, gateway.tracing, settings)
             outcome = gateway.complete(route, trace, connection)
-            headers = caller_headers(outcome.headers) | outcome_headers(outcome)
+            headers = {**outcome.headers, **outcome_headers(outcome)}
             headers |= identifying_headers(trace, sent, headers)
             if isinstance(outcome.body, bytes):
                 return _whole(outcome.body, headers, connection)

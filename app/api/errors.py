@@ -12,7 +12,7 @@ from ..core.response_headers import caller_headers
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .request.client_address import throttle_key
-from .response_headers import failure_headers
+from .response import failure_headers
 from .routing.auth_throttle import AuthThrottle
 
 logger = logging.getLogger("lastword")

@@ -39,8 +39,9 @@ def authorize(target: Target, permissions: Permissions) -> None:
     authorize_listing(target, permissions)
     if target.request is None:
         return
-    for model in models_requested(target, target.request):
-        _check_list(permissions, "models", model)
+    if permissions.key:
+        for model in models_requested(target, target.request):
+            _check_list(permissions, "models", model)
     # Fields that let the provider choose another model: which one answers, and what it
     # costs, cannot be checked in advance.
     key = permissions.key

@@ -133,12 +133,11 @@ class Gateway:
         retries = RetrySchedule(target, trace, clock, context.deadline)
         while True:
             try:
-                with (
-                    recorded_attempt(target, trace, clock, context.began) as attempted,
-                    cancellation.explained(),
-                ):
+                with recorded_attempt(target, trace, clock, context.began) as attempted:
                     cancellation.check()
-                    return self.call_target(context, context.limit(attempted))
+                    if context.deadline is not None:
+                        attempted = context.limit(attempted)
+                    return self.call_target(context, attempted)
             except GatewayError as e:
                 delay = retries.next_delay(e)
                 if delay is None:

@@ -58,7 +58,7 @@ class TargetCalls:
     client: HTTPClient
     engine: EmbeddedEngine
     sizes: SizeLimits
-    sign: Callable[[HTTPRequest], HTTPRequest]
+    sign: Callable[[HTTPRequest], HTTPRequest] | None = None
     open_calls: OpenCalls = field(default_factory=OpenCalls)
     headers: Mapping[str, str] = field(default_factory=dict)
     _budget: ByteBudget = field(init=False)
@@ -131,9 +131,14 @@ class TargetCalls:
             # The span within which the call is made.
             headers = merge_headers(call.headers, self.target.context)
             call = replace(call, headers=headers)
+        if self.sign:
+            call = self.sign(call)
+        if record:
+            # It may be sent again: what became of the try before does not count.
+            record.stage = CallStage.UNSENT
         with self.open_calls.calling(record) as observer:
             reply = self.client.send(
-                self.sign(call),
+                call,
                 deadline,
                 observer=observer,
                 trusted=trusted,
@@ -193,4 +198,5 @@ class TargetCalls:
     @property
     def shown_headers(self) -> Mapping[str, str]:
         """Those of the last answer that callers get."""
-        return redactor(self.target).headers(caller_headers(self.headers))
+        headers = caller_headers(self.headers)
+        return redactor(self.target).headers(headers) if headers else headers

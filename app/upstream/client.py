@@ -304,6 +304,8 @@ class HTTPReply:
         """The body, decoded, as it arrives."""
         while block := self.read_block():
             yield block
+            if self._raw.ended:
+                break
 
     def read(self, budget: ByteBudget) -> bytes:
         """The whole body. Raises UpstreamProtocol if it exceeds what *budget* has left.

@@ -234,9 +234,9 @@ class UpstreamConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
             self.served = 0
+        set_deadline(self.sock, until)
         if observer:
             observer.connected(self.sock)
-        set_deadline(self.sock, until)
         self._write(head, body, observer)
         try:
             response = self._read_response(_Wire(self.sock, until), is_last)
@@ -260,16 +260,20 @@ class UpstreamConnection(HTTPConnection):
 
         Raises NoAnswer, CutHead, Malformed, and what sockets do.
         """
+        try:
+            data = wire.receive(_READ_SIZE)
+        except ConnectionError as e:
+            raise NoAnswer(str(e)) from e
+        if not data:
+            raise NoAnswer("closed without an answer")
         decoder = HeadDecoder()
-        head = None
-        while head is None:
+        while (head := decoder.feed(data)) is None:
             try:
                 data = wire.receive(_READ_SIZE)
             except ConnectionError as e:
-                raise (CutHead if decoder.begun else NoAnswer)(str(e)) from e
+                raise CutHead from e
             if not data:
-                raise CutHead if decoder.begun else NoAnswer("closed without an answer")
-            head = decoder.feed(data)
+                raise CutHead
         return HTTP1Response(self, wire, head, decoder.unread, is_last)
 
     def _write(self, head: bytes, body: bytes, observer: CallObserver | None) -> None:

@@ -51,12 +51,10 @@ class HeadDecoder:
     """Finds the head of the final response in what comes from a connection.
 
     Sans-IO: feed it what the socket gives, in pieces of any size. Interim responses are
-    skipped. *begun* says whether a byte has come, *unread* is what stands behind the
-    head: the beginning of the body.
+    skipped. *unread* is what stands behind the head: the beginning of the body.
     """
 
     def __init__(self) -> None:
-        self.begun = False
         self.unread = b""
         self._interim_responses = 0
         # Minor version and status, once there is a status line; the lines behind it.
@@ -65,7 +63,6 @@ class HeadDecoder:
 
     def feed(self, data: bytes) -> ResponseHead | None:
         """The head, if *data* completes it. Raises Malformed."""
-        self.begun = self.begun or bool(data)
         data, self.unread = self.unread + data, b""
         at = 0
         while end := data.find(b"\n", at) + 1:
