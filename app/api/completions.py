@@ -47,14 +47,18 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
         # The socket, where the server provides it, shows when the client hangs up.
         socket = environ.get("gunicorn.socket")
         with gateway.clients.watching(socket) as connection:
+            # From cheap to dear: headers, the caller, and only then the body, which may
+            # have megabytes. A caller who is refused has not had it read.
             check_content_type(request, sent)
             caller = authenticate(sent, directory, settings, environ)
             routing = parse_routing_headers(sent, caller)
             body = json_object(request, sent, settings.max_body_bytes)
+            # The older paths name the model; one in the body comes first.
             if model:
                 body = {"model": model} | body
             routing = with_default_route(routing, body, settings)
             max_tokens = settings.default_max_tokens
+            # Nothing has been called, waited for or counted up to here.
             route = build_route(routing, body, request.path, max_tokens)
             # Kept in g, so that the answer to an error has the headers of the trace.
             g.trace = trace = _begin_trace(request, routing, gateway.tracing, settings)
@@ -65,6 +69,8 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
                 return _whole(outcome.body, headers, connection)
             return _stream(outcome.body, headers, connection, gateway.heartbeat)
 
+    # Flask would redirect a path with a slash at its end; clients follow no redirect of
+    # a POST.
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes

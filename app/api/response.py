@@ -57,6 +57,7 @@ def identifying_headers(
 ) -> dict[str, str]:
     """Trace id, request id and target, to be added to the *headers* of an answer."""
     added = {"x-portkey-trace-id": trace.id or trace_id(request_headers)}
+    # Upstream's, if it has sent one: that is what its support asks for.
     if "x-request-id" not in headers:
         added["x-request-id"] = f"req_{secrets.token_hex(16)}"
     if trace.target is None:

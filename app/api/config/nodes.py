@@ -36,6 +36,8 @@ class ParamOverrides:
     def merge(self, config: Config) -> "ParamOverrides":
         """These and those of *config*, a level below, which come first."""
         return ParamOverrides(
+            # A limit of tokens under any of its names, so that the level below really
+            # replaces that of the level above.
             {**self.defaults, **unify_budget(config.get("default_params") or {})},
             (*self.drops, *(config.get("drop_params") or ())),
             {**self.overrides, **unify_budget(config.get("override_params") or {})},
@@ -85,6 +87,7 @@ class Inherited:
         """The values of *config*, a level below, and these where it has none."""
         return Inherited(
             params=self.params.merge(config),
+            # As a whole, as in Portkey: parts of two policies make no policy.
             retry=retry_policy(config["retry"]) if config.get("retry") else self.retry,
             breaker=breaker_policy(config) or self.breaker,
             cache=(
@@ -99,6 +102,7 @@ class Inherited:
             strict=config.get("strict_open_ai_compliance", self.strict),
             strict_params=config.get("strict_params", self.strict_params),
             bridge=Bridge(**config["bridge"]) if config.get("bridge") else self.bridge,
+            # By model: a level adds to the aliases above it, and replaces some.
             aliases={**self.aliases, **(config.get("model_aliases") or {})},
         )
 

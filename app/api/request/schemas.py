@@ -45,7 +45,8 @@ def validate(body: Mapping[str, Any]) -> dict[str, Any]:
         for name, field in _SCHEMA.fields.items()
         if name in body or field.required
     }
-    # In the order of the specification, then the unknown fields.
+    # In the order of the specification, then the unknown fields: the first one that is
+    # wrong is the one that the error names.
     params = {**values, **body, **values}
     _SCHEMA.check_combinations(params)
     return params
@@ -127,6 +128,7 @@ class _Boolean(_Field):
     expected, shape = "a boolean", {"type": "boolean"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        # Neither 1 nor "true", which marshmallow's own field would take.
         if type(value) is not bool:
             raise self.type_error(value)
         return value
@@ -167,6 +169,7 @@ class _Prompt(_Field):
             return value
         if not isinstance(value, list):
             raise self.type_error(value)
+        # An array may have a million items, so each is looked at by functions of C.
         if not value or [] in value:
             raise self._invalid("an array in it is empty", "array_below_min_length")
         if _has_only(str, value) or all(map(_are_tokens, value)):
@@ -202,6 +205,7 @@ class _Stop(_Field):
                 param=self.name,
                 code="array_above_max_length",
             )
+        # An empty sequence would end every text before it begins.
         return [sequence for sequence in value if sequence] or None
 
 
@@ -223,6 +227,7 @@ class _LogitBias(_Field):
         if not isinstance(value, dict):
             raise self.type_error(value)
         for key, bias in value.items():
+            # `isdecimal` alone is true of the digits of every script.
             if not (key.isascii() and key.isdecimal()):
                 raise InvalidRequest(
                     f"Invalid key in '{self.name}': expected a token id, written as an "
@@ -250,6 +255,7 @@ class _StreamOptions(_Field):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, dict):
             raise self.type_error(value)
+        # vLLM and SGLang have switches of their own, such as continuous_usage_stats.
         for key in self.switches:
             if not isinstance(value.get(key), bool | None):
                 name = f"{self.name}.{key}"
@@ -304,6 +310,7 @@ class CompletionSchema(Schema):
         """Refuse fields that are valid alone, and not together."""
         n, best_of, stream = body.get("n"), body.get("best_of"), body.get("stream")
         n = 1 if n is None else n
+        # OpenAI's endpoint takes a best_of of 0 for 1.
         if best_of is not None and n > max(best_of, 1):
             raise InvalidRequest(
                 "You requested that the server return more choices than it will "
@@ -312,6 +319,7 @@ class CompletionSchema(Schema):
                 "don't specifically want to use them.)"
             )
         if best_of is not None and stream and best_of > 1:
+            # Which of the candidates is the best is known only when all have ended.
             raise InvalidRequest(
                 "Results with 'best_of' greater than 1 cannot be streamed.",
                 param="best_of",
