@@ -17,7 +17,7 @@ from ...core.parameter_aliases import unify_budget
 from ...core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ...core.routing import BreakerPolicy, Bridge
 from ...store.secret_extraction import SECRET_SETTINGS
-from ..request.params import Params
+from ..request.schemas import Params
 from .schema import Config
 
 
@@ -57,6 +57,11 @@ class ParamOverrides:
         drops = frozenset(self.drops)
         kept = {key: value for key, value in params.items() if key not in drops}
         return {**kept, **self.overrides}
+
+    @cached_property
+    def are_empty(self) -> bool:
+        """Whether they leave every body as it is."""
+        return not (self.defaults or self.drops or self.overrides)
 
     @cached_property
     def cache_key(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The schema of the body of POST /v1/completions, with OpenAI's error messages.
+"""From the body of POST /v1/completions to a request: the schema, and its errors.
 
 JSON types are strict: "5", 1.5 and true are no integers. Null means absent where the
 contract lets a field be null. Unknown fields are kept, for upstreams that know them.
@@ -10,11 +10,14 @@ Source: CreateCompletionRequest in https://github.com/openai/openai-openapi; the
 wording is that of the errors that the real endpoint sends.
 """
 
+import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, missing, validates_schema
 
+from ...core.request import CompletionRequest
 from ...errors import InvalidRequest
 
 _INT64 = 2**63
@@ -24,14 +27,35 @@ _MAX_STOPS, _MAX_BIAS = 4, 100
 
 Shape = Mapping[str, Any]
 
+# The parameters of a body, by their names on the wire.
+Params = dict[str, Any]
 
-def load(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of *body*, validated, without nulls but for a null `prompt`.
 
-    Raises InvalidRequest for the first field that is invalid.
+def completion_request(
+    body: Params, default_max_tokens: int | None
+) -> CompletionRequest:
+    """The request in *body*. Raises InvalidRequest for the first invalid field.
+
+    *default_max_tokens* is set here because upstreams differ in it from OpenAI's
+    documentation; the other defaults of the endpoint are theirs as well.
     """
-    params = validate(body)
-    return {k: v for k, v in params.items() if v is not None or k == "prompt"}
+    # A null is as good as nothing, except for the prompt: "no document at all".
+    params = {
+        name: value
+        for name, value in validate(body).items()
+        if value is not None or name == "prompt"
+    }
+    defaults = {}
+    if "max_tokens" not in params and default_max_tokens is not None:
+        defaults = {"max_tokens": default_max_tokens}
+    return CompletionRequest(
+        model=params.pop("model"),
+        prompt=params.pop("prompt"),
+        params=params | defaults,
+        id=f"cmpl-{secrets.token_hex(16)}",
+        created=int(time.time()),
+        defaults=defaults,
+    )
 
 
 def validate(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from ..config.nodes import (
     ParamOverrides,
 )
 from ..config.schema import Config
-from ..request.params import Params, completion_request
+from ..request.schemas import Params, completion_request
 from . import patterns
 from .default_route import split_model, today
 from .routing_headers import RoutingHeaders
@@ -301,7 +301,9 @@ class RouteBuilder:
             overrides = overrides.with_defaults(defaults)
         if overrides.cache_key in self._requests:
             return self._requests[overrides.cache_key]
-        params = overrides.apply(self._params)
+        params = self._params
+        if not overrides.are_empty:
+            params = overrides.apply(params)
         # A prompt may be an array of a million items. If it is the one of the body, it
         # has been validated for the first target, and is not validated for the others.
         first = next(iter(self._requests.values()), None)
