@@ -35,7 +35,6 @@ SHARED_MODULE_NAMES = {
     "headers": {"api/openapi", "api/request"},  # their documentation; their values
     "metrics": {"api", "observability"},  # the endpoint; the metrics
     "private_names": {"server", "upstream/http1"},  # of gunicorn; of urllib3
-    "response_headers": {"api", "core"},  # the gateway's own; an upstream's
     "schemas": {"api/openapi", "api/request"},  # of OpenAPI; of marshmallow
     "usage": {"cli", "providers/parsing"},  # a command; of an answer
 }
@@ -90,7 +89,7 @@ def test_name_exists_in_file(path: str, name: str) -> None:
 
 
 def test_pages_name_many_references() -> None:
-    """The patterns above find what the pages say."""
+    """The patterns above match the references of the pages."""
     assert len(TABLES) >= 90
     assert len(REFERENCES) >= 120
 
