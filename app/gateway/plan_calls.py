@@ -18,12 +18,15 @@ from ..core.post_processing import PostProcessor
 from ..core.request import CompletionRequest
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
-from ..providers.protocols.openai_completions import to_completion
-from .outcome import UsageCounter
+from ..providers.protocols.openai_completions import (
+    to_completion,
+    to_completions,
+)
 from .streaming.call_stream import CallStream
 from .streaming.event_stream import FrameSource
 from .streaming.fanout import EndOfProducer, Fanout, gather
 from .target_calls import TargetCalls
+from .usage_charges import UsageCounter
 
 
 def complete_plan(
@@ -80,8 +83,8 @@ class OneCallFrames:
         merger: StreamMerger | None,
         warnings: list[str],
     ) -> None:
-        self._stream, self._request = stream, request
-        self._merger, self._warnings = merger, warnings
+        self._stream, self._merger = stream, merger
+        self._include_usage, self._warnings = request.include_usage, warnings
         self.done = False
 
     def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
@@ -90,16 +93,13 @@ class OneCallFrames:
             return None
         # With an error still to be raised, a stream that has ended is not whole.
         self.done = self._stream.done and self._stream.error is None
-        merger = self._merger
-        if merger is None:
-            return write_frames(answers, self._request, self._warnings)
-        chunks = [
-            chunk for each in answers for chunk in merger.feed(0, to_completion(each))
-        ]
+        if self._merger is None:
+            return write_frames(answers, self._include_usage, self._warnings)
+        chunks = [*self._merger.feed(0, to_completions(answers))]
         if self.done:
-            merger.end_part(0)
-            chunks += merger.end()
-        return write_frames(chunks, self._request, self._warnings)
+            self._merger.end_part(0)
+            chunks += self._merger.end()
+        return write_frames(chunks, self._include_usage, self._warnings)
 
     def close(self) -> None:
         self._stream.close()
@@ -116,7 +116,7 @@ class ManyCallsFrames:
         warnings: list[str],
     ) -> None:
         self._calls, self._plan, self._counter = calls, plan, counter
-        self._warnings = warnings
+        self._include_usage, self._warnings = plan.request.include_usage, warnings
         self._merger = StreamMerger(plan.request, plan.parts)
         producers = [partial(self._read_part, part) for part in plan.parts]
         self._fanout = Fanout(producers, calls.sizes.fanout)
@@ -147,29 +147,26 @@ class ManyCallsFrames:
             if isinstance(answers, EndOfProducer):
                 self._merger.end_part(number)
             else:
-                for answer in answers:
-                    chunks += self._merger.feed(number, to_completion(answer))
+                chunks += self._merger.feed(number, to_completions(answers))
         if self._fanout.done:
             self.done = True
             chunks += self._merger.end()
-        return write_frames(chunks, self._plan.request, self._warnings)
+        return write_frames(chunks, self._include_usage, self._warnings)
 
     def close(self) -> None:
         self._fanout.close()
 
 
 def write_frames(
-    answers: Sequence[UpstreamAnswer],
-    request: CompletionRequest,
-    warnings: list[str],
+    answers: Sequence[UpstreamAnswer], include_usage: bool, warnings: list[str]
 ) -> list[bytes]:
-    """The JSON of each chunk; that of the usage alone only if it was asked for."""
+    """The JSON of each chunk; that of the usage alone only with *include_usage*."""
     frames: list[bytes] = []
     for answer in answers:
         if isinstance(answer, Completion):
             warnings += answer.warnings
-            if answer.choices or request.include_usage:
-                chunk = answer.to_chunk(include_usage=request.include_usage)
+            if answer.choices or include_usage:
+                chunk = answer.to_chunk(include_usage=include_usage)
                 frames.append(orjson.dumps(chunk))
         elif answer.body:
             frames.append(answer.body)

@@ -27,7 +27,7 @@ from ..errors import (
     UpstreamUnreachable,
 )
 from ..providers import HTTPRequest
-from ..providers.parsing.json_bodies import excerpt
+from ..providers.parsing.json_answers import excerpt
 from ..providers.request_parts import merge_headers
 from .http1.body import CODINGS
 from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection

@@ -6,33 +6,16 @@ end of the body completes. Blocks may be cut anywhere.
 
 from typing import Any, Protocol
 
-from ..core import sse
-from ..core.sse import Event
+from ..core.sse import Event, SSEDecoder
 from ..errors import UpstreamProtocol
 
 
 class EventDecoder(Protocol):
-    """Both raise UpstreamProtocol for an event of more bytes than are allowed."""
+    """`feed` raises UpstreamProtocol for an event of more bytes than are allowed."""
 
     def feed(self, block: bytes) -> list[Event]: ...
 
     def end(self) -> list[Event]: ...
-
-
-class ServerSentEventsDecoder:
-    """text/event-stream, as nearly every provider streams."""
-
-    def __init__(self, limit: int) -> None:
-        self._decoder = sse.SSEDecoder(limit)
-
-    def feed(self, block: bytes) -> list[Event]:
-        try:
-            return self._decoder.feed(block)
-        except sse.EventTooLong as e:
-            raise UpstreamProtocol(f"upstream sent {e}") from e
-
-    def end(self) -> list[Event]:
-        return self._decoder.end()
 
 
 class JSONLinesDecoder:
@@ -103,10 +86,8 @@ class AmazonEventDecoder:
         return []
 
 
-_DECODERS: dict[
-    str, type[ServerSentEventsDecoder | JSONLinesDecoder | AmazonEventDecoder]
-] = {
-    "text/event-stream": ServerSentEventsDecoder,
+_DECODERS: dict[str, type[SSEDecoder | JSONLinesDecoder | AmazonEventDecoder]] = {
+    "text/event-stream": SSEDecoder,
     "application/vnd.amazon.eventstream": AmazonEventDecoder,
     "application/x-ndjson": JSONLinesDecoder,
 }

@@ -37,7 +37,6 @@ SHARED_MODULE_NAMES = {
     "private_names": {"server", "upstream/http1"},  # of gunicorn; of urllib3
     "response_headers": {"api", "core"},  # the gateway's own; an upstream's
     "schemas": {"api/openapi", "api/request"},  # of OpenAPI; of marshmallow
-    "usage": {"cli", "providers/parsing"},  # a command; of an answer
 }
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from ... import safe_json
 from ...errors import UpstreamInBand, UpstreamStatus
-from .json_bodies import excerpt
+from .json_answers import excerpt
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:

@@ -13,22 +13,21 @@ class _State(Enum):
     START = auto()  # an opening tag may come
     REASONING = auto()
     SPACE = auto()  # blank lines after the closing tag, which belong to neither
-    ANSWER = auto()
 
 
 class ThinkTagFilter:
     """Takes the reasoning out of a text in pieces. *has_reasoning* is true once an
-    opening tag was read.
+    opening tag was read, *is_over* once all that follows is the answer's.
     """
 
     def __init__(self) -> None:
-        self.has_reasoning = False
+        self.has_reasoning = self.is_over = False
         self._held = ""
         self._state = _State.START
 
     def feed(self, piece: str) -> str:
         """What *piece* adds to the answer. May hold back the beginning of a tag."""
-        if self._state is _State.ANSWER:
+        if self.is_over:
             return piece
         self._held += piece
         if self._state is _State.START:
@@ -39,7 +38,7 @@ class ThinkTagFilter:
             elif _OPEN.startswith(start):
                 return ""
             else:
-                self._state = _State.ANSWER
+                self.is_over = True
         if self._state is _State.REASONING:
             _, end, rest = self._held.partition(_CLOSE)
             if not end:
@@ -50,7 +49,7 @@ class ThinkTagFilter:
             self._held = self._held.lstrip("\n")
             if not self._held:
                 return ""
-            self._state = _State.ANSWER
+            self.is_over = True
         text, self._held = self._held, ""
         return text
 

@@ -13,8 +13,7 @@ from ...core.completion import Usage, estimate
 from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
 from ..declaration import UpstreamRequest
-from ..parsing.finish_reasons import finish_reason
-from ..parsing.usage import parse_usage
+from ..parsing.answer_fields import finish_reason, parse_usage
 from .openai_chat import created, text_of
 
 

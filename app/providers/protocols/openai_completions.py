@@ -25,7 +25,7 @@ from ..declaration import (
     UpstreamRequest,
     same_named,
 )
-from ..parsing.json_bodies import read_completion, read_object
+from ..parsing.json_answers import read_completion, read_object
 from .completion_repair import (
     check_prompt_logprobs,
     read_usage,
@@ -108,6 +108,14 @@ def to_completion(answer: UpstreamAnswer) -> Completion:
     if not answer.body:
         return Completion("", 0, "", usage=answer.usage)
     return read_completion(answer.body, _parse_completion)
+
+
+def to_completions(answers: Iterable[UpstreamAnswer]) -> list[Completion]:
+    """*answers* as values. Hardly any are raw where these are needed."""
+    return [
+        answer if isinstance(answer, Completion) else to_completion(answer)
+        for answer in answers
+    ]
 
 
 def _parse_completion(document: Mapping[str, Any]) -> Completion:
