@@ -49,6 +49,7 @@ class Logprobs:
 
         Their offsets are moved, as if those characters had never been generated.
         """
+        # A token that begins in the hidden text and ends behind it is hidden, too.
         count = sum(offset < start + hidden for offset in self.text_offset)
         rest = self.after(count)
         offsets = [offset - hidden for offset in rest.text_offset]
@@ -153,6 +154,8 @@ class Usage:
 
 def estimate(text: str) -> int:
     """About how many tokens a text has: one for four bytes."""
+    # Bytes, since tokens of other scripts than Latin have fewer characters. Rounded up:
+    # a chunk of a stream is one token at least.
     return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
 
 
@@ -175,6 +178,7 @@ class Completion:
         body = self.to_chunk(include_usage=False)
         if self.usage is not None:
             body["usage"] = self.usage.to_body()
+            # A field of the gateway's own, beside `usage`, whose form is fixed.
             if self.usage.estimated:
                 body["usage_estimated"] = True
         return body

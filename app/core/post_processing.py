@@ -70,6 +70,7 @@ class PostProcessor:
             if processor is None:
                 raise UpstreamCut("upstream sent more choices than it was asked for")
             processed = processor.feed(choice)
+            # Text that is held back comes with a later chunk, or with the last.
             if processed is None:
                 continue
             budget_used_up = processed.finish_reason == "length" and not processor.text
@@ -126,6 +127,7 @@ class PostProcessor:
             completion_tokens = sum(estimate(choice.text) for choice in choices)
             prompt_tokens = prompt_estimate(shape.prompt)
             usage = Usage(prompt_tokens, completion_tokens, estimated=True)
+        # Without text there are no tokens of it: what was paid is charged elsewhere.
         elif shape.suppress_text:
             usage = replace(usage, completion_tokens=0)
         return [replace(self._head, usage=usage)]
@@ -194,6 +196,7 @@ class _ChoiceProcessor:
             self._pending_logprobs += choice.logprobs
         length = _first_stop(self._pending_text, stops)
         if length is not None:
+            # Whatever reason upstream gave: the text behind the sequence is cut off.
             self.stopped = self.finished = True
             reason = "stop"
         else:
@@ -240,6 +243,7 @@ class _ChoiceProcessor:
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the stop sequence begins that is complete first; None without any."""
+    # With overlapping sequences, the one that a model would have completed first.
     ends = ((i + len(stop), i) for stop in stops if (i := text.find(stop)) >= 0)
     _, start = min(ends, default=(0, None))
     return start

@@ -8,6 +8,7 @@ post-processed one by one, and put together at the indices that the caller expec
 from collections.abc import Iterator, Sequence
 from functools import partial
 from math import inf
+from typing import cast
 
 import orjson
 
@@ -18,10 +19,7 @@ from ..core.post_processing import PostProcessor
 from ..core.request import CompletionRequest
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
-from ..providers.protocols.openai_completions import (
-    to_completion,
-    to_completions,
-)
+from ..providers.protocols.openai_completions import to_completion
 from .streaming.call_stream import CallStream
 from .streaming.event_stream import FrameSource
 from .streaming.fanout import EndOfProducer, Fanout, gather
@@ -48,6 +46,7 @@ def complete_plan(
             to_completion(complete_part(part)), plan.shape(part)
         )
 
+    # One answer is joined, too: that checks how many choices it has.
     if len(plan.parts) == 1:
         answers = [complete_and_process(plan.parts[0])]
     else:
@@ -95,7 +94,8 @@ class OneCallFrames:
         self.done = self._stream.done and self._stream.error is None
         if self._merger is None:
             return write_frames(answers, self._include_usage, self._warnings)
-        chunks = [*self._merger.feed(0, to_completions(answers))]
+        # Post-processing has made completions of all.
+        chunks = [*self._merger.feed(0, cast("Sequence[Completion]", answers))]
         if self.done:
             self._merger.end_part(0)
             chunks += self._merger.end()
@@ -122,17 +122,19 @@ class ManyCallsFrames:
         self._fanout = Fanout(producers, calls.sizes.fanout)
         self.done = False
 
-    def _read_part(self, part: Part) -> Iterator[Sequence[UpstreamAnswer]]:
+    def _read_part(self, part: Part) -> Iterator[Sequence[Completion]]:
         """Runs in a thread of its own. Closing it breaks the call off."""
         plan, calls = self._plan, self._calls
-        request, record = plan.upstream_request(
-            part, calls.target
-        ), self._counter.begin(plan, part)
+        request = plan.upstream_request(part, calls.target)
+        record = self._counter.begin(plan, part)
         stream = calls.stream(request, record, PostProcessor(plan.shape(part)))
         try:
             while not stream.done:
+                # All that one block has brought is one item of the queue.
                 if answers := stream.read():
-                    yield answers
+                    yield cast("Sequence[Completion]", answers)
+            # Here a stream can be done, and its error still to be raised: its last
+            # block held both an error and something before that.
             if stream.error is not None:
                 raise stream.error
         finally:
@@ -143,11 +145,11 @@ class ManyCallsFrames:
         if not received:
             return None
         chunks: list[Completion] = []
-        for number, answers in received:
-            if isinstance(answers, EndOfProducer):
+        for number, part_chunks in received:
+            if isinstance(part_chunks, EndOfProducer):
                 self._merger.end_part(number)
             else:
-                chunks += self._merger.feed(number, to_completions(answers))
+                chunks += self._merger.feed(number, part_chunks)
         if self._fanout.done:
             self.done = True
             chunks += self._merger.end()

@@ -110,10 +110,12 @@ class CallRecord:
                 prompt_tokens=max(usage.prompt_tokens, 0),
                 completion_tokens=max(usage.completion_tokens, 0),
             )
+        # The caller sees the tokens of a prompt once, however many calls it takes.
         return usage.of_repeated_prompt() if self.part.sample else usage
 
     def _received_usage(self) -> Usage:
         """The prompt and what was received, unless the provider has counted more."""
+        # Some providers report in every chunk, so there can be usage of a part.
         usage = self.usage or Usage(_prompt_tokens(self.plan, self.part))
         tokens = max(self.generated, usage.completion_tokens)
         return replace(usage, completion_tokens=tokens, estimated=True)
@@ -153,6 +155,7 @@ class UsageCounter:
     @property
     def total(self) -> Usage:
         """What they are charged, as far as they have come."""
+        # Another thread may append while the charges are computed.
         charges = [call.charge for call in tuple(self.calls)]
         return sum(charges, Usage())
 
@@ -198,4 +201,5 @@ def _prompt_tokens(plan: Plan, part: Part) -> int:
 def _max_completion_tokens(request: CompletionRequest) -> int:
     limit = request.max_tokens
     limit = _DEFAULT_MAX_TOKENS if limit is None else limit
+    # `best_of` draws more choices than are answered, and all are paid for.
     return limit * request.drawn * len(request.prompts)

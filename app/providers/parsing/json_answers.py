@@ -41,9 +41,11 @@ def read_completion(
     document = read_object(body)
     try:
         completion = reader(document)
+        # The readers copy these as they are. Code behind this point relies on them.
         for choice in completion.choices:
             if not isinstance(choice.text, str):
                 raise TypeError("text")
+            # `true` is an instance of int, but no index.
             if type(choice.index) is not int or choice.index < 0:
                 raise TypeError("index")
         usage = completion.usage
@@ -126,6 +128,7 @@ def excerpt(body: bytes, length: int = 200) -> str:
     the first few characters of one. Only a word that is half of the excerpt or more is
     cut, which leaves enough of it to be recognised.
     """
+    # A character has four bytes at most.
     text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
     printable = "".join(c if c.isprintable() else "\ufffd" for c in text)
     shown = printable[:length]

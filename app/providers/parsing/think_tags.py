@@ -31,6 +31,8 @@ class ThinkTagFilter:
             return piece
         self._held += piece
         if self._state is _State.START:
+            # Only at the very start: behind other text a tag is part of that, as when
+            # a model explains such tags.
             start = self._held.lstrip()
             if start.startswith(_OPEN):
                 self.has_reasoning, self._held = True, start.removeprefix(_OPEN)
@@ -42,6 +44,8 @@ class ThinkTagFilter:
         if self._state is _State.REASONING:
             _, end, rest = self._held.partition(_CLOSE)
             if not end:
+                # Enough to recognise a closing tag that is cut in two. The reasoning
+                # itself, which may be long, is not kept.
                 self._held = self._held[-len(_CLOSE) :]
                 return ""
             self._held, self._state = rest, _State.SPACE
