@@ -16,7 +16,7 @@ from . import completions, cors, docs, errors, health
 from . import metrics as metrics_endpoint
 from . import models
 from .request.body import drain
-from .request.headers import RequestHeaders, current_request
+from .request.headers import current_request, request_headers
 from .request.trace_headers import check_trace_id
 from .response import FastResponse
 from .response_headers import identifying_headers
@@ -39,10 +39,22 @@ def application(
     errors.register(app, AuthThrottle(), settings)
 
     @app.before_request
-    def check_headers() -> None:
-        check_trace_id(RequestHeaders(current_request().environ))
+    def begin_request() -> None:
+        # Not before the first request: a thread would not survive the fork of a worker.
+        if not dispatcher.is_running:
+            dispatcher.start()
+        check_trace_id(request_headers(current_request().environ))
 
-    app.after_request(_complete_headers)
+    @app.after_request
+    def complete(response: Response) -> Response:
+        # An answer of the view for completions is complete already.
+        if isinstance(response, FastResponse):
+            return response
+        _complete_headers(response)
+        if metrics is not None and response.status_code >= 400:
+            metrics_endpoint.count_refusal(metrics, response.status_code)
+        return response
+
     cors.register(app, settings.cors_origins)
     app.register_blueprint(completions.blueprint(gateway, directory, settings))
     app.register_blueprint(models.blueprint(gateway, directory, settings))
@@ -52,16 +64,9 @@ def application(
     if settings.docs:
         app.register_blueprint(docs.blueprint(settings))
 
-    # Not before the first request: a thread would not survive the fork of a worker.
-    @app.after_request
-    def start_dispatcher(response: Response) -> Response:
-        dispatcher.start()
-        return response
-
     if metrics is not None:
         routes = metrics_endpoint.blueprint(metrics, dispatcher, settings)
         app.register_blueprint(routes)
-        app.after_request(metrics_endpoint.count_refusals(metrics))
     return app
 
 
@@ -82,16 +87,13 @@ def _merge_slashes(
     return merged
 
 
-def _complete_headers(response: Response) -> Response:
-    """Add the identifying headers to every answer that the view has not completed."""
-    if isinstance(response, FastResponse):
-        return response
+def _complete_headers(response: Response) -> None:
+    """Add the identifying headers, to every answer that the view has not completed."""
     request = current_request()
     if response.status_code >= 400:
         # A proxy that is still sending the body would not read the answer.
         drain(request)
     trace: Trace = g.get("trace") or Trace()
     headers = dict(response.headers)
-    sent = RequestHeaders(request.environ)
+    sent = request_headers(request.environ)
     response.headers.update(identifying_headers(trace, sent, headers))
-    return response

@@ -2,7 +2,6 @@
 
 from flask import Blueprint, Request, Response, g
 
-from ..core.response_headers import caller_headers
 from ..gateway.clients.connections import ClientConnection, Sending
 from ..gateway.outcome import StreamBody
 from ..gateway.pipeline import Gateway
@@ -12,7 +11,7 @@ from ..settings import Settings
 from ..store.store_cache import StoreCache
 from .request.body import json_object
 from .request.client_address import throttle_key
-from .request.headers import RequestHeaders, current_request
+from .request.headers import current_request, request_headers
 from .request.trace_headers import begin_span, trace_id
 from .response import FastResponse, StreamedResponse
 from .response_headers import identifying_headers, outcome_headers
@@ -40,14 +39,14 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
 
     def complete(model: str | None = None) -> Response:
         request = current_request()
-        environ, sent = request.environ, RequestHeaders(request.environ)
+        environ, sent = request.environ, request_headers(request.environ)
         # The socket, where the server provides it, shows when the client hangs up.
         socket = environ.get("gunicorn.socket")
         with gateway.clients.watching(socket) as connection:
-            check_content_type(request)
+            check_content_type(request, sent)
             caller = authenticate(sent, directory, settings, environ)
             routing = parse_routing_headers(sent, caller)
-            body = json_object(request, settings.max_body_bytes)
+            body = json_object(request, sent, settings.max_body_bytes)
             if model:
                 body = {"model": model} | body
             routing = with_default_route(routing, body, settings)
@@ -56,7 +55,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
             # Kept in g, so that the answer to an error has the headers of the trace.
             g.trace = trace = _begin_trace(request, routing, gateway.tracing, settings)
             outcome = gateway.complete(route, trace, connection)
-            headers = caller_headers(outcome.headers) | outcome_headers(outcome)
+            headers = {**outcome.headers, **outcome_headers(outcome)}
             headers |= identifying_headers(trace, sent, headers)
             if isinstance(outcome.body, bytes):
                 return _whole(outcome.body, headers, connection)

@@ -1,7 +1,6 @@
 """GET /metrics, for Prometheus."""
 
 import hmac
-from collections.abc import Callable
 
 from flask import Blueprint, Request, Response, g, request
 
@@ -29,16 +28,10 @@ def blueprint(
     return routes
 
 
-def count_refusals(metrics: Metrics) -> Callable[[Response], Response]:
-    """Counts the requests for completions that are refused before they have a trace."""
-
-    def count(response: Response) -> Response:
-        is_refusal = response.status_code >= 400 and "trace" not in g
-        if is_refusal and request.blueprint == "completions":
-            metrics.count_refusal(response.status_code)
-        return response
-
-    return count
+def count_refusal(metrics: Metrics, status: int) -> None:
+    """Count an error that a request for a completion got before it had a trace."""
+    if "trace" not in g and request.blueprint == "completions":
+        metrics.count_refusal(status)
 
 
 def _authorize(request: Request, settings: Settings) -> None:

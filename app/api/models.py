@@ -12,7 +12,7 @@ from ..gateway.retries import Trace
 from ..providers.parsing.json_answers import malformed_as_upstream_error, read_object
 from ..settings import Settings
 from ..store.store_cache import StoreCache
-from .request.headers import RequestHeaders, current_request
+from .request.headers import current_request, request_headers
 from .routing.authentication import authenticate
 from .routing.default_route import with_default_route
 from .routing.route_builder import build_route
@@ -30,7 +30,7 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
     @routes.get("/v1/models", strict_slashes=False)
     def models() -> Response:
         request, body = current_request(), _ANY_COMPLETION
-        headers = RequestHeaders(request.environ)
+        headers = request_headers(request.environ)
         caller = authenticate(headers, directory, settings, request.environ)
         routing = parse_routing_headers(headers, caller)
         routing = with_default_route(routing, body, settings)

@@ -32,7 +32,10 @@ def identifying_headers(
     added["x-portkey-last-used-option-index"] = trace.target.path[:_MAX_LENGTH]
     added["x-portkey-retry-attempt-count"] = str(trace.retries)
     added["x-portkey-cache-status"] = str(trace.cache)
-    attempts = [str(attempt) for attempt in trace.attempts[-_MAX_ATTEMPTS:]]
+    attempts = [
+        f"{attempt.path} {attempt.status} {attempt.milliseconds}ms"
+        for attempt in trace.attempts[-_MAX_ATTEMPTS:]
+    ]
     while len(attempts) > 1 and sum(map(len, attempts)) > _MAX_ATTEMPTS_LENGTH:
         del attempts[0]
     if attempts:

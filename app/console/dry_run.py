@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api.config.nodes import ConfigNode
-from ..api.request.headers import RequestHeaders
 from ..api.routing import patterns
 from ..api.routing.authentication import Caller, trusted_hosts
 from ..api.routing.default_route import with_default_route
@@ -137,11 +136,11 @@ def _routing_headers(
         byok=settings.byok,
         trusted=trusted_hosts(store, settings, None),
     )
-    environ = {
-        "HTTP_X_PORTKEY_CONFIG": dry_request.config.strip(),
-        "HTTP_X_PORTKEY_METADATA": dry_request.metadata.strip(),
+    values = {
+        "x-portkey-config": dry_request.config.strip(),
+        "x-portkey-metadata": dry_request.metadata.strip(),
     }
-    headers = RequestHeaders({name: value for name, value in environ.items() if value})
+    headers = {name: value for name, value in values.items() if value}
     return with_default_route(parse_routing_headers(headers, caller), body, settings)
 
 

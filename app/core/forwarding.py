@@ -8,7 +8,7 @@ virtual key, which is the operator's, they would join or replace its own.
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from .gateway_keys import holds_gateway_key
+from .credentials import holds_gateway_key
 
 # Headers of one connection, or of the form of one message.
 # Source: RFC 9110 section 7.6.1, RFC 9112, and what proxies add in their own name.

@@ -13,13 +13,15 @@ from functools import lru_cache
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from .networks import Address, is_internal, unwrap_ipv4
-from .text_cache import cached_by_text
 
 # Hosts that the development setting trusts by default.
 LOCALHOST = ("localhost", "127.0.0.1", "::1")
 
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _LONGEST_NAME = 253
+
+# Characters of a URL whose result is kept: callers choose them.
+_MAX_CACHED_URL = 2000
 
 # Names of metadata services. Most resolve to addresses that are refused anyway; here
 # they are refused before they are resolved.
@@ -55,10 +57,13 @@ def custom_host(
     *trusted* names hosts that may be internal: `name`, `*.suffix`, an address, or a
     network in CIDR form.
     """
-    return _check_custom_host(url, tuple(trusted), schemes)
+    rules = tuple(trusted)
+    if len(url) > _MAX_CACHED_URL:
+        return _check_custom_host.__wrapped__(url, rules, schemes)
+    return _check_custom_host(url, rules, schemes)
 
 
-@cached_by_text
+@lru_cache(256)
 def _check_custom_host(
     url: str, trusted: tuple[str, ...], schemes: tuple[str, ...]
 ) -> str:

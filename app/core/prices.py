@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from sys import intern
 from typing import Any
 
 from .completion import Usage
-from .text_cache import cached_by_text
 
 _MILLION = 1_000_000
 
@@ -80,10 +80,15 @@ def price(provider: str, model: str, overrides: Sequence[Price] = ()) -> Price |
             for row in overrides:
                 if row.fits(provider, name):
                     return row
-    return _list_price(model, provider)
+    is_short = len(model) <= _MAX_CACHED_NAME
+    return (_list_price if is_short else _list_price.__wrapped__)(model, provider)
 
 
-@cached_by_text
+# Characters of a model's name whose price is kept: callers choose them.
+_MAX_CACHED_NAME = 200
+
+
+@lru_cache(1024)
 def _list_price(model: str, provider: str) -> Price | None:
     for name in _lookup_names(model):
         row = _FULL_NAMES.get((provider, name))

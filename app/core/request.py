@@ -2,11 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 # One document to continue: text, token ids, or None for "no document at all".
 Prompt = str | Sequence[int] | None
+
+# The parameters of the legacy endpoint, besides model, prompt and stream.
+LEGACY_PARAMS = (
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "n",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "top_p",
+    "user",
+)
 
 # What the endpoint assumes for a parameter that is absent.
 DEFAULTS: Mapping[str, Any] = {
@@ -23,10 +41,20 @@ class CompletionRequest:
     """A completion request.
 
     *prompt* is as on the wire: one prompt, or a list of prompts. *params* holds every
-    other parameter of the body, by its name on the wire and without nulls; the
-    properties below read those that the gateway itself interprets. *defaults* are
-    values that the gateway adds. *id* and *created* (Unix seconds) are those of the
+    other parameter of the body, by its name on the wire and without nulls. *defaults*
+    are values that the gateway adds. *id* and *created* (Unix seconds) are those of the
     answer where upstream sends none.
+
+    The other attributes follow from *prompt* and *params*: what the gateway itself
+    interprets.
+
+    prompts           the prompts one by one, from any of the four forms on the wire
+    n                 completions for each prompt
+    drawn             candidates to generate for each prompt, of which the best *n* are
+                      kept
+    stops             the stop sequences, from either form on the wire
+    include_usage     whether a stream ends with a chunk of usage
+    continuous_usage  usage on every chunk: an extension of vLLM and SGLang
     """
 
     model: str
@@ -36,57 +64,35 @@ class CompletionRequest:
     created: int = 0
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    @cached_property
-    def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts one by one, from any of the four forms on the wire."""
-        batch = isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
-        return tuple(self.prompt) if batch else (self.prompt,)
+    prompts: tuple[Prompt, ...] = field(init=False, repr=False, compare=False)
+    n: int = field(init=False, repr=False, compare=False)
+    drawn: int = field(init=False, repr=False, compare=False)
+    stream: bool = field(init=False, repr=False, compare=False)
+    include_usage: bool = field(init=False, repr=False, compare=False)
+    continuous_usage: bool = field(init=False, repr=False, compare=False)
+    echo: bool = field(init=False, repr=False, compare=False)
+    logprobs: int | None = field(init=False, repr=False, compare=False)
+    stops: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    max_tokens: int | None = field(init=False, repr=False, compare=False)
+    suffix: str | None = field(init=False, repr=False, compare=False)
 
-    @property
-    def n(self) -> int:
-        """Completions for each prompt."""
-        return int(self.params.get("n", 1))
-
-    @property
-    def drawn(self) -> int:
-        """Candidates to generate for each prompt, of which the best *n* are kept."""
-        return max(int(self.params.get("best_of", 0)), self.n)
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.params.get("stream", False))
-
-    @property
-    def stream_options(self) -> Mapping[str, Any]:
-        return self.params.get("stream_options") or {}
-
-    @property
-    def include_usage(self) -> bool:
-        return bool(self.stream_options.get("include_usage"))
-
-    @property
-    def continuous_usage(self) -> bool:
-        """Usage on every chunk: an extension of vLLM and SGLang."""
-        return bool(self.stream_options.get("continuous_usage_stats"))
-
-    @property
-    def echo(self) -> bool:
-        return bool(self.params.get("echo", False))
-
-    @property
-    def logprobs(self) -> int | None:
-        return self.params.get("logprobs")
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop sequences, from either form on the wire."""
-        stop = self.params.get("stop") or ()
-        return (stop,) if isinstance(stop, str) else tuple(stop)
-
-    @property
-    def max_tokens(self) -> int | None:
-        return self.params.get("max_tokens")
-
-    @property
-    def suffix(self) -> str | None:
-        return self.params.get("suffix")
+    def __post_init__(self) -> None:
+        get, prompt = self.params.get, self.prompt
+        is_batch = isinstance(prompt, list) and not isinstance(prompt[0], int)
+        stop, options = get("stop") or (), get("stream_options") or {}
+        n = int(get("n", 1))
+        # Read here, once: every step of a request asks for some of these. A frozen
+        # dataclass has no other way to set them.
+        self.__dict__.update(
+            prompts=tuple(prompt) if is_batch else (prompt,),
+            n=n,
+            drawn=max(int(get("best_of", 0)), n),
+            stream=bool(get("stream", False)),
+            include_usage=bool(options.get("include_usage")),
+            continuous_usage=bool(options.get("continuous_usage_stats")),
+            echo=bool(get("echo", False)),
+            logprobs=get("logprobs"),
+            stops=(stop,) if isinstance(stop, str) else tuple(stop),
+            max_tokens=get("max_tokens"),
+            suffix=get("suffix"),
+        )

@@ -154,7 +154,8 @@ Node = Target | Group
 class Route:
     """The tree for one request, and the seconds in which it has to give an answer.
 
-    *limits* and *permissions* are those of the caller's gateway key.
+    *limits* and *permissions* are those of the caller's gateway key. *streams* says
+    whether any target is asked for a stream.
     """
 
     root: Node
@@ -162,6 +163,7 @@ class Route:
     cache_scope: CacheScope = CacheScope()
     limits: Limits = Limits()
     permissions: Permissions = Permissions()
+    streams: bool = False
 
 
 def targets(node: Node) -> Iterator[Target]:

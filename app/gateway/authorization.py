@@ -23,8 +23,8 @@ The rules:
 
 from collections.abc import Iterator
 
+from ..core.credentials import holds_gateway_key
 from ..core.forwarding import is_credential_header
-from ..core.gateway_keys import holds_gateway_key
 from ..core.parameter_aliases import MODEL_ALTERNATIVES
 from ..core.permissions import Permissions
 from ..core.request import CompletionRequest
@@ -39,15 +39,18 @@ def authorize(target: Target, permissions: Permissions) -> None:
     authorize_listing(target, permissions)
     if target.request is None:
         return
-    for model in models_requested(target, target.request):
-        _check_list(permissions, "models", model)
+    if permissions.key:
+        for model in models_requested(target, target.request):
+            _check_list(permissions, "models", model)
     # Fields that let the provider choose another model: which one answers, and what it
     # costs, cannot be checked in advance.
     key = permissions.key
+    alternatives = MODEL_ALTERNATIVES & target.request.params.keys()
+    if not alternatives:
+        return
     limits_models = key is not None and "models" in key.allowed
     limits_money = target.limits.has_money or (key is not None and key.limits.has_money)
-    alternatives = MODEL_ALTERNATIVES & target.request.params.keys()
-    if alternatives and (limits_models or limits_money):
+    if limits_models or limits_money:
         raise Forbidden(
             f"This key is limited in models or money, so {next(iter(alternatives))!r} "
             "may not offer the provider other models than 'model'."

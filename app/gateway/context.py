@@ -1,6 +1,7 @@
 """What belongs to one request while it is under way."""
 
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from ..core.routing import Route, Target
 from ..errors import UpstreamTimeout
@@ -33,14 +34,11 @@ class RequestContext:
         self.deadline = self.began + seconds if seconds else None
 
     def limit(self, target: Target) -> Target:
-        """*target* with the time that is left of the whole request's.
-
-        Raises UpstreamTimeout when there is none.
+        """*target* with the time that is left of the whole request's, which has a
+        deadline. Raises UpstreamTimeout when there is none.
         """
         # Each attempt gets what is left: a retry must not outlive the request.
-        if self.deadline is None:
-            return target
-        left = self.deadline - self.clock.monotonic()
+        left = (self.deadline or inf) - self.clock.monotonic()
         if left <= 0:
             raise UpstreamTimeout("The deadline of the config has passed.", status=408)
         timeout = min(left, target.request_timeout or left)

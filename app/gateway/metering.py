@@ -58,6 +58,7 @@ class _Account:
     headers: dict[str, str] = field(default_factory=dict)
     usage: Usage = Usage()
     cost: Decimal | None = None
+    has_charges: bool = False
 
     def usage_request(self, max_usage: Usage, money: Decimal | None) -> UsageRequest:
         """A reservation of *max_usage* and *money*, on top of what is to be charged."""
@@ -71,7 +72,8 @@ class _Account:
 
     def add(self, usage: Usage, cost: Decimal | None) -> None:
         """Charge one more try."""
-        self.usage += usage
+        self.usage = self.usage + usage if self.has_charges else usage
+        self.has_charges = True
         if cost is not None:
             self.cost = (self.cost or 0) + cost
 
@@ -94,16 +96,6 @@ class RequestMeter:
         self._virtual_key: _Account | None = None
         self._plan: Plan | None = None
         self._counter = UsageCounter()
-
-    @property
-    def usage(self) -> Usage:
-        """The sum of what was charged."""
-        return self._key.usage
-
-    @property
-    def cost(self) -> Decimal | None:
-        """That in US dollars; None if no price applied so far."""
-        return self._key.cost
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -150,11 +142,15 @@ class RequestMeter:
         """Charge the virtual key for the try, which is over."""
         self._settle(self._end_try())
 
-    def close(self) -> None:
-        """Charge the gateway key for the request, which is over, and its last try."""
+    def close(self) -> tuple[Usage, Decimal | None]:
+        """Charge the gateway key for the request, which is over, and its last try.
+
+        Returns what was charged, and that in US dollars; None if no price applied.
+        """
         # Settled together: one write to the counters.
         last_try = self._end_try()
         self._settle([*last_try, *self._key.take_charges()])
+        return self._key.usage, self._key.cost
 
     def _end_try(self) -> Sequence[Charge]:
         """Add the try under way to both accounts; the charges of its virtual key."""

@@ -11,7 +11,6 @@ is a GatewayError that leads to a retry, to the next target, or to the caller. B
 a failure ends the stream (streaming/event_stream.py).
 """
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from ..core.balance import pick_by_weight, rendezvous
 from ..core.permissions import Permissions
 from ..core.route_walk import RouteWalk
-from ..core.routing import Group, Node, Route, Target, targets
+from ..core.routing import Group, Node, Route, Target
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
 from ..planning.plan import Plan, replan_after_error
 from ..state.breaker import Breaker, guard_call
-from ..upstream.fair_turns import PAUSE
+from ..upstream.fair_turns import pause
 from .authorization import authorize, authorize_listing
 from .clients.connections import ClientConnection, ClientConnections
 from .context import RequestContext
@@ -74,8 +73,7 @@ class Gateway:
         context = RequestContext(
             route, trace, self.metering.new_meter(route), cancellation, self.clock
         )
-        streams = any(t.request.stream for t in targets(route.root) if t.request)
-        if self.heartbeat is None or not streams:
+        if self.heartbeat is None or not route.streams:
             return self._complete(context)
         # A stream's caller may have to hear of us before the first event is there.
         stream = HeartbeatStream(
@@ -118,7 +116,7 @@ class Gateway:
             except GatewayError as e:
                 # A target that fails without waiting for anybody lets others have
                 # their turn: there may be hundreds of such in a route.
-                time.sleep(PAUSE)
+                pause()
                 following = walk.after(e)
                 if following is None:
                     raise
@@ -136,12 +134,11 @@ class Gateway:
         retries = RetrySchedule(target, trace, clock, context.deadline)
         while True:
             try:
-                with (
-                    recorded_attempt(target, trace, clock, context.began) as attempted,
-                    cancellation.explained(),
-                ):
+                with recorded_attempt(target, trace, clock, context.began) as attempted:
                     cancellation.check()
-                    return self.call_target(context, context.limit(attempted))
+                    if context.deadline is not None:
+                        attempted = context.limit(attempted)
+                    return self.call_target(context, attempted)
             except GatewayError as e:
                 delay = retries.next_delay(e)
                 if delay is None:

@@ -44,8 +44,8 @@ class RequestRecorder:
         """It is over, and is paid. *status* is what the caller saw first, *error* why
         there was no answer.
         """
-        meter, stream = self._meter, self._stream
-        meter.close()
+        stream = self._stream
+        usage, cost = self._meter.close()
         finished = RequestRecord(
             self._trace,
             end,
@@ -55,8 +55,8 @@ class RequestRecorder:
             first=self._first,
             model=self._model,
             stream=stream is not None,
-            usage=meter.usage,
-            cost=meter.cost,
+            usage=usage,
+            cost=cost,
             via=self._via,
             error=stream.error if stream else Failure.of(error) if error else None,
             gap=stream.gaps.longest if stream else None,

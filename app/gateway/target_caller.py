@@ -138,9 +138,12 @@ class TargetCaller:
             self.engine.required()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
+        sign = None
         try:
-            target = self.credentials.resolved(provider, target)
-            sign = find_signer(provider, target)
+            if provider.token:
+                target = self.credentials.resolved(provider, target)
+            if provider.signer:
+                sign = find_signer(provider.signer, provider, target)
         except GatewayError as e:
             raise _redacted(e, target) from None
         return TargetCalls(

@@ -16,7 +16,7 @@ from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer, UpstreamRequest
 from ..providers.parsing.json_answers import excerpt, malformed_as_upstream_error
-from ..providers.request_parts import merge_headers
+from ..providers.upstream_request import merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
 from ..upstream.event_decoders import event_decoder
@@ -58,7 +58,7 @@ class TargetCalls:
     client: HTTPClient
     engine: EmbeddedEngine
     sizes: SizeLimits
-    sign: Callable[[HTTPRequest], HTTPRequest]
+    sign: Callable[[HTTPRequest], HTTPRequest] | None = None
     open_calls: OpenCalls = field(default_factory=OpenCalls)
     headers: Mapping[str, str] = field(default_factory=dict)
     _budget: ByteBudget = field(init=False)
@@ -85,7 +85,7 @@ class TargetCalls:
             call = request.endpoint.call(request)
         reply = self.open(call, record)
         decoder = event_decoder(
-            reply.headers.get("Content-Type", ""), self.sizes.max_event_bytes
+            reply.headers.get("content-type", ""), self.sizes.max_event_bytes
         )
         if decoder is None:
             record.is_stream = False
@@ -131,9 +131,14 @@ class TargetCalls:
             # The span within which the call is made.
             headers = merge_headers(call.headers, self.target.context)
             call = replace(call, headers=headers)
+        if self.sign:
+            call = self.sign(call)
+        if record:
+            # It may be sent again: what became of the try before does not count.
+            record.stage = CallStage.UNSENT
         with self.open_calls.calling(record) as observer:
             reply = self.client.send(
-                self.sign(call),
+                call,
                 deadline,
                 observer=observer,
                 trusted=trusted,
@@ -193,4 +198,5 @@ class TargetCalls:
     @property
     def shown_headers(self) -> Mapping[str, str]:
         """Those of the last answer that callers get."""
-        return redactor(self.target).headers(caller_headers(self.headers))
+        headers = caller_headers(self.headers)
+        return redactor(self.target).headers(headers) if headers else headers

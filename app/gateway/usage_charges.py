@@ -28,12 +28,12 @@ import orjson
 from ..core.batch import Part
 from ..core.completion import Completion, Usage, estimate
 from ..core.post_processing import prompt_estimate
-from ..core.request import CompletionRequest
+from ..core.request import LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode
 from ..errors import UpstreamInBand
 from ..planning import capabilities
 from ..planning.plan import Plan
-from ..providers.declaration import LEGACY_PARAMS, UpstreamAnswer
+from ..providers.declaration import UpstreamAnswer
 from ..providers.protocols import openai_chat
 
 # Tokens to assume where there is no max_tokens, the default of OpenAI's completions.

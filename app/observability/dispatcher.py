@@ -47,20 +47,20 @@ class BackgroundDispatcher:
         self._queue: deque[RequestRecord] = deque()
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
+        self.is_running = False
         self.lost = 0
 
     def start(self) -> None:
         """Start the thread, unless it runs already."""
-        # Called with every request; the lock is only for the first ones.
-        if self._thread is not None:
-            return
+        # Several requests may be the first one.
         with self._lock:
-            if self._thread is None:
+            if not self.is_running:
                 atexit.register(self.close)
                 self._thread = threading.Thread(
                     target=self._run, name="observers", daemon=True
                 )
                 self._thread.start()
+                self.is_running = True
 
     def enqueue(self, record: RequestRecord) -> None:
         """Queue *record* for the observers: a hook of the gateway."""

@@ -16,10 +16,10 @@ provider's file.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from ..core.routing import CompletionMode
-from ..core.text_cache import cached_by_text
 
 SAMPLING = ("temperature", "top_p", "top_k")
 PENALTIES = ("frequency_penalty", "presence_penalty")
@@ -139,11 +139,16 @@ _PATTERNS = tuple(
 
 def describe_model(name: str, info: Mapping[str, Any]) -> ModelCapabilities:
     """The capabilities of the model *name*; its target's *info* overrides some."""
-    capabilities = _capabilities_of(name)
-    return replace(capabilities, **info) if info else capabilities
+    is_short = len(name) <= _MAX_CACHED_NAME
+    find = _capabilities_of if is_short else _capabilities_of.__wrapped__
+    return replace(find(name), **info) if info else find(name)
 
 
-@cached_by_text
+# Characters of a name whose result is kept: callers choose them.
+_MAX_CACHED_NAME = 200
+
+
+@lru_cache(1024)
 def _capabilities_of(name: str) -> ModelCapabilities:
     matches = (model for pattern, model in _PATTERNS if pattern.search(name))
     return next(matches, ModelCapabilities())

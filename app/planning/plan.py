@@ -8,18 +8,17 @@ default value never causes a refusal.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core import batch
 from ..core.batch import Part
 from ..core.parameter_aliases import duplicate_params, remove_params
 from ..core.post_processing import PostProcessing
-from ..core.request import DEFAULTS, CompletionRequest
+from ..core.request import DEFAULTS, LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
 from ..providers.declaration import (
-    LEGACY_PARAMS,
     Endpoint,
     ParamMapping,
     ParamMappings,
@@ -100,7 +99,8 @@ def make_plan(
     """
     model = capabilities.describe_model(request.model, target.model_info)
     mode = modes.choose_mode(provider, target, request, model)
-    return Planner(provider, target, request, model, mode, max_calls).plan()
+    endpoint = provider.endpoint(mode, request.model)
+    return Planner(provider, target, request, model, mode, endpoint, max_calls).plan()
 
 
 def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
@@ -115,11 +115,16 @@ def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
         return None
     request, target = plan.request, plan.target
     model = capabilities.describe_model(request.model, target.model_info)
-    planner = Planner(plan.provider, target, request, model, plan.mode, plan.max_calls)
+    provider, max_calls = plan.provider, plan.max_calls
+    planner = Planner(
+        provider, target, request, model, plan.mode, plan.endpoint, max_calls
+    )
     mode_is_free = target.via is None and plan.mode == CompletionMode.NATIVE
-    can_chat = CompletionMode.CHAT in plan.provider.modes and not request.suffix
+    can_chat = CompletionMode.CHAT in provider.modes and not request.suffix
     if mode_is_free and can_chat and modes.is_chat_only_error(error.message):
-        return replace(planner, mode=CompletionMode.CHAT).plan()
+        chat = CompletionMode.CHAT
+        endpoint = provider.endpoint(chat, request.model)
+        return replace(planner, mode=chat, endpoint=endpoint).plan()
     is_named = "stream_options" in (error.param or "") + error.message
     if request.stream and "stream_options" in plan.params and is_named:
         return planner.plan(without=("stream_options",))
@@ -140,13 +145,8 @@ class Planner:
     request: CompletionRequest
     model: ModelCapabilities
     mode: CompletionMode
+    endpoint: Endpoint
     max_calls: int
-    # Follows from the fields above, and is needed at every step.
-    endpoint: Endpoint = field(init=False)
-
-    def __post_init__(self) -> None:
-        endpoint = self.provider.endpoint(self.mode, self.request.model)
-        object.__setattr__(self, "endpoint", endpoint)
 
     def plan(self, without: Collection[str] = ()) -> Plan:
         """The plan, as if the endpoint did not take the parameters in *without*.
@@ -156,9 +156,9 @@ class Planner:
         request, endpoint = self.request, self.endpoint
         params = self._supported_params(without)
         # The gateway enforces the stop sequences if one of them cannot be sent.
-        all_stops = list(request.stops)
-        sends_stops = "stop" in params and params["stop"].fits(all_stops)
-        stops = () if sends_stops else request.stops
+        stops = request.stops
+        if stops and "stop" in params and params["stop"].fits(list(stops)):
+            stops = ()
         if stops or _suppresses_text(request, endpoint):
             # To cut the text, the gateway has to know where the prompt ends: it adds
             # the echo itself.
@@ -187,8 +187,9 @@ class Planner:
             dropped,
             warnings,
         )
-        for part in plan.parts:
-            endpoint.check(plan.upstream_request(part, self.target))
+        if endpoint.check:
+            for part in plan.parts:
+                endpoint.check(plan.upstream_request(part, self.target))
         return plan
 
     def _supported_params(self, without: Collection[str]) -> dict[str, ParamMapping]:

@@ -30,7 +30,7 @@ from .parsing import error_bodies
 from .parsing.answer_fields import finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
-from .request_parts import key_header
+from .upstream_request import key_header
 
 VERSION = "2023-06-01"
 

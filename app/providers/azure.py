@@ -23,7 +23,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
-from .request_parts import bearer, quote_path_segment
+from .upstream_request import bearer, quote_path_segment
 
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"

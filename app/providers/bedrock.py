@@ -24,7 +24,7 @@ from .declaration import (
 from .parsing import error_bodies
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
-from .request_parts import bearer
+from .upstream_request import bearer
 
 _ACCESS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
 

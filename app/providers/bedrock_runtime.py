@@ -10,7 +10,7 @@ from .declaration import HTTPRequest, UpstreamRequest
 from .parsing import error_bodies
 from .parsing.answer_fields import finish_reason
 from .protocols import openai_chat
-from .request_parts import quote_path_segment
+from .upstream_request import quote_path_segment
 
 # The HTTP statuses of exceptions that come as events of a stream.
 # Source: APIReference/API_runtime_ConverseStream.html

@@ -8,18 +8,16 @@ gateway/ sends it, and hands the answers back to the endpoint's functions.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
-
-import orjson
 
 from ..core.completion import Completion, Usage
 from ..core.hosts import custom_host
-from ..core.request import CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
 from ..errors import InvalidRoute, UnsupportedProvider, UpstreamError, UpstreamStatus
-from .request_parts import bearer, host_label, merge_headers
+from .upstream_request import HTTPRequest as HTTPRequest
+from .upstream_request import UpstreamRequest as UpstreamRequest
+from .upstream_request import bearer, host_label
 
 
 # A NamedTuple is made in half the time, and there is one for each event of a stream.
@@ -57,36 +55,6 @@ class StreamReader(Protocol):
         Raises *failure* or UpstreamCut if the stream is not whole; see
         gateway/streaming/call_stream.py.
         """
-
-
-# The parameters of the legacy endpoint, besides model, prompt and stream.
-LEGACY_PARAMS = (
-    "best_of",
-    "echo",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "seed",
-    "stop",
-    "stream_options",
-    "suffix",
-    "temperature",
-    "top_p",
-    "user",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class HTTPRequest:
-    """A decided, unsent HTTP request."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +119,7 @@ class Endpoint:
     min_tokens: int = 1
     default_max: int | None = None
     raw: bool = False
-    check: Callable[["UpstreamRequest"], None] = lambda upstream: None
+    check: Callable[["UpstreamRequest"], None] | None = None
     call: Callable[["UpstreamRequest"], HTTPRequest]
     completion: Callable[[bytes, "UpstreamRequest"], UpstreamAnswer]
     reader: Callable[["UpstreamRequest"], StreamReader]
@@ -292,51 +260,6 @@ class Provider:
 
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """One upstream call to be made: a part of a caller's request, for one target."""
-
-    provider: Provider
-    endpoint: Endpoint
-    target: Target
-    request: CompletionRequest
-    params: ParamMappings = field(repr=False, default_factory=dict)
-
-    def body(self) -> dict[str, Any]:
-        """The request's parameters by the endpoint's names, nested as it wants them."""
-        body: dict[str, Any] = {}
-        for name, value in self.request.params.items():
-            if name in self.params:
-                param = self.params[name]
-                # `options.temperature` is the temperature in the object `options`.
-                *parents, key = param.name.split(".")
-                nested = body
-                for parent in parents:
-                    nested = nested.setdefault(parent, {})
-                nested[key] = param.write(value)
-            elif self.endpoint.passes and name not in LEGACY_PARAMS:
-                body[name] = value
-        return body
-
-    def url(self, path: str) -> str:
-        """The URL of *path*. Names in it are to be quoted by the caller."""
-        return self.provider.address(self.target) + path
-
-    def headers(self) -> dict[str, str]:
-        """The headers of a JSON request with the target's key."""
-        auth = self.provider.auth(self.target)
-        return merge_headers(
-            {"Content-Type": "application/json", **auth}, self.target.headers
-        )
-
-    def post(
-        self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> HTTPRequest:
-        """The request that posts *body*; headers of the target win over *headers*."""
-        merged = merge_headers(headers, self.headers())
-        return HTTPRequest("POST", self.url(path), merged, orjson.dumps(body))
 
 
 def same_named(*names: str, **others: ParamMapping | str) -> dict[str, ParamMapping]:

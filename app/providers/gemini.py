@@ -25,7 +25,7 @@ from .parsing.answer_fields import finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
-from .request_parts import key_header, quote_path_segment
+from .upstream_request import key_header, quote_path_segment
 
 PARAMS = {
     "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),

@@ -228,7 +228,8 @@ def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
     """*endpoint* with the engine's own *params*, and without unknown ones."""
 
     def check(upstream: UpstreamRequest) -> None:
-        endpoint.check(upstream)
+        if endpoint.check:
+            endpoint.check(upstream)
         sampling.check(upstream.request.params)
 
     return replace(

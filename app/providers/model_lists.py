@@ -11,7 +11,7 @@ from ..core.routing import Target
 from ..errors import UpstreamProtocol
 from .declaration import HTTPRequest, Provider
 from .parsing.json_answers import excerpt, read_object
-from .request_parts import merge_headers
+from .upstream_request import merge_headers
 
 
 def models_request(path: str) -> Callable[[Provider, Target], HTTPRequest]:

@@ -26,7 +26,7 @@ from .declaration import (
     UpstreamRequest,
 )
 from .protocols import openai_chat
-from .request_parts import host_label, quote_path_segment
+from .upstream_request import host_label, quote_path_segment
 
 _ANTHROPIC_VERSION = "vertex-2023-10-16"
 

@@ -27,7 +27,7 @@ from .parsing import error_bodies
 from .parsing.answer_fields import finish_reason, parse_usage
 from .parsing.json_answers import read_completion, read_object
 from .protocols import openai_chat
-from .request_parts import quote_path_segment
+from .upstream_request import quote_path_segment
 
 _PARAMS = same_named(
     "frequency_penalty",

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 
-from ..core.gateway_keys import PREFIX
+from ..core.credentials import PREFIX
 from ..core.permissions import Alias, GatewayKey, VirtualKey
 from . import serialization
 from .database import reading, writing

@@ -15,6 +15,7 @@ from typing import Any
 
 from requests import PreparedRequest, Response
 from requests import exceptions as errors
+from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as pool_errors
 from urllib3.exceptions import DecodeError
 
@@ -28,10 +29,10 @@ from ..errors import (
 )
 from ..providers import HTTPRequest
 from ..providers.parsing.json_answers import excerpt
-from ..providers.request_parts import merge_headers
+from ..providers.upstream_request import merge_headers
 from .http1.body import CODINGS
 from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection
-from .http1.head import Headers, Malformed
+from .http1.head import Malformed
 from .http1.pool import PooledAdapter
 from .ssrf import ssrf_safe_adapter
 from .timeouts import Deadline, Timeouts
@@ -128,7 +129,7 @@ class HTTPClient:
         try:
             response = adapter.send(
                 request,
-                timeout=min(self.limits.connect, deadline.left),
+                timeout=self.limits.connect,
                 verify=self._verify,
                 until=deadline.at,
                 observer=observer,
@@ -189,7 +190,7 @@ def _prepared(call: HTTPRequest, user_agent: str) -> PreparedRequest:
     request = PreparedRequest()
     request.method, request.url, request.body = call.method, call.url, call.body
     own = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-    headers: Any = Headers(merge_headers(own, call.headers).items())
+    headers: Any = merge_headers(own, call.headers)
     request.headers = headers
     if call.body is not None or call.method != "GET":
         headers["Content-Length"] = str(len(call.body or b""))
@@ -247,6 +248,11 @@ class HTTPReply:
         self._begun = self._renewed = False
         self._is_refused = self._has_unknown_coding()
 
+    @property
+    def headers_in_any_case(self) -> Mapping[str, str]:
+        """The headers for libraries that look them up in a spelling of their own."""
+        return CaseInsensitiveDict(self.headers)
+
     def begin(self) -> None:
         """Note that an event, or a piece of a whole answer, is here."""
         self._begun = self._renewed = True
@@ -255,7 +261,7 @@ class HTTPReply:
         """Whether it is encoded unasked. An error is read all the same: its status
         says enough.
         """
-        value = self.headers.get("Content-Encoding")
+        value = self.headers.get("content-encoding")
         if not value or self.status >= 400:
             return False
         return not {coding.strip() for coding in value.lower().split(",")} <= CODINGS
@@ -267,7 +273,7 @@ class HTTPReply:
         lost then. Raises UpstreamTimeout, UpstreamCut, UpstreamProtocol.
         """
         if self._is_refused:
-            coding = self.headers.get("Content-Encoding", "")[:40].lower()
+            coding = self.headers.get("content-encoding", "")[:40].lower()
             raise UpstreamProtocol(
                 f"upstream's answer is encoded, unasked, as {coding!r}"
             )
@@ -298,6 +304,8 @@ class HTTPReply:
         """The body, decoded, as it arrives."""
         while block := self.read_block():
             yield block
+            if self._raw.ended:
+                break
 
     def read(self, budget: ByteBudget) -> bytes:
         """The whole body. Raises UpstreamProtocol if it exceeds what *budget* has left.
@@ -329,7 +337,7 @@ class HTTPReply:
 
     def _refuse_length(self, budget: ByteBudget) -> None:
         """Refuse an answer that is longer than *budget* by what its head says."""
-        length = self.headers.get("Content-Length", "").partition(",")[0].strip()
+        length = self.headers.get("content-length", "").partition(",")[0].strip()
         if length.isdecimal() and int(length) > budget.left:
             raise UpstreamProtocol(
                 f"the answer is longer than {budget.limit} bytes: its head announces "

@@ -27,7 +27,6 @@ class CallInProgress:
     def __init__(self, open_calls: "OpenCalls", record: SentNote | None) -> None:
         self._open_calls, self._record = open_calls, record
         self.wires: set[socket.socket] = set()
-        self.sent(False)
 
     def connected(self, wire: socket.socket) -> None:
         self._open_calls.enter(wire)

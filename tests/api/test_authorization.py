@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from app.core.gateway_keys import holds_gateway_key
+from app.core.credentials import holds_gateway_key
 from app.core.limits import Limits
 from app.core.parameter_aliases import BUDGET_SPELLINGS, MODEL_ALTERNATIVES
 from app.core.permissions import Alias

@@ -342,7 +342,7 @@ def test_stalled_body_times_out() -> None:
         environ = {"wsgi.input": arriving, "wsgi.input_terminated": True}
         theirs.sendall(b'{"model":')
         with pytest.raises(InvalidRequest) as refused:
-            json_object(Request(environ | {"gunicorn.socket": ours}), 1000, 0.05)
+            json_object(Request(environ | {"gunicorn.socket": ours}), {}, 1000, 0.05)
 
         assert (refused.value.status, refused.value.type) == (408, "timeout_error")
         assert ours.gettimeout() is None

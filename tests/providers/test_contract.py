@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.completion import Completion, Usage
+from app.core.request import LEGACY_PARAMS
 from app.core.routing import CompletionMode
 from app.core.sse import Event
 from app.errors import (
@@ -24,7 +25,6 @@ from app.errors import (
 from app.planning.plan import Plan
 from app.providers import PROVIDERS, Provider
 from app.providers.catalog.known_names import KNOWN_NAMES
-from app.providers.declaration import LEGACY_PARAMS
 
 from . import harness
 from .harness import KEY

@@ -5,7 +5,7 @@ into the targets of one request.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -134,11 +134,7 @@ class ConfigNode:
     def virtual_keys(self) -> frozenset[str]:
         """The ids of all virtual keys in this node and below it."""
         aliases = (self.own.get("model_aliases") or {}).values()
-        ids = [
-            self.own.get("virtual_key"),
-            virtual_key_in(self.own.get("provider")),
-            *(alias.get("virtual_key") for alias in aliases),
-        ]
+        ids = [self.virtual_key, *(alias.get("virtual_key") for alias in aliases)]
         own = {id for id in ids if id}
         return frozenset(own.union(*(node.virtual_keys for node in self.below)))
 
@@ -148,30 +144,41 @@ class ConfigNode:
         own = {str(self.own[name]) for name in SECRET_SETTINGS if self.own.get(name)}
         return frozenset(own.union(*(node.secrets for node in self.below)))
 
-    def identity(self, *more: str | None) -> str:
-        """A digest of the node's own values and *more*, whatever its path.
+    @cached_property
+    def virtual_key(self) -> str | None:
+        """The id of its own virtual key, which may be written as a provider: `@id`."""
+        provider = self.own.get("provider") or ""
+        as_provider = provider[1:] if provider.startswith("@") else None
+        return self.own.get("virtual_key") or as_provider
+
+    @cached_property
+    def deadline(self) -> float | None:
+        """The seconds in which a request with this config has to have its answer."""
+        return seconds(self.own.get("deadline_ms"))
+
+    @cached_property
+    def identity(self) -> Callable[..., str]:
+        """A function of strings, or None: the digest of these and of the node's own
+        values, whatever its path.
 
         Counters of the circuit breaker and sticky routing are kept under it: they stay
         with a target that is moved within its config.
         """
-        digest = self._own_digest.copy()
-        digest.update(orjson.dumps(more) + b"]")
-        hexadecimal: str = digest.hexdigest()
-        return hexadecimal
-
-    @cached_property
-    def _own_digest(self) -> Any:
-        """The digest up to the node's own values, which `identity` goes on with."""
         # These may change without making it another target.
         incidental = ("weight", "retry", "cache")
         own = {key: value for key, value in self.own.items() if key not in incidental}
         text = orjson.dumps(own, option=orjson.OPT_SORT_KEYS)
-        return hashlib.blake2b(b"[%b," % text, digest_size=16)
+        own_digest = hashlib.blake2b(b"[%b," % text, digest_size=16)
 
+        # A node has few targets (its provider, virtual key and host), and each request
+        # asks for the identity of one.
+        @lru_cache(64)
+        def identity(*more: str | None) -> str:
+            digest = own_digest.copy()
+            digest.update(orjson.dumps(more) + b"]")
+            return digest.hexdigest()
 
-def virtual_key_in(provider: str | None) -> str | None:
-    """The id of a virtual key that is written as a provider: `@id`."""
-    return provider[1:] if provider and provider.startswith("@") else None
+        return identity
 
 
 @lru_cache

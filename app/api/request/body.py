@@ -25,12 +25,15 @@ _READ_TIMEOUT, _DRAIN_READ_TIMEOUT = 60.0, 1.0
 
 
 def json_object(
-    request: Request, limit: int, timeout: float = _READ_TIMEOUT
+    request: Request,
+    headers: RequestHeaders,
+    limit: int,
+    timeout: float = _READ_TIMEOUT,
 ) -> dict[str, Any]:
     """The body of *request*. Raises InvalidRequest; BodyTooLarge over *limit* bytes."""
     body = _read(request, limit, timeout)
     # A small compressed body may expand to a huge one, so none is decompressed.
-    encoding = RequestHeaders(request.environ).get("content-encoding", "")
+    encoding = headers.get("content-encoding", "")
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequest(

@@ -1,6 +1,7 @@
 """The address of a client, and whether it connects directly or through a proxy."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ...core.hosts import is_loopback
@@ -25,13 +26,18 @@ _PROXY_HEADERS = {
 
 def throttle_key(environ: Mapping[str, Any], settings: Settings) -> str:
     """The address, or network, under which wrong keys of this client are counted."""
-    return address_range(
-        client_address(
-            environ.get("REMOTE_ADDR") or "",
-            environ.get("HTTP_X_FORWARDED_FOR") or "",
-            settings.trusted_proxies,
-        )
-    )
+    peer = environ.get("REMOTE_ADDR") or ""
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR") or ""
+    trusted = settings.trusted_proxies
+    if not (trusted and forwarded):
+        return _range_of_peer(peer)
+    return address_range(client_address(peer, forwarded, trusted))
+
+
+# Nearly all requests come from few peers, such as one proxy.
+@lru_cache(1024)
+def _range_of_peer(peer: str) -> str:
+    return address_range(client_address(peer, "", ()))
 
 
 def is_direct(environ: Mapping[str, Any], settings: Settings) -> bool:

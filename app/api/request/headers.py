@@ -1,10 +1,16 @@
 """The current request and its headers, read faster than through Flask's proxies."""
 
-from functools import lru_cache
-from typing import Any, overload
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Request
 from flask.globals import request_ctx
+
+# The headers of a request, by their names in lower case. Werkzeug's raise and catch an
+# exception for each header that is absent, as nearly all of the optional ones are.
+RequestHeaders = Mapping[str, str]
+
+_ENVIRON_KEY = "lastword.headers"
 
 
 def current_request() -> Request:
@@ -14,40 +20,25 @@ def current_request() -> Request:
     return request
 
 
-class RequestHeaders:
-    """The headers of a request, in any case.
-
-    Werkzeug's raise and catch an exception for each header that is absent, as nearly
-    all of the optional ones are.
-    """
-
-    __slots__ = ("_environ",)
-
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self._environ = environ
-
-    @overload
-    def get(self, name: str) -> str | None: ...
-
-    @overload
-    def get(self, name: str, default: str) -> str: ...
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        value: str | None = self._environ.get(_variable(name), default)
-        return value
-
-    def __contains__(self, name: str) -> bool:
-        return _variable(name) in self._environ
-
-
-# Some thirty of them are looked up for each request. The cache is one of C: a hit costs
-# no call of ours.
-@lru_cache(1024)
-def _variable(name: str) -> str:
-    """The name of a header in a WSGI environment.
+def request_headers(environ: dict[str, Any]) -> RequestHeaders:
+    """The headers in *environ*, which keeps them for whoever asks next.
 
     Source: https://peps.python.org/pep-3333/#environ-variables
     """
-    variable = name.upper().replace("-", "_")
-    is_unprefixed = variable in ("CONTENT_TYPE", "CONTENT_LENGTH")
-    return variable if is_unprefixed else f"HTTP_{variable}"
+    headers: dict[str, str] | None = environ.get(_ENVIRON_KEY)
+    if headers is None:
+        headers = {
+            variable[5:].replace("_", "-").lower(): value
+            for variable, value in environ.items()
+            if variable.startswith("HTTP_")
+        }
+        # These two are without the prefix; what has it is not what the server read.
+        for name, variable in _UNPREFIXED:
+            headers.pop(name, None)
+            if variable in environ:
+                headers[name] = environ[variable]
+        environ[_ENVIRON_KEY] = headers
+    return headers
+
+
+_UNPREFIXED = (("content-type", "CONTENT_TYPE"), ("content-length", "CONTENT_LENGTH"))

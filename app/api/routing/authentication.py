@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ...core.gateway_keys import gateway_key_in, holds_gateway_key
+from ...core.credentials import split_credentials
 from ...core.hosts import LOCALHOST, is_loopback
 from ...core.permissions import Alias, GatewayKey, Permissions, VirtualKey
 from ...errors import Forbidden, InvalidRoute, StoreUnavailable, WrongKey
@@ -22,9 +22,6 @@ from ...store.store_cache import StoreCache
 from ..config.nodes import ConfigNode
 from ..request.client_address import is_direct
 from ..request.headers import RequestHeaders
-
-# Sent by the portkey-ai SDK when it has no key of a provider.
-PLACEHOLDER_KEY = "OPENAI_API_KEY"
 
 # Portkey's message for an invalid config, and one in the same style for a virtual key.
 _LEGACY = {
@@ -126,15 +123,11 @@ def authenticate(
     # Portkey's SDKs send Portkey's key in x-portkey-api-key and the provider's key in
     # Authorization. Therefore Authorization comes first when the header
     # x-portkey-package-version shows that the client is one of those SDKs.
-    names = ["x-portkey-api-key", "Authorization", "x-api-key", "api-key"]
+    names = ["x-portkey-api-key", "authorization", "x-api-key", "api-key"]
     if headers.get("x-portkey-package-version"):
         names[:2] = reversed(names[:2])
-    values = [value for value in map(headers.get, names) if value]
-    values = [v for v in values if strip_bearer(v) not in ("", PLACEHOLDER_KEY)]
-    gateway_key = next(filter(None, map(gateway_key_in, values)), None)
-    provider_keys = (strip_bearer(v) for v in values if not holds_gateway_key(v))
-    provider_key = next(provider_keys, None)
-
+    values = [headers[name] for name in names if headers.get(name)]
+    gateway_key, provider_key = split_credentials(values)
     trusted = trusted_hosts(directory, settings, environ)
     byok = settings.byok
     if gateway_key is not None:
@@ -194,9 +187,3 @@ def _is_open(
         if provider_key is None:
             raise
         return False
-
-
-def strip_bearer(value: str) -> str:
-    """A key without the scheme `Bearer`, if it has one."""
-    scheme, *rest = value.split(maxsplit=1) or [""]
-    return rest[0].strip() if scheme.lower() == "bearer" and rest else value.strip()

@@ -32,7 +32,7 @@ def with_default_route(
 
     Raises InvalidRoute if there is no default either, Forbidden if it is missing.
     """
-    if not routing.names_nothing:
+    if routing.provider or routing.virtual_key or routing.config_node.own:
         return routing
     caller, model = routing.caller, body.get("model")
     strict = is_strict(routing.headers)

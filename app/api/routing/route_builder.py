@@ -32,14 +32,12 @@ from ...errors import Forbidden, InvalidRoute
 from ...gateway.authorization import authorize
 from ...providers import PROVIDERS
 from ...providers.declaration import Setting
-from ...providers.request_parts import merge_headers
+from ...providers.upstream_request import merge_headers
 from ..config import parsing
 from ..config.nodes import (
     ConfigNode,
     Inherited,
     ParamOverrides,
-    seconds,
-    virtual_key_in,
 )
 from ..config.schema import Config
 from ..request.params import Params, completion_request
@@ -74,20 +72,22 @@ def build_route(
 
     Raises InvalidRoute, InvalidRequest, or what *authorize* raises.
     """
-    permissions = routing.permissions
+    config = routing.config_node
+    permissions = routing.caller.permissions(config if routing.is_stored else None)
 
     def check(target: Target) -> None:
         authorize(target, permissions)
 
     builder = RouteBuilder(routing, body, pathname, default_max_tokens, check)
-    root = builder.node(routing.config_node)
+    root = builder.node(config)
     key = routing.caller.key
     return Route(
         root,
-        seconds(routing.config.get("deadline_ms")),
+        config.deadline,
         cache_scope(routing, root),
         key.limits if key else _NO_LIMITS,
         permissions,
+        streams=builder.streams,
     )
 
 
@@ -102,7 +102,7 @@ def cache_scope(routing: RoutingHeaders, root: Node) -> CacheScope:
     if routing.caller.key:
         caller, config = routing.caller.key.name, routing.stored_id or ""
         if not config and any(target.cache for target in targets(root)):
-            config = fingerprint([caller, routing.config])
+            config = fingerprint([caller, routing.config_node.own])
     refreshes = "x-portkey-cache-force-refresh" in routing.headers
     namespace = routing.headers.get("x-portkey-cache-namespace", "")
     return CacheScope(caller, config, namespace, refreshes)
@@ -136,13 +136,26 @@ class RouteBuilder:
         check: Callable[[Target], None],
     ) -> None:
         self._routing, self._check = routing, check
-        self._key_in_model, model = split_model(body.get("model"))
-        params = body | {"model": model} if self._key_in_model else body
+        # The virtual key that the model's name begins with, as in `@key/model`.
+        self._key_in_model, model = None, str(body.get("model"))
+        params: Mapping[str, Any] = body
+        if model.startswith("@"):
+            self._key_in_model, model = split_model(model)
+            params = body | {"model": model}
         self._params = dict(unify_budget(params))
         self._default_max_tokens = default_max_tokens
         self._body, self._pathname = body, pathname
-        self._searches = patterns.Searches()
         self._requests: dict[bytes, CompletionRequest] = {}
+
+    @property
+    def streams(self) -> bool:
+        """Whether any target's request is for a stream."""
+        return any(request.stream for request in self._requests.values())
+
+    @cached_property
+    def _searches(self) -> patterns.Searches:
+        """The searches of all conditions, which share a budget."""
+        return patterns.Searches()
 
     @cached_property
     def _context(self) -> Mapping[str, Any]:
@@ -242,7 +255,7 @@ class RouteBuilder:
         """Provider, virtual key and request of a target, its model's alias applied."""
         routing, caller = self._routing, self._routing.caller
         params, config_aliases = node.inherited.params, node.inherited.aliases
-        key = resolve_virtual_key(routing, node.own, self._key_in_model)
+        key = resolve_virtual_key(routing, node, self._key_in_model)
         provider = key.provider if key else node.own.get("provider")
         provider = provider or routing.provider or ""
         request = self._request(params, key)
@@ -317,7 +330,7 @@ def apply_alias(
 
 
 def resolve_virtual_key(
-    routing: RoutingHeaders, config: Config, key_in_model: str | None
+    routing: RoutingHeaders, node: ConfigNode, key_in_model: str | None
 ) -> VirtualKey | None:
     """The virtual key of a target: its config's, else that of the headers or the model.
 
@@ -325,11 +338,10 @@ def resolve_virtual_key(
     must be allowed to them; one that a stored config names need not.
     """
     caller = routing.caller
-    id = config.get("virtual_key") or virtual_key_in(config.get("provider"))
-    if id:
-        return caller.virtual_key(id, trusted=routing.is_stored)
+    if node.virtual_key:
+        return caller.virtual_key(node.virtual_key, trusted=routing.is_stored)
     id = routing.virtual_key or key_in_model
-    if not id or config.get("provider"):
+    if not id or node.own.get("provider"):
         return None
     return caller.virtual_key(id)
 
@@ -422,7 +434,9 @@ def resolve_settings(
 def _settings_of(provider: str) -> Sequence[tuple[Setting, tuple[str, ...]]]:
     """The settings of *provider*, each with the headers that may hold it."""
     declaration = PROVIDERS.get(provider)
-    return [(s, s.headers) for s in declaration.settings] if declaration else []
+    if declaration is None:
+        return []
+    return [(s, tuple(map(str.lower, s.headers))) for s in declaration.settings]
 
 
 def resolve_model_info(

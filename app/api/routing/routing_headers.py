@@ -6,24 +6,23 @@ error shapes, OpenAI's and Portkey's.
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Request
 
 from ... import safe_json
+from ...core.credentials import PLACEHOLDER_KEY, strip_bearer
 from ...core.forwarding import forwarded_headers
 from ...core.hosts import custom_host
-from ...core.permissions import Permissions
 from ...core.text_cache import cached_by_text
 from ...errors import InvalidRoute
 from ...providers.catalog.known_names import KNOWN_NAMES
 from ..config import parsing
 from ..config.nodes import ConfigNode, empty_node, stored_node
-from ..config.schema import Config
 from ..config.sizes import SENT
 from ..request.headers import RequestHeaders
-from .authentication import PLACEHOLDER_KEY, Caller, strip_bearer
+from .authentication import Caller
 
 # Ids of configs and virtual keys. Portkey's own begin with `pc-`.
 _ID = re.compile(r"(?!null$|true$|false$)[A-Za-z][A-Za-z0-9_.-]{0,79}")
@@ -37,7 +36,8 @@ class RoutingHeaders:
     """What the headers of a request say about its route.
 
     *provider* is None if only the config or the *virtual_key* names one, or if nothing
-    does; *stored_id* is the id of the config if that is a stored one. *forward* are the
+    does; *stored_id* is the id of the config if that is a stored one, the operator's
+    own, as *is_stored* says. *forward* are the
     names of headers to send upstream, in lower case; None leaves that to the config.
     *request_timeout* is in seconds.
     """
@@ -51,26 +51,10 @@ class RoutingHeaders:
     forward: tuple[str, ...] | None
     config_node: ConfigNode
     stored_id: str | None = None
+    is_stored: bool = field(init=False)
 
-    @property
-    def config(self) -> Config:
-        """The whole config, without inheritance."""
-        return self.config_node.own
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the config is the operator's own."""
-        return self.stored_id is not None
-
-    @property
-    def names_nothing(self) -> bool:
-        """Whether no header names a route."""
-        return not (self.provider or self.virtual_key or self.config)
-
-    @property
-    def permissions(self) -> Permissions:
-        """What the caller may use in a request with this config."""
-        return self.caller.permissions(self.config_node if self.is_stored else None)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_stored", self.stored_id is not None)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -122,6 +106,7 @@ def parse_routing_headers(headers: RequestHeaders, caller: Caller) -> RoutingHea
         timeout = float(headers.get("x-portkey-request-timeout") or 0) / 1000
     except ValueError:
         timeout = 0.0
+    forward = headers.get("x-portkey-forward-headers")
     return RoutingHeaders(
         headers,
         caller,
@@ -129,15 +114,15 @@ def parse_routing_headers(headers: RequestHeaders, caller: Caller) -> RoutingHea
         virtual_key,
         host or None,
         timeout if 0 < timeout < 1e9 else None,
-        _forward_names(headers.get("x-portkey-forward-headers", "")),
+        _forward_names(forward) if forward else None,
         node,
         stored_id,
     )
 
 
-def check_content_type(request: Request) -> None:
+def check_content_type(request: Request, headers: RequestHeaders) -> None:
     """Raise InvalidRoute unless the content type is JSON, or absent."""
-    content_type = RequestHeaders(request.environ).get("content-type")
+    content_type = headers.get("content-type")
     if not content_type or content_type == "application/json":
         return
     if request.mimetype != "application/json":
@@ -215,11 +200,11 @@ def _parse_config(
 
 
 @cached_by_text
-def _forward_names(text: str) -> tuple[str, ...] | None:
+def _forward_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().lower() for name in text.split(","))
     if "x-portkey-forward-headers" in names:
         message = (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
         )
         raise InvalidRoute(message, legacy=message)
-    return names if text else None
+    return names

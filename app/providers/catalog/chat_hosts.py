@@ -11,7 +11,7 @@ from typing import Any
 from ...core.routing import CompletionMode, Target
 from ..declaration import Endpoint, ParamMapping, Provider, Setting, as_list
 from ..protocols import openai_chat
-from ..request_parts import bearer
+from ..upstream_request import bearer
 from . import rows
 from .rows import OPEN_MODELS_LACK, one_text, open_chat
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.completion import Choice, Completion, Logprobs, Usage
+from ...core.request import LEGACY_PARAMS
 from ...core.sse import DONE
 from ...errors import UnsupportedParameter
 from ..declaration import (
-    LEGACY_PARAMS,
     Endpoint,
     HTTPRequest,
     ParamMapping,

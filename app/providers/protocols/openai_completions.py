@@ -14,9 +14,9 @@ import orjson
 
 from ...core.completion import Choice, Completion, Logprobs, Usage, estimate
 from ...core.post_processing import prompt_estimate
+from ...core.request import LEGACY_PARAMS
 from ...errors import UpstreamProtocol
 from ..declaration import (
-    LEGACY_PARAMS,
     Endpoint,
     HTTPRequest,
     ParamMapping,

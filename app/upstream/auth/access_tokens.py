@@ -22,7 +22,7 @@ from ...core.routing import Target
 from ...errors import InvalidRoute, Unauthorized, UnsupportedProvider
 from ...providers import HTTPRequest, Provider
 from ...providers.parsing.json_answers import excerpt
-from ...providers.request_parts import host_label
+from ...providers.upstream_request import host_label
 from ..client import ByteBudget, HTTPClient
 from ..target_secrets import TOKEN
 from ..timeouts import Deadline
@@ -123,7 +123,7 @@ class _TokenClient:
             release = reply.close
         finally:
             release()
-        return _TokenResponse(reply.status, reply.headers, body)
+        return _TokenResponse(reply.status, reply.headers_in_any_case, body)
 
 
 # Microsoft

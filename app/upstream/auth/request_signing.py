@@ -14,16 +14,14 @@ from .access_tokens import missing_package
 Sign = Callable[[HTTPRequest], HTTPRequest]
 
 
-def find_signer(provider: Provider, target: Target) -> Sign:
-    """The function that signs requests to *target*.
+def find_signer(signer: str, provider: Provider, target: Target) -> Sign:
+    """The function by which *signer*, the provider's, signs requests to *target*.
 
     A target without the options that a signature takes has a key instead. Raises
     UnsupportedProvider if the package that signs is not installed.
     """
-    if provider.signer is None:
-        return _unsigned
     has_options = any(map(target.has, provider.keys))
-    return _SIGNERS[provider.signer](target.options if has_options else {})
+    return _SIGNERS[signer](target.options if has_options else {})
 
 
 def _unsigned(call: HTTPRequest) -> HTTPRequest:

@@ -150,10 +150,10 @@ class Framing(NamedTuple):
 
 def body_framing(head: ResponseHead) -> Framing:
     """The framing of the body that *head* announces. Raises Malformed."""
-    coding = head.headers.get("Transfer-Encoding")
+    coding = head.headers.get("transfer-encoding")
     if coding is not None and coding.lower() != "chunked":
         raise Malformed("a transfer encoding that nobody asked for")
-    length = _content_length(head.headers.get("Content-Length"))
+    length = _content_length(head.headers.get("content-length"))
     if head.status in _BODILESS:
         return Framing(LengthDecoder(0), coding is not None or bool(length))
     if coding is not None:

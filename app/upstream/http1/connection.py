@@ -22,17 +22,14 @@ from typing import Any, Protocol
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .. import tls
-from ..fair_turns import FairTurns
+from .. import fair_turns, tls
 from .body import (
     CODINGS,
-    BodyDecoder,
     ContentDecoder,
-    LengthDecoder,
     body_framing,
     content_decoder,
 )
-from .head import Headers, Malformed, read_head
+from .head import HeadDecoder, ResponseHead
 
 # Bytes that are read from a socket at once. While a thread waits it holds a buffer of
 # this size for its stream; a body that fills it is read in larger pieces.
@@ -74,17 +71,16 @@ class _Wire:
     def __init__(self, sock: socket.socket, until: float) -> None:
         self.socket = sock
         self.until = until
-        self._turns = FairTurns()
-        # Whether a byte has come, and whether the server has closed its side.
-        self.begun = self.ended = False
-        self.unread = b""
+        self._turn_began = time.monotonic()
 
     def receive(self, size: int, wake_at: float = inf) -> bytes | None:
         """What comes next, b"" at the end; None if nothing has come until *wake_at*.
 
         Raises TimeoutError when *until* passes.
         """
-        self._turns.step()
+        read_began = time.monotonic()
+        if read_began - self._turn_began > fair_turns.LONGEST_TURN:
+            read_began = self._turn_began = fair_turns.pause()
         try:
             set_deadline(self.socket, min(self.until, wake_at))
             data = self.socket.recv(size)
@@ -94,20 +90,10 @@ class _Wire:
             if is_late and wake_at < self.until:
                 return None
             raise
-        self._turns.received()
-        self.begun = self.begun or bool(data)
-        self.ended = not data
+        now = time.monotonic()
+        if now - read_began > fair_turns.WAIT:
+            self._turn_began = now
         return data
-
-    def readline(self, limit: int, /) -> bytes:
-        """A line of a head, with its end; less of it at the end of the connection."""
-        while (end := self.unread.find(b"\n", 0, limit) + 1) == 0:
-            if len(self.unread) >= limit or self.ended:
-                break
-            self.unread += self.receive(_READ_SIZE) or b""
-        end = end or limit
-        line, self.unread = self.unread[:end], self.unread[end:]
-        return line
 
 
 class HTTP1Response:
@@ -117,53 +103,31 @@ class HTTP1Response:
     only if its body was read to its end, and if nothing came behind that.
     """
 
-    def __init__(self, connection: "UpstreamConnection", wire: _Wire) -> None:
-        self._connection: UpstreamConnection | None = connection
-        self._wire = wire
-        self._size = _READ_SIZE
-        self.status = 0
-        self.headers = Headers(())
-        self.keeps_connection = True
-        # Until the head says how the body is framed: one that has not ended.
-        self._body: BodyDecoder = LengthDecoder(inf)
-        self._content: ContentDecoder | None = None
-
-    def read_head(self, *, is_last: bool) -> None:
-        """Wait for the head. With *is_last*, no call follows on this connection.
-
-        Raises NoAnswer, CutHead, Malformed, and what sockets do.
+    def __init__(
+        self,
+        connection: "UpstreamConnection",
+        wire: _Wire,
+        head: ResponseHead,
+        unread: bytes,
+        is_last: bool,
+    ) -> None:
+        """*unread* came behind the head. With *is_last*, no call follows on this
+        connection. Raises Malformed.
         """
-        wire = self._wire
-        try:
-            head = read_head(wire)
-        except (ConnectionError, Malformed) as e:
-            if not wire.begun and isinstance(e, ConnectionError):
-                raise NoAnswer(str(e)) from e
-            if wire.ended or isinstance(e, ConnectionError):
-                raise CutHead from e
-            raise
-        if wire.ended:
-            raise CutHead
+        self._connection: UpstreamConnection | None = connection
+        self._wire, self._unread = wire, unread
+        # When the next block has to be there, on the monotonic clock.
+        self.until = wire.until
+        self._size = _READ_SIZE
         self.status, self.headers = head.status, head.headers
         self._body, is_ambiguous = body_framing(head)
+        # Whether the body has been read to its end.
+        self.ended = self._body.ended
         self.keeps_connection = not (head.is_last or is_last or is_ambiguous)
-        coding = self.headers.get("Content-Encoding", "")
+        self._content: ContentDecoder | None = None
+        coding = self.headers.get("content-encoding", "")
         if coding and {c.strip() for c in coding.lower().split(",")} <= CODINGS:
             self._content = content_decoder(coding)
-
-    @property
-    def until(self) -> float:
-        """When the next block has to be there, on the monotonic clock."""
-        return self._wire.until
-
-    @until.setter
-    def until(self, until: float) -> None:
-        self._wire.until = until
-
-    @property
-    def ended(self) -> bool:
-        """Whether the body has been read to its end."""
-        return self._body.ended and not (self._content and self._content.pending)
 
     def read_block(self, wake_at: float = inf) -> bytes | None:
         """The next piece of the body, decoded; b"" at its end.
@@ -175,6 +139,7 @@ class HTTP1Response:
         while True:
             if self._content and self._content.pending:
                 piece = self._content.feed(b"")
+                self._note_end()
             elif self._body.error:
                 raise self._body.error
             elif self._body.ended:
@@ -183,8 +148,9 @@ class HTTP1Response:
                 self._note_end()
                 return b""
             else:
-                data, self._wire.unread = self._wire.unread, b""
+                data, self._unread = self._unread, b""
                 if not data:
+                    self._wire.until = self.until
                     received = self._wire.receive(self._size, wake_at)
                     if received is None:
                         return None
@@ -208,7 +174,8 @@ class HTTP1Response:
     def _note_end(self) -> None:
         """At the end of the body, let the connection serve the next call."""
         if self._body.ended:
-            surplus = self._body.surplus or bool(self._wire.unread)
+            self.ended = not (self._content and self._content.pending)
+            surplus = self._body.surplus or bool(self._unread)
             self.keeps_connection = self.keeps_connection and not surplus
             self.release()
 
@@ -267,27 +234,47 @@ class UpstreamConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
             self.served = 0
+        set_deadline(self.sock, until)
         if observer:
             observer.connected(self.sock)
-        set_deadline(self.sock, until)
         self._write(head, body, observer)
-        response = HTTP1Response(self, _Wire(self.sock, until))
         try:
-            response.read_head(is_last=is_last)
+            response = self._read_response(_Wire(self.sock, until), is_last)
         except NoAnswer as e:
-            response.close()
+            self.close()
             if not self.served:
                 raise
             if observer:
                 observer.sent(False)
             raise StaleConnection(str(e)) from e
         except BaseException:
-            response.close()
+            self.close()
             raise
         if not self.served:
             self.on_first_response()
         self.served += 1
         return response
+
+    def _read_response(self, wire: _Wire, is_last: bool) -> HTTP1Response:
+        """Wait for the head of the response.
+
+        Raises NoAnswer, CutHead, Malformed, and what sockets do.
+        """
+        try:
+            data = wire.receive(_READ_SIZE)
+        except ConnectionError as e:
+            raise NoAnswer(str(e)) from e
+        if not data:
+            raise NoAnswer("closed without an answer")
+        decoder = HeadDecoder()
+        while (head := decoder.feed(data)) is None:
+            try:
+                data = wire.receive(_READ_SIZE)
+            except ConnectionError as e:
+                raise CutHead from e
+            if not data:
+                raise CutHead
+        return HTTP1Response(self, wire, head, decoder.unread, is_last)
 
     def _write(self, head: bytes, body: bytes, observer: CallObserver | None) -> None:
         if observer:

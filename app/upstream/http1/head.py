@@ -7,64 +7,27 @@ Source: https://www.rfc-editor.org/rfc/rfc9112
 """
 
 import re
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPException
-from typing import Any, NamedTuple, Protocol
-
-from requests.structures import CaseInsensitiveDict
-
-from ...core.text_cache import cached_by_text
+from typing import NamedTuple
 
 
 class Malformed(HTTPException):
     """The response is not HTTP/1, or could be read in more than one way."""
 
 
-class Lines(Protocol):
-    """The source of a head, such as a buffered socket."""
-
-    def readline(self, limit: int, /) -> bytes: ...
-
-
-class Headers(CaseInsensitiveDict[str]):
-    """requests' headers, filled at once. Values of a repeated one are joined."""
-
-    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
-        self._store = store = OrderedDict[str, tuple[str, str]]()
-        for name, value in fields:
-            key = name.lower()
-            if key in store:
-                name, first = store[key]
-                value = f"{first}, {value}"
-            store[key] = name, value
-
-    def get(self, key: str, default: Any = None) -> Any:
-        # Mapping's own would raise and catch a KeyError for each that is missing.
-        _, value = self._store.get(key.lower(), (key, default))
-        return value
-
-    def items(self) -> Any:
-        # Mapping's own would look each of them up.
-        return self._store.values()
-
-
 class ResponseHead(NamedTuple):
-    """Minor version of HTTP/1, status and headers of a response."""
+    """Minor version of HTTP/1, status and headers of a response.
+
+    *headers* are by their names in lower case, the values of a repeated one joined by
+    commas. *is_last* says that the server closes the connection after this response.
+    """
 
     minor: int
     status: int
-    headers: Headers
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the server closes the connection after this response."""
-        options = self.headers.get("Connection", "").lower()
-        if self.minor:
-            return "close" in options
-        options += self.headers.get("Proxy-Connection", "").lower()
-        return not (self.headers.get("Keep-Alive") or "keep-alive" in options)
+    headers: dict[str, str]
+    is_last: bool
 
 
 # Interim responses (1xx, such as "103 Early Hints") before the final one.
@@ -81,54 +44,93 @@ _STATUS_LINE = re.compile(
 # begins with one would continue the header before (obs-fold), and of "Name : value" two
 # readers may see two names. A value has no control characters but tabs.
 _FIELD_LINE = re.compile(rb"([!-9;-~]+):[ \t]*([^\0-\x08\n-\x1f\x7f]*)\r?\n")
-_END_OF_HEAD = (b"\r\n", b"\n", b"")
+_END_OF_HEAD = (b"\r\n", b"\n")
 
 
-def read_head(source: Lines) -> ResponseHead:
-    """Read the head of the final response from *source*, past interim ones.
+class HeadDecoder:
+    """Finds the head of the final response in what comes from a connection.
 
-    Raises ConnectionResetError if not even its first byte comes, and Malformed. The end
-    of *source* ends a head as well: whether it was cut, the caller has to see.
+    Sans-IO: feed it what the socket gives, in pieces of any size. Interim responses are
+    skipped. *unread* is what stands behind the head: the beginning of the body.
     """
-    for _ in range(_MAX_INTERIM):
-        line = source.readline(LONGEST_LINE + 1)
-        if not line:
-            raise ConnectionResetError("closed without an answer")
-        match = _STATUS_LINE.fullmatch(line)
-        if match is None or len(line) > LONGEST_LINE:
-            raise Malformed("no status")
-        minor, status = int(match[1] or 0), int(match[2])
-        if status >= 200:
-            fields = map(_parse_field, read_lines(source))
-            return ResponseHead(minor, status, Headers(fields))
-        if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            break
-        read_lines(source)
-    raise Malformed("no answer, only announcements")
+
+    def __init__(self) -> None:
+        self.unread = b""
+        self._interim_responses = 0
+        # Minor version and status, once there is a status line; the lines behind it.
+        self._status: tuple[int, int] | None = None
+        self._lines: list[bytes] = []
+
+    def feed(self, data: bytes) -> ResponseHead | None:
+        """The head, if *data* completes it. Raises Malformed."""
+        data, self.unread = self.unread + data, b""
+        at = 0
+        while end := data.find(b"\n", at) + 1:
+            line, at = data[at:end], end
+            _check_length(line)
+            if self._status is None:
+                self._status = _parse_status(line)
+            elif line not in _END_OF_HEAD:
+                if len(self._lines) == MAX_FIELDS:
+                    raise Malformed("a head without end")
+                self._lines.append(line)
+            elif self._status[1] >= HTTPStatus.OK:
+                self.unread = data[at:]
+                return self._head(*self._status)
+            else:
+                self._skip_interim_response()
+        self.unread = data[at:]
+        _check_length(self.unread)
+        return None
+
+    def _skip_interim_response(self) -> None:
+        self._status, self._lines = None, []
+        self._interim_responses += 1
+        if self._interim_responses == _MAX_INTERIM:
+            raise Malformed("no answer, only announcements")
+
+    def _head(self, minor: int, status: int) -> ResponseHead:
+        headers: dict[str, str] = {}
+        for line in self._lines:
+            match = _FIELD_LINE.fullmatch(line)
+            if match is None:
+                raise Malformed("a header that is none")
+            name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return ResponseHead(minor, status, headers, _is_last(minor, headers))
 
 
-def read_lines(source: Lines) -> list[bytes]:
-    """Read the lines of headers, or trailers, up to a blank line or the end.
-
-    Raises Malformed if one is too long, or they are too many.
-    """
-    lines: list[bytes] = []
-    while (line := source.readline(LONGEST_LINE + 1)) not in _END_OF_HEAD:
-        if len(line) > LONGEST_LINE or len(lines) == MAX_FIELDS:
-            raise Malformed("a head, or a line of it, without end")
-        lines.append(line)
-    return lines
-
-
-def _parse_field(line: bytes) -> tuple[str, str]:
-    match = _FIELD_LINE.fullmatch(line)
+def _parse_status(line: bytes) -> tuple[int, int]:
+    """Minor version and status. Raises Malformed, also for a change of protocol."""
+    match = _STATUS_LINE.fullmatch(line)
     if match is None:
-        raise Malformed("a header that is none")
-    return match[1].decode("ascii"), match[2].decode("latin-1")
+        raise Malformed("no status")
+    minor, status = int(match[1] or 0), int(match[2])
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        raise Malformed("another protocol, which nobody asked for")
+    return minor, status
 
 
-# As http.client checks a name before it sends it (_is_legal_header_name).
-_FIELD_NAME = re.compile(r"[^:\s][^:\r\n]*", re.ASCII)
+def _check_length(line: bytes) -> None:
+    if len(line) > LONGEST_LINE:
+        raise Malformed("a line of a head without end")
+
+
+def _is_last(minor: int, headers: Mapping[str, str]) -> bool:
+    """Whether the server closes the connection: HTTP/1.0 does unless it says it won't.
+
+    `Proxy-Connection` and `Keep-Alive` are what servers of HTTP/1.0 send to say so.
+    """
+    options = headers.get("connection", "").lower()
+    if minor:
+        return "close" in options
+    options += headers.get("proxy-connection", "").lower()
+    return not (headers.get("keep-alive") or "keep-alive" in options)
+
+
+# As http.client checks a name before it sends it (_is_legal_header_name); here all
+# names of a head at once, each behind a line break.
+_FIELD_NAMES = re.compile(r"(?:\n[^:\s][^:\r\n]*)*", re.ASCII)
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -138,13 +140,10 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
     that latin-1 cannot express.
     """
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    # One CR and one LF for each: no value brings a line of its own.
+    # One CR and one LF for each: no value, and no name, brings a line of its own.
     line_ends = lines.count("\r"), lines.count("\n")
-    if line_ends != (len(headers), len(headers)) or not all(map(_is_name, headers)):
+    names = "".join([f"\n{name}" for name in headers])
+    is_valid = names.isascii() and _FIELD_NAMES.fullmatch(names)
+    if line_ends != (len(headers), len(headers)) or not is_valid:
         raise ValueError("a header that is none")
     return lines.encode("latin-1")
-
-
-@cached_by_text
-def _is_name(name: str) -> bool:
-    return name.isascii() and _FIELD_NAME.fullmatch(name) is not None

@@ -6,6 +6,7 @@ proxies, retries, redirects, bodies that are no bytes.
 """
 
 import ssl
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from http.client import HTTPException
@@ -100,7 +101,8 @@ class PooledAdapter(HTTPAdapter):
         )
         connection: Any = pool._get_conn()
         try:
-            connection.timeout = timeout
+            # Of connecting. A socket takes 0 for "do not wait".
+            connection.timeout = min(timeout, max(until - time.monotonic(), 0.001))
             connection.give_back = pool._put_conn
             raw = connection.exchange(
                 head,
@@ -159,7 +161,8 @@ class PooledAdapter(HTTPAdapter):
 
 def _encode_head(target: RequestTarget, headers: Mapping[str, Any]) -> bytes:
     """Raises InvalidHeader."""
-    host_line = target.host_line if headers.get("Host") is None else b""
+    has_own_host = "host" in map(str.lower, headers)
+    host_line = b"" if has_own_host else target.host_line
     try:
         lines = encode_headers(headers)
     except ValueError as e:
@@ -171,7 +174,8 @@ class UpstreamResponse(Response):
     """requests' response, without its jar of cookies, which takes longest to make."""
 
     def __init__(self, request: PreparedRequest, raw: HTTP1Response) -> None:
-        self.status_code, self.headers = raw.status, raw.headers
+        headers: Any = raw.headers
+        self.status_code, self.headers = raw.status, headers
         self.request, self.url, self.raw = request, str(request.url), raw
         self.history, self.encoding, self.reason = [], None, ""
         self._content, self._content_consumed = False, False

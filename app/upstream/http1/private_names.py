@@ -16,7 +16,6 @@ PRIVATE_NAMES: Mapping[str, str] = {
     "http.client.HTTPConnection.sock": "the socket, which a request is written to",
     "requests.models.Response._content": "false while the body has not been read",
     "requests.models.Response._content_consumed": "false while it can be streamed",
-    "requests.structures.CaseInsensitiveDict._store": "the fields by lower-case name",
     "urllib3.connection.HTTPConnection._dns_host": "the host that is connected to",
     "urllib3.connection.HTTPConnection._new_conn": "resolves the host and connects",
     "urllib3.connection.port_by_scheme": "the port of a URL that names none",
