@@ -16,8 +16,8 @@ from app.server.hooks import (  # noqa: F401 - gunicorn reads them here
 hooks.prepare()
 
 wsgi_app = "wsgi:app"
-# Kept apart for a reload, which reads this again: when_ready writes where the workers
-# are reached into the variable that was read here first.
+# A reload (SIGHUP) reads this file again, and by then when_ready has overwritten
+# GATEWAY_BIND with the addresses of the open sockets. So the original is kept.
 bind = os.environ.setdefault(
     "GATEWAY_LISTEN", os.environ.get("GATEWAY_BIND", "127.0.0.1:8787")
 )
@@ -36,12 +36,12 @@ worker_connections = 2200
 graceful_timeout = math.ceil(float(os.environ.get("GATEWAY_DRAIN_TIMEOUT") or 60)) + 5
 # Longer than a proxy keeps its idle connections (nginx: 60), so that it ends them.
 keepalive = 75
-# A config of 32 KiB travels in a header.
+# A config of 32 KiB travels in a header; gunicorn's default is 8190 bytes.
 limit_request_field_size = 65536
-# One path for all servers of a user would be shared by all.
+# gunicorn's control socket has one default path, which all its servers of a user share.
 control_socket_disable = True
-# The workers' heartbeat must not wait for a disk.
+# Workers show that they are alive by touching a file, which must not wait for a disk.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
-# Its own lines are as all others.
+# gunicorn's own lines, in the format of the gateway's.
 if os.environ.get("GATEWAY_LOG_FORMAT") == "json":
     logger_class = "app.server.gunicorn_logger.JSONLogger"

@@ -14,6 +14,6 @@ settings = Settings.from_environ(os.environ)
 logs.configure(settings.log_format)
 logs.capture()
 app = create_app(settings)
-# A command of flask's says only what it was asked for.
+# Commands such as `flask keys list` print their result alone, for scripts.
 if "FLASK_RUN_FROM_CLI" not in os.environ:
     logs.log_start(__version__, settings)

@@ -39,7 +39,8 @@ Source: the ErrorResponse schema of https://github.com/openai/openai-openapi
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The `type` of an error for which the provider has set none.
+# The `type` of an error for which the provider has set none; of other statuses it is
+# `server_error` or `invalid_request_error`, see `type_of_status`.
 _TYPES = {
     408: "timeout_error",
     429: "rate_limit_error",
@@ -72,6 +73,7 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        # Most classes have a fixed status; UpstreamStatus has the provider's own.
         self.status = self.status if status is None else status
         self.type = type or type_of_status(self.status)
         self.param = param
@@ -81,6 +83,7 @@ class GatewayError(Exception):
 
     def to_body(self) -> dict[str, Any]:
         """The error in OpenAI's shape; with the attempts, if there were several."""
+        # `param` and `code` are there even if null: OpenAI's clients read them.
         error = {
             "message": self.message,
             "type": self.type,
@@ -199,6 +202,7 @@ class TooManyWrongKeys(RateLimited):
             "Too many wrong keys come from your address. Please check yours, and try "
             "again in a second.",
             code="too_many_wrong_keys",
+            # OpenAI's clients retry a 429 by themselves, unless this header says no.
             headers={"retry-after": "1", "x-should-retry": "false"},
         )
 
@@ -294,6 +298,7 @@ class EngineWithheld(EngineUnavailable):
             "The embedded engine ended several times while it worked on your requests. "
             f"It answers you again in {seconds:.0f} s.",
             code="engine_withheld",
+            # Whole seconds; 0 would mean at once.
             headers={"retry-after": f"{max(seconds, 1):.0f}"},
         )
 

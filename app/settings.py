@@ -18,14 +18,20 @@ class BadSettings(ValueError):
     """Every setting that cannot be used, in one message."""
 
 
+# Parsers: each turns the text of a variable into a value, or raises ValueError with the
+# end of a sentence that begins with the variable's name.
+
+
 def _seconds(text: str) -> float:
     value = float(text)
+    # The upper bound, 30 years, also refuses `inf`; `nan` fails every comparison.
     if not 0 < value < 1e9:
         raise ValueError("must be a number of seconds greater than 0")
     return value
 
 
 def _seconds_or_none(text: str) -> float | None:
+    # 0 turns off what would happen after that time.
     return _seconds(text) if text.strip() not in ("", "0") else None
 
 
@@ -96,7 +102,7 @@ def _setting(
 
 
 def _secret(read: Callable[[str], str]) -> Any:
-    """A text that is not part of the repr, nor of an error message."""
+    """A text that is not part of the repr, nor of an error message or the log."""
     return field(default="", repr=False, metadata={"read": read, "alias": None})
 
 
@@ -104,8 +110,8 @@ def _secret(read: Callable[[str], str]) -> Any:
 class Settings:
     """The settings of an operator. Durations are in seconds, sizes in bytes.
 
-    Without *trusted_custom_hosts* this machine is trusted while no other can connect.
-    *otel* are OpenTelemetry's own variables, by their names.
+    Without *trusted_custom_hosts*, custom hosts on this machine are allowed as long as
+    no other machine can connect. *otel* are OpenTelemetry's own variables, by name.
     """
 
     default_max_tokens: int | None = _setting(100, _count_or_none)
@@ -167,8 +173,10 @@ class Settings:
         """The settings in *environ*. Raises BadSettings, which names every bad one."""
         otel = {name: environ[name] for name in environ if name.startswith("OTEL_")}
         values: dict[str, Any] = {"otel": otel}
+        # All are collected, so that an operator corrects them in one go.
         problems = []
         for setting in setting_fields():
+            # An alias is a variable of the Portkey gateway that means the same.
             names = (variable(setting), setting.metadata["alias"])
             name = next((name for name in names if name and name in environ), None)
             if name is None:

@@ -1,1 +1,1 @@
-"""How much a gateway costs, beside others: `make bench`, `make bench-peers`."""
+"""Measures what a gateway costs, next to others: `make bench`, `make bench-peers`."""

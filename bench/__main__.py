@@ -1,4 +1,4 @@
-"""Measures contestants side by side, round by round.
+"""Measures all contestants in alternation, round by round.
 
 python -m bench --rounds 5 --peers --json bench.json --svg docs/performance.svg
 """
@@ -62,10 +62,12 @@ def measure_all(
 ) -> report.Results:
     """All cases of all contestants in each round, interleaved.
 
-    A machine's speed drifts: contestants are compared within a round.
+    A machine's speed drifts over minutes, by temperature and neighbours. So contestants
+    are started anew in each round and take turns case by case: what is compared was
+    measured within seconds.
     """
     results: report.Results = {}
-    # Memory comes first, since nothing is warm then.
+    # Memory comes first: after the other cases it would include their caches and pools.
     memory = [case for case in cases if case.name == "memory"]
     others = [case for case in cases if case.name != "memory"]
     with start_upstreams() as upstreams:
@@ -78,6 +80,7 @@ def measure_all(
                 run_cases(memory, trials, results)
                 run_cases(WARM, trials, {})
                 run_cases(others, trials, results)
+            # After the others have ended, so that the start has the processor alone.
             for each in contestants if options.only in "cold start" else ():
                 if "process" in each.features:
                     key = ("cold start", "start", each.name)
@@ -85,7 +88,7 @@ def measure_all(
             print(
                 f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True
             )
-        # Once: it takes longer than all else.
+        # Not in each round, as it takes longer than all other cases together.
         many = ManyStreams(options.streams)
         for each in contestants if many.streams and options.only in many.name else ():
             if "many" in each.features:
@@ -119,7 +122,8 @@ def start_upstreams() -> Iterator[Upstreams]:
         files = [str(Path(folder, name)) for name in ("ca.pem", "cert.pem", "key.pem")]
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
-        # Among as many other authorities as a real bundle has.
+        # With as many other authorities as a real bundle: OpenSSL parses all of them
+        # for each new context.
         Path(files[0]).write_bytes(Path(certifi.where()).read_bytes())
         authority.cert_pem.write_to_path(files[0], append=True)
         certificate.cert_chain_pems[0].write_to_path(files[1])
@@ -136,7 +140,7 @@ def start_upstreams() -> Iterator[Upstreams]:
 def start_all(
     contestants: Sequence[Contestant], upstreams: Upstreams
 ) -> Iterator[dict[str, Server]]:
-    """All of them, started anew and ready to answer, but not warm."""
+    """All contestants, started anew and ready to answer, but not warmed up."""
     with contextlib.ExitStack() as stack:
         servers = {}
         for each in contestants:

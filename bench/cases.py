@@ -30,14 +30,14 @@ class Trial:
     seconds: float
 
     def url(self, kind: str = "whole") -> str:
-        """Where to ask for a whole answer, or for a stream."""
+        """The URL for a whole response, or for a stream."""
         url = self.running.url
         if self.contestant.name == "direct" and kind == "stream":
             return f"http://127.0.0.1:{self.upstreams.stream}/v1/completions"
         return url.replace("/whole/", f"/{kind}/")
 
     def body(self, kind: str, **more: Any) -> dict[str, Any]:
-        # LiteLLM routes by the model.
+        # LiteLLM chooses the upstream by the model's name.
         model = {} if self.contestant.is_routed else {"model": kind}
         return {**_SMALL, **model, **more}
 
@@ -81,6 +81,8 @@ def _whole(
         port = tls(upstreams) if tls else upstreams.whole
         headers = trial.contestant.headers(port, document, tls is not None)
         body = trial.body("whole", prompt=prompt)
+        # Processor time rather than requests per second: it does not depend on how much
+        # the load generator can send.
         before = trial.cpu()
         stats = load_whole(trial.url(), headers, body, connections, trial.seconds)
         seconds = trial.cpu() - before
@@ -96,7 +98,7 @@ def _target(port: int, **more: Any) -> dict[str, Any]:
     return {"provider": "openai", "api_key": "sk-1", "custom_host": host, **more}
 
 
-# Nobody listens on this port.
+# A port that was free a moment ago: a connection is refused at once.
 _DEAD = free_port()
 
 
@@ -118,6 +120,7 @@ def _stream(
         document = config(upstreams) if config else None
         headers = trial.contestant.headers(upstreams.stream, document)
         body = trial.body("stream", stream=True)
+        # By event, as a stream costs most while it runs and little to open.
         before = trial.cpu()
         stats = load_streams(trial.url("stream"), headers, body, connections, ramp)
         seconds = trial.cpu() - before
@@ -134,6 +137,7 @@ def _stream(
 
 def _first(trial: Trial) -> Measurements:
     """The time to the first event of streams that come one by one."""
+    # 40 within 2 seconds: each has its first event before the next one begins.
     headers = trial.contestant.headers(trial.upstreams.stream)
     body = trial.body("stream", stream=True)
     stats = load_streams(trial.url("stream"), headers, body, 40, 2.0)
@@ -144,15 +148,16 @@ def _memory_per_stream(trial: Trial) -> Measurements:
     """Memory: at rest before anything else, and for each of 500 streams."""
     import threading
 
+    # Sampled meanwhile, as a worker may return memory as soon as streams end.
     at_rest, most = _memory(trial), 0
     stop = threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         nonlocal most
         while not stop.wait(0.3):
             most = max(most, _memory(trial))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     headers = trial.contestant.headers(trial.upstreams.stream)
     body = trial.body("stream", stream=True)
@@ -169,7 +174,8 @@ def _memory(trial: Trial) -> int:
     return memory(trial.running.worker)
 
 
-# What each is asked before it is measured: Node compiles what it runs often.
+# Requests before the measurements: Node compiles functions that run often, and pools
+# open their connections.
 WARM = (
     Case("", _whole(32)),
     Case("", _stream(50)),
@@ -208,6 +214,7 @@ CASES = (
 
 def cold_start(contestant: Contestant, upstreams: Upstreams) -> float:
     """Seconds from the start of a process to its first completion."""
+    # `wait_until` tries every 5 ms, which bounds the error.
     began = time.monotonic()
     with contestant.start(upstreams, 1) as started:
         wait_until(

@@ -17,7 +17,7 @@ from .upstream import nginx
 
 PEERS_FOLDER = ROOT / ".bench"
 
-# LiteLLM does not start without one, or with one that is easy to guess.
+# LiteLLM does not start without a master key, or with one that is easy to guess.
 _MASTER_KEY = f"sk-{secrets.token_hex(32)}"
 
 
@@ -59,11 +59,11 @@ Start = Callable[[Upstreams, int], AbstractContextManager[Server]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """*features* names what it supports beside plain requests (see `Case.needs`).
+    """A server to measure. *features* are what it supports (see `Case.needs`).
 
-    *start* gets a number of workers: with one, it has one processor. One that
-    *is_routed* takes the upstream from a request's headers, others from their
-    configuration. It may take *patience* seconds to start.
+    *start* gets a number of workers; with one, it runs on one processor. If it
+    *is_routed*, the upstream is in a request's headers, else in its configuration. It
+    may take *patience* seconds to start.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Contestant:
             "x-portkey-provider": "openai",
             "x-portkey-custom-host": f"{scheme}://127.0.0.1:{port}/v1",
         }
+        # A config holds both, and some gateways refuse them twice.
         if config is not None:
             del headers["x-portkey-custom-host"], headers["x-portkey-provider"]
             headers["x-portkey-config"] = json.dumps(config)
@@ -97,7 +98,7 @@ class Contestant:
 def lastword(
     upstreams: Upstreams, workers: int = 1, checkout: Path = ROOT
 ) -> Iterator[Server]:
-    """The gateway in *checkout*, as it is shipped."""
+    """The gateway in *checkout*, as it is shipped: log, metrics and ledger are on."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environ = {
@@ -112,13 +113,13 @@ def lastword(
 
 
 def earlier(checkout: Path) -> Contestant:
-    """lastword as it was: another checkout, run with the packages of this one."""
+    """An earlier lastword: another checkout, run with the packages of this one."""
     start = partial(lastword, checkout=checkout.resolve())
     features = next(each.features for each in OWN if each.name == "lastword")
     return Contestant("earlier", start, features)
 
 
-# The lower bound: a proxy in C that parses no body
+# nginx as the lower bound: a proxy in C that parses no body
 
 _PROXY = """
 daemon off; worker_processes {workers}; pid {folder}/pid; error_log stderr crit;
@@ -155,7 +156,7 @@ def proxy(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
 
 @contextmanager
 def direct(upstreams: Upstreams, workers: int = 1) -> Iterator[Server]:
-    """No gateway: the latency to which the others add theirs."""
+    """No gateway: the base of the latency that the others add."""
     yield Server(None, f"http://127.0.0.1:{upstreams.whole}/v1/completions")
 
 

@@ -1,6 +1,7 @@
 """Load generators: k9-load for whole answers, a reader of our own for streams.
 
-k9-load is in Rust; the reader notes the time of each event as it arrives.
+k9-load is written in Rust, so that it is not the bottleneck, but it only knows whole
+responses. The reader records the time of each event as it arrives.
 
 Source: https://pypi.org/project/k9-load/
 """
@@ -29,6 +30,7 @@ def load_whole(
     url: str, headers: Headers, body: Any, connections: int, seconds: float
 ) -> WholeStats:
     """Send requests on so many *connections* at once, again and again."""
+    # Here, as only `make bench` installs it.
     import k9
     from k9 import plan
 
@@ -76,6 +78,8 @@ class _Reader(asyncio.Protocol):
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        # Counted and not parsed, which would cost more than the gateway does. An event
+        # that is cut between two reads counts once, unless within these seven bytes.
         now, events = time.monotonic(), data.count(b"data: {")
         if events and self._last is None:
             self._stats.firsts.append(now - self._sent)
@@ -84,6 +88,7 @@ class _Reader(asyncio.Protocol):
         if events:
             self._last = now
             self._stats.events += events
+        # The end of a chunked body; the connection would be kept alive after it.
         self._end = (self._end + data)[-64:]
         if self._end.endswith(b"0\r\n\r\n"):
             self._transport.close()

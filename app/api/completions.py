@@ -13,8 +13,12 @@ from .request.body import json_object
 from .request.client_address import throttle_key
 from .request.headers import current_request, request_headers
 from .request.trace_headers import begin_span, trace_id
-from .response import FastResponse, StreamedResponse
-from .response_headers import identifying_headers, outcome_headers
+from .response import (
+    FastResponse,
+    StreamedResponse,
+    identifying_headers,
+    outcome_headers,
+)
 from .routing.authentication import authenticate
 from .routing.default_route import with_default_route
 from .routing.route_builder import build_route
@@ -43,14 +47,18 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
         # The socket, where the server provides it, shows when the client hangs up.
         socket = environ.get("gunicorn.socket")
         with gateway.clients.watching(socket) as connection:
+            # From cheap to dear: headers, the caller, and only then the body, which may
+            # have megabytes. A caller who is refused has not had it read.
             check_content_type(request, sent)
             caller = authenticate(sent, directory, settings, environ)
             routing = parse_routing_headers(sent, caller)
             body = json_object(request, sent, settings.max_body_bytes)
+            # The older paths name the model; one in the body comes first.
             if model:
                 body = {"model": model} | body
             routing = with_default_route(routing, body, settings)
             max_tokens = settings.default_max_tokens
+            # Nothing has been called, waited for or counted up to here.
             route = build_route(routing, body, request.path, max_tokens)
             # Kept in g, so that the answer to an error has the headers of the trace.
             g.trace = trace = _begin_trace(request, routing, gateway.tracing, settings)
@@ -61,6 +69,8 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
                 return _whole(outcome.body, headers, connection)
             return _stream(outcome.body, headers, connection, gateway.heartbeat)
 
+    # Flask would redirect a path with a slash at its end; clients follow no redirect of
+    # a POST.
     for path in PATHS:
         routes.post(path, strict_slashes=False)(complete)
     return routes

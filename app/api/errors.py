@@ -12,7 +12,7 @@ from ..core.response_headers import caller_headers
 from ..errors import GatewayError, TooManyWrongKeys, WrongKey, release
 from ..settings import Settings
 from .request.client_address import throttle_key
-from .response_headers import failure_headers
+from .response import failure_headers
 from .routing.auth_throttle import AuthThrottle
 
 logger = logging.getLogger("lastword")
@@ -39,6 +39,7 @@ def register(app: Flask, throttle: AuthThrottle, settings: Settings) -> None:
 
 
 def _error_response(error: GatewayError) -> Response:
+    # Its traceback holds the request's frames, and with them prompts and keys.
     release(error)
     body = orjson.dumps(error.to_body())
     headers = caller_headers(error.headers)
@@ -59,6 +60,7 @@ def _http_exception(error: HTTPException) -> Response:
         )
         response.headers["Allow"] = allowed
         return response
+    # OpenAI's own wording for an unknown path.
     if isinstance(error, PathNotFound):
         url = f"{request.method} {request.path[:200]}"
         not_found = errors.NotFound(f"Invalid URL ({url})", code="invalid_url")

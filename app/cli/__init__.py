@@ -1,4 +1,8 @@
-"""Commands for operators: `flask --help` lists them."""
+"""Commands for operators: `flask --help` lists them.
+
+They open the store themselves, and talk to no gateway that runs: its workers notice a
+change by the store's revision, within GATEWAY_STORE_TTL seconds.
+"""
 
 from flask import Flask
 

@@ -37,6 +37,7 @@ def create(
     inputs.store().put_alias(for_model, alias)
 
 
+# `list_` in Python, so that the builtin keeps its name in this module.
 @aliases.command("list")
 @output.json_option
 @inputs.report_errors

@@ -40,7 +40,8 @@ Document = dict[str, Any]
 
 _KINDS = ("virtual_keys", "configs", "keys", "aliases")
 
-# Any other field of a virtual key is a setting of its provider.
+# The fields of a virtual key itself; any other one is a setting of its provider, which
+# `check_virtual_key` knows.
 _VIRTUAL_KEY_FIELDS = ("provider", "custom_host", "model", "params", "disabled")
 _KEY_FIELDS = ("config", "allowed", "aliases", "limits", "expires", "disabled")
 
@@ -49,10 +50,10 @@ _REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class StoreChange:
-    """One difference to the store: *sign* is +, ~ or -.
+    """One difference to the store: *sign* is + (added), ~ (changed) or - (deleted).
 
-    *apply* makes the change. Its result is a new gateway key, to be shown once, if
-    *shows_key*.
+    *apply* makes the change. With *shows_key* its result is a new gateway key, which is
+    shown only this once.
     """
 
     sign: str
@@ -76,6 +77,8 @@ def apply(file: str, dry_run: bool, prune: bool) -> None:
     """
     store = inputs.store()
     document = load(inputs.read(file))
+    # A list, so that all of the file is checked before the first change is made. Each
+    # change is a transaction of its own; after a failure, the command can be repeated.
     changes = list(differences(store, document))
     if prune:
         changes += removals(store, document)
@@ -102,7 +105,9 @@ def load(text: str) -> Document:
 
 
 def _mapping(what: str, value: Any, names: Collection[str] | None = None) -> Document:
-    """*value*, which has to be a mapping with no other *names*; empty for None.
+    """*value*, which has to be a mapping with no other keys than *names*.
+
+    None, which YAML makes of a name without a value, is an empty one.
 
     No error quotes a value: it may be a secret.
     """
@@ -122,6 +127,7 @@ def _resolve(value: Any) -> Any:
         return [_resolve(each) for each in value]
     if not isinstance(value, str):
         return value
+    # After the YAML was parsed: a secret may have characters that mean something in it.
     if value.startswith("file:"):
         return Path(value.removeprefix("file:")).read_text().strip()
 
@@ -151,6 +157,8 @@ def parse_gateway_key(name: str, value: Any) -> GatewayKey:
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise ValueError(f"{what}: allowed {resource} must be a list of names")
     aliases = _mapping(f"{what}: aliases", document.get("aliases"))
+    # Unix seconds, as `flask export` writes them; or 30d; or a date, which YAML parses
+    # and `str` turns back into 2027-01-31.
     expires = document.get("expires")
     if not isinstance(expires, int):
         expires = inputs.expiry(expires and str(expires))
@@ -167,7 +175,7 @@ def parse_alias(model: str, value: Any) -> Alias:
     what, names = f"alias {model}", [field.name for field in fields(Alias)]
     document = _require("model", what, _mapping(what, value, names))
     if day := document.get("shutdown_date"):
-        # YAML reads a date where it can, and else a text, which may be anything.
+        # YAML makes a date of what looks like one, and a text of all else.
         document = document | {"shutdown_date": str(date.fromisoformat(str(day)))}
     return Alias(**document)
 
@@ -193,7 +201,8 @@ def differences(store: Repository, document: Document) -> Iterator[StoreChange]:
     contents = store.contents()
     for id, value in document["virtual_keys"].items():
         key, old = parse_virtual_key(id, value), contents.virtual_keys.get(id)
-        # One that cannot be decrypted is replaced in any case.
+        # Settings are compared decrypted: Fernet's ciphertext differs each time. A key
+        # that this version cannot parse is replaced in any case.
         same = (
             old is not None
             and not old.problem
@@ -209,6 +218,7 @@ def differences(store: Repository, document: Document) -> Iterator[StoreChange]:
         ), contents.configs.get(id)
         if paths := secret_paths(config):
             raise ValueError(f"config {id} holds a secret, at {paths[0]}")
+        # As sorted JSON, in which the order of keys makes no difference.
         if stored is None or serialization.dumps(stored) != serialization.dumps(config):
             put_config = partial(store.put_config, id, config)
             sign = "+" if stored is None else "~"
@@ -228,7 +238,10 @@ def differences(store: Repository, document: Document) -> Iterator[StoreChange]:
 def _gateway_key_change(
     store: Repository, key: GatewayKey, old: GatewayKey | None
 ) -> Iterator[StoreChange]:
-    """The hint is the end of the key itself, which no file has."""
+    """The change of one gateway key, if there is any.
+
+    Hints are not compared: they are the end of the key itself, which no file has.
+    """
     what = f"key {key.name}"
     if old is None:
         yield StoreChange("+", what, partial(store.create_key, key), shows_key=True)
@@ -272,6 +285,7 @@ def export(file: str | None) -> None:
     Secrets become `${NAME}`; gateway keys themselves are not kept, so that to apply
     the file elsewhere makes new ones.
     """
+    # `settings` decrypts, but only the names in its result are written.
     store = inputs.store()
     contents = store.contents()
     virtual_keys = {
@@ -300,6 +314,7 @@ def export(file: str | None) -> None:
 
 
 def _fields(record: VirtualKey | GatewayKey | Alias) -> Document:
+    # JSON is valid YAML. `disabled: false` is the default, and left out.
     document: Document = yaml.safe_load(serialization.document(record))
     return {name: value for name, value in document.items() if value is not False}
 

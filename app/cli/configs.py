@@ -28,6 +28,7 @@ def create(id: str, file: str, move_secrets: bool) -> None:
 
     Of an ID that is there already, it becomes the newest version.
     """
+    # YAML's parser reads JSON, too.
     text = inputs.read(file)
     try:
         document = yaml.safe_load(text)
@@ -40,6 +41,7 @@ def create(id: str, file: str, move_secrets: bool) -> None:
             f"it holds secrets, at {', '.join(paths)}: name a virtual key there, or "
             "let --move-secrets make one"
         )
+    # Keys first: a config must not name one that is not there yet.
     document, new_keys = extract_secrets(document, id)
     for key in new_keys:
         store.put_virtual_key(key)
@@ -57,6 +59,7 @@ def list_(as_json: bool) -> None:
         {
             "id": id,
             "mode": str((document.get("strategy") or {}).get("mode", "single")),
+            # A config without targets is its own, single one.
             "targets": len(document.get("targets", [1])),
         }
         for id, document in sorted(contents.configs.items())
@@ -101,6 +104,8 @@ def history(id: str, as_json: bool) -> None:
 @inputs.report_errors
 def rollback(id: str, version: int) -> None:
     """Make an older version the newest again."""
+    # Validated again: the rules, or the trusted hosts, may have changed since. The old
+    # version is not touched, but stored once more with a new number.
     store = inputs.store()
     document = validate_config(
         _document(store.versions(id), version), inputs.named_hosts()

@@ -51,6 +51,8 @@ def trust_advice(error: InternalHost) -> str:
 def store() -> Repository:
     """The store, one for each command. SQLite's tables are created as needed."""
     if "store" not in g:
+        # In Flask's `g`, as several helpers of a command use it; closed with click's
+        # context, as the end of `g` closes nothing.
         g.store = factory.repository(settings())
         click.get_current_context().call_on_close(g.store.engine.dispose)
     repository: Repository = g.store
@@ -60,6 +62,7 @@ def store() -> Repository:
 def report_errors(command: F) -> F:
     """*command*, whose expected errors become a line each instead of a traceback."""
 
+    # Errors that are not listed are bugs, and keep their traceback.
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -77,6 +80,7 @@ def report_errors(command: F) -> F:
 def pairs(texts: Iterable[str]) -> dict[str, Any]:
     """Each `name=value` of *texts*; a value that is JSON is parsed."""
     values: dict[str, Any] = {}
+    # So 3, true and {"a": 1} are what they look like; other texts need no quotes.
     for name, text in _split_pairs(texts):
         try:
             values[name] = orjson.loads(text)
@@ -106,7 +110,7 @@ def limits(texts: Iterable[str], old: Limits = _NO_LIMITS) -> Limits:
     """*old*, changed by each `name=value` of *texts*; `name=` takes one away."""
     amounts = old.to_body()
     for name, text in _split_pairs(texts):
-        # An amount of money stays a text, so that it stays exact.
+        # An amount of money stays a text: as a float, 0.1 would not be exact.
         is_integer = re.fullmatch(r"[0-9]{1,20}", text)
         amounts[name] = int(text) if is_integer else text or None
     return Limits.of(amounts)
@@ -115,7 +119,8 @@ def limits(texts: Iterable[str], old: Limits = _NO_LIMITS) -> Limits:
 def secret(source: str, name: str) -> str:
     """The secret at *source*, one of SECRET_SOURCES.
 
-    It is no argument itself: other users of the machine can read command lines.
+    Secrets are never arguments themselves: `ps` shows command lines to all users, and
+    shells keep them in a history.
     """
     kind, _, location = source.partition(":")
     if source == "-":
@@ -143,6 +148,7 @@ def expiry(text: str | None) -> int | None:
         raise click.BadParameter(
             f"expected a date such as 2027-01-31, or 30d, not {text!r}"
         ) from e
+    # In UTC, as day limits are.
     midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
     return int(midnight.timestamp())
 

@@ -18,6 +18,7 @@ _HEADINGS = ("name", "key", "config", "allowed", "limits", "expires", "disabled"
 
 def _allow_options(command: Any) -> Any:
     """Add an option for each kind of resource: --allow-model and so on."""
+    # Reversed: click's help begins with the option that was added last.
     for resource in reversed(RESOURCES):
         singular = resource.removesuffix("s").replace("_", "-")
         command = click.option(
@@ -50,6 +51,7 @@ def create(
     key = GatewayKey(
         name,
         config=config,
+        # click passes an empty tuple for an option that was not used: no restriction.
         allowed={resource: [*names] for resource, names in allowed.items() if names},
         limits=inputs.limits(limit),
         expires=inputs.expiry(expires),
@@ -66,6 +68,7 @@ def create(
 @inputs.report_errors
 def list_(as_json: bool) -> None:
     """All keys, by their names; of a key itself only its end."""
+    # The store has only a hash of each key; the hint is what it kept of the text.
     keys = inputs.store().contents().keys.values()
     rows = map(_row, sorted(keys, key=lambda key: key.name))
     output.show(rows, _HEADINGS, as_json)
@@ -94,6 +97,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _stored_key(name: str) -> GatewayKey:
+    # The store has its keys by their hashes, for requests; here a scan is fast enough.
     for key in inputs.store().contents().keys.values():
         if key.name == name:
             return key

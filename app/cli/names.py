@@ -1,4 +1,7 @@
-"""The type of arguments that name a record of the store."""
+"""The click type of arguments that name a new record of the store.
+
+Only new ones: a record of an older version may have any name, and can still be deleted.
+"""
 
 from typing import Any
 

@@ -18,6 +18,8 @@ def show(
     if as_json:
         click.echo(json.dumps(records, indent=2, default=str))
         return
+    # Columns as wide as their longest cells, two spaces between them, and no rulers, so
+    # that awk can read them as well.
     lines = [headings, *([_cell(row.get(h)) for h in headings] for row in records)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

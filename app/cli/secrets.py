@@ -18,6 +18,7 @@ secrets = AppGroup("secrets", help="What stored credentials are sealed with.")
 def upgrade() -> None:
     """Bring the tables up to date. SQLite's are at every start."""
     settings = inputs.settings()
+    # Not `factory.database`, which refuses tables that are out of date.
     engine = database.connect(settings.database_url, Path(settings.instance))
     database.upgrade(engine)
     engine.dispose()
@@ -38,6 +39,7 @@ def rotate() -> None:
     if settings.secret_key:
         # The setting lists the new secret first, which seals, then the old ones.
         keys = secret_box.keys(settings.secret_key, instance)
+        # `store` opens with all of them, and this box seals with the first.
         count = store.reseal(secret_box.SecretBox(keys))
     else:
         # The file holds both keys until every secret is sealed by the new one: a

@@ -34,6 +34,7 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     Cost is in US dollars, of requests whose price is known; cached are the requests
     that were answered from the cache.
     """
+    # `expiry` parses days; 0 is before all requests.
     engine = factory.database(inputs.settings())
     totals = usage_totals(engine, by, inputs.expiry(since) or 0)
     rows = [{name: getattr(each, name) for name in _HEADINGS} for each in totals]
@@ -41,6 +42,7 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     if not as_csv:
         output.show(rows, _HEADINGS, as_json)
         return
+    # click writes the text at once; the csv module by itself would end lines with CRLF.
     text = io.StringIO()
     writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
     writer.writeheader()

@@ -66,7 +66,8 @@ def create(
     for name, source in inputs.pairs(secret_from).items():
         settings[name] = inputs.secret(str(source), name)
     if not key_from and declaration.needs_key:
-        # Some providers take other credentials in place of a key.
+        # Some providers take other credentials than a key, such as AWS's pair. If
+        # none of their sets is complete, the key is asked for on the terminal.
         has_others = any(all(map(settings.get, names)) for names in declaration.keys)
         key_from = None if has_others else "prompt"
     if key_from:
@@ -89,13 +90,15 @@ def check_virtual_key(key: VirtualKey) -> VirtualKey:
     provider = PROVIDERS.get(key.provider)
     if provider is None or not provider.modes:
         raise ValueError(f"provider {key.provider!r} has no text completions")
+    # A misspelled setting would be ignored, and its secret stored under a wrong name.
     names = {"api_key", *(setting.name for setting in provider.settings)}
     if undeclared := sorted(set(key.settings) - names):
         raise ValueError(
             f"provider {provider.name} has no {undeclared[0]}; it has "
             f"{', '.join(sorted(names))}"
         )
-    # Whatever may become a part of a URL, and its check.
+    # Settings that become a part of a URL, and their checks: an internal host has to be
+    # trusted by name, against server-side request forgery.
     checks: dict[str, Callable[[Iterable[str]], object]] = {}
     if key.custom_host:
         host = f"custom host {key.custom_host!r}"
@@ -153,6 +156,7 @@ def _stored_key(id: str) -> VirtualKey:
     contents = store.contents()
     if id not in contents.virtual_keys:
         raise RecordNotFound(id)
+    # With its secrets, as `put_virtual_key` stores a key as a whole.
     settings = store.settings(contents.sealed[id])
     return replace(contents.virtual_keys[id], settings=settings)
 

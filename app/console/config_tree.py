@@ -16,7 +16,7 @@ _MAX_QUERY = 160
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a dry run found out about a node: *look* is a CSS class, *note* its text."""
+    """The result of a dry run for a node: *look* is a CSS class, *note* its text."""
 
     look: str
     note: str
@@ -71,7 +71,7 @@ def _provider_name(own: Config) -> str:
 
 
 def _conditions(own: Config) -> Iterator[str]:
-    """When a group selects each of its targets."""
+    """When a group selects each of its targets, as a text for each."""
     targets = own.get("targets") or []
     strategy = own.get("strategy") or {}
     mode = strategy.get("mode")
@@ -92,11 +92,14 @@ def _conditions(own: Config) -> Iterator[str]:
                 conditions.append("otherwise")
             yield ", or ".join(conditions) or "never"
         else:
+            # `single`, the default, uses the first target alone.
             yield "never" if i else "always"
 
 
 def _facts(own: Config) -> Iterator[tuple[str, str]]:
-    """What a node sets that matters to routing, nothing secret among it."""
+    """Names and values of what a node sets for routing. None of it is secret: these are
+    picked one by one, so that a new setting is not shown until somebody adds it.
+    """
     strategy = own.get("strategy") or {}
     overrides = own.get("override_params") or {}
     # Where the title is a name, the fact says what the title would have been.

@@ -56,6 +56,8 @@ def register(routes: Blueprint, services: ConsoleServices) -> None:
         tree: TreeNode | None = None,
         result: DryRunResult | None = None,
     ) -> ResponseReturnValue:
+        # A refused request is a result of the dry run, with the status that the request
+        # itself would get.
         page = render_template(
             "console/try.html", dry_request=dry_request, tree=tree, result=result
         )

@@ -1,7 +1,7 @@
-"""Finds out where a request would go, with the code that routes real ones.
+"""Shows where a request would go, using the code that routes real ones.
 
-The config, the keys and the state of the breakers are those of the gateway, so that the
-answer holds for the next request; only no upstream is called.
+Config, keys and breaker states are those of the gateway, so that the result holds for
+the next request; but no upstream is called.
 """
 
 import json
@@ -59,7 +59,7 @@ class TargetPreview:
     def mark(self) -> Mark:
         if self.refusal:
             return Mark("refuses", "would be refused")
-        # More than this is written as 100 %.
+        # From here on it would be shown as "100% of requests".
         if self.share >= 0.995:
             return Mark("picked", "would be called")
         if self.share > 0:
@@ -88,6 +88,8 @@ class DryRunResult:
 def dry_run(dry_request: DryRunRequest, services: ConsoleServices) -> DryRunResult:
     """Where the request that *dry_request* describes would go."""
     try:
+        # The parameters are those that conditions and plans look at; the prompt matters
+        # to none of them, but a request without one would be refused.
         body: dict[str, Any] = {"prompt": "A prompt."}
         body |= _json_object("Parameters", dry_request.params)
         if dry_request.model:
@@ -102,7 +104,8 @@ def dry_run(dry_request: DryRunRequest, services: ConsoleServices) -> DryRunResu
         return DryRunResult(list(e.errors) or [e.message])
     except GatewayError as e:
         return DryRunResult([e.message])
-    # A conditional group has only the child that its conditions chose.
+    # A conditional group of the route has only the child that its conditions chose. The
+    # others are in the config alone, and are marked as unused.
     paths = {node.path for node in _nodes_below(root)}
     marks = {
         node.path: Mark("unused", "not for this request")
@@ -119,9 +122,10 @@ def _routing_headers(
 ) -> RoutingHeaders:
     """What a real request with this config and metadata would have in its headers.
 
-    Without a gateway key, its caller may use everything. It brings the provider's key
+    Without a gateway key, the caller may use everything. It sends the provider's key
     that the config lacks, if GATEWAY_BYOK allows that.
     """
+    # For its error alone: a real request with invalid metadata goes without it.
     _json_object("Metadata", dry_request.metadata)
     store, settings = services.store, services.settings
     name = dry_request.key.strip()
@@ -136,6 +140,7 @@ def _routing_headers(
         byok=settings.byok,
         trusted=trusted_hosts(store, settings, None),
     )
+    # An empty field is an absent header: the two are not the same.
     values = {
         "x-portkey-config": dry_request.config.strip(),
         "x-portkey-metadata": dry_request.metadata.strip(),
@@ -186,9 +191,9 @@ class _RouteWalk:
         self.reasons: list[str] = []
 
     def visit(self, node: Node, share: float) -> float:
-        """Add the targets below *node*, to which that *share* of requests goes.
+        """Add the targets below *node*, which gets this *share* of requests.
 
-        The share that they would refuse is returned: a fallback hands it on.
+        Returns the share that they would refuse: a fallback passes it on.
         """
         if isinstance(node, Target):
             return self._visit_target(node, share)
@@ -199,15 +204,18 @@ class _RouteWalk:
             for child in available:
                 refused = self.visit(child, refused)
         elif node.mode == Strategy.LOADBALANCE and node.sticky is not None:
+            # All requests with this sticky value go to one child.
             chosen = rendezvous(available, node.sticky)
             refused = sum(self.visit(c, share * (c is chosen)) for c in available)
         elif node.mode == Strategy.LOADBALANCE:
+            # Those that are left may all have weight 0.
             weights = sum(child.weight for child in available) or 1
             refused = sum(
                 self.visit(child, share * child.weight / weights) for child in available
             )
         else:
             refused = self.visit(available[0], share)
+        # Listed as well, with no share: the page shows how they would be called.
         for child in node.children:
             if child not in available:
                 self.visit(child, 0.0)

@@ -11,6 +11,10 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
+# U+202F is a narrow space without a line break, which SI puts before units. U+2013, a
+# dash, stands for no value.
+
+
 def whole(value: int) -> str:
     """Every digit, in groups of three with narrow spaces."""
     return f"{value:,}".replace(",", "\u202f")
@@ -32,6 +36,7 @@ def duration(seconds: float | None) -> str:
     """12 ms, 1.3 s, 4 min."""
     if seconds is None:
         return "–"
+    # 0.9995 s and more would be rounded to 1e+03 ms.
     if seconds < 0.9995:
         return f"{1000 * seconds:.3g}\u202fms"
     return f"{seconds:.3g}\u202fs" if seconds < 120 else f"{seconds / 60:.3g}\u202fmin"
@@ -47,6 +52,7 @@ def money(dollars: float | None) -> str:
         return "–"
     if dollars == 0:
         return "$0"
+    # Bounds are where rounding changes the text: below, "$0.0000" would look free.
     if dollars < 0.00005:
         return "<$0.0001"
     if dollars < 0.00995:

@@ -1,8 +1,14 @@
 """Login: the console's token opens a session, which is a signed cookie.
 
-The signing key is derived from the token: a new token ends all sessions. Sessions are
-not stored anywhere, so a copy of a cookie stays valid after a logout, until it expires.
-Every POST has to carry the session's own CSRF token.
+Nothing is stored, so that any worker of any machine can check a session. The cookie
+holds a random id and whether its owner has logged in, with a timestamp and a signature.
+The signing key is derived from the token: a new token ends all sessions. The price is
+that a copy of a cookie stays valid after a logout, until it expires.
+
+Every POST has to carry a CSRF token, an HMAC of the session's id. The cookie is
+SameSite=Strict, so other sites cannot send it in any case; the token also stops pages
+of another port of this host, which is the same site. The login form has one, too, in a
+session that is not logged in: otherwise a site could log its visitors in unnoticed.
 
 Source: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet
 """
@@ -56,6 +62,8 @@ class Login:
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self._token, self._meter = settings.console_token.encode(), meter
         self._settings = settings
+        # Two keys from one token: a CSRF token, which pages show, must never be the
+        # signature of a cookie.
         key = hmac.digest(self._token, b"sessions of the console", hashlib.sha256)
         self._signer = TimestampSigner(key, digest_method=hashlib.sha256)
         self._csrf_key = hmac.digest(
@@ -81,17 +89,20 @@ class Login:
     def enter(self) -> ResponseReturnValue:
         """A new session, if the token is right.
 
-        The right one is accepted even where too many wrong ones were counted: nobody
-        who shares its address can lock the operator out.
+        The right one is accepted even after too many wrong ones: nobody at the same
+        address, such as behind one proxy, can lock the operator out.
         """
         token = request.form.get("token", "").strip().encode()
-        # In constant time: the time of the answer says nothing about the token.
+        # In constant time, so that the time of the response tells nothing of the token.
         if hmac.compare_digest(token, self._token):
+            # 303: the browser follows with a GET. A new id, so that whoever planted the
+            # one of the login form does not share the session (session fixation).
             response = make_response(redirect(url_for("console.overview"), 303))
             session = _new_session(_LOGGED_IN)
             return self._set_cookie(response, session, _SESSION_AGE)
         if token:
             holder = f"console:{throttle_key(request.environ, self._settings)}"
+            # Counted by the limits of requests: all workers share those.
             attempt = UsageRequest(holder, _WRONG_TOKENS, 0, None)
             try:
                 self._meter.reserve([attempt], time.time())
@@ -119,17 +130,23 @@ class Login:
     # Checks of every request
 
     def _check_session(self) -> ResponseReturnValue | None:
-        """Before each request: a redirect to the form for those without a session."""
+        """Before each request: check its session, and the CSRF token of a POST.
+
+        Without a session, pages redirect to the login form.
+        """
         request.max_content_length = _MAX_FORM
         try:
             cookie = request.cookies.get(_COOKIE, "")
+            # Raises BadSignature also for an old timestamp.
             session = self._signer.unsign(cookie, max_age=_SESSION_AGE).decode()
         except BadSignature:
             session = ""
         g.console_session = session
         if request.method == "POST":
+            # A header for scripts, a field for forms.
             token = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
             expected = self._csrf(session)
+            # Also for an empty session, whose token anybody could read in a page.
             if not session or not hmac.compare_digest(
                 token.encode(), expected.encode()
             ):
@@ -138,7 +155,7 @@ class Login:
                 )
         if request.endpoint in _PUBLIC or session.startswith(_LOGGED_IN):
             return None
-        # A script cannot follow a redirect to a page.
+        # A redirect would give a script the HTML of the login form.
         if request.is_json or request.accept_mimetypes.best == "text/event-stream":
             raise Unauthorized("Your session has ended.", code="session_ended")
         return redirect(url_for("console.login"))
@@ -151,6 +168,8 @@ class Login:
             _COOKIE,
             self._signer.sign(session).decode(),
             max_age=age,
+            # The completions endpoint never gets it. Scripts cannot read it. `secure`
+            # only under HTTPS, as the console is also used on http://localhost.
             path="/console",
             secure=request.is_secure,
             httponly=True,

@@ -23,7 +23,7 @@ from .stats import (
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A period up to now, in *slices* of *step* seconds; *step_name* says how long.
+    """A period up to now, in *slices* of *step* seconds, shown as *step_name*.
 
     *label* formats the times below a plot, one at every *label_every*-th slice.
     """
@@ -55,7 +55,8 @@ WINDOWS = {
 class OverviewCache:
     """The slices of each window, queried no more often than needed.
 
-    The lock also makes pages that reload at the same time share one query.
+    One query at a time: pages that reload at the same moment wait for the first and
+    share its result. The ledger may have millions of rows.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class OverviewCache:
         """Those up to now. Raises StoreUnavailable."""
         with self._lock:
             queried, slices = self._entries.get((window.id, by), (0.0, []))
+            # Below 0 the clock was set back, and the entry would stay for as long.
             if not 0 <= self._now() - queried < window.max_age:
                 queried = self._now()
                 slices = self._query(window, by, queried)
@@ -76,11 +78,14 @@ class OverviewCache:
             return slices
 
     def _query(self, window: Window, by: str, now: float) -> list[TimeSlice]:
+        # Slices begin at multiples of the step, so that a reload does not move requests
+        # from one to another. The last one is still under way.
         step = window.step
         last = now // step * step
         slices = []
         for start in (last - i * step for i in reversed(range(window.slices))):
-            # Under gevent: SQLite blocks the worker, so others get a turn in between.
+            # SQLite blocks the whole gevent worker during a query: one for each slice,
+            # with a switch to other greenlets in between, keeps streams going.
             time.sleep(0)
             groups = name_groups(self._ledger.sums(by, start, start + step))
             slices.append(TimeSlice(start, step, min(step, now - start), groups))
@@ -155,10 +160,12 @@ def register(routes: Blueprint, services: ConsoleServices) -> None:
     def overview() -> ResponseReturnValue:
         window = WINDOWS.get(request.args.get("window", ""), WINDOWS["15m"])
         by = request.args.get("by", "")
+        # It becomes a column's name: nothing but the listed ones.
         by = by if by in DIVISIONS else DIVISIONS[0]
         only = request.args.get("only", "")[:80]
         slices = only_group(cache.slices(window, by), only)
         groups = largest_groups(slices)
+        # Those of this worker; the metrics have the sum over all.
         connections = services.gateway.clients
         open_requests, open_streams = connections.count, connections.streams
         if services.metrics is not None:
@@ -192,6 +199,7 @@ def charts(
     labels = [
         (i, window.label(each.start))
         for i, each in enumerate(slices)
+        # From half a distance on, so that no label hangs over the edge.
         if i % window.label_every == window.label_every // 2
     ]
 

@@ -1,4 +1,8 @@
-"""The playground: a form whose page calls the endpoint, like any client."""
+"""The playground: a form whose JavaScript calls the endpoint, like any client.
+
+Nothing here sends a completion: the page does, with the key that the operator types in,
+which the console never sees.
+"""
 
 from typing import Any
 
@@ -32,6 +36,7 @@ def register(routes: Blueprint, services: ConsoleServices) -> None:
         headers, body = document.get("headers"), document.get("body")
         if not isinstance(headers, dict) or not isinstance(body, dict):
             raise InvalidRequest("headers and body have to be objects.")
+        # The page does not send it; this is for a header that was typed in by hand.
         others = {
             str(name): str(value)
             for name, value in headers.items()

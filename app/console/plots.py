@@ -81,6 +81,7 @@ def lines(plot: Plot) -> str:
     slot = _slot_width(plot)
     parts = []
     for series in plot.series:
+        # A run is a part of the line without a gap, as texts "x,y".
         runs: list[list[str]] = [[]]
         for i, value in enumerate(series.values):
             if value is None:
@@ -102,9 +103,10 @@ def lines(plot: Plot) -> str:
 def scale(highest: float, min_top: float) -> tuple[float, list[float]]:
     """The end of an axis that shows *highest*, and its ticks, which are round.
 
-    The step is the next of 1, 2, 2.5 and 5 times a power of ten that makes at most four
-    of them. The small numbers allow for the error of binary fractions.
+    The step is the smallest of 1, 2, 2.5 and 5 times a power of ten with which at most
+    four steps reach *highest*.
     """
+    # The small numbers allow for the error of binary fractions: 0.3 / 0.1 is not 3.
     top = max(highest, min_top)
     power = 10.0 ** math.floor(math.log10(top / 4))
     step = next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= top / 4 - 1e-12)
@@ -117,7 +119,9 @@ def _slot_width(plot: Plot) -> float:
 
 
 def _svg(plot: Plot, top: float, ticks: Sequence[float], content: str) -> str:
-    """*content* with axes, labels, and an invisible column with the hint of a slice."""
+    """*content* with axes and labels, and an invisible column for each slice, whose
+    title browsers show as a tooltip.
+    """
     slot = _slot_width(plot)
     if not content:
         x, y = _LEFT + _PLOT_WIDTH / 2, _TOP + _PLOT_HEIGHT / 2 + 4
@@ -138,7 +142,7 @@ def _svg(plot: Plot, top: float, ticks: Sequence[float], content: str) -> str:
             f'y="{_HEIGHT - 7}">{escape(text)}</text>'
         )
     for i, mark in enumerate(plot.marks):
-        # What a pointer shows: the values that are not zero.
+        # The tooltip: the values that are not zero.
         values = [(series.name, series.values[i]) for series in plot.series]
         texts = [f"{name}: {plot.unit(value)}" for name, value in values if value]
         hint = "\n".join([mark, *(texts or ["nothing"])])

@@ -1,4 +1,9 @@
-"""Requests one by one: the newest, a live feed of them, and the page of one."""
+"""Single requests: a list of the newest, a live feed of them, and the page of one.
+
+The live feed reads the ledger, and is no hook of the gateway: a request may end in any
+worker of any machine, and the database is what they share. So it is about two seconds
+late, the ledger's second and its own.
+"""
 
 import threading
 import time
@@ -17,16 +22,16 @@ from . import formatting
 from .plots import Bar, waterfall
 from .services import ConsoleServices
 
-# Live feeds in one process; and the part of its connections that they may have, since
-# under gthread each occupies a thread.
+# Live feeds in one process, at most; and at most one in so many of its connections, as
+# under gthread each feed occupies a thread.
 _MAX_FEEDS = 8
 _FEEDS_SHARE = 4
 
-# Seconds after which a feed ends. The browser opens it again.
+# Seconds after which a feed ends. The browser opens it again, which checks the session.
 _FEED_SECONDS = 240
 
-# Ids below the newest that are queried again. A worker takes an id before it commits,
-# so a lower one may appear after a higher one.
+# How many ids below the newest are queried again. PostgreSQL assigns an id before the
+# commit, so a lower one may become visible after a higher one.
 _OVERLAP = 500
 
 
@@ -48,7 +53,8 @@ def register(routes: Blueprint, services: ConsoleServices) -> None:
 
     @routes.get("/requests/live")
     def live() -> ResponseReturnValue:
-        # Loaded here: rows are rendered when this request's context is gone.
+        # Loaded here: rows are rendered after this function has returned, when there is
+        # no request context for `render_template`.
         template = current_app.jinja_env.get_template("console/rows.html")
 
         def render(entries: list[LedgerEntry]) -> str:
@@ -64,11 +70,13 @@ def register(routes: Blueprint, services: ConsoleServices) -> None:
         except BaseException:
             slots.release()
             raise
+        # When the worker drains, feeds end first. Browsers reconnect to another worker.
         feed.is_stopping = lambda: services.gateway.clients.is_draining
         return Response(
             feed,
             content_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},
+            # Werkzeug then leaves the iterable alone, and the server closes it.
             direct_passthrough=True,
         )
 
@@ -133,7 +141,8 @@ def bars(entry: LedgerEntry) -> list[Bar]:
     ]
     first, took = entry.first, entry.took
     if not tries:
-        # The ledger has none of a request that went to one target, as most do.
+        # The ledger stores attempts only where there were several. The one of most
+        # requests is rebuilt: it took until the first event, or until the end.
         waited = took if first is None else first
         name = f"{entry.provider or 'gateway'} {entry.target or ''}".strip()
         note = f"{entry.status}, {formatting.duration(waited)}"
@@ -174,8 +183,9 @@ class LiveFeed:
         self._sent_ids: deque[int] = deque(maxlen=2 * _OVERLAP)
         self._events = self._generate()
 
-    # Not a generator, whose `finally` does not run if it never started: then close()
-    # would not release the slot.
+    # An iterator that wraps a generator, and no generator itself: if a client hangs up
+    # before the first block is read, the generator has not started, its `finally` would
+    # never run, and its slot would be lost. WSGI servers always call `close`.
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -184,11 +194,12 @@ class LiveFeed:
         return next(self._events)
 
     def close(self) -> None:
-        """Release the slot. Harmless when called twice."""
+        """Release the slot. A second call does nothing."""
         if self._closing.acquire(blocking=False):
             self._release()
 
     def _generate(self) -> Iterator[bytes]:
+        # How long browsers wait before they reconnect, in milliseconds.
         yield b"retry: 2000\n\n"
         for _ in range(self._rounds):
             if self.is_stopping():
@@ -199,6 +210,7 @@ class LiveFeed:
                 yield b"event: trouble\ndata: the ledger is out of reach\n\n"
             else:
                 if entries:
+                    # As JSON, on one line: a newline would end the field `data`.
                     data = orjson.dumps(self._render(entries)).decode()
                     yield f"event: requests\ndata: {data}\n\n".encode()
                 else:
@@ -207,6 +219,7 @@ class LiveFeed:
 
     def _new_entries(self) -> list[LedgerEntry]:
         """The entries that were not sent yet, the newest first."""
+        # Never below the newest one when the feed began: the page has those.
         after = max(self._first_id, self._last_id - _OVERLAP)
         entries = self._ledger.latest(self._selection, after=after)
         new = [each for each in entries if each.id not in self._sent_ids]

@@ -11,7 +11,7 @@ from ..store.store_cache import StoreCache
 
 @dataclass(frozen=True, slots=True)
 class ConsoleServices:
-    """Without *metrics*, open requests are those of this process alone."""
+    """Without *metrics*, pages count the open requests of this process alone."""
 
     gateway: Gateway
     store: StoreCache

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 # The caller's key in a header.
 PLACEHOLDER = "$LASTWORD_KEY"
 
-# Any other key; and words in the name of a header or field that holds one.
+# Stands for any other key. And the words by which the name of a header or a field shows
+# that it holds one.
 HIDDEN = "YOUR-KEY"
 _SECRET_WORDS = ("key", "token", "secret", "authorization", "password", "credential")
 
@@ -38,7 +39,7 @@ class SnippetRequest:
 
     @property
     def api_key(self) -> str:
-        """The key as a Python expression. The client refuses to be without one."""
+        """The key as a Python expression. The client raises an error without one."""
         return f'os.getenv("{PLACEHOLDER[1:]}")' if self.has_key else '"none"'
 
 
@@ -53,6 +54,7 @@ def all_snippets(sent: SnippetRequest) -> dict[str, str]:
 
 def curl(sent: SnippetRequest) -> str:
     """For a POSIX shell."""
+    # -N: curl would buffer the events of a stream.
     unbuffered = ["-N"] if sent.body.get("stream") else []
     lines = [" ".join(["curl", *unbuffered, f"{sent.url}/v1/completions"])]
     lines.append("-H 'Content-Type: application/json'")
@@ -82,6 +84,7 @@ def python(sent: SnippetRequest) -> str:
 def openai_0_28(sent: SnippetRequest) -> str:
     """With the last version of OpenAI's package before 1.0, which takes any keyword."""
     params = {k: v for k, v in sent.body.items() if k != "model"}
+    # What is no identifier cannot be a keyword argument: `**{"top-k": 1}`.
     no_identifiers = {k: v for k, v in params.items() if not k.isidentifier()}
     arguments = [f"model={sent.body.get('model', '')!r}"]
     arguments += [f"{k}={v!r}" for k, v in params.items() if k.isidentifier()]
@@ -128,7 +131,10 @@ def _hide_secrets(value: Any) -> Any:
 
 
 def _is_secret(name: str) -> bool:
-    """A virtual key is only a name, and max_tokens a number."""
+    """Whether a header or field of this *name* holds a secret.
+
+    A virtual key is only a name, and max_tokens a number.
+    """
     plain = name.lower().replace("-", "_").removeprefix("x_portkey_")
     if plain in ("virtual_key", "virtualkey") or plain.endswith("tokens"):
         return False

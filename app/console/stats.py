@@ -1,7 +1,7 @@
 """Totals of ledger entries by time slice and group, for the overview. Pure.
 
-The store's UsageTotals is the only type of sums: one for each group and slice, of which
-any number merge into one.
+The only type of sums is the store's UsageTotals, one for each group and slice. Any
+number of them can be merged into one, percentiles included, as they hold histograms.
 """
 
 from collections import defaultdict
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from ..store.ledger_queries import UsageTotals, merge_totals
 
-# Groups that are shown by name, the last of them for all the others.
-# The stylesheet has a colour for each.
+# Groups in a plot; with more, the last one stands for the rest. The stylesheet has a
+# colour for each, .c0 to .c5.
 _MAX_GROUPS = 6
 OTHERS = "others"
 # The group of requests without a provider or a key.
@@ -32,13 +32,15 @@ class TimeSlice:
 
     @property
     def minutes(self) -> float:
-        """What a rate is divided by. A slice that has just begun would show a wild
-        rate, so a quarter of it counts in any case.
+        """The divisor of rates a minute.
+
+        A quarter of the slice at least: one request in a slice that began a second ago
+        would else be shown as 60 a minute.
         """
         return max(self.elapsed, self.seconds / 4) / 60
 
     def by_names(self, names: Sequence[str]) -> list[UsageTotals]:
-        """The totals of the groups of these *names*, in their order. OTHERS are all
+        """The totals of the groups of these *names*, in their order; OTHERS are the
         groups that are not among them.
         """
         parts: defaultdict[str, list[UsageTotals]] = defaultdict(list)
@@ -77,6 +79,7 @@ def largest_groups(slices: Iterable[TimeSlice]) -> list[UsageTotals]:
         for totals in each.groups:
             parts[totals.group].append(totals)
     groups = [merge_totals(totals, group) for group, totals in parts.items()]
+    # By name where counts are equal, so that colours do not change with each reload.
     groups.sort(key=lambda each: (-each.requests, each.group))
     if len(groups) <= _MAX_GROUPS:
         return groups

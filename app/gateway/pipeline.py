@@ -135,7 +135,6 @@ class Gateway:
         while True:
             try:
                 with recorded_attempt(target, trace, clock, context.began) as attempted:
-                    cancellation.check()
                     if context.deadline is not None:
                         attempted = context.limit(attempted)
                     return self.call_target(context, attempted)

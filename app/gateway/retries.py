@@ -47,6 +47,9 @@ class Attempt:
     failure: str | None = None
     after: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.path} {self.status} {self.milliseconds}ms"
+
     def to_body(self) -> dict[str, Any]:
         return {
             "path": self.path,

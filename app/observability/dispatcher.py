@@ -19,18 +19,18 @@ logger = logging.getLogger("lastword")
 # Records that are processed before other greenlets get a turn.
 _YIELD_EVERY = 50
 
-# Records that may wait.
+# Records that may wait. An observer that hangs must not fill the memory.
 _MAX_QUEUE = 100_000
 
 
 class Observer(Protocol):
-    """What receives the records of finished requests."""
+    """A receiver of the records of finished requests: log, metrics, traces."""
 
     def note(self, record: RequestRecord) -> None:
-        """Take one record into account."""
+        """Add one record to what `publish` shows."""
 
     def publish(self) -> None:
-        """Show what was noted; the queue is empty just now."""
+        """Show the records that were added. Called after each batch."""
 
     def close(self) -> None:
         """Release everything: no more records will come."""
@@ -64,21 +64,23 @@ class BackgroundDispatcher:
 
     def enqueue(self, record: RequestRecord) -> None:
         """Queue *record* for the observers: a hook of the gateway."""
+        # Without a lock: appending to a deque is atomic, and the bound may be exceeded
+        # by as many records as there are threads.
         if len(self._queue) < _MAX_QUEUE:
             self._queue.append(record)
         else:
             self.lost += 1
 
     def flush(self) -> None:
-        """Pass on what is queued. An observer that fails misses these records only."""
+        """Pass the queued records on. An observer that fails misses these only."""
         with self._lock:
-            # The length is read once: records that come meanwhile wait for next time.
+            # The length is read once: under load the queue might never be empty.
             records = [self._queue.popleft() for _ in range(len(self._queue))]
             for observer in self._observers:
                 try:
                     self._dispatch(records, observer)
                 except Exception:
-                    logger.exception("requests are not observed")
+                    logger.exception("an observer failed and misses records")
 
     @staticmethod
     def _dispatch(records: Sequence[RequestRecord], observer: Observer) -> None:
@@ -90,7 +92,7 @@ class BackgroundDispatcher:
         observer.publish()
 
     def close(self) -> None:
-        """Pass on what is queued, and end."""
+        """Pass the queued records on, stop the thread and close the observers."""
         atexit.unregister(self.close)
         self._stop.set()
         if self._thread and self._thread is not threading.current_thread():
@@ -100,8 +102,9 @@ class BackgroundDispatcher:
             try:
                 observer.close()
             except Exception:
-                logger.exception("an observer does not end")
+                logger.exception("an observer could not be closed")
 
+    # `wait` returns at once when the process ends, where `sleep` would delay it.
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
             self.flush()

@@ -22,6 +22,8 @@ _MAX_TRACEBACK = 20_000
 _MAX_FOREIGN_LINE = 500
 
 # Attributes that every LogRecord has; all others came in `extra`.
+# There is no list of them in `logging`, hence those of an empty record. Three are only
+# set later: two by Formatter.format, `taskName` from Python 3.12 on.
 _STANDARD_ATTRIBUTES = set(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -39,6 +41,7 @@ class JSONLines(logging.Formatter):
             "event": _shorten(record.getMessage()),
             "logger": record.name,
             "process": record.process,
+            # Last: a field that has the name of one above replaces it.
             **_extra_fields(record),
         }
         if record.exc_info:
@@ -89,6 +92,7 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     """The traceback of *record*, redacted: messages in it may quote a key."""
     assert record.exc_info
     text = formatter.formatException(record.exc_info)
+    # The middle is the least of use: the ends have the entry point and the error.
     if len(text) > _MAX_TRACEBACK:
         half = _MAX_TRACEBACK // 2
         text = f"{text[:half]}\n...\n{text[-half:]}"
@@ -96,6 +100,8 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _quote_value(value: Any) -> str:
+    # A value with a blank or a control character is quoted by repr, so that no caller
+    # can write a line of its own into the log.
     text = ",".join(value) if isinstance(value, list) else str(value)
     is_plain = text and " " not in text and text.isprintable()
     return text if is_plain else repr(text)
@@ -111,6 +117,7 @@ class Bounded(logging.Filter):
         text = record.getMessage()
         if len(text) > _MAX_FOREIGN_LINE:
             text = text[:_MAX_FOREIGN_LINE] + "..."
+        # Without the arguments, the message is not formatted with them again.
         record.msg, record.args = without_likely_keys(text), ()
         return True
 

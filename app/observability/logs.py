@@ -19,10 +19,12 @@ logger = logging.getLogger("lastword")
 def configure(kind: str) -> None:
     """Write the gateway's own lines to standard error, as "json" or as text.
 
-    So are warnings of libraries, unless the root logger is configured already.
+    Warnings of libraries go there, too, unless the root logger is configured already.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines() if kind == "json" else Console())
+    # Replaced and not added: where this is called twice, each line would be written
+    # twice.
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -30,7 +32,7 @@ def configure(kind: str) -> None:
 
 
 def capture() -> None:
-    """Log Python's warnings and uncaught exceptions, which it would print."""
+    """Log warnings and uncaught exceptions, which Python would only print."""
     logging.captureWarnings(True)
     sys.excepthook = lambda *exc_info: _log_uncaught("the process", exc_info)
     threading.excepthook = lambda args: _log_uncaught(
@@ -45,10 +47,8 @@ def _log_uncaught(what: str, exc_info: Any) -> None:
 
 
 def log_start(version: str, settings: Any) -> None:
-    """Log that a process has started, with all settings that are not secret.
-
-    A secret setting has no `repr`.
-    """
+    """Log that a process has started, with all settings that are not secret."""
+    # A secret is a field with repr=False (settings.py).
     public = {f.name: getattr(settings, f.name) for f in fields(settings) if f.repr}
     logger.info("lastword has begun", extra={"version": version, "settings": public})
 
@@ -98,6 +98,7 @@ def log_fields(record: RequestRecord) -> dict[str, Any]:
         "prompt_tokens": record.prompt_tokens,
         "completion_tokens": record.completion_tokens,
         "estimated": record.usage.estimated or None,
+        # A text: as a number, a collector would round it to a binary fraction.
         "cost_usd": None if record.cost is None else str(record.cost),
         "attempts": [str(attempt)[:MAX_TEXT] for attempt in record.attempts],
     }

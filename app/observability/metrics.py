@@ -1,8 +1,14 @@
 """Prometheus metrics: one table of all families, and what each request adds to them.
 
 docs/metrics.md explains them. No label holds what a caller can make up: providers,
-modes and limits come from lists, statuses have three digits. Under gunicorn the
-processes share the files in PROMETHEUS_MULTIPROC_DIR, and each can answer for all.
+modes and limits come from lists, statuses have three digits.
+
+Under gunicorn, any worker may get the request of Prometheus, and has to answer for all.
+So prometheus_client keeps the values in mapped files in PROMETHEUS_MULTIPROC_DIR, one
+of each kind for each process. To count, a process writes into its own, without a lock
+between processes; to answer, it reads the files of all and adds them up. The files of a
+worker that has ended stay, as a counter must never fall, except its gauges, which
+hooks.py removes. `flask run` is a single process, and keeps its values in memory.
 
 Source: https://prometheus.github.io/client_python/multiprocess/
 """
@@ -30,10 +36,11 @@ from ..gateway.request_record import End, RequestRecord
 from ..providers.catalog.known_names import KNOWN_NAMES
 from ..state.breaker import BreakerSnapshot
 
-# Otherwise each counter has a second series, with the time of its creation.
+# By default each counter has a second series, with the time of its creation: twice the
+# data for Prometheus, and of no meaning where several processes share a counter.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Seconds.
+# In seconds. From a token out of a cache to the longest stream with default timeouts.
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -123,8 +130,8 @@ TABLE = (
     ),
 )
 
-# Not in the files of the processes, which share the breakers: looked up when Prometheus
-# asks.
+# Not in the files: all processes share the breakers, and a sum would count each of them
+# several times. They are looked up when Prometheus asks.
 BREAKERS = MetricDefinition(
     "breakers",
     Gauge,
@@ -144,6 +151,10 @@ class Metrics:
     `note` only adds up numbers in memory; `publish` writes the sums into the shared
     files. Histograms are written at once, as each value needs its bucket.
     """
+
+    # Why two steps: a request changes some ten series, and each `inc` takes a lock and
+    # packs a value into the file. One `inc` with the sum of a second costs as much as
+    # one for a single request.
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -165,11 +176,12 @@ class Metrics:
 
     def count_refusal(self, status: int) -> None:
         """Count a request that was refused before any target."""
+        # At once: a refused request has no record, and is cheap otherwise.
         self._series("refused", str(status)).inc()
 
     def text(self) -> bytes:
         """All families of all processes, in Prometheus' text format."""
-        # It takes a registry, but only calls its collect().
+        # It is declared to take a registry, but only calls its `collect`.
         return generate_latest(self)
 
     def collect(self) -> Iterator[Family]:
@@ -196,6 +208,8 @@ class Metrics:
         # In a single process, as with `flask run`, values are in memory.
         if ValueClass is MutexValue:
             return self._registry.collect()
+        # None: it is not registered, only asked once. It reads the directory from the
+        # environment each time.
         collector = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         families: Iterable[Family]
         families = collector.collect()  # type: ignore[no-untyped-call]
@@ -214,6 +228,7 @@ class Metrics:
 
     def publish(self) -> None:
         """Write the sums into the counters, and the present values of the gauges."""
+        # Called by the dispatcher's thread, like `note`, so no lock is needed.
         increments, self._increments = self._increments, defaultdict(float)
         for (name, *labels), amount in increments.items():
             self._series(name, *labels).inc(amount)
@@ -282,7 +297,7 @@ def families() -> Iterator[tuple[str, MetricDefinition]]:
 def _new_family(definition: MetricDefinition, registry: CollectorRegistry) -> Any:
     options: dict[str, Any] = {"namespace": "lastword", "registry": registry}
     if definition.kind is Gauge:
-        # A sum over the processes that still live.
+        # Summed over the processes that still run; the default is a series for each.
         options["multiprocess_mode"] = "livesum"
     if definition.kind is Histogram:
         options["buckets"] = _BUCKETS

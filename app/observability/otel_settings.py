@@ -34,6 +34,7 @@ class Batches:
         queue = _positive_int(otel, "OTEL_BSP_MAX_QUEUE_SIZE", cls().queue)
         size = _positive_int(otel, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", cls().size)
         delay = _positive_int(otel, "OTEL_BSP_SCHEDULE_DELAY", cls().delay)
+        # The SDK refuses a batch that is larger than the queue.
         return cls(queue, min(size, queue), delay)
 
 
@@ -46,10 +47,13 @@ def _positive_int(otel: Mapping[str, str], name: str, default: int) -> int:
 
 
 def span_observer(settings: Settings) -> SpanObserver | None:
-    """What exports spans; None if no endpoint is configured. Raises BadSettings."""
+    """The observer that exports spans, or None without an endpoint.
+
+    Raises BadSettings.
+    """
     if not tracing_enabled(settings.otel):
         return None
-    # The package is an extra.
+    # Imported here: the package is an extra, and large.
     try:
         from .traces import SpanObserver
     except ImportError as e:
@@ -61,6 +65,7 @@ def span_observer(settings: Settings) -> SpanObserver | None:
     return SpanObserver(__version__, batches, prompts=settings.log_prompts)
 
 
+# A variable for traces alone comes before the one for all signals.
 _TRACES, _ALL = "OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"
 
 
@@ -74,6 +79,8 @@ def tracing_enabled(otel: Mapping[str, str]) -> bool:
     if exporter != "otlp":
         raise BadSettings(f"OTEL_TRACES_EXPORTER={exporter!r}: must be otlp or none")
     name = _TRACES if otel.get(_TRACES + "PROTOCOL") else _ALL
+    # gRPC, the other protocol, would bring a C library with threads of its own, which
+    # gevent cannot patch.
     protocol = otel.get(name + "PROTOCOL") or "http/protobuf"
     if protocol != "http/protobuf":
         raise BadSettings(

@@ -105,10 +105,11 @@ def attempt_attributes(
     does, which may still fail in the middle of its stream.
     """
     model = target.request.model[:MAX_TEXT] if target.request else ""
-    # The status is the provider's only where that has answered.
+    # The status is the provider's only if it answered; other failures get one from us.
     is_status = attempt.failure == UpstreamStatus.__name__
     status = attempt.status if is_status else None
     if answered:
+        # A cache hit called nobody, so that there is no status.
         status = None if record.trace.cache is CacheStatus.HIT else attempt.status
         error = _request_error_type(record)
     else:
@@ -140,7 +141,8 @@ def _model_call(target: Target | None, model: str) -> Attributes:
     if target is None or target.request is None:
         return {"gen_ai.operation.name": OPERATION}
     request = target.request
-    # OpenTelemetry's integers have 64 bits.
+    # OpenTelemetry's integers have 64 bits; the exporter fails on longer ones, and with
+    # them the whole batch.
     params = {
         f"gen_ai.request.{attribute}": value
         for name, attribute in _PARAMS.items()
@@ -177,7 +179,12 @@ def _model_response(record: RequestRecord, span: RequestSpan) -> Attributes:
     """
     target = record.trace.target
     redact = redactor(target).text if target else str
-    answer = _json_object(span.answer)
+    try:
+        document = orjson.loads(span.answer or b"{}")
+    except ValueError:
+        document = None
+    # A provider may answer with any JSON.
+    answer = document if isinstance(document, dict) else {}
     texts = {
         name: redact(value)[:MAX_TEXT] if value and isinstance(value, str) else None
         for name, value in ((name, answer.get(name)) for name in ("id", "model"))
@@ -187,7 +194,8 @@ def _model_response(record: RequestRecord, span: RequestSpan) -> Attributes:
     elif span.finish_reasons or record.end == End.WHOLE:
         reasons = [each.decode("utf-8", "replace") for each in span.finish_reasons]
     else:
-        # No choice of a stream that was cut has ended well.
+        # A stream that was cut, or failed, before any finish reason. The conventions
+        # have "error" for it.
         reasons = ["error"]
     return {
         "gen_ai.response.id": texts["id"],
@@ -195,14 +203,6 @@ def _model_response(record: RequestRecord, span: RequestSpan) -> Attributes:
         "gen_ai.response.finish_reasons": [redact(each) for each in reasons] or None,
         "gen_ai.response.time_to_first_chunk": record.first if record.stream else None,
     }
-
-
-def _json_object(content: bytes) -> Mapping[str, Any]:
-    try:
-        value = orjson.loads(content or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _finish_reasons(answer: Mapping[str, Any]) -> Sequence[str]:

@@ -50,9 +50,12 @@ class SpanObserver:
     def __init__(
         self, version: str, batches: Batches, *, prompts: bool = False
     ) -> None:
+        # Only for what it reads from the environment: the sampler and the resource. It
+        # neither starts nor exports spans here, and must not handle the process's exit.
         provider = TracerProvider(shutdown_on_exit=False)
         self._sampler = provider.sampler
-        # What the variables leave out.
+        # Defaults for what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES leave open:
+        # the SDK's own name would be "unknown_service:python".
         attributes = provider.resource.attributes
         service = str(attributes.get("service.name", "unknown_service"))
         defaults = {"service.version": attributes.get("service.version") or version}
@@ -66,6 +69,8 @@ class SpanObserver:
 
     def is_sampled(self, trace_id: int, parent: SpanContext | None) -> bool:
         """Whether that trace is recorded, as OTEL_TRACES_SAMPLER says."""
+        # Samplers such as `parentbased_always_on` follow the caller's decision, which
+        # they look for in the current span of a context.
         context = None
         if parent:
             context = api.set_span_in_context(NonRecordingSpan(_api_context(parent)))
@@ -77,7 +82,8 @@ class SpanObserver:
         if span is None or not span.context.is_sampled:
             return
         if self._processor is None:
-            # Not in the constructor: its thread would not survive a fork.
+            # Not in the constructor: the processor starts a thread, which would not
+            # survive a fork of the gunicorn master.
             batches = self._batches
             self._processor = BatchSpanProcessor(
                 OTLPSpanExporter(), batches.queue, batches.delay, batches.size
@@ -89,7 +95,7 @@ class SpanObserver:
         """Nothing to do: the processor exports in a thread of its own."""
 
     def close(self) -> None:
-        """Export what is left, as far as that goes in a few seconds."""
+        """Export the spans that wait, for at most a few seconds."""
         processor, self._processor = self._processor, None
         if processor is None:
             return
@@ -107,6 +113,8 @@ class SpanObserver:
         pairs = list(zip(span.attempts, record.trace.attempts, strict=False))
         for number, (child, attempt) in enumerate(pairs, 1):
             answered = attempt.failure is None and number == len(pairs)
+            # An attempt ends with the head of its response; the one that is streamed to
+            # the caller, with the stream.
             end = child.began + attempt.milliseconds / 1000
             if answered and record.stream:
                 end = record.ended
@@ -117,6 +125,7 @@ class SpanObserver:
                 span.context.child(child.span_id),
                 span.context,
                 SpanKind.CLIENT,
+                # Clocks may be set back: a span of negative length is invalid.
                 (child.began, max(end, child.began)),
                 attributes,
                 failed="error.type" in attributes,

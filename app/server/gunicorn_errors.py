@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import GatewayError
 
-# Seconds, and bytes, in which a refused client may stop sending. As many as pass nginx.
+# Seconds and bytes within which a refused client may finish sending.
+# As many bytes as deploy/nginx.conf lets through, and some more.
 _DRAIN_SECONDS = 2.0
 _DRAIN_BYTES = 12 * 2**20
 
@@ -32,11 +33,12 @@ def write_error(client: Any, status: int, reason: str, message: str) -> None:
     try:
         client.sendall(head.encode("latin-1", "replace") + body)
         client.shutdown(socket.SHUT_WR)
-        # To close upon bytes that are still on their way would be a reset, which
-        # overtakes the answer: take them, for a while.
+        # To close a socket with unread input sends a reset, which makes the client drop
+        # the answer that it has not read yet. So its bytes are read, for a while.
         deadline, remaining = time.monotonic() + _DRAIN_SECONDS, _DRAIN_BYTES
         while remaining > 0 and (seconds := deadline - time.monotonic()) > 0:
             client.settimeout(seconds)
+            # An empty read is the client's end: `or remaining` makes it 0.
             remaining -= len(client.recv(65536)) or remaining
     except OSError:
         pass

@@ -40,7 +40,7 @@ _END_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 def prepare() -> None:
-    """Fit gunicorn to the gateway. Called with each reading of its settings.
+    """Adapt gunicorn to the gateway. Called each time its settings are read.
 
     Raises IncompatibleLibrary for a gunicorn that lacks what is overridden.
     """
@@ -49,7 +49,7 @@ def prepare() -> None:
     replace("gunicorn.http.parser.RequestParser.mesg_class", GatewayRequest)
     replace("gunicorn.util.write_error", write_error)
     replace("gunicorn.util.http_date", http_date)
-    # gunicorn quotes what it cannot read, a key in a broken header as well.
+    # gunicorn quotes what it cannot parse, such as a key in a malformed header.
     logging.getLogger("gunicorn.error").addFilter(BOUNDED)
     # `new` is a token that is generated here, for trying things out: when_ready logs a
     # link with it. An application that is preloaded reads it before on_starting.
@@ -71,6 +71,7 @@ def _format_date(second: int) -> str:
 def on_starting(server: Any) -> None:
     if _METRICS_VARIABLE not in os.environ:
         os.environ[_METRICS_VARIABLE] = tempfile.mkdtemp(prefix=_METRICS_PREFIX)
+    # gunicorn has no hook in the master after a fork; Python has.
     os.register_at_fork(after_in_parent=_unblock_end_signals)
     if not issubclass(server.cfg.worker_class, GatewayWorkerMixin):
         server.log.warning(
@@ -81,10 +82,9 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """The sockets are open and no worker runs yet: start what they share.
-
-    Workers learn where they are reached, from which they see who can reach them.
-    """
+    """The sockets are open and no worker runs yet: start what workers share."""
+    # The addresses, with the port that the kernel chose for 0. Workers need them to
+    # know whether other machines can connect.
     os.environ["GATEWAY_BIND"] = ",".join(map(str, server.LISTENERS))
     try:
         engine_process.start(
@@ -93,14 +93,16 @@ def when_ready(server: Any) -> None:
     except BadSettings as e:
         server.halt(reason=str(e), exit_status=1)
     for token in _generated_tokens:
-        # A fragment is sent to no server, and so is in no log of requests.
+        # In the fragment, which browsers never send: it is in no access log. login.js
+        # reads it.
         server.log.info("Console: %s/console/login#%s", server.LISTENERS[0], token)
 
 
-# A new worker has the master's signal handlers until it has its own. They would put a
-# signal into a queue that nobody reads, and the master would wait for this worker until
-# graceful_timeout. So from before the fork until the worker has handlers that end it,
-# these signals are blocked.
+# A new worker has the master's signal handlers until it installs its own. They put a
+# signal into a queue that only the master reads: a SIGTERM right after the fork would
+# be lost, and the master would wait for this worker until graceful_timeout. So they are
+# blocked from before the fork until the worker has handlers that end it; the kernel
+# keeps one that comes meanwhile and delivers it then.
 
 
 def pre_fork(server: Any, worker: Any) -> None:

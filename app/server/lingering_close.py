@@ -18,8 +18,8 @@ class LingeringClose:
     """Closes connections when their client has, or after a while.
 
     gthread does so in the thread that dispatches requests, where all others would wait
-    for a client that keeps its end open. What a client still sends is thrown away: to
-    close upon unread bytes is a reset, which may overtake the answer.
+    for a client that keeps its end open. What a client still sends is read and dropped:
+    to close a socket with unread input sends a reset, and the client loses the answer.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -28,9 +28,10 @@ class LingeringClose:
         self._lingering: list[tuple[Any, float]] = []
 
     def start(self) -> None:
-        """Work in this process. When it ends, what lingers still has its time."""
+        """Start the thread. When the process ends, open sockets keep their time."""
 
         def run() -> None:
+            # It sleeps in `get` until there is a first socket, then polls.
             while True:
                 self._lingering.append(self._incoming.get())
                 while self.check():
@@ -43,11 +44,11 @@ class LingeringClose:
                     break
                 time.sleep(_INTERVAL / 10)
 
-        threading.Thread(target=run, name="farewells", daemon=True).start()
+        threading.Thread(target=run, name="lingering-close", daemon=True).start()
         atexit.register(finish)
 
     def close(self, client: socket.socket) -> None:
-        """Close *client* in a while. Called in place of gunicorn's close_graceful."""
+        """Close *client* later. Replaces gunicorn's close_graceful."""
         try:
             client.shutdown(socket.SHUT_WR)
             client.setblocking(False)
@@ -57,7 +58,10 @@ class LingeringClose:
         self._incoming.put((client, self._now() + KEEPALIVE_LINGER))
 
     def check(self) -> int:
-        """Close the sockets whose client has, or whose time is up; count the others."""
+        """Close the sockets whose client has closed its end, or whose time is up.
+
+        Returns how many are left.
+        """
         while not self._incoming.empty():
             self._lingering.append(self._incoming.get())
         self._lingering[:] = [

@@ -64,7 +64,7 @@ class IncompatibleLibrary(RuntimeError):
 
 
 def missing_names(names: Iterable[str]) -> Iterator[str]:
-    """Those of the dotted *names* that cannot be found in what is installed here."""
+    """Those of the dotted *names* that the installed libraries lack."""
     for name in names:
         path, _, attribute = name.rpartition(".")
         try:
@@ -110,10 +110,11 @@ def _resolve(name: str) -> Any:
 def _has(owner: Any, attribute: str) -> bool:
     """Whether *owner* has *attribute*, or is a class whose methods mention it.
 
-    An attribute that `__init__` sets is not to be seen on the class itself.
+    An attribute that `__init__` sets does not exist on the class itself.
     """
     if hasattr(owner, attribute):
         return True
+    # The names of attributes that a function reads or sets are in its code object.
     return inspect.isclass(owner) and any(
         attribute in inspect.unwrap(method).__code__.co_names
         for ancestor in owner.__mro__

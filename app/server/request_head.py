@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 from gunicorn.http.errors import InvalidHeader
 from gunicorn.http.message import Request
 
-# All headers of a request together, in bytes: a config, and twice as much besides.
+# All headers of a request together, in bytes. A config takes up to a quarter.
 _MAX_HEAD_BYTES = 2**18
 
-# A name or an address, and a port: no user, no blank, no path.
+# A name, an IPv4 or a bracketed IPv6 address, and a port: no user, blank or path.
 _HOST = re.compile(
     r"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
 
 
 class AmbiguousHead(InvalidHeader):  # type: ignore[misc]  # gunicorn has no types
-    """A head that is HTTP, and that somebody else could read otherwise."""
+    """A head that is valid HTTP, but that another server could read differently."""
 
     def __str__(self) -> str:
         return str(self.hdr)
@@ -50,7 +50,7 @@ class GatewayRequest(Request):  # type: ignore[misc]  # gunicorn has no types
 
     def set_body_reader(self) -> None:
         check_host(self)
-        # gunicorn takes `gzip, chunked` too, and does not unzip.
+        # gunicorn also accepts `gzip, chunked`, but does not decompress.
         for name, value in self.headers:
             if name == "TRANSFER-ENCODING" and value.lower() != "chunked":
                 raise AmbiguousHead(
@@ -62,7 +62,8 @@ class GatewayRequest(Request):  # type: ignore[misc]  # gunicorn has no types
 def check_host(request: Any) -> None:
     """Raise AmbiguousHead unless *request* names one host, in Host and in its target.
 
-    HTTP/1.0 may do without.
+    HTTP/1.0 may do without. Two servers that take the host from different places would
+    route, cache or protect the same request differently.
     """
     hosts = [value for name, value in request.headers if name == "HOST"]
     if not hosts:
@@ -74,6 +75,7 @@ def check_host(request: Any) -> None:
             "Host must be one name or address, with a port or without, not "
             f"{received}"
         )
+    # The absolute form of a target, `GET http://host/path`, which proxies use.
     if request.uri[0] != "/" and "://" in request.uri:
         authority = urlsplit(request.uri).netloc
         is_same = not hosts or authority.lower() == hosts[0].lower()

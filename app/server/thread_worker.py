@@ -15,6 +15,7 @@ class GatewayThreadWorker(GatewayWorkerMixin, ThreadWorker):  # type: ignore[mis
     """A thread for each request; connections are closed in one of their own."""
 
     def request_capacity(self) -> int:
+        # One thread is left to answer 503, or /healthz.
         threads: int = self.cfg.threads
         return max(1, threads - 1)
 
@@ -27,7 +28,7 @@ class GatewayThreadWorker(GatewayWorkerMixin, ThreadWorker):  # type: ignore[mis
     def set_accept_enabled(self, enabled: Any) -> None:
         super().set_accept_enabled(enabled)
         # gunicorn leaves the listening sockets open until the last request has ended.
-        # The kernel would go on accepting for them, and nobody would ever answer.
+        # Until then the kernel would accept connections that nobody serves.
         if not self.alive:
             for listener in self.sockets:
                 listener.close()

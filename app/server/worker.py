@@ -1,7 +1,7 @@
 """What both kinds of gunicorn worker of the gateway do when they start and end.
 
 The gunicorn master imports this module, so it loads nothing that gevent patches later.
-That the whole still fits a new version of gunicorn, tests/e2e/test_drain.py shows.
+tests/e2e/test_drain.py shows whether a new version of gunicorn still works with it.
 """
 
 import ctypes
@@ -20,7 +20,8 @@ KEEPALIVE_LINGER = 2.0
 # Bytes that a socket nearly always takes as a whole.
 SMALL_WRITE = 2**16
 
-# Objects allocated before a garbage collection; a request leaves a dozen in cycles.
+# Objects allocated before a garbage collection, ten times Python's default and
+# more: a request leaves only a dozen in reference cycles.
 _GC_THRESHOLD = 10_000
 
 # glibc's mallopt: its parameters, and bytes. Source: mallopt(3).
@@ -35,13 +36,13 @@ class GatewayWorkerMixin(Worker):  # type: ignore[misc]  # gunicorn has no types
     connections: "ClientConnections | None" = None
 
     def request_capacity(self) -> int:
-        """How many requests it can hold and still answer others that it is full."""
+        """The most requests at a time that leave room to answer others with 503."""
         raise NotImplementedError
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
         # What exists before the first request, a hundred thousand objects of modules,
-        # stays anyway: the collector need not look at it again.
+        # is never garbage: after `freeze` the collector does not visit it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
@@ -60,7 +61,7 @@ class GatewayWorkerMixin(Worker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def return_memory() -> None:
-    """Have blocks of a mebibyte and more go back to the system when they are freed.
+    """Make glibc return blocks of a mebibyte or more to the system when freed.
 
     glibc by itself raises that limit to 32 MiB with the first large block that is
     freed, and from then on keeps as much, for each of its arenas, of which every thread

@@ -25,6 +25,8 @@ class _Queue:
     """The commands that wait in one process, and its thread."""
 
     def __init__(self) -> None:
+        # A full deque drops its oldest entry with each append: while Redis is down,
+        # the newest adjustments are worth most, as their windows last longest.
         self.commands: deque[RedisScriptCall] = deque(maxlen=_MAX_QUEUED)
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
@@ -32,12 +34,13 @@ class _Queue:
         self.deadline: float | None = None
 
     def next_batch(self) -> list[RedisScriptCall]:
-        """Wait for commands; empty once it is closed and drained, or too late."""
+        """Wait for commands. Empty once it is closed and drained, or out of time."""
         with self.changed:
             self.changed.wait_for(lambda: self.commands or self.deadline is not None)
             late = self.deadline is not None and time.monotonic() >= self.deadline
             if late or not self.commands:
-                # Under the lock, so that a command that comes now starts a new thread.
+                # Cleared under the lock: a `put` right after this starts a new thread,
+                # instead of leaving its command to one that has just ended.
                 self.thread = None
                 return []
             count = min(_BATCH, len(self.commands))
@@ -46,6 +49,7 @@ class _Queue:
     def put_back(self, commands: Sequence[RedisScriptCall]) -> None:
         """Queue *commands* before the others; too many push out the oldest."""
         with self.changed:
+            # Built anew from both: `extendleft` on a full deque would drop the newest.
             self.commands = deque([*commands, *self.commands], maxlen=_MAX_QUEUED)
 
 
@@ -64,6 +68,8 @@ class BackgroundWriter:
         queue = self._queues.get()
         with queue.changed:
             queue.commands.append(command)
+            # Started here and not in the constructor, which may run in the master
+            # (`--preload`), as threads do not survive a fork.
             if queue.thread is None:
                 queue.thread = threading.Thread(
                     target=self._run,
@@ -85,15 +91,20 @@ class BackgroundWriter:
                 queue.put_back(batch)
                 time.sleep(_RETRY_INTERVAL)
             except Exception:
-                logger.exception("what was to be sent to Redis is lost")
+                # A bug, or an invalid command: put back, it would fail for ever.
+                logger.exception("commands for Redis are lost")
 
     def close(self) -> None:
-        """Send what is queued, for seconds at most, and end. It may be used again."""
+        """Send the queued commands, for a few seconds at most, and stop the thread.
+
+        A later `put` starts a new one.
+        """
         queue = self._queues.get()
         with queue.changed:
             queue.deadline = time.monotonic() + _CLOSE_TIMEOUT
             thread = queue.thread
             queue.changed.notify()
+        # One second more than the thread's own deadline: it may be waiting for a reply.
         if thread and thread is not threading.current_thread():
             thread.join(_CLOSE_TIMEOUT + 1)
         with queue.changed:

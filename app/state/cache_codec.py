@@ -1,6 +1,6 @@
-"""Cache entries as bytes, for the file and for Redis.
+"""Cache entries as bytes, for the SQLite file and for Redis.
 
-What is read was written by a gateway of this version, or is no entry.
+`unpack` accepts only what `pack` of this version writes; all else is a cache miss.
 """
 
 import zlib
@@ -13,8 +13,8 @@ from ..core.caching import CacheEntry
 # too long.
 MAX_BODY_BYTES = 2**20
 
-# Bytes for which compression is tried: shorter ones hardly shrink, longer ones take too
-# long. It is kept if it leaves at most this share.
+# Sizes, in bytes, for which compression is tried: shorter ones hardly shrink, longer
+# ones block the worker for too long. The result is kept if it is at most this share.
 _COMPRESSIBLE = range(1024, 2**16)
 _MAX_RATIO = 0.9
 
@@ -26,6 +26,8 @@ def pack(entry: CacheEntry) -> bytes:
     """
     warnings, headers = list(entry.warnings), dict(entry.headers)
     metadata = [entry.created_at, entry.max_age, headers, warnings]
+    # The body follows as it is: inside the JSON it would have to be escaped, and could
+    # not be any bytes. orjson writes no newline, so the first one ends the metadata.
     plain = orjson.dumps(metadata) + b"\n" + entry.body
     if len(plain) in _COMPRESSIBLE:
         packed = zlib.compress(plain, 1)

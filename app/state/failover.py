@@ -33,22 +33,20 @@ class FailoverCounters:
             return replace(result, counters=self)
         except RedisUnavailable as e:
             if e.maybe_executed:
-                self._undo(request_id, entries, now)
+                # Redis may have added the entries although it did not answer: they are
+                # removed later. If it has not, the script finds no reservation of this
+                # id and changes nothing.
+                undo: dict[str, list[CounterAdjustment]] = {}
+                for entry in entries:
+                    adjustment = CounterAdjustment(
+                        entry.counter, entry.part, entry.expires, -entry.amount
+                    )
+                    id = reservation_id(request_id, entry.holder)
+                    undo.setdefault(id, []).append(adjustment)
+                self._enqueue(undo, now)
+            # The result names the local counters, so that this request is settled there
+            # even if Redis is back by then.
             return self._local.reserve(request_id, entries, now)
-
-    def _undo(
-        self, request_id: str, entries: Sequence[CounterEntry], now: float
-    ) -> None:
-        """Remove entries that Redis may have added although it did not answer."""
-        adjustments: dict[str, list[CounterAdjustment]] = {}
-        for entry in entries:
-            own = adjustments.setdefault(reservation_id(request_id, entry.holder), [])
-            own.append(
-                CounterAdjustment(
-                    entry.counter, entry.part, entry.expires, -entry.amount
-                )
-            )
-        self._enqueue(adjustments, now)
 
     def adjust(self, adjustments: Adjustments, now: float) -> None:
         if not any(each.urgent for own in adjustments.values() for each in own):

@@ -125,6 +125,8 @@ class LocalCache:
         try:
             yield connection
         except BaseException as e:
+            # Not reused, as it may be in the middle of a transaction. BaseException, as
+            # a greenlet that is killed here raises GreenletExit.
             with closing(connection):
                 if is_corruption(e):
                     discard(self._path, connection.inode)
@@ -165,6 +167,8 @@ def _insert(
     max_bytes: int,
 ) -> None:
     key, now, _, size, _ = row
+    # With the write lock from the start: a transaction that began as a reader fails at
+    # once with SQLITE_BUSY, without the timeout, if another process writes in between.
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         connection.execute("DELETE FROM entries WHERE key = ?", (key,))
@@ -174,6 +178,7 @@ def _insert(
             (now, _SWEEP_BATCH),
         )
         ((total,),) = connection.execute("SELECT bytes FROM total")
+        # A list, as rows must not be deleted while the query that names them runs.
         evicted = list(_least_recently_used(connection, total + size - max_bytes))
         connection.executemany("DELETE FROM entries WHERE id = ?", evicted)
         connection.execute(

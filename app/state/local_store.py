@@ -66,6 +66,11 @@ class _ProcessConnection:
     connection: Connection | None = None
 
 
+# One connection for each process, since SQLite's must not cross a fork, and one thread
+# at a time on it: transactions belong to a connection, and two threads that share one
+# would write into each other's.
+
+
 class LocalFile:
     """The file at *path*. It is opened on first use, by each process for itself."""
 
@@ -98,6 +103,8 @@ class LocalFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A connection that holds the write lock."""
         with self.connection() as connection:
+            # Only BEGIN can find the file locked. It takes the write lock, and what
+            # follows until the commit cannot fail for that reason.
             _retry_while_locked(lambda: connection.execute("BEGIN IMMEDIATE"))
             with connection:
                 yield connection
@@ -185,6 +192,7 @@ class LocalCounters:
         return ReserveResult(self, states)
 
     def adjust(self, adjustments: Adjustments, now: float) -> None:
+        # What has expired no longer counts, and its row may be gone.
         valid = [a for own in adjustments.values() for a in own if a.expires > now]
         if valid:
             self._or_default(lambda: self._adjust(valid), None)
@@ -211,6 +219,8 @@ def _add(connection: sqlite3.Connection, to: CounterEntry | CounterAdjustment) -
 
 def _subtract(connection: sqlite3.Connection, adjustment: CounterAdjustment) -> None:
     """Subtract from an entry, and delete it when nothing is left."""
+    # Never below 0: the row may be younger than the reservation, if the file was
+    # deleted as corrupt in between.
     primary_key = (adjustment.counter, adjustment.part)
     connection.execute(
         "UPDATE entries SET amount = MAX(0, amount + ?) WHERE counter = ? AND part = ?",
@@ -224,6 +234,7 @@ def _subtract(connection: sqlite3.Connection, adjustment: CounterAdjustment) -> 
 def _delete_expired(
     connection: sqlite3.Connection, table: str, key: str, now: float
 ) -> None:
+    # SQLite has DELETE ... LIMIT only if it was compiled for it, hence the subquery.
     connection.execute(
         f"DELETE FROM {table} WHERE ({key}) IN"
         f" (SELECT {key} FROM {table} WHERE expires <= ? LIMIT {_SWEEP_BATCH})",
@@ -263,6 +274,7 @@ class LocalCircuits:
                     lambda: connection.execute(
                         "SELECT name, began, calls, failures, open_until, probed_until"
                         " FROM circuits WHERE expires > ?"
+                        # Open circuits first: false sorts before true.
                         " ORDER BY open_until IS NULL, expires DESC LIMIT ?",
                         (now, limit),
                     ).fetchall()

@@ -72,8 +72,8 @@ class Reservation:
     entries: Sequence[CounterEntry] = ()
     counters: Counters | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Acquired by the one who settles it, and never released: a caller that hangs up and
-    # a stream that ends may both try to, in two threads.
+    # Acquired by the first thread that settles, and never released: when a caller hangs
+    # up as its stream ends, two threads settle at once, and one of them must lose.
     _settled: threading.Lock = field(
         default_factory=lambda: threading.Lock(), repr=False
     )
@@ -94,6 +94,14 @@ class Charge:
     tokens: int
     money: Decimal | None = None
     added: Sequence[Reservation] = ()
+
+
+# Why two steps. The tokens of a request are known only after it: to count them then
+# would let any number of parallel requests pass a limit before the first one has ended.
+# So each one adds its estimate before it is sent, in the same atomic step that checks
+# the limits, and `settle` adds the difference to what was really used. Invariant: each
+# reservation is settled at most once, whoever tries; one that never is, because its
+# process was killed, ends when its entries expire.
 
 
 class Meter:

@@ -1,4 +1,4 @@
-"""Objects that each process has for itself, although it was forked."""
+"""Objects of which each process has its own, also after a fork."""
 
 from collections.abc import Callable
 from multiprocessing import current_process
@@ -19,10 +19,13 @@ class PerProcess(Generic[T]):
         self._by_pid: dict[int | None, T] = {}
 
     def get(self) -> T:
+        # Read each time: nothing runs in the child of an os.fork to reset a value.
         pid = current_process().pid
         try:
             return self._by_pid[pid]
         except KeyError:
+            # Two threads may both create one; `setdefault` is atomic and keeps the
+            # first. So *create* must not have side effects.
             return self._by_pid.setdefault(pid, self._create())
 
     def pop(self) -> T | None:

@@ -1,4 +1,4 @@
-"""Files and folders for their owner alone, whatever the umask.
+"""Files and folders that only their owner can access, whatever the umask.
 
 They hold cached answers, counters, and the key that seals credentials. SQLite gives its
 `-wal` and `-shm` files the mode of the database, which is therefore created here before
@@ -17,6 +17,7 @@ FILE, FOLDER = 0o600, 0o700
 
 def make_folder(path: Path) -> None:
     """Create the folder if there is none; its new parents are open to others."""
+    # One by one, outermost first: `mkdir(parents=True)` ignores `mode` for the parents.
     for parent in reversed(path.parents):
         with suppress(FileExistsError):
             parent.mkdir(mode=0o755)
@@ -41,6 +42,7 @@ def tighten(folder: Path) -> None:
     symbolic links.
     """
     try:
+        # The sticky bit, as on /tmp: only owners may delete what is theirs.
         shared = folder.stat().st_mode & stat.S_ISVTX
         paths = sorted(folder.iterdir())
     except OSError:

@@ -17,9 +17,11 @@ class RateLimitedWarning:
         level: int = logging.WARNING,
     ) -> None:
         self._message, self._clock, self._level = message, clock, level
+        # Not 0: a monotonic clock may start anywhere, so 0 may be in the future.
         self._next = float("-inf")
 
     def __call__(self, error: Exception) -> None:
+        # Without a lock: at worst two threads log the same message.
         if self._clock() >= self._next:
             self._next = self._clock() + 60
             logger.log(self._level, self._message, extra={"reason": str(error)})

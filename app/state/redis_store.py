@@ -4,9 +4,9 @@ Each operation on counters is one Lua script, and one round trip. A counter is a
 parts and their amounts, and every part begins with its expiry. Scripts touch several
 keys, so a cluster does not work; one server does, or several behind one address.
 
-While Redis is unavailable, callers get RedisUnavailable at once. Once a second one
-caller tries it again, and may have to wait for the timeout; the log says once a minute
-that it is away. failover.py has what happens meanwhile.
+While Redis is unavailable, callers get RedisUnavailable at once. Once a second, one
+caller tries it again, and may have to wait for the timeout; the log has a warning once
+a minute. failover.py decides what happens meanwhile.
 """
 
 import logging
@@ -81,14 +81,16 @@ class RedisClient:
             url,
             socket_timeout=_TIMEOUT,
             socket_connect_timeout=_TIMEOUT,
-            # An entry that is added twice would count twice.
+            # The client's default retries a command whose reply was lost: an entry that
+            # is added twice would count twice.
             retry=Retry(NoBackoff(), 0),
+            # RESP2 needs no HELLO, which some servers and proxies do not know.
             protocol=2,
         )
         self._client = redis.Redis(connection_pool=pool)
         self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._clock, self._lock = clock, threading.Lock()
-        # Until when nobody tries it; None while it is available.
+        # No caller tries it before this time; None while it is available.
         self._unavailable_until: float | None = None
         message = "Redis is away: this machine keeps its own limits"
         self._warn = RateLimitedWarning(message, clock)
@@ -112,6 +114,7 @@ class RedisClient:
         """
 
         def run(client: redis.Redis) -> list[Any]:
+            # Without MULTI: each script is atomic by itself, and that is enough.
             with client.pipeline(transaction=False) as pipe:
                 for call in calls:
                     call.run(pipe)
@@ -154,6 +157,7 @@ class RedisClient:
             if self._clock() < self._unavailable_until:
                 reason = "it was away a moment ago"
                 raise RedisUnavailable(reason, maybe_executed=False)
+            # Moved on at once, so that callers during this try fail and do not wait.
             self._unavailable_until = self._clock() + _RETRY_INTERVAL
             return True
 
@@ -165,6 +169,7 @@ class RedisClient:
         self._warn(error)
 
     def _mark_available(self) -> None:
+        # Of several tries that overlap, one logs the return.
         with self._lock:
             was_unavailable = self.is_unavailable
             self._unavailable_until = None
@@ -313,6 +318,7 @@ class RedisCache:
         return entry if entry and entry.is_fresh(now) else None
 
     def put(self, key: str, entry: CacheEntry, now: float) -> None:
+        # In milliseconds (PX): with whole seconds, short ages would round to nothing.
         ttl = int(1000 * (entry.max_age - entry.age(now)))
         if len(entry.body) <= MAX_BODY_BYTES and ttl > 0:
             value = pack(entry)

@@ -37,12 +37,14 @@ class ResponseStore:
         wait: float | None = None,
         check: Callable[[], None] = no_check,
     ) -> CacheEntry | FlightLeader:
-        """The response under *key*, not older than *max_age*; or the lead to get it.
+        """The response under *key*, not older than *max_age*; else the role of leader.
 
         The leader calls `keep` with its response, or `FlightLeader.finish` without one.
         Raises UpstreamTimeout when another request takes longer than *wait* seconds for
         it, and what *check* raises, which is called now and then meanwhile.
         """
+        # *max_age* is part of the key: the leader may take an older response from the
+        # cache than another request accepts.
         # Joined before the cache is read: a request that read first could miss what a
         # leader stores in between, and call upstream again.
         joined = self.flights.join((key, max_age), wait, check)
@@ -52,6 +54,7 @@ class ResponseStore:
         entry = self.cache.get(key, now)
         if entry is None or not entry.is_fresh(now, max_age):
             return joined
+        # It was cached after all: those who joined meanwhile get it, too.
         joined.finish(entry)
         return entry
 
@@ -59,6 +62,8 @@ class ResponseStore:
         self, key: str, entry: CacheEntry, leader: FlightLeader | None = None
     ) -> None:
         """Cache *entry*, and give it to the requests that wait for *leader*."""
+        # In this order: a request that comes between the two finds it in the cache, or
+        # joins the flight; in the other order it would find neither.
         try:
             self.cache.put(key, entry, self.now())
         finally:

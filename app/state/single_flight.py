@@ -1,4 +1,15 @@
-"""Identical requests in flight: the first one calls, the others wait for its answer.
+"""Identical requests in flight: the first one calls, the others wait for its response.
+
+A request that joins a key nobody works on becomes its leader, calls upstream and
+finishes the flight; all that join before that wait. The invariant: every flight in the
+dict has a leader that still has to finish it. A leader that is lost (its greenlet was
+killed, its stream never started) would make the others wait for the whole patience, so
+it also finishes when its `with` block fails, and when it is garbage-collected.
+
+That last case decides how this is built. `__del__` runs in any thread between any two
+bytecodes, perhaps in one that is inside this very module: a lock that it needs could
+be held by the code that it interrupts. So there is no lock around the dict, only single
+operations that are atomic in CPython, and a bare lock as the gate of each flight.
 
 Source: https://pkg.go.dev/golang.org/x/sync/singleflight
 """
@@ -15,10 +26,10 @@ from ..errors import UpstreamTimeout
 # How many leaders that fail a request waits for before it calls by itself.
 _MAX_FAILURES = 2
 
-# Seconds to wait for a leader at most: its caller may be slow to read its stream.
+# Seconds to wait for a leader at most: its caller may read its stream slowly.
 _PATIENCE = 30.0
 
-# Seconds between two checks whether to go on waiting.
+# Seconds between two checks whether the caller of a waiting request is still there.
 _CHECK_INTERVAL = 0.25
 
 
@@ -27,12 +38,12 @@ def no_check() -> None:
 
 
 class _Flight:
-    """One call under way. Its gate opens when it has ended, and *entry* is there."""
+    """One call under way. Its gate opens at its end, with its result in *entry*."""
 
     def __init__(self) -> None:
         self.entry: CacheEntry | None = None
-        # A bare lock and no Event or Condition: a leader may finish in `__del__`, at
-        # any moment of any thread, and to release a lock is safe there.
+        # A bare lock and no Event: `Event.set` acquires a lock of its own, which in
+        # `__del__` could deadlock. To release a lock is safe there.
         self._gate = threading.Lock()
         self._gate.acquire()
 
@@ -51,23 +62,24 @@ class _Flight:
             seconds = deadline - time.monotonic()
             if seconds <= 0:
                 return False
-        # The next one who waits passes the gate as well.
+        # Opened again for the next waiter, who does the same.
         self._gate.release()
         return True
 
 
 class FlightLeader:
-    """Held by the request that makes the call, while others wait for it.
+    """Held by the request that calls upstream, while others wait for it.
 
-    They go on when it finishes, which it also does when its `with` block fails, or when
-    it is garbage-collected.
+    They continue when it finishes, which it also does when its `with` block fails, or
+    when it is garbage-collected.
     """
 
     def __init__(self, end: Callable[[CacheEntry | None], None] | None = None) -> None:
         self._end = end
 
     def finish(self, entry: CacheEntry | None = None) -> None:
-        """Give *entry* to those who wait; without one, one of them leads. Only once."""
+        """Give *entry* to the waiters; without one, one of them leads. Only once."""
+        # Removed before it is called: `finish`, `with` and `__del__` may all come here.
         end, self._end = self._end, None
         if end:
             end(entry)
@@ -87,7 +99,7 @@ class SingleFlight:
     """The calls under way in one process, by the keys of their requests."""
 
     def __init__(self, patience: float = _PATIENCE) -> None:
-        # Each operation on it is atomic; a lock could deadlock in `__del__`.
+        # Only used by `setdefault` and `pop`, each of which is atomic.
         self._flights: dict[Hashable, _Flight] = {}
         self._patience = patience
 
@@ -99,10 +111,10 @@ class SingleFlight:
     ) -> CacheEntry | FlightLeader:
         """Wait for the answer of the leader; or become the leader.
 
-        A request that has waited in vain for several leaders, or too long for one, is a
-        leader for itself alone. Raises UpstreamTimeout after *wait* seconds, if that is
-        no longer than the patience; and what *check* raises, which is called now and
-        then meanwhile.
+        After several leaders that failed, or too long a wait for one, a request becomes
+        a leader without followers. Raises UpstreamTimeout after *wait* seconds, if that
+        is no longer than the patience; and what *check* raises, which is called during
+        the wait.
         """
         patience = self._patience if wait is None else min(wait, self._patience)
         deadline = time.monotonic() + patience
@@ -112,6 +124,8 @@ class SingleFlight:
             if flight is own:
                 return FlightLeader(partial(self._finish, key, own))
             if not flight.wait(deadline - time.monotonic(), check):
+                # The caller's own limit was the shorter one: a call of its own would
+                # come too late. If only our patience ended, it has time left for one.
                 if wait is not None and wait <= self._patience:
                     raise UpstreamTimeout(
                         "An identical request that is under way has no answer yet.",
@@ -120,6 +134,9 @@ class SingleFlight:
                 return FlightLeader()
             if flight.entry is not None:
                 return flight.entry
+            # That leader failed: join again, perhaps as the next leader.
+        # Leaders keep failing. One after the other, each waiter would fail as late as
+        # all before it together; on its own it fails in the time of one call.
         return FlightLeader()
 
     def _finish(self, key: Hashable, flight: _Flight, entry: CacheEntry | None) -> None:

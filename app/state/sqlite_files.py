@@ -1,4 +1,4 @@
-"""SQLite files that the processes of a machine share, and can do without.
+"""SQLite files that the processes of a machine share, and whose loss does no harm.
 
 Nothing waits for the disk (`synchronous = OFF`): what a crash of the machine loses is
 no great loss. A file that is corrupt, or no database, is deleted and created anew.
@@ -48,7 +48,9 @@ def _open(
     connection = sqlite3.connect(
         path,
         timeout=timeout,
+        # Transactions begin where this code says so, not where the driver guesses.
         isolation_level=None,
+        # Connections are passed between threads, but never used by two at once.
         check_same_thread=False,
         factory=Connection,
     )
@@ -56,6 +58,8 @@ def _open(
         connection.inode = path.stat().st_ino
         connection.execute("PRAGMA synchronous = OFF")
         if _version(connection) != version:
+            # Stored in the file, so that only its creator has to set it. It cannot be
+            # changed inside a transaction.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             with connection:
@@ -63,7 +67,8 @@ def _open(
                 if _version(connection) != version:
                     create_tables(connection)
                     connection.execute(f"PRAGMA user_version = {version}")
-        # Small checkpoints, often, since it is a request that waits for one.
+        # In pages of 4 KiB; the default is 1000. A checkpoint runs inside the commit of
+        # some request, so it should be small.
         connection.execute("PRAGMA wal_autocheckpoint = 256")
     except BaseException:
         connection.close()
@@ -80,6 +85,8 @@ def discard(path: Path, inode: int) -> None:
     """Delete a corrupt file, unless another process has replaced it already."""
     with suppress(FileNotFoundError):
         if path.stat().st_ino == inode:
+            # The database last: a -wal without its database would be replayed into the
+            # next one of that name.
             for suffix in ("-wal", "-shm", ""):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
 

@@ -56,6 +56,8 @@ def connect(url: str, instance: Path) -> Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     return create_engine(
         parsed,
+        # A pooled connection may have died with a restart of the server: it is tested
+        # by a round trip before use. Many workers share the server, so pools are small.
         pool_pre_ping=True,
         pool_size=2,
         max_overflow=8,
@@ -80,9 +82,14 @@ def _sqlite(instance: Path) -> Engine:
 
 
 def _prepare(connection: Any, _: Any) -> None:
-    # The driver would begin transactions later than a writer has to.
+    """Set up each new connection to SQLite, whose pragmas are not stored."""
+    # By default the driver begins a transaction at the first INSERT or UPDATE, after
+    # what was read before it. `_begin` does so instead.
+    # Source: https://docs.sqlalchemy.org/en/20/dialects/sqlite.html (pysqlite)
     connection.isolation_level = None
     _enable_wal(connection)
+    # SQLite ignores foreign keys unless told otherwise. NORMAL with WAL: a crash of the
+    # machine may lose the last commits, but never corrupts the file.
     for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
     add_math_functions(connection)
@@ -103,6 +110,7 @@ def add_math_functions(connection: sqlite3.Connection) -> None:
         try:
             connection.execute(f"SELECT {name}(1.0)")
         except sqlite3.OperationalError:
+            # SQL's functions return NULL for NULL; Python's raise.
             null_safe = partial(_apply_unless_null, function)
             connection.create_function(name, 1, null_safe, deterministic=True)
 
@@ -125,6 +133,7 @@ def _enable_wal(connection: Any) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as e:
+            # The low byte is the primary code, without the extended reason.
             if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             if time.monotonic() > deadline:
@@ -133,9 +142,10 @@ def _enable_wal(connection: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    """Take the write lock at once where it is needed.
+    """Take SQLite's write lock at the start of a transaction that will write.
 
-    A transaction that reads first cannot upgrade if another writer came in between.
+    One that reads first cannot upgrade if another process wrote in between: it fails
+    with SQLITE_BUSY at once, whatever the busy timeout is.
     """
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -164,6 +174,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def upgrade(engine: Engine) -> None:
     """Create the tables, or migrate them to this version."""
     with writing(engine) as connection:
+        # SQLite's write lock is held already. PostgreSQL has none for a whole database,
+        # and CREATE TABLE in two processes at once fails in one of them.
         if engine.dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(:number)")
             connection.execute(lock, {"number": _MIGRATION_LOCK})
@@ -182,7 +194,10 @@ def is_current(engine: Engine) -> bool:
 
 
 def _create(connection: Connection) -> None:
-    """Create the tables as all migrations together would."""
+    """Create the tables as all migrations together would, without loading Alembic.
+
+    tests/store/test_database.py compares the results of both.
+    """
     metadata.create_all(connection)
     connection.execute(insert(revisions), {"number": 0})
     _version.create(connection)
@@ -194,6 +209,8 @@ def _migrate(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
+    # Without an alembic.ini: env.py takes the connection from the attributes, so that
+    # all steps run in the transaction that holds the lock.
     config = Config()
     folder = Path(__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder))

@@ -28,6 +28,7 @@ def database(settings: Settings) -> Engine:
                 )
             upgrade(engine)
     except Exception:
+        # Callers try again with a new engine; this one's connections would stay open.
         engine.dispose()
         raise
     return engine
@@ -57,5 +58,6 @@ def store_cache(settings: Settings) -> StoreCache:
         lambda: repository(settings),
         ttl=settings.store_ttl,
         grace=settings.store_grace,
+        # Only SQLite: a PostgreSQL that does not answer is no empty store.
         file=None if settings.database_url else file,
     )

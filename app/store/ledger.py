@@ -34,6 +34,16 @@ _CLOSE_RETRY_INTERVAL = 0.5
 _PURGE_BATCH = 1000
 
 
+# The writer, in short. Requests append to a deque under a lock that is never held while
+# anything is written, so that a slow database slows no request. One thread takes the
+# whole deque once a second and inserts it in one statement. Three kinds of failure:
+#  - the database cannot be reached: the rows go back to the front of the deque, which
+#    is cut to `max_waiting` from its old end;
+#  - it refuses the batch for its content: each row is written alone, and only the
+#    invalid one is lost, since kept, it would block all others for ever;
+#  - the process ends: `close` tries for a few seconds, and then counts what is lost.
+
+
 class Ledger:
     """Accepts rows from requests and writes them every *interval* seconds.
 
@@ -72,6 +82,7 @@ class Ledger:
             if len(self._rows) > self._max_waiting:
                 self._rows.popleft()
                 self.dropped += 1
+            # With the first row, hence after the fork, which no thread survives.
             if self._writer is None:
                 self._writer = threading.Thread(
                     target=self._run, name="ledger", daemon=True
@@ -92,13 +103,16 @@ class Ledger:
 
     def _purge(self, before: float) -> None:
         """Delete a batch of rows; after the last one, wait for an hour."""
+        # After a failure it is 0, so that the next try is in an hour, too.
         deleted = 0
         try:
+            # For `_connect` alone; to delete takes long, and `flush` must not wait.
             with self._write_lock:
                 engine = self._connect()
             deleted = purge(engine, before)
         except Exception:
             logger.warning("old rows of the ledger stay for now", exc_info=True)
+        # A full batch means that there are more: the next one follows in a second.
         if deleted < _PURGE_BATCH:
             self._next_purge = self._clock() + _PURGE_INTERVAL
 
@@ -116,7 +130,10 @@ class Ledger:
             with writing(self._connect()) as connection:
                 connection.execute(insert(requests), [dict(row) for row in rows])
         except Exception as e:
-            if _is_database_unavailable(e):
+            # StoreUnavailable wraps every error of SQLAlchemy, also those of a row that
+            # violates a constraint or does not fit its column.
+            is_invalid_row = isinstance(e.__cause__, (DataError, IntegrityError))
+            if isinstance(e, StoreUnavailable) and not is_invalid_row:
                 self._warn(e)
                 with self._lock:
                     waiting = [*rows, *self._rows]
@@ -124,7 +141,7 @@ class Ledger:
                     self._rows = deque(waiting[excess:])
                     self.dropped += excess
             elif len(rows) > 1:
-                # One of them is invalid: each is written by itself.
+                # At least one is invalid, and the error does not say which.
                 for row in rows:
                     self._write([row])
             else:
@@ -140,6 +157,7 @@ class Ledger:
     def close(self) -> None:
         """Write the rows that wait, and end. What cannot be written by then is lost."""
         self._stop.set()
+        # Seconds: the thread may be in the middle of a write.
         if self._writer and self._writer is not threading.current_thread():
             self._writer.join(5)
         deadline = self._clock() + self._patience
@@ -156,12 +174,6 @@ class Ledger:
         if self._engine is not None:
             self._engine.dispose()
         atexit.unregister(self.close)
-
-
-def _is_database_unavailable(error: Exception) -> bool:
-    """Whether the database is out of reach, and not a row invalid."""
-    invalid_row = isinstance(error.__cause__, (DataError, IntegrityError))
-    return isinstance(error, StoreUnavailable) and not invalid_row
 
 
 def purge(engine: Engine, before: float, limit: int = _PURGE_BATCH) -> int:

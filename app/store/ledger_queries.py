@@ -44,6 +44,7 @@ def quantile(waits: Mapping[int, int], share: float) -> float | None:
 
     It is the middle of the step in which the quantile lies.
     """
+    # Each step's count is subtracted until the quantile's rank is reached.
     rest = share * sum(waits.values())
     for step in sorted(waits):
         rest -= waits[step]
@@ -191,6 +192,8 @@ class LedgerQueries:
         These are Unix seconds; *by* is one of DIVISIONS. The group of requests without
         a provider or key is empty.
         """
+        # The step of the histogram, computed by the database: floor(log_1.1(s / 1 ms)).
+        # Shorter waits count in the first step; a request without an event has none.
         first = requests.c.first
         seconds = case((first > _FIRST_STEP, first), (first.is_not(None), _FIRST_STEP))
         step = func.trunc(func.ln(seconds / _FIRST_STEP) / math.log(_STEP_RATIO))
@@ -228,6 +231,7 @@ class LedgerQueries:
 
     def request(self, id: int) -> LedgerEntry | None:
         """The request with this id."""
+        # A larger integer is an error to both databases, and not merely absent.
         query = select(requests).where(requests.c.id == min(id, 2**63 - 1))
         with reading(self._connect()) as connection:
             row = connection.execute(query).mappings().first()
@@ -251,6 +255,7 @@ def usage_totals(engine: Engine, by: str, since: float = 0) -> list[UsageTotals]
 
     *by* is one of GROUPS. Failed are those with an error status. There are no waits.
     """
+    # Days are in UTC: 86,400 seconds each, as Unix time has no leap seconds.
     column = func.floor(requests.c.began / 86400) if by == "day" else requests.c[by]
     group = column.label("group")
     query = (

@@ -1,4 +1,9 @@
-"""Configs, keys, aliases in the database. Every change increments the revision."""
+"""Configs, keys, aliases in the database. Every change increments the revision.
+
+Workers keep all records in memory (store_cache.py) and only ask for the revision, one
+number, to learn whether they have to read again. So each change increments it in its
+own transaction: readers see both or neither.
+"""
 
 import hashlib
 import hmac
@@ -81,23 +86,54 @@ class Repository:
             return int(connection.execute(select(revisions.c.number)).scalar_one())
 
     def contents(self) -> Snapshot:
-        """All records, in one transaction.
-
-        The revision is read first: PostgreSQL shows each statement what was committed
-        before it, so records may be newer than the revision, but never older.
-        """
+        """All records, in one transaction."""
+        newest = (configs.c.id == config_versions.c.config) & (
+            configs.c.version == config_versions.c.version
+        )
+        documents = select(configs.c.id, config_versions.c.document)
         with reading(self.engine) as connection:
-            return Snapshot(
-                int(connection.execute(select(revisions.c.number)).scalar_one()),
-                _configs(connection),
-                *_virtual_keys(connection),
-                _keys(connection),
-                _aliases(connection),
-                self._pepper(connection),
+            # The revision comes first. In PostgreSQL (READ COMMITTED) each statement
+            # sees what was committed before it: records may be newer than the revision,
+            # and are read once more then, but never older, which would hide a change.
+            revision = connection.execute(select(revisions.c.number)).scalar_one()
+            config_rows = connection.execute(
+                documents.join(config_versions, newest)
+            ).all()
+            virtual_key_rows = connection.execute(select(virtual_keys)).all()
+            key_rows = connection.execute(select(gateway_keys)).all()
+            alias_rows = connection.execute(select(aliases)).all()
+            pepper = self._pepper(connection)
+        parsed_virtual_keys = {
+            r.id: serialization.parse_virtual_key(r.id, r.document)
+            for r in virtual_key_rows
+        }
+        parsed_keys = {
+            r.hash: serialization.parse_gateway_key(
+                r.name, r.hint, r.document, r.disabled
             )
+            for r in key_rows
+        }
+        problems = {
+            **{f"virtual key {id}": k.problem for id, k in parsed_virtual_keys.items()},
+            **{f"gateway key {k.name}": k.problem for k in parsed_keys.values()},
+        }
+        for name, problem in problems.items():
+            if problem:
+                logger.error("the %s is refused: %s", name, problem)
+        return Snapshot(
+            int(revision),
+            {r.id: orjson.loads(r.document) for r in config_rows},
+            parsed_virtual_keys,
+            {r.id: bytes(r.sealed) for r in virtual_key_rows},
+            parsed_keys,
+            {r.model: serialization.parse_alias(r.document) for r in alias_rows},
+            pepper,
+        )
 
     def settings(self, sealed: bytes) -> dict[str, Any]:
-        """The settings of a virtual key. Raises StoreUnavailable under another key."""
+        """The settings of a virtual key. Raises StoreUnavailable if they were sealed
+        under another GATEWAY_SECRET_KEY.
+        """
         settings: dict[str, Any] = orjson.loads(self._secret_box.open(sealed))
         return settings
 
@@ -138,6 +174,7 @@ class Repository:
 
     def delete_config(self, id: str) -> None:
         with self._change() as connection:
+            # Not left to ON DELETE CASCADE, which SQLite ignores by default.
             versions = config_versions.c.config == id
             connection.execute(delete(config_versions).where(versions))
             _delete(connection, configs, id)
@@ -170,6 +207,9 @@ class Repository:
         with self._change() as connection:
             if _exists(connection, gateway_keys, key.name):
                 raise RecordExists(key.name)
+            # A keyed hash: a copy of the database alone, without GATEWAY_SECRET_KEY, is
+            # of no use to check guesses. A fast hash is enough, as keys are 24 random
+            # bytes, which nobody guesses.
             pepper = self._pepper(connection)
             if not pepper:
                 pepper = secrets.token_bytes(32)
@@ -211,6 +251,7 @@ class Repository:
 
     def reseal(self, secret_box: SecretBox) -> int:
         """Seal all secrets anew by *secret_box*; return how many."""
+        # In one transaction: after a failure, all are sealed as before.
         count = 0
         with self._change() as connection:
             for table in (virtual_keys, own_secrets):
@@ -241,46 +282,6 @@ def key_hash(key: str, pepper: bytes) -> str:
     return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
 
 
-def _configs(connection: Connection) -> dict[str, Mapping[str, Any]]:
-    newest = (configs.c.id == config_versions.c.config) & (
-        configs.c.version == config_versions.c.version
-    )
-    query = select(configs.c.id, config_versions.c.document).join(
-        config_versions, newest
-    )
-    return {r.id: orjson.loads(r.document) for r in connection.execute(query)}
-
-
-def _virtual_keys(
-    connection: Connection,
-) -> tuple[dict[str, VirtualKey], dict[str, bytes]]:
-    rows = connection.execute(select(virtual_keys)).all()
-    values = {r.id: serialization.parse_virtual_key(r.id, r.document) for r in rows}
-    _log_problems({f"virtual key {id}": key for id, key in values.items()})
-    return values, {r.id: bytes(r.sealed) for r in rows}
-
-
-def _keys(connection: Connection) -> dict[str, GatewayKey]:
-    rows = connection.execute(select(gateway_keys)).all()
-    values = {
-        r.hash: serialization.parse_gateway_key(r.name, r.hint, r.document, r.disabled)
-        for r in rows
-    }
-    _log_problems({f"gateway key {key.name}": key for key in values.values()})
-    return values
-
-
-def _aliases(connection: Connection) -> dict[str, Alias]:
-    rows = connection.execute(select(aliases)).all()
-    return {r.model: serialization.parse_alias(r.document) for r in rows}
-
-
-def _log_problems(keys: Mapping[str, VirtualKey | GatewayKey]) -> None:
-    for name, key in keys.items():
-        if key.problem:
-            logger.error("the %s is refused: %s", name, key.problem)
-
-
 def _key_row(key: GatewayKey, *, hint: str) -> dict[str, Any]:
     return {
         "name": key.name,
@@ -302,6 +303,8 @@ def _exists(connection: Connection, table: Table, key: str) -> bool:
 
 
 def _put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    # Each database has its own syntax to insert or update. Two steps are enough here:
+    # `_change` holds the lock of the revision, so that nobody inserts in between.
     name = _primary_key(table)
     if _exists(connection, table, row[name.name]):
         connection.execute(update(table).where(name == row[name.name]).values(row))

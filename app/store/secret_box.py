@@ -1,5 +1,9 @@
 """Encrypts secrets at rest with Fernet, under keys that the database does not hold.
 
+Fernet is AES-128 in CBC mode with an HMAC, so a changed ciphertext is refused. Rotation
+needs no downtime: the new key is put before the old one, all secrets are sealed anew
+(`flask secrets rotate`), and the old one is removed. Meanwhile both can be opened.
+
 Source: https://cryptography.io/en/latest/fernet/ (MultiFernet for rotation)
 """
 
@@ -35,7 +39,8 @@ class SecretBox:
         # Imported here, as it takes 6 MB of a worker, also where nothing is sealed.
         from cryptography.fernet import Fernet, MultiFernet
 
-        # Fernet wants 32 bytes; the keys of operators are any text.
+        # Fernet takes 32 bytes; an operator's key is any text. A plain hash is enough,
+        # without salt or stretching: settings.py refuses keys under 16 characters.
         digests = [hashlib.sha256(key.encode()).digest() for key in self._keys]
         return MultiFernet([Fernet(base64.urlsafe_b64encode(d)) for d in digests])
 
@@ -72,9 +77,11 @@ def keys(setting: str, instance: Path) -> list[str]:
 
 def _create(path: Path) -> None:
     """Write a new key, unless another process was faster."""
+    # All workers may get here at the same first start; each writes a file of its own.
     new = path.with_suffix(f".{secrets.token_hex(8)}")
     _write(new, [secrets.token_urlsafe(32)])
-    # A link fails if the file exists, and shows it complete if not.
+    # A hard link fails if the target exists, unlike a rename, which would replace a key
+    # that another process may already seal with. And readers never see half a file.
     try:
         os.link(new, path)
     except FileExistsError:
@@ -90,6 +97,7 @@ def _create(path: Path) -> None:
 
 def rewrite(path: Path, keys: Sequence[str]) -> None:
     """Replace the keys in the file, atomically."""
+    # In the same folder, as a rename is atomic only within one file system.
     new = path.with_suffix(".new")
     _write(new, keys)
     new.replace(path)

@@ -41,11 +41,13 @@ def extract_secrets(config: Document, id: str) -> tuple[Document, list[VirtualKe
 
 
 def _extract(config: Document, id: str, virtual_keys: list[VirtualKey]) -> Document:
+    # Depth first, so that the targets of a group are numbered before it.
     if "targets" in config:
         targets = [_extract(t, id, virtual_keys) for t in config["targets"] or ()]
         config = config | {"targets": targets}
     if not any(map(config.get, SECRET_SETTINGS)):
         return config
+    # The config was validated before: where there is a secret, there is a provider.
     provider = PROVIDERS[config["provider"]]
     # All names of the provider's settings in configs, and those in virtual keys.
     names = {"api_key": "api_key"}
@@ -59,6 +61,7 @@ def _extract(config: Document, id: str, virtual_keys: list[VirtualKey]) -> Docum
         config.get("custom_host"),
     )
     virtual_keys.append(key)
+    # A virtual key brings its provider and host: they may not be set beside it.
     moved = {*names, "provider", "custom_host"}
     rest = {name: value for name, value in config.items() if name not in moved}
     return rest | {"virtual_key": key.id}

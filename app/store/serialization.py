@@ -65,6 +65,7 @@ def parse_gateway_key(
 
 def _fields(document: str) -> dict[str, Any]:
     fields: dict[str, Any] = orjson.loads(document)
+    # An unknown limit raises ValueError here, an unknown field TypeError in the caller.
     return fields | {"limits": Limits.of(fields.get("limits", {}))}
 
 

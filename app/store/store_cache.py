@@ -20,6 +20,13 @@ from .repository import EMPTY, Repository, Snapshot, key_hash
 logger = logging.getLogger("lastword")
 
 
+# Every request looks up its key, so it must not wait for the database. Within the TTL
+# lookups read the snapshot, without a lock: it is never changed, only replaced as a
+# whole. After the TTL one thread asks for the revision, the others wait for it. If the
+# database is down, old keys stay valid for the grace time, and no longer: a key that
+# was revoked meanwhile would be accepted until then.
+
+
 class StoreCache:
     """Configs, keys and aliases by their names. One for each process.
 
@@ -50,8 +57,8 @@ class StoreCache:
         """The gateway key whose text this is."""
         snapshot = self._current()
         digest = key_hash(text, snapshot.pepper)
-        # Looked up by a keyed hash, which no caller can choose, and then compared in
-        # constant time.
+        # The time of a dict lookup depends on the hash, but callers cannot choose that
+        # without the pepper. What is compared then is compared in constant time.
         match = digest if digest in snapshot.keys else ""
         return snapshot.keys[match] if hmac.compare_digest(match, digest) else None
 
@@ -76,6 +83,7 @@ class StoreCache:
         if id not in snapshot.virtual_keys:
             return None
         sealed = snapshot.sealed[id]
+        # Decrypted with the first use: a worker may never see most of the keys.
         settings = self._settings.get(sealed) or self._store().settings(sealed)
         self._settings[sealed] = settings
         return replace(snapshot.virtual_keys[id], settings=settings)
@@ -111,10 +119,13 @@ class StoreCache:
     def _refresh(self) -> None:
         """Read the store if it has changed; or keep the snapshot within the grace."""
         try:
+            # Opening SQLite's file would create it: a gateway in which nothing was ever
+            # stored leaves no file behind.
             if self._file and not self._file.exists():
                 self._snapshot = EMPTY
             else:
                 store = self._store()
+                # Not `<`: the database may have been replaced by a backup.
                 if store.revision() != self._snapshot.revision:
                     self._snapshot, self._settings = store.contents(), {}
             self._last_success, self._expired = self._clock(), False

@@ -27,6 +27,8 @@ own_secrets = Table(
     Column("sealed", LargeBinary, nullable=False),
 )
 
+# Old versions stay in `config_versions`, for `flask configs rollback`; `version` is the
+# number of the one in use.
 configs = Table(
     "configs",
     metadata,
@@ -54,7 +56,8 @@ virtual_keys = Table(
     Column("updated", Integer, nullable=False),
 )
 
-# `hash` is the keyed hash of the key's text, which itself is not stored.
+# `hash` is the keyed hash of the key's text, which itself is not stored. `hint` is its
+# last four characters, by which people recognise a key.
 gateway_keys = Table(
     "gateway_keys",
     metadata,
@@ -81,6 +84,7 @@ aliases = Table(
 requests = Table(
     "requests",
     metadata,
+    # In SQLite only INTEGER PRIMARY KEY counts up by itself; it has 64 bits as well.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("began", Float, nullable=False, index=True),
     Column("took", Float, nullable=False),

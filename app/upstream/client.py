@@ -357,12 +357,14 @@ class HTTPReply:
         The answer may have said its last word before its body has ended: that end is
         read if it is there, since the connection can serve again only behind it.
         """
-        if not self._raw.ended:
-            self._raw.until = time.monotonic() + _LINGER
-            try:
-                self._raw.read_block()
-            except (HTTPException, DecodeError, zlib.error, OSError, ValueError):
-                pass
+        if self._raw.ended:
+            # It has given its connection back already.
+            return
+        self._raw.until = time.monotonic() + _LINGER
+        try:
+            self._raw.read_block()
+        except (HTTPException, DecodeError, zlib.error, OSError, ValueError):
+            pass
         self._raw.close()
 
     def abort(self) -> None:

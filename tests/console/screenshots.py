@@ -73,7 +73,7 @@ def ask(page: Any, url: str, upstream: Upstream) -> None:
     page.fill("#key", "sk-of-the-operator")
     page.fill("#headers", f"x-portkey-custom-host: {upstream.url}")
     page.click("#send")
-    page.wait_for_selector("#told:has-text('stop')")
+    page.wait_for_selector("#status:has-text('stop')")
     page.focus(".token")
     for _ in range(4):
         page.keyboard.press("ArrowRight")

@@ -278,7 +278,7 @@ def test_playground_alternatives_by_keyboard(page: Any, house: House) -> None:
     play(page, house)
     page.focus("#send")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#told:has-text('stop')")
+    page.wait_for_selector("#status:has-text('stop')")
     page.focus(".token[tabindex='0']")
     first = page.inner_text("#alternatives")
     page.keyboard.press("ArrowRight")

@@ -17,7 +17,7 @@ from ...core.parameter_aliases import unify_budget
 from ...core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ...core.routing import BreakerPolicy, Bridge
 from ...store.secret_extraction import SECRET_SETTINGS
-from ..request.params import Params
+from ..request.schemas import Params
 from .schema import Config
 
 
@@ -36,6 +36,8 @@ class ParamOverrides:
     def merge(self, config: Config) -> "ParamOverrides":
         """These and those of *config*, a level below, which come first."""
         return ParamOverrides(
+            # A limit of tokens under any of its names, so that the level below really
+            # replaces that of the level above.
             {**self.defaults, **unify_budget(config.get("default_params") or {})},
             (*self.drops, *(config.get("drop_params") or ())),
             {**self.overrides, **unify_budget(config.get("override_params") or {})},
@@ -55,6 +57,11 @@ class ParamOverrides:
         drops = frozenset(self.drops)
         kept = {key: value for key, value in params.items() if key not in drops}
         return {**kept, **self.overrides}
+
+    @cached_property
+    def are_empty(self) -> bool:
+        """Whether they leave every body as it is."""
+        return not (self.defaults or self.drops or self.overrides)
 
     @cached_property
     def cache_key(self) -> bytes:
@@ -85,6 +92,7 @@ class Inherited:
         """The values of *config*, a level below, and these where it has none."""
         return Inherited(
             params=self.params.merge(config),
+            # As a whole, as in Portkey: parts of two policies make no policy.
             retry=retry_policy(config["retry"]) if config.get("retry") else self.retry,
             breaker=breaker_policy(config) or self.breaker,
             cache=(
@@ -99,6 +107,7 @@ class Inherited:
             strict=config.get("strict_open_ai_compliance", self.strict),
             strict_params=config.get("strict_params", self.strict_params),
             bridge=Bridge(**config["bridge"]) if config.get("bridge") else self.bridge,
+            # By model: a level adds to the aliases above it, and replaces some.
             aliases={**self.aliases, **(config.get("model_aliases") or {})},
         )
 

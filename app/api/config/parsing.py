@@ -1,5 +1,9 @@
 """Parses the JSON of x-portkey-config, and reports every fault with its path.
 
+A config goes through four checks, each of which relies on the one before: depth, size
+(sizes.py), schema (schema.py), rules (rules.py). Anybody may send one, so each check
+has to be cheap for a config that passed those before it.
+
 The messages are Portkey's where it has some. Unlike there, a config that could not work
 is refused at once: unknown keys of strategy, retry and cache, empty targets, weights
 whose sum is 0, conditions without a target, and features that this gateway lacks.
@@ -15,13 +19,15 @@ from . import rules, schema, sizes
 from .schema import Config, kind_of
 from .sizes import STORED, Bounds
 
+# Levels of targets below each other. Functions on configs are recursive.
 DEEPEST = 16
 _MAX_KEY_LENGTH = 64
 
 # Characters of a path, and complaints, that are shown: a config can have many of both.
 _MAX_PATH_LENGTH, _MAX_COMPLAINTS = 200, 32
 
-# The keys of the objects under these are data of the caller, and stay as they are.
+# Portkey accepts keys in camelCase. Under these, keys are data, such as the names of
+# parameters and models, and stay as they are.
 _VERBATIM = {"override_params", "default_params", "conditions", "drop_params"}
 _VERBATIM |= {"vertex_service_account_json", "model_aliases"}
 
@@ -55,9 +61,11 @@ def validate_config(
     *trusted* are custom hosts that may be internal, *bounds* limit its size.
     """
     complaints = [*_complaints(document, trusted, bounds)]
+    # The first one is the message that a caller sees in most clients; the list follows.
     if complaints:
         raise invalid(complaints)
     config: Config = _snake_keys(document)
+    # Portkey's first format of configs, before `targets`.
     if config.get("options"):
         raise InvalidRoute(
             "This form of config, with 'options', is no longer supported.",
@@ -86,14 +94,11 @@ def invalid(complaints: Sequence[tuple[str, object]]) -> InvalidRoute:
 def _complaints(
     document: Any, trusted: tuple[str, ...], bounds: Bounds
 ) -> Iterator[tuple[str, Any]]:
-    """Path and message of each fault.
-
-    Each check relies on the one before: depth, size, schema, rules. So only the faults
-    of the first one that has any are reported.
-    """
+    """Path and message of each fault that the first failing check finds."""
     if not isinstance(document, dict):
         yield "", f"Expected object, received {kind_of(document)}"
         return
+    # Level by level and not recursively: a document may be nested a thousand times.
     level = [document]
     for _ in range(DEEPEST + 1):
         level = [target for config in level for target in sizes.targets_of(config)]
@@ -101,6 +106,7 @@ def _complaints(
         yield "", f"Targets may be nested {DEEPEST} levels deep"
         return
     config = _snake_keys(document)
+    # The rules run only where the first two found nothing, and may assume the types.
     faults = [*sizes.complaints(config, bounds)] or schema.complaints(config)
     yield from faults or rules.complaints(config, (), trusted)
 

@@ -67,6 +67,7 @@ def complaints(
     config: Config, path: tuple[str, ...], trusted: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
     """Path and message of each fault in *config*, a level at *path*, and below it."""
+    # Paths in errors have commas, as Portkey's have.
     for keys, message in _level_complaints(config, path, trusted):
         yield ",".join((*path, *keys)), message
     for i, target in enumerate(config.get("targets") or ()):
@@ -87,12 +88,14 @@ def _level_complaints(
     template = (config.get("bridge") or {}).get("template")
     if template is not None and "{prompt}" not in template:
         yield ("bridge", "template"), "A template must contain '{prompt}'"
+    # Portkey's rule. Upstream may be a second gateway, which would obey it.
     if "x-portkey-forward-headers" in map(str.lower, config.get("forward_headers", ())):
         yield ("forward_headers",), (
             "forward_headers must not contain the 'x-portkey-forward-headers' header"
         )
     if "strategy" in config or "targets" in config:
         yield from _group_complaints(config)
+    # An empty config is valid: everything is in the headers.
     elif config and not any(key in config for key in _SUFFICIENT):
         yield (), _INSUFFICIENT
 
@@ -101,6 +104,7 @@ def _settings_complaints(
     config: Config, trusted: tuple[str, ...]
 ) -> Iterator[Complaint]:
     """Complaints about the custom host and the settings of providers."""
+    # Without a lookup in DNS, which is done with each call (upstream/ssrf.py).
     if config.get("custom_host"):
         try:
             custom_host(config["custom_host"], trusted)
@@ -142,6 +146,7 @@ def _group_complaints(config: Config) -> Iterator[Complaint]:
     elif not targets:
         yield ("targets",), "A strategy needs at least one target"
     elif strategy["mode"] == Strategy.LOADBALANCE:
+        # A weight of 0 is valid and takes no requests; at least one must be above it.
         weights = [target.get("weight", 1) for target in targets]
         for i, weight in enumerate(weights):
             if weight < 0:
@@ -165,6 +170,7 @@ def _condition_complaints(
         yield ("strategy", "default"), _unknown_target(strategy["default"])
     for i, condition in enumerate(strategy.get("conditions") or ()):
         path, then = ("strategy", "conditions", str(i)), condition.get("then")
+        # None is in *names* where a target has no name.
         if then not in names or not isinstance(then, str):
             yield (*path, "then"), _unknown_target(then)
         try:

@@ -28,6 +28,7 @@ def complaints(config: Config) -> list[tuple[str, Any]]:
 
 def kind_of(value: object) -> str:
     """The JSON type of *value*, as Portkey's validator names it."""
+    # By the exact type, as bool is a subclass of int.
     kinds = {bool: "boolean", int: "number", float: "number", str: "string"}
     kinds |= {list: "array", dict: "object", type(None): "null"}
     return kinds[type(value)]
@@ -50,6 +51,8 @@ class _Typed(fields.Field[Any]):
     def shape(self) -> Shape:
         return {"type": self.kind}
 
+    # marshmallow's hook for the conversion of a value. Its own fields convert: Integer
+    # takes "5", Boolean takes "yes". Portkey's validator does not, nor do these.
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if kind_of(value) != self.kind:
             raise ValidationError(f"Expected {self.kind}, received {kind_of(value)}")
@@ -85,6 +88,7 @@ class _BoundedInteger(_BoundedNumber):
         return super().shape | {"type": "integer"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        # Not isinstance: true is an int to Python.
         if type(value) is not int:
             raise ValidationError(f"Expected integer, received {kind_of(value)}")
         return super()._deserialize(value)
@@ -165,6 +169,7 @@ class _Strict(Schema):
     class Meta:
         unknown = RAISE
 
+    # RAISE alone would give marshmallow's "Unknown field.", without a suggestion.
     @pre_load
     def refuse_unknown(self, data: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:
         unknown = {
@@ -187,6 +192,7 @@ class _UnknownKey:
         self._key, self._fields = key[:60], fields
 
     def __str__(self) -> str:
+        # With a cutoff of 0, there always is a nearest one.
         nearest = difflib.get_close_matches(self._key, self._fields, n=1, cutoff=0)
         return f"Unknown key '{self._key}'; did you mean '{nearest[0]}'?"
 
@@ -265,6 +271,7 @@ class ConfigSchema(Schema):
 
     strategy = _Object(StrategySchema, "How the targets are made use of.")
     targets = fields.List(
+        # A lambda, as the class does not exist yet: targets nest.
         _Object(lambda: ConfigSchema()),
         error_messages=dict[str, Any](invalid="Expected array"),
         metadata={
@@ -306,6 +313,8 @@ class ConfigSchema(Schema):
     model_info = _Object(ModelInfoSchema, "What is not known of the model.")
 
 
+# Built once: a schema copies all its fields when it is created, which takes longer than
+# to validate a config.
 _SCHEMA = ConfigSchema()
 
 
@@ -313,6 +322,7 @@ def _flatten(errors: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
     """Pairs of path and message from marshmallow's nested errors."""
     if isinstance(errors, dict):
         for key, inner in errors.items():
+            # marshmallow's key for errors of an object as a whole.
             deeper = path if key == "_schema" else (*path, str(key))
             yield from _flatten(inner, deeper)
     else:

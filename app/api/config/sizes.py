@@ -66,6 +66,7 @@ def complaints(config: Config, bounds: Bounds) -> Iterator[Complaint]:
 
     The schema is checked later, so that any value may have a wrong type here.
     """
+    # Targets first: their number bounds the work of all that follows.
     levels = [*_levels(config)]
     is_group = [bool(targets_of(level)) for _, level in levels]
     leaves, groups = is_group.count(False), is_group.count(True)
@@ -78,6 +79,7 @@ def complaints(config: Config, bounds: Bounds) -> Iterator[Complaint]:
     if excess:
         return
 
+    # Sums over all levels: otherwise 64 groups could have 64 times as many conditions.
     strategies = [_container(level.get("strategy"), dict) for _, level in levels]
     conditions = [_container(s.get("conditions"), (list, dict)) for s in strategies]
     patterns = [*_patterns(conditions)]
@@ -114,6 +116,7 @@ def targets_of(config: Any) -> list[Any]:
 
 def _levels(config: Config) -> Iterator[tuple[tuple[str, ...], Config]]:
     """All levels of *config*, each with its path."""
+    # A list that grows while it is iterated over: breadth first, without recursion.
     queue: list[tuple[tuple[str, ...], Config]] = [((), config)]
     for path, level in queue:
         yield path, level
@@ -131,6 +134,8 @@ def _container(value: Any, types: type | tuple[type, ...]) -> Any:
 
 def _containers(level: Config) -> Iterator[tuple[tuple[str, ...], Any]]:
     """*level*, and the lists and objects in it, each with its path."""
+    # Two levels are enough: what is nested deeper is the caller's data, or has a bound
+    # of its own.
     yield (), level
     for key, value in level.items():
         if isinstance(value, (list, dict)) and key not in _COUNTED:

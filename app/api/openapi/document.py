@@ -35,6 +35,7 @@ def document(routes: Map, settings: Settings) -> dict[str, Any]:
     spec = APISpec(
         title="lastword",
         version=__version__,
+        # 3.1 has all of JSON Schema: `const`, null as a type, examples of whole bodies.
         openapi_version="3.1.0",
         plugins=[schemas.plugin()],
         info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
@@ -47,10 +48,11 @@ def document(routes: Map, settings: Settings) -> dict[str, Any]:
         spec.components.security_scheme("metrics", _METRICS_TOKEN)
 
     def order(rule: Rule) -> tuple[int, int]:
-        """That of OPERATIONS; the older spellings of the endpoint come last."""
+        """The position in OPERATIONS, then older spellings of the endpoint last."""
         spelling = PATHS.index(rule.rule) if rule.rule in PATHS else 0
         return [*OPERATIONS].index(rule.endpoint), spelling
 
+    # Routes that have no operation, such as the console's, are left out.
     rules = (rule for rule in routes.iter_rules() if rule.endpoint in OPERATIONS)
     for rule in sorted(rules, key=order):
         path = template(rule.rule)

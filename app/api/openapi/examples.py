@@ -7,6 +7,7 @@ WHOLE: dict[str, Any] = {
     "prompt": "The capital of France is",
     "max_tokens": 24,
 }
+# By the names under which Swagger UI offers them.
 REQUESTS: dict[str, dict[str, Any]] = {
     "whole": {"summary": "One text", "value": WHOLE},
     "stream": {
@@ -46,6 +47,7 @@ COMPLETION: dict[str, Any] = {
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }
 
+# With a heartbeat, and one id and one time for all chunks.
 STREAM = """\
 data: {"id":"cmpl-5f2c","object":"text_completion","created":1795500000,\
 "model":"gpt-3.5-turbo-instruct","choices":[{"text":" Pa","index":0,"logprobs":null,\
@@ -61,6 +63,7 @@ data: [DONE]
 
 """
 
+# Keys are placeholders, which no scanner for secrets takes for real ones.
 CONFIG: dict[str, Any] = {
     "strategy": {"mode": "fallback", "on_status_codes": [429, 500, 502, 503]},
     "targets": [

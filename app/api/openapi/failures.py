@@ -1,4 +1,8 @@
-"""The answers to failures, by status: from the tree of errors."""
+"""Error responses by status, generated from the tree of errors.
+
+A new error class in app/errors.py appears here by itself: its status as a response, the
+first sentence of its docstring as a part of the description.
+"""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -13,8 +17,8 @@ from .schemas import Shape, ref
 
 Status = int | Literal["default"]
 
-# A provider's error keeps its own status, and the answer to a client that has hung up
-# is read by nobody.
+# A provider's error keeps its own status, which "default" stands for. A client that has
+# hung up gets no response.
 _UNLISTED = (errors.UpstreamStatus, errors.UpstreamInBand, errors.CallerLeft)
 
 # Statuses that are set where an error is raised, and not by its class.
@@ -27,7 +31,7 @@ _STATUS_REASONS = {
 # The additional headers of errors that concern the path: no target was called.
 _PATH_HEADERS: Mapping[Status, tuple[Shape, ...]] = {404: (), 405: (headers.ALLOW,)}
 
-# Stands for any other status.
+# OpenAPI's key for any status that is not listed.
 UPSTREAM_STATUS: Literal["default"] = "default"
 _UPSTREAM = (
     "The provider's own status and message; or the server's, to what is no HTTP."
@@ -37,6 +41,7 @@ _UPSTREAM = (
 def _error_classes(
     root: type[GatewayError] = GatewayError,
 ) -> Iterator[type[GatewayError]]:
+    # The classes that are imported by now, hence those that can be raised.
     yield root
     for child in root.__subclasses__():
         yield from _error_classes(child)
@@ -46,7 +51,9 @@ def _class_reasons() -> dict[int, list[str]]:
     """The first sentences of the docstrings of all errors, by status."""
     reasons: dict[int, list[str]] = {}
     for error in _error_classes():
+        # Subclasses in other modules are details of those.
         if error.__module__ == errors.__name__ and error not in _UNLISTED:
+            # "Sentence. More." and "Sentence" both become "Sentence."
             line = str(error.__doc__).partition("\n")[0]
             sentence = line.partition(". ")[0].rstrip(".") + "."
             reasons.setdefault(error.status, []).append(sentence)
@@ -55,6 +62,7 @@ def _class_reasons() -> dict[int, list[str]]:
 
 def statuses() -> list[int]:
     """The error statuses of the gateway's own for a completion."""
+    # 404 is no answer to a path that exists.
     return sorted({*_class_reasons(), *_STATUS_REASONS} - {404})
 
 
@@ -63,6 +71,7 @@ def describe(spec: APISpec) -> None:
     reasons = _class_reasons()
     for status in (*statuses(), 404):
         phrase = HTTPStatus(status).phrase
+        # Several classes may say the same; `dict.fromkeys` keeps the first, in order.
         text = _STATUS_REASONS.get(status) or " ".join(dict.fromkeys(reasons[status]))
         spec.components.response(_name(status), _response(status, f"{phrase}. {text}"))
     upstream = _response(UPSTREAM_STATUS, _UPSTREAM)
@@ -82,6 +91,7 @@ def _name(status: Status) -> str:
 
 
 def _response(status: Status, description: str) -> Shape:
+    # A faulty header or config gets both error formats, see InvalidRoute.
     schema = {"anyOf": [ref("RouteError"), ref("Error")]} if status == 400 else None
     call_headers = headers.TARGET, headers.FAILURE, headers.UPSTREAM
     more = _PATH_HEADERS.get(status, call_headers)

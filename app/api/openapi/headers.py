@@ -34,7 +34,7 @@ SECURITY_SCHEMES: Mapping[str, Shape] = {
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
 
-# On every path.
+# On every path. The pattern is printable ASCII.
 _TRACING: dict[str, Shape] = {
     "x-portkey-trace-id": {
         "description": "Comes back in the answer; made when absent.",
@@ -65,7 +65,7 @@ _CONFIG = {
     ]
 }
 
-# Without examples, which Swagger UI would send as well.
+# Without `example`, for the same reason: Swagger UI fills its form with examples.
 _ROUTING: dict[str, Shape] = {
     "x-portkey-provider": {
         "description": "Who answers. Without it, and without a config, a request goes "
@@ -131,6 +131,7 @@ _COMPLETION: dict[str, Shape] = {
 
 def _provider_headers() -> dict[str, Shape]:
     """The headers of providers' settings, each with the providers that have it."""
+    # Several providers may share a header: those of AWS, for instance.
     providers: dict[str, list[str]] = {}
     for provider in PROVIDERS.values():
         for setting in provider.settings:
@@ -142,6 +143,8 @@ def _provider_headers() -> dict[str, Shape]:
     }
 
 
+# Authorization and the other headers of keys are not among them: OpenAPI ignores
+# parameters of these names, and has security schemes instead.
 REQUEST_HEADERS = _TRACING | _ROUTING | _COMPLETION | _provider_headers()
 
 PARAMETERS = tuple(_TRACING)

@@ -47,12 +47,14 @@ _ASSET_NAME: Shape = {
 
 def template(rule: str) -> str:
     """A Flask rule as an OpenAPI path."""
+    # OpenAPI has no parameters with slashes; what `<path:` allows, _MODEL describes.
     return rule.replace("<path:", "{").replace("<", "{").replace(">", "}")
 
 
 def completions_operation(path: str, settings: Settings) -> Shape:
     has_model = "{model}" in path
-    # The operation ids of the older spellings end with a number.
+    # Operation ids have to be unique, and code generators make function names of them:
+    # those of the older spellings end with a number.
     number = [template(rule) for rule in PATHS].index(path)
     schema = ref(NAMELESS if has_model else REQUEST)
     completion = {"schema": ref("Completion"), "example": examples.COMPLETION}
@@ -63,6 +65,7 @@ def completions_operation(path: str, settings: Settings) -> Shape:
         "summary": "Complete a text" + (" (an older spelling)" if number else ""),
         "description": _COMPLETIONS,
         "deprecated": bool(number),
+        # One of these; the empty one stands for no key at all.
         "security": [{}, *({name: []} for name in headers.SECURITY_SCHEMES)],
         "parameters": [
             *headers.COMPLETIONS_PARAMETERS,
@@ -97,7 +100,7 @@ def completions_operation(path: str, settings: Settings) -> Shape:
 
 def models_operation(path: str, settings: Settings) -> Shape:
     shown = headers.IDENTIFYING, headers.TARGET, headers.UPSTREAM
-    # A request without a body cannot have one that is too large, or of a wrong type.
+    # A GET has no body that could be too large (413) or compressed (415).
     statuses = [status for status in failures.statuses() if status not in (413, 415)]
     return {
         "operationId": "listModels",
@@ -137,7 +140,7 @@ def asset_operation(path: str, settings: Settings) -> Shape:
 
 
 def _operation(id: str, summary: str, answers: Shape) -> Shape:
-    """An operation for those who run the gateway."""
+    """An operation for operators of the gateway."""
     return {
         "operationId": id,
         "tags": ["operation"],
@@ -163,6 +166,7 @@ def _health(description: str) -> Shape:
 
 _UNREADY = "The engine is not loaded, or missing; or the process has to end."
 
+# By the names of Flask's endpoints, in the order of the document.
 OPERATIONS: Mapping[str, Operation] = {
     "completions.complete": completions_operation,
     "models.models": models_operation,

@@ -1,4 +1,8 @@
-"""The schemas of bodies: of requests from the code that validates them."""
+"""The schemas of bodies.
+
+Those of requests and configs are generated from the marshmallow schemas that validate
+them, so that they cannot disagree. Responses have no such code, and are written here.
+"""
 
 from typing import Any
 
@@ -24,12 +28,16 @@ def plugin() -> MarshmallowPlugin:
 class _ShapePlugin(MarshmallowPlugin):
     def init_spec(self, spec: APISpec) -> None:
         super().init_spec(spec)
+        # apispec only knows marshmallow's own field classes. For others it calls added
+        # functions, and merges their results into the schema of each field.
+        # Source: https://apispec.readthedocs.io/en/latest/using_plugins.html
         converter: Any = self.converter
         converter.add_attribute_function(_nullable_shape)
 
 
 def _nullable_shape(_: Any, field: fields.Field[Any], **__: Any) -> Shape:
     """The `shape` of *field*, with null added where that is allowed."""
+    # Fields of marshmallow have none, and are left to apispec.
     shape = dict(getattr(field, "shape", {}))
     if not shape or not field.allow_none:
         return shape
@@ -41,8 +49,11 @@ def _nullable_shape(_: Any, field: fields.Field[Any], **__: Any) -> Shape:
 def describe(spec: APISpec, settings: Settings) -> None:
     """Add all schemas to *spec*."""
     spec.components.schema(REQUEST, schema=schemas.CompletionSchema())
+    # For the path that has the model in it: `partial` makes the field optional.
     without_model = schemas.CompletionSchema(partial=("model",))
     spec.components.schema(NAMELESS, schema=without_model)
+    # The marshmallow schema has no defaults, as absent parameters stay absent. They are
+    # added here; one of them is a setting.
     defaults = dict(DEFAULTS)
     if settings.default_max_tokens is not None:
         defaults["max_tokens"] = settings.default_max_tokens
@@ -85,6 +96,7 @@ _STRING_OR_NULL: Shape = {"type": ["string", "null"]}
 
 
 def _object(properties: Shape, *optional: str, about: str = "") -> Shape:
+    """An object that has all *properties*, except for those that are *optional*."""
     required = [name for name in properties if name not in optional]
     description = {"description": about} if about else {}
     shape = {"type": "object", "required": required, "properties": properties}
@@ -99,6 +111,7 @@ def _or_null(shape: Shape) -> Shape:
     return {"anyOf": [shape, {"type": "null"}]}
 
 
+# What a whole completion and each chunk of a stream begin with.
 _HEAD: Shape = {
     "id": _STRING,
     "object": {"const": "text_completion"},
@@ -132,6 +145,9 @@ ANSWERS: dict[str, Shape] = {
         "usage_estimated",
         about="The data of an event. All of a stream have one id and one time.",
     ),
+    # OpenAPI 3.1 cannot describe a stream of events. This is one event as 3.2 describes
+    # it, an object with the event's fields.
+    # Source: https://spec.openapis.org/oas/v3.2.0.html (Server-Sent Event Streams)
     "Event": _object(
         {
             "event": {"const": "message", "description": "It is never named."},

@@ -1,4 +1,4 @@
-"""The schema of the body of POST /v1/completions, with OpenAI's error messages.
+"""From the body of POST /v1/completions to a request: the schema, and its errors.
 
 JSON types are strict: "5", 1.5 and true are no integers. Null means absent where the
 contract lets a field be null. Unknown fields are kept, for upstreams that know them.
@@ -10,11 +10,14 @@ Source: CreateCompletionRequest in https://github.com/openai/openai-openapi; the
 wording is that of the errors that the real endpoint sends.
 """
 
+import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, missing, validates_schema
 
+from ...core.request import CompletionRequest
 from ...errors import InvalidRequest
 
 _INT64 = 2**63
@@ -24,14 +27,35 @@ _MAX_STOPS, _MAX_BIAS = 4, 100
 
 Shape = Mapping[str, Any]
 
+# The parameters of a body, by their names on the wire.
+Params = dict[str, Any]
 
-def load(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of *body*, validated, without nulls but for a null `prompt`.
 
-    Raises InvalidRequest for the first field that is invalid.
+def completion_request(
+    body: Params, default_max_tokens: int | None
+) -> CompletionRequest:
+    """The request in *body*. Raises InvalidRequest for the first invalid field.
+
+    *default_max_tokens* is set here because upstreams differ in it from OpenAI's
+    documentation; the other defaults of the endpoint are theirs as well.
     """
-    params = validate(body)
-    return {k: v for k, v in params.items() if v is not None or k == "prompt"}
+    # A null is as good as nothing, except for the prompt: "no document at all".
+    params = {
+        name: value
+        for name, value in validate(body).items()
+        if value is not None or name == "prompt"
+    }
+    defaults = {}
+    if "max_tokens" not in params and default_max_tokens is not None:
+        defaults = {"max_tokens": default_max_tokens}
+    return CompletionRequest(
+        model=params.pop("model"),
+        prompt=params.pop("prompt"),
+        params=params | defaults,
+        id=f"cmpl-{secrets.token_hex(16)}",
+        created=int(time.time()),
+        defaults=defaults,
+    )
 
 
 def validate(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +69,8 @@ def validate(body: Mapping[str, Any]) -> dict[str, Any]:
         for name, field in _SCHEMA.fields.items()
         if name in body or field.required
     }
-    # In the order of the specification, then the unknown fields.
+    # In the order of the specification, then the unknown fields: the first one that is
+    # wrong is the one that the error names.
     params = {**values, **body, **values}
     _SCHEMA.check_combinations(params)
     return params
@@ -127,6 +152,7 @@ class _Boolean(_Field):
     expected, shape = "a boolean", {"type": "boolean"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        # Neither 1 nor "true", which marshmallow's own field would take.
         if type(value) is not bool:
             raise self.type_error(value)
         return value
@@ -167,6 +193,7 @@ class _Prompt(_Field):
             return value
         if not isinstance(value, list):
             raise self.type_error(value)
+        # An array may have a million items, so each is looked at by functions of C.
         if not value or [] in value:
             raise self._invalid("an array in it is empty", "array_below_min_length")
         if _has_only(str, value) or all(map(_are_tokens, value)):
@@ -202,6 +229,7 @@ class _Stop(_Field):
                 param=self.name,
                 code="array_above_max_length",
             )
+        # An empty sequence would end every text before it begins.
         return [sequence for sequence in value if sequence] or None
 
 
@@ -223,6 +251,7 @@ class _LogitBias(_Field):
         if not isinstance(value, dict):
             raise self.type_error(value)
         for key, bias in value.items():
+            # `isdecimal` alone is true of the digits of every script.
             if not (key.isascii() and key.isdecimal()):
                 raise InvalidRequest(
                     f"Invalid key in '{self.name}': expected a token id, written as an "
@@ -250,6 +279,7 @@ class _StreamOptions(_Field):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if not isinstance(value, dict):
             raise self.type_error(value)
+        # vLLM and SGLang have switches of their own, such as continuous_usage_stats.
         for key in self.switches:
             if not isinstance(value.get(key), bool | None):
                 name = f"{self.name}.{key}"
@@ -304,6 +334,7 @@ class CompletionSchema(Schema):
         """Refuse fields that are valid alone, and not together."""
         n, best_of, stream = body.get("n"), body.get("best_of"), body.get("stream")
         n = 1 if n is None else n
+        # OpenAI's endpoint takes a best_of of 0 for 1.
         if best_of is not None and n > max(best_of, 1):
             raise InvalidRequest(
                 "You requested that the server return more choices than it will "
@@ -312,6 +343,7 @@ class CompletionSchema(Schema):
                 "don't specifically want to use them.)"
             )
         if best_of is not None and stream and best_of > 1:
+            # Which of the candidates is the best is known only when all have ended.
             raise InvalidRequest(
                 "Results with 'best_of' greater than 1 cannot be streamed.",
                 param="best_of",

@@ -96,6 +96,8 @@ class Caller:
 
     def stored_alias(self, model: str) -> Alias | None:
         """The alias of *model* that is stored for this key, or for everybody."""
+        # An alias for everybody leads to what the gateway pays for, so a caller without
+        # any standing here does not get it.
         own = self.key.aliases.get(model) if self.key else None
         if own or not self.is_known:
             return own
@@ -132,6 +134,7 @@ def authenticate(
     byok = settings.byok
     if gateway_key is not None:
         key = directory.key(gateway_key)
+        # One error for all three: a guess learns nothing of the key that it hit.
         if key is None or not key.is_valid(time.time()):
             raise WrongKey(
                 "Incorrect API key provided: this gateway key is unknown, disabled or "
@@ -141,6 +144,7 @@ def authenticate(
         return Caller(
             directory, key, provider_key, is_open=False, byok=byok, trusted=trusted
         )
+    # Without GATEWAY_BYOK a provider's key in a header opens nothing.
     if _is_open(provider_key if byok else None, directory, settings):
         return Caller(directory, None, provider_key, byok=byok, trusted=trusted)
     if provider_key is None or not byok:
@@ -156,6 +160,8 @@ def trusted_hosts(
     They are those of the setting. Without it, this machine is trusted while no other
     machine can connect and nothing is protected.
     """
+    # An internal address reaches what no outsider should, such as a cloud's metadata,
+    # so each doubt below ends in trusting none.
     hosts = settings.trusted_custom_hosts
     if hosts is not None:
         return TrustedHosts(hosts, hosts)

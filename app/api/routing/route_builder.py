@@ -40,7 +40,7 @@ from ..config.nodes import (
     ParamOverrides,
 )
 from ..config.schema import Config
-from ..request.params import Params, completion_request
+from ..request.schemas import Params, completion_request
 from . import patterns
 from .default_route import split_model, today
 from .routing_headers import RoutingHeaders
@@ -166,6 +166,9 @@ class RouteBuilder:
             "url": {"pathname": self._pathname},
         }
 
+    # One request of a route may have hundreds of targets, so nothing here does I/O, and
+    # what the targets share (the body, its prompts) is not copied for each.
+
     def node(self, node: ConfigNode) -> Node:
         """The group or the target that *node* of the config describes."""
         strategy = node.own.get("strategy")
@@ -189,6 +192,7 @@ class RouteBuilder:
         return Group(
             mode,
             tuple(map(self.node, children)),
+            # None stands for every status, an empty list for no status.
             on_status_codes=None if codes is None else tuple(codes),
             sticky=self._sticky_value(strategy.get("sticky")),
             name=node.own.get("name"),
@@ -234,6 +238,7 @@ class RouteBuilder:
             strict_params=inherited.strict_params,
             trusted_hosts=trusted,
             virtual_key=key.id if key else None,
+            # Those of the gateway key belong to the whole route.
             limits=key.limits if key else _NO_LIMITS,
             alias=destination.alias,
             aliased_model=destination.aliased_model,
@@ -296,7 +301,9 @@ class RouteBuilder:
             overrides = overrides.with_defaults(defaults)
         if overrides.cache_key in self._requests:
             return self._requests[overrides.cache_key]
-        params = overrides.apply(self._params)
+        params = self._params
+        if not overrides.are_empty:
+            params = overrides.apply(params)
         # A prompt may be an array of a million items. If it is the one of the body, it
         # has been validated for the first target, and is not validated for the others.
         first = next(iter(self._requests.values()), None)
@@ -387,6 +394,7 @@ def resolve_base_url(
     """
     host = routing.custom_host or inherited.custom_host
     if key is not None:
+        # Whoever chooses the host would be sent the key.
         if routing.custom_host or (host and not routing.is_stored):
             raise Forbidden("A virtual key cannot be used with a custom host.")
         host = host or key.custom_host
@@ -413,6 +421,8 @@ def resolve_settings(
     virtual key, which only a stored config may complete.
     """
     key = destination.virtual_key
+    # Settings such as an account or a region say where a virtual key's secret is sent,
+    # and whose bill it is: a config of the caller's must not choose them.
     own = config if key is None or routing.is_stored else {}
     sealed = key.settings if key else {}
     reads_headers = key is None and not config.get("provider")

@@ -123,6 +123,7 @@ def parse_routing_headers(headers: RequestHeaders, caller: Caller) -> RoutingHea
 def check_content_type(request: Request, headers: RequestHeaders) -> None:
     """Raise InvalidRoute unless the content type is JSON, or absent."""
     content_type = headers.get("content-type")
+    # Nearly all requests end here, before Werkzeug parses the value.
     if not content_type or content_type == "application/json":
         return
     if request.mimetype != "application/json":
@@ -148,6 +149,7 @@ def _provider(headers: RequestHeaders) -> tuple[str | None, str | None]:
     """The provider and the virtual key, which may also be written as provider `@id`."""
     name = headers.get("x-portkey-provider") or ""
     virtual_key = headers.get("x-portkey-virtual-key") or None
+    # As in Portkey's newer clients, which name a stored integration this way.
     if name.startswith("@"):
         return None, virtual_key or name[1:]
     if name and name not in KNOWN_NAMES:
@@ -167,6 +169,7 @@ def _config(
     text, strict = headers.get("x-portkey-config"), is_strict(headers)
     if not text:
         return empty_node(strict), None
+    # JSON begins with a brace, an id with a letter: neither can be taken for the other.
     id = text.strip()
     if is_id(id):
         return stored_node(caller.config(id), strict), id

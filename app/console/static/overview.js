@@ -1,16 +1,22 @@
-// Loads the figures again every few seconds, as long as somebody looks.
+// Refreshes the numbers and plots every few seconds, while the page is visible.
+//
+// It loads the whole page again and takes one element out of it: the server has a single
+// way to render it, and the page works without JavaScript.
 
-const place = document.getElementById("figures");
+const stats = document.getElementById("stats");
 
 async function refresh() {
-  const reply = await fetch(location.href, { redirect: "error" });
-  if (!reply.ok) return;
-  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-  const fresh = page.getElementById("figures");
-  const busy = place.contains(document.activeElement);
-  if (fresh && !busy) place.replaceChildren(...fresh.childNodes);
+  // After the end of a session the server redirects to the login, which is no overview.
+  const response = await fetch(location.href, { redirect: "error" });
+  if (!response.ok) return;
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = page.getElementById("stats");
+  // Replacing an element takes the keyboard focus away from whoever is using it.
+  const hasFocus = stats.contains(document.activeElement);
+  if (fresh && !hasFocus) stats.replaceChildren(...fresh.childNodes);
 }
 
 setInterval(() => {
+  // A failure needs no message: the next refresh may succeed.
   if (!document.hidden) refresh().catch(() => {});
-}, 1000 * Number(place.dataset.every));
+}, 1000 * Number(stats.dataset.every));

@@ -55,7 +55,11 @@ class Cancellation:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raise Cancelled in place of all that fails within because of it."""
+        """Raise Cancelled in place of all that fails within because of it.
+
+        Nothing is begun for a request that is to end already.
+        """
+        self.check()
         try:
             yield
         except Exception as e:

@@ -1,1 +1,1 @@
-"""How the tables came about, step by step; applied by Alembic."""
+"""The migrations of the tables, in order; Alembic applies them."""

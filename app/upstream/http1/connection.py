@@ -121,8 +121,8 @@ class HTTP1Response:
         self._size = _READ_SIZE
         self.status, self.headers = head.status, head.headers
         self._body, is_ambiguous = body_framing(head)
-        # Whether the body has been read to its end.
-        self.ended = self._body.ended
+        # Whether the body has been read to its end, and the connection given back.
+        self.ended = False
         self.keeps_connection = not (head.is_last or is_last or is_ambiguous)
         self._content: ContentDecoder | None = None
         coding = self.headers.get("content-encoding", "")

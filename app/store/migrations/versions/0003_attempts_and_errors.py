@@ -1,4 +1,4 @@
-"""How requests of the ledger came to their answers, or why they did not."""
+"""The ledger's mode, error and attempts of each request."""
 
 import sqlalchemy as sa
 from alembic import op
