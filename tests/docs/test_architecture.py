@@ -35,7 +35,6 @@ SHARED_MODULE_NAMES = {
     "headers": {"api/openapi", "api/request"},  # their documentation; their values
     "metrics": {"api", "observability"},  # the endpoint; the metrics
     "private_names": {"server", "upstream/http1"},  # of gunicorn; of urllib3
-    "response_headers": {"api", "core"},  # the gateway's own; an upstream's
     "schemas": {"api/openapi", "api/request"},  # of OpenAPI; of marshmallow
 }
 
