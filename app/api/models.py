@@ -9,7 +9,7 @@ from ..core.routing import targets
 from ..gateway.authorization import authorize_listing
 from ..gateway.pipeline import Gateway
 from ..gateway.retries import Trace
-from ..providers.parsing.json_bodies import malformed_as_upstream_error, read_object
+from ..providers.parsing.json_answers import malformed_as_upstream_error, read_object
 from ..settings import Settings
 from ..store.store_cache import StoreCache
 from .request.headers import current_request, request_headers

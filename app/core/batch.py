@@ -107,22 +107,48 @@ class StreamMerger:
         self._head: Completion | None = None
         self._usage = Usage()
 
-    def feed(self, part_number: int, completion: Completion) -> list[Completion]:
-        """The chunks that *completion*, of the part with that number, makes."""
+    def feed(
+        self, part_number: int, chunks: Sequence[Completion]
+    ) -> Sequence[Completion]:
+        """What *chunks*, of the part with that number, become in the merged stream."""
+        if not chunks:
+            return ()
         if self._head is None:
-            self._head = replace(completion, choices=(), usage=None, warnings=())
-        head = self._head
-        if completion.usage:
-            self._usage += _usage_share(self._parts[part_number], completion)
-        chunks: list[Completion] = []
-        for choice in completion.choices:
-            indexed = choice.with_index(self._offsets[part_number] + choice.index)
-            # Most chunks of the first part are what they have to be already.
-            if head.is_chunk_with(completion, indexed):
-                chunks.append(completion)
-            else:
-                chunks.append(head.chunk_with(indexed, completion.warnings))
-        return chunks
+            first = chunks[0]
+            self._head = Completion(first.id, first.created, first.model)
+        head, offset = self._head, self._offsets[part_number]
+        merged: list[Completion] = []
+        for chunk in chunks:
+            if chunk.usage is not None:
+                self._usage += _usage_share(self._parts[part_number], chunk)
+            elif (
+                offset == 0
+                and len(chunk.choices) == 1
+                and chunk.id == head.id
+                and chunk.created == head.created
+                and chunk.model == head.model
+            ):
+                # As it has to be already: nearly all chunks of a request's only part,
+                # or of its first one, which are most of all streams.
+                merged.append(chunk)
+                continue
+            for choice in chunk.choices:
+                indexed = Choice(
+                    choice.text,
+                    offset + choice.index,
+                    choice.logprobs,
+                    choice.finish_reason,
+                )
+                merged.append(
+                    Completion(
+                        head.id,
+                        head.created,
+                        head.model,
+                        (indexed,),
+                        warnings=chunk.warnings,
+                    )
+                )
+        return merged
 
     def end_part(self, part_number: int) -> None:
         """Note that the stream of this part has come to its regular end."""

@@ -49,6 +49,7 @@ class Logprobs:
 
         Their offsets are moved, as if those characters had never been generated.
         """
+        # A token that begins in the hidden text and ends behind it is hidden, too.
         count = sum(offset < start + hidden for offset in self.text_offset)
         rest = self.after(count)
         offsets = [offset - hidden for offset in rest.text_offset]
@@ -71,7 +72,9 @@ class Logprobs:
         }
 
 
-@dataclass(frozen=True, slots=True)
+# Values like the others here, and never changed. They are not frozen, since Python
+# takes 2 µs longer to make a frozen one, and each event of a stream makes both.
+@dataclass(slots=True)
 class Choice:
     """One choice, or a part of one. *finish_reason* is None while more follows."""
 
@@ -79,10 +82,6 @@ class Choice:
     index: int = 0
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
-
-    def with_index(self, index: int) -> "Choice":
-        """The same choice under another index."""
-        return self if self.index == index else replace(self, index=index)
 
     def to_body(self) -> dict[str, Any]:
         return {
@@ -155,10 +154,12 @@ class Usage:
 
 def estimate(text: str) -> int:
     """About how many tokens a text has: one for four bytes."""
+    # Bytes, since tokens of other scripts than Latin have fewer characters. Rounded up:
+    # a chunk of a stream is one token at least.
     return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completion:
     """An answer, or one chunk of a streamed answer.
 
@@ -172,31 +173,15 @@ class Completion:
     usage: Usage | None = None
     warnings: tuple[str, ...] = ()
 
-    def chunk_with(
-        self, choice: Choice, warnings: tuple[str, ...] = ()
-    ) -> "Completion":
-        """A chunk of the same answer with this *choice* only."""
-        head = self.id, self.created, self.model
-        return Completion(*head, (choice,), warnings=warnings)
-
-    def is_chunk_with(self, chunk: "Completion", choice: Choice) -> bool:
-        """Whether *chunk* equals `chunk_with(choice)`: most do, and can be reused."""
-        return (
-            chunk.usage is None
-            and len(chunk.choices) == 1
-            and chunk.choices[0] is choice
-            and chunk.id == self.id
-            and chunk.created == self.created
-            and chunk.model == self.model
-        )
-
     def to_body(self) -> dict[str, Any]:
         """The completion as JSON, `usage` included when there is one."""
-        body = self._head()
-        if self.usage is None:
-            return body
-        body["usage"] = self.usage.to_body()
-        return body | {"usage_estimated": True} if self.usage.estimated else body
+        body = self.to_chunk(include_usage=False)
+        if self.usage is not None:
+            body["usage"] = self.usage.to_body()
+            # A field of the gateway's own, beside `usage`, whose form is fixed.
+            if self.usage.estimated:
+                body["usage_estimated"] = True
+        return body
 
     def to_chunk(self, *, include_usage: bool) -> dict[str, Any]:
         """The chunk as JSON.
@@ -206,11 +191,8 @@ class Completion:
         """
         if include_usage:
             body = self.to_body()
-            return body | {"usage": body.get("usage")}
-        return self._head()
-
-    def _head(self) -> dict[str, Any]:
-        """The body without usage."""
+            body.setdefault("usage", None)
+            return body
         return {
             "id": self.id,
             "object": "text_completion",

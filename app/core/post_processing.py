@@ -8,6 +8,7 @@ that each choice ends, and lets each end once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 
 from ..errors import UpstreamCut, UpstreamProtocol
 from .completion import Choice, Completion, Logprobs, Usage, estimate
@@ -48,39 +49,73 @@ class PostProcessor:
 
     def __init__(self, shape: PostProcessing) -> None:
         self._shape = shape
-        self._choices = [_ChoiceProcessor(shape, i) for i in range(shape.count)]
+        self._choices = {i: _ChoiceProcessor(shape, i) for i in range(shape.count)}
         self._head: Completion | None = None
         self._usage: Usage | None = None
         self.finished = False
 
     def feed(self, completion: Completion) -> list[Completion]:
         """The chunks that *completion* makes, of one choice each and without usage."""
+        if self._pass_plain_text(completion):
+            return [completion]
         if self.finished:
             return []
         if self._head is None:
-            self._head = replace(completion, choices=(), usage=None, warnings=())
+            self._head = Completion(completion.id, completion.created, completion.model)
         head, shape = self._head, self._shape
         # Some providers count along, in every chunk: the last count is the total.
         self._usage = completion.usage or self._usage
         chunks: list[Completion] = []
         for choice in completion.choices:
-            if choice.index >= len(self._choices):
+            processor = self._choices.get(choice.index)
+            if processor is None:
                 raise UpstreamCut("upstream sent more choices than it was asked for")
-            processor = self._choices[choice.index]
             processed = processor.feed(choice)
+            # Text that is held back comes with a later chunk, or with the last.
             if processed is None:
                 continue
-            budget_used_up = processed.finish_reason == "length" and not processor.text
-            if budget_used_up and shape.may_reason and not shape.suppress_text:
-                chunks.append(head.chunk_with(processed, (NO_TEXT,)))
-            elif not completion.warnings and head.is_chunk_with(completion, processed):
-                # Most chunks of most streams: nothing to change, nothing to build.
-                chunks.append(completion)
-            else:
-                chunks.append(head.chunk_with(processed))
+            budget_used_up = (
+                processed.finish_reason == "length" and not processor.released_length
+            )
+            warns = budget_used_up and shape.may_reason and not shape.suppress_text
+            chunks.append(
+                Completion(
+                    head.id,
+                    head.created,
+                    head.model,
+                    (processed,),
+                    warnings=(NO_TEXT,) if warns else (),
+                )
+            )
         if shape.stops:
-            self.finished = all(choice.stopped for choice in self._choices)
+            self.finished = all(each.stopped for each in self._choices.values())
         return chunks
+
+    def _pass_plain_text(self, completion: Completion) -> bool:
+        """Note the text of a chunk that can go on as it is. False for any other.
+
+        A shortcut for nearly every chunk of nearly every stream: it has some text of
+        one choice, and nothing else, and the request wants nothing done to text. `feed`
+        would build an equal chunk. It saves 2.5 µs of the 10 that an event takes.
+        """
+        head, choices = self._head, completion.choices
+        if head is None or len(choices) != 1 or completion.usage or completion.warnings:
+            return False
+        choice = choices[0]
+        processor = self._choices.get(choice.index)
+        if (
+            processor is None
+            or not processor.passes_text
+            or not choice.text
+            or choice.finish_reason is not None
+            or choice.logprobs is not None
+            or completion.id != head.id
+            or completion.created != head.created
+            or completion.model != head.model
+        ):
+            return False
+        processor.released.write(choice.text)
+        return True
 
     def end(self) -> list[Completion]:
         """The closing chunk, with the usage and without choices.
@@ -88,7 +123,7 @@ class PostProcessor:
         Raises UpstreamCut if a choice has not ended, and UpstreamProtocol if the log
         probabilities that were requested did not come.
         """
-        choices, shape = self._choices, self._shape
+        choices, shape = self._choices.values(), self._shape
         if self._head is None or not all(choice.finished for choice in choices):
             raise UpstreamCut(
                 "upstream ended the answer before the completion was done"
@@ -99,9 +134,12 @@ class PostProcessor:
             )
         usage = self._usage
         if usage is None:
-            completion_tokens = sum(estimate(choice.text) for choice in choices)
+            completion_tokens = sum(
+                estimate(choice.released.getvalue()) for choice in choices
+            )
             prompt_tokens = prompt_estimate(shape.prompt)
             usage = Usage(prompt_tokens, completion_tokens, estimated=True)
+        # Without text there are no tokens of it: what was paid is charged elsewhere.
         elif shape.suppress_text:
             usage = replace(usage, completion_tokens=0)
         return [replace(self._head, usage=usage)]
@@ -129,8 +167,8 @@ def prompt_estimate(prompt: Prompt) -> int:
 class _ChoiceProcessor:
     """Post-processing of one choice of a stream.
 
-    *text* is what was released so far, without the echo. *stopped* says that a stop
-    sequence ended the choice, *finished* that anything did.
+    *released* is the text that went out so far, without the echo. *stopped* says that
+    a stop sequence ended the choice, *finished* that anything did.
     """
 
     def __init__(self, shape: PostProcessing, index: int) -> None:
@@ -144,9 +182,16 @@ class _ChoiceProcessor:
         self._pending_text = ""
         self._pending_logprobs = Logprobs()
         self._has_logprobs = False
+        # Whether text without anything beside it passes unchanged: nothing is to be
+        # added to it, held back or cut off, and no tokens wait for their text.
+        self.passes_text = not (
+            self._pending_echo or shape.stops or shape.suppress_text
+        )
         # Where the generated text begins, as `text_offset` counts.
         self._text_start = len(prompt)
-        self.text = ""
+        # Not a string: to append to one that an attribute holds copies all of it, which
+        # took longer than all else from some 10,000 chunks on.
+        self.released = StringIO()
         self.finished = False
         self.stopped = False
 
@@ -158,16 +203,14 @@ class _ChoiceProcessor:
         if self._shape.suppress_text:
             self.finished = bool(reason)
             return self._release("", None, "length") if reason else None
-        if self._passes_unchanged(choice):
-            self.text += choice.text
-            return choice
         stops = self._shape.stops
         self._pending_text += choice.text
         if choice.logprobs:
-            self._has_logprobs = True
+            self._has_logprobs, self.passes_text = True, False
             self._pending_logprobs += choice.logprobs
         length = _first_stop(self._pending_text, stops)
         if length is not None:
+            # Whatever reason upstream gave: the text behind the sequence is cut off.
             self.stopped = self.finished = True
             reason = "stop"
         else:
@@ -177,19 +220,11 @@ class _ChoiceProcessor:
                 length -= possible_stop_prefix_length(self._pending_text, stops)
         text = self._pending_text[:length]
         self._pending_text = self._pending_text[length:]
-        self.text += text
+        self.released.write(text)
         logprobs = self._take_logprobs()
         if not (text or reason or logprobs):
             return None
         return self._release(text, logprobs, reason)
-
-    def _passes_unchanged(self, choice: Choice) -> bool:
-        """Whether *choice* is only text, as in most chunks, and nothing applies."""
-        pending = self._pending_text or self._pending_echo or self._has_logprobs
-        more_than_text = choice.logprobs or choice.finish_reason
-        return bool(choice.text) and not (
-            pending or self._shape.stops or more_than_text
-        )
 
     def _take_logprobs(self) -> Logprobs | None:
         """The tokens that begin within the released text; at a regular end, all."""
@@ -199,7 +234,7 @@ class _ChoiceProcessor:
         if self.finished and not self.stopped:
             count = len(offsets)
         else:
-            end = self._text_start + len(self.text)
+            end = self._text_start + self.released_length
             count = sum(offset < end for offset in offsets)
         ready = self._pending_logprobs.first(count)
         self._pending_logprobs = self._pending_logprobs.after(count)
@@ -209,16 +244,25 @@ class _ChoiceProcessor:
         self, text: str, logprobs: Logprobs | None, reason: str | None
     ) -> Choice:
         echo, self._pending_echo = self._pending_echo, ""
+        self.passes_text = not (
+            self.finished or self._has_logprobs or self._shape.stops
+        )
         return Choice(echo + text, self._index, logprobs, reason)
+
+    @property
+    def released_length(self) -> int:
+        """The characters that went out so far."""
+        return self.released.tell()
 
     @property
     def lacks_logprobs(self) -> bool:
         """Whether there is text, and not one token of it."""
-        return bool(self.text) and not self._has_logprobs
+        return self.released_length > 0 and not self._has_logprobs
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the stop sequence begins that is complete first; None without any."""
+    # With overlapping sequences, the one that a model would have completed first.
     ends = ((i + len(stop), i) for stop in stops if (i := text.find(stop)) >= 0)
     _, start = min(ends, default=(0, None))
     return start

@@ -6,6 +6,8 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 import re
 from dataclasses import dataclass
 
+from ..errors import UpstreamProtocol
+
 DONE = b"[DONE]"
 
 # A comment line: clients ignore it, proxies see traffic. Source:
@@ -16,11 +18,8 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-class EventTooLong(ValueError):
-    """An event, one line of it, or a run of bytes without one exceeds the limit."""
-
-
-@dataclass(frozen=True, slots=True)
+# Not frozen: see core/completion.py.
+@dataclass(slots=True)
 class Event:
     """One event: its `data` lines joined by newlines, and its name if it has one."""
 
@@ -32,8 +31,8 @@ class SSEDecoder:
     """Feed it blocks of bytes, cut anywhere; it returns the events they complete.
 
     An event is complete with the blank line after it. Events without data (a bare
-    `retry:`, a comment) are dropped, as the standard says. Raises EventTooLong for an
-    event of more than *limit* bytes, and for as many bytes without an event.
+    `retry:`, a comment) are dropped, as the standard says. Raises UpstreamProtocol for
+    an event of more than *limit* bytes, and for as many bytes without an event.
     """
 
     def __init__(self, limit: int) -> None:
@@ -86,14 +85,18 @@ class SSEDecoder:
                 self._data_size += len(value)
                 if self._data_size > self._limit:
                     self._data.clear()
-                    raise EventTooLong(f"an event of more than {self._limit} bytes")
+                    raise UpstreamProtocol(
+                        f"upstream sent an event of more than {self._limit} bytes"
+                    )
                 self._data.append(value)
         self._bytes_without_event += len(block)
         if events:
             self._bytes_without_event = 0
         if self._bytes_without_event > self._limit:
             self._data.clear()
-            raise EventTooLong(f"more than {self._limit} bytes without an event")
+            raise UpstreamProtocol(
+                f"upstream sent more than {self._limit} bytes without an event"
+            )
         return events
 
     def _complete_lines(self, block: bytes) -> list[bytes]:
@@ -107,7 +110,9 @@ class SSEDecoder:
         self._partial_line += head
         if len(self._partial_line) > self._limit:
             self._partial_line.clear()
-            raise EventTooLong(f"a line of more than {self._limit} bytes")
+            raise UpstreamProtocol(
+                f"upstream sent a line of more than {self._limit} bytes"
+            )
         if not tail:
             return []
         first = bytes(self._partial_line)

@@ -18,8 +18,7 @@ from ..core.prices import Price
 from ..core.routing import Route
 from ..planning.plan import Plan
 from ..state.meter import Charge, Meter, Reservation
-from .outcome import UsageCounter
-from .usage_charges import max_usage
+from .usage_charges import UsageCounter, max_usage
 
 _NO_LIMITS = Limits()
 

@@ -1,13 +1,11 @@
-"""What a request leads to, and the calls that it took."""
+"""What a request leads to."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..core.batch import Part
-from ..core.completion import Usage
 from ..planning.plan import Plan
-from .usage_charges import CallRecord
+from .usage_charges import UsageCounter
 
 
 class StreamBody(Protocol):
@@ -22,24 +20,6 @@ class StreamBody(Protocol):
 
     def close(self) -> None:
         """Let go of everything. Harmless when done twice."""
-
-
-@dataclass(slots=True)
-class UsageCounter:
-    """The upstream calls of one try. Several threads may begin calls."""
-
-    calls: list[CallRecord] = field(default_factory=list)
-
-    def begin(self, plan: Plan, part: Part) -> CallRecord:
-        """The record of a call that is about to be made."""
-        record = CallRecord(plan, part, part.request.stream)
-        self.calls.append(record)
-        return record
-
-    @property
-    def total(self) -> Usage:
-        """What they are charged, as far as they have come."""
-        return sum((call.charge for call in tuple(self.calls)), Usage())
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from .authorization import authorize, authorize_listing
 from .clients.connections import ClientConnection, ClientConnections
 from .context import RequestContext
 from .metering import Metering
-from .outcome import Outcome, UsageCounter
+from .outcome import Outcome
 from .quarantine import Quarantine
 from .recorder import RequestRecorder
 from .request_record import End, Hook
@@ -36,6 +36,7 @@ from .retries import Clock, RetrySchedule, Trace, recorded_attempt
 from .streaming.heartbeat import HeartbeatStream
 from .target_caller import TargetCaller
 from .tracing import Tracing
+from .usage_charges import UsageCounter
 
 
 @dataclass(frozen=True, slots=True)

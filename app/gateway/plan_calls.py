@@ -8,6 +8,7 @@ post-processed one by one, and put together at the indices that the caller expec
 from collections.abc import Iterator, Sequence
 from functools import partial
 from math import inf
+from typing import cast
 
 import orjson
 
@@ -19,11 +20,11 @@ from ..core.request import CompletionRequest
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
 from ..providers.protocols.openai_completions import to_completion
-from .outcome import UsageCounter
 from .streaming.call_stream import CallStream
 from .streaming.event_stream import FrameSource
 from .streaming.fanout import EndOfProducer, Fanout, gather
 from .target_calls import TargetCalls
+from .usage_charges import UsageCounter
 
 
 def complete_plan(
@@ -45,6 +46,7 @@ def complete_plan(
             to_completion(complete_part(part)), plan.shape(part)
         )
 
+    # One answer is joined, too: that checks how many choices it has.
     if len(plan.parts) == 1:
         answers = [complete_and_process(plan.parts[0])]
     else:
@@ -80,8 +82,8 @@ class OneCallFrames:
         merger: StreamMerger | None,
         warnings: list[str],
     ) -> None:
-        self._stream, self._request = stream, request
-        self._merger, self._warnings = merger, warnings
+        self._stream, self._merger = stream, merger
+        self._include_usage, self._warnings = request.include_usage, warnings
         self.done = False
 
     def read(self, wake_at: float = inf) -> Sequence[bytes] | None:
@@ -90,16 +92,14 @@ class OneCallFrames:
             return None
         # With an error still to be raised, a stream that has ended is not whole.
         self.done = self._stream.done and self._stream.error is None
-        merger = self._merger
-        if merger is None:
-            return write_frames(answers, self._request, self._warnings)
-        chunks = [
-            chunk for each in answers for chunk in merger.feed(0, to_completion(each))
-        ]
+        if self._merger is None:
+            return write_frames(answers, self._include_usage, self._warnings)
+        # Post-processing has made completions of all.
+        chunks = [*self._merger.feed(0, cast("Sequence[Completion]", answers))]
         if self.done:
-            merger.end_part(0)
-            chunks += merger.end()
-        return write_frames(chunks, self._request, self._warnings)
+            self._merger.end_part(0)
+            chunks += self._merger.end()
+        return write_frames(chunks, self._include_usage, self._warnings)
 
     def close(self) -> None:
         self._stream.close()
@@ -116,23 +116,25 @@ class ManyCallsFrames:
         warnings: list[str],
     ) -> None:
         self._calls, self._plan, self._counter = calls, plan, counter
-        self._warnings = warnings
+        self._include_usage, self._warnings = plan.request.include_usage, warnings
         self._merger = StreamMerger(plan.request, plan.parts)
         producers = [partial(self._read_part, part) for part in plan.parts]
         self._fanout = Fanout(producers, calls.sizes.fanout)
         self.done = False
 
-    def _read_part(self, part: Part) -> Iterator[Sequence[UpstreamAnswer]]:
+    def _read_part(self, part: Part) -> Iterator[Sequence[Completion]]:
         """Runs in a thread of its own. Closing it breaks the call off."""
         plan, calls = self._plan, self._calls
-        request, record = plan.upstream_request(
-            part, calls.target
-        ), self._counter.begin(plan, part)
+        request = plan.upstream_request(part, calls.target)
+        record = self._counter.begin(plan, part)
         stream = calls.stream(request, record, PostProcessor(plan.shape(part)))
         try:
             while not stream.done:
+                # All that one block has brought is one item of the queue.
                 if answers := stream.read():
-                    yield answers
+                    yield cast("Sequence[Completion]", answers)
+            # Here a stream can be done, and its error still to be raised: its last
+            # block held both an error and something before that.
             if stream.error is not None:
                 raise stream.error
         finally:
@@ -143,33 +145,30 @@ class ManyCallsFrames:
         if not received:
             return None
         chunks: list[Completion] = []
-        for number, answers in received:
-            if isinstance(answers, EndOfProducer):
+        for number, part_chunks in received:
+            if isinstance(part_chunks, EndOfProducer):
                 self._merger.end_part(number)
             else:
-                for answer in answers:
-                    chunks += self._merger.feed(number, to_completion(answer))
+                chunks += self._merger.feed(number, part_chunks)
         if self._fanout.done:
             self.done = True
             chunks += self._merger.end()
-        return write_frames(chunks, self._plan.request, self._warnings)
+        return write_frames(chunks, self._include_usage, self._warnings)
 
     def close(self) -> None:
         self._fanout.close()
 
 
 def write_frames(
-    answers: Sequence[UpstreamAnswer],
-    request: CompletionRequest,
-    warnings: list[str],
+    answers: Sequence[UpstreamAnswer], include_usage: bool, warnings: list[str]
 ) -> list[bytes]:
-    """The JSON of each chunk; that of the usage alone only if it was asked for."""
+    """The JSON of each chunk; that of the usage alone only with *include_usage*."""
     frames: list[bytes] = []
     for answer in answers:
         if isinstance(answer, Completion):
             warnings += answer.warnings
-            if answer.choices or request.include_usage:
-                chunk = answer.to_chunk(include_usage=request.include_usage)
+            if answer.choices or include_usage:
+                chunk = answer.to_chunk(include_usage=include_usage)
                 frames.append(orjson.dumps(chunk))
         elif answer.body:
             frames.append(answer.body)

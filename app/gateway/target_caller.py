@@ -24,17 +24,18 @@ from ..errors import (
 )
 from ..planning.plan import Plan, make_plan
 from ..providers import PROVIDERS, Provider
-from ..providers.parsing.json_bodies import malformed_as_upstream_error
+from ..providers.parsing.json_answers import malformed_as_upstream_error
 from ..upstream.auth.access_tokens import AccessTokens
 from ..upstream.auth.request_signing import find_signer
 from ..upstream.client import HTTPClient
 from ..upstream.embedded_engine import EmbeddedEngine, has_ended
 from ..upstream.target_secrets import redactor
 from .clients.cancellation import Cancellation
-from .outcome import Outcome, UsageCounter
+from .outcome import Outcome
 from .plan_calls import complete_plan, open_plan_stream
 from .streaming.event_stream import EventStream, FrameSource
 from .target_calls import SizeLimits, TargetCalls
+from .usage_charges import UsageCounter
 
 
 @dataclass(frozen=True, slots=True)

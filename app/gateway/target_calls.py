@@ -15,7 +15,7 @@ from ..core.routing import Target
 from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer, UpstreamRequest
-from ..providers.parsing.json_bodies import excerpt, malformed_as_upstream_error
+from ..providers.parsing.json_answers import excerpt, malformed_as_upstream_error
 from ..providers.upstream_request import merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine

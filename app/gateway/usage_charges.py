@@ -20,7 +20,7 @@ that failed. The rules follow what providers bill:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import orjson
@@ -70,14 +70,16 @@ class CallRecord:
         """The call goes out now, or has not reached its server after all."""
         self.stage = CallStage.SENT if sent else CallStage.UNSENT
 
-    def note(self, answer: UpstreamAnswer) -> None:
-        """Count the next chunk of the answer, or the whole answer."""
-        self.usage = answer.usage or self.usage
-        if isinstance(answer, Completion):
-            self.generated += sum(estimate(choice.text) for choice in answer.choices)
-        else:
-            # Nearly every server sends one token per frame.
-            self.generated += bool(answer.body)
+    def note(self, *answers: UpstreamAnswer) -> None:
+        """Count the next chunks of the answer, or the whole answer."""
+        for answer in answers:
+            self.usage = answer.usage or self.usage
+            if isinstance(answer, Completion):
+                for choice in answer.choices:
+                    self.generated += estimate(choice.text)
+            else:
+                # Nearly every server sends one token per frame.
+                self.generated += bool(answer.body)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -108,10 +110,12 @@ class CallRecord:
                 prompt_tokens=max(usage.prompt_tokens, 0),
                 completion_tokens=max(usage.completion_tokens, 0),
             )
+        # The caller sees the tokens of a prompt once, however many calls it takes.
         return usage.of_repeated_prompt() if self.part.sample else usage
 
     def _received_usage(self) -> Usage:
         """The prompt and what was received, unless the provider has counted more."""
+        # Some providers report in every chunk, so there can be usage of a part.
         usage = self.usage or Usage(_prompt_tokens(self.plan, self.part))
         tokens = max(self.generated, usage.completion_tokens)
         return replace(usage, completion_tokens=tokens, estimated=True)
@@ -134,6 +138,26 @@ class CallRecord:
             return replace(usage, completion_tokens=limit)
         tokens = max(min(received + reasoning_floor, limit), received)
         return replace(usage, completion_tokens=tokens)
+
+
+@dataclass(slots=True)
+class UsageCounter:
+    """The upstream calls of one try. Several threads may begin calls."""
+
+    calls: list[CallRecord] = field(default_factory=list)
+
+    def begin(self, plan: Plan, part: Part) -> CallRecord:
+        """The record of a call that is about to be made."""
+        record = CallRecord(plan, part, part.request.stream)
+        self.calls.append(record)
+        return record
+
+    @property
+    def total(self) -> Usage:
+        """What they are charged, as far as they have come."""
+        # Another thread may append while the charges are computed.
+        charges = [call.charge for call in tuple(self.calls)]
+        return sum(charges, Usage())
 
 
 def max_usage(plan: Plan) -> Usage:
@@ -177,4 +201,5 @@ def _prompt_tokens(plan: Plan, part: Part) -> int:
 def _max_completion_tokens(request: CompletionRequest) -> int:
     limit = request.max_tokens
     limit = _DEFAULT_MAX_TOKENS if limit is None else limit
+    # `best_of` draws more choices than are answered, and all are paid for.
     return limit * request.drawn * len(request.prompts)

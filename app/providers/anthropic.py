@@ -27,9 +27,8 @@ from .declaration import (
 )
 from .model_lists import model_list, models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.finish_reasons import finish_reason
-from .parsing.json_bodies import read_completion
-from .parsing.json_streams import JSONStreamReader
+from .parsing.answer_fields import finish_reason
+from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
 from .upstream_request import key_header
 

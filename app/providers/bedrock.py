@@ -22,8 +22,7 @@ from .declaration import (
     as_list,
 )
 from .parsing import error_bodies
-from .parsing.json_bodies import read_completion
-from .parsing.json_streams import JSONStreamReader
+from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
 from .upstream_request import bearer
 

@@ -25,12 +25,12 @@ from .declaration import (
     UpstreamRequest,
     as_list,
 )
-from .parsing.json_bodies import (
+from .parsing.json_answers import (
+    JSONStreamReader,
     malformed_as_upstream_error,
     read_completion,
     read_object,
 )
-from .parsing.json_streams import JSONStreamReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.sse import Event
 from .declaration import HTTPRequest, UpstreamRequest
 from .parsing import error_bodies
-from .parsing.finish_reasons import finish_reason
+from .parsing.answer_fields import finish_reason
 from .protocols import openai_chat
 from .upstream_request import quote_path_segment
 

@@ -22,9 +22,8 @@ from .declaration import (
 )
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.finish_reasons import finish_reason
-from .parsing.json_bodies import read_completion, read_object
-from .parsing.json_streams import JSONStreamReader
+from .parsing.answer_fields import finish_reason
+from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 

@@ -32,11 +32,9 @@ from .declaration import (
 )
 from .model_lists import models_request
 from .parsing import error_bodies
-from .parsing.finish_reasons import finish_reason
-from .parsing.json_bodies import read_completion, read_object
-from .parsing.json_streams import JSONStreamReader
+from .parsing.answer_fields import finish_reason, parse_usage
+from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
-from .parsing.usage import parse_usage
 from .protocols import openai_chat
 from .protocols.openai_chat import EMPTY_DATA, raise_in_band_error
 

@@ -10,7 +10,7 @@ import orjson
 from ..core.routing import Target
 from ..errors import UpstreamProtocol
 from .declaration import HTTPRequest, Provider
-from .parsing.json_bodies import excerpt, read_object
+from .parsing.json_answers import excerpt, read_object
 from .upstream_request import merge_headers
 
 

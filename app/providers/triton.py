@@ -19,8 +19,7 @@ from ..core.sse import Event
 from ..errors import UpstreamError
 from .declaration import Endpoint, HTTPRequest, Provider, UpstreamRequest, same_named
 from .parsing import error_bodies
-from .parsing.json_bodies import read_completion
-from .parsing.json_streams import JSONStreamReader
+from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
 
 # Those that both backends have, vLLM's and TensorRT-LLM's.

@@ -24,10 +24,8 @@ from .declaration import (
     same_named,
 )
 from .parsing import error_bodies
-from .parsing.finish_reasons import finish_reason
-from .parsing.json_bodies import read_completion, read_object
-from .parsing.stream_ending import EndingRule, StreamEnding
-from .parsing.usage import parse_usage
+from .parsing.answer_fields import finish_reason, parse_usage
+from .parsing.json_answers import read_completion, read_object
 from .protocols import openai_chat
 from .upstream_request import quote_path_segment
 
@@ -82,7 +80,6 @@ class WorkersAIReader:
 
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._upstream = upstream
-        self._ending = StreamEnding(EndingRule.BODY_ENDED)
         self.done = False
         self._usage: Usage | None = None
         self._reason: str | None = None
@@ -102,7 +99,8 @@ class WorkersAIReader:
         return (_completion(upstream, text),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
-        self._ending.check(failure)
+        if failure:
+            raise failure
         return ()
 
 

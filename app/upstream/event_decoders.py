@@ -6,33 +6,16 @@ end of the body completes. Blocks may be cut anywhere.
 
 from typing import Any, Protocol
 
-from ..core import sse
-from ..core.sse import Event
+from ..core.sse import Event, SSEDecoder
 from ..errors import UpstreamProtocol
 
 
 class EventDecoder(Protocol):
-    """Both raise UpstreamProtocol for an event of more bytes than are allowed."""
+    """`feed` raises UpstreamProtocol for an event of more bytes than are allowed."""
 
     def feed(self, block: bytes) -> list[Event]: ...
 
     def end(self) -> list[Event]: ...
-
-
-class ServerSentEventsDecoder:
-    """text/event-stream, as nearly every provider streams."""
-
-    def __init__(self, limit: int) -> None:
-        self._decoder = sse.SSEDecoder(limit)
-
-    def feed(self, block: bytes) -> list[Event]:
-        try:
-            return self._decoder.feed(block)
-        except sse.EventTooLong as e:
-            raise UpstreamProtocol(f"upstream sent {e}") from e
-
-    def end(self) -> list[Event]:
-        return self._decoder.end()
 
 
 class JSONLinesDecoder:
@@ -45,7 +28,9 @@ class JSONLinesDecoder:
     def feed(self, block: bytes) -> list[Event]:
         first, *others = block.split(b"\n")
         self._rest += first
+        # Of the lines, only this one can be longer than a block.
         if len(self._rest) > self._limit:
+            # The error's traceback would keep it in memory.
             self._rest.clear()
             raise UpstreamProtocol(
                 f"upstream sent a line longer than {self._limit} bytes"
@@ -57,6 +42,8 @@ class JSONLinesDecoder:
         return [Event(line) for line in lines if line.strip()]
 
     def end(self) -> list[Event]:
+        # Unlike an event of SSE, a last line without its end is whole if it is JSON,
+        # which the reader finds out.
         line, self._rest = bytes(self._rest), bytearray()
         return [Event(line)] if line.strip() else []
 
@@ -69,6 +56,7 @@ class AmazonEventDecoder:
     """
 
     def __init__(self, limit: int) -> None:
+        # Imported here: botocore is an extra, which only Bedrock needs.
         from botocore.eventstream import EventStreamBuffer
 
         self._buffer = EventStreamBuffer()
@@ -103,10 +91,8 @@ class AmazonEventDecoder:
         return []
 
 
-_DECODERS: dict[
-    str, type[ServerSentEventsDecoder | JSONLinesDecoder | AmazonEventDecoder]
-] = {
-    "text/event-stream": ServerSentEventsDecoder,
+_DECODERS: dict[str, type[SSEDecoder | JSONLinesDecoder | AmazonEventDecoder]] = {
+    "text/event-stream": SSEDecoder,
     "application/vnd.amazon.eventstream": AmazonEventDecoder,
     "application/x-ndjson": JSONLinesDecoder,
 }
@@ -117,6 +103,7 @@ def event_decoder(content_type: str, limit: int) -> EventDecoder | None:
 
     None if an answer of this type is one whole document.
     """
+    # A type may have parameters, such as a charset.
     for name, decoder in _DECODERS.items():
         if name in content_type:
             return decoder(limit)

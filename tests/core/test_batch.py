@@ -123,7 +123,7 @@ def test_merged_stream_equals_its_parts(n, texts, random) -> None:
     merger, merged = StreamMerger(request, parts), []
     while waiting:
         i, chunks = random.choice(waiting)
-        merged += merger.feed(i, chunks.pop(0))
+        merged += merger.feed(i, [chunks.pop(0)])
         if not chunks:
             merger.end_part(i)
         waiting = [(j, rest) for j, rest in waiting if rest]
@@ -151,16 +151,50 @@ def test_merged_chunks_share_id_and_model() -> None:
     first = Completion("i", 1, "m", (Choice("x"),))
     second = Completion("j", 2, "other", (Choice("y"),), warnings=("odd",))
 
-    assert merger.feed(0, first)[0] is first
-    assert merger.feed(1, second) == [
+    assert merger.feed(0, [first])[0] is first
+    assert merger.feed(1, [second]) == [
         Completion("i", 1, "m", (Choice("y", 1),), warnings=("odd",))
     ]
+
+
+@given(
+    st.integers(0, 1),
+    st.lists(
+        st.builds(
+            Completion,
+            st.sampled_from("iij"),
+            st.sampled_from([1, 1, 2]),
+            st.sampled_from(["m", "m", "other"]),
+            st.lists(st.builds(Choice, st.text("ab")), max_size=2).map(tuple),
+            st.sampled_from([None, None, Usage(1, 1)]),
+            st.sampled_from([(), (), ("odd",)]),
+        ),
+        max_size=4,
+    ),
+)
+def test_merged_chunks_equal_rebuilt_ones(part, chunks) -> None:
+    """Those that pass as they are, too."""
+    request = make_request(["a", "b"])
+    merger = StreamMerger(request, batch.split(request))
+    merger.feed(0, [Completion("i", 1, "m")])
+
+    assert (
+        merger.feed(part, chunks)
+        == [
+            Completion(
+                "i", 1, "m", (Choice(choice.text, part),), warnings=chunk.warnings
+            )
+            for chunk in chunks
+            for choice in chunk.choices
+        ]
+        or not chunks
+    )
 
 
 def test_merger_refuses_end_with_open_parts() -> None:
     request = make_request(["a", "b"])
     merger = StreamMerger(request, batch.split(request))
-    merger.feed(0, Completion("i", 1, "m", (Choice("x", 0, None, "stop"),)))
+    merger.feed(0, [Completion("i", 1, "m", (Choice("x", 0, None, "stop"),))])
     merger.end_part(0)
 
     with pytest.raises(UpstreamCut):

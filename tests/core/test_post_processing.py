@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import post_processing
 from app.core.completion import Choice, Completion, Logprobs, Usage
 from app.core.post_processing import NO_TEXT, PostProcessing, PostProcessor, whole
 from app.errors import UpstreamCut, UpstreamProtocol
@@ -264,12 +263,8 @@ def outcome(pieces: Sequence[Completion], shape: PostProcessing) -> list[Any]:
 def test_unchanged_chunks_equal_rebuilt_ones(
     pieces: list[Completion], shape: PostProcessing
 ) -> None:
-    """With and without the fast path for chunks that are passed on unchanged."""
-    no_short_cut = {"_passes_unchanged": lambda *_: False}
-    with (
-        patch.multiple(post_processing._ChoiceProcessor, **no_short_cut),
-        patch.object(Completion, "is_chunk_with", lambda *_: False),
-    ):
+    """With and without the shortcut for chunks that can pass as they are."""
+    with patch.object(PostProcessor, "_pass_plain_text", lambda *_: False):
         rebuilt = outcome(pieces, shape)
 
     assert outcome(pieces, shape) == rebuilt

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.core import sse
 from app.core.sse import Event, SSEDecoder
+from app.errors import UpstreamProtocol
 from tests.wire import answer
 
 
@@ -71,13 +72,13 @@ def test_event_completes_with_its_blank_line() -> None:
     "blocks", [[b"data: " + b"x" * 99], [b"x" * 60, b"x" * 60], [b"data: 55555\n"] * 30]
 )
 def test_oversized_event_is_refused(blocks: list[bytes]) -> None:
-    with pytest.raises(sse.EventTooLong):
+    with pytest.raises(UpstreamProtocol):
         decode(*blocks, limit=99)
 
 
 @pytest.mark.parametrize("idle", [b": x\n\n", b"\n", b"event: x\n\n", b"id: 1\n"])
 def test_endless_comments_are_refused(idle: bytes) -> None:
-    with pytest.raises(sse.EventTooLong, match="99 bytes without an event"):
+    with pytest.raises(UpstreamProtocol, match="99 bytes without an event"):
         decode(b"data: 1\n\n", *[idle] * 100, limit=99)
 
 

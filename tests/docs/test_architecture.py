@@ -36,7 +36,6 @@ SHARED_MODULE_NAMES = {
     "metrics": {"api", "observability"},  # the endpoint; the metrics
     "private_names": {"server", "upstream/http1"},  # of gunicorn; of urllib3
     "schemas": {"api/openapi", "api/request"},  # of OpenAPI; of marshmallow
-    "usage": {"cli", "providers/parsing"},  # a command; of an answer
 }
 
 

@@ -3,12 +3,17 @@
 import json
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.core.completion import Logprobs
 from app.core.sse import Event
-from app.errors import UpstreamInBand
+from app.errors import UpstreamError, UpstreamInBand
+from app.providers.declaration import StreamReader
+from app.providers.protocols.openai_chat import ChatReader, stream_reader
 from tests.upstream import delta, reply
 
 from . import harness
@@ -113,6 +118,87 @@ def test_empty_delta_beside_message_is_empty() -> None:
     answered = harness.streamed("perplexity-ai", events)
 
     assert "".join(c.text for piece in answered for c in piece.choices) == "Yes."
+
+
+ABSENT = object()
+# Fields of a chunk, of its choice and of its delta, and what some servers send there.
+ODDITIES: dict[str, dict[str, list[Any]]] = {
+    "chunk": {
+        "id": ["8", "", None, 1, 1.0, True, [1], ABSENT],
+        "object": ["error", None, ABSENT],
+        "created": [8, 7.5, 1, 1.0, True, None, "7", [], -1, 2**52, ABSENT],
+        "model": ["other", "", None, 1, True, ABSENT],
+        "error": [None, "", "broken", {"message": "broken"}],
+        "x_groq": [None, {}, {"error": "broken"}, {"id": "r"}],
+        "usage": [None, {}, 3, {"prompt_tokens": 1, "completion_tokens": 2}],
+        "choices": [None, [], 5, "x", {"a": 1}, ["x"], [None], ABSENT],
+    },
+    "choice": {
+        "index": [1, None, True, 1.0, "0", [1], -1, ABSENT],
+        "delta": [{}, None, "Ye", [], ABSENT],
+        "message": [{"content": "all"}],
+        "finish_reason": ["", "stop", "length", "error", 1, ABSENT],
+        "usage": [None, {"prompt_tokens": 1, "completion_tokens": 2}],
+    },
+    "delta": {
+        "content": ["", "<think>", "</think>", None, 5, ["x"], ABSENT],
+        "refusal": [None, "no"],
+        "reasoning_content": ["Hm"],
+    },
+}
+ODD_FIELDS = [
+    (holder, name, value)
+    for holder, fields in ODDITIES.items()
+    for name, values in fields.items()
+    for value in values
+]
+
+
+def odd_chunk(changes: Sequence[tuple[str, str, Any]], repeated: bool) -> Any:
+    """A chunk with some text and these *changes*; its choice may come twice."""
+    chunk = delta("Ye")
+    (choice,) = chunk["choices"]
+    holders = {"chunk": chunk, "choice": choice, "delta": choice["delta"]}
+    chunk["choices"] *= 2 if repeated else 1
+    for holder, name, value in changes:
+        if value is ABSENT:
+            holders[holder].pop(name, None)
+        else:
+            holders[holder][name] = value
+    return chunk
+
+
+CHUNKS = st.one_of(
+    st.builds(odd_chunk, st.just([]), st.just(False)),
+    st.builds(
+        odd_chunk, st.lists(st.sampled_from(ODD_FIELDS), max_size=2), st.booleans()
+    ),
+)
+
+
+def outcome(reader: StreamReader, documents: Sequence[Any]) -> list[str]:
+    """The chunks of a stream, and the error that ends it if one does."""
+    chunks: list[str] = []
+    try:
+        for document in documents:
+            chunks += map(repr, reader.feed(Event(json.dumps(document).encode())))
+    except UpstreamError as e:
+        chunks.append(repr((type(e), e.to_body(), e.status)))
+    return chunks
+
+
+@given(st.lists(CHUNKS, max_size=6), st.sampled_from([None, 1]))
+def test_plain_text_is_read_like_any_chunk(
+    documents: list[Any], logprobs: int | None
+) -> None:
+    """With and without the shortcut for chunks that only have more text."""
+    params = {} if logprobs is None else {"logprobs": logprobs}
+    plan = harness.plan("vllm", to={"via": "chat"}, stream=True, **params)
+    upstream = plan.upstream_request(plan.parts[0], plan.target)
+    with patch.object(ChatReader, "_read_plain_text", lambda *_: None):
+        read = outcome(stream_reader(upstream), documents)
+
+    assert outcome(stream_reader(upstream), documents) == read
 
 
 def test_groq_error_in_stream_is_raised() -> None:

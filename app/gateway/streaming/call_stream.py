@@ -3,18 +3,31 @@
     block -> event decoder -> the provider's reader -> post-processing -> chunks
 
 Every stage is sans-IO: it is fed, and returns what came of that. Only `read` waits, for
-the next block, and not longer than it is told. What is whole, cut, or an error is said
-by the reader (see providers/parsing/stream_ending.py) and by the post-processing.
+the next block, and not longer than it is told.
+
+A stream ends in one of four ways:
+
+- by an error of the provider, in place of an event. The reader raises it out of `feed`;
+- whole: every choice has ended, or what was sent says that nothing more will come;
+- cut: the body has ended regularly, but too early. UpstreamCut;
+- broken: the connection failed. Its error is raised, unless nothing was lost.
+
+Whether a stream is whole or cut is decided in one of two places. If frames pass through
+untouched, their reader decides, by their finish reasons (protocols/frame_passthrough).
+All other streams are post-processed (core/post_processing): there a choice may also end
+at a stop sequence, of which the provider knows nothing, so their readers only check
+that the body has ended regularly.
 """
 
 from collections.abc import Sequence
 from math import inf
 
+from ...core.completion import Completion
 from ...core.post_processing import PostProcessor
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamInBand
 from ...providers.declaration import StreamReader, UpstreamAnswer
-from ...providers.parsing.json_bodies import malformed_as_upstream_error
+from ...providers.parsing.json_answers import as_upstream_error
 from ...providers.protocols.openai_completions import to_completion
 from ...upstream.client import ByteBudget, HTTPReply
 from ...upstream.event_decoders import EventDecoder
@@ -57,70 +70,90 @@ class CallStream:
             self._fail(error)
         answers: list[UpstreamAnswer] = []
         try:
-            with malformed_as_upstream_error():
-                try:
-                    # A provider that cannot stream answers with one whole document,
-                    # which *budget* bounds. Nobody is sent anything before its end.
-                    block = (
-                        self._reply.read_block(wake_at)
-                        if self._decoder
-                        else self._reply.read(self._budget)
-                    )
-                except UpstreamError as failure:
-                    # The reader knows whether anything was lost.
-                    self._end(self._reader.end(failure), answers)
-                    return answers
-                if block is None:
-                    return None
-                if self._decoder:
-                    decoder = self._decoder
-                    events = decoder.feed(block) if block else decoder.end()
-                else:
-                    events, block = [Event(block)], b""
-                self._take(events, answers)
-                if not (block or self.done):
-                    self._end(self._reader.end(), answers)
+            try:
+                # A provider that cannot stream answers with one whole document,
+                # which *budget* bounds. Nobody is sent anything before its end.
+                block = (
+                    self._reply.read_block(wake_at)
+                    if self._decoder
+                    else self._reply.read(self._budget)
+                )
+            except UpstreamError as failure:
+                # The reader knows whether anything was lost.
+                self._end(self._reader.end(failure), answers)
+                return answers
+            if block is None:
+                return None
+            if self._decoder:
+                decoder = self._decoder
+                events = decoder.feed(block) if block else decoder.end()
+            else:
+                events, block = [Event(block)], b""
+            if events:
+                self._reply.begin()
+                self._read_events(events, answers)
+            if not (block or self.done):
+                self._end(self._reader.end(), answers)
         except Exception as e:
+            error = as_upstream_error(e)
             if not answers:
-                self._fail(e)
-            self.error = e
+                self._fail(error)
+            self.error = error
         return answers
 
-    def _take(self, events: Sequence[Event], answers: list[UpstreamAnswer]) -> None:
-        if events:
-            self._reply.begin()
-        for event in events:
-            self._add(self._reader.feed(event), answers)
-            if self._reader.done:
-                # Bytes behind a provider's last word are nobody's.
-                self._end((), answers)
-            elif self._post_processor and self._post_processor.finished:
-                # Every choice has reached a stop sequence: what follows is not wanted,
-                # and the provider shall not go on.
-                answers += self._post_processor.end()
-                self._finish(is_read=False)
-            if self.done:
-                return
-
-    def _add(
-        self, new: Sequence[UpstreamAnswer], answers: list[UpstreamAnswer]
+    def _read_events(
+        self, events: Sequence[Event], answers: list[UpstreamAnswer]
     ) -> None:
-        for answer in new:
-            self._record.note(answer)
-            if self._post_processor:
-                answers += self._post_processor.feed(to_completion(answer))
-            else:
-                answers.append(answer)
+        """Add to *answers* what *events* make, up to the end of the stream if any.
+
+        One event after the other goes through both stages: behind one that ends the
+        stream, or that is an error, no other is read.
+        """
+        reader, processor = self._reader, self._post_processor
+        received: list[UpstreamAnswer] = []
+        try:
+            for event in events:
+                read = reader.feed(event)
+                received += read
+                if processor is None:
+                    answers += read
+                else:
+                    for answer in read:
+                        # Only frames of the legacy shape have to be parsed here.
+                        if not isinstance(answer, Completion):
+                            answer = to_completion(answer)
+                        answers += processor.feed(answer)
+                    if processor.finished:
+                        break
+                if reader.done:
+                    break
+        finally:
+            # What came before an error, or with it, has been generated all the same.
+            self._record.note(*received)
+        if reader.done:
+            # Bytes behind a provider's last word are nobody's.
+            self._end((), answers)
+        elif processor and processor.finished:
+            # Every choice has reached a stop sequence: what follows is not wanted, and
+            # the provider shall not go on.
+            answers += processor.end()
+            self._finish(is_read=False)
 
     def _end(
-        self, new: Sequence[UpstreamAnswer], answers: list[UpstreamAnswer]
+        self, last: Sequence[UpstreamAnswer], answers: list[UpstreamAnswer]
     ) -> None:
-        """The stream is whole, as far as its reader can tell."""
-        self._add(new, answers)
+        """The stream is whole, as far as its reader can tell, with *last* at its end.
+
+        Whether each choice has ended is left to the post-processing.
+        """
+        self._record.note(*last)
+        processor = self._post_processor
+        for answer in last:
+            answers += processor.feed(to_completion(answer)) if processor else [answer]
         self._record.stage = CallStage.ANSWERED
         self._finish(is_read=True)
-        if self._post_processor:
-            answers += self._post_processor.end()
+        if processor:
+            answers += processor.end()
 
     def _finish(self, *, is_read: bool) -> None:
         if self.done:

@@ -30,7 +30,9 @@ from .gap_stats import GapStats
 
 logger = logging.getLogger("lastword")
 
-# In the JSON of a frame: a choice that ends in it, and why.
+# In the JSON of a frame: a choice that ends in it, and why. A search is enough, since
+# these quotes would be escaped inside of a string; to parse all frames again is not
+# affordable.
 _FINISH_REASON = re.compile(rb'"finish_reason":\s?"([^"\\]{0,40})')
 
 # Reasons that are kept, about; an upstream may send one with every frame.
@@ -158,9 +160,12 @@ class EventStream:
         try:
             wake_at = time.monotonic() + self._heartbeat
             while True:
+                # What came before the commit point is sent before more is read.
                 frames, self._committed = self._committed, ()
                 if not (frames or self._source.done):
                     read = self._source.read(wake_at)
+                    # Half an event may have come: it waits in the decoder, and the
+                    # comment stands between two whole ones.
                     if read is None:
                         return sse.KEEP_ALIVE
                     frames = read
@@ -168,9 +173,13 @@ class EventStream:
                 if self._source.done:
                     self._ended, self._end = True, End.WHOLE
                     return piece + sse.encode(sse.DONE)
+                # A block may hold no whole event. To return nothing would be an
+                # empty write, so the next block is waited for, to the same deadline.
                 if piece:
                     return piece
         except Exception as e:
+            # Cancelling closes the sockets, and whoever reads them gets some error of
+            # theirs; the reason is what the caller should see.
             return self._end_with(self._cancellation.reason or e)
 
     def _encode(self, frames: Sequence[bytes]) -> bytes:
@@ -197,6 +206,7 @@ class EventStream:
     def _end_with(self, error: Exception) -> bytes:
         """The last frame of a stream that *error* has cut."""
         self._ended = True
+        # Nobody is there to read a frame.
         if isinstance(error, CallerLeft):
             raise StopIteration from error
         self._end = End.CUT
@@ -206,6 +216,8 @@ class EventStream:
     def close(self) -> None:
         """Let go of upstream, and say how it ended. Harmless when done twice."""
         self._ended = True
+        # Many clients close as soon as they have the last finish reason, and do not
+        # read `[DONE]`.
         if self._end is None and self._unfinished_choices <= 0:
             self._end = End.WHOLE
         if self._end == End.WHOLE:
@@ -222,6 +234,7 @@ class EventStream:
 def error_frame(error: Exception, beside: Mapping[str, Any]) -> bytes:
     """The JSON of the frame that ends a stream with *error*, which is released."""
     if not isinstance(error, GatewayError):
+        # A fault of ours. The log has its traceback, the caller only that it happened.
         logger.error("a stream failed", exc_info=error)
         release(error)
         error = GatewayError("The gateway failed in the middle of this stream.")

@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Items that may wait for a slow reader before their producers have to wait, too.
+# Items that may wait for a slow reader before their producers have to wait, too. Of a
+# stream, one item is all that one block of its body holds.
 _QUEUE_SIZE = 64
 
 
@@ -84,6 +85,8 @@ class Fanout(Generic[T]):
     def close(self) -> None:
         """Start nothing more, and let those that wait for room in the queue go."""
         self._stopped.set()
+        # Each thread that waits for room puts in the one item that it has, and nothing
+        # more behind `_stopped`.
         try:
             while True:
                 self._queue.get_nowait()
@@ -92,12 +95,15 @@ class Fanout(Generic[T]):
 
     def _work(self) -> None:
         while True:
+            # An iterator must not be advanced by two threads at once.
             with self._lock:
                 stopped = self._stopped.is_set()
                 number = None if stopped else next(self._not_started, None)
             if number is None:
                 return
             try:
+                # To leave this loop closes the generator, and so breaks its call off:
+                # nothing else refers to it.
                 for item in self._producers[number]():
                     self._put(number, item)
                     if self._stopped.is_set():

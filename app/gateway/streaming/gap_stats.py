@@ -15,7 +15,9 @@ class GapStats:
 
     def add(self, now: float, events: int = 1) -> None:
         """So many *events* have come together, *now* by the monotonic clock."""
+        # Before the first event that is minus infinity.
         gap = now - self._last
+        # Events that came in one block have no gap between them.
         if gap > self._longest:
             self._longest = gap
         elif not self._events:

@@ -78,6 +78,7 @@ class HeartbeatStream:
             self._ended = True
             error = e.reason if isinstance(e, Cancelled) else e
             return sse.encode(error_frame(error, self._beside_error))
+        # A comment can be the first bytes of an answer: its status is 200 from then on.
         if outcome is None:
             return sse.KEEP_ALIVE
         if isinstance(outcome.body, EventStream):
@@ -98,6 +99,7 @@ class HeartbeatStream:
             self._cancellation.cancel(CallerLeft())
         with self._lock:
             self._abandoned = True
+        # From here on `_work` closes what it gets. What it got before is in the queue.
         while not self._results.empty():
             _close_stream(self._results.get())
 

@@ -16,7 +16,7 @@ import orjson
 
 from ... import safe_json
 from ...errors import UpstreamInBand, UpstreamStatus
-from .json_bodies import excerpt
+from .json_answers import excerpt
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
@@ -27,6 +27,8 @@ def error(status: int, body: bytes) -> UpstreamStatus:
 def in_band_error(document: Mapping[str, Any]) -> UpstreamInBand:
     """An error inside an answer with status 200. The document may name its status."""
     details = _details(document)
+    # Fields of these names also hold words, or codes of the provider's own: the first
+    # that can be an HTTP status counts.
     status = 502
     statuses = document.get("status_code"), details.get("status"), details.get("code")
     for text in map(str, statuses):
@@ -69,6 +71,7 @@ def _details(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def _message(details: Mapping[str, Any]) -> str | None:
     for key in ("message", "detail"):
         value = details.get(key)
+        # FastAPI's `detail`.
         if isinstance(value, list):
             return "; ".join(map(_validation_message, value))
         if value:

@@ -51,6 +51,7 @@ class LegacyLogprobs:
 
     def _release(self, entry: Entry) -> Sequence[tuple[Entry, bytes]]:
         """The entries whose text is certain now, each with the bytes of its token."""
+        # Without an id, the token is the text that is released with it.
         released, own = _bytes(entry), _bytes_by_id(entry)
         token = released.removeprefix(self._unreleased) if own is None else own
         self._unreleased = (self._unreleased + token).removeprefix(released)
@@ -64,6 +65,7 @@ class LegacyLogprobs:
         """The likeliest tokens at this step, and *token* itself in any case."""
         alternatives: dict[str, float] = {}
         for other in (entry.get("top_logprobs") or [])[: self._top]:
+            # llama.cpp's "token" is the text released, which may not be this token's.
             if entry.get("id") is None:
                 is_chosen = other["token"] == entry["token"]
             else:
@@ -72,6 +74,7 @@ class LegacyLogprobs:
                 alternatives[_text(token)] = entry["logprob"]
             else:
                 alternatives.setdefault(_text(_bytes(other)), other["logprob"])
+        # It may be less likely than all of them.
         alternatives.setdefault(_text(token), entry["logprob"])
         return alternatives
 

@@ -13,8 +13,7 @@ from ...core.completion import Usage, estimate
 from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
 from ..declaration import UpstreamRequest
-from ..parsing.finish_reasons import finish_reason
-from ..parsing.usage import parse_usage
+from ..parsing.answer_fields import finish_reason, parse_usage
 from .openai_chat import created, text_of
 
 
@@ -39,8 +38,10 @@ def repair_choice(choice: Any, upstream: UpstreamRequest, *, final: bool) -> boo
     """Fill what clients index or compare. True if anything changed."""
     if not isinstance(choice, dict):
         raise UpstreamProtocol("a choice of the answer is no object")
+    # With x-portkey-strict-open-ai-compliance: false it keeps the provider's own word.
     reason = finish_reason(choice.get("finish_reason"), strict=upstream.target.strict)
     index = choice.get("index") or 0
+    # Not 1.0 or "1" either: clients put choices into lists by it.
     if type(index) is not int:
         raise UpstreamProtocol(f"a choice of the answer has no number: {index!r:.40}")
     repaired = {
@@ -103,11 +104,13 @@ def check_prompt_logprobs(choice: Mapping[str, Any], upstream: UpstreamRequest) 
     request = upstream.request
     if not request.echo or request.logprobs is None:
         return
+    # Choices come prompt by prompt, n for each.
     prompt = request.prompts[choice["index"] // request.n % len(request.prompts)]
     logprobs = choice["logprobs"]
     tokens = logprobs.get("tokens") if isinstance(logprobs, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
         tokens = []
+    # Of a text, all characters have to be there; of token ids, all tokens.
     covered = len("".join(tokens)) if isinstance(prompt, str) else len(tokens)
     if covered < len(prompt or ()):
         raise UpstreamProtocol(

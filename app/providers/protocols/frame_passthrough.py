@@ -33,11 +33,10 @@ import orjson
 
 from ...core.completion import estimate
 from ...core.sse import DONE, Event
-from ...errors import UpstreamError, UpstreamProtocol
+from ...errors import UpstreamCut, UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion, UpstreamRequest
-from ..parsing.json_bodies import read_object
-from ..parsing.stream_ending import EndingRule, StreamEnding
-from ..parsing.usage import parse_usage
+from ..parsing.answer_fields import parse_usage
+from ..parsing.json_answers import read_object
 from .completion_repair import estimated_usage, repair_choice, repair_head
 from .openai_chat import EMPTY_DATA, raise_in_band_error
 
@@ -101,8 +100,12 @@ class FramePassthrough:
 
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._upstream = upstream
-        self._request = upstream.request
-        self._ending = StreamEnding(EndingRule.CHOICES_FINISHED)
+        # Asked for each frame that takes the second path or the third.
+        self._include_usage = upstream.request.include_usage
+        self._continuous_usage = upstream.request.continuous_usage
+        # Indices of choices.
+        self._running: set[int] = set()
+        self._finished: set[int] = set()
         self.done = False
         self._head: dict[str, Any] = {}
         self._patterns = _REQUIRED_PATTERNS
@@ -131,9 +134,14 @@ class FramePassthrough:
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[RawCompletion]:
         """The frame with the usage, if it was requested; the usage in any case."""
-        self._ending.check(failure)
+        # The stream is whole if each choice that began has a finish reason. To lose the
+        # connection, or `[DONE]`, after the last of them is no loss.
+        if self._running or not self._finished:
+            raise failure or UpstreamCut(
+                "upstream ended the stream before the completion was done"
+            )
         frame = b""
-        if self._request.include_usage:
+        if self._include_usage:
             counts = self._usage or estimated_usage(
                 self._upstream, self._completion_tokens
             )
@@ -146,7 +154,7 @@ class FramePassthrough:
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
         indices = _INDEX.findall(data)
-        if len(indices) != 1 or int(indices[0]) not in self._ending.running:
+        if len(indices) != 1 or int(indices[0]) not in self._running:
             return False
         if not all(pattern.search(data) for pattern in self._patterns):
             return False
@@ -154,10 +162,9 @@ class FramePassthrough:
         if b'"error"' in data:
             return False
         # `usage` has to be there, or not to be there, as the caller asked for it.
-        if not self._request.continuous_usage:
-            with_usage = self._request.include_usage
-            pattern = _NULL_USAGE if with_usage else _USAGE
-            if bool(pattern.search(data)) != with_usage:
+        if not self._continuous_usage:
+            pattern = _NULL_USAGE if self._include_usage else _USAGE
+            if bool(pattern.search(data)) != self._include_usage:
                 return False
         read_object(data)  # It raises for what only looks like JSON.
         return True
@@ -186,15 +193,16 @@ class FramePassthrough:
         for choice in choices:
             repair_choice(choice, self._upstream, final=False)
             # Clients count on the finish reason as the last that comes of a choice.
-            if choice["index"] in self._ending.finished:
+            if choice["index"] in self._finished:
                 continue
             self._completion_tokens += estimate(choice["text"])
             if choice["finish_reason"]:
-                self._ending.finish(choice["index"])
+                self._running.discard(choice["index"])
+                self._finished.add(choice["index"])
                 self._template = None
             else:
-                self._ending.running.add(choice["index"])
-            running_counts = counts if self._request.continuous_usage else None
+                self._running.add(choice["index"])
+            running_counts = counts if self._continuous_usage else None
             frame = self._frame(document, [choice], running_counts)
             # Bytes that say the same already are kept: they may be spaced otherwise.
             frames.append(data if frame == read_object(data) else orjson.dumps(frame))
@@ -204,6 +212,6 @@ class FramePassthrough:
         self, head: dict[str, Any], choices: list[Any], counts: Any
     ) -> dict[str, Any]:
         frame = {**head, "choices": choices}
-        if self._request.include_usage or counts:
+        if self._include_usage or counts:
             frame["usage"] = counts
         return frame

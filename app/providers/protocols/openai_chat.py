@@ -25,12 +25,10 @@ from ..declaration import (
     same_named,
 )
 from ..parsing import error_bodies
-from ..parsing.finish_reasons import finish_reason
-from ..parsing.json_bodies import read_completion
-from ..parsing.json_streams import JSONStreamReader
+from ..parsing.answer_fields import finish_reason, parse_usage
+from ..parsing.json_answers import JSONStreamReader, read_completion
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import ThinkTagFilter
-from ..parsing.usage import parse_usage
 
 # Parameters of the legacy endpoint alone.
 _LEGACY_ONLY = ("best_of", "echo", "suffix")
@@ -127,17 +125,65 @@ class ChatReader:
         self._upstream = upstream
         self._whole = whole
         self._choices: dict[int, _ChoiceReader] = {}
+        # The head of the last chunk: what was sent, and what that was read as.
+        self._sent_head: tuple[Any, Any, Any] | None = None
+        self._head = "", 0, ""
 
     def read(self, document: dict[str, Any]) -> Completion:
         """One chunk, or the whole answer."""
+        chunk = self._read_plain_text(document)
+        if chunk is not None:
+            return chunk
         raise_in_band_error(document)
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
+        self._head = head(document, self._upstream)
+        sent_id, model = document.get("id"), document.get("model")
+        # Only texts: among numbers, 1 equals True, and is read as another id.
+        is_text = isinstance(sent_id, str | None) and isinstance(model, str | None)
+        sent_head = sent_id, document.get("created"), model
+        self._sent_head = sent_head if is_text else None
         return Completion(
-            *head(document, self._upstream),
+            *self._head,
             choices=tuple(map(self._choice, document.get("choices") or ())),
             usage=_usage(document),
         )
+
+    def _read_plain_text(self, document: dict[str, Any]) -> Completion | None:
+        """A chunk with more text of one choice, and nothing else; None for any other.
+
+        A shortcut for nearly every chunk of a stream. `read` would return an equal
+        chunk, and leave everything as it was: the head is the one before, whatever it
+        looks for besides is absent, and the choice has begun. It saves 2 µs of the 9
+        that an event takes.
+        """
+        get, choices = document.get, document.get("choices")
+        if (
+            (get("id"), get("created"), get("model")) != self._sent_head
+            or get("error")
+            or get("object") == "error"
+            or get("x_groq")
+            or get("usage")
+            or not choices
+            or len(choices) != 1
+        ):
+            return None
+        (choice,) = choices
+        index, message = choice.get("index") or 0, choice.get("delta")
+        reader = self._choices.get(index)
+        if (
+            reader is None
+            or not reader.passes_text
+            or not message
+            or choice.get("finish_reason")
+            or choice.get("usage")
+            or message.get("refusal")
+        ):
+            return None
+        text = message.get("content")
+        if type(text) is not str:
+            return None
+        return Completion(*self._head, (Choice(text, index),))
 
     def _choice(self, choice: Mapping[str, Any]) -> Choice:
         index = choice.get("index") or 0
@@ -156,29 +202,39 @@ class _ChoiceReader:
 
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._strict = upstream.target.strict
-        self._logprobs = _LogprobsReader(upstream)
+        prompt, top = upstream.request.prompt, upstream.request.logprobs
+        start = len(prompt) if isinstance(prompt, str) else 0
+        self._logprobs = None if top is None else _LogprobsReader(start, top)
         self._think_tags = ThinkTagFilter()
         self._has_reasoning = False
         self._refused = False
+        # Whether text is the answer's as it comes: none of it can be reasoning any
+        # more, and no log probabilities were requested, which would go with it.
+        self.passes_text = False
 
     def read(
         self, index: int, message: Mapping[str, Any], logprobs: Any, reason: Any
     ) -> Choice:
         self._refused = self._refused or bool(message.get("refusal"))
-        final_reason = finish_reason(reason, strict=self._strict)
+        final_reason = reason and finish_reason(reason, strict=self._strict)
         if final_reason and self._refused:
             final_reason = "content_filter"
-        text = self._think_tags.feed(text_of(message.get("content")))
-        text += self._think_tags.end() if final_reason else ""
+        text = text_of(message.get("content"))
+        if not self._think_tags.is_over:
+            text = self._think_tags.feed(text)
+            text += self._think_tags.end() if final_reason else ""
         self._has_reasoning |= self._think_tags.has_reasoning or any(
             map(message.get, _REASONING_FIELDS)
         )
-        tokens = self._logprobs.read(
-            logprobs,
-            text,
-            finished=bool(final_reason),
-            has_reasoning=self._has_reasoning,
-        )
+        self.passes_text = self._think_tags.is_over and self._logprobs is None
+        tokens = None
+        if self._logprobs:
+            tokens = self._logprobs.read(
+                logprobs,
+                text,
+                finished=bool(final_reason),
+                has_reasoning=self._has_reasoning,
+            )
         return Choice(text, index, tokens, final_reason)
 
 
@@ -194,10 +250,9 @@ class _LogprobsReader:
     by exactly the reasoning, which is cut off, and all offsets move up.
     """
 
-    def __init__(self, upstream: UpstreamRequest) -> None:
-        prompt, top = upstream.request.prompt, upstream.request.logprobs
-        self._start = len(prompt) if isinstance(prompt, str) else 0
-        self._legacy = None if top is None else LegacyLogprobs(self._start, top)
+    def __init__(self, start: int, top: int) -> None:
+        self._start = start
+        self._legacy = LegacyLogprobs(start, top)
         self._pending = Logprobs()
         # Characters of listed reasoning; None before the first text.
         self._hidden: int | None = None
@@ -206,8 +261,6 @@ class _LogprobsReader:
         self, logprobs: Any, text: str, *, finished: bool, has_reasoning: bool
     ) -> Logprobs | None:
         """The tokens that come with a piece of *text*."""
-        if self._legacy is None:
-            return None
         self._pending += self._legacy.read((logprobs or {}).get("content") or ())
         if self._hidden is None:
             if not (text or finished):
@@ -263,6 +316,8 @@ def _usage(document: Mapping[str, Any]) -> Usage | None:
     """The counts of the answer; Groq has them in `x_groq`, Moonshot in a choice."""
     groq = document.get("x_groq") or {}
     for holder in (document, groq, *(document.get("choices") or ())):
-        if counts := parse_usage(holder.get("usage")):
-            return counts
+        # Most chunks have none.
+        counts = holder.get("usage")
+        if counts and (usage := parse_usage(counts)):
+            return usage
     return None

@@ -25,7 +25,7 @@ from ..declaration import (
     UpstreamRequest,
     same_named,
 )
-from ..parsing.json_bodies import read_completion, read_object
+from ..parsing.json_answers import read_completion, read_object
 from .completion_repair import (
     check_prompt_logprobs,
     read_usage,
@@ -75,6 +75,7 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
     """The body of the request, by the endpoint's names."""
     legacy = upstream.request
     body = {"model": legacy.model, "prompt": legacy.prompt, **upstream.body()}
+    # An explicit false stays: the body is the caller's.
     if "stream" in legacy.params:
         body["stream"] = legacy.stream
     return body
@@ -87,6 +88,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
+    # Nothing to repair: the bytes of the answer go on, not what was parsed.
     repairs = [repair_choice(choice, upstream, final=True) for choice in choices]
     for choice in choices:
         check_prompt_logprobs(choice, upstream)
@@ -105,6 +107,7 @@ def to_completion(answer: UpstreamAnswer) -> Completion:
     """*answer* as a value: raw ones are parsed, to become part of another answer."""
     if isinstance(answer, Completion):
         return answer
+    # The end of a stream whose caller has not asked for its usage.
     if not answer.body:
         return Completion("", 0, "", usage=answer.usage)
     return read_completion(answer.body, _parse_completion)
@@ -133,6 +136,7 @@ def _parse_logprobs(logprobs: Mapping[str, Any] | None) -> Logprobs | None:
     if not logprobs or not logprobs.get("tokens"):
         return None
     tokens = logprobs["tokens"]
+    # Servers leave out lists that they do not compute; ours are parallel.
     nulls = [None] * len(tokens)
     return Logprobs(
         tokens,

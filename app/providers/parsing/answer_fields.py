@@ -1,11 +1,14 @@
-"""Finish reasons: every provider's word, as one of OpenAI's three.
+"""Finish reasons and usage: what all answers have, and providers spell differently.
 
-Sources: the enumerations in each provider's documentation, whose address is at the top
-of its file; the table of the Portkey gateway 1.15.2.
+Sources of the finish reasons: the enumerations in each provider's documentation, whose
+address is at the top of its file; the table of the Portkey gateway 1.15.2. Of the
+usage: CompletionUsage in https://github.com/openai/openai-openapi, a shape that most
+providers share.
 """
 
 from typing import Any
 
+from ...core.completion import Usage
 from ...errors import UpstreamCut
 
 # A call of a tool ends the text as well.
@@ -58,3 +61,27 @@ def finish_reason(word: Any, *, strict: bool = True) -> str | None:
         raise UpstreamCut(f"upstream gave up with finish_reason {str(word)[:40]!r}")
     # An unknown word is an end all the same.
     return _TABLE.get(lowered, "stop") if strict else str(word)
+
+
+def parse_usage(counts: Any) -> Usage | None:
+    """The usage; None without any counts, or with zeros only, as Ollama sends."""
+    if not isinstance(counts, dict):
+        return None
+    prompt_tokens = _count(counts, "prompt_tokens")
+    completion_tokens = _count(counts, "completion_tokens")
+    if not (prompt_tokens or completion_tokens):
+        return None
+    completion_details = counts.get("completion_tokens_details")
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        # SGLang has it outside of the details.
+        reasoning_tokens=_count(completion_details, "reasoning_tokens")
+        or _count(counts, "reasoning_tokens"),
+        cached_tokens=_count(counts.get("prompt_tokens_details"), "cached_tokens"),
+    )
+
+
+def _count(counts: Any, key: str) -> int:
+    value = counts.get(key) if isinstance(counts, dict) else None
+    return int(value) if isinstance(value, (int, float)) else 0
