@@ -24,7 +24,7 @@ from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
 from .streaming.call_stream import CallStream
-from .usage_charges import CallRecord, CallStage
+from .usage_charges import CallEnding, CallRecord
 
 # Bytes that are read of an answer that is no success: enough for any message; and
 # more than an excerpt shows of it.
@@ -135,7 +135,7 @@ class TargetCalls:
             call = self.sign(call)
         if record:
             # It may be sent again: what became of the try before does not count.
-            record.stage = CallStage.UNSENT
+            record.is_sent, record.ending = False, None
         with self.open_calls.calling(record) as observer:
             reply = self.client.send(
                 call,
@@ -149,7 +149,7 @@ class TargetCalls:
         if 200 <= reply.status < 300:
             return reply
         if record:
-            record.stage = CallStage.REJECTED
+            record.ending = CallEnding.REJECTED
         body = self._read_error(reply)
         # A secret that the error quotes has to be gone before it can be cut in two.
         quoted = redactor(self.target).content(body[:_MAX_QUOTED])
