@@ -95,7 +95,7 @@ def gateway(
     resources.callback(upstream.close)
     target_caller = TargetCaller(
         upstream,
-        EmbeddedEngine.of(settings, upstream),
+        EmbeddedEngine.from_settings(settings, upstream),
         SizeLimits(
             settings.max_answer_bytes,
             settings.max_event_bytes,

@@ -10,18 +10,18 @@ from app.settings import Settings
 
 @dataclass
 class Operator:
-    """Someone who types commands for a gateway with *settings*."""
+    """Runs commands for a gateway with *settings*."""
 
     settings: Settings
 
     def __call__(self, *words: str, stdin: str = "", **environ: str) -> str:
-        """What a command prints; it has to succeed."""
+        """The output of a command, which has to succeed."""
         result = self._run(words, stdin, environ)
         assert result.exit_code == 0, result.output
         return str(result.output)
 
     def refused(self, *words: str, stdin: str = "", **environ: str) -> str:
-        """What a command complains about; it has to."""
+        """The error of a command, which has to fail."""
         result = self._run(words, stdin, environ)
         assert result.exit_code in (1, 2), result.output
         assert "Traceback" not in result.output and not _crashed(result)

@@ -1,4 +1,4 @@
-"""A collector of traces on a real socket, as OTLP over HTTP describes it.
+"""A collector of traces on a real socket, speaking OTLP over HTTP.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
@@ -38,7 +38,7 @@ class Span:
 
 @dataclass
 class Collector:
-    """Takes spans. Of each batch it keeps the headers, too."""
+    """Receives spans, and keeps the headers of each batch."""
 
     spans: list[Span] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -51,24 +51,24 @@ class Collector:
         self._thread.start()
 
     def take(self, body: bytes) -> None:
-        """Keep what is in one export."""
+        """Keep the spans of one export request."""
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
-            known = _dict(resource.resource.attributes)
+            resource_attributes = _dict(resource.resource.attributes)
             for scope in resource.scope_spans:
-                self.spans += [_span(each, known) for each in scope.spans]
+                self.spans += [_span(each, resource_attributes) for each in scope.spans]
 
     @property
     def request(self) -> Span:
-        """The one span of a request."""
-        (found,) = [span for span in self.spans if span.kind == SERVER]
-        return found
+        """The only server span."""
+        (span,) = [span for span in self.spans if span.kind == SERVER]
+        return span
 
     @property
     def tries(self) -> list[Span]:
-        """Those of tries, in their order."""
-        found = [span for span in self.spans if span.kind == CLIENT]
-        return sorted(found, key=lambda span: span.began)
+        """The client spans of attempts, in their order."""
+        spans = [span for span in self.spans if span.kind == CLIENT]
+        return sorted(spans, key=lambda span: span.began)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -82,18 +82,18 @@ SERVER, CLIENT = 2, 3
 _ERROR = 2
 
 
-def _span(given: Any, resource: dict[str, Any]) -> Span:
+def _span(encoded: Any, resource: dict[str, Any]) -> Span:
     return Span(
-        given.name,
-        given.trace_id.hex(),
-        given.span_id.hex(),
-        given.parent_span_id.hex(),
-        given.trace_state,
-        given.kind,
-        given.status.code == _ERROR,
-        given.start_time_unix_nano / 1e9,
-        given.end_time_unix_nano / 1e9,
-        _dict(given.attributes),
+        encoded.name,
+        encoded.trace_id.hex(),
+        encoded.span_id.hex(),
+        encoded.parent_span_id.hex(),
+        encoded.trace_state,
+        encoded.kind,
+        encoded.status.code == _ERROR,
+        encoded.start_time_unix_nano / 1e9,
+        encoded.end_time_unix_nano / 1e9,
+        _dict(encoded.attributes),
         resource,
     )
 
@@ -134,4 +134,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

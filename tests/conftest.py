@@ -27,27 +27,27 @@ from .valkey import running as valkey_running
 
 KEY = "sk-a-key-of-the-caller"
 
-# No test fails because the machine is busy.
+# No deadline: tests must not fail on a busy machine.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """When all is done, no process and no thread of the tests goes on.
+    """After all tests no process and no thread of theirs still runs.
 
-    Nor is there anything in the folder of the gateway that a developer runs here.
+    Nor has a test written to `instance`, the folder of a developer's own gateway.
     """
     before, kept = set(threading.enumerate()), Path("instance").exists()
     yield
     assert kept or not Path("instance").exists()
-    eventually(lambda: set(threading.enumerate()) <= before, left=threading.enumerate)
+    eventually(lambda: set(threading.enumerate()) <= before, actual=threading.enumerate)
     assert children(os.getpid()) == []
 
 
 @dataclass
 class Caller:
-    """Someone who calls the gateway, with headers that are always sent."""
+    """A client of the gateway, with headers that are always sent."""
 
     app: Flask
     headers: dict[str, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Caller:
         headers: dict[str, str] | None = None,
         **body: Any,
     ) -> TestResponse:
-        """Ask for a completion; model and prompt have defaults."""
+        """Post a completion request; model and prompt have defaults."""
         fields = {"model": "m", "prompt": "Hi"} | body
         sent = {key: value for key, value in fields.items() if value is not Absent}
         return self.post(json.dumps(sent).encode(), path, headers)
@@ -82,7 +82,7 @@ class Caller:
         return self.app.test_client().get(path, headers=self.headers, **options)
 
     def leave(self) -> None:
-        """Close every answer, as a server does when it was sent, and the gateway."""
+        """Close every response, as a server does after sending it, and the gateway."""
         for response in self.responses:
             response.close()
         self.app.extensions["lastword"].close()
@@ -99,16 +99,16 @@ Script = Callable[..., Upstream]
 
 @pytest.fixture
 def upstreams() -> Iterator[list[Upstream]]:
-    """Those of the test, which end with it."""
-    made: list[Upstream] = []
-    yield made
-    for upstream in made:
+    """The upstreams of the test, which stop with it."""
+    started: list[Upstream] = []
+    yield started
+    for upstream in started:
         upstream.stop()
 
 
 @pytest.fixture
 def script(upstreams: list[Upstream]) -> Script:
-    """Makes upstreams that answer as they are told."""
+    """Creates upstreams with scripted answers."""
 
     def make(*answers: scripted.Script) -> Upstream:
         upstreams.append(Upstream(list(answers)))
@@ -119,9 +119,9 @@ def script(upstreams: list[Upstream]) -> Script:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Like the defaults, with no length put into requests that name none.
+    """The defaults, but without a default for max_tokens.
 
-    What is stored is the test's own, and may lead to the upstreams of this machine.
+    The instance folder is the test's own, and custom hosts may be on this machine.
     """
     return Settings(
         default_max_tokens=None,
@@ -133,8 +133,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def call(settings: Settings) -> Iterator[Callable[..., Caller]]:
-    """Makes callers of a gateway that reach *upstream* as provider openai."""
-    made: list[Caller] = []
+    """Creates callers whose gateway reaches *upstream* as provider openai."""
+    callers: list[Caller] = []
 
     def make(upstream: Upstream, **changes: Any) -> Caller:
         headers = {
@@ -142,17 +142,17 @@ def call(settings: Settings) -> Iterator[Callable[..., Caller]]:
             "x-portkey-custom-host": upstream.url,
             "Authorization": f"Bearer {KEY}",
         }
-        made.append(Caller(create_app(replace(settings, **changes)), headers))
-        return made[-1]
+        callers.append(Caller(create_app(replace(settings, **changes)), headers))
+        return callers[-1]
 
     yield make
-    for caller in made:
+    for caller in callers:
         caller.leave()
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Server]:
-    """A gateway with two workers and the real engine, once for all tests."""
+    """A gateway with two workers and the embedded engine, once for all tests."""
     server = Server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="2")
     server.wait_until_ready()
     yield server
@@ -161,7 +161,7 @@ def engine() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def gateway_url(engine: Server) -> str:
-    """Where that gateway listens."""
+    """The URL of that gateway."""
     return engine.url
 
 
@@ -179,33 +179,38 @@ def the_valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def valkey(the_valkey: Valkey) -> Valkey:
-    """It, with nothing in it."""
+    """The Valkey of all tests, emptied."""
     the_valkey.clear()
     return the_valkey
 
 
+def upgrade_database(settings: Settings) -> None:
+    """Create the tables of the store of *settings*."""
+    engine = database.connect(settings.database_url, Path(settings.instance))
+    database.upgrade(engine)
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def stored(request: Any, settings: Settings) -> Settings:
-    """Settings whose store is there: in a file, and in PostgreSQL."""
+    """Settings with a migrated store: in a file, and in PostgreSQL."""
     chosen = settings
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
         chosen = replace(settings, database_url=server.database())
-    engine = database.connect(chosen.database_url, Path(chosen.instance))
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(chosen)
     return replace(chosen, secret_key="a secret of the tests", store_ttl=0.0001)
 
 
 @pytest.fixture
 def upstream(script: Script) -> Upstream:
-    """An upstream that answers everything with one completion."""
+    """An upstream that answers every request with one completion."""
     return script(whole(completion()))
 
 
 @pytest.fixture
 def caller(call: Callable[..., Caller], upstream: Upstream) -> Caller:
-    """Someone whose gateway reaches *upstream*."""
+    """A caller whose gateway reaches *upstream*."""
     return call(upstream)
 
 
@@ -218,11 +223,11 @@ def events(response: TestResponse) -> list[Any]:
     return [text if text == "[DONE]" else json.loads(text) for text in texts]
 
 
-def taken(response: TestResponse, upto: bytes) -> bytes:
-    """What a caller has when it stops reading a stream, as soon as it has *upto*."""
-    said = b""
+def read_until(response: TestResponse, marker: bytes) -> bytes:
+    """Read a stream until *marker* has arrived; return what was read."""
+    received = b""
     for piece in response.iter_encoded():
-        said += piece
-        if upto in said:
+        received += piece
+        if marker in received:
             break
-    return said
+    return received

@@ -1,10 +1,10 @@
-"""A model with fill-in-the-middle tokens, made of one without.
+"""A model with fill-in-the-middle tokens, made from one without.
 
 No small model with such tokens ships inside a package, and without them llama.cpp's
 server refuses /infill. The engine's path for a suffix has to be tested against the
-real server, so this gives the parts of the three tokens to special tokens that the
-vocabulary has and prompts leave alone. The model was never trained to fill gaps: its
-text means nothing, but the shape of the answer is real.
+real server, so three unused special tokens of the vocabulary take the roles of the
+FIM tokens. The model was never trained to fill gaps: its text is meaningless, but the
+format of the answer is real.
 """
 
 from pathlib import Path
@@ -13,10 +13,10 @@ from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
 from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 from tqdm import tqdm
 
-# The progress bar of the copy would leave a thread behind.
+# A progress bar would leave a thread running.
 tqdm.monitor_interval = 0
 
-# Not <reponame>: llama.cpp finds that one by its name, and has another use for it.
+# Not <reponame>: llama.cpp recognizes it by name and uses it otherwise.
 _PARTS = {
     Keys.Tokenizer.FIM_PRE_ID: "<jupyter_start>",
     Keys.Tokenizer.FIM_SUF_ID: "<jupyter_text>",
@@ -25,7 +25,7 @@ _PARTS = {
 
 
 def make(source: Path, target: Path) -> Path:
-    """Write to *target* the model *source* with those tokens, tensors and all.
+    """Write the model *source* to *target*, with these tokens and all tensors.
 
     Raises ValueError if the vocabulary lacks them.
     """

@@ -1,4 +1,4 @@
-"""Forms in which an upstream may quote a secret; and what must not be left of them."""
+"""Encodings in which an upstream may quote a secret, and parts that must not remain."""
 
 import base64
 import html
@@ -48,7 +48,7 @@ FORMS: dict[str, Form] = {
 
 
 def pieces(secret: str, name: str, least: int = 8) -> Iterator[str]:
-    """The pieces of that form, of *least* characters, that are the secret's alone."""
+    """The substrings of *least* characters that depend on the secret alone."""
     form = FORMS[name](secret)
     before, after = 0, 0
     if name.startswith("base64"):

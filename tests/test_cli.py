@@ -1,4 +1,4 @@
-"""The commands, as an operator types them."""
+"""The commands of the command line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Configs, keys and aliases, managed by commands: for both stores."""
+"""Commands for configs, keys and aliases, with both stores."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def operator(stored: Settings) -> Operator:
 
 @pytest.fixture
 def sealed(operator: Operator) -> Operator:
-    """One who has a virtual key already."""
+    """An operator with a virtual key."""
     operator(
         *("virtual-keys", "create", "openai-1", "--provider", "openai"),
         *("--key-from", "-", "--model", "gpt-4o"),
@@ -192,7 +192,7 @@ def test_invalid_expiry_is_refused(operator: Operator, when: str) -> None:
 
 @pytest.fixture
 def limited(sealed: Operator) -> Operator:
-    """One who has a gateway key and a virtual key, both with limits."""
+    """An operator with a gateway key and a virtual key, both with limits."""
     two = ("--limit", "requests_per_minute=100", "--limit", "money_per_month=20.50")
     sealed("keys", "create", "job", *two)
     create = ("virtual-keys", "create", "v", "--provider", "groq", "--key-from", "-")
@@ -272,7 +272,7 @@ def test_key_of_later_version_not_merged(
 
 
 def _write_later(name: str, settings: Settings) -> None:
-    """Give the key *name* a limit that only a later version knows."""
+    """Give the key *name* a limit of a later version."""
     engine = factory.database(settings)
     with database.writing(engine) as connection:
         connection.execute(
@@ -388,7 +388,7 @@ CREATE = ("virtual-keys", "create", "v", "--key-from", "-", "--provider")
 def test_untrusted_host_is_not_stored(
     stored: Settings, trusted: tuple[str, ...] | None, value: str
 ) -> None:
-    """Not even where callers may name it, since what is stored outlives that."""
+    """Not even where callers may name it, since stored records outlive that setting."""
     operator = Operator(replace(stored, trusted_custom_hosts=trusted))
     words = (*CREATE, "openai", "--custom-host", LOCAL)
     assert f"GATEWAY_TRUSTED_CUSTOM_HOSTS={value} " in operator.refused(
@@ -479,7 +479,7 @@ def test_plain_http_token_uri_is_refused(operator: Operator) -> None:
     assert "must start with https://" in output
 
 
-# All at once
+# Applying a file
 
 
 DECLARED = """
@@ -640,7 +640,7 @@ def test_applied_key_authenticates(
     assert upstream.last.headers["authorization"] == f"Bearer {CANARY}"
 
 
-# The store itself
+# Secrets, database and backups
 
 
 def test_secret_rotation_by_setting(sealed: Operator) -> None:

@@ -1,4 +1,4 @@
-"""The layers: who may import whom, read from the source itself."""
+"""The layers of app/ and their allowed imports, checked in the source."""
 
 import ast
 import sys
@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "app").rglob("*.py"))
 
-# From the edge to the values. A layer may import itself and those after it. What is
-# not named here is wiring, and may import anything.
+# From the edge to the values. A layer may import itself and those after it. Modules
+# that are not listed are wiring, and may import anything.
 LAYERS = (
     "app.server",
     "app.console",
@@ -28,10 +28,10 @@ LAYERS = (
     "app.errors",
 )
 
-# Layers without effects: what they compute depends on their arguments alone.
+# Layers without effects: their results depend on their arguments alone.
 PURE = ("app.planning", "app.providers", "app.core", "app.errors")
 
-# Who alone may import, or name, what.
+# The only modules that may import, or name, each of these.
 ONLY = {
     "click": ("app/cli",),
     "flask": ("app/api", "app/cli", "app/console", "app/__init__.py"),
@@ -43,7 +43,7 @@ ONLY = {
     "requests": (
         "app/upstream/client.py",
         "app/upstream/http1",
-        # Oracle's package signs requests of requests.
+        # Oracle's package signs requests of the package `requests`.
         "app/upstream/auth/request_signing.py",
     ),
     "urllib3": (
@@ -70,7 +70,7 @@ ONLY = {
         "app/store",
         "app/server",
     ),
-    # Takes 30 MB: only `make prices` has it.
+    # It takes 30 MB: only `make prices` installs it.
     "genai_prices": (),
     "random": ("app/gateway", "app/upstream"),
     "uuid": ("app/api", "app/state/meter.py"),
@@ -119,7 +119,7 @@ def upward(importer: str, modules: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_go_one_way(path: Path) -> None:
+def test_imports_go_in_one_direction(path: Path) -> None:
     module = ".".join(path.with_suffix("").parts)
 
     assert upward(module, imports(path)) == []
@@ -127,7 +127,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(1, len(LAYERS)))
 def test_upward_imports_are_detected(number: int) -> None:
-    """An import of any layer above is seen, that of the first one included."""
+    """An import of any layer above is detected, including the first one."""
     above = [f"{name}.module" for name in LAYERS[:number]]
 
     assert upward(f"{LAYERS[number]}.module", above) == above
@@ -140,7 +140,7 @@ def test_effects_stay_in_the_shell(path: Path) -> None:
     strangers = [
         name
         for name in sorted(roots & set(ONLY))
-        if not any(str(path).startswith(place) for place in ONLY[name])
+        if not any(str(path).startswith(prefix) for prefix in ONLY[name])
     ]
 
     assert strangers == []

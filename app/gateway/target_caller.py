@@ -55,7 +55,7 @@ class TargetCaller:
         """How *target* would answer its request. Raises InvalidRequest."""
         assert target.request, "a route to completions has a request for every target"
         provider = _usable_provider(target)
-        if provider.hosted:
+        if provider.embedded:
             self.engine.check(target.request)
         return make_plan(provider, target, target.request, self.sizes.max_choices)
 
@@ -83,7 +83,7 @@ class TargetCaller:
                 else:
                     body = answer.body
         except UpstreamError as e:
-            if plan.provider.hosted and has_ended(e):
+            if plan.provider.embedded and has_ended(e):
                 raise EngineEnded from None
             raise _named_and_redacted(e, calls.target) from None
         return Outcome(
@@ -133,15 +133,15 @@ class TargetCaller:
     def _target_calls(self, target: Target) -> TargetCalls:
         """What makes the calls, with the credentials that the target has by now."""
         provider = _usable_provider(target)
-        if provider.hosted:
+        if provider.embedded:
             _refuse_host(target)
-            self.engine.required()
+            self.engine.ensure_on()
             url, key = self.engine.url, self.engine.key
             target = replace(target, base_url=url, api_key=key)
         sign = None
         try:
-            if provider.token:
-                target = self.credentials.resolved(provider, target)
+            if provider.token_source:
+                target = self.credentials.with_token(provider, target)
             if provider.signer:
                 sign = find_signer(provider.signer, provider, target)
         except GatewayError as e:
@@ -191,7 +191,8 @@ def _usable_provider(target: Target) -> Provider:
             f"You didn't provide an API key for {provider.name}. Send it as "
             "x-portkey-api-key, or as Authorization: Bearer YOUR_KEY"
             + "".join(
-                f"; or the settings {', '.join(names)}" for names in provider.keys
+                f"; or the settings {', '.join(names)}"
+                for names in provider.credential_settings
             )
             + ".",
             code="missing_api_key",
@@ -201,7 +202,7 @@ def _usable_provider(target: Target) -> Provider:
 
 def _has_key(provider: Provider, target: Target) -> bool:
     """Whether there is a key, or all of the settings that stand for one."""
-    settings = any(map(target.has, provider.keys))
+    settings = any(map(target.has, provider.credential_settings))
     forwarded = "authorization" in map(str.lower, target.headers)
     return bool(target.api_key) or settings or forwarded
 

@@ -116,9 +116,9 @@ class TargetCalls:
         """
         limit = self.client.limits.first_byte
         deadline = Deadline.after(limit, self.target.request_timeout)
-        if self.provider.hosted:
+        if self.provider.embedded:
             # The engine may be about to come up, or to come up again.
-            return self.engine.patiently(
+            return self.engine.send_when_loaded(
                 lambda: self._send(call, deadline, record), deadline
             )
         return self._send(call, deadline, record)
@@ -142,7 +142,7 @@ class TargetCalls:
                 deadline,
                 observer=observer,
                 trusted=trusted,
-                once=self.provider.hosted,
+                once=self.provider.embedded,
             )
             self.open_calls.hold(reply)
         self.headers = reply.headers
@@ -183,7 +183,7 @@ class TargetCalls:
         Raises HostRefused, which does not show what the operator has stored.
         """
         target = self.target
-        if target.base_url is None or self.provider.hosted:
+        if target.base_url is None or self.provider.embedded:
             return None
         try:
             custom_host(target.base_url, target.trusted_hosts)

@@ -19,8 +19,10 @@ def choose_mode(
 
     Raises UnsupportedProvider if there is none.
     """
-    if provider.retired and target.base_url is None:
-        raise UnsupportedProvider(f"Provider {provider.name}: {provider.retired}.")
+    if provider.retired_because and target.base_url is None:
+        raise UnsupportedProvider(
+            f"Provider {provider.name}: {provider.retired_because}."
+        )
     if target.via is not None:
         if target.via not in provider.modes:
             raise UnsupportedProvider(
@@ -33,7 +35,7 @@ def choose_mode(
     if target.base_url is None:
         # A custom host may serve any model under a well-known name, and in all modes
         # of the provider's software: only for its own address more is known.
-        available = tuple(provider.own_modes) or available
+        available = tuple(provider.own_host_modes) or available
         preferred = model.modes or ()
     modes = [mode for mode in preferred if mode in available] or list(available)
     if request.suffix:

@@ -218,10 +218,10 @@ class Planner:
         """Raise UnsupportedParameter for what neither endpoint nor gateway can do."""
         request = self.request
         for prompt in request.prompts:
-            if prompt is None and not self.endpoint.takes_null:
+            if prompt is None and not self.endpoint.takes_null_prompt:
                 raise self._unsupported("prompt", "needs a prompt; null is none")
             is_text = prompt is None or isinstance(prompt, str)
-            if not is_text and not self.endpoint.tokens:
+            if not is_text and not self.endpoint.takes_token_ids:
                 raise self._unsupported("prompt", "takes text, not token ids")
         if request.suffix and "suffix" not in params:
             raise self._unsupported("suffix", "does not fill in before a suffix")
@@ -282,12 +282,12 @@ class Planner:
             else:
                 # A parameter of no list here may be one of the provider's server.
                 is_listed = name in LEGACY_PARAMS or name in self._params_model_lacks
-                is_supported = self.endpoint.passes and not is_listed
+                is_supported = self.endpoint.passes_unknown and not is_listed
             if is_supported:
                 sent[name] = value
             elif name not in DEFAULTS or value != DEFAULTS[name]:
                 dropped.append(name)
-        for first, second in self.endpoint.exclusive:
+        for first, second in self.endpoint.exclusive_params:
             if first in sent and second in sent:
                 # Of two that exclude each other one goes: that with its default value,
                 # whose loss changes nothing and needs no mention.
@@ -313,7 +313,7 @@ class Planner:
             return self.endpoint.min_tokens, []
         limit = self.request.max_tokens
         if limit is None:
-            limit = self.endpoint.default_max or self.target.default_max_tokens
+            limit = self.endpoint.default_max_tokens or self.target.default_max_tokens
         floor = self.model.token_floor
         if limit is None or self.mode != CompletionMode.CHAT or limit >= floor:
             return limit, []
@@ -347,13 +347,16 @@ class Planner:
     def _is_direct(self, params: ParamMappings, stops: Sequence[str]) -> bool:
         """Whether one call answers the request, in the form that the caller gets."""
         request, endpoint = self.request, self.endpoint
-        one_call = len(request.prompts) == 1 or endpoint.batches
-        enough_choices = request.n <= endpoint.choices
+        one_call = len(request.prompts) == 1 or endpoint.takes_batches
+        enough_choices = request.n <= endpoint.choices_per_call
         ranks = request.drawn > request.n and "best_of" not in params
         echoes = request.echo and "echo" not in params
         changes_text = stops or echoes or _suppresses_text(request, endpoint)
         return (
-            endpoint.raw and one_call and enough_choices and not (ranks or changes_text)
+            endpoint.legacy_shape
+            and one_call
+            and enough_choices
+            and not (ranks or changes_text)
         )
 
     def _split_into_parts(self, sent: dict[str, Any], direct: bool) -> Sequence[Part]:
@@ -366,7 +369,7 @@ class Planner:
             sent |= {"stream": True, "stream_options": {"include_usage": True}}
         prompts, drawn = len(self.request.prompts), self.request.drawn
         # Checked before the parts exist: a million prompts must not take their memory.
-        if prompts * -(-drawn // self.endpoint.choices) > self.max_calls:
+        if prompts * -(-drawn // self.endpoint.choices_per_call) > self.max_calls:
             raise InvalidRequest(
                 f"Too many parallel completions requested. You submitted {prompts} "
                 f"prompts for {drawn} completions each, but this provider generates at "
@@ -375,4 +378,4 @@ class Planner:
                 code="too_many_completions",
             )
         whole = replace(self.request, params=sent)
-        return batch.split(whole, self.endpoint.choices)
+        return batch.split(whole, self.endpoint.choices_per_call)

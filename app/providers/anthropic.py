@@ -32,6 +32,9 @@ from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
 from .upstream_request import key_header
 
+# Not the newest: 2026-10-21 refuses temperature, top_p and top_k. A target may name
+# another one by `anthropic_version`.
+# Source: https://platform.claude.com/docs/en/api/versioning
 VERSION = "2023-06-01"
 
 PARAMS = same_named(
@@ -39,16 +42,18 @@ PARAMS = same_named(
     "top_k",
     "top_p",
     temperature=ParamMapping("temperature", high=1),
-    # A sequence of white space alone is refused; a limit is not documented.
+    # "each stop sequence must contain non-whitespace", or 400; the gateway then applies
+    # all of them itself. Source: https://github.com/BerriAI/litellm/issues/3286
     stop=ParamMapping(
         "stop_sequences",
         takes=lambda stop: bool(stop.strip()),
-        write=as_list,
+        convert=as_list,
     ),
     user="metadata.user_id",
 )
 
-# The HTTP statuses of errors that come within a stream.
+# An error within a stream has a type, and no status: the HTTP status is already 200.
+# These are the ones that a retry or another target may cure.
 # Source: https://platform.claude.com/docs/en/api/errors
 _ERROR_STATUSES = {
     "rate_limit_error": 429,
@@ -86,6 +91,13 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
 class AnthropicReader:
     """Reads one message: its head comes first, its finish reason and usage last."""
 
+    # A stream is `message_start` (id, model, counts so far), then for each block of
+    # content `content_block_start`, `_delta` and `_stop`, then `message_delta` (stop
+    # reason, final counts) and `message_stop`. `ping` comes anywhere. No event says
+    # `[DONE]`: the end of the body is the end. Blocks of thinking come first, with
+    # deltas of other types (`thinking_delta`, `signature_delta`); only `text_delta` is
+    # part of the completion.
+
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._upstream = upstream
         self._head = openai_chat.head({}, upstream)
@@ -95,16 +107,14 @@ class AnthropicReader:
         self._begin(message)
         blocks = message["content"]
         text = "".join(b["text"] for b in blocks if b["type"] == "text")
-        # Null would leave a whole answer without its end.
+        # Documented as never null here, but null would leave the answer without an end.
         return self._completion(text, message["stop_reason"] or "end_turn")
 
     def chunk(self, event: dict[str, Any]) -> Completion:
-        """What one event adds; most add nothing, and so has their completion.
-
-        Unknown types of events are no error: Vertex has one of its own.
-        """
+        """What one event adds; for most, a completion without choices."""
         kind, delta = event.get("type"), event.get("delta") or {}
         if kind == "error":
+            # `{"type": "error", "error": {"type": "overloaded_error", "message": ...}}`
             error_type = (event.get("error") or {}).get("type", "")
             status = _ERROR_STATUSES.get(error_type, 400)
             raise error_bodies.in_band_error({**event, "status_code": status})
@@ -113,6 +123,8 @@ class AnthropicReader:
         if kind == "message_delta":
             self._update_counts(event.get("usage"))
             return self._completion("", delta.get("stop_reason"))
+        # Events of unknown types are passed over. New ones may come at any time, and
+        # Vertex AI adds `vertex_event`: https://github.com/vercel/ai/pull/13576
         text = delta["text"] if delta.get("type") == "text_delta" else ""
         return self._completion(text, None)
 
@@ -121,12 +133,13 @@ class AnthropicReader:
         self._update_counts(message.get("usage"))
 
     def _update_counts(self, usage: Mapping[str, Any] | None) -> None:
-        """Keep the latest counts, which are totals; null means unchanged."""
+        """Keep the latest counts: they are totals, not differences; null, no change."""
         self._counts |= {k: v for k, v in (usage or {}).items() if v is not None}
 
     def _completion(self, text: str, stop_reason: str | None) -> Completion:
         reason = finish_reason(stop_reason, strict=self._upstream.target.strict)
         choices = (Choice(text, 0, None, reason),) if text or reason else ()
+        # Before the stop reason the counts are preliminary (`"output_tokens": 1`).
         return Completion(*self._head, choices, self._usage() if reason else None)
 
     def _usage(self) -> Usage:
@@ -140,6 +153,7 @@ class AnthropicReader:
 
 def convert_model_list(body: bytes) -> bytes:
     """The list of models in OpenAI's shape."""
+    # The list is under `data`, as OpenAI's; the entries have other fields.
     models = orjson.loads(model_list(body))["data"]
     return openai_model_list((m["id"] for m in models), "anthropic")
 
@@ -147,8 +161,10 @@ def convert_model_list(body: bytes) -> bytes:
 ENDPOINT = Endpoint(
     params=PARAMS,
     # It is required; reasoning counts, and every model may write this much.
-    default_max=4096,
-    exclusive=(("temperature", "top_p"),),
+    default_max_tokens=4096,
+    # Models since Claude Opus 4.1 refuse both together.
+    # Source: https://github.com/anomalyco/opencode/issues/1644
+    exclusive_params=(("temperature", "top_p"),),
     check=openai_chat.check,
     call=call,
     completion=completion,
@@ -162,9 +178,15 @@ ANTHROPIC = Provider(
     auth=key_header("x-api-key"),
     settings=(
         Setting(
-            "anthropic_version", also="anthropic-version", sends="anthropic-version"
+            "anthropic_version",
+            alternative_header="anthropic-version",
+            upstream_header="anthropic-version",
         ),
-        Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
+        Setting(
+            "anthropic_beta",
+            alternative_header="anthropic-beta",
+            upstream_header="anthropic-beta",
+        ),
     ),
     error=error_bodies.error,
     models=models_request("/models"),

@@ -25,12 +25,15 @@ from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
 from .upstream_request import bearer, quote_path_segment
 
+# The `api-version` where a target names none.
 _API_VERSION = "2024-10-21"
 _FOUNDRY_VERSION = "2024-05-01-preview"
 
 
 def azure_auth(target: Target) -> dict[str, str]:
     """A token of Entra ID, or the resource's key."""
+    # `azure_ad_token` is the caller's own token; `access_token` the one that
+    # upstream/auth/access_tokens.py has fetched.
     options = target.options
     token = options.get("azure_ad_token") or options.get("access_token")
     if token:
@@ -58,12 +61,14 @@ def _deployment_call(
 
     def call(upstream: UpstreamRequest) -> HTTPRequest:
         options, model = upstream.target.options, upstream.request.model
+        # A deployment has a name of its own, which need not be that of its model.
         version = str(options.get("azure_api_version") or _API_VERSION)
         deployment = str(options.get("azure_deployment_id") or model)
         if version == "v1":
             return upstream.post(
                 f"/v1{path}", request(upstream) | {"model": deployment}
             )
+        # `/openai/deployments/NAME/completions?api-version=DATE`
         segment = quote_path_segment(deployment)
         query = urlencode({"api-version": version})
         url = f"/deployments/{segment}{path}?{query}"
@@ -80,6 +85,8 @@ _ENTRA = (
     Setting("azure_entra_client_secret", secret=True),
     Setting("azure_entra_scope"),
 )
+# What can be used in place of the resource's key: a token that the caller has, or an
+# application registered in Entra, for which the gateway fetches tokens.
 _KEYS = (
     ("azure_ad_token",),
     ("azure_entra_tenant_id", "azure_entra_client_id", "azure_entra_client_secret"),
@@ -100,8 +107,8 @@ AZURE_OPENAI = Provider(
         ),
     },
     auth=azure_auth,
-    token="entra",
-    keys=_KEYS,
+    token_source="entra",
+    credential_settings=_KEYS,
     settings=(
         Setting("azure_resource_name", alias="resource_name"),
         Setting("azure_deployment_id", alias="deployment_id"),
@@ -125,7 +132,7 @@ def _foundry_call(
         version = upstream.target.options.get("azure_api_version") or default
         query = urlencode({"api-version": version})
         body = request(upstream) | {"model": upstream.request.model}
-        # Foundry then drops parameters that a model does not support.
+        # Without it Foundry answers an error for each parameter that it does not know.
         return upstream.post(f"{path}?{query}", body, {"extra-parameters": "drop"})
 
     return call
@@ -140,25 +147,25 @@ AZURE_AI = Provider(
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(
                 without=("n", "logprobs", "logit_bias", "user"),
-                stop=ParamMapping("stop", write=as_list),
+                stop=ParamMapping("stop", convert=as_list),
             ),
             call=_foundry_call("/chat/completions", openai_chat.request),
         ),
         CompletionMode.NATIVE: replace(
             one_text(
                 without=_FOUNDRY_LACKS,
-                stop=ParamMapping("stop", write=as_list),
+                stop=ParamMapping("stop", convert=as_list),
             ),
             call=_foundry_call("/completions", openai_completions.request),
         ),
     },
     auth=foundry_auth,
-    token="entra",
-    keys=_KEYS,
+    token_source="entra",
+    credential_settings=_KEYS,
     settings=(
-        Setting("azure_foundry_url", url=True),
+        Setting("azure_foundry_url", is_base_url=True),
         Setting("azure_api_version", alias="api_version"),
-        Setting("azure_extra_params", sends="extra-parameters"),
+        Setting("azure_extra_params", upstream_header="extra-parameters"),
         *_ENTRA,
     ),
     error=error_bodies.error,
@@ -172,7 +179,7 @@ GITHUB = Provider(
         CompletionMode.CHAT: openai_chat.endpoint(
             without=("n", "logprobs", "logit_bias", "user"),
             temperature=ParamMapping("temperature", high=1),
-            stop=ParamMapping("stop", write=as_list),
+            stop=ParamMapping("stop", convert=as_list),
         )
     },
     error=error_bodies.error,

@@ -53,6 +53,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
 
     def read(document: dict[str, Any]) -> Completion:
         blocks = document["output"]["message"]["content"]
+        # Blocks of reasoning have `reasoningContent` in place of `text`.
         text = "".join(block.get("text") or "" for block in blocks)
         counts = document.get("usage") or {}
         usage = parse_usage(counts, "inputTokens", "outputTokens")
@@ -63,6 +64,15 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of ConverseStream as chunks of a completion."""
+
+    # The body is a sequence of binary frames (upstream/event_decoders.py), each with a
+    # name and a JSON payload: messageStart, then for each block contentBlockStart,
+    # -Delta and -Stop, then messageStop (`stopReason`), and last metadata (`usage`). So
+    # the usage follows the finish reason. What an event is can be seen from its fields,
+    # and those that are not read here count as empty: reasoning is `reasoningContent`
+    # in a delta, not `text`; `p`, which every event has, is padding.
+    # Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/
+    # API_runtime_ConverseStream.html
 
     def payload(event: Event) -> bytes:
         raise_event_error(event)
@@ -82,14 +92,19 @@ _CONVERSE = Endpoint(
         "max_tokens": ParamMapping("inferenceConfig.maxTokens"),
         "temperature": ParamMapping("inferenceConfig.temperature", high=1),
         "top_p": ParamMapping("inferenceConfig.topP"),
+        # As on Anthropic's own API, its models refuse white space alone.
+        # Source: https://github.com/continuedev/continue/issues/1660
         "stop": ParamMapping(
             "inferenceConfig.stopSequences",
             takes=lambda stop: bool(stop.strip()),
-            write=as_list,
+            convert=as_list,
         ),
+        # Converse has only what all models share. Others pass in this object, by their
+        # names in the model's own API.
         "top_k": ParamMapping("additionalModelRequestFields.top_k"),
     },
-    exclusive=(("temperature", "top_p"),),
+    # Claude refuses both together; see anthropic.py.
+    exclusive_params=(("temperature", "top_p"),),
     check=openai_chat.check,
     call=call,
     completion=completion,
@@ -103,7 +118,7 @@ BEDROCK = Provider(
     modes={CompletionMode.CHAT: _CONVERSE, CompletionMode.NATIVE: INVOKE},
     auth=bedrock_auth,
     signer="aws",
-    keys=(_ACCESS_KEYS,),
+    credential_settings=(_ACCESS_KEYS,),
     settings=(
         Setting("aws_access_key_id"),
         Setting("aws_secret_access_key", secret=True),

@@ -1,6 +1,7 @@
 """Amazon Bedrock's InvokeModel, for the models that take plain text.
 
-Each maker has its own names for everything; all get the prompt as it is.
+The body is the model's own, and each vendor has its own names for everything. All get
+the prompt as it is, without a template.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html
 """
@@ -34,7 +35,7 @@ from .parsing.json_answers import (
 
 @dataclass(frozen=True, slots=True)
 class InvokeFamily:
-    """The dialect of one maker's models.
+    """The format of requests and answers of one vendor's models.
 
     *prompt* is the key of the prompt; *text* and *reason* read a document of the
     answer, whole or streamed; *usage* its counts, where it has them. *streaming* is
@@ -73,6 +74,8 @@ class InvokeFamily:
         )
 
     def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
+        # Bedrock adds these counts to the last document of a stream, for each model. A
+        # whole answer lacks them: there the vendor's own counts are read, if any.
         metrics = document.get("amazon-bedrock-invocationMetrics") or {}
         usage = parse_usage(metrics, "inputTokenCount", "outputTokenCount")
         text, reason = self.text(document), self.reason(document)
@@ -80,7 +83,10 @@ class InvokeFamily:
 
 
 def unwrap_chunk(event: Event) -> bytes:
-    """The JSON in an event of InvokeModelWithResponseStream, where it is in base64."""
+    """The model's JSON in an event of InvokeModelWithResponseStream.
+
+    The payload of each frame is `{"bytes": "BASE64", "p": "padding"}`.
+    """
     raise_event_error(event)
     document = read_object(event.data)
     with malformed_as_upstream_error(event.data):
@@ -96,30 +102,35 @@ _META = InvokeFamily(
     prompt="prompt",
     text=lambda piece: piece["generation"],
     reason=lambda piece: piece.get("stop_reason"),
+    # In a stream each document has the total so far, and only the first the prompt's
+    # count: so these are for whole answers, and the end of a stream has metrics.
     usage=lambda piece: (
         Usage(piece.get("prompt_token_count") or 0, piece["generation_token_count"])
         if piece.get("stop_reason")
         else None
     ),
 )
+# Whole answers of Mistral's have no counts: then the gateway estimates the usage.
+# Source: https://github.com/aws-samples/bedrock-access-gateway/issues/15
 _MISTRAL = InvokeFamily(
     {
         "max_tokens": ParamMapping("max_tokens"),
         "temperature": ParamMapping("temperature", high=1),
         "top_p": ParamMapping("top_p"),
         "top_k": ParamMapping("top_k"),
-        "stop": ParamMapping("stop", max_items=10, write=as_list),
+        "stop": ParamMapping("stop", max_items=10, convert=as_list),
     },
     prompt="prompt",
     text=lambda piece: piece["outputs"][0]["text"],
     reason=lambda piece: piece["outputs"][0].get("stop_reason"),
 )
+# Titan nests its parameters, and has one result in a list.
 _TITAN = InvokeFamily(
     {
         "max_tokens": ParamMapping("textGenerationConfig.maxTokenCount"),
         "temperature": ParamMapping("textGenerationConfig.temperature", high=1),
         "top_p": ParamMapping("textGenerationConfig.topP"),
-        "stop": ParamMapping("textGenerationConfig.stopSequences", write=as_list),
+        "stop": ParamMapping("textGenerationConfig.stopSequences", convert=as_list),
     },
     prompt="inputText",
     text=lambda piece: _titan_result(piece)["outputText"],
@@ -136,21 +147,23 @@ _COHERE = InvokeFamily(
         "temperature": ParamMapping("temperature"),
         "top_p": ParamMapping("p"),
         "top_k": ParamMapping("k"),
-        "stop": ParamMapping("stop_sequences", write=as_list),
+        "stop": ParamMapping("stop_sequences", convert=as_list),
     },
     prompt="prompt",
     text=lambda piece: _cohere_generation(piece).get("text") or "",
     reason=lambda piece: _cohere_generation(piece).get("finish_reason"),
+    # "Required to support streaming": otherwise one event has the whole text.
     streaming={"stream": True},
 )
 
 
 def _titan_result(piece: Mapping[str, Any]) -> Any:
-    """The result, which streams send without the wrapping."""
+    """The result. A whole answer has a list of one; a stream sends it bare."""
     return piece["results"][0] if "results" in piece else piece
 
 
 def _cohere_generation(piece: Mapping[str, Any]) -> Any:
+    # As with Titan: a list of one in a whole answer, bare in a stream.
     return piece["generations"][0] if "generations" in piece else piece
 
 
@@ -163,9 +176,10 @@ _FAMILIES = {
 
 
 def _family_of(model: str) -> str:
-    """The maker in a model's name, which may follow a region: `us.meta.llama3-...`.
+    """The vendor in a model's name, which may follow a region: `us.meta.llama3-...`.
 
-    In an ARN it follows a slash: `arn:...:foundation-model/meta.llama3-...`.
+    In an ARN it follows a slash: `arn:...:foundation-model/meta.llama3-...`. Empty for
+    a vendor that has no plain text here.
     """
     parts = re.split(r"[./]", model)
     return next((part for part in parts if part in _FAMILIES), "")

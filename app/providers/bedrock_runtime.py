@@ -12,8 +12,10 @@ from .parsing.answer_fields import finish_reason
 from .protocols import openai_chat
 from .upstream_request import quote_path_segment
 
-# The HTTP statuses of exceptions that come as events of a stream.
-# Source: APIReference/API_runtime_ConverseStream.html
+# The HTTP statuses of exceptions that come as events of a stream. Such an event has no
+# status: the answer has already begun with 200.
+# Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/
+# API_runtime_ConverseStreamOutput.html
 _EXCEPTION_STATUSES = {
     "throttlingException": 429,
     "validationException": 400,
@@ -26,13 +28,16 @@ _EXCEPTION_STATUSES = {
 
 def post(upstream: UpstreamRequest, operation: str, body: object) -> HTTPRequest:
     """The request for an *operation* on the request's model."""
+    # Models may be ARNs. Their slashes and colons are quoted, so that all of an ARN is
+    # one segment of the path.
     model = quote_path_segment(upstream.request.model)
     return upstream.post(f"/model/{model}/{operation}", body)
 
 
 def raise_event_error(event: Event) -> None:
     """Raise the exception that *event* is, if it is one."""
-    # The event stream's `:exception-type`, which the decoder puts into the name.
+    # A frame of the event stream has `:event-type` in its headers (`contentBlockDelta`,
+    # `chunk`), or `:exception-type`, or `:error-code`. The decoder makes each the name.
     name = event.name.decode("utf-8", "replace")
     if not name.endswith("Exception") and name not in _EXCEPTION_STATUSES:
         return
@@ -42,6 +47,7 @@ def raise_event_error(event: Event) -> None:
         document = None
     message = document.get("message") if isinstance(document, dict) else None
     error = {"message": message or name, "type": name}
+    # An exception that is not documented may be anything; 502 lets other targets try.
     status = _EXCEPTION_STATUSES.get(name, 502)
     raise error_bodies.in_band_error({"error": error, "status_code": status})
 
@@ -58,7 +64,10 @@ def completion_of(
 def parse_usage(
     counts: Mapping[str, Any], input_key: str, output_key: str
 ) -> Usage | None:
-    """The usage. What was read from the cache, or written, counts beside the input."""
+    """The usage, if there are counts.
+
+    Tokens that were read from the cache, or written to it, are not part of the input.
+    """
     if input_key not in counts and output_key not in counts:
         return None
     read = counts.get("cacheReadInputTokens") or 0

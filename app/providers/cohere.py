@@ -30,17 +30,18 @@ from .protocols import openai_chat
 PARAMS = same_named(
     "max_tokens",
     "seed",
+    # The ranges of the reference, which are narrower than OpenAI's.
     temperature=ParamMapping("temperature", low=0, high=1),
     top_p=ParamMapping("p", low=0.01, high=0.99),
     top_k=ParamMapping("k", low=0, high=500),
     frequency_penalty=ParamMapping("frequency_penalty", low=0, high=1),
     presence_penalty=ParamMapping("presence_penalty", low=0, high=1),
-    # Those of the chosen tokens; it has no alternatives.
-    logprobs=ParamMapping("logprobs", high=0, write=lambda top: True),
+    # A boolean there. It gives those of the chosen tokens, and no alternatives.
+    logprobs=ParamMapping("logprobs", high=0, convert=lambda top: True),
     stop=ParamMapping(
         "stop_sequences",
         max_items=5,
-        write=as_list,
+        convert=as_list,
     ),
 )
 
@@ -74,6 +75,7 @@ class CohereReader:
         self._logprobs = LegacyLogprobs(len(str(upstream.request.prompt)), 0)
 
     def whole(self, document: dict[str, Any]) -> Completion:
+        # Parts of type `thinking` come before those of type `text`.
         parts = document["message"].get("content") or ()
         text = "".join(p["text"] for p in parts if p["type"] == "text")
         self._id = document.get("id")
@@ -82,15 +84,20 @@ class CohereReader:
         return self._completion(text, reason, document.get("usage"), entries)
 
     def chunk(self, event: dict[str, Any]) -> Completion:
-        """What one event adds; most add nothing, and so has their completion."""
+        """What one event adds; for most, a completion without choices."""
+        # message-start has the id; then for each part content-start, -delta and -end;
+        # message-end has the finish reason and the usage. Recorded streams end in an
+        # undocumented `[DONE]`, so that it is passed over, and not required.
         self._id = event.get("id") or self._id
         delta = event.get("delta") or {}
         if event["type"] == "message-end":
+            # The HTTP status is already 200.
             if delta.get("error"):
                 raise error_bodies.in_band_error({"message": delta["error"]})
             return self._completion("", delta["finish_reason"], delta.get("usage"))
         if event["type"] != "content-delta":
             return self._completion("", None)
+        # A part of the reasoning has `thinking` in place of `text`.
         text = delta["message"]["content"].get("text") or ""
         entry = event.get("logprobs") or delta.get("logprobs")
         # An entry without text belongs to the reasoning.
@@ -106,7 +113,8 @@ class CohereReader:
         reason = finish_reason(word, strict=self._upstream.target.strict)
         logprobs = None
         if self._upstream.request.logprobs is not None:
-            # An entry is a piece of text, with the log probabilities of its tokens.
+            # An entry is a piece of text that may consist of several tokens, with the
+            # log probability of each. The legacy shape has one for each text: the sum.
             tokens = [
                 {"token": e.get("text") or "", "logprob": sum(e["logprobs"])}
                 for e in entries
@@ -118,6 +126,8 @@ class CohereReader:
 
 
 def _parse_usage(usage: Mapping[str, Any]) -> Usage | None:
+    # `billed_units` has only what is billed: one recorded answer counts 68 tokens of
+    # input there, and 1591 in `tokens`. Both are declared as floats.
     counts = usage.get("tokens") or usage.get("billed_units")
     if not counts:
         return None

@@ -63,7 +63,7 @@ class ParamMapping:
 
     *name* is the endpoint's own; dots lead into objects. It takes values from *low* to
     *high*; of a list, at most *max_items*, and only those for which *takes* is true.
-    *write* converts a value into the endpoint's form.
+    *convert* turns a value into the endpoint's form.
     """
 
     name: str
@@ -71,7 +71,7 @@ class ParamMapping:
     high: float | None = None
     max_items: int | None = None
     takes: Callable[[Any], bool] = lambda value: True
-    write: Callable[[Any], Any] = lambda value: value
+    convert: Callable[[Any], Any] = lambda value: value
 
     def fits(self, value: Any) -> bool:
         """Whether the endpoint takes *value* as it is."""
@@ -92,33 +92,33 @@ ParamMappings = Mapping[str, ParamMapping]
 class Endpoint:
     """How a provider generates completions in one mode. All functions are pure.
 
-    params       the parameters that it supports, by their legacy names
-    passes       unknown parameters are passed on to it
-    tokens       takes prompts of token ids
-    batches      takes several prompts in one call, with up to `choices` choices
-    takes_null         takes null, for no prompt at all
-    choices      the maximum of choices in one call
-    exclusive    pairs of parameters of which it takes only one
-    min_tokens        the minimum of max_tokens
-    default_max  the max_tokens to send when the caller sends none, if it is required
-    raw          answers in the legacy shape, which may go to the caller untouched
-    check        raises for requests that it cannot serve, beyond the fields above
-    call         builds the HTTP request; it leaves the UpstreamRequest unchanged,
-                 since a retry reads that again
-    completion   parses the body of a whole answer; raises UpstreamError
-    reader       makes the reader of one streamed answer
+    params              the parameters that it supports, by their legacy names
+    passes_unknown      unknown parameters are passed on to it
+    takes_token_ids     takes prompts of token ids
+    takes_batches       takes several prompts in one call
+    takes_null_prompt   takes null, for no prompt at all
+    choices_per_call    the maximum of choices for each prompt of a call
+    exclusive_params    pairs of parameters of which it takes only one
+    min_tokens          the minimum of max_tokens
+    default_max_tokens  the max_tokens to send when the caller sends none, if required
+    legacy_shape        answers in the legacy shape, which may go to the caller as it is
+    check               raises for requests that it cannot serve, beyond these fields
+    call                builds the HTTP request; it leaves the UpstreamRequest as it
+                        is, since a retry reads that again
+    completion          parses the body of a whole answer; raises UpstreamError
+    reader              makes the reader of one streamed answer
     """
 
     params: ParamMappings
-    passes: bool = False
-    tokens: bool = False
-    batches: bool = False
-    takes_null: bool = False
-    choices: int = 1
-    exclusive: Sequence[tuple[str, str]] = ()
+    passes_unknown: bool = False
+    takes_token_ids: bool = False
+    takes_batches: bool = False
+    takes_null_prompt: bool = False
+    choices_per_call: int = 1
+    exclusive_params: Sequence[tuple[str, str]] = ()
     min_tokens: int = 1
-    default_max: int | None = None
-    raw: bool = False
+    default_max_tokens: int | None = None
+    legacy_shape: bool = False
     check: Callable[["UpstreamRequest"], None] | None = None
     call: Callable[["UpstreamRequest"], HTTPRequest]
     completion: Callable[[bytes, "UpstreamRequest"], UpstreamAnswer]
@@ -140,21 +140,21 @@ class Setting:
     """A setting that a target has for one provider only, by *name* in a config, or in
     a header.
 
-    *header* is by default `x-portkey-` and the name; *also* is another header that may
-    hold it, *alias* another name in configs, *default* its value otherwise. *sends* is
-    the header of the upstream request that carries it. A setting with *url* replaces
-    the provider's own address, as a custom host does. *token_url* reads the URL of a
-    token endpoint out of a value, or None. One with *is_object* may be JSON; one with
-    *secret* is never shown.
+    *header* is by default `x-portkey-` and the name; *alternative_header* may hold it
+    as well, *alias* is another name in configs, *default* its value otherwise.
+    *upstream_header* is the header of the upstream request that carries it. A setting
+    with *is_base_url* replaces the provider's own address, as a custom host does.
+    *token_url* reads the URL of a token endpoint out of a value, or None. One with
+    *is_object* may be JSON; one with *secret* is never shown.
     """
 
     name: str
     header: str = ""
-    also: str = ""
+    alternative_header: str = ""
     alias: str = ""
     default: str = ""
-    sends: str = ""
-    url: bool = False
+    upstream_header: str = ""
+    is_base_url: bool = False
     token_url: Callable[[Any], str | None] | None = None
     is_object: bool = False
     secret: bool = False
@@ -163,7 +163,7 @@ class Setting:
     def headers(self) -> tuple[str, ...]:
         """The names of the request's headers that may hold it."""
         own = self.header or "x-portkey-" + self.name.replace("_", "-")
-        return (own, self.also) if self.also else (own,)
+        return (own, self.alternative_header) if self.alternative_header else (own,)
 
     def check_url(self, value: Any, trusted: Iterable[str]) -> str | None:
         """The URL that *value* makes the gateway call, if any.
@@ -171,7 +171,7 @@ class Setting:
         Raises ValueError unless it may be called; *trusted* are hosts that may be
         internal. Credentials for tokens are sent over TLS only.
         """
-        if self.url:
+        if self.is_base_url:
             return custom_host(str(value), trusted)
         url = self.token_url(value) if self.token_url else None
         return None if url is None else custom_host(url, trusted, ("https",))
@@ -181,24 +181,29 @@ class Setting:
 class Provider:
     """How one provider is called, and how its errors are read.
 
-    docs        the URL of its documentation
-    base_url    its address; `{name}` stands for a setting of the target
-    modes       its completion modes; the first is the default, unless the request, the
-                model or the target selects another
-    own_modes   the modes of its own address, where a custom host has more
-    unsupported_because      why it has no mode at all
-    retired     why its own address is out of service, while custom hosts may be used
-    needs_key   refused without a key; or without all settings of one of `keys`
-    auth        the headers that carry the key
-    token       the source that turns the target's settings into a key: a name in
-                upstream/auth/access_tokens.py
-    signer      the signer of its calls: a name in upstream/auth/request_signing.py
-    hosted      the gateway runs it itself, and has its address and key
-    settings    its settings besides key and address
-    model_settings  the settings that name a model, beside or in place of the request's
-    error       reads an answer with an error status
-    models      builds the request for its list of models; None if it has no such list
-    model_list  converts the answer to that into OpenAI's shape
+    docs                 the URL of its documentation
+    base_url             its address; `{name}` stands for a setting of the target
+    modes                its completion modes; the first is the default, unless the
+                         request, the model or the target selects another
+    own_host_modes       the modes of its own address, where a custom host has more
+    unsupported_because  why it has no mode at all
+    retired_because      why its own address is out of service, while custom hosts may
+                         be used
+    needs_key            refused without a key, and without all settings of one entry
+                         of `credential_settings`
+    credential_settings  groups of settings that take the place of a key
+    auth                 the headers that carry the key
+    token_source         turns the target's settings into a token: a name in
+                         upstream/auth/access_tokens.py
+    signer               signs its calls: a name in upstream/auth/request_signing.py
+    embedded             the gateway runs it itself, and has its address and key
+    settings             its settings besides key and address
+    model_settings       the settings that name a model, beside or in place of the
+                         request's
+    error                reads an answer with an error status
+    models               builds the request for its list of models; None if it has no
+                         such list
+    model_list           converts the answer to that into OpenAI's shape
     """
 
     name: str
@@ -207,15 +212,15 @@ class Provider:
     modes: Mapping[CompletionMode, Endpoint | ModelFamilies] = field(
         default_factory=dict
     )
-    own_modes: Sequence[CompletionMode] = ()
+    own_host_modes: Sequence[CompletionMode] = ()
     unsupported_because: str = ""
-    retired: str = ""
+    retired_because: str = ""
     needs_key: bool = True
-    keys: Sequence[Sequence[str]] = ()
+    credential_settings: Sequence[Sequence[str]] = ()
     auth: Callable[[Target], Mapping[str, str]] = bearer
-    token: str | None = None
+    token_source: str | None = None
     signer: str | None = None
-    hosted: bool = False
+    embedded: bool = False
     settings: Sequence[Setting] = ()
     model_settings: Sequence[str] = ()
     error: Callable[[int, bytes], UpstreamStatus]

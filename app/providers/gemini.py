@@ -1,4 +1,4 @@
-"""Google's generateContent, for the Gemini API and for Vertex AI.
+"""Google's generateContent, for the Gemini API and (in vertex.py) for Vertex AI.
 
 Sources: https://ai.google.dev/api/generate-content,
 https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1beta1/GenerateContentResponse
@@ -34,19 +34,20 @@ PARAMS = {
     "top_k": ParamMapping("generationConfig.topK"),
     "frequency_penalty": ParamMapping("generationConfig.frequencyPenalty"),
     "presence_penalty": ParamMapping("generationConfig.presencePenalty"),
-    # An int32 on its side.
+    # An int32 there.
     "seed": ParamMapping("generationConfig.seed", low=-(2**31), high=2**31 - 1),
     "logprobs": ParamMapping("generationConfig.logprobs", high=20),
     "stop": ParamMapping(
         "generationConfig.stopSequences",
         max_items=5,
-        write=as_list,
+        convert=as_list,
     ),
 }
 
 
 def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the only content."""
+    # The name as in its list of models: `models/gemini-2.5-flash`.
     model = upstream.request.model.removeprefix("models/")
     return upstream.post(
         f"/v1beta/models/{quote_path_segment(model)}:{method(upstream)}",
@@ -56,6 +57,7 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def method(upstream: UpstreamRequest) -> str:
     """The verb at the end of the path."""
+    # Without `alt=sse` a stream is one JSON array, which ends only with the answer.
     return (
         "streamGenerateContent?alt=sse"
         if upstream.request.stream
@@ -69,7 +71,8 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
     body = {"contents": [{"role": "user", "parts": parts}], **upstream.body()}
     if upstream.request.logprobs is not None:
         body["generationConfig"]["responseLogprobs"] = True
-        # Those of the chosen tokens come without it, and Vertex refuses a 0.
+        # `logprobs` is the number of alternatives, from 1 to 20; Vertex refuses a 0.
+        # Without it come the chosen tokens alone.
         upstream.request.logprobs or body["generationConfig"].pop("logprobs")
     if upstream.target.bridge.system:
         body["systemInstruction"] = {"parts": [{"text": upstream.target.bridge.system}]}
@@ -100,7 +103,13 @@ class GeminiReader:
         head = {"id": document.get("responseId"), "model": document.get("modelVersion")}
         candidates = document.get("candidates") or ()
         choices = [self._choice(candidate) for candidate in candidates]
-        # A prompt that is blocked has no candidates; a chunk may have none, either.
+        # By the API's contract there are no candidates only if the prompt was blocked.
+        # The status is 200 then, and `promptFeedback` has the reason (recorded:
+        # `MODEL_ARMOR`); OpenAI's counterpart is an empty text that ends with
+        # `content_filter`. A candidate that is blocked later has SAFETY, RECITATION or
+        # the like as its `finishReason`; parsing/finish_reasons.py maps these, too. A
+        # chunk of a stream, unlike a whole answer, may have the usage alone.
+        # Source: https://ai.google.dev/api/generate-content
         if not choices:
             if (document.get("promptFeedback") or {}).get("blockReason"):
                 choices = [Choice("", 0, None, "content_filter")]
@@ -113,13 +122,15 @@ class GeminiReader:
         )
 
     def _choice(self, candidate: Mapping[str, Any]) -> Choice:
+        # Thoughts that use all of max_tokens leave a `content` without `parts`.
         parts = (candidate.get("content") or {}).get("parts") or ()
         text = "".join(p.get("text") or "" for p in parts if not p.get("thought"))
         word = candidate.get("finishReason") or ("STOP" if self._whole else None)
         reason = finish_reason(word, strict=self._upstream.target.strict)
         result, logprobs = candidate.get("logprobsResult"), None
         if result and self._logprobs is not None:
-            # Two parallel lists, of which the second may be shorter, or not be there.
+            # Two parallel lists, by token. The second has the alternatives; it is empty
+            # if none were requested, and may be shorter.
             chosen = result.get("chosenCandidates") or []
             steps = result.get("topCandidates") or ()
             top = [step.get("candidates") or [] for step in steps]
@@ -137,7 +148,12 @@ def _entry(chosen: Mapping[str, Any], top: list[Any]) -> dict[str, Any]:
 
 
 def _parse_usage(counts: Mapping[str, Any]) -> Usage | None:
-    """The usage. Thoughts are not part of the candidates' count, and are billed."""
+    """The usage so far; every chunk of a stream has it.
+
+    Thoughts are billed, but are not part of the candidates' count:
+    totalTokenCount = promptTokenCount + candidatesTokenCount + thoughtsTokenCount.
+    """
+    # The answer to a blocked prompt has none of these counts.
     if "promptTokenCount" not in counts:
         return None
     reasoning_tokens = counts.get("thoughtsTokenCount") or 0
@@ -150,7 +166,7 @@ def _parse_usage(counts: Mapping[str, Any]) -> Usage | None:
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Reads an error; that of a stream may come in an array of one."""
+    """Reads an error, which may be in an array of one, as a stream without SSE is."""
     inner = body.strip()
     return error_bodies.error(status, inner[1:-1] if inner.startswith(b"[") else body)
 

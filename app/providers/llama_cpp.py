@@ -38,7 +38,7 @@ from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 from .protocols.openai_chat import EMPTY_DATA, raise_in_band_error
 
-# Its default seed, which means a random one.
+# Its default seed, -1 as an unsigned number of 32 bits, which means a random one.
 _RANDOM_SEED = 2**32 - 1
 
 
@@ -52,11 +52,13 @@ _PARAMS = same_named(
     "temperature",
     "top_p",
     "user",
-    # The modulo maps a seed of -1, or too large a one, to one that is not random.
-    seed=ParamMapping("seed", write=lambda seed: seed % _RANDOM_SEED),
-    stop=ParamMapping("stop", write=as_list),
-    # 0 means none at all there, and not those of the chosen tokens.
-    logprobs=ParamMapping("logprobs", write=lambda top: max(top, 1)),
+    # Callers send any integer. The modulo maps -1, and a number that is too large, to a
+    # seed that is not random.
+    seed=ParamMapping("seed", convert=lambda seed: seed % _RANDOM_SEED),
+    stop=ParamMapping("stop", convert=as_list),
+    # In the contract 0 means those of the chosen tokens, there none at all. So one
+    # alternative is requested, and dropped by LegacyLogprobs.
+    logprobs=ParamMapping("logprobs", convert=lambda top: max(top, 1)),
 )
 _INFILL_PARAMS = _PARAMS | {
     "suffix": ParamMapping("input_suffix"),
@@ -89,9 +91,12 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def infill(upstream: UpstreamRequest) -> HTTPRequest:
     """The request for the text between a prompt and a suffix."""
+    # Only its native API has infilling, with names (`n_predict`, `n_probs`) and an
+    # answer of its own. The server puts the model's special tokens around both parts.
     return _post(upstream, "/infill", {"input_prefix": upstream.request.prompt})
 
 
+# The chat as on other hosts, but below the server's root.
 def _chat(upstream: UpstreamRequest) -> HTTPRequest:
     return _post(
         upstream,
@@ -125,7 +130,8 @@ class LlamaCppReader:
 
     def read(self, document: dict[str, Any]) -> Completion:
         raise_in_band_error(document)
-        # `content` is the native shape, in which /infill answers.
+        # /infill answers in the native shape, {"content", "stop", ...}; /v1/completions
+        # in OpenAI's, {"choices": [...]}.
         is_native = "content" in document
         read_fields = _native_fields if is_native else _completions_fields
         text, entries, word, usage = read_fields(document)
@@ -151,6 +157,8 @@ def _completions_fields(document: dict[str, Any]) -> _Fields:
 
 def _native_fields(document: dict[str, Any]) -> _Fields:
     """From the native shape."""
+    # In a stream the last event has no text, but `"stop": true`, the counts and all
+    # settings; `stop_type` is `limit`, `eos` or `word`.
     text, entries = document["content"], document.get("completion_probabilities") or []
     if not document["stop"]:
         return text, entries, None, None
@@ -164,6 +172,8 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     failure = error_bodies.error(status, body)
     if failure.type == "exceed_context_size_error":
         failure.type, failure.code = "invalid_request_error", "context_length_exceeded"
+    # "Infill is not supported by this model: prefix token is missing. ...": what the
+    # server calls not implemented is, for the caller, a parameter that the model lacks.
     if status == 501:
         failure = UpstreamStatus(
             f"This model cannot fill in before a suffix: {failure.message}",
@@ -181,7 +191,10 @@ def models(provider: Provider, target: Target) -> HTTPRequest:
 
 
 def model_list(body: bytes) -> bytes:
-    """The list in OpenAI's shape alone; it comes in Ollama's as well."""
+    """The list in OpenAI's shape alone; it comes in Ollama's as well.
+
+    It has `models` besides `data`, and the latter's entries have a `meta` of their own.
+    """
     keys = ("id", "object", "created", "owned_by")
     models = read_object(body).get("data") or []
     data = [{key: model.get(key) for key in keys} for model in models]
@@ -190,13 +203,14 @@ def model_list(body: bytes) -> bytes:
 
 _NATIVE = Endpoint(
     params=_PARAMS,
-    passes=True,
-    tokens=True,
+    passes_unknown=True,
+    takes_token_ids=True,
     call=call,
     completion=completion,
     reader=stream_reader,
 )
-_FIM = replace(_NATIVE, params=_INFILL_PARAMS, tokens=False, call=infill)
+# A prompt of token ids has no counterpart in /infill.
+_FIM = replace(_NATIVE, params=_INFILL_PARAMS, takes_token_ids=False, call=infill)
 # It generates no more choices at a time than it has slots.
 _CHAT = replace(
     openai_chat.endpoint(
@@ -220,8 +234,9 @@ LLAMA_CPP = Provider(
 )
 
 
-# The embedded engine is one process for all callers: it gets no unknown parameters, and
-# values are bounded. A caller's own llama-cpp server gets them all.
+# The embedded engine is one process for all callers, and single requests have ended it,
+# or stalled it for minutes: so it gets no unknown parameters, and values are bounded
+# (sampling.py). A caller's own llama-cpp server gets them all.
 
 
 def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
@@ -233,7 +248,10 @@ def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
         sampling.check(upstream.request.params)
 
     return replace(
-        endpoint, params={**endpoint.params, **params}, passes=False, check=check
+        endpoint,
+        params={**endpoint.params, **params},
+        passes_unknown=False,
+        check=check,
     )
 
 
@@ -242,4 +260,4 @@ _LOCAL_MODES: Mapping[CompletionMode, Endpoint] = {
     CompletionMode.FIM: _bounded(_FIM, sampling.PARAMS),
     CompletionMode.CHAT: _bounded(_CHAT, sampling.CHAT_PARAMS),
 }
-LOCAL = replace(LLAMA_CPP, name="local", hosted=True, modes=_LOCAL_MODES)
+LOCAL = replace(LLAMA_CPP, name="local", embedded=True, modes=_LOCAL_MODES)

@@ -25,7 +25,7 @@ def models_request(path: str) -> Callable[[Provider, Target], HTTPRequest]:
 
 
 def model_list(body: bytes) -> bytes:
-    """A list of models, as it came if it is one."""
+    """A list of models, as it came. Raises UpstreamProtocol if it is none."""
     if not isinstance(read_object(body).get("data"), list):
         raise UpstreamProtocol(f"the answer is no list of models: {excerpt(body)}")
     return body
@@ -33,6 +33,7 @@ def model_list(body: bytes) -> bytes:
 
 def openai_model_list(names: Iterable[str], owner: str) -> bytes:
     """A list of models in OpenAI's shape."""
+    # OpenAI's schema requires all of them.
     fixed = {"object": "model", "created": 0, "owned_by": owner}
     return orjson.dumps(
         {"object": "list", "data": [{"id": name, **fixed} for name in names]}

@@ -33,8 +33,11 @@ from .parsing.json_answers import JSONStreamReader, read_completion
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 
+# What shapes the sampling is in `options`, by the names of a Modelfile; what concerns
+# the request is beside it.
 _PARAMS = {
     "max_tokens": ParamMapping("options.num_predict"),
+    # More is a 400.
     "logprobs": ParamMapping("top_logprobs", high=20),
     **{
         name: ParamMapping(f"options.{name}")
@@ -48,15 +51,17 @@ _PARAMS = {
             "top_p",
         )
     },
-    # An int in Go, of which the runner takes 32 bits.
-    "seed": ParamMapping("options.seed", write=lambda seed: seed % 2**31),
-    "stop": ParamMapping("options.stop", write=as_list),
+    # An int in Go, of which the runner takes 32 bits; the modulo leaves it positive.
+    "seed": ParamMapping("options.seed", convert=lambda seed: seed % 2**31),
+    "stop": ParamMapping("options.stop", convert=as_list),
     **same_named("keep_alive"),
 }
 
 
 def check(upstream: UpstreamRequest) -> None:
     """Refuse an empty prompt: it only loads the model, without generating text.
+
+    The answer would be a 200 with the `done_reason` "load".
 
     Source: https://github.com/ollama/ollama/blob/main/server/routes.go
     """
@@ -71,8 +76,11 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The prompt as it is, or with its suffix."""
     legacy = upstream.request
     body = {"model": legacy.model, "prompt": legacy.prompt, "stream": legacy.stream}
+    # `raw` bypasses the model's template, which is the only place that knows how to put
+    # prompt and suffix together: with both, the suffix would be ignored.
     body |= upstream.body() | ({} if legacy.suffix else {"raw": True})
-    # Its defaults differ by model; these are the legacy endpoint's.
+    # Its own defaults are overridden by a model's Modelfile, and that by the request;
+    # these are the legacy endpoint's.
     options = {"temperature": 1.0, "top_p": 1.0} | body.get("options", {})
     if "top_logprobs" in body:
         body["logprobs"] = True
@@ -102,12 +110,15 @@ class OllamaReader:
 
     def read(self, document: dict[str, Any]) -> Completion:
         openai_chat.raise_in_band_error(document)
+        # The last line has no text, but the counts and `done_reason`, which older
+        # versions lack.
         done, entries = document["done"], document.get("logprobs")
         logprobs = self._logprobs.read(entries) if self._logprobs and entries else None
         word = document.get("done_reason") or "stop" if done else None
         reason = finish_reason(word, strict=self._upstream.target.strict)
         completion_tokens = document.get("eval_count")
         usage = None
+        # Counts of 0 are left out of the JSON, and some answers lack the prompt's.
         if done and completion_tokens:
             usage = Usage(document.get("prompt_eval_count") or 0, completion_tokens)
         return Completion(
@@ -119,6 +130,7 @@ class OllamaReader:
 
 def error(status: int, body: bytes) -> UpstreamStatus:
     """Reads an error; a model without a template for infilling refuses the suffix."""
+    # "... does not support insert". Its errors have neither type nor code.
     failure = error_bodies.error(status, body)
     if "insert" in failure.message:
         failure.param, failure.code = "suffix", "unsupported_parameter"

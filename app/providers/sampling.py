@@ -23,6 +23,9 @@ from ..errors import InvalidRequest
 from . import gbnf
 from .declaration import ParamMapping, ParamMappings, same_named
 
+# The bounds. Beyond them a single request was seen to slow down the streams of all
+# other callers, or to end the process.
+
 # Entries of logit_bias, each of which costs time for every token.
 MAX_BIASES = 1024
 # Tokens that penalties look back on. No context is meant to be longer here.
@@ -68,6 +71,7 @@ class _Number:
     integer: bool = False
 
     def __call__(self, value: Any) -> str | None:
+        # Not isinstance: True is an int to that, and a JSON true is no number.
         types = (int,) if self.integer else (int, float)
         if type(value) in types and self.low <= value <= self.high:
             return None
@@ -94,6 +98,7 @@ def check_samplers(value: Any) -> str | None:
         if not isinstance(name, str) or name not in _SAMPLERS:
             names = ", ".join(sorted(_SAMPLERS))
             return f"expected names of {names}, not {_shown(name)}"
+    # A name that is repeated would be applied as often: it is not a mere duplicate.
     if len(set(value)) < len(value):
         return "expected every name once"
     return None
@@ -102,6 +107,7 @@ def check_samplers(value: Any) -> str | None:
 def check_grammar(value: Any) -> str | None:
     if not isinstance(value, str):
         return f"expected a grammar in GBNF as text, not {_shown(value)}"
+    # Checked by converting it. The result is cached for the request's body.
     try:
         gbnf.to_lark(value)
     except ValueError as e:
@@ -111,6 +117,7 @@ def check_grammar(value: Any) -> str | None:
 
 def check_json_schema(value: Any) -> str | None:
     """Bounds only: the engine itself reads the schema, but without any."""
+    # `true` allows any value, `false` none: both are schemas.
     if not isinstance(value, (dict, bool)):
         return f"expected a JSON schema, not {_shown(value)}"
     size = len(orjson.dumps(value))
@@ -124,6 +131,7 @@ def _schema_faults(schema: Any) -> Iterator[str]:
     # Level by level instead of recursively, so that depth costs no stack.
     level, values, references = [schema], 0, 0
     for _ in range(MAX_SCHEMA_DEPTH):
+        # Every value counts, also those of keywords that the engine ignores.
         values += len(level)
         objects = [value for value in level if isinstance(value, dict)]
         for each in objects:
@@ -162,6 +170,7 @@ def _object_faults(schema: Mapping[str, Any]) -> Iterator[str]:
             f"a pattern in it has {longest} characters, and at most {MAX_PATTERN} are "
             "allowed"
         )
+    # `#/$defs/name` is within the schema; all else names another document.
     reference = schema.get("$ref", "#")
     if isinstance(reference, str) and not reference.startswith("#"):
         yield f"it refers to {_shown(reference)}, which is not within it"
@@ -176,6 +185,7 @@ def check_response_format(value: Any) -> str | None:
             "expected a type of text, json_object or json_schema, not "
             f"{_shown(kind)}"
         )
+    # OpenAI puts the schema at `json_schema.schema`, llama.cpp also takes `schema`.
     named = value.get("json_schema")
     inner = named.get("schema") if isinstance(named, dict) else None
     schemas = [s for s in (value.get("schema"), inner) if s is not None]
@@ -220,7 +230,7 @@ _CHECKS: Mapping[str, Check] = {
 
 # The parameters by their names. Only the chat endpoint has `response_format`.
 PARAMS: ParamMappings = same_named(
-    *_CHECKS, grammar=ParamMapping("grammar", write=gbnf.to_lark)
+    *_CHECKS, grammar=ParamMapping("grammar", convert=gbnf.to_lark)
 )
 CHAT_PARAMS: ParamMappings = {**PARAMS, **same_named("response_format")}
 
@@ -236,6 +246,7 @@ def check(params: Mapping[str, Any]) -> None:
     for name, value in params.items():
         if name in _ALL_CHECKS and (complaint := _ALL_CHECKS[name](value)):
             raise _invalid(name, complaint)
+    # Each of them becomes the grammar of the answer, and the engine has one.
     formats = [n for n in ("grammar", "json_schema", "response_format") if n in params]
     if len(formats) > 1:
         raise _invalid(formats[1], f"it cannot be combined with '{formats[0]}'")

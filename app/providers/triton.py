@@ -22,11 +22,14 @@ from .parsing import error_bodies
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
 
+# Those that both backends have, vLLM's and TensorRT-LLM's.
 _PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")
 
 
 def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the text input."""
+    # Parameters may be beside the text: the extension hands what it does not know to
+    # the model, as parameters or tensors.
     stream = upstream.request.stream
     body = {"text_input": upstream.request.prompt, "exclude_input_in_output": True}
     body |= upstream.body() | ({"stream": True} if stream else {})
@@ -59,6 +62,7 @@ class TritonReader:
         return self._chunks.feed(event)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
+        # Raises if the connection broke: no event shows whether the text was complete.
         self._chunks.end(failure)
         if not self._has_begun:
             return ()
@@ -69,10 +73,11 @@ class TritonReader:
 def _completion(
     document: dict[str, Any], upstream: UpstreamRequest, reason: str | None
 ) -> Completion:
+    # An error after the first event is an event, {"error": "text"}, under status 200.
     openai_chat.raise_in_band_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
-    # A batch of one.
+    # Some models answer with a batch of one.
     text = text[0] if isinstance(text, list) else text
     return Completion(
         *openai_chat.head(named, upstream), (Choice(text, 0, None, reason),)

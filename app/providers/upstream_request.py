@@ -48,8 +48,8 @@ class UpstreamRequest:
                 nested = body
                 for parent in parents:
                     nested = nested.setdefault(parent, {})
-                nested[key] = param.write(value)
-            elif self.endpoint.passes and name not in LEGACY_PARAMS:
+                nested[key] = param.convert(value)
+            elif self.endpoint.passes_unknown and name not in LEGACY_PARAMS:
                 body[name] = value
         return body
 

@@ -28,6 +28,9 @@ from .declaration import (
 from .protocols import openai_chat
 from .upstream_request import host_label, quote_path_segment
 
+# In the body, where Anthropic's own API has a header. The official client sends it so.
+# Source: https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/
+# lib/vertex/_client.py
 _ANTHROPIC_VERSION = "vertex-2023-10-16"
 
 
@@ -41,12 +44,15 @@ def _post(
     upstream: UpstreamRequest, path: str, body: object, version: str = "v1"
 ) -> HTTPRequest:
     """The request to a *path* within the project and its region."""
+    # The region is in the host and in the path:
+    # https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION/...
+    # A custom host replaces only the former.
     options, target = upstream.target.options, upstream.target
     region = host_label(options.get("vertex_region"), "vertex_region")
     project = host_label(options.get("vertex_project_id"), "vertex_project_id")
     if not target.base_url:
         if region in ("us", "eu"):
-            # Multi-regions.
+            # Multi-regions, in which the data stays: learn/locations.
             host = f"aiplatform.{region}.rep.googleapis.com"
         elif region == "global":
             host = "aiplatform.googleapis.com"
@@ -59,12 +65,13 @@ def _post(
 
 def _split(model: str) -> tuple[str, str]:
     """The publisher of a model, which is a key of _PUBLISHERS, and its name there."""
+    # `meta.llama-...`, as Portkey has it, and Vertex' `meta/llama-...` are the same.
     publisher, _, name = model.replace("/", ".", 1).partition(".")
-    # `meta.llama-...` and `meta/llama-...` are the same.
     if publisher in _PUBLISHERS:
         return publisher, name
     if model.startswith("claude"):
         return "anthropic", model
+    # Names of Google's own models have dots, but no slashes: `gemini-2.5-flash`.
     return ("others" if "/" in model else "google"), model
 
 
@@ -88,19 +95,25 @@ def call_google(upstream: UpstreamRequest) -> HTTPRequest:
 
 
 def call_anthropic(upstream: UpstreamRequest) -> HTTPRequest:
-    """The request of Anthropic's Messages, without the model."""
+    """The request of Anthropic's Messages, without the model, which is in the path.
+
+    `"stream": true` stays in the body besides the verb.
+    """
     body = anthropic.request(upstream) | {"anthropic_version": _ANTHROPIC_VERSION}
     return _post(upstream, _predict_path(upstream, "anthropic"), body)
 
 
 def call_mistral(upstream: UpstreamRequest) -> HTTPRequest:
-    """The request of Mistral's chat."""
+    """The request of Mistral's chat, with the model in the body as well."""
     body = openai_chat.request(upstream) | {"model": _split(upstream.request.model)[1]}
     return _post(upstream, _predict_path(upstream, "mistralai"), body)
 
 
 def call_open_model(upstream: UpstreamRequest) -> HTTPRequest:
-    """The request of OpenAI's chat, for all open models at one path."""
+    """The request of OpenAI's chat, for all open models at one path.
+
+    Its models are `PUBLISHER/NAME`; the body is the only place that names them.
+    """
     publisher, name = _split(upstream.request.model)
     model = name if publisher == "others" else f"{publisher}/{name}"
     body = openai_chat.request(upstream) | {"model": model}
@@ -108,7 +121,10 @@ def call_open_model(upstream: UpstreamRequest) -> HTTPRequest:
 
 
 def call_own_endpoint(upstream: UpstreamRequest) -> HTTPRequest:
-    """The request of OpenAI's chat, for a model that the project has deployed."""
+    """The request of OpenAI's chat, for a model that the project has deployed.
+
+    The endpoint's id selects the model, and the body has none.
+    """
     path = f"endpoints/{_model_segment(upstream)}/chat/completions"
     return _post(upstream, path, openai_chat.request(upstream), "v1beta1")
 
@@ -122,6 +138,8 @@ def _chat(
 
 def token_uri(account: Any) -> str | None:
     """The token endpoint of a service account, which is an object or its JSON."""
+    # Whoever sets the account says where its signed assertion goes, so that this URL is
+    # checked as a custom host is.
     try:
         document = safe_json.load(account) if isinstance(account, str) else account
     except ValueError:
@@ -156,18 +174,23 @@ VERTEX = Provider(
         CompletionMode.CHAT: ModelFamilies(_PUBLISHERS, lambda model: _split(model)[0])
     },
     auth=vertex_auth,
-    token="google",
-    keys=(("vertex_service_account_json",),),
+    token_source="google",
+    credential_settings=(("vertex_service_account_json",),),
     settings=(
         Setting("vertex_project_id"),
         Setting("vertex_region", default="us-central1"),
+        # The whole key file of a service account.
         Setting(
             "vertex_service_account_json",
             token_url=token_uri,
             is_object=True,
             secret=True,
         ),
-        Setting("anthropic_beta", also="anthropic-beta", sends="anthropic-beta"),
+        Setting(
+            "anthropic_beta",
+            alternative_header="anthropic-beta",
+            upstream_header="anthropic-beta",
+        ),
     ),
     error=gemini.error,
 )

@@ -35,6 +35,7 @@ _PARAMS = same_named(
     "presence_penalty",
     "repetition_penalty",
     "temperature",
+    # The ranges of the models' schemas.
     top_k=ParamMapping("top_k", low=1, high=50),
     top_p=ParamMapping("top_p", low=0.001, high=1),
     seed=ParamMapping("seed", low=1, high=9_999_999_999),
@@ -42,9 +43,8 @@ _PARAMS = same_named(
 
 
 def call(upstream: UpstreamRequest) -> HTTPRequest:
-    """The request for a raw prompt. Names of models have slashes:
-    `@cf/meta/llama-3.1-8b-instruct`.
-    """
+    """The request for a raw prompt."""
+    # `/run/@cf/meta/llama-3.1-8b-instruct`: the slashes of a name are segments.
     body = {"prompt": upstream.request.prompt, "raw": True, **upstream.body()}
     path = f"/run/{quote_path_segment(upstream.request.model, safe='@/')}"
     return upstream.post(path, body | {"stream": upstream.request.stream})
@@ -54,6 +54,8 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
 
     def whole(document: dict[str, Any]) -> Completion:
+        # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}.
+        # The events of a stream are bare results.
         if not document.get("success", True):
             error = {"message": _error_message(document)}
             raise error_bodies.in_band_error({"error": error})
@@ -72,6 +74,10 @@ class WorkersAIReader:
     before it, and the usage, wait for it.
     """
 
+    # Events are {"response": "text", "p": "abc"}; the last one has the usage. `p` is
+    # padding, since the sizes of packets would give the text away:
+    # https://blog.cloudflare.com/ai-side-channel-attack-mitigated
+
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._upstream = upstream
         self.done = False
@@ -87,6 +93,7 @@ class WorkersAIReader:
         document = read_object(event.data)
         openai_chat.raise_in_band_error(document)
         self._usage = parse_usage(document.get("usage")) or self._usage
+        # The event with the usage may have no text at all.
         text, reason = _text_and_reason({"response": ""} | document)
         self._reason = reason or self._reason
         return (_completion(upstream, text),)
@@ -100,7 +107,7 @@ class WorkersAIReader:
 def _text_and_reason(result: Mapping[str, Any]) -> tuple[str, str | None]:
     """Text and reason; newer models answer in the shape of OpenAI's completions."""
     if not result.get("choices"):
-        # A text that is a number comes as one.
+        # A text that looks like a number is one in the JSON: {"response": 5}.
         text = result["response"]
         return "" if text is None else str(text), None
     choice = result["choices"][0]
@@ -118,6 +125,7 @@ def _completion(
 
 
 def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:
+    # Models that answer with `response` say nothing of why they ended.
     limit = upstream.request.max_tokens
     if usage and limit is not None and usage.completion_tokens >= limit:
         return "length"
@@ -125,7 +133,7 @@ def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Reads an error, which is a list of messages."""
+    """Reads an error: {"success": false, "errors": [{"code": 1, "message": "..."}]}."""
     failure = error_bodies.error(status, body)
     try:
         failure.message = _error_message(read_object(body)) or failure.message
@@ -145,7 +153,6 @@ _NATIVE = Endpoint(
     call=call,
     completion=completion,
     reader=WorkersAIReader,
-    passes=False,
 )
 WORKERS_AI = Provider(
     name="workers-ai",

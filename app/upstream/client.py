@@ -148,7 +148,7 @@ class HTTPClient:
         if is_late and not isinstance(e, refused):
             return self._not_connected(deadline)
         if _cause(e, TimeoutError):
-            return deadline.missed()
+            return deadline.timeout_error()
         named = (
             kind(message) for cause, kind, message in _FAILURES if _cause(e, cause)
         )
@@ -156,8 +156,8 @@ class HTTPClient:
 
     def _not_connected(self, deadline: Deadline) -> UpstreamTimeout:
         limit = self.limits.connect
-        if deadline.own and deadline.seconds <= limit:
-            return deadline.missed()
+        if deadline.set_by_caller and deadline.seconds <= limit:
+            return deadline.timeout_error()
         return UpstreamTimeout(f"upstream could not be reached within {limit:g} s")
 
 
@@ -294,7 +294,7 @@ class HTTPReply:
 
     def _late(self) -> UpstreamTimeout:
         if not self._begun:
-            return self._deadline.missed()
+            return self._deadline.timeout_error()
         return UpstreamTimeout(
             f"upstream fell silent for {self._idle:g} s in the middle of its answer",
             code="timeout",

@@ -37,7 +37,10 @@ _POLL_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEngine:
-    """The engine's address, if it runs; *state* says why not."""
+    """The engine's address, if it runs; *state* says why not.
+
+    *context* is the size of its context in tokens.
+    """
 
     upstream: HTTPClient
     state: Literal["on", "off", "missing"]
@@ -46,7 +49,9 @@ class EmbeddedEngine:
     context: int = 2048
 
     @classmethod
-    def of(cls, settings: Settings, upstream: HTTPClient) -> "EmbeddedEngine":
+    def from_settings(
+        cls, settings: Settings, upstream: HTTPClient
+    ) -> "EmbeddedEngine":
         """The engine by the settings; "missing" if the master could not start it."""
         if not settings.engine:
             return cls(upstream, "off")
@@ -54,7 +59,7 @@ class EmbeddedEngine:
         state: Literal["on", "missing"] = "on" if url else "missing"
         return cls(upstream, state, url, key, settings.engine_context)
 
-    def required(self) -> None:
+    def ensure_on(self) -> None:
         """Raise EngineUnavailable unless the engine is on: running or loading."""
         if self.state == "off":
             raise EngineUnavailable(
@@ -76,6 +81,7 @@ class EmbeddedEngine:
         """
         for prompt in (*request.prompts, request.suffix):
             size = len(prompt or ())
+            # A prompt is a text, a list of token ids, or nothing.
             is_text = isinstance(prompt, str)
             unit = "characters" if is_text else "tokens"
             limit = self.context * (_LONGEST_TOKEN if is_text else 1)
@@ -87,7 +93,7 @@ class EmbeddedEngine:
                     code="context_length_exceeded",
                 )
 
-    def loaded(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether it has loaded its model."""
         call = HTTPRequest("GET", self.url + "/health", {})
         try:
@@ -97,7 +103,7 @@ class EmbeddedEngine:
         reply.close()
         return reply.status == 200
 
-    def patiently(self, send: Callable[[], T], deadline: Deadline) -> T:
+    def send_when_loaded(self, send: Callable[[], T], deadline: Deadline) -> T:
         """Call *send*, and again once the engine has loaded, while it is not ready.
 
         Only a call that the engine did not accept is repeated: one during which it
@@ -107,16 +113,20 @@ class EmbeddedEngine:
             try:
                 return send()
             except UpstreamError as e:
+                # What llama.cpp's server answers to every request while it loads:
+                # {"error": {"code": 503, "type": "unavailable_error", ...}}
                 is_loading = e.status == 503 and e.type == "unavailable_error"
                 if not (is_loading or isinstance(e, UpstreamRefused)):
                     raise
-            while not self.loaded():
-                if deadline.passed:
-                    raise deadline.missed()
+            # A refused connection: the process does not listen yet, or starts again.
+            while not self.is_loaded():
+                if deadline.has_passed:
+                    raise deadline.timeout_error()
                 time.sleep(_POLL_INTERVAL)
 
 
 def has_ended(error: UpstreamError) -> bool:
     """Whether *error* shows that the engine ended during the call."""
+    # Refused is not lost: then it ended before the call, or has not started yet.
     lost = isinstance(error, (UpstreamUnreachable, UpstreamCut))
     return lost and not isinstance(error, UpstreamRefused)

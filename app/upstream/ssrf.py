@@ -26,6 +26,8 @@ from .http1.pool import PooledAdapter
 def ssrf_safe_adapter(trusted: Sequence[str]) -> type[PooledAdapter]:
     """An adapter for custom hosts; *trusted* are hosts and networks that are exempt."""
 
+    # urllib3 chooses a connection by its pool's class, and a pool by the adapter's, and
+    # passes none of our arguments on: so each *trusted* has classes of its own.
     class SafeConnection(_AddressCheck, UpstreamConnection):
         trusted_hosts = tuple(trusted)
 
@@ -45,11 +47,15 @@ def ssrf_safe_adapter(trusted: Sequence[str]) -> type[PooledAdapter]:
 
 
 class _AddressCheck:
-    """Resolves the host itself, and connects to an address that it has checked.
+    """Resolves the host itself, and connects to an address that it has checked."""
 
-    urllib3 connects to `_dns_host`, and takes `host`, the same, for the Host header and
-    the certificate: so the address stands there only while it connects.
-    """
+    # To check a name and then let urllib3 connect to it would resolve it twice, and the
+    # second answer may be 127.0.0.1 or the cloud's metadata service (DNS rebinding). To
+    # put the address into the URL would check the certificate for the address. urllib3
+    # connects to `_dns_host`, and derives `host`, the name for the Host header and the
+    # certificate, from it: so the address is there only while the socket connects, and
+    # the name is back for the TLS handshake, also after an error.
+    # Source: HTTPConnection.host in urllib3's connection.py
 
     trusted_hosts: tuple[str, ...] = ()
     host: str
@@ -62,9 +68,11 @@ class _AddressCheck:
         name, timeout = self._dns_host, self.timeout
         try:
             addresses = self._resolve()
+            # It begins here: resolving has the limits of the system's resolver.
             deadline = time.monotonic() + timeout
             while True:
                 self._dns_host, *addresses = addresses
+                # Never 0, which would mean "do not wait" to the socket.
                 self.timeout = max(deadline - time.monotonic(), 0.01)
                 try:
                     wire: socket.socket = super()._new_conn()  # type: ignore[misc]
@@ -87,6 +95,7 @@ class _AddressCheck:
             connection: Any = self
             raise NameResolutionError(self.host, connection, reason) from e
         addresses = [str(entry[4][0]) for entry in entries]
+        # One internal address refuses the name: any of them may be connected to.
         if not may_be_called(self.host, addresses, self.trusted_hosts):
             raise HostRefused
         return addresses

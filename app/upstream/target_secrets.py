@@ -39,20 +39,26 @@ def _secret_texts(target: Target) -> Iterator[str]:
     provider = PROVIDERS.get(target.provider)
     names = [s.name for s in provider.settings if s.secret] if provider else []
     for name in (*names, TOKEN):
+        # A service account may be an object in a config.
         if value := target.options.get(name):
             yield value if isinstance(value, str) else orjson.dumps(value).decode()
     for name, value in target.headers.items():
         if is_credential_header(name):
             yield from _header_secrets(value)
+    # https://user:password@host, percent-encoded; what is sent, and quoted, is decoded.
     if target.base_url and "@" in target.base_url:
         yield unquote(urlsplit(target.base_url).password or "")
 
 
+# What may stand before a credential in Authorization, or in a header like it.
 _SCHEMES = ("apikey", "basic", "bearer", "key", "token")
 
 
 def _header_secrets(value: str) -> Iterator[str]:
-    """The secrets in a header: behind its scheme, in its parts if it is a cookie."""
+    """The secrets in a header: behind its scheme, in its parts if it is a cookie.
+
+    It may yield texts that are not secret: to redact too much does no harm.
+    """
     scheme, _, rest = value.strip().partition(" ")
     if scheme.lower() in _SCHEMES:
         value = rest.strip()
@@ -62,6 +68,7 @@ def _header_secrets(value: str) -> Iterator[str]:
             user_and_password = b64decode(value, validate=True).decode()
         except ValueError:
             user_and_password = ""
+        # Of `user:password` in base64 the password alone is a secret.
         yield user_and_password.partition(":")[2]
     for part in value.replace(",", ";").split(";"):
         yield part.partition("=")[2].strip(' "')
@@ -81,6 +88,7 @@ def _document_secrets(text: str) -> Iterator[str]:
         yield text
         return
     for name, value in document.items():
+        # URLs in a service account are Google's public endpoints, `token_uri` for one.
         is_address = isinstance(value, str) and value.startswith("https://")
         if isinstance(value, str) and name not in _PUBLIC_FIELDS and not is_address:
             yield value

@@ -17,30 +17,32 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When an answer has to have begun. *own* if the caller set it, not the gateway."""
+    """When an answer has to have begun.
+
+    *at* is a time of the monotonic clock; *seconds* is how long it was, for messages.
+    *set_by_caller* if the caller's own time limit was the shorter one.
+    """
 
     at: float
     seconds: float
-    own: bool
+    set_by_caller: bool
 
     @classmethod
     def after(cls, limit: float, request_timeout: float | None = None) -> "Deadline":
         """In *limit* seconds, or earlier if the caller says so."""
-        own = request_timeout is not None and request_timeout < limit
-        seconds = request_timeout if own and request_timeout else limit
-        return cls(time.monotonic() + seconds, seconds, own)
+        # Equal limits count as the gateway's.
+        set_by_caller = request_timeout is not None and request_timeout < limit
+        seconds = request_timeout if set_by_caller and request_timeout else limit
+        return cls(time.monotonic() + seconds, seconds, set_by_caller)
 
     @property
-    def left(self) -> float:
-        """Seconds left, never quite 0: a socket would take that for "do not wait"."""
-        return max(self.at - time.monotonic(), 0.001)
-
-    @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         return time.monotonic() >= self.at
 
-    def missed(self) -> UpstreamTimeout:
-        if self.own:
+    def timeout_error(self) -> UpstreamTimeout:
+        """The error to raise; the status tells whose limit it was."""
+        # Text and status are those of the Portkey gateway, which callers may look for.
+        if self.set_by_caller:
             return UpstreamTimeout(
                 "Request exceeded the timeout sent in the request: "
                 f"{round(self.seconds * 1000)}ms",

@@ -2,6 +2,8 @@
 
 urllib3 would read all certificates anew for each connection, 14 ms of a processor in
 which a gevent worker does nothing else, and do a full handshake with each.
+
+Source: https://docs.python.org/3/library/ssl.html#ssl-session
 """
 
 import os
@@ -20,6 +22,8 @@ def client_context(authorities: str) -> ssl.SSLContext:
     context = create_urllib3_context()
     source = "capath" if os.path.isdir(authorities) else "cafile"
     context.load_verify_locations(**{source: authorities})
+    # urllib3 has no parameter for a session, so its call of wrap_socket is intercepted.
+    # The cache belongs to this context: Python refuses sessions of another one.
     sessions: Any = SessionCache(context)
     context.wrap_socket = sessions  # type: ignore[method-assign]
     return context
@@ -31,6 +35,10 @@ class SessionCache:
     A server that does not know the session begins a new one. A session belongs to a
     certificate that was verified, for the name it is looked up by.
     """
+
+    # In a resumed handshake the server sends no certificate. So a session must not be
+    # used for another name than that for which it was verified; ports and addresses do
+    # not matter.
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._wrap: Any = context.wrap_socket
@@ -45,18 +53,22 @@ class SessionCache:
         )
         return wrapped
 
-    def note(self, wire: Any) -> None:
-        """Keep the session of *wire*. A server sends it with its first response."""
+    def keep(self, wire: Any) -> None:
+        """Keep the session of *wire*. A server sends it with its first response.
+
+        In TLS 1.3 tickets follow the handshake, so that right after it there is none.
+        """
         name = wire.server_hostname or ""
         if wire.session is not None:
             self._sessions[name] = wire.session
             self._sessions.move_to_end(name)
+            # The one that was renewed longest ago goes.
             if len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
 
 
-def note(wire: Any) -> None:
+def keep_session(wire: Any) -> None:
     """Keep the session of *wire*, if its context is one of `client_context`."""
     sessions = wire.context.wrap_socket
     if isinstance(sessions, SessionCache):
-        sessions.note(wire)
+        sessions.keep(wire)

@@ -1,4 +1,4 @@
-"""A gateway with a store, for those who share state."""
+"""A gateway with a store, for tests of shared state."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,17 +8,16 @@ import pytest
 
 from app.settings import Settings
 from tests.conftest import Caller
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import Upstream
 
 
 @pytest.fixture(params=["file", "redis"])
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings, request: Any
-) -> Iterator[House]:
-    """Its requests leave what they leave in a file, and in a real Valkey."""
+) -> Iterator[StoredGateway]:
+    """A gateway that keeps its state in a file, and one that keeps it in Valkey."""
     url = request.getfixturevalue("valkey").url if request.param == "redis" else ""
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    made = House(call, upstream, replace(sealed, redis_url=url))
-    yield made
-    made.store.engine.dispose()
+    with StoredGateway(call, upstream, replace(sealed, redis_url=url)) as gateway:
+        yield gateway

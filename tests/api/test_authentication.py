@@ -1,4 +1,4 @@
-"""Who may what, and which way a request takes: at the wire, for both stores."""
+"""Authentication and route resolution over HTTP, with both stores."""
 
 import json
 import threading
@@ -18,19 +18,18 @@ from app.errors import TooManyWrongKeys
 from app.settings import Settings
 from tests.conftest import Caller
 from tests.e2e.server import eventually
-from tests.house import SEALED, House
+from tests.stored_gateway import SEALED, StoredGateway
 from tests.upstream import Upstream, completion, reply, whole
 
 OWN = "sk-of-the-callers-own"
 
 
 @pytest.fixture
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, stored: Settings
-) -> Iterator[House]:
-    made = House(call, upstream, stored)
-    yield made
-    made.store.engine.dispose()
+) -> Iterator[StoredGateway]:
+    with StoredGateway(call, upstream, stored) as gateway:
+        yield gateway
 
 
 def config(document: Any) -> dict[str, str]:
@@ -51,59 +50,59 @@ def config(document: Any) -> dict[str, str]:
     ],
 )
 def test_gateway_key_is_accepted_in_every_header(
-    house: House, header: str, form: str
+    gateway: StoredGateway, header: str, form: str
 ) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    key = house.key(config="main")
-    response = house.caller().complete(headers={header: form.format(key)})
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    key = gateway.key(config="main")
+    response = gateway.caller().complete(headers={header: form.format(key)})
 
     assert response.status_code == 200, response.json
-    assert house.sent_key == f"Bearer {SEALED}"
-    assert key not in str(house.upstream.last.headers) + str(response.headers)
+    assert gateway.sent_key == f"Bearer {SEALED}"
+    assert key not in str(gateway.upstream.last.headers) + str(response.headers)
 
 
-def test_retired_model_routes_to_its_alias(house: House) -> None:
-    house.store.put_alias(
-        "text-davinci-003", Alias("gpt-4o-mini", virtual_key=house.virtual_key())
+def test_retired_model_routes_to_its_alias(gateway: StoredGateway) -> None:
+    gateway.store.put_alias(
+        "text-davinci-003", Alias("gpt-4o-mini", virtual_key=gateway.virtual_key())
     )
-    response = house.caller(house.key()).complete(model="text-davinci-003")
+    response = gateway.caller(gateway.key()).complete(model="text-davinci-003")
 
     assert response.status_code == 200
-    assert house.upstream.last.json["model"] == "gpt-4o-mini"
-    assert house.sent_key == f"Bearer {SEALED}"
+    assert gateway.upstream.last.json["model"] == "gpt-4o-mini"
+    assert gateway.sent_key == f"Bearer {SEALED}"
     assert response.headers["x-lastword-model-alias"] == (
         "text-davinci-003 -> gpt-4o-mini"
     )
 
 
-# Who is let in
+# Authentication
 
 
 @pytest.mark.parametrize(
     "change", [{"disabled": True}, {"expires": 1_000_000_000}], ids=str
 )
-def test_expired_key_is_refused(house: House, change: Any) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    response = house.caller(house.key(config="main", **change)).complete()
+def test_expired_key_is_refused(gateway: StoredGateway, change: Any) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    response = gateway.caller(gateway.key(config="main", **change)).complete()
 
     assert response.status_code == 401
     assert response.json["error"]["code"] == "invalid_api_key"
-    assert house.upstream.requests == []
+    assert gateway.upstream.requests == []
 
 
 def test_unknown_gateway_key_is_refused(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
-    house.key()
+    gateway.key()
     headers = {"x-portkey-provider": "openai"}
-    response = house.caller("lw-" + "x" * 32).complete(headers=headers)
+    response = gateway.caller("lw-" + "x" * 32).complete(headers=headers)
 
-    assert response.status_code == 401 and house.upstream.requests == []
+    assert response.status_code == 401 and gateway.upstream.requests == []
     assert "lw-xxx" not in response.get_data(as_text=True)
 
 
-def test_stored_resources_need_a_gateway_key(house: House) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+def test_stored_resources_need_a_gateway_key(gateway: StoredGateway) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
     for headers in (
         {"x-portkey-config": "main"},
         {"x-portkey-virtual-key": "openai-1"},
@@ -112,96 +111,98 @@ def test_stored_resources_need_a_gateway_key(house: House) -> None:
         config({"provider": "@openai-1"}),
         {},
     ):
-        assert house.caller().complete(headers=headers).status_code == 401
+        assert gateway.caller().complete(headers=headers).status_code == 401
         own = {"Authorization": f"Bearer {OWN}", **headers}
-        assert house.caller().complete(headers=own).status_code in (400, 401)
-    named = house.caller(OWN).complete(model="@openai-1/gpt-4o")
-    assert named.status_code == 401 and house.upstream.requests == []
+        assert gateway.caller().complete(headers=own).status_code in (400, 401)
+    named = gateway.caller(OWN).complete(model="@openai-1/gpt-4o")
+    assert named.status_code == 401 and gateway.upstream.requests == []
 
 
-def test_first_stored_record_requires_keys(house: House) -> None:
+def test_first_stored_record_requires_keys(gateway: StoredGateway) -> None:
     headers = {
         "x-portkey-provider": "vllm",
-        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-custom-host": gateway.upstream.url,
     }
-    caller = house.caller()
+    caller = gateway.caller()
     assert caller.complete(headers=headers).status_code == 200
-    house.virtual_key()
+    gateway.virtual_key()
     time.sleep(0.001)
 
     assert caller.complete(headers=headers).status_code == 401
 
 
-def test_reachable_gateway_requires_keys(house: House) -> None:
+def test_reachable_gateway_requires_keys(gateway: StoredGateway) -> None:
     headers = {
         "x-portkey-provider": "vllm",
-        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-custom-host": gateway.upstream.url,
     }
-    outside = house.caller(bind="0.0.0.0:8787")
-    opened = house.caller(bind="0.0.0.0:8787", auth="open")
+    outside = gateway.caller(bind="0.0.0.0:8787")
+    opened = gateway.caller(bind="0.0.0.0:8787", auth="open")
 
     assert outside.complete(headers=headers).status_code == 401
     assert opened.complete(headers=headers).status_code == 200
 
 
-def test_open_gateway_serves_stored_resources(house: House) -> None:
-    headers = {"x-portkey-virtual-key": house.virtual_key()}
-    response = house.caller(auth="open").complete(headers=headers)
+def test_open_gateway_serves_stored_resources(gateway: StoredGateway) -> None:
+    headers = {"x-portkey-virtual-key": gateway.virtual_key()}
+    response = gateway.caller(auth="open").complete(headers=headers)
 
-    assert response.status_code == 200 and house.sent_key == f"Bearer {SEALED}"
-
-
-# Keys of providers that callers bring themselves
+    assert response.status_code == 200 and gateway.sent_key == f"Bearer {SEALED}"
 
 
-def test_provider_key_of_the_caller_works(house: House) -> None:
-    house.virtual_key()
+# The callers' own provider keys (BYOK)
+
+
+def test_provider_key_of_the_caller_works(gateway: StoredGateway) -> None:
+    gateway.virtual_key()
     headers = {
         "x-portkey-provider": "openai",
-        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-custom-host": gateway.upstream.url,
     }
-    assert house.caller(OWN).complete(headers=headers).status_code == 200
-    assert house.sent_key == f"Bearer {OWN}"
+    assert gateway.caller(OWN).complete(headers=headers).status_code == 200
+    assert gateway.sent_key == f"Bearer {OWN}"
 
 
 @pytest.mark.parametrize("with_ours", [True, False])
-def test_provider_key_is_refused_without_byok(house: House, with_ours: bool) -> None:
-    ours = {"x-portkey-api-key": house.key()} if with_ours else {}
+def test_provider_key_is_refused_without_byok(
+    gateway: StoredGateway, with_ours: bool
+) -> None:
+    ours = {"x-portkey-api-key": gateway.key()} if with_ours else {}
     headers = {
         "x-portkey-provider": "openai",
-        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-custom-host": gateway.upstream.url,
         **ours,
     }
-    response = house.caller(OWN, byok=False).complete(headers=headers)
+    response = gateway.caller(OWN, byok=False).complete(headers=headers)
 
-    assert response.status_code == 403 and house.upstream.requests == []
+    assert response.status_code == 403 and gateway.upstream.requests == []
 
 
-def test_both_keys_may_be_sent_together(house: House) -> None:
+def test_both_keys_may_be_sent_together(gateway: StoredGateway) -> None:
     headers = {
         "x-portkey-provider": "openai",
-        "x-portkey-custom-host": house.upstream.url,
-        "x-portkey-api-key": house.key(allowed={"providers": ["openai"]}),
+        "x-portkey-custom-host": gateway.upstream.url,
+        "x-portkey-api-key": gateway.key(allowed={"providers": ["openai"]}),
     }
-    assert house.caller(OWN).complete(headers=headers).status_code == 200
-    assert house.sent_key == f"Bearer {OWN}"
+    assert gateway.caller(OWN).complete(headers=headers).status_code == 200
+    assert gateway.sent_key == f"Bearer {OWN}"
 
 
-def test_gateway_key_is_never_forwarded(house: House) -> None:
+def test_gateway_key_is_never_forwarded(gateway: StoredGateway) -> None:
     target = {
-        "virtual_key": house.virtual_key(),
+        "virtual_key": gateway.virtual_key(),
         "forward_headers": ["authorization", "x-portkey-api-key", "x-a"],
     }
-    house.store.put_config("main", target)
-    key = house.key(config="main")
-    house.caller(key).complete(headers={"x-portkey-api-key": key, "x-a": "b"})
+    gateway.store.put_config("main", target)
+    key = gateway.key(config="main")
+    gateway.caller(key).complete(headers={"x-portkey-api-key": key, "x-a": "b"})
 
-    assert key not in str(house.upstream.last.headers)
-    assert house.sent_key == f"Bearer {SEALED}"
-    assert house.upstream.last.headers["x-a"] == "b"
+    assert key not in str(gateway.upstream.last.headers)
+    assert gateway.sent_key == f"Bearer {SEALED}"
+    assert gateway.upstream.last.headers["x-a"] == "b"
 
 
-# What a key may use
+# Permissions of a gateway key
 
 
 @pytest.mark.parametrize(
@@ -230,37 +231,37 @@ def test_gateway_key_is_never_forwarded(house: House) -> None:
     ],
 )
 def test_key_is_limited_to_its_lists(
-    house: House, allowed: Any, headers: Any, body: Any, status: int
+    gateway: StoredGateway, allowed: Any, headers: Any, body: Any, status: int
 ) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    response = house.caller(house.key(allowed=allowed)).complete(
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    response = gateway.caller(gateway.key(allowed=allowed)).complete(
         headers=headers, **body
     )
 
     assert response.status_code == status, response.json
-    assert len(house.upstream.requests) == (status == 200)
+    assert len(gateway.upstream.requests) == (status == 200)
 
 
-def test_forbidden_and_missing_look_alike(house: House) -> None:
-    house.virtual_key()
-    caller = house.caller(house.key(allowed={"virtual_keys": []}))
+def test_forbidden_and_missing_look_alike(gateway: StoredGateway) -> None:
+    gateway.virtual_key()
+    caller = gateway.caller(gateway.key(allowed={"virtual_keys": []}))
 
-    def told(id: str) -> str:
+    def refusal_text(id: str) -> str:
         response = caller.complete(headers={"x-portkey-virtual-key": id})
         assert response.status_code == 403
         return str(response.json["error"]).replace(id, "ID")
 
-    assert told("openai-1") == told("nothing-1")
+    assert refusal_text("openai-1") == refusal_text("nothing-1")
 
 
-def test_disabled_virtual_key_is_refused(house: House) -> None:
-    house.virtual_key(disabled=True)
+def test_disabled_virtual_key_is_refused(gateway: StoredGateway) -> None:
+    gateway.virtual_key(disabled=True)
     headers = {"x-portkey-virtual-key": "openai-1"}
 
-    assert house.caller(house.key()).complete(headers=headers).status_code == 403
+    assert gateway.caller(gateway.key()).complete(headers=headers).status_code == 403
 
 
-# What is sealed stays with the operator's word
+# Credentials and settings of virtual keys cannot be overridden
 
 
 @pytest.mark.parametrize(
@@ -279,48 +280,50 @@ def test_disabled_virtual_key_is_refused(house: House) -> None:
     ids=["header", "config", "config above"],
 )
 def test_virtual_key_refuses_custom_host(
-    house: House, script: Any, headers: dict[str, str]
+    gateway: StoredGateway, script: Any, headers: dict[str, str]
 ) -> None:
     thief = script(whole(completion()))
-    house.virtual_key()
+    gateway.virtual_key()
     sent = {k: v.replace("HOST", thief.url) for k, v in headers.items()}
-    response = house.caller(house.key()).complete(headers=sent)
+    response = gateway.caller(gateway.key()).complete(headers=sent)
 
     assert response.status_code == 403 and thief.requests == []
 
 
-def test_virtual_key_ignores_callers_settings(house: House, script: Any) -> None:
+def test_virtual_key_ignores_callers_settings(
+    gateway: StoredGateway, script: Any
+) -> None:
     thief = script(whole(reply()))
-    house.virtual_key(
+    gateway.virtual_key(
         "face", provider="huggingface", settings={"api_key": SEALED}, custom_host=None
     )
     stolen = {"virtual_key": "face", "huggingface_base_url": thief.url}
-    house.caller(house.key()).complete(headers=config(stolen))
+    gateway.caller(gateway.key()).complete(headers=config(stolen))
 
     assert thief.requests == []
 
 
-def test_stored_config_sets_virtual_key_host(house: House) -> None:
-    id = house.virtual_key(custom_host=None)
-    house.store.put_config(
-        "main", {"virtual_key": id, "custom_host": house.upstream.url}
+def test_stored_config_sets_virtual_key_host(gateway: StoredGateway) -> None:
+    id = gateway.virtual_key(custom_host=None)
+    gateway.store.put_config(
+        "main", {"virtual_key": id, "custom_host": gateway.upstream.url}
     )
 
-    assert house.caller(house.key(config="main")).complete().status_code == 200
+    assert gateway.caller(gateway.key(config="main")).complete().status_code == 200
 
 
 # Virtual keys
 
 
-def test_virtual_key_adds_default_params(house: House) -> None:
-    id = house.virtual_key(model="gpt-4o", params={"temperature": 0.5, "top_p": 0.1})
-    caller = house.caller(house.key())
+def test_virtual_key_adds_default_params(gateway: StoredGateway) -> None:
+    id = gateway.virtual_key(model="gpt-4o", params={"temperature": 0.5, "top_p": 0.1})
+    caller = gateway.caller(gateway.key())
     headers = {"x-portkey-virtual-key": id}
     body = {"prompt": "Hi", "temperature": 0.9}
     response = caller.post(json.dumps(body).encode(), headers=headers)
 
     assert response.status_code == 200, response.json
-    assert house.upstream.last.json == {
+    assert gateway.upstream.last.json == {
         "model": "gpt-4o",
         "prompt": "Hi",
         "temperature": 0.9,
@@ -328,13 +331,15 @@ def test_virtual_key_adds_default_params(house: House) -> None:
     }
 
 
-def test_virtual_key_holds_provider_settings(house: House, script: Any) -> None:
+def test_virtual_key_holds_provider_settings(
+    gateway: StoredGateway, script: Any
+) -> None:
     answer = {
         "output": {"message": {"role": "assistant", "content": [{"text": "Yes"}]}},
         "stopReason": "end_turn",
     }
     amazon = script(whole(answer))
-    house.virtual_key(
+    gateway.virtual_key(
         "aws",
         provider="bedrock",
         custom_host=amazon.url,
@@ -344,7 +349,9 @@ def test_virtual_key_holds_provider_settings(house: House, script: Any) -> None:
             "aws_region": "eu-west-1",
         },
     )
-    response = house.caller(house.key()).complete(model="@aws/amazon.nova-lite-v1:0")
+    response = gateway.caller(gateway.key()).complete(
+        model="@aws/amazon.nova-lite-v1:0"
+    )
 
     assert response.status_code == 200, response.json
     assert "AKIDEXAMPLE" in amazon.last.headers["authorization"]
@@ -352,46 +359,46 @@ def test_virtual_key_holds_provider_settings(house: House, script: Any) -> None:
     assert amazon.last.path.endswith("/model/amazon.nova-lite-v1%3A0/converse")
 
 
-def test_virtual_key_in_model_name_is_removed(house: House) -> None:
-    house.virtual_key()
-    house.caller(house.key()).complete(model="@openai-1/org/model")
+def test_virtual_key_in_model_name_is_removed(gateway: StoredGateway) -> None:
+    gateway.virtual_key()
+    gateway.caller(gateway.key()).complete(model="@openai-1/org/model")
 
-    assert house.upstream.last.json["model"] == "org/model"
-    assert house.sent_key == f"Bearer {SEALED}"
-
-
-# The order in which a way is looked for
+    assert gateway.upstream.last.json["model"] == "org/model"
+    assert gateway.sent_key == f"Bearer {SEALED}"
 
 
-def test_config_id_comes_first(house: House) -> None:
-    id = house.virtual_key()
+# Precedence of route sources
+
+
+def test_config_id_comes_first(gateway: StoredGateway) -> None:
+    id = gateway.virtual_key()
     for name in ("named", "own"):
         override = {"override_params": {"model": name}}
-        house.store.put_config(name, {"virtual_key": id} | override)
-    caller = house.caller(house.key(config="own"))
+        gateway.store.put_config(name, {"virtual_key": id} | override)
+    caller = gateway.caller(gateway.key(config="own"))
 
     caller.complete(headers={"x-portkey-config": "named"})
-    assert house.upstream.last.json["model"] == "named"
+    assert gateway.upstream.last.json["model"] == "named"
     caller.complete()
-    assert house.upstream.last.json["model"] == "own"
+    assert gateway.upstream.last.json["model"] == "own"
     caller.complete(headers={"x-portkey-virtual-key": id}, model="m")
-    assert house.upstream.last.json["model"] == "m"
+    assert gateway.upstream.last.json["model"] == "m"
 
 
-def test_default_config_serves_keys_without_one(house: House) -> None:
-    id = house.virtual_key()
+def test_default_config_serves_keys_without_one(gateway: StoredGateway) -> None:
+    id = gateway.virtual_key()
     target = {"virtual_key": id, "override_params": {"model": "default"}}
-    house.store.put_config("main", target)
-    key = house.key()
+    gateway.store.put_config("main", target)
+    key = gateway.key()
 
     for default in ("main", json.dumps(target)):
-        response = house.caller(key, default_config=default).complete()
+        response = gateway.caller(key, default_config=default).complete()
         assert response.status_code == 200, response.json
-        assert house.upstream.last.json["model"] == "default"
+        assert gateway.upstream.last.json["model"] == "default"
 
 
-def test_request_without_route_is_portkeys_400(house: House) -> None:
-    response = house.caller(house.key()).complete()
+def test_request_without_route_is_portkeys_400(gateway: StoredGateway) -> None:
+    response = gateway.caller(gateway.key()).complete()
 
     assert response.status_code == 400
     assert response.json["message"] == (
@@ -399,20 +406,20 @@ def test_request_without_route_is_portkeys_400(house: House) -> None:
     )
 
 
-def test_engine_needs_a_gateway_key(house: House) -> None:
-    key = house.key()
-    url = house.upstream.url.removesuffix("/v1")
+def test_engine_needs_a_gateway_key(gateway: StoredGateway) -> None:
+    key = gateway.key()
+    url = gateway.upstream.url.removesuffix("/v1")
     on = {"engine": True, "engine_url": url}
 
-    assert house.caller(key, **on).complete().status_code == 200
-    own = house.caller(OWN, **on)
+    assert gateway.caller(key, **on).complete().status_code == 200
+    own = gateway.caller(OWN, **on)
     assert own.complete().status_code == 400
     named = own.complete(headers={"x-portkey-provider": "local"})
     assert named.status_code == 401
 
 
-def test_missing_default_config_is_reported(house: House) -> None:
-    response = house.caller(house.key(config="gone")).complete()
+def test_missing_default_config_is_reported(gateway: StoredGateway) -> None:
+    response = gateway.caller(gateway.key(config="gone")).complete()
 
     assert response.status_code == 403 and "config" in response.json["error"]["message"]
 
@@ -420,82 +427,84 @@ def test_missing_default_config_is_reported(house: House) -> None:
 # Aliases
 
 
-def test_nearest_alias_wins(house: House) -> None:
-    id = house.virtual_key()
+def test_nearest_alias_wins(gateway: StoredGateway) -> None:
+    id = gateway.virtual_key()
     near = {"m": {"model": "of-config"}}
-    house.store.put_config("main", {"virtual_key": id, "model_aliases": near})
-    house.store.put_config("plain", {"virtual_key": id})
-    house.store.put_alias("m", Alias("of-all"))
-    own = house.caller(house.key("a", config="main", aliases={"m": Alias("of-key")}))
-    others = house.caller(house.key("b", config="main"))
-    plain = house.caller(house.key("c", config="plain"))
+    gateway.store.put_config("main", {"virtual_key": id, "model_aliases": near})
+    gateway.store.put_config("plain", {"virtual_key": id})
+    gateway.store.put_alias("m", Alias("of-all"))
+    own = gateway.caller(
+        gateway.key("a", config="main", aliases={"m": Alias("of-key")})
+    )
+    others = gateway.caller(gateway.key("b", config="main"))
+    plain = gateway.caller(gateway.key("c", config="plain"))
 
     for caller, expected in ((own, "key"), (others, "config"), (plain, "all")):
         caller.complete(model="m")
-        assert house.upstream.last.json["model"] == f"of-{expected}"
+        assert gateway.upstream.last.json["model"] == f"of-{expected}"
 
 
-def test_alias_before_shutdown_date_warns(house: House) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    house.store.put_alias("m", Alias("n", shutdown_date="9999-12-31"))
-    response = house.caller(house.key(config="main")).complete(model="m")
+def test_alias_before_shutdown_date_warns(gateway: StoredGateway) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    gateway.store.put_alias("m", Alias("n", shutdown_date="9999-12-31"))
+    response = gateway.caller(gateway.key(config="main")).complete(model="m")
 
-    assert house.upstream.last.json["model"] == "m"
+    assert gateway.upstream.last.json["model"] == "m"
     assert "m will be shut down on 9999-12-31" in response.headers["x-lastword-warning"]
     assert "x-lastword-model-alias" not in response.headers
 
 
-def test_alias_from_shutdown_date_answers(house: House) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    house.store.put_alias("m", Alias("n", shutdown_date="2026-09-28"))
-    house.caller(house.key(config="main")).complete(model="m")
+def test_alias_from_shutdown_date_answers(gateway: StoredGateway) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    gateway.store.put_alias("m", Alias("n", shutdown_date="2026-09-28"))
+    gateway.caller(gateway.key(config="main")).complete(model="m")
 
-    assert house.upstream.last.json["model"] == "n"
+    assert gateway.upstream.last.json["model"] == "n"
 
 
-def test_alias_drops_key_of_other_provider(house: House, script: Any) -> None:
+def test_alias_drops_key_of_other_provider(gateway: StoredGateway, script: Any) -> None:
     other = script(whole(reply()))
-    house.virtual_key("other", provider="groq", custom_host=other.url)
-    house.store.put_alias("m", Alias("n", virtual_key="other"))
+    gateway.virtual_key("other", provider="groq", custom_host=other.url)
+    gateway.store.put_alias("m", Alias("n", virtual_key="other"))
     headers = {
         "x-portkey-provider": "openai",
-        "x-portkey-api-key": house.key(),
+        "x-portkey-api-key": gateway.key(),
     }
-    response = house.caller(OWN).complete(model="m", headers=headers)
+    response = gateway.caller(OWN).complete(model="m", headers=headers)
 
     assert response.status_code == 200, response.json
     assert other.last.headers["authorization"] == f"Bearer {SEALED}"
     assert OWN not in str(other.last.headers)
 
 
-# Changes, and a store that is gone
+# Changes of the store, and its failure
 
 
-def test_store_change_takes_effect_soon(house: House) -> None:
-    id = house.virtual_key()
-    house.store.put_config("main", {"virtual_key": id})
-    key = house.key(config="main")
-    caller = house.caller(key)
+def test_store_change_takes_effect_soon(gateway: StoredGateway) -> None:
+    id = gateway.virtual_key()
+    gateway.store.put_config("main", {"virtual_key": id})
+    key = gateway.key(config="main")
+    caller = gateway.caller(key)
     assert caller.complete().status_code == 200
-    (found,) = house.store.contents().keys.values()
-    house.store.update_key(replace(found, disabled=True))
+    (stored_key,) = gateway.store.contents().keys.values()
+    gateway.store.update_key(replace(stored_key, disabled=True))
     time.sleep(0.001)
 
     assert caller.complete().status_code == 401
 
 
 def test_cached_records_need_no_query(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    gateway: StoredGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sqlalchemy
 
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    caller = house.caller(house.key(config="main"), store_ttl=60.0)
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    caller = gateway.caller(gateway.key(config="main"), store_ttl=60.0)
     caller.complete()
-    asked: list[str] = []
+    statements: list[str] = []
 
     def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
     try:
@@ -503,14 +512,14 @@ def test_cached_records_need_no_query(
             assert caller.complete().status_code == 200
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
-    assert asked == []
+    assert statements == []
 
 
 @pytest.mark.parametrize("auth", ["keys", ""])
 def test_provider_key_works_without_store(
     settings: Settings, call, upstream: Upstream, auth: str
 ) -> None:
-    """What needs the store is told so, with 503."""
+    """A request that needs the store gets a 503 that says so."""
     gone = "postgresql://nobody@127.0.0.1:1/none"
     caller = call(upstream, database_url=gone, auth=auth)
     caller.headers.clear()
@@ -528,7 +537,7 @@ def test_provider_key_works_without_store(
     assert not Path(settings.instance).exists()
 
 
-# Guessing
+# Throttling of wrong keys
 
 
 def test_delay_of_wrong_keys_grows() -> None:
@@ -545,7 +554,7 @@ def test_delay_of_wrong_keys_grows() -> None:
 
 
 class Crowd:
-    """Wrong keys that come together, in threads; who has to wait stays until told."""
+    """Concurrent wrong keys, one thread each; delayed ones wait for `go_on`."""
 
     def __init__(self) -> None:
         self.go_on, self.waiting = threading.Event(), threading.Semaphore(0)
@@ -566,13 +575,13 @@ class Crowd:
 
 @pytest.fixture
 def crowd() -> Iterator[Crowd]:
-    made = Crowd()
-    yield made
-    made.go_on.set()
+    crowd = Crowd()
+    yield crowd
+    crowd.go_on.set()
 
 
 def test_wrong_keys_are_counted_atomically(crowd: Crowd) -> None:
-    """Of many at once, five are free, two may wait, and the rest hold no thread."""
+    """Of many at once, five are immediate, two are delayed, the rest get a 429."""
     with ThreadPoolExecutor(40) as pool:
         for _ in range(40):
             pool.submit(crowd.come, "10.0.0.1")
@@ -611,7 +620,7 @@ def test_addresses_with_wrong_keys_are_bounded() -> None:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses whose wrong keys were counted."""
+    """The addresses for which wrong keys were counted."""
     addresses: list[str] = []
     monkeypatch.setattr(
         AuthThrottle, "record_failure", lambda _, address: addresses.append(address)
@@ -619,11 +628,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return addresses
 
 
-def test_only_wrong_keys_are_counted(house: House, counted: list[str]) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
+def test_only_wrong_keys_are_counted(
+    gateway: StoredGateway, counted: list[str]
+) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
     allowed = {"configs": [], "models": ["gpt-*"]}
-    key = house.key(config="main", allowed=allowed)
-    caller = house.caller(key, metrics_token="a token of the tests")
+    key = gateway.key(config="main", allowed=allowed)
+    caller = gateway.caller(key, metrics_token="a token of the tests")
 
     assert caller.complete(model="gpt-4o").status_code == 200
     forbidden = [caller.complete(model="o1"), with_config(caller, "main")]
@@ -638,10 +649,10 @@ def with_config(caller: Caller, id: str) -> Any:
     return caller.complete(headers={"x-portkey-config": id})
 
 
-def test_each_wrong_key_is_counted(house: House, counted: list[str]) -> None:
-    disabled = house.key("old", disabled=True)
-    expired = house.key("older", expires=1)
-    caller = house.caller(metrics_token="a token of the tests")
+def test_each_wrong_key_is_counted(gateway: StoredGateway, counted: list[str]) -> None:
+    disabled = gateway.key("old", disabled=True)
+    expired = gateway.key("older", expires=1)
+    caller = gateway.caller(metrics_token="a token of the tests")
     for key in ("lw-wrong", disabled, expired):
         caller.headers["Authorization"] = f"Bearer {key}"
         assert caller.complete().status_code == 401
@@ -653,15 +664,15 @@ def test_each_wrong_key_is_counted(house: House, counted: list[str]) -> None:
 
 
 def test_too_many_wrong_keys_are_429(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    gateway: StoredGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(slowdown: AuthThrottle, address: str) -> None:
         raise TooManyWrongKeys
 
-    house.virtual_key()
-    key = house.key()
+    gateway.virtual_key()
+    key = gateway.key()
     monkeypatch.setattr(AuthThrottle, "record_failure", full)
-    caller = house.caller("lw-wrong")
+    caller = gateway.caller("lw-wrong")
     refused = caller.complete()
 
     assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
@@ -682,9 +693,9 @@ def test_too_many_wrong_keys_are_429(
     ],
 )
 def test_wrong_keys_count_by_client_behind_proxy(
-    house: House, counted: list[str], peer: str, forwarded: str, address: str
+    gateway: StoredGateway, counted: list[str], peer: str, forwarded: str, address: str
 ) -> None:
-    caller = house.caller(trusted_proxies=("192.0.2.1",))
+    caller = gateway.caller(trusted_proxies=("192.0.2.1",))
     caller.app.test_client().post(
         "/v1/completions",
         json={"model": "m", "prompt": "Hi"},
@@ -695,8 +706,8 @@ def test_wrong_keys_count_by_client_behind_proxy(
     assert counted == [address]
 
 
-def test_trusted_proxy_requires_keys(house: House) -> None:
-    """With a proxy in front, others than this machine can call."""
-    assert house.caller(auth="").complete().json["error"]["code"] == "invalid_route"
-    proxied = house.caller(auth="", trusted_proxies=("unix",)).complete()
+def test_trusted_proxy_requires_keys(gateway: StoredGateway) -> None:
+    """Behind a proxy, callers on other machines can reach the gateway."""
+    assert gateway.caller(auth="").complete().json["error"]["code"] == "invalid_route"
+    proxied = gateway.caller(auth="", trusted_proxies=("unix",)).complete()
     assert proxied.json["error"]["code"] == "missing_api_key"

@@ -1,7 +1,7 @@
-"""A key reaches what it was given and nothing else: each way around, at the wire.
+"""A gateway key reaches what it is allowed to and nothing else, tested over HTTP.
 
-`lim` is the key of the examples: it may use one virtual key, one provider, one config,
-and models of one family. What arrived upstream is what counts.
+The key `lim` may use one virtual key, one provider, one config, and models of one
+family. The tests check what arrives at the upstream.
 """
 
 import base64
@@ -19,7 +19,7 @@ from app.core.permissions import Alias
 from app.providers import PROVIDERS
 from app.settings import Settings
 from tests.conftest import Caller, Script
-from tests.house import SEALED, House
+from tests.stored_gateway import SEALED, StoredGateway
 from tests.upstream import Upstream, completion, reply, whole
 
 OWN = "sk-of-the-callers-own"
@@ -28,15 +28,14 @@ SEALED_B = "sk-sealed-for-others"
 
 
 @pytest.fixture
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
-) -> Iterator[House]:
+) -> Iterator[StoredGateway]:
     """A gateway that stores vk-a and vk-b."""
-    made = House(call, upstream, settings)
-    made.virtual_key("vk-a")
-    made.virtual_key("vk-b", settings={"api_key": SEALED_B})
-    yield made
-    made.store.engine.dispose()
+    with StoredGateway(call, upstream, settings) as gateway:
+        gateway.virtual_key("vk-a")
+        gateway.virtual_key("vk-b", settings={"api_key": SEALED_B})
+        yield gateway
 
 
 LIM = {
@@ -47,55 +46,57 @@ LIM = {
 }
 
 
-def lim(house: House, **fields: Any) -> Caller:
-    """Someone who holds that key."""
-    return house.caller(house.key("lim", allowed=LIM, **fields))
+def lim(gateway: StoredGateway, **fields: Any) -> Caller:
+    """A caller with the key `lim`."""
+    return gateway.caller(gateway.key("lim", allowed=LIM, **fields))
 
 
 def config(document: Any) -> dict[str, str]:
     return {"x-portkey-config": json.dumps(document)}
 
 
-def refused(house: House, response: Any, status: int = 403) -> str:
-    """The message of a refusal that cost nothing."""
+def refused(gateway: StoredGateway, response: Any, status: int = 403) -> str:
+    """The message of a refusal before any upstream call."""
     assert response.status_code == status, response.json
-    assert house.upstream.requests == []
+    assert gateway.upstream.requests == []
     return str(response.json["error"]["message"])
 
 
-# Aliases, and the model that is really asked for
+# Aliases and the effective model
 
 
-def test_sent_alias_grants_no_virtual_key(house: House) -> None:
+def test_sent_alias_grants_no_virtual_key(gateway: StoredGateway) -> None:
     alias = {MODEL: {"model": "gpt-3.5-x", "virtual_key": "vk-b"}}
     sent = {"virtual_key": "vk-a", "model_aliases": alias}
-    response = lim(house).complete(model=MODEL, headers=config(sent))
+    response = lim(gateway).complete(model=MODEL, headers=config(sent))
 
-    assert "vk-b" in refused(house, response)
+    assert "vk-b" in refused(gateway, response)
 
 
 @pytest.mark.parametrize("where", ["everybody's", "key's", "config's"])
-def test_stored_alias_grants_its_virtual_key(house: House, where: str) -> None:
+def test_stored_alias_grants_its_virtual_key(
+    gateway: StoredGateway, where: str
+) -> None:
     alias = Alias("gpt-3.5-new", virtual_key="vk-b")
     fields: dict[str, Any] = {}
     if where == "everybody's":
-        house.store.put_alias(MODEL, alias)
+        gateway.store.put_alias(MODEL, alias)
     elif where == "key's":
         fields["aliases"] = {MODEL: alias}
     else:
         aliases = {MODEL: {"model": alias.model, "virtual_key": "vk-b"}}
         stored = {"virtual_key": "vk-a", "model_aliases": aliases}
-        house.store.put_config("cfg-a", stored)
+        gateway.store.put_config("cfg-a", stored)
         fields["config"] = "cfg-a"
-    caller = lim(house, **fields)
+    caller = lim(gateway, **fields)
     assert caller.complete(model=MODEL).status_code == 200
-    assert house.sent_key == f"Bearer {SEALED_B}"
-    assert house.upstream.last.json["model"] == "gpt-3.5-new"
+    assert gateway.sent_key == f"Bearer {SEALED_B}"
+    assert gateway.upstream.last.json["model"] == "gpt-3.5-new"
 
-    # For no other model, and by no other route.
-    house.upstream.requests.clear()
+    # Neither for another model nor by another route.
+    gateway.upstream.requests.clear()
     direct = {"x-portkey-virtual-key": "vk-b"}
-    refused(house, caller.complete(model="gpt-3.5-new", headers=direct))
+    refused(gateway, caller.complete(model="gpt-3.5-new", headers=direct))
 
 
 @pytest.mark.parametrize(
@@ -111,42 +112,44 @@ def test_stored_alias_grants_its_virtual_key(house: House, where: str) -> None:
     ],
     ids=["alias", "override", "dropped and overridden"],
 )
-def test_model_after_overrides_must_be_allowed(house: House, changes: Any) -> None:
+def test_model_after_overrides_must_be_allowed(
+    gateway: StoredGateway, changes: Any
+) -> None:
     sent = {"virtual_key": "vk-a", **changes}
-    response = lim(house).complete(model=MODEL, headers=config(sent))
+    response = lim(gateway).complete(model=MODEL, headers=config(sent))
 
-    assert "o1-pro" in refused(house, response)
+    assert "o1-pro" in refused(gateway, response)
 
 
-def test_stored_alias_grants_only_its_model(house: House) -> None:
-    house.store.put_alias(MODEL, Alias("gpt-4o", virtual_key="vk-b"))
-    response = lim(house).complete(
+def test_stored_alias_grants_only_its_model(gateway: StoredGateway) -> None:
+    gateway.store.put_alias(MODEL, Alias("gpt-4o", virtual_key="vk-b"))
+    response = lim(gateway).complete(
         model=MODEL, headers={"x-portkey-virtual-key": "vk-a"}
     )
 
-    assert "gpt-4o" in refused(house, response)
+    assert "gpt-4o" in refused(gateway, response)
 
 
-def test_virtual_keys_model_must_be_allowed(house: House) -> None:
-    house.virtual_key("vk-a", model="gpt-4o")
+def test_virtual_keys_model_must_be_allowed(gateway: StoredGateway) -> None:
+    gateway.virtual_key("vk-a", model="gpt-4o")
     body = json.dumps({"prompt": "Hi"}).encode()
-    response = lim(house).post(body, headers={"x-portkey-virtual-key": "vk-a"})
+    response = lim(gateway).post(body, headers={"x-portkey-virtual-key": "vk-a"})
 
-    assert "gpt-4o" in refused(house, response)
+    assert "gpt-4o" in refused(gateway, response)
 
 
-def test_default_params_model_must_be_allowed(house: House) -> None:
+def test_default_params_model_must_be_allowed(gateway: StoredGateway) -> None:
     sent = {"virtual_key": "vk-a", "default_params": {"model": "gpt-4o"}}
     body = json.dumps({"prompt": "Hi"}).encode()
 
-    assert "gpt-4o" in refused(house, lim(house).post(body, headers=config(sent)))
+    assert "gpt-4o" in refused(gateway, lim(gateway).post(body, headers=config(sent)))
 
 
 @pytest.mark.parametrize("how", ["header", "config", "alias name", "sealed"])
-def test_deployment_counts_as_a_model(house: House, how: str) -> None:
-    """Azure answers by the deployment, whatever the body's model says."""
+def test_deployment_counts_as_a_model(gateway: StoredGateway, how: str) -> None:
+    """Azure takes the model from the deployment, whatever the body names."""
     allowed = {"models": ["gpt-3.5*"]}
-    host = {"x-portkey-custom-host": house.upstream.url}
+    host = {"x-portkey-custom-host": gateway.upstream.url}
     azure = {"x-portkey-provider": "azure-openai", **host}
     headers = {
         "header": {**azure, "x-portkey-azure-deployment-id": "gpt-4o"},
@@ -155,17 +158,17 @@ def test_deployment_counts_as_a_model(house: House, how: str) -> None:
         "sealed": {"x-portkey-virtual-key": "azure"},
     }[how]
     sealed = {"api_key": SEALED, "azure_deployment_id": "gpt-4o"}
-    house.virtual_key("azure", provider="azure-openai", settings=sealed)
-    caller = house.caller(house.key(allowed=allowed))
+    gateway.virtual_key("azure", provider="azure-openai", settings=sealed)
+    caller = gateway.caller(gateway.key(allowed=allowed))
     own = {"x-portkey-api-key": OWN}
     response = caller.complete(model=MODEL, headers=host | headers | own)
 
     if how == "sealed":
         response = caller.complete(model=MODEL, headers=headers | own)
-    assert "gpt-4o" in refused(house, response)
+    assert "gpt-4o" in refused(gateway, response)
 
 
-# Headers that are forwarded beside a virtual key
+# Forwarded headers with a virtual key
 
 CREDENTIALS = (
     "authorization",
@@ -182,12 +185,12 @@ CREDENTIALS = (
 @pytest.mark.parametrize("where", ["header", "sent config", "stored config"])
 @pytest.mark.parametrize("name", [*CREDENTIALS, "openai-project", "OpenAI-BETA"])
 def test_virtual_key_refuses_forwarded_credentials(
-    house: House, name: str, where: str
+    gateway: StoredGateway, name: str, where: str
 ) -> None:
     sealed = {"api_key": SEALED, "openai_project": "project-of-the-operator"}
-    house.virtual_key("vk-a", settings=sealed)
+    gateway.virtual_key("vk-a", settings=sealed)
     listed = {"virtual_key": "vk-a", "forward_headers": [name, "x-tenant"]}
-    house.store.put_config("cfg-a", listed)
+    gateway.store.put_config("cfg-a", listed)
     headers = {
         "header": {
             "x-portkey-virtual-key": "vk-a",
@@ -196,14 +199,14 @@ def test_virtual_key_refuses_forwarded_credentials(
         "sent config": config(listed),
         "stored config": {"x-portkey-config": "cfg-a"},
     }[where]
-    caller = lim(house)
+    caller = lim(gateway)
     if name == "authorization":
         caller.headers = {"x-portkey-api-key": caller.headers["Authorization"]}
     sent = {**headers, name: "of the caller", "x-tenant": "t"}
     response = caller.complete(model=MODEL, headers=sent)
 
     assert response.status_code == 200, response.json
-    arrived = house.upstream.last.headers
+    arrived = gateway.upstream.last.headers
     assert "of the caller" not in str(arrived)
     assert arrived["authorization"] == f"Bearer {SEALED}"
     assert arrived["openai-project"] == "project-of-the-operator"
@@ -234,7 +237,7 @@ def test_connection_headers_are_never_forwarded(
 def test_forwarded_header_replaces_a_setting_once(
     caller: Caller, upstream: Upstream
 ) -> None:
-    """Without a virtual key the caller's header wins, and is not joined."""
+    """Without a virtual key the caller's header replaces the setting."""
     headers = {
         "x-portkey-openai-project": "of the setting",
         "OpenAI-Project": "of the header",
@@ -257,29 +260,29 @@ SECRETS = sorted(
 )
 
 
-@pytest.mark.parametrize("place", ["config", "header"])
+@pytest.mark.parametrize("location", ["config", "header"])
 @pytest.mark.parametrize(
     "provider, name, header", SECRETS, ids=[f"{p}-{n}" for p, n, _ in SECRETS]
 )
 def test_byok_off_refuses_credential_settings(
-    house: House, provider: str, name: str, header: str, place: str
+    gateway: StoredGateway, provider: str, name: str, header: str, location: str
 ) -> None:
-    host = {"x-portkey-custom-host": house.upstream.url}
+    host = {"x-portkey-custom-host": gateway.upstream.url}
     headers = (
         config({"provider": provider, name: "secret-of-the-caller"})
-        if place == "config"
+        if location == "config"
         else {"x-portkey-provider": provider, header: "secret-of-the-caller"}
     )
-    caller = house.caller(house.key(), byok=False)
+    caller = gateway.caller(gateway.key(), byok=False)
     response = caller.complete(headers=host | headers)
 
-    message = refused(house, response)
+    message = refused(gateway, response)
     assert "GATEWAY_BYOK" in message and name in message
     assert "secret-of-the-caller" not in message
 
 
-def own_credentials(house: House) -> dict[str, dict[str, str]]:
-    host = {"x-portkey-custom-host": house.upstream.url}
+def own_credentials(gateway: StoredGateway) -> dict[str, dict[str, str]]:
+    host = {"x-portkey-custom-host": gateway.upstream.url}
     openai = {"x-portkey-provider": "openai", **host}
     forward = {"x-portkey-forward-headers": "api-key, cookie"}
     return {
@@ -308,44 +311,45 @@ def own_credentials(house: House) -> dict[str, dict[str, str]]:
     "how",
     "key beside,api_key,nested api_key,forwarded cookie,keyless provider".split(","),
 )
-def test_byok_off_refuses_callers_credentials(house: House, how: str) -> None:
-    caller = house.caller(house.key(), byok=False)
+def test_byok_off_refuses_callers_credentials(gateway: StoredGateway, how: str) -> None:
+    caller = gateway.caller(gateway.key(), byok=False)
     caller.headers = {"x-portkey-api-key": caller.headers["Authorization"]}
-    response = caller.complete(headers=own_credentials(house)[how])
+    response = caller.complete(headers=own_credentials(gateway)[how])
 
-    assert "GATEWAY_BYOK" in refused(house, response)
+    assert "GATEWAY_BYOK" in refused(gateway, response)
 
 
-def test_byok_off_allows_virtual_keys(house: House) -> None:
-    caller = house.caller(house.key(), byok=False)
+def test_byok_off_allows_virtual_keys(gateway: StoredGateway) -> None:
+    caller = gateway.caller(gateway.key(), byok=False)
     headers = {"x-portkey-virtual-key": "vk-a"}
 
     assert caller.complete(headers=headers).status_code == 200
 
 
-def test_byok_off_allows_default_config(house: House) -> None:
-    """A key in GATEWAY_DEFAULT_CONFIG is the operator's; one beside it is not."""
-    target = {"provider": "openai", "custom_host": house.upstream.url}
+def test_byok_off_allows_default_config(gateway: StoredGateway) -> None:
+    """A key in GATEWAY_DEFAULT_CONFIG is the operator's; a caller's own is refused."""
+    target = {"provider": "openai", "custom_host": gateway.upstream.url}
     own = json.dumps(target | {"api_key": SEALED})
-    key = house.key()
+    key = gateway.key()
     assert (
-        house.caller(key, byok=False, default_config=own).complete().status_code == 200
+        gateway.caller(key, byok=False, default_config=own).complete().status_code
+        == 200
     )
-    assert house.sent_key == f"Bearer {SEALED}"
+    assert gateway.sent_key == f"Bearer {SEALED}"
 
-    house.upstream.requests.clear()
-    caller = house.caller(key, byok=False, default_config=json.dumps(target))
-    refused(house, caller.complete(headers={"x-portkey-api-key": OWN}))
+    gateway.upstream.requests.clear()
+    caller = gateway.caller(key, byok=False, default_config=json.dumps(target))
+    refused(gateway, caller.complete(headers={"x-portkey-api-key": OWN}))
 
 
-# Other words for the budget, other words for the model
+# Provider-specific names of max_tokens and model
 
 
 @pytest.mark.parametrize("word", sorted(BUDGET_SPELLINGS))
 def test_only_one_token_budget_is_sent(
     caller: Caller, upstream: Upstream, word: str
 ) -> None:
-    """In the target's own word: that of the caller, or max_tokens if both stand."""
+    """Under the target's own name; max_tokens if the caller sends both."""
     caller.complete(**{word: 7})
     assert _budgets(upstream.last.json) == {"max_tokens": 7}
     response = caller.complete(max_tokens=3, **{word: 60})
@@ -414,34 +418,36 @@ def test_messages_do_not_replace_the_prompt(
     assert response.headers["x-lastword-dropped-params"] == "messages"
 
 
-def test_reservation_covers_renamed_budget(house: House) -> None:
+def test_reservation_covers_renamed_budget(gateway: StoredGateway) -> None:
     limits = Limits.of({"tokens_per_day": 30})
-    caller = lim(house, limits=limits)
+    caller = lim(gateway, limits=limits)
     headers = {"x-portkey-virtual-key": "vk-a"}
     response = caller.complete(model=MODEL, headers=headers, n_predict=60)
 
-    assert "tokens_per_day" in refused(house, response, 429)
+    assert "tokens_per_day" in refused(gateway, response, 429)
 
 
 @pytest.mark.parametrize("name", sorted(MODEL_ALTERNATIVES))
-def test_alternative_models_are_refused(house: House, name: str) -> None:
+def test_alternative_models_are_refused(gateway: StoredGateway, name: str) -> None:
     headers = {"x-portkey-virtual-key": "vk-a"}
-    response = lim(house).complete(model=MODEL, headers=headers, **{name: ["gpt-4o"]})
+    response = lim(gateway).complete(model=MODEL, headers=headers, **{name: ["gpt-4o"]})
 
-    assert name in refused(house, response)
+    assert name in refused(gateway, response)
 
 
 @pytest.mark.parametrize("whose", ["gateway key", "virtual key"])
-def test_money_limit_refuses_alternative_models(house: House, whose: str) -> None:
+def test_money_limit_refuses_alternative_models(
+    gateway: StoredGateway, whose: str
+) -> None:
     limits = Limits.of({"money_per_day": 1})
     if whose == "virtual key":
-        house.virtual_key("vk-a", limits=limits)
+        gateway.virtual_key("vk-a", limits=limits)
         limits = Limits()
-    caller = house.caller(house.key(limits=limits))
+    caller = gateway.caller(gateway.key(limits=limits))
     headers = {"x-portkey-virtual-key": "vk-a"}
     response = caller.complete(model=MODEL, headers=headers, models=["o1-pro"])
 
-    assert "models" in refused(house, response)
+    assert "models" in refused(gateway, response)
 
 
 def test_unlimited_key_may_send_alternatives(
@@ -456,7 +462,7 @@ def test_unlimited_key_may_send_alternatives(
 
 
 def forms(key: str) -> dict[str, str]:
-    """A key as clients and mischief write it."""
+    """The spellings of a key that clients and attackers send."""
     return {
         "bearer": f"Bearer {key}",
         "basic": f"Basic {key}",
@@ -474,13 +480,13 @@ def forms(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", forms("lw-x"))
-def test_gateway_key_is_never_sent_upstream(house: House, form: str) -> None:
-    key = house.key()
-    caller = house.caller(key)
+def test_gateway_key_is_never_sent_upstream(gateway: StoredGateway, form: str) -> None:
+    key = gateway.key()
+    caller = gateway.caller(key)
     value = forms(key)[form]
     headers = {
         "x-portkey-provider": "vllm",
-        "x-portkey-custom-host": house.upstream.url,
+        "x-portkey-custom-host": gateway.upstream.url,
         "x-portkey-forward-headers": "x-copy, x-auth-token",
         "x-copy": value,
         "x-auth-token": value,
@@ -488,68 +494,73 @@ def test_gateway_key_is_never_sent_upstream(house: House, form: str) -> None:
     response = caller.complete(headers=headers)
 
     assert response.status_code == 200, response.json
-    assert not {"x-copy", "x-auth-token"} & set(house.upstream.last.headers)
-    assert not any(map(holds_gateway_key, house.upstream.last.headers.values()))
+    assert not {"x-copy", "x-auth-token"} & set(gateway.upstream.last.headers)
+    assert not any(map(holds_gateway_key, gateway.upstream.last.headers.values()))
 
 
 @pytest.mark.parametrize("form", ["bearer", "token", "basic", "tab", "bare"])
-def test_gateway_key_works_with_any_scheme(house: House, form: str) -> None:
-    caller = house.caller()
-    headers = {"Authorization": forms(house.key())[form], "x-portkey-provider": "@vk-a"}
+def test_gateway_key_works_with_any_scheme(gateway: StoredGateway, form: str) -> None:
+    caller = gateway.caller()
+    headers = {
+        "Authorization": forms(gateway.key())[form],
+        "x-portkey-provider": "@vk-a",
+    }
 
     assert caller.complete(headers=headers).status_code == 200
-    assert house.sent_key == f"Bearer {SEALED}"
+    assert gateway.sent_key == f"Bearer {SEALED}"
 
 
-def test_gateway_key_as_provider_key_is_refused(house: House) -> None:
-    key = house.key()
-    host = {"x-portkey-custom-host": house.upstream.url}
+def test_gateway_key_as_provider_key_is_refused(gateway: StoredGateway) -> None:
+    key = gateway.key()
+    host = {"x-portkey-custom-host": gateway.upstream.url}
     for document in (
         {"provider": "openai", "api_key": f"Token {key}"},
         {"provider": "azure-openai", "azure_ad_token": key},
         {"provider": "openai", "api_key": "x", "openai_organization": f"o {key}"},
     ):
-        response = house.caller(key).complete(headers=host | config(document))
-        message = refused(house, response, 400)
+        response = gateway.caller(key).complete(headers=host | config(document))
+        message = refused(gateway, response, 400)
         assert key not in message and "key of this gateway" in message
 
 
-# Who shares cached answers
+# Cache scopes
 
 
-def cached(house: House, key: str, **target: Any) -> Any:
-    """What a request gets that asks for a shared cache, with *key*."""
+def cached(gateway: StoredGateway, key: str, **target: Any) -> Any:
+    """The answer to a request with *key* that uses the shared cache."""
     document = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
     headers = config(document | target)
-    headers["x-portkey-custom-host"] = house.upstream.url
-    return house.caller(key).complete(headers=headers)
+    headers["x-portkey-custom-host"] = gateway.upstream.url
+    return gateway.caller(key).complete(headers=headers)
 
 
-def test_sent_config_without_key_shares_no_cache(house: House) -> None:
+def test_sent_config_without_key_shares_no_cache(gateway: StoredGateway) -> None:
     for key in (OWN, "sk-wrong"):
-        response = cached(house, key)
+        response = cached(gateway, key)
         assert response.headers["x-portkey-cache-status"] == "MISS"
-    assert cached(house, OWN).headers["x-portkey-cache-status"] == "HIT"
+    assert cached(gateway, OWN).headers["x-portkey-cache-status"] == "HIT"
 
 
-def test_provider_key_cannot_poison_shared_cache(house: House) -> None:
-    """What a caller's own credentials answered is for the same credentials."""
+def test_provider_key_cannot_poison_shared_cache(gateway: StoredGateway) -> None:
+    """An answer to a caller's own credentials is cached for these alone."""
     shared = {"provider": "openai", "cache": {"mode": "simple", "scope": "config"}}
-    house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
+    gateway.store.put_config("shared", shared | {"custom_host": gateway.upstream.url})
 
     def status(name: str, own: str) -> str:
-        headers = {"x-portkey-config": "shared", "x-portkey-api-key": house.key(name)}
-        response = house.caller(own).complete(headers=headers)
+        headers = {"x-portkey-config": "shared", "x-portkey-api-key": gateway.key(name)}
+        response = gateway.caller(own).complete(headers=headers)
         return str(response.headers["x-portkey-cache-status"])
 
     assert [status("one", OWN), status("two", "sk-other")] == ["MISS", "MISS"]
 
 
 @pytest.mark.parametrize("scope", ["config", "credentials"])
-def test_forwarded_credential_disables_cache(house: House, scope: str) -> None:
+def test_forwarded_credential_disables_cache(
+    gateway: StoredGateway, scope: str
+) -> None:
     shared = {"provider": "vllm", "cache": {"mode": "simple", "scope": scope}}
-    house.store.put_config("shared", shared | {"custom_host": house.upstream.url})
-    caller = house.caller(house.key())
+    gateway.store.put_config("shared", shared | {"custom_host": gateway.upstream.url})
+    caller = gateway.caller(gateway.key())
     headers = {
         "x-portkey-config": "shared",
         "x-portkey-forward-headers": "x-auth-token",
@@ -557,7 +568,7 @@ def test_forwarded_credential_disables_cache(house: House, scope: str) -> None:
     for _ in range(2):
         response = caller.complete(headers=headers | {"x-auth-token": "mine"})
         assert response.headers["x-portkey-cache-status"] == "DISABLED"
-    assert len(house.upstream.requests) == 2
+    assert len(gateway.upstream.requests) == 2
 
     response = caller.complete(headers={"x-portkey-config": "shared"})
     assert response.headers["x-portkey-cache-status"] == "MISS"
@@ -566,11 +577,11 @@ def test_forwarded_credential_disables_cache(house: House, scope: str) -> None:
 # The list of models
 
 
-def test_model_list_is_filtered(house: House, script: Script) -> None:
+def test_model_list_is_filtered(gateway: StoredGateway, script: Script) -> None:
     data = [{"id": id, "object": "model"} for id in (MODEL, "gpt-4o", "gpt-3.5-x")]
     lists = script(whole({"object": "list", "data": data}))
-    house.virtual_key("vk-a", custom_host=lists.url)
-    caller = lim(house)
+    gateway.virtual_key("vk-a", custom_host=lists.url)
+    caller = lim(gateway)
     caller.headers["x-portkey-virtual-key"] = "vk-a"
     response = caller.get("/v1/models")
 
@@ -578,17 +589,17 @@ def test_model_list_is_filtered(house: House, script: Script) -> None:
     assert [m["id"] for m in response.json["data"]] == [MODEL, "gpt-3.5-x"]
 
 
-def test_model_list_needs_the_provider(house: House) -> None:
+def test_model_list_needs_the_provider(gateway: StoredGateway) -> None:
     allowed = {"providers": ["groq"], "models": ["*"]}
-    caller = house.caller(house.key(allowed=allowed))
+    caller = gateway.caller(gateway.key(allowed=allowed))
     caller.headers["x-portkey-virtual-key"] = "vk-a"
     response = caller.get("/v1/models")
 
-    assert "openai" in refused(house, response)
+    assert "openai" in refused(gateway, response)
 
 
 def test_whole_answer_keeps_its_bytes(caller: Caller, upstream: Upstream) -> None:
-    """The check costs an answer nothing: what came is what is passed on."""
+    """The check does not change an answer: its bytes are passed on as received."""
     body = caller.complete().data
 
     assert json.loads(body) == completion()

@@ -1,4 +1,4 @@
-"""One request shape on every provider, at the wire: batches, bridges, suffixes.
+"""One request format for every provider, over HTTP: batches, bridges, suffixes.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -15,7 +15,7 @@ from tests.conftest import Caller, events
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     Step,
     Upstream,
     close,
@@ -27,7 +27,7 @@ from tests.upstream import (
     head,
     reply,
     stream,
-    until_left,
+    until_closed,
     whole,
 )
 
@@ -36,7 +36,7 @@ Bridge = Callable[..., Caller]
 
 @pytest.fixture
 def asking(call: Callable[..., Caller]) -> Bridge:
-    """Makes callers of *upstream* by the name of a provider, or with a target of it."""
+    """Creates callers that reach *upstream* by provider name, or by a target."""
 
     def make(upstream: Upstream, provider: str = "groq", **target: Any) -> Caller:
         caller = call(upstream)
@@ -51,26 +51,26 @@ def asking(call: Callable[..., Caller]) -> Bridge:
     return make
 
 
-def prompt_of(seen: Seen) -> str:
-    """The prompt in a call, whichever shape it has."""
-    body = seen.json
+def prompt_of(request: ReceivedRequest) -> str:
+    """The prompt of an upstream request, in the legacy or the chat format."""
+    body = request.json
     text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
     assert isinstance(text, str)
     return text
 
 
-def parrot(seen: Seen) -> Answer:
+def parrot(request: ReceivedRequest) -> Answer:
     """A chat that answers `a` with `A`."""
     choices = [
-        reply(prompt_of(seen).upper())["choices"][0] | {"index": i}
-        for i in range(seen.json.get("n", 1))
+        reply(prompt_of(request).upper())["choices"][0] | {"index": i}
+        for i in range(request.json.get("n", 1))
     ]
     return whole(reply(choices=choices))
 
 
-def streaming_parrot(seen: Seen) -> Answer:
+def streaming_parrot(request: ReceivedRequest) -> Answer:
     """The same in pieces: a role, each letter, the reason, the usage."""
-    letters = [data(delta(letter)) for letter in prompt_of(seen).upper()]
+    letters = [data(delta(letter)) for letter in prompt_of(request).upper()]
     counted = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
     last = data(delta() | {"choices": [], "usage": counted})
     opening = data(delta("", role="assistant"))
@@ -83,7 +83,7 @@ def texts(body: dict[str, Any]) -> list[str]:
 
 
 def texts_by_index(chunks: Sequence[Any]) -> dict[int, str]:
-    """The text of each choice of a stream, whose form is looked at as well."""
+    """The text of each choice of a stream; its format is asserted as well."""
     *frames, done = chunks
     assert done == "[DONE]"
     result: dict[int, str] = {}
@@ -115,22 +115,22 @@ def until(upstream: Upstream, count: int) -> Callable[[Any], None]:
 def test_36_batch_is_one_chat_per_prompt(asking, script) -> None:
     second_is_done = threading.Event()
 
-    def answer(seen: Seen) -> Answer:
-        if prompt_of(seen) == "a":
-            return [lambda _: second_is_done.wait(10) and None, *parrot(seen)]
-        return [*parrot(seen), lambda _: second_is_done.set()]
+    def answer(request: ReceivedRequest) -> Answer:
+        if prompt_of(request) == "a":
+            return [lambda _: second_is_done.wait(10) and None, *parrot(request)]
+        return [*parrot(request), lambda _: second_is_done.set()]
 
     upstream = script(answer)
     response = asking(upstream).complete(prompt=["a", "b"])
 
     assert texts(response.json) == ["A", "B"]
     assert sorted(
-        seen.json["messages"][0]["content"] for seen in upstream.requests
+        request.json["messages"][0]["content"] for request in upstream.requests
     ) == [
         "a",
         "b",
     ]
-    assert all(len(seen.json["messages"]) == 1 for seen in upstream.requests)
+    assert all(len(request.json["messages"]) == 1 for request in upstream.requests)
     assert response.headers["x-lastword-via"] == "chat"
 
 
@@ -146,17 +146,17 @@ def test_37_choices_share_one_call_if_supported(
 
     assert texts(response.json) == ["A", "A", "B", "B"]
     assert len(upstream.requests) == calls
-    assert {seen.json.get("n", 1) for seen in upstream.requests} == {4 // calls}
+    assert {request.json.get("n", 1) for request in upstream.requests} == {4 // calls}
 
 
 def test_38_failing_call_fails_and_ends_batch(asking, script) -> None:
-    """Also those that nobody has begun to answer."""
+    """Also calls that the upstream has not begun to answer."""
 
-    def answer(seen: Seen) -> Answer:
-        if prompt_of(seen) == "b":
+    def answer(request: ReceivedRequest) -> Answer:
+        if prompt_of(request) == "b":
             error = {"error": {"message": "no such luck", "code": "unlucky"}}
             return [until(upstream, 3), *whole(error, 418)]
-        return [until_left]
+        return [until_closed]
 
     upstream = script(answer)
     response = asking(upstream).complete(prompt=["a", "b", "c"])
@@ -185,8 +185,8 @@ def test_39_usage_counts_each_prompt_once(asking, script) -> None:
 
 
 def test_batch_calls_run_in_parallel(asking, script) -> None:
-    """None is answered before all are there, so one after the other would be stuck."""
-    upstream = script(lambda seen: [until(upstream, 8), *parrot(seen)])
+    """The upstream answers when all calls have arrived; sequential calls would hang."""
+    upstream = script(lambda request: [until(upstream, 8), *parrot(request)])
     response = asking(upstream).complete(prompt=list("abcdefgh"))
 
     assert texts(response.json) == list("ABCDEFGH")
@@ -196,7 +196,7 @@ def test_fanout_bounds_parallel_calls(call, script) -> None:
     running, most = [0], [0]
     lock = threading.Lock()
 
-    def answer(seen: Seen) -> Answer:
+    def answer(request: ReceivedRequest) -> Answer:
         def count(by: int) -> Callable[[Any], None]:
             def step(_: Any) -> None:
                 with lock:
@@ -205,7 +205,7 @@ def test_fanout_bounds_parallel_calls(call, script) -> None:
 
             return step
 
-        return [count(1), 0.02, count(-1), *parrot(seen)]
+        return [count(1), 0.02, count(-1), *parrot(request)]
 
     caller = call(script(answer), fanout=3)
     caller.headers["x-portkey-provider"] = "groq"
@@ -312,7 +312,7 @@ def test_63_bridged_stream_has_no_unrequested_usage(asking, script) -> None:
 
     assert texts_by_index(chunks) == {0: "A"}
     assert all("usage" not in chunk for chunk in chunks if chunk != "[DONE]")
-    # It is asked for all the same: somebody has to pay.
+    # Usage is requested all the same: it is needed for charging.
     assert upstream.last.json["stream_options"] == {"include_usage": True}
 
 
@@ -374,7 +374,7 @@ def test_76_chat_without_finish_reason_fails(asking, script) -> None:
 
 
 def test_78_hang_up_cancels_all_batch_calls(asking, script) -> None:
-    def endless(seen: Seen) -> Answer:
+    def endless(request: ReceivedRequest) -> Answer:
         return stream(*[data(delta("x")), 0.02] * 500)
 
     upstream = script(endless)
@@ -395,7 +395,7 @@ def test_65_stream_options_are_dropped_if_unsupported(asking, script) -> None:
 
     assert texts_by_index(chunks) == {0: "A"}
     assert chunks[-2]["usage_estimated"] is True
-    assert ["stream_options" in seen.json for seen in upstream.requests] == [
+    assert ["stream_options" in request.json for request in upstream.requests] == [
         True,
         False,
     ]
@@ -614,12 +614,12 @@ def test_107_stop_across_chunks_never_leaks(asking, script) -> None:
     pieces: list[Step] = [
         data(delta(p)) for p in ("one E", "N", "x EN", "D three", " four")
     ]
-    upstream = script(stream(*pieces, until_left))
+    upstream = script(stream(*pieces, until_closed))
     caller = asking(upstream, custom_host=upstream.url, **STOPLESS)
     chunks = events(caller.complete(stop="END", stream=True))
 
     assert texts_by_index(chunks) == {0: "one ENx "}
-    # Nothing more is read, or paid for: upstream is left before it has ended.
+    # The upstream is cancelled before its end: nothing more is read or paid for.
     assert upstream.wait_closed()
 
 
@@ -652,11 +652,11 @@ def test_49_echo_precedes_the_text(asking, script) -> None:
 
 
 def test_best_of_keeps_the_best_chat(asking, script) -> None:
-    def drawn(seen: Seen) -> Answer:
+    def drawn(request: ReceivedRequest) -> Answer:
         choices = [
             reply(word)["choices"][0]
             | {"index": i, "logprobs": {"content": [entry(word, -i % 3 - 3.0)]}}
-            for i, word in enumerate(["a", "b", "c"][: seen.json["n"]])
+            for i, word in enumerate(["a", "b", "c"][: request.json["n"]])
         ]
         return whole(reply(choices=choices))
 
@@ -676,7 +676,7 @@ def test_best_of_without_logprobs_is_refused(asking, script) -> None:
     assert upstream.requests == []
 
 
-# The other way
+# Switching the mode after a refusal
 
 
 CHAT_ONLY = {
@@ -715,7 +715,7 @@ def test_85_chat_only_model_is_retried_through_chat(
     upstream = script(whole(body, status), second)
     response = asking(upstream, provider).complete(prompt="a", stream=streamed)
 
-    first, last = (seen.path for seen in upstream.requests)
+    first, last = (request.path for request in upstream.requests)
     assert "/chat/" not in first and "/chat/completions" in last
     assert response.headers["x-lastword-via"] == "chat"
     if streamed:
@@ -873,7 +873,7 @@ LOGLIKELIHOOD: dict[str, Any] = {
 
 
 def scored(tokens: list[int], index: int) -> dict[str, Any]:
-    """A choice as vLLM answers: all tokens of the prompt, and the one generated."""
+    """A choice in the format of vLLM: all prompt tokens and one generated token."""
     words = [f"t{token}" for token in [*tokens, 7]]
     values: list[float | None] = [None, *(-0.1 * i - 1e-17 for i in range(len(tokens)))]
     top = [
@@ -918,7 +918,7 @@ def test_48_answer_scores_are_not_prompt_scores(asking, script, provider: str) -
 
 
 def test_48_missing_prompt_scores_are_detected(asking, script) -> None:
-    """A server of llama.cpp behind the name of another did so for a while."""
+    """Some versions of llama.cpp's server returned no scores for the prompt."""
     choices = [scored([], i) for i in range(2)]
     upstream = script(whole(completion() | {"choices": choices}))
     error = asking(upstream, "vllm").complete(**LOGLIKELIHOOD)
@@ -945,10 +945,10 @@ def test_12_prompt_scores_alone_may_be_refused(asking, script) -> None:
 
 
 def test_52_generate_until_keeps_order(asking, script) -> None:
-    """Batches of token ids, also where upstream takes one prompt a call."""
+    """Batches of token ids, also for upstreams that take one prompt per call."""
 
-    def answer(seen: Seen) -> Answer:
-        return whole(completion(f"<{seen.json['prompt'][0]}>"))
+    def answer(request: ReceivedRequest) -> Answer:
+        return whole(completion(f"<{request.json['prompt'][0]}>"))
 
     upstream = script(answer)
     response = asking(upstream, "llama-cpp").complete(
@@ -958,7 +958,7 @@ def test_52_generate_until_keeps_order(asking, script) -> None:
     assert texts(response.json) == ["<4>", "<3>", "<2>", "<1>"]
 
 
-# Errors, dropped and refused
+# Errors, dropped and refused parameters
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""No route spends more than a key's budget: random trees of targets, at the wire."""
+"""No route spends more than a key's budget: random trees of targets, over HTTP."""
 
 import itertools
 import random
@@ -21,11 +21,11 @@ from app.gateway.retries import Clock
 from app.settings import Settings
 from tests.conftest import Caller
 from tests.e2e.server import eventually
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     close,
     completion,
     cut_stream,
@@ -38,7 +38,7 @@ from tests.upstream import (
     whole,
 )
 
-# Thousandths of a dollar for a token; the price of the first one is not known.
+# Thousandths of a dollar per token; the first model has no row of its own.
 PRICES = {"free": None, "cheap": 1, "dear": 60}
 ROWS = [
     {"provider": "*", "model": model, "input": 1000 * price, "output": 1000 * price}
@@ -51,10 +51,10 @@ CHATS = {"error": {"message": "This is a chat model: use /chat/completions"}}
 
 @dataclass
 class Account:
-    """What a provider is asked for and bills, as far as this key is concerned.
+    """The requests and bills of a provider for one key.
 
-    A counter of its own, that knows nothing of the gateway's: tokens, and thousandths
-    of a dollar. *beyond* is what was billed beyond estimates.
+    It counts tokens and thousandths of a dollar, independently of the gateway.
+    *beyond* is what was billed beyond the estimates.
     """
 
     tokens: int
@@ -64,19 +64,22 @@ class Account:
     beyond: list[int] = field(default_factory=lambda: [0, 0])
     problems: list[str] = field(default_factory=list)
 
-    def answer(self, seen: Seen) -> Answer:
-        """The answer to a call, which is on the account when it is sent."""
-        body, outcome = seen.json, next(self.outcomes)
+    def answer(self, request: ReceivedRequest) -> Answer:
+        """The answer to a call, which is entered into the account first."""
+        body, outcome = request.json, next(self.outcomes)
         length, count = body["max_tokens"], body.get("n", 1)
-        is_chat, streams = "chat" in seen.path, bool(body.get("stream"))
+        is_chat, streams = "chat" in request.path, bool(body.get("stream"))
         price = PRICES[body["model"]]
         estimate = 1 + length * count
         if self.used[0] + estimate > self.tokens:
             self.problems.append(f"{estimate} tokens did not fit: {self}")
         if price and self.used[1] + price * estimate > self.money:
             self.problems.append(f"{price * estimate} did not fit: {self}")
-        made = {"overrun": estimate + 7, "answer": length * count // 2}.get(outcome, 0)
-        billed = 1 + made
+        completion_tokens = {
+            "overrun": estimate + 7,
+            "answer": length * count // 2,
+        }.get(outcome, 0)
+        billed = 1 + completion_tokens
         if outcome in ("busy", "chat model"):
             billed = 0
         elif outcome == "unreadable":
@@ -89,13 +92,13 @@ class Account:
         self.beyond = [
             a + max(b - c, 0) for a, b, c in zip(self.beyond, more, most, strict=True)
         ]
-        return _answer(outcome, made, count, is_chat, streams)
+        return _answer(outcome, completion_tokens, count, is_chat, streams)
 
 
 def _answer(
-    outcome: str, made: int, count: int, is_chat: bool, streams: bool
+    outcome: str, completion_tokens: int, count: int, is_chat: bool, streams: bool
 ) -> Answer:
-    """What upstream says: *count* choices, of *made* tokens in all."""
+    """An answer of *count* choices with *completion_tokens* tokens in all."""
     if outcome == "busy":
         return whole({"error": {"message": "busy"}}, 503)
     if outcome == "chat model":
@@ -107,7 +110,11 @@ def _answer(
         if streams:
             return cut_stream(*(data(piece(text)) for text in "ab"), by=close)
         return [head(200, "Content-Length: 500"), b"{", close]
-    usage = {"prompt_tokens": 1, "completion_tokens": made, "total_tokens": 1 + made}
+    usage = {
+        "prompt_tokens": 1,
+        "completion_tokens": completion_tokens,
+        "total_tokens": 1 + completion_tokens,
+    }
     if streams:
         ends = [data(piece("", "stop", index=i)) for i in range(count)]
         last = data(piece() | {"choices": [], "usage": usage})
@@ -151,22 +158,22 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def asking(house: House) -> Iterator[Caller]:
-    """A gateway that does not wait between tries; who asks has no key yet."""
-    house.virtual_key()
+def asking(gateway: StoredGateway) -> Iterator[Caller]:
+    """A caller without a key; its gateway does not wait between attempts."""
+    gateway.virtual_key()
     clock = Clock(sleep=lambda seconds: None, chance=random.Random(1).random)
-    made = Caller(create_app(house.settings, clock))
-    yield made
-    made.leave()
+    caller = Caller(create_app(gateway.settings, clock))
+    yield caller
+    caller.leave()
 
 
 def counted(caller: Caller, holder: str) -> list[int]:
     """Tokens and thousandths of a dollar that the gateway has counted."""
-    gateway, numbers = caller.app.extensions["lastword"], []
+    extension, numbers = caller.app.extensions["lastword"], []
     for rule, unit in (("tokens_per_day", 1), ("money_per_day", 10**6)):
         claim = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
         with pytest.raises(LimitReached) as refused:
-            gateway.metering.meter.reserve([claim], time.time())
+            extension.metering.meter.reserve([claim], time.time())
         numbers.append(refused.value.used // unit)
     return numbers
 
@@ -185,7 +192,7 @@ NUMBERS = itertools.count()
     money=some.sampled_from([0, 20, 300, 2000, 10**6]),
 )
 def test_budget_holds_on_every_route(
-    house: House,
+    gateway: StoredGateway,
     asking: Caller,
     tree: dict[str, Any],
     bodies: list[dict[str, Any]],
@@ -193,24 +200,24 @@ def test_budget_holds_on_every_route(
     tokens: int,
     money: int,
 ) -> None:
-    """No try is made whose estimate did not fit, and all is charged that is billed."""
+    """No attempt's estimate exceeds the budget, and all that is billed is charged."""
     name = f"job-{next(NUMBERS)}"
     budgets = {"tokens_per_day": tokens, "money_per_day": f"{Decimal(money) / 1000:f}"}
-    house.store.put_config(name, tree)
-    key = house.key(name, config=name, limits=Limits.of(budgets))
+    gateway.store.put_config(name, tree)
+    key = gateway.key(name, config=name, limits=Limits.of(budgets))
     account = Account(tokens, money, itertools.cycle(outcomes))
-    house.upstream.answers[:] = [account.answer]
+    gateway.upstream.answers[:] = [account.answer]
     for body in bodies:
         sent = {"Authorization": f"Bearer {key}"}
         response = asking.complete(headers=sent, **body)
         response.get_data()
         response.close()
         assert response.status_code < 500 or account.used[0] or "busy" in outcomes
-        # What Redis keeps is settled beside the requests.
+        # Redis counters are settled in the background.
         eventually(
             lambda: counted(asking, f"key:{name}") == account.used,
             2,
-            left=lambda: (counted(asking, f"key:{name}"), account),
+            actual=lambda: (counted(asking, f"key:{name}"), account),
         )
 
     assert not account.problems

@@ -1,5 +1,5 @@
-"""Keys are planted wherever one can come from, every path is driven, and everything
-that comes out is searched: no answer, header, log line or repr shows one.
+"""Canary keys are set wherever a key can come from, and every code path is run:
+no answer, header, log line or repr may contain one.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.conftest import Caller
 from tests.forms import FORMS, pieces
 from tests.upstream import (
     DONE,
-    Seen,
+    ReceivedRequest,
     Upstream,
     close,
     completion,
@@ -45,7 +45,7 @@ SECRETS = {
     for setting in provider.settings
     if setting.secret
 }
-# What else these providers want before they call anybody.
+# Other settings that these providers require.
 BESIDE = {
     "bedrock": {"aws_access_key_id": "AKIDEXAMPLE", "aws_region": "eu-west-1"},
     "azure-openai": {
@@ -68,17 +68,19 @@ BESIDE = {
 }
 
 
-def quoting(seen: Seen) -> Any:
-    """An upstream that puts every header that it got into its error."""
-    told = {"error": {"message": f"No: {seen.headers} {seen.body!r}", "code": CANARY}}
-    return whole(told, 401, f"x-request-id: {CANARY[:6]}")
+def quoting(request: ReceivedRequest) -> Any:
+    """An upstream that quotes every header of the request in its error."""
+    error = {
+        "error": {"message": f"No: {request.headers} {request.body!r}", "code": CANARY}
+    }
+    return whole(error, 401, f"x-request-id: {CANARY[:6]}")
 
 
-def encoding(seen: Seen) -> Any:
-    """An upstream that knows the key, and says it in every form, cut off as well."""
+def encoding(request: ReceivedRequest) -> Any:
+    """An upstream that returns the key in every encoding, whole and truncated."""
     forms = [form(CANARY) for form in FORMS.values()]
-    told = " ".join([*forms, *(form[: len(form) * 2 // 3] for form in forms)])
-    return whole({"error": {"message": told, "type": told, "code": told}}, 403)
+    text = " ".join([*forms, *(form[: len(form) * 2 // 3] for form in forms)])
+    return whole({"error": {"message": text, "type": text, "code": text}}, 403)
 
 
 PIECES = {piece for name in FORMS for piece in pieces(CANARY, name)}
@@ -98,19 +100,19 @@ ANSWERS: dict[str, Any] = {
 
 
 class Watch:
-    """Searches what comes out."""
+    """Searches answers and logs for canaries."""
 
     def __init__(self, log: pytest.LogCaptureFixture) -> None:
         self._log = log
 
     def searched(self, response: Any) -> Any:
         shown = response.get_data(as_text=True) + str(response.headers)
-        # Without numbers: digits of a thread id may be those of a piece by chance.
+        # Without numbers: the digits of a thread id may equal a piece by chance.
         values = [v for record in self._log.records for v in vars(record).values()]
         records = "".join(str(v) for v in values if not isinstance(v, (int, float)))
         for text in (shown, self._log.text, records):
-            found = [piece for piece in PIECES if piece in text]
-            assert not found, (found, text)
+            leaked = [piece for piece in PIECES if piece in text]
+            assert not leaked, (leaked, text)
         return response
 
 
@@ -145,25 +147,27 @@ def test_key_in_header_is_not_shown(
         watch.searched(caller.complete(headers=sent, best_of=50))
 
 
-@pytest.mark.parametrize("place", SECRETS, ids="-".join)
+@pytest.mark.parametrize("setting", SECRETS, ids="-".join)
 @pytest.mark.parametrize("form", ["config", "headers"])
 def test_secret_setting_is_not_shown(
     call: Callable[..., Caller],
     answering: Upstream,
     watch: Watch,
-    place: tuple[str, str],
+    setting: tuple[str, str],
     form: str,
 ) -> None:
-    provider, name = place
-    given = BESIDE[provider] | {name: CANARY}
+    provider, name = setting
+    credentials = BESIDE[provider] | {name: CANARY}
     caller = call(answering)
     caller.headers.clear()
     if form == "config":
-        target = {"provider": provider, "custom_host": answering.url, **given}
+        target = {"provider": provider, "custom_host": answering.url, **credentials}
         caller.headers["x-portkey-config"] = json.dumps(target)
     else:
-        known = {s.name: s.headers[0] for s in PROVIDERS[provider].settings}
-        caller.headers |= {known[key]: value for key, value in given.items()}
+        header_names = {s.name: s.headers[0] for s in PROVIDERS[provider].settings}
+        caller.headers |= {
+            header_names[key]: value for key, value in credentials.items()
+        }
         caller.headers["x-portkey-provider"] = provider
         caller.headers["x-portkey-custom-host"] = answering.url
 
@@ -192,7 +196,7 @@ def test_invalid_config_is_not_quoted(
     sent = {"x-portkey-config": config.replace("CANARY", CANARY)}
     response = caller.complete(headers=sent)
 
-    if config != "CANARY":  # That is an id of a config, and told so.
+    if config != "CANARY":  # This is a config id, and the error says so.
         watch.searched(response)
 
 
@@ -229,7 +233,7 @@ def test_sealed_secret_is_not_shown(
     for body in ({}, {"stream": True}, {"logprobs": 30}, {"prompt": "Ho"}, {}):
         response = watch.searched(caller.complete(**body))
         assert key not in response.get_data(as_text=True) + str(response.headers)
-        # Whoever asks the same waits for it.
+        # Identical requests wait for this one.
         response.close()
     caller.leave()
     for path in Path(settings.instance).iterdir():
@@ -237,18 +241,18 @@ def test_sealed_secret_is_not_shown(
         assert CANARY.encode() not in kept and key.encode() not in kept, path
 
 
-@pytest.mark.parametrize("place", ["127.0.0.1:1", "VALKEY", "127.0.0.1:x"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "VALKEY", "127.0.0.1:x"])
 def test_redis_password_is_not_shown(
     call: Callable[..., Caller],
     upstream: Upstream,
     stored_canary: tuple[Settings, str],
     watch: Watch,
     valkey: Valkey,
-    place: str,
+    address: str,
 ) -> None:
-    """Of one that is not there, one that wants none, one that cannot be."""
+    """A server that is down, one without a password, and an invalid address."""
     settings, _ = stored_canary
-    host = valkey.url.removeprefix("redis://") if place == "VALKEY" else place
+    host = valkey.url.removeprefix("redis://") if address == "VALKEY" else address
     url = f"redis://:{CANARY}@{host}"
     store = factory.repository(settings)
     limits = Limits.of({"requests_per_minute": 3})

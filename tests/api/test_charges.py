@@ -1,6 +1,6 @@
-"""What is charged for each way in which a try can end, at the wire.
+"""What is charged for each end of an attempt, over HTTP.
 
-The gateway key, the virtual key and the ledger have to say the same.
+The counters of the gateway key and the virtual key agree with the ledger.
 """
 
 import json
@@ -21,14 +21,14 @@ from app.core.counters import LimitReached, UsageRequest
 from app.core.limits import Limits
 from app.core.prices import prices
 from app.settings import Settings
-from tests.conftest import Caller, taken
+from tests.conftest import Caller, read_until
 from tests.e2e.server import eventually
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     STREAM,
     Answer,
-    Seen,
+    ReceivedRequest,
     Step,
     Upstream,
     chunk,
@@ -41,13 +41,13 @@ from tests.upstream import (
     reply,
     reset,
     stream,
-    until_left,
+    until_closed,
     whole,
 )
 
-# "Hi" is a token, by the gateway's own count.
+# "Hi" is one token by the gateway's own count.
 PROMPT, LENGTH, CAME = 1, 20, 3
-# A thousandth of a dollar for each token.
+# A thousandth of a dollar per token.
 ROW = {"provider": "*", "model": "*", "input": 1000, "output": 1000}
 LIMITS = Limits.of({"tokens_per_day": 10**6, "money_per_day": 1000})
 
@@ -59,11 +59,11 @@ WHAT_CAME = (PROMPT, CAME)
 
 @dataclass(frozen=True)
 class End:
-    """How a call ends, and what that costs: tokens of the prompt, and of the text.
+    """How a call ends, and its cost in prompt and completion tokens.
 
-    *answer* is what upstream does to a whole one, *events* to a stream; of both, none
-    where there is no such end. *by* is what ends the request: the answer itself, its
-    caller, or the end of the process. It ends when the answer is *begun*, or before.
+    *answer* is what the upstream sends for a whole completion, *events* for a stream;
+    None where the end cannot occur. *by* is what ends the request: the answer, the
+    caller, or the end of the process. It ends after the answer has *begun*, or before.
     """
 
     answer: Answer | None = None
@@ -82,7 +82,7 @@ SLOW = {"request_timeout": 150}
 
 
 def begun(*then: Step) -> Callable[..., Answer]:
-    """A stream of which three tokens come, before *then*."""
+    """A stream of three tokens, followed by *then*."""
 
     def events(piece: Callable[..., Any]) -> Answer:
         opening = head(200, STREAM, "Transfer-Encoding: chunked")
@@ -92,7 +92,7 @@ def begun(*then: Step) -> Callable[..., Answer]:
 
 
 def unbegun(*answer: Step) -> Callable[..., Answer]:
-    """What is no stream yet, whatever its pieces would be."""
+    """The same end for a stream that has not begun, whatever its events."""
     return lambda piece: answer
 
 
@@ -122,26 +122,26 @@ ENDS = {
     "cut": End([HEAD, b'{"id', 0.05, reset], ALL, begun(reset), WHAT_CAME),
     "ended too soon": End(events=begun(b"0\r\n\r\n"), stream_costs=WHAT_CAME),
     "timeout before the head": End(
-        [until_left], ALL, unbegun(until_left), THE_PROMPT, config=SLOW
+        [until_closed], ALL, unbegun(until_closed), THE_PROMPT, config=SLOW
     ),
     "timeout before the body": End(
-        [HEAD, until_left],
+        [HEAD, until_closed],
         ALL,
-        unbegun(head(200, STREAM), until_left),
+        unbegun(head(200, STREAM), until_closed),
         THE_PROMPT,
         config=SLOW,
     ),
     "timeout of the config": End(
-        [until_left],
+        [until_closed],
         ALL,
-        unbegun(until_left),
+        unbegun(until_closed),
         THE_PROMPT,
         config={"deadline_ms": 150},
     ),
     "timeout in the body": End(
-        [HEAD, b'{"id', until_left],
+        [HEAD, b'{"id', until_closed],
         ALL,
-        begun(until_left),
+        begun(until_closed),
         WHAT_CAME,
         settings={"idle_timeout": 0.3},
     ),
@@ -153,7 +153,7 @@ ENDS = {
         stream_costs=WHAT_CAME,
         settings={"max_event_bytes": 1000},
     ),
-    "not JSON": End(whole(b"<html>"), ALL, begun(UNREADABLE, until_left), WHAT_CAME),
+    "not JSON": End(whole(b"<html>"), ALL, begun(UNREADABLE, until_closed), WHAT_CAME),
     "no choices": End(whole({"choices": []}), ALL),
     "no content": End([head(204)], ALL),
     "whole in place of a stream, not JSON": End(
@@ -169,24 +169,24 @@ ENDS = {
         NOTHING,
     ),
     "error in the middle": End(
-        events=begun(IN_BAND, until_left), stream_costs=WHAT_CAME
+        events=begun(IN_BAND, until_closed), stream_costs=WHAT_CAME
     ),
     "caller left before the head": End(
-        [until_left], ALL, unbegun(until_left), THE_PROMPT, by="caller"
+        [until_closed], ALL, unbegun(until_closed), THE_PROMPT, by="caller"
     ),
     "caller left after the head": End(
-        [HEAD, b'{"id', until_left],
+        [HEAD, b'{"id', until_closed],
         ALL,
-        begun(until_left),
+        begun(until_closed),
         WHAT_CAME,
         by="caller",
         begun=True,
     ),
-    "process ended before the head": End([until_left], ALL, by="process"),
+    "process ended before the head": End([until_closed], ALL, by="process"),
     "process ended after the head": End(
-        [HEAD, b'{"id', until_left],
+        [HEAD, b'{"id', until_closed],
         ALL,
-        begun(until_left),
+        begun(until_closed),
         WHAT_CAME,
         by="process",
         begun=True,
@@ -206,23 +206,26 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings
-) -> Iterator[House]:
-    made = House(call, upstream, settings)
-    yield made
-    made.store.engine.dispose()
+) -> Iterator[StoredGateway]:
+    with StoredGateway(call, upstream, settings) as gateway:
+        yield gateway
 
 
-def limited(house: House, provider: str, config: dict[str, Any], **more: Any) -> Caller:
-    """Someone whose key is limited, as is the virtual key that it leads to."""
-    key = house.virtual_key(provider=provider, limits=LIMITS)
-    house.store.put_config("main", config | {"virtual_key": key})
-    return house.caller(house.key(config="main", limits=LIMITS), ledger=True, **more)
+def limited(
+    gateway: StoredGateway, provider: str, config: dict[str, Any], **more: Any
+) -> Caller:
+    """A caller whose key is limited, as is the virtual key of its route."""
+    key = gateway.virtual_key(provider=provider, limits=LIMITS)
+    gateway.store.put_config("main", config | {"virtual_key": key})
+    return gateway.caller(
+        gateway.key(config="main", limits=LIMITS), ledger=True, **more
+    )
 
 
 def charged(caller: Caller, holder: str) -> tuple[int, int]:
-    """Tokens, and billionths of a dollar, that are counted."""
+    """The tokens and billionths of a dollar that are counted."""
 
     def used(rule: str, **most: Any) -> int:
         mine = UsageRequest(holder, Limits.of({rule: 0}), 10**9, Decimal(10**6))
@@ -236,9 +239,9 @@ def charged(caller: Caller, holder: str) -> tuple[int, int]:
 
 
 def row(caller: Caller) -> dict[str, Any]:
-    """What the ledger says of the only request.
+    """The ledger's row of the only request.
 
-    Of a stream that is left, another thread enters it, after the keys are charged.
+    For a cancelled stream another thread writes it, after the keys are charged.
     """
     ledger = caller.app.extensions["lastword.ledger"]
     file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
@@ -252,12 +255,12 @@ def row(caller: Caller) -> dict[str, Any]:
         return bool(rows)
 
     eventually(entered)
-    (found,) = rows
-    return found
+    (entry,) = rows
+    return entry
 
 
 def agree(caller: Caller, prompt: int, text: int) -> None:
-    """That everybody is charged for so many tokens, once all is over."""
+    """Assert that every holder is charged for so many tokens in the end."""
     tokens, money = prompt + text, (prompt + text) * 10**6
     for holder in ("key:job", "virtual-key:openai-1"):
         eventually(
@@ -266,13 +269,15 @@ def agree(caller: Caller, prompt: int, text: int) -> None:
             lambda holder=holder: (holder, charged(caller, holder), tokens),
         )
     entered = row(caller)
-    told = (entered["prompt_tokens"], entered["completion_tokens"])
-    assert told == (prompt, text)
+    tokens_entered = (entered["prompt_tokens"], entered["completion_tokens"])
+    assert tokens_entered == (prompt, text)
     assert (entered["cost_micros"] or 0) == tokens * 1000
 
 
-def ask(caller: Caller, end: End, upstream: Upstream, calls: int, **body: Any) -> None:
-    """Have a request end so; its caller leaves when there were so many *calls*."""
+def run_request(
+    caller: Caller, end: End, upstream: Upstream, calls: int, **body: Any
+) -> None:
+    """Run a request to its *end*; the caller hangs up after so many *calls*."""
     if end.by == "answer":
         response = caller.complete(max_tokens=LENGTH, **body)
         response.get_data()
@@ -288,9 +293,9 @@ def _broken_off_stream(
 ) -> None:
     response = caller.complete(max_tokens=LENGTH, **body)
     if not end.begun:
-        taken(response, upto=b"keep-alive")
+        read_until(response, marker=b"keep-alive")
     for _ in range(calls if end.begun else 0):
-        taken(response, upto=b'"c"')
+        read_until(response, marker=b'"c"')
     eventually(lambda: len(upstream.requests) == calls)
     if end.by == "caller":
         response.close()
@@ -336,37 +341,39 @@ def settings_of(end: End) -> dict[str, Any]:
 
 
 def cases(which: str) -> Any:
-    found = {name: end for name, end in ENDS.items() if getattr(end, which)}
-    return pytest.mark.parametrize("end", found.values(), ids=found.keys())
+    ends = {name: end for name, end in ENDS.items() if getattr(end, which)}
+    return pytest.mark.parametrize("end", ends.values(), ids=ends.keys())
 
 
 @cases("answer")
-def test_whole_call_charge_depends_on_its_end(house: House, end: End) -> None:
+def test_whole_call_charge_depends_on_its_end(gateway: StoredGateway, end: End) -> None:
     assert end.answer
-    house.upstream.answers[:] = [end.answer]
-    caller = limited(house, "openai", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 1)
+    gateway.upstream.answers[:] = [end.answer]
+    caller = limited(gateway, "openai", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 1)
 
     agree(caller, *end.costs)
 
 
 @cases("events")
-def test_streamed_call_charge_depends_on_its_end(house: House, end: End) -> None:
+def test_streamed_call_charge_depends_on_its_end(
+    gateway: StoredGateway, end: End
+) -> None:
     assert end.events
-    house.upstream.answers[:] = [end.events(frame)]
-    caller = limited(house, "openai", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 1, stream=True)
+    gateway.upstream.answers[:] = [end.events(frame)]
+    caller = limited(gateway, "openai", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 1, stream=True)
 
     agree(caller, *end.stream_costs)
 
 
 def beside(upstream: Upstream, end: End, answer: Answer, idle: Answer) -> Any:
-    """*answer* to the second of two calls, as soon as both are there.
+    """Send *answer* to the second of two calls, as soon as both have arrived.
 
-    The first one gets the same if its caller ends it; else it is left *idle*.
+    The first gets the same if the caller ends it; else it stays *idle*.
     """
 
-    def script(seen: Seen) -> Answer:
+    def script(request: ReceivedRequest) -> Answer:
         if len(upstream.requests) == 1 and end.by == "answer":
             return idle
         eventually(lambda: len(upstream.requests) == 2)
@@ -380,24 +387,28 @@ def plus(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:
 
 
 @cases("answer")
-def test_batch_call_charges_depend_on_their_ends(house: House, end: End) -> None:
+def test_batch_call_charges_depend_on_their_ends(
+    gateway: StoredGateway, end: End
+) -> None:
     assert end.answer
     answer = whole(reply("x" * 2000)) if "too large" in str(end.settings) else None
-    script = beside(house.upstream, end, answer or end.answer, [until_left])
-    house.upstream.answers[:] = [script]
-    caller = limited(house, "groq", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 2, n=2)
+    script = beside(gateway.upstream, end, answer or end.answer, [until_closed])
+    gateway.upstream.answers[:] = [script]
+    caller = limited(gateway, "groq", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 2, n=2)
 
     agree(caller, *plus(end.costs, ALL if end.by == "answer" else end.costs))
 
 
 @cases("events")
-def test_batch_stream_charges_depend_on_their_ends(house: House, end: End) -> None:
+def test_batch_stream_charges_depend_on_their_ends(
+    gateway: StoredGateway, end: End
+) -> None:
     assert end.events
-    script = beside(house.upstream, end, end.events(delta), [until_left])
-    house.upstream.answers[:] = [script]
-    caller = limited(house, "groq", end.config, **settings_of(end))
-    ask(caller, end, house.upstream, 2, n=2, stream=True)
+    script = beside(gateway.upstream, end, end.events(delta), [until_closed])
+    gateway.upstream.answers[:] = [script]
+    caller = limited(gateway, "groq", end.config, **settings_of(end))
+    run_request(caller, end, gateway.upstream, 2, n=2, stream=True)
     other = THE_PROMPT if end.by == "answer" else end.stream_costs
 
     agree(caller, *plus(end.stream_costs, other))
@@ -413,63 +424,65 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_refused_connection_costs_nothing(house: House, streams: bool, n: int) -> None:
+def test_refused_connection_costs_nothing(
+    gateway: StoredGateway, streams: bool, n: int
+) -> None:
     key = f"http://127.0.0.1:{closed_port()}/v1"
-    house.virtual_key(provider="groq", custom_host=key, limits=LIMITS)
-    house.store.put_config("main", {"virtual_key": "openai-1"})
-    caller = house.caller(house.key(config="main", limits=LIMITS), ledger=True)
+    gateway.virtual_key(provider="groq", custom_host=key, limits=LIMITS)
+    gateway.store.put_config("main", {"virtual_key": "openai-1"})
+    caller = gateway.caller(gateway.key(config="main", limits=LIMITS), ledger=True)
     assert caller.complete(n=n, stream=streams).status_code == 502
 
     agree(caller, *NOTHING)
 
 
-def test_connection_without_tls_costs_nothing(house: House) -> None:
-    """Nothing was sent: upstream waits for the rest of what it takes for a request."""
-    key = house.virtual_key(
-        custom_host=house.upstream.url.replace("http", "https"), limits=LIMITS
+def test_connection_without_tls_costs_nothing(gateway: StoredGateway) -> None:
+    """No request was sent: the TLS handshake fails before it."""
+    key = gateway.virtual_key(
+        custom_host=gateway.upstream.url.replace("http", "https"), limits=LIMITS
     )
-    house.store.put_config("main", {"virtual_key": key})
-    caller = house.caller(
-        house.key(config="main", limits=LIMITS), ledger=True, connect_timeout=0.2
+    gateway.store.put_config("main", {"virtual_key": key})
+    caller = gateway.caller(
+        gateway.key(config="main", limits=LIMITS), ledger=True, connect_timeout=0.2
     )
     assert caller.complete().status_code in (502, 504)
 
     agree(caller, *NOTHING)
 
 
-def test_hang_up_between_retries_is_free(house: House) -> None:
+def test_hang_up_between_retries_is_free(gateway: StoredGateway) -> None:
     busy = whole(ERROR, 429, "Retry-After: 30")
     retry = {"attempts": 5, "use_retry_after_headers": True}
-    house.upstream.answers[:] = [busy]
-    caller = limited(house, "openai", {"retry": retry})
-    ask(caller, End(by="caller"), house.upstream, 1)
+    gateway.upstream.answers[:] = [busy]
+    caller = limited(gateway, "openai", {"retry": retry})
+    run_request(caller, End(by="caller"), gateway.upstream, 1)
 
     agree(caller, *NOTHING)
 
 
-def test_queued_calls_cost_nothing(house: House) -> None:
-    """Of five calls, two are made at a time, and the first one fails."""
-    script = beside(house.upstream, End(), whole(ERROR, 503), [until_left])
-    house.upstream.answers[:] = [script]
-    caller = limited(house, "groq", {}, fanout=2)
+def test_queued_calls_cost_nothing(gateway: StoredGateway) -> None:
+    """Of five calls, two run at a time, and the first one fails."""
+    script = beside(gateway.upstream, End(), whole(ERROR, 503), [until_closed])
+    gateway.upstream.answers[:] = [script]
+    caller = limited(gateway, "groq", {}, fanout=2)
     caller.complete(n=5, max_tokens=LENGTH)
 
     agree(caller, *ALL)
 
 
 def test_partly_sent_request_costs_nothing(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
-    """It is too long for the buffers of the sockets, and its time is over."""
+    """The request exceeds the socket buffers, and its timeout expires."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    key = house.virtual_key(custom_host=host, limits=LIMITS)
-    house.store.put_config("main", {"virtual_key": key, "request_timeout": 300})
+    key = gateway.virtual_key(custom_host=host, limits=LIMITS)
+    gateway.store.put_config("main", {"virtual_key": key, "request_timeout": 300})
     limits = Limits.of({"tokens_per_day": 10**8, "money_per_day": 10**6})
-    house.virtual_key(custom_host=host, limits=limits)
-    caller = house.caller(
-        house.key(config="main", limits=limits), ledger=True, max_body_bytes=10**8
+    gateway.virtual_key(custom_host=host, limits=limits)
+    caller = gateway.caller(
+        gateway.key(config="main", limits=limits), ledger=True, max_body_bytes=10**8
     )
     response = caller.complete(prompt="x" * 3 * 10**7)
     listener.close()
@@ -478,23 +491,23 @@ def test_partly_sent_request_costs_nothing(
     agree(caller, *NOTHING)
 
 
-def test_stale_connection_costs_one_call(house: House) -> None:
-    """And none, if the server that closed it while it lay idle is gone."""
+def test_stale_connection_costs_one_call(gateway: StoredGateway) -> None:
+    """And none, if the server that closed the idle connection is gone."""
     answers = [[*whole(completion()), close], whole(completion())]
-    house.upstream.answers[:] = answers
-    caller = limited(house, "openai", {})
+    gateway.upstream.answers[:] = answers
+    caller = limited(gateway, "openai", {})
     assert caller.complete().status_code == 200
-    assert house.upstream.wait_closed()
-    house.upstream.stop()
+    assert gateway.upstream.wait_closed()
+    gateway.upstream.stop()
     assert caller.complete().status_code == 502
 
     assert charged(caller, "key:job")[0] == 3
 
 
-def test_cache_waiter_pays_nothing(house: House) -> None:
-    """Of two who ask the same, one calls; both leave."""
-    house.upstream.answers[:] = [[until_left]]
-    caller = limited(house, "openai", {"cache": {"mode": "simple"}})
+def test_cache_waiter_pays_nothing(gateway: StoredGateway) -> None:
+    """Of two identical requests, one calls the upstream; both callers hang up."""
+    gateway.upstream.answers[:] = [[until_closed]]
+    caller = limited(gateway, "openai", {"cache": {"mode": "simple"}})
     ends = [socket.socketpair() for _ in "12"]
     body = json.dumps({"model": "m", "prompt": "Hi", "max_tokens": LENGTH})
 
@@ -510,46 +523,50 @@ def test_cache_waiter_pays_nothing(house: House) -> None:
     threads = [threading.Thread(target=post, args=(here,)) for here, _ in ends]
     for thread in threads:
         thread.start()
-    gateway = caller.app.extensions["lastword"]
-    eventually(lambda: gateway.clients.count == 2 and house.upstream.requests)
+    extension = caller.app.extensions["lastword"]
+    eventually(lambda: extension.clients.count == 2 and gateway.upstream.requests)
     for _, there in ends:
         there.close()
     for thread, (here, _) in zip(threads, ends, strict=True):
         thread.join(10)
         here.close()
 
-    # Who waited may have become the one who calls, and then left, too.
-    calls = len(house.upstream.requests)
+    # The waiting request may have become the leader, and then been cancelled.
+    calls = len(gateway.upstream.requests)
     assert calls <= 2
     assert charged(caller, "key:job")[0] == calls * sum(ALL)
 
 
-# Answers that are not as long as they were made
+# Answers that are shortened
 
 
 def test_silent_thinking_stream_is_charged_whole(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
-    house.upstream.answers[:] = [unbegun(until_left)(delta)]
-    caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
-    ask(caller, End(by="caller"), house.upstream, 1, stream=True)
+    gateway.upstream.answers[:] = [unbegun(until_closed)(delta)]
+    caller = limited(
+        gateway, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05
+    )
+    run_request(caller, End(by="caller"), gateway.upstream, 1, stream=True)
 
     agree(caller, *ALL)
 
 
-def test_thoughts_before_text_are_charged(house: House) -> None:
-    house.upstream.answers[:] = [begun(until_left)(delta)]
-    caller = limited(house, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05)
+def test_thoughts_before_text_are_charged(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [begun(until_closed)(delta)]
+    caller = limited(
+        gateway, "groq", {"model_info": {"token_floor": 10}}, heartbeat=0.05
+    )
     end = End(by="caller", begun=True)
-    ask(caller, end, house.upstream, 1, stream=True)
+    run_request(caller, end, gateway.upstream, 1, stream=True)
 
     agree(caller, PROMPT, 10 + CAME)
 
 
-def test_required_extra_token_is_charged(house: House) -> None:
-    """A chat makes one at least, which the gateway drops."""
-    house.upstream.answers[:] = [whole(reply())]
-    caller = limited(house, "groq", {})
+def test_required_extra_token_is_charged(gateway: StoredGateway) -> None:
+    """A chat generates at least one token, which the gateway drops."""
+    gateway.upstream.answers[:] = [whole(reply())]
+    caller = limited(gateway, "groq", {})
     response = caller.complete(max_tokens=0, echo=True)
     assert response.json["usage"]["completion_tokens"] == 0
 
@@ -557,41 +574,41 @@ def test_required_extra_token_is_charged(house: House) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, {"total_tokens": 0}], ids=str)
-def test_answer_without_usage_is_estimated(house: House, usage: Any) -> None:
-    house.upstream.answers[:] = [whole(completion("four letters", usage=usage))]
-    caller = limited(house, "openai", {})
+def test_answer_without_usage_is_estimated(gateway: StoredGateway, usage: Any) -> None:
+    gateway.upstream.answers[:] = [whole(completion("four letters", usage=usage))]
+    caller = limited(gateway, "openai", {})
     caller.complete(max_tokens=LENGTH)
 
     agree(caller, PROMPT, 3)
 
 
-def test_repeated_prompts_are_in_the_ledger(house: House) -> None:
-    house.upstream.answers[:] = [whole(reply())]
-    caller = limited(house, "groq", {})
+def test_repeated_prompts_are_in_the_ledger(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [whole(reply())]
+    caller = limited(gateway, "groq", {})
     response = caller.complete(n=3, max_tokens=LENGTH)
     assert response.json["usage"]["prompt_tokens"] == 4
 
     agree(caller, 3 * 4, 3 * 2)
 
 
-def test_abandoned_stream_charges_all_choices(house: House) -> None:
+def test_abandoned_stream_charges_all_choices(gateway: StoredGateway) -> None:
     pieces = [data(frame(text, index=i)) for text in "abc" for i in range(3)]
-    house.upstream.answers[:] = [stream(*pieces, until_left)]
-    caller = limited(house, "openai", {})
+    gateway.upstream.answers[:] = [stream(*pieces, until_closed)]
+    caller = limited(gateway, "openai", {})
     response = caller.complete(stream=True, n=3, max_tokens=LENGTH)
     for _ in range(3):
-        taken(response, upto=b'"c"')
+        read_until(response, marker=b'"c"')
     response.close()
 
     agree(caller, PROMPT, 3 * CAME)
 
 
-def test_complete_stream_is_charged_by_usage(house: House) -> None:
+def test_complete_stream_is_charged_by_usage(gateway: StoredGateway) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
     last = data(delta() | {"choices": [], "usage": usage})
     pieces = (data(delta("a")), data(delta("b", "stop")), last, DONE)
-    house.upstream.answers[:] = [stream(*pieces)]
-    caller = limited(house, "groq", {})
+    gateway.upstream.answers[:] = [stream(*pieces)]
+    caller = limited(gateway, "groq", {})
     response = caller.complete(stream=True, n=2, max_tokens=LENGTH)
     response.get_data()
     response.close()

@@ -1,4 +1,4 @@
-"""The JSON of x-portkey-config: what is refused, in which words, at which path.
+"""The JSON of x-portkey-config: what is refused, with which message, at which path.
 
 Numbers are those of the cases in docs/contract.md.
 """

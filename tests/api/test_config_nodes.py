@@ -1,4 +1,4 @@
-"""What is made of headers and configs once, and when it is made again."""
+"""The nodes of a config, and the caches of parsed texts and nodes."""
 
 import pytest
 
@@ -8,24 +8,24 @@ from app.core.text_cache import cached_by_text
 
 
 def test_result_is_cached_by_text() -> None:
-    made = []
+    calls = []
 
     @cached_by_text
     def make(text: str, more: int) -> str:
-        made.append((text, more))
+        calls.append((text, more))
         return text * more
 
     assert [make("a", 1), make("a", 1), make("a", 2)] == ["a", "a", "aa"]
-    assert made == [("a", 1), ("a", 2)]
+    assert calls == [("a", 1), ("a", 2)]
 
 
 @pytest.mark.parametrize("text", ["wrong", "long" * 5000])
 def test_failures_and_long_texts_are_not_cached(text: str) -> None:
-    made = []
+    calls = []
 
     @cached_by_text
     def make(text: str) -> str:
-        made.append(text)
+        calls.append(text)
         if text == "wrong":
             raise ValueError
         return text
@@ -36,7 +36,7 @@ def test_failures_and_long_texts_are_not_cached(text: str) -> None:
         except ValueError:
             pass
 
-    assert made == [text, text]
+    assert calls == [text, text]
 
 
 def test_stored_node_is_cached_by_identity() -> None:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL that dies while requests come in, and comes back."""
+"""A real PostgreSQL that fails under requests and recovers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,8 +8,8 @@ import pytest
 
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, factory
-from tests.conftest import Caller
+from app.store import factory
+from tests.conftest import Caller, upgrade_database
 from tests.e2e.server import eventually
 from tests.postgres import Postgres
 from tests.upstream import Upstream
@@ -36,10 +36,8 @@ def settings(settings: Settings, mortal: Postgres) -> Settings:
 
 @pytest.fixture
 def key(settings: Settings, upstream: Upstream) -> str:
-    """A gateway key, beside a virtual key that it leads to."""
-    engine = database.connect(settings.database_url, Path(settings.instance))
-    database.upgrade(engine)
-    engine.dispose()
+    """A gateway key, and a virtual key that it may use."""
+    upgrade_database(settings)
     store = factory.repository(settings)
     store.put_virtual_key(
         VirtualKey("v", "openai", {"api_key": "sk-1"}, custom_host=upstream.url)
@@ -50,10 +48,10 @@ def key(settings: Settings, upstream: Upstream) -> str:
 
 
 @pytest.fixture
-def ask(
+def make_probe(
     call: Callable[..., Caller], upstream: Upstream, key: str
 ) -> Callable[..., int]:
-    """Makes what asks for a completion with that key, and says the status."""
+    """Creates functions that send a completion with that key and return the status."""
 
     def make(**changes: float) -> Callable[[], int]:
         caller = call(upstream, **changes)
@@ -65,8 +63,8 @@ def ask(
     return make
 
 
-def test_cached_records_serve_within_grace(ask, mortal) -> None:
-    patient, strict = ask(store_grace=300), ask(store_grace=0.2)
+def test_cached_records_serve_within_grace(make_probe, mortal) -> None:
+    patient, strict = make_probe(store_grace=300), make_probe(store_grace=0.2)
     assert (patient(), strict()) == (200, 200)
     mortal.pause()
 
@@ -74,11 +72,11 @@ def test_cached_records_serve_within_grace(ask, mortal) -> None:
     assert patient() == 200
 
 
-def test_database_recovery_needs_no_action(ask, mortal: Postgres) -> None:
-    asked = ask(store_grace=0.0)
-    assert asked() == 200
+def test_database_recovery_needs_no_action(make_probe, mortal: Postgres) -> None:
+    probe = make_probe(store_grace=0.0)
+    assert probe() == 200
     mortal.pause()
-    eventually(lambda: asked() == 503)
+    eventually(lambda: probe() == 503)
     mortal.go_on()
 
-    eventually(lambda: asked() == 200)
+    eventually(lambda: probe() == 200)

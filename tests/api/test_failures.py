@@ -1,4 +1,4 @@
-"""What a caller learns when upstream fails, whatever way it fails.
+"""The errors that callers get for each failure of an upstream.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -174,7 +174,7 @@ def test_redirects_are_not_followed(call, script, upstream: Upstream) -> None:
     assert upstream.requests == []
 
 
-# Case 90: nobody there
+# Case 90: no connection
 
 
 def test_90_refused_connection_is_bad_gateway(caller: Caller) -> None:
@@ -281,25 +281,25 @@ def test_silent_answer_is_gateway_timeout(call, script) -> None:
 @pytest.mark.parametrize("step", [close, reset], ids=["close", "reset"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_stale_connection_is_retried_once(call, script, step, stream: bool) -> None:
-    """The server reads the second call and hangs up without a byte of an answer."""
+    """The server reads the second request and closes without answering."""
     upstream = script(whole(completion()), [step], whole(completion()))
     caller = call(upstream)
     first, second = caller.complete(), caller.complete(stream=stream)
 
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.get_data()
-    assert [seen.connection for seen in upstream.requests] == [1, 1, 2]
+    assert [request.connection for request in upstream.requests] == [1, 1, 2]
     assert upstream.requests[1].body == upstream.requests[2].body
 
 
 def test_resent_calls_get_fresh_connections(call, script) -> None:
-    """Also if the server keeps one that it was told to close."""
+    """Also if the server keeps a connection open despite `Connection: close`."""
     hung_up = [whole(completion()), [close], whole(completion())]
     upstream = script(*hung_up, *hung_up)
     caller = call(upstream)
 
     assert [caller.complete().status_code for _ in range(4)] == [200] * 4
-    assert [seen.connection for seen in upstream.requests] == [1, 1, 2, 3, 3, 4]
+    assert [request.connection for request in upstream.requests] == [1, 1, 2, 3, 3, 4]
 
 
 def test_fresh_connection_failure_is_reported(call, script) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is asked, the answer is one that a client can read, and never a 500."""
+"""Every input gets a well-formed answer, and never a 500."""
 
 import json
 import socket
@@ -38,7 +38,7 @@ cache request_timeout deadline_ms forward_headers override_params default_params
 drop_params model_aliases strict_params via bridge model_info mode attempts max_age
 on_status_codes conditions default query then name model system template sticky
 cb_config vertex_service_account_json azure_ad_token openai_beta""".split()
-# What a server lets through: Latin-1, without control characters.
+# What a server accepts: Latin-1 without control characters.
 VALUES = st.text(
     st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=60
 ).map(str.strip)
@@ -46,7 +46,7 @@ VALUES = st.text(
 
 @pytest.fixture(scope="module")
 def subject() -> Iterator[Subject]:
-    """An application whose upstream is on this machine, and answers strangely."""
+    """An application whose upstream on this machine sends malformed answers."""
     new_subject = Subject()
     with fuzz.fence(new_subject.upstream.port):
         yield new_subject
@@ -62,7 +62,7 @@ def routing_headers(subject: Subject, **more: str) -> dict[str, str]:
 def status_of(
     subject: Subject, body: Any, headers: dict[str, str], path: str = ""
 ) -> int:
-    """The status of an answer; that it is sound, the subject itself sees to."""
+    """The status of an answer; the subject itself checks its format."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return subject.status(
         Input("POST", path or "/v1/completions", headers, data), id(data)
@@ -125,21 +125,21 @@ def test_random_paths_are_handled(subject: Subject, path: str) -> None:
 
 
 def test_soak_sample_succeeds() -> None:
-    found = fuzz.run(seed=1, numbers=range(2000))
+    result = fuzz.run(seed=1, numbers=range(2000))
 
-    assert found.failures == []
-    assert found.statuses[200] > 100
+    assert result.failures == []
+    assert result.statuses[200] > 100
 
 
 def test_soak_is_deterministic_by_seed() -> None:
-    one, other = (fuzz.made(7, number, "host:1") for number in (3, 3))
+    one, other = (fuzz.build_input(7, number, "host:1") for number in (3, 3))
 
-    assert one == other != fuzz.made(8, 3, "host:1")
+    assert one == other != fuzz.build_input(8, 3, "host:1")
 
 
 def test_soak_shrinks_failures() -> None:
-    given = Input("POST", "/", {"a": "1", "b": "2", "c": "3"}, b'{"model": "long"}')
-    least = fuzz.smallest(given, lambda candidate: "b" in candidate.headers)
+    case = Input("POST", "/", {"a": "1", "b": "2", "c": "3"}, b'{"model": "long"}')
+    least = fuzz.smallest(case, lambda candidate: "b" in candidate.headers)
 
     assert least.headers == {"b": "2"}
     assert least.body == b""

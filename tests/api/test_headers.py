@@ -1,4 +1,4 @@
-"""Headers in, headers out: routes, keys, and what travels in which direction.
+"""Request and response headers: routes, keys, and what is forwarded.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -369,15 +369,15 @@ BAD_TRACE_IDS = {
 def test_invalid_trace_ids_are_refused(
     caller: Caller, upstream: Upstream, caplog: Any, name: str, path: str
 ) -> None:
-    """At the door, and they stand neither in the answer nor in the log."""
+    """The request is refused; the id is neither in the answer nor in the log."""
     caplog.set_level("INFO")
-    given = BAD_TRACE_IDS[name]
-    response = caller.complete(path, headers={"x-portkey-trace-id": given})
+    trace_id = BAD_TRACE_IDS[name]
+    response = caller.complete(path, headers={"x-portkey-trace-id": trace_id})
 
     message, _ = both_shapes(response)
     assert "Invalid x-portkey-trace-id: expected at most 128 " in message
     shown = response.get_data(as_text=True) + str(response.headers) + caplog.text
-    assert given not in shown and len(response.headers["x-portkey-trace-id"]) == 36
+    assert trace_id not in shown and len(response.headers["x-portkey-trace-id"]) == 36
     assert upstream.requests == []
 
 

@@ -1,4 +1,4 @@
-"""What a request waits for that is neither new nor answered from the cache: counted."""
+"""The waits of a request with a known key that is not answered from the cache."""
 
 import threading
 from collections import Counter
@@ -14,13 +14,13 @@ from app.core.limits import Limits
 from app.settings import Settings
 from app.state.redis_store import RedisClient
 from tests.conftest import Caller
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import Upstream, completion, whole
 from tests.valkey import Valkey
 
 REQUESTS = 30
 
-# Everything that can be counted but for places, on both keys.
+# All limits but parallel requests, on both keys.
 LIMITS = {
     "requests_per_minute": 1000,
     "tokens_per_minute": 10**6,
@@ -30,7 +30,7 @@ LIMITS = {
 
 
 class Waits:
-    """What each thread has waited for."""
+    """Counts the waits of each thread."""
 
     def __init__(self) -> None:
         self.queries: Counter[int] = Counter()
@@ -64,59 +64,66 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
 
 
 @pytest.fixture
-def house(
+def gateway(
     call: Callable[..., Caller], upstream: Upstream, settings: Settings, valkey: Valkey
-) -> Iterator[House]:
+) -> Iterator[StoredGateway]:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=600.0)
-    made = House(call, upstream, replace(sealed, redis_url=valkey.url))
-    yield made
-    made.store.engine.dispose()
+    with StoredGateway(
+        call, upstream, replace(sealed, redis_url=valkey.url)
+    ) as gateway:
+        yield gateway
 
 
-def limited(house: House, **more: Any) -> Caller:
-    """Someone whose request is limited twice, and guarded by a breaker."""
+def limited(gateway: StoredGateway, **more: Any) -> Caller:
+    """A caller whose requests have two limited keys and a circuit breaker."""
     limits = Limits.of(LIMITS | more)
-    target = {"virtual_key": house.virtual_key(limits=limits)}
+    target = {"virtual_key": gateway.virtual_key(limits=limits)}
     strategy = {"mode": "fallback", "cb_config": {"failure_threshold": 3}}
-    house.store.put_config("main", {"strategy": strategy, "targets": [target, target]})
-    return house.caller(house.key(config="main", limits=limits), ledger=True)
+    gateway.store.put_config(
+        "main", {"strategy": strategy, "targets": [target, target]}
+    )
+    return gateway.caller(gateway.key(config="main", limits=limits), ledger=True)
 
 
-def ask(caller: Caller, waits: Waits) -> None:
-    """Once as a new caller, and then so often as one that is known."""
+def complete(caller: Caller, waits: Waits) -> None:
+    """Complete once with a new key, then several times with the cached one."""
     assert caller.complete(model="gpt-4o").status_code == 200
     waits.clear()
     for _ in range(REQUESTS):
         assert caller.complete(model="gpt-4o").status_code == 200
 
 
-def test_request_takes_one_round_trip(house: House, waits: Waits) -> None:
-    ask(limited(house), waits)
+def test_request_takes_one_round_trip(gateway: StoredGateway, waits: Waits) -> None:
+    complete(limited(gateway), waits)
 
     assert waits.here() == (0, REQUESTS)
 
 
-def test_parallel_limit_takes_second_round_trip(house: House, waits: Waits) -> None:
-    """It has to be free when the caller has the answer."""
-    ask(limited(house, requests_in_parallel=10), waits)
+def test_parallel_limit_takes_second_round_trip(
+    gateway: StoredGateway, waits: Waits
+) -> None:
+    """The slot has to be free when the caller has the answer."""
+    complete(limited(gateway, requests_in_parallel=10), waits)
 
     assert waits.here() == (0, 2 * REQUESTS)
 
 
-def test_unlimited_request_takes_no_round_trip(house: House, waits: Waits) -> None:
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    ask(house.caller(house.key(config="main")), waits)
+def test_unlimited_request_takes_no_round_trip(
+    gateway: StoredGateway, waits: Waits
+) -> None:
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    complete(gateway.caller(gateway.key(config="main")), waits)
 
     assert waits.here() == (0, 0)
 
 
-def test_counting_of_waits_works(house: House, waits: Waits) -> None:
-    """A new caller is looked up, so that the counting above is no counting of nothing.
+def test_counting_of_waits_works(gateway: StoredGateway, waits: Waits) -> None:
+    """A new key is looked up: this proves that the counter works.
 
-    And a limit holds at once.
+    And a limit takes effect at once.
     """
-    house.upstream.answers[:] = [whole(completion())]
-    caller = limited(house, requests_per_minute=1)
+    gateway.upstream.answers[:] = [whole(completion())]
+    caller = limited(gateway, requests_per_minute=1)
     assert caller.complete(model="gpt-4o").status_code == 200
     queries, round_trips = waits.here()
 

@@ -1,4 +1,4 @@
-"""What of each request is entered into the ledger, and what commands say of it."""
+"""The ledger's row of each request, and the commands that read it."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import pytest
 from app.settings import Settings
 from app.store import factory
 from tests.cli_runner import Operator
-from tests.conftest import Caller, taken
+from tests.conftest import Caller, read_until
 from tests.store.test_ledger import row
 from tests.upstream import (
     DONE,
@@ -38,7 +38,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def entered(caller: Caller) -> list[dict[str, Any]]:
-    """The rows, once all answers are sent."""
+    """The rows, after all answers are sent."""
     caller.leave()
     file = Path(caller.app.extensions["lastword.settings"].instance) / "gateway.db"
     connection = sqlite3.connect(file)
@@ -48,10 +48,10 @@ def entered(caller: Caller) -> list[dict[str, Any]]:
     return rows
 
 
-def only(caller: Caller, **wanted: Any) -> dict[str, Any]:
-    """The only row there is, which holds what is *wanted*."""
+def only(caller: Caller, **expected: Any) -> dict[str, Any]:
+    """The only row, which has the *expected* values."""
     (row,) = entered(caller)
-    assert {name: row[name] for name in wanted} == wanted
+    assert {name: row[name] for name in expected} == expected
     return row
 
 
@@ -91,7 +91,7 @@ def test_cached_answer_is_recorded_without_usage(call, script) -> None:
 
 
 def test_failed_attempts_cost_is_recorded(call, script) -> None:
-    """A provider that was too slow may bill its answer, and so does the next one."""
+    """A provider that timed out may bill its answer, and so does the next one."""
     caller = call(script([0.3], whole(completion(TEXT, usage=USAGE))))
     target = {"provider": "openai"}
     slow = {**target, "request_timeout": 100}
@@ -113,9 +113,9 @@ def test_estimated_usage_is_recorded(call, script) -> None:
 
 
 def test_stream_is_recorded_at_its_end(call, script) -> None:
-    told = data(frame("", choices=[], usage=USAGE))
+    usage_chunk = data(frame("", choices=[], usage=USAGE))
     caller = call(
-        script(stream(data(frame("Hel")), data(frame("lo", "stop")), told, DONE))
+        script(stream(data(frame("Hel")), data(frame("lo", "stop")), usage_chunk, DONE))
     )
     caller.complete(stream=True).get_data()
 
@@ -135,7 +135,7 @@ def test_hang_up_is_recorded_with_usage(call, script) -> None:
     next(response.iter_encoded())
     response.close()
 
-    # Upstream may have said more than the caller took.
+    # The upstream may have sent more than the caller read.
     assert 1 <= only(caller, ended="left", estimated=1)["completion_tokens"] <= 3
 
 
@@ -144,7 +144,7 @@ def test_late_hang_up_is_recorded_as_complete(call, script) -> None:
     frames = [data(frame("Hel")), data(frame("lo", "stop"))]
     caller = call(script(stream(*frames, DONE)))
     response = caller.complete(stream=True)
-    assert taken(response, upto=b'"stop"').startswith(b"".join(frames))
+    assert read_until(response, marker=b'"stop"').startswith(b"".join(frames))
     response.close()
 
     only(caller, ended="whole")
@@ -242,7 +242,7 @@ def test_invalid_usage_options_are_explained(settings: Settings) -> None:
     assert "2027-01-31" in operator.refused("usage", "--since", "yesterday")
 
 
-# The way of a request
+# Attempts of a request
 
 
 def test_direct_request_has_no_details(call, script) -> None:

@@ -1,4 +1,4 @@
-"""What a key may use: at the wire, with counters in a file and in a real Valkey."""
+"""Limits of keys over HTTP, with counters in a file and in a real Valkey."""
 
 import json
 import threading
@@ -10,9 +10,9 @@ import pytest
 
 from app.core.limits import Limits
 from app.core.prices import prices
-from tests.conftest import Caller, events, taken
+from tests.conftest import Caller, events, read_until
 from tests.e2e.server import eventually
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     completion,
@@ -25,27 +25,27 @@ from tests.upstream import (
     whole,
 )
 
-# "Hi" is a token, by the gateway's own count.
+# "Hi" is one token by the gateway's own count.
 PROMPT = 1
 
 
-def limited(house: House, **limits: Any) -> Caller:
-    """Someone whose key has *limits*, and leads to a virtual key without any."""
-    house.store.put_config("main", {"virtual_key": house.virtual_key()})
-    return house.caller(house.key(config="main", limits=Limits.of(limits)))
+def limited(gateway: StoredGateway, **limits: Any) -> Caller:
+    """A caller whose key has *limits*, with a virtual key without any."""
+    gateway.store.put_config("main", {"virtual_key": gateway.virtual_key()})
+    return gateway.caller(gateway.key(config="main", limits=Limits.of(limits)))
 
 
-def limited_twin(house: House) -> Caller:
-    """Somebody else, limited as well."""
-    twin = house.key("twin", config="main", limits=Limits(tokens_per_day=1000))
-    return house.caller(twin)
+def limited_twin(gateway: StoredGateway) -> Caller:
+    """A second caller with a limited key."""
+    twin = gateway.key("twin", config="main", limits=Limits(tokens_per_day=1000))
+    return gateway.caller(twin)
 
 
-def sharing(house: House, **limits: Any) -> Caller:
-    """Someone whose key has no limits, and leads to a virtual key that has."""
-    key = house.virtual_key(limits=Limits.of(limits))
-    house.store.put_config("main", {"virtual_key": key})
-    return house.caller(house.key(config="main"))
+def sharing(gateway: StoredGateway, **limits: Any) -> Caller:
+    """A caller whose key has no limits, with a virtual key that has."""
+    key = gateway.virtual_key(limits=Limits.of(limits))
+    gateway.store.put_config("main", {"virtual_key": key})
+    return gateway.caller(gateway.key(config="main"))
 
 
 def left(response: Any, unit: str = "tokens") -> int:
@@ -53,30 +53,30 @@ def left(response: Any, unit: str = "tokens") -> int:
 
 
 def left_in_the_end(caller: Caller, tokens: int) -> None:
-    """That *tokens* are left, as one is told who wants more than there can be.
+    """Assert that *tokens* remain in the end, by the headers of a refused request.
 
-    What Redis keeps is settled beside the requests.
+    Redis counters are settled in the background.
     """
-    seen: list[int] = []
+    remaining: list[int] = []
 
-    def ask() -> bool:
-        seen.append(left(caller.complete(max_tokens=10**9)))
-        return seen[-1] == tokens
+    def is_reached() -> bool:
+        remaining.append(left(caller.complete(max_tokens=10**9)))
+        return remaining[-1] == tokens
 
-    eventually(ask, left=lambda: seen)
+    eventually(is_reached, actual=lambda: remaining)
 
 
 # Requests
 
 
-def test_reached_limit_has_retry_after(house: House) -> None:
-    caller = limited(house, requests_per_minute=2)
+def test_reached_limit_has_retry_after(gateway: StoredGateway) -> None:
+    caller = limited(gateway, requests_per_minute=2)
     answers = [caller.complete() for _ in range(3)]
     refused = answers[-1]
     error = refused.json["error"]
 
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert len(house.upstream.requests) == 2
+    assert len(gateway.upstream.requests) == 2
     assert error["type"] == "requests" and error["code"] == "rate_limit_exceeded"
     assert "key:job reached on requests_per_minute: Limit 2, Used 2" in error["message"]
     assert 0 < int(refused.headers["retry-after"]) <= 61
@@ -85,12 +85,12 @@ def test_reached_limit_has_retry_after(house: House) -> None:
     assert "x-portkey-gateway-exception" not in refused.headers
 
 
-def test_answer_has_remaining_limits(house: House) -> None:
-    """And not what is left of the account that the gateway has with the provider."""
-    house.upstream.answers[:] = [
+def test_answer_has_remaining_limits(gateway: StoredGateway) -> None:
+    """And not the limits of the gateway's account at the provider."""
+    gateway.upstream.answers[:] = [
         whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
     ]
-    response = limited(house, requests_per_minute=5, tokens_per_minute=500).complete()
+    response = limited(gateway, requests_per_minute=5, tokens_per_minute=500).complete()
 
     assert response.headers["x-ratelimit-limit-requests"] == "5"
     assert response.headers["x-ratelimit-remaining-requests"] == "4"
@@ -98,54 +98,54 @@ def test_answer_has_remaining_limits(house: House) -> None:
     assert response.headers["x-ratelimit-reset-tokens"].endswith("s")
 
 
-def test_stream_has_remaining_limits(house: House) -> None:
-    house.upstream.answers[:] = [stream(data(frame("a", "stop")), DONE)]
-    response = limited(house, requests_per_minute=5).complete(stream=True)
+def test_stream_has_remaining_limits(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [stream(data(frame("a", "stop")), DONE)]
+    response = limited(gateway, requests_per_minute=5).complete(stream=True)
 
     assert left(response, "requests") == 4
 
 
-def test_provider_limits_pass_without_own(house: House) -> None:
-    house.upstream.answers[:] = [
+def test_provider_limits_pass_without_own(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [
         whole(completion(), 200, "x-ratelimit-remaining-requests: 9999")
     ]
 
-    assert left(limited(house).complete(), "requests") == 9999
+    assert left(limited(gateway).complete(), "requests") == 9999
 
 
-def test_gateways_share_counters(house: House) -> None:
-    first = limited(house, requests_per_minute=20)
-    second = house.caller(first.headers["Authorization"].removeprefix("Bearer "))
+def test_gateways_share_counters(gateway: StoredGateway) -> None:
+    first = limited(gateway, requests_per_minute=20)
+    second = gateway.caller(first.headers["Authorization"].removeprefix("Bearer "))
 
-    def ask(number: int) -> int:
+    def complete(number: int) -> int:
         return (first, second)[number % 2].complete().status_code
 
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(ask, range(60)))
+        statuses = list(pool.map(complete, range(60)))
 
     assert (statuses.count(200), statuses.count(429)) == (20, 40)
 
 
-def test_invalid_request_costs_nothing(house: House) -> None:
-    caller = limited(house, requests_per_minute=2)
+def test_invalid_request_costs_nothing(gateway: StoredGateway) -> None:
+    caller = limited(gateway, requests_per_minute=2)
     assert caller.complete(temperature=3).status_code == 400
     assert caller.complete(logprobs=99).status_code == 400
 
     assert left(caller.complete(), "requests") == 1
 
 
-def test_answer_frees_its_parallel_slot(house: House) -> None:
-    caller = limited(house, requests_in_parallel=1)
+def test_answer_frees_its_parallel_slot(gateway: StoredGateway) -> None:
+    caller = limited(gateway, requests_in_parallel=1)
 
     assert [caller.complete().status_code for _ in range(5)] == [200] * 5
 
 
-def test_stream_holds_its_slot(house: House) -> None:
+def test_stream_holds_its_slot(gateway: StoredGateway) -> None:
     go_on = threading.Event()
-    house.upstream.answers[:] = [
+    gateway.upstream.answers[:] = [
         stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
     ]
-    caller = limited(house, requests_in_parallel=1)
+    caller = limited(gateway, requests_in_parallel=1)
     first = caller.complete(stream=True)
     second = caller.complete(stream=True)
     go_on.set()
@@ -161,19 +161,19 @@ def test_stream_holds_its_slot(house: House) -> None:
 
 
 def test_oversized_request_is_refused_for_free(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
-    response = limited(house, tokens_per_minute=50).complete(max_tokens=50)
+    response = limited(gateway, tokens_per_minute=50).complete(max_tokens=50)
 
     assert response.status_code == 429
     assert "Limit 50, Used 0, Requested 51" in response.json["error"]["message"]
     assert "too large for this limit" in response.json["error"]["message"]
     assert "retry-after" not in response.headers
-    assert house.upstream.requests == []
+    assert gateway.upstream.requests == []
 
 
-def test_reservation_covers_prompts_and_max_tokens(house: House) -> None:
-    caller = limited(house, tokens_per_day=1000)
+def test_reservation_covers_prompts_and_max_tokens(gateway: StoredGateway) -> None:
+    caller = limited(gateway, tokens_per_day=1000)
     response = caller.complete(
         prompt=["Hi", "Hi"], n=2, best_of=3, logprobs=1, max_tokens=10
     )
@@ -182,46 +182,46 @@ def test_reservation_covers_prompts_and_max_tokens(house: House) -> None:
     assert left(response) == 1000 - 2 * PROMPT - 2 * 3 * 10
 
 
-def test_charge_is_the_actual_usage(house: House) -> None:
-    caller = limited(house, tokens_per_day=1000)
+def test_charge_is_the_actual_usage(gateway: StoredGateway) -> None:
+    caller = limited(gateway, tokens_per_day=1000)
     assert left(caller.complete(max_tokens=500)) == 1000 - 500 - PROMPT
 
     left_in_the_end(caller, 1000 - 3)
 
 
-def test_resent_prompts_are_charged_again(house: House) -> None:
-    """A chat of one choice has to be asked n times, and each time bills the prompt."""
-    house.upstream.answers[:] = [whole(reply())]
-    key = house.virtual_key(provider="groq")
-    house.store.put_config("main", {"virtual_key": key})
+def test_resent_prompts_are_charged_again(gateway: StoredGateway) -> None:
+    """A chat without `n` is called n times, and each call bills the prompt."""
+    gateway.upstream.answers[:] = [whole(reply())]
+    key = gateway.virtual_key(provider="groq")
+    gateway.store.put_config("main", {"virtual_key": key})
     limits = Limits.of({"tokens_per_day": 1000})
-    caller = house.caller(house.key(config="main", limits=limits))
+    caller = gateway.caller(gateway.key(config="main", limits=limits))
     response = caller.complete(n=3, max_tokens=10)
     usage = response.json["usage"]
 
-    assert len(house.upstream.requests) == 3
+    assert len(gateway.upstream.requests) == 3
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (4, 6)
     assert left(response) == 1000 - 3 * (PROMPT + 10)
     left_in_the_end(caller, 1000 - 3 * 6)
 
 
 @pytest.mark.parametrize("many", [2**63, 10**30, -5])
-def test_absurd_usage_is_not_retried(house: House, many: int) -> None:
-    """And spoils no other counter."""
-    house.upstream.answers[:] = [
+def test_absurd_usage_is_not_retried(gateway: StoredGateway, many: int) -> None:
+    """And affects no other counter."""
+    gateway.upstream.answers[:] = [
         whole(completion(usage={"prompt_tokens": 1, "completion_tokens": many}))
     ]
     own = {"tokens_per_day": 1000, "money_per_day": 10**6}
-    caller = limited(house, **own, requests_per_minute=50)
+    caller = limited(gateway, **own, requests_per_minute=50)
     assert caller.complete(model="gpt-4o", max_tokens=5).status_code == 200
     if many > 0:
         eventually(lambda: caller.complete(max_tokens=5).status_code == 429)
-    assert limited_twin(house).complete(max_tokens=5).status_code == 200
+    assert limited_twin(gateway).complete(max_tokens=5).status_code == 200
 
 
-def test_stream_is_charged_by_usage(house: House) -> None:
+def test_stream_is_charged_by_usage(gateway: StoredGateway) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-    house.upstream.answers[:] = [
+    gateway.upstream.answers[:] = [
         stream(
             *(data(frame(text)) for text in "ab"),
             data(frame("", "stop")),
@@ -229,7 +229,7 @@ def test_stream_is_charged_by_usage(house: House) -> None:
             DONE,
         ),
     ]
-    caller = limited(house, tokens_per_day=1000)
+    caller = limited(gateway, tokens_per_day=1000)
     response = caller.complete(stream=True, stream_options={"include_usage": True})
     assert events(response)[-1] == "[DONE]"
     response.close()
@@ -237,11 +237,11 @@ def test_stream_is_charged_by_usage(house: House) -> None:
     left_in_the_end(caller, 1000 - 7)
 
 
-def test_truncated_stream_is_charged_partly(house: House) -> None:
-    house.upstream.answers[:] = [
+def test_truncated_stream_is_charged_partly(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [
         cut_stream(*(data(frame(text)) for text in "abc")),
     ]
-    caller = limited(house, tokens_per_day=1000)
+    caller = limited(gateway, tokens_per_day=1000)
     response = caller.complete(stream=True, max_tokens=500)
     assert "error" in events(response)[-1]
     response.close()
@@ -249,14 +249,14 @@ def test_truncated_stream_is_charged_partly(house: House) -> None:
     left_in_the_end(caller, 1000 - PROMPT - 3)
 
 
-def test_hang_up_is_charged_partly(house: House) -> None:
+def test_hang_up_is_charged_partly(gateway: StoredGateway) -> None:
     never = threading.Event()
-    house.upstream.answers[:] = [
+    gateway.upstream.answers[:] = [
         stream(data(frame("a")), data(frame("b")), wait_for(never)),
     ]
-    caller = limited(house, tokens_per_day=1000)
+    caller = limited(gateway, tokens_per_day=1000)
     response = caller.complete(stream=True, max_tokens=500)
-    taken(response, upto=b'"b"')
+    read_until(response, marker=b'"b"')
     response.close()
     never.set()
 
@@ -273,10 +273,10 @@ def test_hang_up_is_charged_partly(house: House) -> None:
     ids=["busy", "refused", "too slow"],
 )
 def test_billable_failure_is_charged(
-    house: House, answer: Any, headers: dict[str, str], charged: int
+    gateway: StoredGateway, answer: Any, headers: dict[str, str], charged: int
 ) -> None:
-    house.upstream.answers[:] = [answer]
-    caller = limited(house, tokens_per_day=1000)
+    gateway.upstream.answers[:] = [answer]
+    caller = limited(gateway, tokens_per_day=1000)
     assert caller.complete(max_tokens=500, headers=headers).status_code >= 400
 
     left_in_the_end(caller, 1000 - charged)
@@ -285,11 +285,11 @@ def test_billable_failure_is_charged(
 # Money
 
 
-def test_money_budget_refuses_when_spent(house: House) -> None:
-    """A dollar for a token, by the operator's own prices."""
+def test_money_budget_refuses_when_spent(gateway: StoredGateway) -> None:
+    """A dollar per token, by the operator's own prices."""
     row = {"provider": "openai", "model": "m", "input": 999_999, "output": 999_999}
-    house.settings = replace(house.settings, prices=prices([row]))
-    caller = limited(house, money_per_month="12.50")
+    gateway.settings = replace(gateway.settings, prices=prices([row]))
+    caller = limited(gateway, money_per_month="12.50")
     assert caller.complete(max_tokens=2).status_code == 200
     eventually(lambda: caller.complete(max_tokens=2).status_code == 429)
     refused = caller.complete(max_tokens=2)
@@ -298,12 +298,12 @@ def test_money_budget_refuses_when_spent(house: House) -> None:
     assert error["code"] == error["type"] == "insufficient_quota"
     assert "money_per_month: Limit $12.5" in error["message"]
     assert refused.headers["x-should-retry"] == "false"
-    # Three tokens are used each time, and three more would have to be reserved.
-    assert 3 <= len(house.upstream.requests) <= 4
+    # Each request uses three tokens, and the next would reserve three more.
+    assert 3 <= len(gateway.upstream.requests) <= 4
 
 
-def test_unpriced_model_counts_tokens_only(house: House) -> None:
-    caller = limited(house, money_per_day=0, tokens_per_day=1000)
+def test_unpriced_model_counts_tokens_only(gateway: StoredGateway) -> None:
+    caller = limited(gateway, money_per_day=0, tokens_per_day=1000)
     response = caller.complete(model="nobody-knows", max_tokens=10)
 
     assert response.status_code == 200
@@ -313,40 +313,40 @@ def test_unpriced_model_counts_tokens_only(house: House) -> None:
 # Virtual keys
 
 
-def test_virtual_key_limit_is_shared(house: House) -> None:
-    first = sharing(house, requests_per_minute=2)
-    second = house.caller(house.key("another", config="main"))
+def test_virtual_key_limit_is_shared(gateway: StoredGateway) -> None:
+    first = sharing(gateway, requests_per_minute=2)
+    second = gateway.caller(gateway.key("another", config="main"))
     statuses = [each.complete().status_code for each in (first, second, first, second)]
 
     assert statuses == [200, 200, 429, 429]
 
 
 def test_retry_counts_for_virtual_key_only(
-    house: House,
+    gateway: StoredGateway,
 ) -> None:
-    house.upstream.answers[:] = [
+    gateway.upstream.answers[:] = [
         *[whole({"error": {"message": "busy"}}, 503)] * 2,
         whole(completion()),
     ]
-    key = house.virtual_key(limits=Limits.of({"requests_per_minute": 10}))
+    key = gateway.virtual_key(limits=Limits.of({"requests_per_minute": 10}))
     retry = {"attempts": 2, "on_status_codes": [503]}
-    house.store.put_config("main", {"virtual_key": key, "retry": retry})
+    gateway.store.put_config("main", {"virtual_key": key, "retry": retry})
     minute = Limits.of({"requests_per_minute": 10})
-    caller = house.caller(house.key(config="main", limits=minute))
+    caller = gateway.caller(gateway.key(config="main", limits=minute))
     own = caller.complete()
-    unlimited = house.caller(house.key("another", config="main")).complete()
+    unlimited = gateway.caller(gateway.key("another", config="main")).complete()
 
     assert left(own, "requests") == 9
     assert left(unlimited, "requests") == 10 - 3 - 1
 
 
-def test_fallback_passes_limited_target(house: House) -> None:
-    first = house.virtual_key("a", limits=Limits.of({"requests_per_minute": 1}))
-    targets = [{"virtual_key": first}, {"virtual_key": house.virtual_key("b")}]
-    house.store.put_config(
+def test_fallback_passes_limited_target(gateway: StoredGateway) -> None:
+    first = gateway.virtual_key("a", limits=Limits.of({"requests_per_minute": 1}))
+    targets = [{"virtual_key": first}, {"virtual_key": gateway.virtual_key("b")}]
+    gateway.store.put_config(
         "main", {"strategy": {"mode": "fallback"}, "targets": targets}
     )
-    caller = house.caller(house.key(config="main"))
+    caller = gateway.caller(gateway.key(config="main"))
     used = [
         caller.complete().headers["x-portkey-last-used-option-index"] for _ in range(3)
     ]
@@ -354,36 +354,36 @@ def test_fallback_passes_limited_target(house: House) -> None:
     assert used == ["config.targets[0]", "config.targets[1]", "config.targets[1]"]
 
 
-def test_limited_fallback_has_retry_after(house: House) -> None:
-    targets = [{"virtual_key": house.virtual_key(name)} for name in ("a", "b")]
-    house.store.put_config(
+def test_limited_fallback_has_retry_after(gateway: StoredGateway) -> None:
+    targets = [{"virtual_key": gateway.virtual_key(name)} for name in ("a", "b")]
+    gateway.store.put_config(
         "main", {"strategy": {"mode": "fallback"}, "targets": targets}
     )
     minute, never = Limits(requests_per_minute=1), Limits(tokens_per_day=1)
-    caller = house.caller(house.key(config="main", limits=minute))
+    caller = gateway.caller(gateway.key(config="main", limits=minute))
     assert caller.complete().status_code == 200
     later = caller.complete()
-    spent = house.caller(house.key("spent", config="main", limits=never)).complete()
+    spent = gateway.caller(gateway.key("spent", config="main", limits=never)).complete()
 
     assert later.status_code == spent.status_code == 429
     assert "retry-after" in later.headers and "x-should-retry" not in later.headers
     assert spent.headers["x-should-retry"] == "false"
 
 
-def test_limit_does_not_open_breaker(house: House) -> None:
-    """No breaker opens, no retry is made."""
-    key = house.virtual_key(limits=Limits.of({"requests_in_parallel": 1}))
+def test_limit_does_not_open_breaker(gateway: StoredGateway) -> None:
+    """No circuit opens, and there is no retry."""
+    key = gateway.virtual_key(limits=Limits.of({"requests_in_parallel": 1}))
     breaker = {"failure_threshold": 1, "failure_status_codes": [429]}
     target = {"virtual_key": key, "retry": {"attempts": 3, "on_status_codes": [429]}}
-    house.store.put_config(
+    gateway.store.put_config(
         "main",
         {"strategy": {"mode": "single", "cb_config": breaker}, "targets": [target]},
     )
     go_on = threading.Event()
-    house.upstream.answers[:] = [
+    gateway.upstream.answers[:] = [
         stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
     ]
-    caller = house.caller(house.key(config="main"))
+    caller = gateway.caller(gateway.key(config="main"))
     first = caller.complete(stream=True)
     refused = caller.complete(stream=True)
     go_on.set()
@@ -395,17 +395,17 @@ def test_limit_does_not_open_breaker(house: House) -> None:
     assert caller.complete(stream=True).status_code == 200
 
 
-def test_each_retry_settles_its_reservation(house: House) -> None:
-    house.upstream.answers[:] = [
+def test_each_retry_settles_its_reservation(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [
         whole({"error": {"message": "busy"}}, 503),
         whole(completion()),
     ]
-    key = house.virtual_key(
+    key = gateway.virtual_key(
         limits=Limits.of({"tokens_per_day": 600, "requests_in_parallel": 1})
     )
     retry = {"attempts": 1, "on_status_codes": [503]}
-    house.store.put_config("main", {"virtual_key": key, "retry": retry})
-    caller = house.caller(house.key(config="main"))
+    gateway.store.put_config("main", {"virtual_key": key, "retry": retry})
+    caller = gateway.caller(gateway.key(config="main"))
 
     assert caller.complete(max_tokens=500).status_code == 200
     left_in_the_end(caller, 600 - 3)
@@ -413,7 +413,7 @@ def test_each_retry_settles_its_reservation(house: House) -> None:
 
 # Several targets
 
-# Dollars for a million tokens: a token of the second is a dollar.
+# Dollars per million tokens: a token of the second is a dollar.
 ROWS = [
     {"provider": "openai", "model": model, "input": price, "output": price}
     for model, price in (("cheap", 16_666), ("dear", 999_999))
@@ -421,47 +421,49 @@ ROWS = [
 BUSY = whole({"error": {"message": "busy"}}, 503)
 
 
-def falling_back(house: House, *models: str, **limits: Any) -> Caller:
-    """Someone with *limits* whose targets ask one of *models* after the other."""
-    house.settings = replace(house.settings, prices=prices(ROWS))
-    key = house.virtual_key()
+def falling_back(gateway: StoredGateway, *models: str, **limits: Any) -> Caller:
+    """A caller with *limits* and a fallback through *models*."""
+    gateway.settings = replace(gateway.settings, prices=prices(ROWS))
+    key = gateway.virtual_key()
     targets = [
         {"virtual_key": key, "override_params": {"model": model}} for model in models
     ]
-    house.store.put_config(
+    gateway.store.put_config(
         "main", {"strategy": {"mode": "fallback"}, "targets": targets}
     )
-    return house.caller(house.key(config="main", limits=Limits.of(limits)))
+    return gateway.caller(gateway.key(config="main", limits=Limits.of(limits)))
 
 
-def asked(house: House) -> list[str]:
-    return [seen.json["model"] for seen in house.upstream.requests]
+def requested_models(gateway: StoredGateway) -> list[str]:
+    return [request.json["model"] for request in gateway.upstream.requests]
 
 
 @pytest.mark.parametrize("first", ["nobody-knows", "cheap"])
-def test_fallback_beyond_the_budget_is_refused(house: House, first: str) -> None:
-    house.upstream.answers[:] = [BUSY, whole(completion())]
-    caller = falling_back(house, first, "dear", money_per_day=1)
+def test_fallback_beyond_the_budget_is_refused(
+    gateway: StoredGateway, first: str
+) -> None:
+    gateway.upstream.answers[:] = [BUSY, whole(completion())]
+    caller = falling_back(gateway, first, "dear", money_per_day=1)
     response = caller.complete(max_tokens=59)
 
     assert response.status_code == 429
     assert response.json["error"]["code"] == "insufficient_quota"
-    assert asked(house) == [first]
+    assert requested_models(gateway) == [first]
 
 
-def test_fallback_skips_unaffordable_target(house: House) -> None:
-    house.upstream.answers[:] = [BUSY, whole(completion())]
-    caller = falling_back(house, "nobody-knows", "dear", "cheap", money_per_day=2)
+def test_fallback_skips_unaffordable_target(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [BUSY, whole(completion())]
+    caller = falling_back(gateway, "nobody-knows", "dear", "cheap", money_per_day=2)
     response = caller.complete(max_tokens=59)
 
     assert response.status_code == 200
-    assert asked(house) == ["nobody-knows", "cheap"]
+    assert requested_models(gateway) == ["nobody-knows", "cheap"]
 
 
-def test_retries_add_up_in_budget(house: House) -> None:
-    """Unreadable answers are paid in full; the third try does not fit any more."""
-    house.upstream.answers[:] = [whole(b"<html>")]
-    caller = falling_back(house, "m", "m", "m", tokens_per_day=250)
+def test_retries_add_up_in_budget(gateway: StoredGateway) -> None:
+    """Unreadable answers are charged in full; the third attempt exceeds the budget."""
+    gateway.upstream.answers[:] = [whole(b"<html>")]
+    caller = falling_back(gateway, "m", "m", "m", tokens_per_day=250)
     refused = caller.complete(max_tokens=99)
 
     assert refused.status_code == 429
@@ -469,10 +471,10 @@ def test_retries_add_up_in_budget(house: House) -> None:
     left_in_the_end(caller, 50)
 
 
-def test_retried_request_counts_once(house: House) -> None:
-    house.upstream.answers[:] = [BUSY, BUSY, whole(completion())]
+def test_retried_request_counts_once(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [BUSY, BUSY, whole(completion())]
     counted = {"requests_per_minute": 5, "requests_in_parallel": 1}
-    caller = falling_back(house, "m", "m", "m", **counted, tokens_per_day=1000)
+    caller = falling_back(gateway, "m", "m", "m", **counted, tokens_per_day=1000)
     assert left(caller.complete(max_tokens=5), "requests") == 4
 
     assert left(caller.complete(max_tokens=5), "requests") == 3
@@ -480,30 +482,32 @@ def test_retried_request_counts_once(house: House) -> None:
 
 
 @pytest.mark.parametrize("whose", ["key", "virtual key"])
-def test_second_plan_is_reserved_before_it_is_sent(house: House, whose: str) -> None:
-    """The chat of a model that thinks gets a thousand tokens at least."""
+def test_second_plan_is_reserved_before_it_is_sent(
+    gateway: StoredGateway, whose: str
+) -> None:
+    """The chat of a reasoning model gets a thousand tokens at least."""
     chats = {"error": {"message": "This is a chat model, use /chat/completions"}}
-    house.upstream.answers[:] = [whole(chats, 404), whole(reply())]
+    gateway.upstream.answers[:] = [whole(chats, 404), whole(reply())]
     make = limited if whose == "key" else sharing
-    caller = make(house, tokens_per_day=900, requests_per_minute=5)
+    caller = make(gateway, tokens_per_day=900, requests_per_minute=5)
     refused = caller.complete(model="o9-mini", max_tokens=10)
     assert refused.status_code == 429
     assert "Requested 1014" in refused.json["error"]["message"]
-    house.upstream.answers[:] = [whole(chats, 404), whole(reply())]
+    gateway.upstream.answers[:] = [whole(chats, 404), whole(reply())]
     answered = caller.complete(model="m", max_tokens=10)
 
-    paths = [seen.path for seen in house.upstream.requests]
+    paths = [request.path for request in gateway.upstream.requests]
     assert paths == ["/v1/completions"] * 2 + ["/v1/chat/completions"]
     assert answered.status_code == 200 and left(answered, "requests") == 3
     left_in_the_end(caller, 900 - 6)
 
 
-def test_refused_second_plan_opens_no_breaker(house: House) -> None:
+def test_refused_second_plan_opens_no_breaker(gateway: StoredGateway) -> None:
     chats = {"error": {"message": "This is a chat model, use /chat/completions"}}
-    house.upstream.answers[:] = [whole(chats, 404)]
+    gateway.upstream.answers[:] = [whole(chats, 404)]
     breaker = {"failure_threshold": 1, "failure_status_codes": [429]}
-    key = house.virtual_key()
-    house.store.put_config(
+    key = gateway.virtual_key()
+    gateway.store.put_config(
         "main",
         {
             "strategy": {"mode": "single", "cb_config": breaker},
@@ -511,85 +515,85 @@ def test_refused_second_plan_opens_no_breaker(house: House) -> None:
         },
     )
     limits = Limits(tokens_per_day=900)
-    caller = house.caller(house.key(config="main", limits=limits))
+    caller = gateway.caller(gateway.key(config="main", limits=limits))
     for _ in range(2):
         assert caller.complete(model="o9-mini", max_tokens=10).status_code == 429
 
-    assert len(house.upstream.requests) == 2
+    assert len(gateway.upstream.requests) == 2
 
 
-def test_text_beside_the_prompt_is_reserved(house: House) -> None:
+def test_text_beside_the_prompt_is_reserved(gateway: StoredGateway) -> None:
     bridge = {"system": "s" * 400, "template": "{prompt} {prompt}" + "t" * 395}
-    key = house.virtual_key(provider="groq")
-    house.store.put_config("main", {"virtual_key": key, "bridge": bridge})
+    key = gateway.virtual_key(provider="groq")
+    gateway.store.put_config("main", {"virtual_key": key, "bridge": bridge})
     limits = Limits(tokens_per_day=10**6)
-    caller = house.caller(house.key(config="main", limits=limits))
-    house.upstream.answers[:] = [whole(reply())]
+    caller = gateway.caller(gateway.key(config="main", limits=limits))
+    gateway.upstream.answers[:] = [whole(reply())]
     response = caller.complete(max_tokens=5, tools=[{"description": "d" * 380}])
 
     assert left(response) == 10**6 - 100 - 100 - 100 - 5
 
 
-# Requests that name no length
+# Requests without max_tokens
 
 
 @pytest.mark.parametrize("make", [limited, sharing])
 @pytest.mark.parametrize("limit", ["tokens_per_day", "money_per_month"])
 def test_limited_key_gets_default_max_tokens(
-    house: House, make: Any, limit: str
+    gateway: StoredGateway, make: Any, limit: str
 ) -> None:
-    response = make(house, **{limit: 1000}).complete()
+    response = make(gateway, **{limit: 1000}).complete()
 
-    assert house.upstream.last.json["max_tokens"] == 16
+    assert gateway.upstream.last.json["max_tokens"] == 16
     assert response.headers["x-lastword-applied-defaults"] == "max_tokens=16"
 
 
-def test_endpoints_default_length_is_reserved(house: House) -> None:
-    key = house.virtual_key(provider="anthropic")
-    house.store.put_config("main", {"virtual_key": key})
+def test_endpoints_default_length_is_reserved(gateway: StoredGateway) -> None:
+    key = gateway.virtual_key(provider="anthropic")
+    gateway.store.put_config("main", {"virtual_key": key})
     limits = Limits(tokens_per_day=4000)
-    caller = house.caller(house.key(config="main", limits=limits))
+    caller = gateway.caller(gateway.key(config="main", limits=limits))
     refused = caller.complete()
 
-    assert refused.status_code == 429 and house.upstream.requests == []
+    assert refused.status_code == 429 and gateway.upstream.requests == []
     assert f"Requested {PROMPT + 4096}" in refused.json["error"]["message"]
 
 
-def test_request_limit_sets_no_max_tokens(house: House) -> None:
-    limited(house, requests_per_minute=10).complete()
+def test_request_limit_sets_no_max_tokens(gateway: StoredGateway) -> None:
+    limited(gateway, requests_per_minute=10).complete()
 
-    assert "max_tokens" not in house.upstream.last.json
+    assert "max_tokens" not in gateway.upstream.last.json
 
 
-def test_unbounded_model_is_refused_to_limited_keys(house: House) -> None:
-    key = house.virtual_key()
+def test_unbounded_model_is_refused_to_limited_keys(gateway: StoredGateway) -> None:
+    key = gateway.virtual_key()
     config = {"virtual_key": key, "model_info": {"lacks": ["max_tokens"]}}
-    house.store.put_config("main", config)
+    gateway.store.put_config("main", config)
     limits = Limits(tokens_per_day=4000)
-    caller = house.caller(house.key(config="main", limits=limits))
+    caller = gateway.caller(gateway.key(config="main", limits=limits))
     refused = caller.complete(max_tokens=5)
 
     assert (refused.status_code, refused.json["error"]["param"]) == (400, "max_tokens")
-    assert house.upstream.requests == []
+    assert gateway.upstream.requests == []
 
 
 @pytest.mark.parametrize(
     "info", [{"max_tokens": "user"}, {"lacks": ["max_tokens"]}], ids=str
 )
 def test_sent_config_cannot_respell_max_tokens(
-    house: House, info: dict[str, Any]
+    gateway: StoredGateway, info: dict[str, Any]
 ) -> None:
-    key = house.virtual_key(limits=Limits(tokens_per_day=4000))
-    caller = house.caller(house.key())
+    key = gateway.virtual_key(limits=Limits(tokens_per_day=4000))
+    caller = gateway.caller(gateway.key())
     config = {"virtual_key": key, "via": "chat", "model_info": info}
     sent = {"x-portkey-config": json.dumps(config)}
     refused = caller.complete(headers=sent, max_tokens=5)
 
-    assert refused.status_code == 403 and house.upstream.requests == []
+    assert refused.status_code == 403 and gateway.upstream.requests == []
     assert "max_tokens" in refused.json["error"]["message"]
 
 
-# Where nothing is stored
+# Without a store
 
 
 def test_provider_key_has_no_limits(caller: Caller) -> None:

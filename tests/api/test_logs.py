@@ -1,4 +1,4 @@
-"""The line that is written of each request."""
+"""The log line of each request."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ logger = logging.getLogger("lastword")
 
 
 class Written:
-    """What the gateway has written."""
+    """The log of the gateway."""
 
     def __init__(self, out: StringIO) -> None:
         self._out = out
 
     def lines(self, caller: Caller) -> list[str]:
-        """All that is written of the requests of *caller*."""
+        """The log lines of the requests of *caller*."""
         caller.app.extensions["lastword"].close()
         return self._out.getvalue().splitlines()
 
@@ -121,7 +121,7 @@ def test_exception_is_one_line(written: Written, call, upstream) -> None:
 
 
 def test_long_texts_are_cut(call, script, written: Written) -> None:
-    """Names that a caller makes up: of models, aliases, and of where a target lies."""
+    """Names that callers choose: models, aliases, and paths of targets."""
     upstream = script(whole({"error": {"message": "m", "code": "c" * 9000}}, 500))
     target = {
         "provider": "openai",

@@ -1,4 +1,4 @@
-"""What is counted of requests, as Prometheus reads it."""
+"""The metrics of requests, as Prometheus reads them."""
 
 import json
 import re
@@ -29,7 +29,7 @@ FRAMES = [data(frame("Hel")), data(frame("lo", "stop")), DONE]
 
 
 class Counted:
-    """What a gateway tells, by the name and labels of each series."""
+    """A scrape of a gateway, by the name and labels of each series."""
 
     def __init__(self, caller: Caller) -> None:
         text = caller.get("/metrics").get_data(as_text=True)
@@ -43,7 +43,7 @@ class Counted:
 
 
 def read_body(response: Any) -> bytes:
-    """All of a response, read as a server does it."""
+    """The whole body, read as a server does it."""
     body = b"".join(response.iter_encoded())
     response.close()
     return body
@@ -54,9 +54,9 @@ def test_whole_answer_is_counted(call, upstream: Upstream) -> None:
     caller.complete()
     counted = Counted(caller)
 
-    told = {"provider": "openai", "via": "native", "status": "200"}
-    told |= {"stream": "no", "cache": "disabled", "end": "whole"}
-    assert counted("requests_total", **told) == 1
+    labels = {"provider": "openai", "via": "native", "status": "200"}
+    labels |= {"stream": "no", "cache": "disabled", "end": "whole"}
+    assert counted("requests_total", **labels) == 1
     assert counted("requests_total") == 1
     assert counted("tokens_total", kind="prompt") == 1
     assert counted("tokens_total", kind="completion") == 2
@@ -165,48 +165,48 @@ def test_only_listed_metrics_are_emitted(call, upstream) -> None:
 
 def test_metrics_table_matches_documentation() -> None:
     rows = re.findall(r"^\| `(lastword_\w+)` \| (.*?) \|", DOCS, re.M)
-    told = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    documented = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     counters = {metrics.Counter: "_total"}
-    known = {
+    declared = {
         name + counters.get(metric.kind, ""): metric.labels
         for name, metric in metrics.families()
     }
 
-    assert told == known
+    assert documented == declared
 
 
 def test_callers_cannot_create_series(call, upstream) -> None:
     app = call(upstream, log_requests=False).app
-    ask(app, upstream, range(600))
+    send_unique_requests(app, upstream, range(600))
     before = series(app)
-    ask(app, upstream, range(600, 10_600))
+    send_unique_requests(app, upstream, range(600, 10_600))
 
     assert series(app) == before
-    # Most of them are refused at once, or by the target: they count all the same.
+    # Most are refused by the gateway or by the target; they count all the same.
     counted = Counted(Caller(app))
     assert counted("requests_total") + counted("refused_total") == 10_600
     assert counted("requests_total") > 3_000
 
 
-def ask(app: Flask, upstream: Upstream, numbers: range) -> None:
-    """Ask for completions as nobody did before, each in one of several ways."""
+def send_unique_requests(app: Flask, upstream: Upstream, numbers: range) -> None:
+    """Send completions with unique values in every field, on one of several routes."""
     for number in numbers:
         invented = f"made-up-{number}"
         body = json.dumps({"model": invented, "prompt": invented, invented: number})
         headers = {"x-portkey-trace-id": invented, "traceparent": invented}
         headers |= {f"x-{invented}": invented, "authorization": f"Bearer {invented}"}
         headers["x-portkey-metadata"] = json.dumps({invented: invented})
-        route = WAYS[number % len(WAYS)] if number % 40 else "upstream"
+        route = ROUTES[number % len(ROUTES)] if number % 40 else "upstream"
         headers |= route_headers(route, invented, upstream)
         send(app, f"address-{number}", headers, body.encode())
 
 
-# Ways to ask: each ends in another place.
-WAYS = ("no text", "refused", "no key", "provider", "config", "virtual key")
+# Routes with different ends.
+ROUTES = ("no text", "refused", "no key", "provider", "config", "virtual key")
 
 
 def route_headers(route: str, invented: str, upstream: Upstream) -> dict[str, str]:
-    """The headers that lead a request that way."""
+    """The headers for one of these routes."""
     return {
         "upstream": {
             "x-portkey-provider": "openai",
@@ -222,9 +222,9 @@ def route_headers(route: str, invented: str, upstream: Upstream) -> dict[str, st
 
 
 def send(app: Flask, address: str, headers: dict[str, str], body: bytes) -> None:
-    """Post *body* as a server would, which costs less than a client for tests.
+    """Post *body* as a WSGI server would, which is faster than a test client.
 
-    Nobody is refused twice, and has to wait.
+    Each request has its own address, so that none is throttled.
     """
     environ = {f"HTTP_{k.upper().replace('-', '_')}": v for k, v in headers.items()}
     environ |= {
@@ -249,18 +249,18 @@ def series(app: Flask) -> set[tuple[str, frozenset[tuple[str, str]]]]:
     return {(sample.name, frozenset(sample.labels.items())) for sample in samples}
 
 
-# Who may ask
+# Access to /metrics
 
 
 @pytest.fixture
 def scrape_status(call, upstream) -> Iterator[Callable[..., int]]:
-    def ask(token: str = "", **settings: Any) -> int:
+    def scrape(token: str = "", **settings: Any) -> int:
         caller = call(upstream, **settings)
         caller.headers = {"Authorization": token} if token else {}
         status: int = caller.get("/metrics").status_code
         return status
 
-    yield ask
+    yield scrape
 
 
 def test_local_request_needs_no_token(scrape_status: Callable[..., int]) -> None:
@@ -271,10 +271,10 @@ def test_remote_request_needs_token(scrape_status: Callable[..., int]) -> None:
     everywhere = {"bind": "0.0.0.0:8787"}
 
     assert scrape_status(**everywhere) == 404
-    told = {**everywhere, "metrics_token": "a-token"}
-    assert scrape_status(**told) == 401
-    assert scrape_status("Bearer another", **told) == 401
-    assert scrape_status("Bearer a-token", **told) == 200
+    options = {**everywhere, "metrics_token": "a-token"}
+    assert scrape_status(**options) == 401
+    assert scrape_status("Bearer another", **options) == 401
+    assert scrape_status("Bearer a-token", **options) == 200
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_proxied_request_is_not_local(
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "", "::ffff:192.0.2.1"])
 def test_remote_address_is_not_local(call, upstream, peer: str) -> None:
-    """Whatever the gateway takes for its address; a unix socket has none."""
-    told = {"environ_overrides": {"REMOTE_ADDR": peer}}
-    assert call(upstream).get("/metrics", **told).status_code == 404
+    """Whatever the peer's address is; a unix socket has none."""
+    client = {"environ_overrides": {"REMOTE_ADDR": peer}}
+    assert call(upstream).get("/metrics", **client).status_code == 404
 
 
 def test_metrics_can_be_disabled(scrape_status: Callable[..., int]) -> None:

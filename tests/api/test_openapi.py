@@ -1,4 +1,4 @@
-"""The OpenAPI document, against the code that it describes; and its page."""
+"""The OpenAPI document, compared with the code; and its HTML page."""
 
 import ast
 import json
@@ -49,7 +49,7 @@ SETTINGS = Settings(metrics_token="a token of the tests")
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
-    """What a gateway says of itself."""
+    """The document as the gateway serves it."""
     instance = str(tmp_path_factory.mktemp("instance"))
     app = create_app(replace(SETTINGS, instance=instance, ledger=False))
     try:
@@ -74,7 +74,7 @@ def test_document_is_valid(document: Document) -> None:
     assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
 
 
-# Blueprints that are for people, and no part of what programs call.
+# Blueprints with pages for people, which are not part of the API.
 FOR_PEOPLE = {"console"}
 
 
@@ -101,7 +101,7 @@ def test_disabled_endpoints_are_not_listed(call, upstream: Upstream) -> None:
     assert "/metrics" not in document["paths"]
 
 
-# Portkey's and our own, and others that belong to them.
+# Portkey's headers, our own, and related ones.
 OURS = re.compile(r"x-(portkey|lastword|should|request)-[a-z-]*[a-z]|x-api-key|api-key")
 
 
@@ -113,8 +113,8 @@ def named_in(path: Path) -> Iterator[str]:
 
 def test_document_has_all_headers_of_the_code(document: Document) -> None:
     files = [path for path in API.rglob("*.py") if path.parent.name != "openapi"]
-    known = {name for path in files for name in named_in(path)}
-    known |= {
+    declared = {name for path in files for name in named_in(path)}
+    declared |= {
         name.lower()
         for provider in PROVIDERS.values()
         for setting in provider.settings
@@ -124,8 +124,8 @@ def test_document_has_all_headers_of_the_code(document: Document) -> None:
     described = {name.lower() for name in (*parts["parameters"], *parts["headers"])}
     described |= {s.get("name", "") for s in parts["securitySchemes"].values()}
 
-    assert known - described == set()
-    assert {name for name in described if OURS.fullmatch(name)} - known == set()
+    assert declared - described == set()
+    assert {name for name in described if OURS.fullmatch(name)} - declared == set()
 
 
 FALLBACK = {
@@ -137,16 +137,16 @@ FALLBACK = {
 
 
 def test_document_has_all_answer_headers(document: Document, call, script) -> None:
-    """Those of a way that failed, and that led somewhere in the end, most of all."""
+    """Also those of failed attempts and of a fallback."""
     upstream = script(whole({}, 503), whole(completion()))
     caller = call(upstream, default_max_tokens=100)
     caller.headers["x-portkey-config"] = json.dumps(FALLBACK)
     answers = [caller.complete(seed=1, user="u") for _ in range(3)]
-    seen = {name.lower() for answer in answers for name, _ in answer.headers}
+    sent = {name.lower() for answer in answers for name, _ in answer.headers}
 
     assert [answer.status_code for answer in answers] == [503, 200, 200]
-    assert {"age", "x-lastword-attempts", "x-lastword-model-alias"} <= seen
-    assert seen - {"content-type", "content-length"} <= {
+    assert {"age", "x-lastword-attempts", "x-lastword-model-alias"} <= sent
+    assert sent - {"content-type", "content-length"} <= {
         name.lower() for name in document["components"]["headers"]
     }
 
@@ -249,7 +249,7 @@ def test_default_max_tokens_comes_from_settings(
     assert field.get("default") == length
 
 
-# What it allows, and what the code takes.
+# Schema and validation agree
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -289,7 +289,7 @@ BODY: Document = {
     "top_p": 0.5,
     "user": "u",
 }
-# On both sides of what each of them may be.
+# Values on both sides of each bound.
 BOUNDS = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, -3, -2, 2, 3, 20, 21, 128, 129]
 BOUNDS += [100, 101, -100, -101, 1.5, 2.5, -2.5]
 OTHER: list[Any] = [None, True, *BOUNDS, *([bound] for bound in BOUNDS), "", "x", "@x"]
@@ -309,7 +309,7 @@ OTHER += [{"mode": "single"}]
 
 
 def changed(value: Any) -> Iterator[Any]:
-    """*value* with something else in one place."""
+    """*value* with one node replaced."""
     if isinstance(value, dict):
         yield value | {"unknown": 1}
         for key in value:

@@ -1,4 +1,4 @@
-"""Conditions with patterns: what they may take, and what is said beyond."""
+"""Conditions with patterns: their limits, and the errors beyond them."""
 
 import json
 import random
@@ -11,13 +11,13 @@ from app.api.routing.patterns import Searches
 from app.errors import InvalidRoute
 from tests.conftest import Caller
 
-# On such a text it never comes to the same place twice.
+# A text on which RE2's automaton never reaches the same state twice.
 SLOW = "a[ab]{300}c"
 TEXT = "".join(random.Random(1).choices("ab", k=60_000))
 
 
 def config(upstream: Any, *regexes: str) -> dict[str, str]:
-    """A header whose conditions are these patterns, for the prompt."""
+    """A config header with these patterns as conditions on the prompt."""
     parts = [{"params.prompt": {"$regex": each}} for each in regexes]
     target = {"provider": "openai", "api_key": "k", "custom_host": upstream.url}
     strategy = {

@@ -1,4 +1,4 @@
-"""What upstreams quote of a call: no key comes back, in no form, however it is cut."""
+"""Keys that upstreams quote are redacted in every encoding, whole or truncated."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from tests.forms import FORMS, pieces
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     Upstream,
     completion,
     data,
@@ -38,7 +38,7 @@ Call = Callable[..., Caller]
 
 
 def _in_header(text: str, status: int) -> Answer:
-    """As the value of a header that callers get."""
+    """In the value of a header that callers receive."""
     answer = completion() if status == 200 else {"error": {"message": "no"}}
     return whole(answer, status, f"x-request-id: {text.strip()}"[:3000])
 
@@ -66,9 +66,9 @@ QUOTING: dict[str, Callable[[str], Answer]] = {
     "late reason": lambda text: stream(BEGUN, data(frame("", text)), DONE),
 }
 
-# Texts before a key, which move it past the place where an excerpt ends.
+# Texts before a key, which move it across the end of an excerpt.
 PADS = st.integers(0, 260).map(lambda n: ("word " * 60)[:n])
-# Keys look like chance; eight zeros may well stand in an answer.
+# Keys look random; eight zeros may well occur in an answer.
 KEYS = st.builds(
     lambda seed, length: "k" + "".join(random.Random(seed).choices(_SIGNS, k=length)),
     st.integers(0, 2**32),
@@ -108,11 +108,11 @@ def test_quoted_keys_are_redacted(
     upstream.answers[:] = [QUOTING[quoting](f"{pad}{quoted[: len(quoted) - cut // 9]}")]
     caller = the_caller(call, upstream)
     headers = {"Authorization": f"Bearer {key}"}
-    told = [shown(caller.complete(headers=headers, stream=s)) for s in (False, True)]
+    answers = [shown(caller.complete(headers=headers, stream=s)) for s in (False, True)]
     caller.responses.clear()
 
     logged = "".join(str(vars(record)) for record in caplog.records)
-    for text in (*told, logged):
+    for text in (*answers, logged):
         assert not any(piece in text for piece in pieces(key, form))
 
 
@@ -120,14 +120,14 @@ _callers: dict[int, Caller] = {}
 
 
 def the_caller(call: Call, upstream: Upstream) -> Caller:
-    """One for all examples of a test."""
+    """One caller for all examples of a test."""
     if upstream.port not in _callers:
         _callers.clear()
         _callers[upstream.port] = call(upstream)
     return _callers[upstream.port]
 
 
-# Whatever the secret is
+# Every kind of secret
 
 
 def basic(user: str, password: str) -> str:
@@ -162,11 +162,11 @@ def test_all_credentials_are_redacted(
 
 
 def test_quoted_request_is_redacted(call: Call, script: Any) -> None:
-    """An upstream that says back all that it got, cut after any number of bytes."""
+    """The upstream quotes the whole request, truncated after any number of bytes."""
 
-    def quoting(seen: Seen) -> Answer:
-        lines = "\n".join(f"{name}: {value}" for name, value in seen.headers.items())
-        size = int(seen.json["prompt"])
+    def quoting(request: ReceivedRequest) -> Answer:
+        lines = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
+        size = int(request.json["prompt"])
         return whole(lines.encode()[:size], 400, content_type="text/plain")
 
     caller = call(script(quoting))
@@ -176,7 +176,7 @@ def test_quoted_request_is_redacted(call: Call, script: Any) -> None:
 
 
 def test_attempts_are_redacted(call: Call, upstream: Upstream) -> None:
-    """Those that an error lists, if there were several."""
+    """The attempts that an error lists, if there were several."""
     upstream.answers[:] = [QUOTING["error"](f"bad {KEY}")]
     target = {"provider": "openai", "api_key": KEY, "custom_host": upstream.url}
     config = {"strategy": {"mode": "fallback"}, "targets": [target, target]}
@@ -211,7 +211,7 @@ def test_model_list_is_redacted(call: Call, upstream: Upstream) -> None:
 def test_answers_without_tokens_are_redacted(
     call: Call, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """Of a server of tokens, which is sent a secret in a form."""
+    """A token endpoint, which is sent a secret in a form body."""
     authority = trustme.CA()
     bundle = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(str(bundle))
@@ -234,9 +234,9 @@ def test_answers_without_tokens_are_redacted(
         "token_uri": f"https://127.0.0.1:{upstream.port}/token",
     }
 
-    def quoting(seen: Seen) -> Answer:
-        told = seen.body.decode()[-220:] + " " + seen.body.decode()[:400]
-        return whole({"error": "no", "error_description": told}, 400)
+    def quoting(request: ReceivedRequest) -> Answer:
+        quoted = request.body.decode()[-220:] + " " + request.body.decode()[:400]
+        return whole({"error": "no", "error_description": quoted}, 400)
 
     upstream.answers[:] = [quoting]
     caller = call(upstream, ca_bundle=str(bundle))
@@ -248,16 +248,16 @@ def test_answers_without_tokens_are_redacted(
     }
     caller.headers = {"x-portkey-config": json.dumps(target)}
     response = caller.complete()
-    told = shown(response)
+    text = shown(response)
 
-    assert response.status_code == 401 and "gave no token" in told
+    assert response.status_code == 401 and "gave no token" in text
     assertion = upstream.last.body.decode().partition("assertion=")[2].partition("&")[0]
     parts = assertion.split(".")
     assert len(parts) == 3
-    assert not any(part[:8] in told for part in parts)
+    assert not any(part[:8] in text for part in parts)
 
 
-# Where operators look
+# Logs and console
 
 
 def test_logs_rows_and_spans_are_redacted(
@@ -304,7 +304,7 @@ def test_tracebacks_show_no_likely_key() -> None:
 
 
 def test_late_errors_keep_their_message(call: Call, upstream: Upstream) -> None:
-    """Redaction takes nothing else away."""
+    """Redaction removes nothing else."""
     words = "The server had an error while processing your request. Sorry about that!"
     upstream.answers[:] = [stream(BEGUN, data({"error": {"message": words}}))]
     *_, last = events(call(upstream).complete(stream=True))

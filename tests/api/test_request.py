@@ -1,4 +1,4 @@
-"""What a request may say, and what is said of one that is wrong.
+"""The request body: what is accepted, and the errors for what is not.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -523,9 +523,12 @@ def test_117_model_in_body_overrides_path(caller: Caller, upstream) -> None:
 
 def test_120_preflight_is_answered_for_allowed_origin(call, upstream) -> None:
     caller = call(upstream, cors_origins=("https://app.example",))
-    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
-    asked["Access-Control-Request-Headers"] = "authorization, x-portkey-provider"
-    response = caller.app.test_client().options("/v1/completions", headers=asked)
+    preflight = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "POST",
+    }
+    preflight["Access-Control-Request-Headers"] = "authorization, x-portkey-provider"
+    response = caller.app.test_client().options("/v1/completions", headers=preflight)
 
     assert response.status_code == 204
     granted = response.headers

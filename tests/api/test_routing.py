@@ -1,6 +1,6 @@
-"""Routes at the wire: which upstream is called, how often, and what the caller learns.
+"""Routes over HTTP: which upstream is called, how often, and what the caller gets.
 
-The clock is not the real one: no test sleeps. Numbers are those of the cases in
+The clock is a fake: no test sleeps. Numbers are those of the cases in
 docs/contract.md.
 """
 
@@ -32,7 +32,7 @@ HELLO = [data(frame("Hel")), data(frame("lo")), data(frame("!", "stop"))]
 
 @dataclass
 class FakeTime:
-    """Time that passes when somebody sleeps, and chance that is always the same."""
+    """A clock that only sleeping advances, and a fixed random number."""
 
     passed: float = 0.0
     slept: list[float] = field(default_factory=list)
@@ -58,7 +58,7 @@ def fake_time() -> FakeTime:
 
 @pytest.fixture
 def plan(settings: Settings, fake_time: FakeTime) -> Iterator[Callable[..., Caller]]:
-    """Makes callers that send a config with everything."""
+    """Creates callers that send a config with every request."""
     callers: list[Caller] = []
 
     def make(config: Any, **changes: Any) -> Caller:
@@ -328,7 +328,7 @@ def test_98_early_stream_failure_falls_back(plan, script, kind: str) -> None:
 
     assert response.get_data() == b"".join([*HELLO, DONE])
     assert target_and_retries(response)[0] == "config.targets[1]"
-    # Where the answer has ended, its connection may serve again.
+    # The connection of a finished answer may be reused.
     caller.leave()
     assert broken.wait_closed()
 
@@ -446,7 +446,7 @@ def test_pattern_cannot_block_the_gateway(plan, script) -> None:
     assert yes.requests == []
 
 
-# What targets have from above
+# Inherited settings
 
 
 def test_params_get_defaults_drops_and_overrides(plan, script) -> None:
@@ -502,7 +502,7 @@ def test_target_without_key_uses_the_requests(plan, script) -> None:
 
 
 def test_request_key_stays_with_its_provider(plan, script) -> None:
-    """The header names another provider, whose key it is."""
+    """The key belongs to the provider that the header names."""
     upstream = script(GOOD)
     caller = plan(group("single", at(upstream)))
     response = caller.complete(headers={"x-portkey-provider": "anthropic"})

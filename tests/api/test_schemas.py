@@ -1,4 +1,4 @@
-"""The walk over a body, against the one that marshmallow itself would take."""
+"""The fast validation of a body, compared with marshmallow's own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ Read = Callable[[Mapping[str, Any]], Any]
 
 
 def outcome(read: Read, body: Mapping[str, Any]) -> Any:
-    """What *read* makes of *body*, or what it complains of."""
+    """The result of *read* for *body*, or its errors."""
     try:
         return read(body)
     except InvalidRequest as e:

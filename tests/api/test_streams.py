@@ -1,4 +1,4 @@
-"""Streams: what passes untouched, what is repaired, and how they end.
+"""Streams: what is passed on, what is repaired, and how they end.
 
 Numbers are those of the cases in docs/contract.md.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Caller, events, taken
+from tests.conftest import Caller, events, read_until
 from tests.upstream import (
     DONE,
     Answer,
@@ -138,8 +138,8 @@ COUNTED = {
 
 @pytest.mark.parametrize("style", COUNTED)
 def test_62_64_requested_usage_comes_last(call, script, style) -> None:
-    asked = {"stream_options": {"include_usage": True}}
-    *frames, last, done = streamed(call, script, *COUNTED[style], DONE, **asked)
+    options = {"stream_options": {"include_usage": True}}
+    *frames, last, done = streamed(call, script, *COUNTED[style], DONE, **options)
 
     assert [f["usage"] for f in frames] == [None, None]
     assert (last["choices"], last["usage"]) == ([], USAGE)
@@ -396,10 +396,10 @@ def test_81_caller_may_leave_before_done(call, script) -> None:
     upstream = script(stream(*HELLO, DONE))
     caller = call(upstream)
     response = caller.complete(stream=True)
-    assert taken(response, upto=b'"stop"').startswith(b"".join(HELLO))
+    assert read_until(response, marker=b'"stop"').startswith(b"".join(HELLO))
     response.close()
 
-    # Its answer has ended, so that its connection may serve again.
+    # The connection of a finished answer may be reused.
     caller.leave()
     assert upstream.wait_closed()
 

@@ -1,4 +1,4 @@
-"""The spans of requests, as a collector gets them."""
+"""The spans of requests, as a collector receives them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from app.observability import otel_settings
 from app.settings import BadSettings, Settings
 from tests.collector import CLIENT, SERVER, Collector
 from tests.conftest import KEY, Caller
-from tests.house import House
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     Upstream,
@@ -38,9 +38,9 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.stop()
+    collector = Collector()
+    yield collector
+    collector.stop()
 
 
 Traced = Callable[..., Caller]
@@ -48,19 +48,19 @@ Traced = Callable[..., Caller]
 
 @pytest.fixture
 def traced(call: Any, collector: Collector, monkeypatch: Any) -> Traced:
-    """Makes callers of a gateway that is traced, with variables of OpenTelemetry."""
+    """Creates callers of a gateway with tracing, with OpenTelemetry's variables."""
 
     def make(upstream: Any, otel: dict[str, str] | None = None, **settings: Any) -> Any:
-        given = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | (otel or {})
-        for name, value in given.items():
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | (otel or {})
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return call(upstream, otel=given, **settings)
+        return call(upstream, otel=variables, **settings)
 
     return make
 
 
 def ended(caller: Caller) -> None:
-    """Have all of that gateway's spans exported."""
+    """Export all of that gateway's spans."""
     for response in caller.responses:
         response.close()
     caller.app.extensions["lastword"].close()
@@ -104,9 +104,9 @@ def test_span_joins_the_callers_trace(
 
     assert (request.trace_id, request.parent_id) == (TRACE, PARENT)
     assert request.state == tried.state == "vendor=1,other=2"
-    seen = upstream.last.headers
-    assert seen["traceparent"] == f"00-{TRACE}-{tried.span_id}-01"
-    assert seen["tracestate"] == "vendor=1,other=2"
+    headers = upstream.last.headers
+    assert headers["traceparent"] == f"00-{TRACE}-{tried.span_id}-01"
+    assert headers["tracestate"] == "vendor=1,other=2"
     assert response.headers["x-portkey-trace-id"] == TRACE
     assert request["lastword.trace_id"] == TRACE
 
@@ -165,8 +165,8 @@ def test_sampler_decides_recording(
     ended(caller)
 
     assert len(collector.spans) == recorded
-    told = upstream.last.headers["traceparent"]
-    assert told.endswith("-01" if recorded else "-00")
+    traceparent = upstream.last.headers["traceparent"]
+    assert traceparent.endswith("-01" if recorded else "-00")
 
 
 def fallback(*targets: Any) -> dict[str, str]:
@@ -199,8 +199,8 @@ def test_retries_and_fallbacks_have_spans(
     models = [tried["gen_ai.request.model"] for tried in tries]
     assert models == ["first", "first", "second"] and not request.failed
     assert {tried.parent_id for tried in tries} == {request.span_id}
-    seen = [each.headers["traceparent"].split("-")[2] for each in busy.requests]
-    assert seen == [tried.span_id for tried in tries[:2]]
+    parent_ids = [each.headers["traceparent"].split("-")[2] for each in busy.requests]
+    assert parent_ids == [tried.span_id for tried in tries[:2]]
 
 
 def test_failure_span_has_error_type_only(
@@ -345,7 +345,7 @@ def test_span_attributes_match_documentation(
     traced: Traced, upstream: Upstream, settings: Settings, collector: Collector
 ) -> None:
     sealed = replace(settings, secret_key="a secret of the tests", store_ttl=0.0001)
-    house = House(traced, upstream, sealed)
+    gateway = StoredGateway(traced, upstream, sealed)
     details = {
         "prompt_tokens_details": {"cached_tokens": 1},
         "completion_tokens_details": {"reasoning_tokens": 1},
@@ -353,10 +353,10 @@ def test_span_attributes_match_documentation(
     usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10, **details}
     slow = stream(FRAMES[0], 0.1, *FRAMES[1:])
     upstream.answers[:] = [whole(completion(usage=usage)), slow]
-    target = {"virtual_key": house.virtual_key(), "cache": {"mode": "simple"}}
-    house.store.put_config("pc-1", target)
-    house.store.put_alias("old", Alias("gpt-4"))
-    caller = house.caller(house.key(), log_prompts=True)
+    target = {"virtual_key": gateway.virtual_key(), "cache": {"mode": "simple"}}
+    gateway.store.put_config("pc-1", target)
+    gateway.store.put_alias("old", Alias("gpt-4"))
+    caller = gateway.caller(gateway.key(), log_prompts=True)
     caller.headers["x-portkey-config"] = "pc-1"
     sampling = {"frequency_penalty": 0.1, "presence_penalty": 0.1, "seed": 1}
     sampling |= {"temperature": 0, "top_k": 5, "top_p": 0.5, "stop": ["x"]}
@@ -364,15 +364,15 @@ def test_span_attributes_match_documentation(
     caller.complete(stream=True).get_data()
     caller.complete(model="left", stream=True)
     ended(caller)
-    house.store.engine.dispose()
+    gateway.store.engine.dispose()
 
     for column, kind in enumerate((SERVER, CLIENT)):
         spans = [span for span in collector.spans if span.kind == kind]
-        told = {name for span in spans for name in span.attributes}
-        assert told == documented(column)
+        attributes = {name for span in spans for name in span.attributes}
+        assert attributes == documented(column)
 
 
-# What is set
+# Settings
 
 
 def test_no_endpoint_traces_nothing(caller: Caller, upstream) -> None:
@@ -384,7 +384,7 @@ def test_no_endpoint_traces_nothing(caller: Caller, upstream) -> None:
 def test_no_endpoint_loads_nothing(tmp_path: Path) -> None:
     code = "import sys, wsgi; print([n for n in sys.modules if 'opentelemetry' in n])"
     environ = {name: os.environ[name] for name in os.environ if "OTEL" not in name}
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],
         env=environ | {"GATEWAY_INSTANCE": str(tmp_path), "OTEL_SERVICE_NAME": "mine"},
@@ -393,7 +393,7 @@ def test_no_endpoint_loads_nothing(tmp_path: Path) -> None:
         check=True,
     )
 
-    assert told.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -420,9 +420,9 @@ def test_variables_can_disable_traces(otel: dict[str, str]) -> None:
     ],
 )
 def test_unsupported_options_fail_at_start(name, value, right) -> None:
-    given = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}
+    variables = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}
     with pytest.raises(BadSettings, match=f"{name}='{value}': {right}"):
-        otel_settings.tracing_enabled(given | {name: value})
+        otel_settings.tracing_enabled(variables | {name: value})
 
 
 def test_batch_options_come_from_variables() -> None:

@@ -1,4 +1,4 @@
-"""Headers of an upstream's answer: what cannot be passed on never costs the answer."""
+"""Headers of an upstream's answer: invalid ones are dropped, and the answer is kept."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.conftest import Caller, events
 from tests.upstream import DONE, close, completion, data, frame, stream, whole
 
-# What gunicorn takes. Source: TOKEN_RE and HEADER_VALUE_RE of gunicorn 27.
+# What gunicorn accepts. Source: TOKEN_RE and HEADER_VALUE_RE of gunicorn 27.
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-zA-Z]+")
 VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 
@@ -60,8 +60,8 @@ def test_invalid_headers_are_left_out(
 
     assert response.status_code == status
     assert_sendable(response)
-    given = UNFIT[name].partition(b":")[0].decode("latin-1").lower()
-    assert given not in response.headers
+    header = UNFIT[name].partition(b":")[0].decode("latin-1").lower()
+    assert header not in response.headers
 
 
 @pytest.mark.parametrize("name", FIT)
@@ -69,13 +69,13 @@ def test_valid_headers_are_passed_on(call: Call, script: Any, name: str) -> None
     (good,) = whole(completion())
     response = call(script([with_header(FIT[name], good)])).complete()
 
-    given, _, value = FIT[name].decode("latin-1").partition(": ")
-    assert response.headers[given] == value
+    header, _, value = FIT[name].decode("latin-1").partition(": ")
+    assert response.headers[header] == value
     assert_sendable(response)
 
 
 def test_passed_on_headers_are_bounded(call: Call, script: Any) -> None:
-    """A proxy that takes 64 KiB of headers takes this answer."""
+    """The headers fit a proxy that accepts 64 KiB."""
     lines = [f"openai-{number}: {'x' * 4000}" for number in range(80)]
     (good,) = whole(completion(), 200, *lines)
     response = call(script([good])).complete()
@@ -125,7 +125,7 @@ def test_random_headers_lose_no_answer(
 
 
 def test_cached_headers_are_checked(call: Call, script: Any, tmp_path: Any) -> None:
-    """What a cache holds may have been written by another version."""
+    """A cache entry may have been written by another version."""
     (good,) = whole(completion())
     caller = call(script([with_header(b"openai-model: a\x85b", good)]))
     caller.headers["x-portkey-config"] = '{"cache": {"mode": "simple"}}'
@@ -147,7 +147,7 @@ def test_model_list_headers_are_checked(call: Call, script: Any) -> None:
 
 
 def test_long_attempt_lists_fit_into_headers(call: Call, script: Any) -> None:
-    """Where a target lies in a config is as long as the config is deep."""
+    """The path of a target is as long as the config is deep."""
     upstream = script(whole({"error": {}}, 500))
     target: Any = {"provider": "openai", "api_key": "k", "custom_host": upstream.url}
     config: Any = {"strategy": {"mode": "fallback"}, "targets": [target] * 40}

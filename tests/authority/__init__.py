@@ -1,1 +1,1 @@
-"""Random gateways and callers: what arrives upstream stays within the allowance."""
+"""Random gateways and callers: calls that arrive upstream are all permitted."""

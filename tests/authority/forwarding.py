@@ -1,7 +1,7 @@
 """Random headers that a caller wants forwarded, and which of them may arrive.
 
-What may not arrive is listed here by name, from the documentation of services and
-proxies, and not by the rule that the gateway goes by.
+Headers that must not arrive are listed by name, from the documentation of services
+and proxies, independently of the gateway's own rule.
 """
 
 import base64
@@ -41,7 +41,7 @@ PLAIN = ("x-tenant", "x-request-tag", "user-agent", "referer", "x-trace", "bagga
 
 
 def _spelled(rng: random.Random, name: str) -> str:
-    """A name in one of the spellings that mean the same to some server."""
+    """A name in one of the spellings that some servers treat as equal."""
     kinds = (str.lower, str.upper, str.title, lambda n: n.replace("-", "_"))
     return str(rng.choice(kinds)(name))
 
@@ -64,7 +64,7 @@ def _value(rng: random.Random, key: str) -> str:
 
 def _violations(world: World, key: str, sealed: bool) -> Iterator[str]:
     for call in world.reached:
-        for name, value in call.seen.headers.items():
+        for name, value in call.request.headers.items():
             if name in CONNECTION and "SENT" in value:
                 yield f"{name} of the caller's connection"
             if sealed and name in CREDENTIALS and "SENT" in value:
@@ -81,12 +81,12 @@ def _violations(world: World, key: str, sealed: bool) -> Iterator[str]:
                     yield f"a gateway key in base64 in {name}"
 
 
-# What tests/conftest's client or WSGI would take for something else than a header.
+# Headers that werkzeug's test client or WSGI treat specially.
 _NOT_SENT = {"host", "content-length", "content-type", "transfer-encoding", "expect"}
 
 
 def run(folder: Path, seed: int, requests: int) -> tuple[int, int]:
-    """Send so many requests; how many were answered, and how many headers travelled."""
+    """Send so many requests; return how many were answered and headers forwarded."""
     rng = random.Random(seed)
     world = World(folder, rng)
     key, answered, travelled = world.key_for_all(), 0, 0
@@ -115,12 +115,12 @@ def run(folder: Path, seed: int, requests: int) -> tuple[int, int]:
             body: dict[str, Any] = {"model": "m", "prompt": str(number)}
             world.reached.clear()
             with client.post("/v1/completions", json=body, headers=headers) as response:
-                found = list(_violations(world, key, sealed))
-                assert not found, (found, seed, number, headers)
+                violations = list(_violations(world, key, sealed))
+                assert not violations, (violations, seed, number, headers)
                 assert response.status_code < 500, (response.json, headers)
                 answered += response.status_code == 200
             for call in world.reached:
-                travelled += sum("SENT" in v for v in call.seen.headers.values())
+                travelled += sum("SENT" in v for v in call.request.headers.values())
     finally:
         world.close()
     return answered, travelled

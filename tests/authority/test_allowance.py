@@ -15,7 +15,7 @@ SEEDS, REQUESTS = range(24), 100
 def test_nothing_beyond_allowance_arrives(tmp_path: Path, seed: int) -> None:
     answered, calls = run(tmp_path, seed, REQUESTS)
 
-    # Requests that are all refused would show nothing.
+    # If all requests were refused, the test would prove nothing.
     assert answered >= 5 and calls >= 5
 
 

@@ -1,8 +1,8 @@
-"""A gateway with a store, random requests to it, and what each of them may reach.
+"""A gateway with a store, random requests to it, and what each may reach.
 
 What a caller may reach is computed here from what was stored and nothing else, in a few
 lines that share no code with the gateway. What was reached is what a scripted upstream
-received, and what the answer says of it (an answer from the cache reaches nobody).
+received, and what its answer says (an answer from the cache reaches no upstream).
 """
 
 import json
@@ -19,7 +19,7 @@ from app.core.limits import Limits
 from app.core.permissions import Alias, GatewayKey, VirtualKey
 from app.settings import Settings
 from app.store import factory
-from tests.upstream import Answer, Seen, Upstream, completion, reply, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, completion, reply, whole
 
 OWN_KEY = "sk-the-callers-own-key"
 
@@ -42,7 +42,7 @@ class Reached:
 
     credential: str
     models: tuple[str, ...]
-    seen: Seen
+    request: ReceivedRequest
 
 
 @dataclass
@@ -83,7 +83,7 @@ class World:
         self.store.engine.dispose()
         self.upstream.stop()
 
-    # What is stored
+    # Stored records
 
     def _fill(self) -> None:
         rng = self.rng
@@ -139,7 +139,7 @@ class World:
         self.keys[text] = key
         return text
 
-    # What is asked
+    # Requests
 
     def _config(self, *, stored: bool, depth: int = 0) -> dict[str, Any]:
         """A random config, as an operator may store or a caller may send it."""
@@ -236,22 +236,26 @@ class World:
         body = {"model": model, "prompt": rng.choice(["Hi", "Ho"])}
         return text, headers, body | (self._params() if rng.random() < 0.2 else {})
 
-    # What comes of it
+    # Answers and violations
 
-    def _answer(self, seen: Seen) -> Answer:
-        """The upstream: its answer says whose credentials asked for which model."""
-        models = tuple(_models(seen))
-        credential = self._holder(seen)
+    def _answer(self, request: ReceivedRequest) -> Answer:
+        """The upstream: its answer names the credentials and the model of the call."""
+        models = tuple(_models(request))
+        credential = self._holder(request)
         with self._lock:
-            self.reached.append(Reached(credential, models, seen))
+            self.reached.append(Reached(credential, models, request))
         text = f"{credential}|{'|'.join(models)}"
-        is_chat = "/chat/" in seen.path
+        is_chat = "/chat/" in request.path
         return whole(reply(text) if is_chat else completion(text))
 
-    def _holder(self, seen: Seen) -> str:
+    def _holder(self, request: ReceivedRequest) -> str:
         """The virtual key whose secret arrived; the callers' own, or none."""
-        sent = seen.headers.get("authorization", "") + seen.headers.get("api-key", "")
-        ids = [id for id in VIRTUAL_KEYS if f"sk-sealed-in-{id}" in str(seen.headers)]
+        sent = request.headers.get("authorization", "") + request.headers.get(
+            "api-key", ""
+        )
+        ids = [
+            id for id in VIRTUAL_KEYS if f"sk-sealed-in-{id}" in str(request.headers)
+        ]
         if len(ids) == 1:
             return ids[0]
         return "two" if ids else ("own" if sent else "none")
@@ -305,14 +309,14 @@ class World:
         )
 
     def _of_headers(self, call: Reached) -> Iterator[str]:
-        text = json.dumps(call.seen.headers)
+        text = json.dumps(call.request.headers)
         for gateway_key in self.keys:
             if gateway_key in text:
                 yield "a gateway key went upstream"
         if call.credential in VIRTUAL_KEYS:
-            if OWN_KEY in text or "cookie" in call.seen.headers:
+            if OWN_KEY in text or "cookie" in call.request.headers:
                 yield "a credential of the caller's beside a virtual key"
-            project = call.seen.headers.get("openai-project")
+            project = call.request.headers.get("openai-project")
             if project not in (None, f"project-of-{call.credential}"):
                 yield f"a project of the caller's beside a virtual key: {project}"
 
@@ -322,14 +326,14 @@ _HEADERS = ("OpenAI-Project", "authorization", "Cookie", "x-custom", "API-Key")
 _VALUES = ("theirs", OWN_KEY, "Bearer " + OWN_KEY, "Basic {}", "x={};", "Token {}")
 
 
-def _models(seen: Seen) -> Iterator[str]:
-    """Every name by which a call asks for a model: in its path, in its body."""
-    if "/deployments/" in seen.path:
-        yield seen.path.split("/deployments/")[1].split("/")[0]
+def _models(request: ReceivedRequest) -> Iterator[str]:
+    """Every name of a model in a call: in its path and its body."""
+    if "/deployments/" in request.path:
+        yield request.path.split("/deployments/")[1].split("/")[0]
     for name in ("models", "fallbacks"):
-        yield from seen.json.get(name) or ()
-    yield from [seen.json["lora"][0]] if "lora" in seen.json else []
-    yield str(seen.json.get("model"))
+        yield from request.json.get(name) or ()
+    yield from [request.json["lora"][0]] if "lora" in request.json else []
+    yield str(request.json.get("model"))
 
 
 def _allows(key: GatewayKey, resource: str, name: str) -> bool:
@@ -352,9 +356,9 @@ def run(folder: Path, seed: int, requests: int) -> tuple[int, int]:
             text, headers, body = world.request()
             world.reached.clear()
             with client.post("/v1/completions", json=body, headers=headers) as response:
-                found = list(world.violations(text, headers, response))
-                assert not found, {
-                    "violations": found,
+                violations = list(world.violations(text, headers, response))
+                assert not violations, {
+                    "violations": violations,
                     "seed": seed,
                     "number": number,
                     "key": world.keys[text],

@@ -1,6 +1,6 @@
-"""Real clients of the legacy endpoint, with nothing changed but their base URL.
+"""Real clients of the legacy endpoint; only their base URL is changed.
 
-Each runs in an environment of its own, made of `requirements/<client>.txt`, as a
-script `with_<client>.py <address>` that prints what it got as one JSON object. The
-scripts are not named after their clients alone: they would be imported instead.
+Each runs in its own environment, from `requirements/<client>.txt`, as a script
+`with_<client>.py <address>` that prints its results as one JSON object. A script
+named after its client alone would be imported in the client's place.
 """

@@ -1,6 +1,6 @@
-"""What every client is asked, and how what it answers is written down.
+"""The requests for every client, and the report of its answers.
 
-Runs inside each client's environment, so it needs the standard library alone.
+It runs in each client's environment, so it uses the standard library only.
 """
 
 import json
@@ -41,7 +41,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 def base_url() -> str:
-    """Where this script was told to find the endpoint."""
+    """The base URL, from the script's argument."""
     return sys.argv[1] + "/v1"
 
 
@@ -52,7 +52,7 @@ def report(
     error: type[Exception],
     **own: Any,
 ) -> None:
-    """Ask everything in ASKED, and print the answers and the client's *own* cases.
+    """Send everything in ASKED, and print the answers and the client's *own* cases.
 
     *keyless* is *create*, sending KEYLESS. *error* is the base of the errors that the
     client raises for an answer with an error status.
@@ -81,7 +81,7 @@ def _joined(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    """What a caller can learn from *error*; openai 0.28 has a name of its own."""
+    """The public fields of *error*; openai 0.28 names one differently."""
     fields = {name: getattr(error, name, None) for name in ("param", "code")}
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     kind = type(error).__name__

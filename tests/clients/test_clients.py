@@ -1,6 +1,6 @@
-"""Real clients against a real gateway: each is asked once, then its answers are read.
+"""Real clients against a real gateway: each runs once, then its results are checked.
 
-What they are asked is in `cases.py`.
+Their requests are in `cases.py`.
 """
 
 import json
@@ -19,7 +19,7 @@ from .cases import MAX_TOKENS, PROMPTS
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venvs"
 
-# Seconds for one client to start and to ask everything.
+# Seconds for one client to start and to send everything.
 TIMEOUT = 120
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client's script, and what it calls an error with status 400."""
+    """A client's script, and its exception for a status of 400."""
 
     script: str
     refusal: str = "BadRequestError"
@@ -51,7 +51,7 @@ Answers = Mapping[str, Any]
 
 @pytest.fixture(scope="session")
 def answers_of(gateway_url: str) -> Callable[[str], Answers]:
-    """What the client of this name got. Each is asked once, also if that fails."""
+    """The results of this client. Each client runs once, also if it fails."""
     cached_answers = cache(_run_client)
 
     def answers(name: str) -> Answers:
@@ -64,7 +64,7 @@ def answers_of(gateway_url: str) -> Callable[[str], Answers]:
 
 
 def _run_client(name: str, address: str) -> Answers | str:
-    """What the client of this name got, or in a sentence why it got nothing."""
+    """The results of this client, or a sentence that says why there are none."""
     python = ENVIRONMENTS / name / "bin" / "python"
     if name == LATEST:
         python = Path(sys.executable)
@@ -75,7 +75,7 @@ def _run_client(name: str, address: str) -> Answers | str:
 
 def _run_script(command: list[Path | str]) -> Answers | str:
     try:
-        # Without a variable of the developer's: no key, no proxy, no tracing.
+        # Without the developer's variables: no key, no proxy, no tracing.
         ran = subprocess.run(
             command, env={}, capture_output=True, text=True, timeout=TIMEOUT
         )
@@ -95,7 +95,7 @@ def client(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def answers(client: str, answers_of: Callable[[str], Answers]) -> Answers:
-    """What each client in turn got."""
+    """The results of each client in turn."""
     return answers_of(client)
 
 
@@ -104,7 +104,7 @@ def texts(completion: Answers) -> list[str]:
 
 
 def usage(completion: Answers) -> tuple[int, int, int]:
-    """Tokens of prompts, of completions, and in total."""
+    """Prompt, completion and total tokens."""
     keys = ("prompt_tokens", "completion_tokens", "total_tokens")
     prompts, completions, total = (completion["usage"][key] for key in keys)
     return prompts, completions, total
@@ -247,7 +247,7 @@ def test_missing_key_error_names_header(client, answers):
     assert error["class"] == "AuthenticationError"
     assert error["status"] == 401
     assert "x-portkey-api-key" in error["message"]
-    # The oldest keeps codes for InvalidRequestError alone.
+    # openai 0.28 has codes on InvalidRequestError only.
     assert error["code"] == (None if client == "openai-0.28.1" else "missing_api_key")
 
 

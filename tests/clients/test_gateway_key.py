@@ -1,4 +1,4 @@
-"""A legacy client that can set nothing but an address and a key."""
+"""A legacy client that can only set a base URL and a key."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ except openai.error.AuthenticationError as e:
 
 @pytest.fixture
 def operator(tmp_path: Path, script: Any) -> Iterator[tuple[Operator, Upstream]]:
-    """One whose aliases lead to an upstream that only chats."""
+    """An operator whose aliases lead to a chat-only upstream."""
     settings = Settings(instance=str(tmp_path), trusted_custom_hosts=LOCALHOST)
     operator = Operator(settings)
     upstream = script(whole(reply("Yes")))
@@ -53,7 +53,7 @@ def operator(tmp_path: Path, script: Any) -> Iterator[tuple[Operator, Upstream]]
 def test_openai_0_28_with_gateway_key(
     operator: tuple[Operator, Upstream], tmp_path: Path
 ) -> None:
-    """Nothing but its base URL and its key is set."""
+    """Only its base URL and its key are set."""
     commands, upstream = operator
     key = commands("keys", "create", "legacy").strip()
     server = Server(GATEWAY_INSTANCE=str(tmp_path))

@@ -24,10 +24,10 @@ class Chunks(BaseCallbackHandler):
     """Keeps each chunk of a stream whole; `OpenAI.stream` yields the texts alone."""
 
     def __init__(self) -> None:
-        self.seen: list[GenerationChunk] = []
+        self.received: list[GenerationChunk] = []
 
     def on_llm_new_token(self, token: str, *, chunk: Any = None, **_: Any) -> None:
-        self.seen.append(chunk)
+        self.received.append(chunk)
 
 
 def language_model(**params: Any) -> OpenAI:
@@ -52,7 +52,7 @@ def create(*, prompt: Any, stream: bool = False, **params: Any) -> Any:
 def streamed(model: OpenAI, prompt: str) -> Iterator[dict[str, Any]]:
     chunks = Chunks()
     texts = list(model.stream(prompt, config={"callbacks": [chunks]}))
-    for text, chunk in zip(texts, chunks.seen, strict=True):
+    for text, chunk in zip(texts, chunks.received, strict=True):
         yield {"choices": [{"text": text, **chunk.generation_info}]}
 
 

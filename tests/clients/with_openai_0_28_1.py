@@ -1,6 +1,6 @@
 """openai 0.28.1, the last release before 1.0, which changed the interface.
 
-A module is the client, answers are dicts, and `engine` goes into the path for a model.
+The module is the client, answers are dicts, and `engine` names the model in the path.
 """
 
 from functools import partial

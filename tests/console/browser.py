@@ -25,6 +25,6 @@ def chromium() -> Iterator[Any]:
 
 
 def log_in(page: Any, url: str, token: str) -> None:
-    """As by the link that `make serve` prints."""
+    """Log in with the link that `make serve` prints."""
     page.goto(f"{url}/console/login#{token}")
     page.wait_for_url("**/console/")

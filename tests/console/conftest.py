@@ -1,4 +1,4 @@
-"""An operator of a gateway that has something to show."""
+"""An operator of a gateway with requests in its ledger."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from .demo import TOKEN
 
 Console = Callable[..., "Operator"]
 
-# What opens the console's own forms.
+# The CSRF token of a console page, which its forms send.
 CSRF = re.compile(r'<meta name="csrf" content="(\w+)">')
 
 
 @dataclass
 class Operator:
-    """Somebody before the console, with a browser's cookies."""
+    """A user of the console, with a browser's cookies."""
 
     app: Flask
     client: Client = field(init=False)
@@ -34,7 +34,7 @@ class Operator:
         return self.client.get(f"/console{path}", **options)
 
     def post(self, path: str, csrf: str | None = None, **options: Any) -> TestResponse:
-        """With the token of the page that is open, or *csrf*."""
+        """Post a form with the CSRF token of the open page, or *csrf*."""
         token = self.csrf() if csrf is None else csrf
         headers = {"X-CSRF-Token": token} | options.pop("headers", {})
         return self.client.post(f"/console{path}", headers=headers, **options)
@@ -62,7 +62,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def visitor(settings: Settings) -> Iterator[Console]:
-    """Creates operators who have not logged in."""
+    """Creates operators that are not logged in."""
     operators: list[Operator] = []
 
     def make(**changes: Any) -> Operator:
@@ -76,7 +76,7 @@ def visitor(settings: Settings) -> Iterator[Console]:
 
 @pytest.fixture
 def operator(visitor: Console) -> Operator:
-    """One who has logged in."""
+    """An operator that is logged in."""
     operator = visitor()
     operator.log_in()
     return operator

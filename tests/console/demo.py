@@ -1,4 +1,4 @@
-"""A gateway with something to see: its ledger is full, and so is its store."""
+"""A gateway with demo data: a filled ledger and a filled store."""
 
 import math
 import random
@@ -85,7 +85,7 @@ def fill(settings: Settings, many: int = 8000) -> None:
 
 
 def _times(now: float, seconds: float, many: int) -> Iterator[float]:
-    """So many times within so many *seconds*, in waves."""
+    """The times of so many requests within *seconds*, in waves."""
     for i in range(many):
         share = (i + 0.5) / many
         yield now - seconds * (share + 0.04 * math.sin(4 * math.pi * share))
@@ -119,7 +119,7 @@ def _request(chance: random.Random, began: float) -> Any:
 
 
 def _eventful(now: float) -> Any:
-    """One that has gone a long way."""
+    """A request with several attempts."""
     tries = [
         ("config.targets[0]", "openai", 503, 2, 310),
         ("config.targets[0]", "openai", 503, 530, 290),
@@ -151,7 +151,7 @@ def _eventful(now: float) -> Any:
 
 
 def trip(app: Flask) -> None:
-    """A breaker that is open, and one that is not."""
+    """One open circuit, and one closed."""
     breaker = app.extensions["lastword"].breaker
     policy = BreakerPolicy(failure_threshold=1, cooldown=300)
     groq = Target("groq", identity="1", breaker=policy, name="fast")
@@ -161,12 +161,12 @@ def trip(app: Flask) -> None:
         breaker.leave(openai, 200)
 
 
-# A stream whose every token could have been another one.
+# A stream with alternatives for every token.
 _WORDS = (" there", " was", " a", " small", " gateway", ",", " and", " it", " spoke")
 
 
 def scored() -> Any:
-    """An answer of an upstream, with logprobs."""
+    """An upstream's answer with logprobs."""
     frames = [_scored(i, word) for i, word in enumerate(_WORDS)]
     return stream(*map(data, frames), data(frame(finish="stop")), DONE)
 
@@ -190,7 +190,7 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
-    """Where *app* is reached meanwhile."""
+    """Serve *app*, and yield its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/console.md: `make screenshots`."""
+"""Makes the screenshots of docs/console.md: `make screenshots`."""
 
 import sys
 import tempfile
@@ -13,7 +13,7 @@ from tests.upstream import Upstream
 from .browser import PHONE, chromium, log_in
 from .demo import TOKEN, fill, scored, served, trip
 
-# Small enough for pictures that everybody clones.
+# Small, since every clone contains the screenshots.
 _DESK = {"width": 1024, "height": 660}
 
 
@@ -55,7 +55,7 @@ def _desk(page: Any, url: str, upstream: Upstream, folder: Path, scheme: str) ->
     shoot("requests", "light")
     page.click("text=4 tries >> xpath=ancestor::tr >> a")
     shoot("request", "dark")
-    ask(page, url, upstream)
+    send_prompt(page, url, upstream)
     shoot("playground", "light")
     page.goto(f"{url}/console/configs/by-plan")
     page.fill("#model", "llama-3.3-70b-versatile")
@@ -66,8 +66,8 @@ def _desk(page: Any, url: str, upstream: Upstream, folder: Path, scheme: str) ->
     shoot("configs", "dark")
 
 
-def ask(page: Any, url: str, upstream: Upstream) -> None:
-    """Have the playground answered by *upstream*, and look behind a token."""
+def send_prompt(page: Any, url: str, upstream: Upstream) -> None:
+    """Send a prompt from the playground to *upstream*, and focus a token."""
     page.goto(f"{url}/console/playground")
     page.fill("#provider", "openai")
     page.fill("#key", "sk-of-the-operator")

@@ -1,4 +1,4 @@
-"""The console in a real browser. Skipped, and said to be, where there is none."""
+"""The console in a real browser. Skipped, with a reason, where there is none."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,8 +34,8 @@ PAGES = (
 
 
 @dataclass
-class House:
-    """A gateway with an upstream, and where it is reached."""
+class RunningGateway:
+    """A gateway with an upstream, and its URL."""
 
     url: str
     upstream: Upstream
@@ -44,8 +44,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    instance = str(tmp_path_factory.mktemp("house"))
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    instance = str(tmp_path_factory.mktemp("gateway"))
     settings = Settings(
         instance=instance,
         console_token=TOKEN,
@@ -61,7 +61,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         trip(app)
         upstream = Upstream([scored()])
         stack.callback(upstream.stop)
-        yield House(stack.enter_context(served(app)), upstream, app)
+        yield RunningGateway(stack.enter_context(served(app)), upstream, app)
 
 
 @pytest.fixture(scope="module")
@@ -71,62 +71,62 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def session(browser: Any, house: House) -> Iterator[Any]:
-    """The cookie of somebody who has come in."""
+def session(browser: Any, gateway: RunningGateway) -> Iterator[Any]:
+    """The cookie of a session that is logged in."""
     context = browser.new_context()
-    log_in(context.new_page(), house.url, TOKEN)
+    log_in(context.new_page(), gateway.url, TOKEN)
     yield context.storage_state()
     context.close()
 
 
 @pytest.fixture
-def page(browser: Any, house: House, session: Any) -> Iterator[Any]:
-    """A page of theirs. No test leaves a complaint of the browser behind."""
+def page(browser: Any, gateway: RunningGateway, session: Any) -> Iterator[Any]:
+    """A page of that session. No test may cause an error in the browser."""
     context = browser.new_context(viewport=DESK, storage_state=session)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened = _listening(context.new_page(), house)
+    opened = _listening(context.new_page(), gateway)
     yield opened
     context.close()
-    assert house.complaints == []
+    assert gateway.complaints == []
 
 
-def _listening(page: Any, house: House) -> Any:
-    """*page*, of whose errors *house* hears; also of what its policy has stopped."""
-    house.complaints.clear()
+def _listening(page: Any, gateway: RunningGateway) -> Any:
+    """*page*, whose errors and CSP violations are added to *gateway*."""
+    gateway.complaints.clear()
 
     def hear(message: Any) -> None:
         expected = "404 (NOT FOUND)" in message.text
         if message.type in ("error", "warning") and not expected:
-            house.complaints.append(message.text)
+            gateway.complaints.append(message.text)
 
     page.on("console", hear)
-    page.on("pageerror", lambda error: house.complaints.append(str(error)))
+    page.on("pageerror", lambda error: gateway.complaints.append(str(error)))
     return page
 
 
-def go(page: Any, house: House, path: str) -> None:
-    page.goto(f"{house.url}/console{path}", wait_until="load")
+def go(page: Any, gateway: RunningGateway, path: str) -> None:
+    page.goto(f"{gateway.url}/console{path}", wait_until="load")
 
 
-def test_login_link_hides_token(browser: Any, house: House) -> None:
+def test_login_link_hides_token(browser: Any, gateway: RunningGateway) -> None:
     context = browser.new_context()
-    page = _listening(context.new_page(), house)
+    page = _listening(context.new_page(), gateway)
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
-    log_in(page, house.url, TOKEN)
+    log_in(page, gateway.url, TOKEN)
 
     assert page.title() == "Overview · lastword"
     assert not any(TOKEN.split()[0] + "%20" in url for url in urls)
-    assert "#" not in page.url and house.complaints == []
+    assert "#" not in page.url and gateway.complaints == []
     page.click("text=Log out")
     page.wait_for_url("**/console/login")
     context.close()
 
 
-def test_wrong_token_error_by_keyboard(browser: Any, house: House) -> None:
+def test_wrong_token_error_by_keyboard(browser: Any, gateway: RunningGateway) -> None:
     context = browser.new_context()
     page = context.new_page()
-    go(page, house, "/")
+    go(page, gateway, "/")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     page.wait_for_selector("[role=alert]")
@@ -135,15 +135,15 @@ def test_wrong_token_error_by_keyboard(browser: Any, house: House) -> None:
     context.close()
 
 
-def test_pages_fit_phone_width(page: Any, house: House) -> None:
+def test_pages_fit_phone_width(page: Any, gateway: RunningGateway) -> None:
     page.set_viewport_size(PHONE)
     for path in PAGES:
-        go(page, house, path)
+        go(page, gateway, path)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE["width"], path
 
 
-# What a page must have, as far as a script can tell.
+# Accessibility, as far as a script can check it.
 _FAULTS = """() => {
   const faults = [];
   const shown = (e) => e.getClientRects().length > 0;
@@ -166,14 +166,14 @@ _FAULTS = """() => {
 }"""
 
 
-def test_pages_pass_accessibility_audit(page: Any, house: House) -> None:
+def test_pages_pass_accessibility_audit(page: Any, gateway: RunningGateway) -> None:
     for path in PAGES:
-        go(page, house, path)
+        go(page, gateway, path)
         assert page.evaluate(_FAULTS) == [], path
 
 
-def test_keyboard_focus_is_visible(page: Any, house: House) -> None:
-    go(page, house, "/")
+def test_keyboard_focus_is_visible(page: Any, gateway: RunningGateway) -> None:
+    go(page, gateway, "/")
     page.keyboard.press("Tab")
     focused = page.evaluate("document.activeElement.innerText")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -181,7 +181,7 @@ def test_keyboard_focus_is_visible(page: Any, house: House) -> None:
     assert (focused, outline) == ("Skip to content", "solid")
 
 
-# Contrast of text with what is behind it, after WCAG 2.2, at least 4.5.
+# Contrast of text with its background, by WCAG 2.2: at least 4.5.
 _FAINT = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {
     willReadFrequently: true,
@@ -220,15 +220,17 @@ _FAINT = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_contrast_is_sufficient(page: Any, house: House, scheme: str) -> None:
+def test_text_contrast_is_sufficient(
+    page: Any, gateway: RunningGateway, scheme: str
+) -> None:
     page.emulate_media(color_scheme=scheme)
     for path in PAGES:
-        go(page, house, path)
+        go(page, gateway, path)
         assert page.evaluate(_FAINT) == [], path
 
 
-def test_overview_plots_usage(page: Any, house: House) -> None:
-    go(page, house, "/?window=24h")
+def test_overview_plots_usage(page: Any, gateway: RunningGateway) -> None:
+    go(page, gateway, "/?window=24h")
 
     assert page.locator("svg.plot").count() == 5
     assert page.locator("svg.plot rect.c0").count() > 20
@@ -239,10 +241,10 @@ def test_overview_plots_usage(page: Any, house: House) -> None:
     assert "batch-jobs" in page.inner_text("table >> nth=0")
 
 
-def test_finished_request_appears_live(page: Any, house: House) -> None:
-    go(page, house, "/requests")
+def test_finished_request_appears_live(page: Any, gateway: RunningGateway) -> None:
+    go(page, gateway, "/requests")
     page.wait_for_selector(".live.on")
-    status = ask(page, house, model="a-model-that-is-new")
+    status = send_request(page, gateway, model="a-model-that-is-new")
     page.wait_for_selector("tr.new:has-text('a-model-that-is-new')")
     page.click("tr.new a")
     page.wait_for_url("**/requests/*")
@@ -252,13 +254,13 @@ def test_finished_request_appears_live(page: Any, house: House) -> None:
     assert page.locator("svg.waterfall rect").count() == 2
 
 
-def ask(page: Any, house: House, model: str) -> int:
-    """A request of somebody else's."""
+def send_request(page: Any, gateway: RunningGateway, model: str) -> int:
+    """Send a request from another client."""
     reply = page.request.post(
-        f"{house.url}/v1/completions",
+        f"{gateway.url}/v1/completions",
         headers={
             "x-portkey-provider": "openai",
-            "x-portkey-custom-host": house.upstream.url,
+            "x-portkey-custom-host": gateway.upstream.url,
             "Authorization": "Bearer sk-theirs",
         },
         data={"model": model, "prompt": "Hi", "stream": True, "max_tokens": 5},
@@ -267,15 +269,17 @@ def ask(page: Any, house: House, model: str) -> int:
     return int(reply.status)
 
 
-def play(page: Any, house: House) -> None:
-    go(page, house, "/playground")
+def play(page: Any, gateway: RunningGateway) -> None:
+    go(page, gateway, "/playground")
     page.fill("#provider", "openai")
     page.fill("#key", "sk-of-the-operator")
-    page.fill("#headers", f"x-portkey-custom-host: {house.upstream.url}")
+    page.fill("#headers", f"x-portkey-custom-host: {gateway.upstream.url}")
 
 
-def test_playground_alternatives_by_keyboard(page: Any, house: House) -> None:
-    play(page, house)
+def test_playground_alternatives_by_keyboard(
+    page: Any, gateway: RunningGateway
+) -> None:
+    play(page, gateway)
     page.focus("#send")
     page.keyboard.press("Enter")
     page.wait_for_selector("#status:has-text('stop')")
@@ -287,34 +291,34 @@ def test_playground_alternatives_by_keyboard(page: Any, house: House) -> None:
     assert page.inner_text("#text").startswith(" there was a small gateway")
     assert "␣there" in first and "␣lived" in first and "98.0 %" in first
     assert "␣was" in second and page.locator(".token.p9").count() > 2
-    assert house.upstream.last.headers["authorization"] == "Bearer sk-of-the-operator"
+    assert gateway.upstream.last.headers["authorization"] == "Bearer sk-of-the-operator"
     page.keyboard.press("Escape")
     assert page.is_hidden("#alternatives")
 
 
-def test_playground_shows_error(page: Any, house: House) -> None:
-    go(page, house, "/playground")
+def test_playground_shows_error(page: Any, gateway: RunningGateway) -> None:
+    go(page, gateway, "/playground")
     page.fill("#config", "no-such-config")
     page.click("#send")
     page.wait_for_selector("#problem:not([hidden])")
-    house.complaints.clear()
+    gateway.complaints.clear()
 
     assert "no-such-config" in page.inner_text("#problem")
     assert page.is_enabled("#send")
 
 
-def test_playground_copy_omits_key(page: Any, house: House) -> None:
-    play(page, house)
+def test_playground_copy_omits_key(page: Any, gateway: RunningGateway) -> None:
+    play(page, gateway)
     page.click("[data-copy=curl]")
     page.wait_for_selector("#copied:has-text('copied')")
     copied = page.evaluate("navigator.clipboard.readText()")
 
-    assert copied.startswith(f"curl -N {house.url}/v1/completions")
+    assert copied.startswith(f"curl -N {gateway.url}/v1/completions")
     assert "$LASTWORD_KEY" in copied and "sk-of-the-operator" not in copied
 
 
-def test_dry_run_marks_target(page: Any, house: House) -> None:
-    go(page, house, "/configs")
+def test_dry_run_marks_target(page: Any, gateway: RunningGateway) -> None:
+    go(page, gateway, "/configs")
     page.click("text=Dry run >> nth=0")
     page.fill("#metadata", '{"plan": "pro"}')
     page.click("button:has-text('Dry run')")

@@ -1,4 +1,4 @@
-"""What the console makes of numbers: sums, plots, words, snippets. Pure."""
+"""Pure functions of the console: sums, plots, texts, snippets."""
 
 import ast
 import json
@@ -209,7 +209,7 @@ def test_wait_steps_grow_by_tenth() -> None:
     assert wait_of(1) / wait_of(0) == pytest.approx(1.1)
 
 
-# Words
+# Texts
 
 
 def test_numbers_are_formatted_short() -> None:
@@ -281,7 +281,7 @@ def test_curl_snippet_sends_request() -> None:
 
 
 def call_in(text: str) -> dict[str, Any]:
-    """The keywords of the call that makes the answer."""
+    """The keyword arguments of the call in a snippet."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("create"):
             return {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}

@@ -1,4 +1,4 @@
-"""Who may come into the console."""
+"""Login to the console."""
 
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def test_wrong_tokens_count_by_client_behind_proxy(visitor: Console) -> None:
     assert [tries(PROXY, "203.0.113.5") for _ in range(11)][-1] == 429
     assert tries(PROXY, "9.9.9.9, 203.0.113.5") == 429
     assert tries(PROXY, "203.0.113.6") == 401
-    # Whom nobody trusts is not believed.
+    # The headers of an untrusted proxy are ignored.
     assert [tries("192.0.2.9", f"203.0.113.{i}") for i in range(11)][-1] == 429
 
 

@@ -1,4 +1,4 @@
-"""The pages of the console, at the wire."""
+"""The pages of the console, over HTTP."""
 
 import json
 import sqlite3
@@ -31,7 +31,7 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
 
 @pytest.fixture
 def busy(settings: Settings, operator: Operator) -> Operator:
-    """An operator whose gateway has done something."""
+    """An operator whose gateway has served requests."""
     fill(settings, many=400)
     trip(operator.app)
     return operator
@@ -137,7 +137,7 @@ def test_request_page_of_real_fallback(operator: Operator, script: Script) -> No
     assert "503" in page and "config.targets[1]" in page and page.count("<tr>") == 3
 
 
-# What is live
+# Live updates
 
 
 def live(history: LedgerQueries, **options: Any) -> LiveFeed:

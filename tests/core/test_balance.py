@@ -1,4 +1,4 @@
-"""Weights, and callers that stay."""
+"""Weighted and sticky load balancing."""
 
 import random
 
@@ -21,35 +21,35 @@ def test_weights_are_relative() -> None:
 
 
 def test_zero_weight_is_never_picked() -> None:
-    ways = children(0, 1, 0)
+    targets = children(0, 1, 0)
 
-    assert {pick_by_weight(ways, i / 1000).name for i in range(1000)} == {"t1"}
-    assert {rendezvous(ways, str(i)).name for i in range(1000)} == {"t1"}
+    assert {pick_by_weight(targets, i / 1000).name for i in range(1000)} == {"t1"}
+    assert {rendezvous(targets, str(i)).name for i in range(1000)} == {"t1"}
 
 
 def test_range_ends_pick_a_child() -> None:
-    ways = children(0.1, 0.2, 0.7)
+    targets = children(0.1, 0.2, 0.7)
 
-    assert pick_by_weight(ways, 0.0) == ways[0]
-    assert pick_by_weight(ways, 1.0 - 2**-53) == ways[2]
-    assert pick_by_weight(ways, 1.0) in ways
+    assert pick_by_weight(targets, 0.0) == targets[0]
+    assert pick_by_weight(targets, 1.0 - 2**-53) == targets[2]
+    assert pick_by_weight(targets, 1.0) in targets
 
 
 def test_sticky_callers_follow_weights() -> None:
-    ways = children(3, 1)
-    picked = [rendezvous(ways, f"user{i}") for i in range(2000)]
+    targets = children(3, 1)
+    picked = [rendezvous(targets, f"user{i}") for i in range(2000)]
 
-    assert picked == [rendezvous(ways, f"user{i}") for i in range(2000)]
-    assert abs(picked.count(ways[0]) - 1500) < 59
+    assert picked == [rendezvous(targets, f"user{i}") for i in range(2000)]
+    assert abs(picked.count(targets[0]) - 1500) < 59
 
 
 def test_removed_target_moves_only_its_callers() -> None:
-    ways = children(1, 1, 1)
+    targets = children(1, 1, 1)
     users = [f"user{i}" for i in range(1000)]
-    before = {user: rendezvous(ways, user) for user in users}
-    after = {user: rendezvous(ways[:1] + ways[2:], user) for user in users}
+    before = {user: rendezvous(targets, user) for user in users}
+    after = {user: rendezvous(targets[:1] + targets[2:], user) for user in users}
 
     moved = [user for user in users if before[user] != after[user]]
-    assert all(before[user] == ways[1] for user in moved)
+    assert all(before[user] == targets[1] for user in moved)
     assert 250 < len(moved) < 420
     assert {after[user].name for user in moved} == {"t0", "t2"}

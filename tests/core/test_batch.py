@@ -1,4 +1,4 @@
-"""Prompts x n as calls; their answers and streams as one."""
+"""Splitting prompts x n into calls, and merging their answers and streams."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def test_usage_counts_each_prompt_once() -> None:
 
 
 def test_best_of_keeps_the_likeliest() -> None:
-    """And usage counts all that were drawn."""
+    """And usage counts all samples."""
     request = make_request(["a", "b"], n=1, best_of=3)
     parts = batch.split(request)
     means = (-3, -1, -2, -0.5, -5, -4)
@@ -114,7 +114,7 @@ def chunks_of(text: str, prompt_tokens: int) -> list[Completion]:
     st.randoms(use_true_random=False),
 )
 def test_merged_stream_equals_its_parts(n, texts, random) -> None:
-    """However the parts' chunks come interleaved."""
+    """However the chunks of the parts interleave."""
     request = make_request(texts, n=n)
     parts = batch.split(request)
     waiting = [
@@ -145,7 +145,7 @@ def test_merged_stream_equals_its_parts(n, texts, random) -> None:
 
 
 def test_merged_chunks_share_id_and_model() -> None:
-    """Those of the very first chunk; what fits already is passed on as it is."""
+    """Those of the very first chunk; chunks that have them are passed on unchanged."""
     request = make_request(["a", "b"])
     merger = StreamMerger(request, batch.split(request))
     first = Completion("i", 1, "m", (Choice("x"),))

@@ -290,7 +290,7 @@ TEXTS = st.builds(
 
 @st.composite
 def logprobs(draw: Any, text: str) -> Document | None:
-    """Tokens of *text*, in one of the ways in which servers send them."""
+    """Tokens of *text*, in one of the formats of servers."""
     cuts = draw(st.lists(st.integers(0, len(text)), max_size=6))
     bounds = sorted({0, *cuts, len(text)})
     tokens = [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
@@ -310,7 +310,7 @@ def logprobs(draw: Any, text: str) -> Document | None:
 
 @st.composite
 def documents(draw: Any) -> Document:
-    """Whole answers, ours and those of providers that add to them."""
+    """Whole answers, ours and those of providers with extra fields."""
     texts = draw(st.lists(TEXTS, min_size=1, max_size=3))
     extra = draw(st.sampled_from([{}, {"stop_reason": 7}, {"token_ids": [1, 2]}]))
     choices = [
@@ -378,7 +378,7 @@ def test_chunks_form_a_valid_stream(document: Document, include_usage: bool) -> 
 
 @st.composite
 def streams(draw: Any) -> tuple[list[Document], dict[int, str]]:
-    """Frames of several choices, in any order, and the texts that they make up."""
+    """Frames of several choices, in any order, and the resulting texts."""
     texts = draw(st.lists(TEXTS, min_size=1, max_size=3))
     queues = []
     for i, text in enumerate(texts):
@@ -500,7 +500,7 @@ def test_lone_surrogate_is_replaced() -> None:
     assert json.loads(only)["choices"][0]["text"] == "a?b"
 
 
-# What is no answer
+# Answers that are not cached
 
 
 def other(change: Callable[[Document], Any]) -> list[Document]:

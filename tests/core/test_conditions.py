@@ -100,7 +100,7 @@ def test_query_evaluates_to(query: Any, expected: bool) -> None:
     ids=str,
 )
 def test_all_conditions_of_object_count(query: Any) -> None:
-    """On Portkey's gateway, most of these hold."""
+    """On Portkey's gateway most of these would match."""
     assert not holds(query)
 
 

@@ -1,4 +1,4 @@
-"""Custom hosts: which may be named, in whatever spelling."""
+"""Custom hosts: which are allowed, in every spelling."""
 
 import pytest
 
@@ -185,7 +185,7 @@ def test_final_dot_does_not_bypass_rules(name: str) -> None:
 
 @pytest.mark.parametrize("rule", ["localhost", "*.localhost", "app.localhost"])
 def test_localhost_names_are_loopback_only(rule: str) -> None:
-    """Whatever a resolver says of them, and whoever is trusted besides."""
+    """Whatever a resolver answers, and whichever hosts are trusted besides."""
     rules = (rule, "10.0.0.0/8")
 
     assert may_be_called("app.localhost", ["127.0.0.1"], rules)

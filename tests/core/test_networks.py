@@ -16,8 +16,8 @@ TABLES = (
 )
 LISTED = [row[0] for table in TABLES for row in table]
 
-# The addresses right before and after each network, where those are public. None: they
-# are not, since another network, or what IANA has not handed out, is next to it.
+# The addresses right before and after each network, where those are public. None:
+# the neighbour is another listed network, or not assigned by IANA.
 NEIGHBOURS: dict[str, tuple[str | None, str | None]] = {
     "0.0.0.0/8": (None, "1.0.0.0"),
     "10.0.0.0/8": ("9.255.255.255", "11.0.0.0"),
@@ -80,7 +80,7 @@ def test_address_beside_a_network_is_public(network: str, side: int) -> None:
 
 @pytest.mark.parametrize("network", LISTED)
 def test_neighbour_is_public_or_listed(network: str) -> None:
-    """Every network has its neighbours checked: as public above, or as listed here."""
+    """Each neighbour of a network is checked: as public above, or as listed here."""
     low, high = NEIGHBOURS.get(network, (None, None))
     first, last = ip_network(network)[0], ip_network(network)[-1]
     outside = [first - 1] if low is None and int(first) else []
@@ -147,7 +147,7 @@ def test_embedded_ipv4_address_decides(
 @pytest.mark.parametrize(
     "address",
     [
-        # ISATAP, 6to4, Teredo: the IPv4 address stands elsewhere.
+        # ISATAP, 6to4, Teredo: the IPv4 address is at another position.
         "2600::5efe:10.0.0.1",
         "2600::200:5efe:192.168.1.1",
         "2002:7f00:1::",

@@ -1,4 +1,4 @@
-"""Post-processing of answers, compared with short models of it."""
+"""Post-processing of answers, compared with simple models."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def piece(
 
 
 def cut(text: str, positions: Sequence[int]) -> list[Completion]:
-    """*text* as a stream, cut at *positions*, and its end."""
+    """*text* as a stream cut at *positions*, with its end."""
     bounds = [0, *sorted(p % (len(text) + 1) for p in positions), len(text)]
     pairs = zip(bounds, bounds[1:], strict=False)
     return [*(piece(text[a:b]) for a, b in pairs), piece("", "length")]
@@ -34,7 +34,7 @@ def cut(text: str, positions: Sequence[int]) -> list[Completion]:
 def process(
     pieces: Iterable[Completion], shape: PostProcessing
 ) -> Iterator[Completion]:
-    """The chunks that *pieces* become, read as the gateway reads them."""
+    """The chunks that *pieces* become, processed as in the gateway."""
     processor = PostProcessor(shape)
     for next_piece in pieces:
         yield from processor.feed(next_piece)
@@ -48,7 +48,7 @@ def texts(pieces: Sequence[Completion]) -> str:
 
 
 def stopped(text: str, stops: Sequence[str]) -> str:
-    """*text*, read letter by letter, up to the first stop sequence that is complete."""
+    """*text*, read character by character, up to the first complete stop sequence."""
     for end in range(len(text) + 1):
         matches = [stop for stop in stops if text[:end].endswith(stop)]
         if matches:
@@ -79,7 +79,7 @@ def test_text_ends_before_first_stop(
 def test_only_possible_stops_are_held(
     text: str, stops: list[str], positions: list[int]
 ) -> None:
-    """After each chunk all is released but what may be the beginning of a stop."""
+    """After each chunk only a possible beginning of a stop sequence is held back."""
     processor = PostProcessor(PostProcessing(stops=stops))
     doubt = max((len(stop) - 1 for stop in stops), default=0)
     received = released = ""
@@ -92,7 +92,7 @@ def test_only_possible_stops_are_held(
 
 
 def test_stop_sequence_finishes_processing() -> None:
-    """Nothing more of upstream is needed, and what comes all the same is ignored."""
+    """Nothing more is needed from the upstream, and later chunks are ignored."""
     processor = PostProcessor(PostProcessing(stops=["ba"]))
     finished, chunks = [], []
     for _ in range(3):
@@ -197,7 +197,7 @@ def test_text_after_end_is_dropped() -> None:
     assert texts(pieces) == "a"
 
 
-# Silence
+# Chunks without text
 
 
 def test_budget_spent_on_reasoning_warns() -> None:
@@ -226,7 +226,7 @@ def test_last_usage_of_stream_counts() -> None:
     assert list(process(stream, PostProcessing()))[-1].usage == Usage(5, 2)
 
 
-# What is passed on as it is
+# Chunks that are passed on unchanged
 
 LOGPROBS = Logprobs(("a",), (-0.5,), ({"a": -0.5},), (0,))
 PIECES = st.builds(
@@ -250,7 +250,7 @@ SHAPES = st.builds(
 
 
 def outcome(pieces: Sequence[Completion], shape: PostProcessing) -> list[Any]:
-    """The chunks, and the error that ends them if one does."""
+    """The chunks, and the error that ends them, if any."""
     chunks: list[Any] = []
     try:
         chunks += process(pieces, shape)

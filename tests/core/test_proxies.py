@@ -1,4 +1,4 @@
-"""Who a request comes from, behind proxies that are believed, and others."""
+"""The client address of a request, behind trusted and other proxies."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Secrets in the texts of upstreams: gone in each form, whole or cut off."""
+"""Secrets in the texts of upstreams are redacted in each form, whole or truncated."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def test_random_secrets_are_redacted(
 
 @given(KEYS, NAMES, AROUND, st.integers(0, 200))
 def test_cut_ends_are_redacted(key: str, name: str, before: str, cut: int) -> None:
-    """Of a key that is cut off, at most seven characters of its form are left."""
+    """Of a truncated key, at most seven characters of its form remain."""
     form = FORMS[name](key)
     shown = f"{before}{form}"[: len(before) + cut % (len(form) + 1)]
     text = Redactor([key]).text(shown)
@@ -78,7 +78,7 @@ def test_short_secrets_are_kept() -> None:
 
 
 def test_partial_guesses_are_not_confirmed() -> None:
-    """Whether a guess has one character more right than another cannot be seen."""
+    """Redaction does not reveal how many characters of a guess are right."""
     clean = Redactor([KEY]).text
     guesses = [f"no model {KEY[:n]}{'x' * (24 - n)} here" for n in range(8, 24)]
 
@@ -135,7 +135,7 @@ def test_likely_keys_are_removed(text: str) -> None:
 
 
 def test_redaction_takes_linear_time() -> None:
-    """Thousands of beginnings and ends of a secret: linear in the text."""
+    """Thousands of prefixes and suffixes of a secret take time linear in the text."""
     redactor = Redactor([KEY, "another-secret-of-the-same"])
     for word in (KEY[:8] + " ", KEY[-8:] + "-", KEY[:8], KEY[-8:] + " ", "a" * 9):
         assert len(redactor.text(word * 5000)) <= 5000 * 11

@@ -1,4 +1,4 @@
-"""When a target is asked again, and after how long."""
+"""When a target is retried, and after what delay."""
 
 from email.utils import formatdate
 

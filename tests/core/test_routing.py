@@ -1,4 +1,4 @@
-"""Routing through a tree, compared with a model of a few lines."""
+"""Routing through a tree, compared with a simple model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +27,8 @@ from app.errors import (
     UpstreamTimeout,
 )
 
-# Trees of targets, each with the status that it will answer; 0 stands for a failure of
-# the gateway's own, of which no list of statuses speaks.
+# Trees of targets, each with the status of its answer. 0 stands for a failure in the
+# gateway itself, which no list of statuses contains.
 
 statuses = st.sampled_from([200, 200, 400, 401, 404, 429, 500, 503, 0])
 codes = st.none() | st.lists(st.sampled_from([400, 404, 429, 500, 503]), max_size=3)

@@ -1,4 +1,4 @@
-"""Server-sent events, cut anywhere.
+"""Server-sent events, split at any byte.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -122,7 +122,7 @@ ends = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 @given(st.lists(st.tuples(lines, ends)), st.lists(st.integers(0, 400)))
 def test_cuts_between_bytes_never_matter(parts, cuts) -> None:
-    # An empty line after a bare CR would make a CRLF of it when it ends with LF.
+    # After a bare CR, an empty line that ends with LF would form a CRLF.
     stream = b"".join(
         line + end for line, end in parts if not (line == b"" and end == b"\n")
     )

@@ -1,4 +1,4 @@
-"""What is in deploy/, as the tests read it."""
+"""The files of deploy/, parsed for the tests."""
 
 import re
 import shutil
@@ -17,12 +17,12 @@ KUBERNETES = DEPLOY / "kubernetes"
 
 VARIABLES = {variable(setting) for setting in setting_fields()}
 
-# Of the image, which everything else has to agree with.
+# User, port and folder of the image; the other deployments have to agree.
 USER, PORT, INSTANCE = 10001, 8787, "/var/lib/lastword"
 
 
 def needs(program: str) -> pytest.MarkDecorator:
-    """For tests that run a *program* which no package of Python brings."""
+    """Skip tests whose *program* is not installed; no Python package has it."""
     missing = shutil.which(program) is None
     return pytest.mark.skipif(missing, reason=f"{program} is not installed")
 
@@ -42,14 +42,14 @@ def env_file(path: Path) -> dict[str, str]:
 
 
 def seconds(text: str) -> float:
-    """What `75s` means."""
+    """The seconds of a duration such as `75s`."""
     match = re.fullmatch(r"(\d+)s", text)
     assert match, text
     return float(match[1])
 
 
 def instructions() -> Iterator[tuple[str, str]]:
-    """The Dockerfile's: each with its arguments, on one line."""
+    """The instructions of the Dockerfile, each with its arguments on one line."""
     text = (DEPLOY / "Dockerfile").read_text()
     text = re.sub(r"^#.*\n", "", text, flags=re.M).replace("\\\n", " ")
     for line in filter(None, text.splitlines()):

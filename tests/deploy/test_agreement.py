@@ -1,4 +1,4 @@
-"""What the ways to deploy have to agree on: names of settings, and time to end."""
+"""All deployments agree on names of settings and on the time to stop."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def test_proxied_deployments_trust_the_proxy() -> None:
 
 
 def graceful_timeout(drain: str) -> float:
-    """What gunicorn gives its workers to end, by our settings of it."""
+    """gunicorn's graceful timeout, from our gunicorn.conf.py."""
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", "--print-config"],
         cwd=ROOT,
@@ -87,11 +87,11 @@ def graceful_timeout(drain: str) -> float:
 
 @pytest.fixture(scope="module")
 def graceful() -> float:
-    """By the drain that all of them have."""
+    """The graceful timeout with the drain time of all deployments."""
     drains = {
         COMPOSE["gateway-1"]["environment"]["GATEWAY_DRAIN_TIMEOUT"],
         env_file(KUBERNETES / "gateway.env")["GATEWAY_DRAIN_TIMEOUT"],
-        # systemd's is the default.
+        # systemd uses the default.
         "60",
     }
     assert len(drains) == 1

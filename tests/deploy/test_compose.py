@@ -1,4 +1,4 @@
-"""deploy/compose.yaml, and the nginx.conf that it makes of ours."""
+"""deploy/compose.yaml, and the nginx.conf that it derives from ours."""
 
 import json
 import re
@@ -18,7 +18,7 @@ COMPOSE = load(DEPLOY / "compose.yaml")
 SERVICES = COMPOSE["services"]
 GATEWAYS = [name for name in SERVICES if name.startswith("gateway-")]
 
-# Around our file, in nginx's own image.
+# The file that includes ours, in nginx's image.
 AROUND = """
 pid {folder}/nginx.pid;
 events {{
@@ -65,7 +65,7 @@ def test_gateways_trust_nginx_address_only() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_service_depends_on_checked_services(name: str) -> None:
-    """A service with a health check, or one that ends."""
+    """A service with a health check, or one that terminates."""
     for other, how in SERVICES[name].get("depends_on", {}).items():
         checked = "healthcheck" in SERVICES[other] or other in GATEWAYS
         ends = SERVICES[other].get("restart") == "no"
@@ -86,7 +86,7 @@ def test_compose_file_holds_no_secret() -> None:
 
 
 def generated_conf(folder: Path) -> str:
-    """What the command of the nginx service makes of deploy/nginx.conf."""
+    """The output of the nginx service's command for deploy/nginx.conf."""
     (folder / "conf.d").mkdir()
     (folder / "image.conf").write_text(AROUND.format(folder=folder))
     shell, option, script = SERVICES["nginx"]["command"]

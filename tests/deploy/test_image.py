@@ -1,4 +1,4 @@
-"""deploy/Dockerfile, as far as it can be tried without a Docker daemon."""
+"""deploy/Dockerfile, as far as it can be tested without a Docker daemon."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from .files import DEPLOY, INSTANCE, PORT, ROOT, USER, instructions, last_stage
 
 
 def copied() -> Iterator[tuple[str, str]]:
-    """What each COPY takes from this folder, and where that goes."""
+    """The sources of each COPY in this folder, and their destinations."""
     for name, rest in last_stage():
         if name == "COPY" and not rest.startswith("--from"):
             *sources, target = rest.split()

@@ -1,4 +1,4 @@
-"""deploy/kubernetes, by the schemas of Kubernetes and by kubectl."""
+"""deploy/kubernetes, checked by the schemas of Kubernetes and by kubectl."""
 
 import subprocess
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_kustomization_lists_every_file() -> None:
 
 @pytest.mark.parametrize("container", CONTAINERS, ids=lambda each: each["name"])
 def test_container_security_context_is_restricted(container: Any) -> None:
-    """As the level "restricted" of the namespace requires; the root is read-only."""
+    """As the namespace's level "restricted" requires; the root is read-only."""
     security, pod = container["securityContext"], POD["securityContext"]
     writable = {each["mountPath"] for each in container["volumeMounts"]}
 

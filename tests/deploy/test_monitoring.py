@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for what there is, and in PromQL."""
+"""The dashboard and the alerts use existing metrics in valid PromQL."""
 
 import itertools
 import json
@@ -27,12 +27,12 @@ RULES = GROUP["rules"]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 SCRAPED = {"job", "instance"}
-# Labels whose values are from a list.
+# Labels with a closed set of values.
 VALUES = {"end": set(End), "stream": {"yes", "no"}}
 
 
 def series(metric: MetricDefinition) -> Iterator[tuple[str, set[str]]]:
-    """The names under which a metric is asked for, and its labels there."""
+    """The series names of a metric, with their labels."""
     name, labels = f"lastword_{metric.name}", {*metric.labels, *SCRAPED}
     if metric.kind is Counter:
         yield f"{name}_total", labels
@@ -48,14 +48,14 @@ SERIES = {"up": SCRAPED} | dict(itertools.chain.from_iterable(map(series, ALL)))
 
 
 def parsed(expression: str) -> Any:
-    """An expression as a tree. Raises ValueError if it is no PromQL."""
+    """The syntax tree of an expression. Raises ValueError if it is not PromQL."""
     for variable, value in {"$__rate_interval": "5m", "$__range": "3h"}.items():
         expression = expression.replace(variable, value)
     return promql.parse(expression)
 
 
 def parts(tree: Any, kind: type[Any]) -> list[Any]:
-    """The parts of a *tree* that are of a *kind*."""
+    """The nodes of a *tree* that are of a *kind*."""
     nodes: list[Any] = []
     promql.walk(tree, pre_visit=nodes.append)
     return [part for part in nodes if isinstance(part, kind)]
@@ -66,7 +66,7 @@ def selectors(tree: Any) -> list[Any]:
 
 
 def sums(tree: Any) -> list[tuple[set[str], Any]]:
-    """What is added up by which labels."""
+    """The summed series, with the labels that they are grouped by."""
     aggregations = parts(tree, promql.AggregateExpr)
     return [
         (set(each.modifier.labels), each.expr) for each in aggregations if each.modifier
@@ -74,7 +74,7 @@ def sums(tree: Any) -> list[tuple[set[str], Any]]:
 
 
 def kept(tree: Any) -> set[str]:
-    """The labels that what comes out of it has."""
+    """The labels of the result of an expression."""
     return set.union(*(labels for labels, _ in sums(tree))) if sums(tree) else SCRAPED
 
 
@@ -114,7 +114,7 @@ def test_dashboard_shows_every_metric() -> None:
 
 
 def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Where *after* lacks something of *before*. What it has besides is fine."""
+    """The paths of *before* that *after* lacks. Additional ones are allowed."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             yield from lost(value, after.get(key), f"{path}.{key}")
@@ -126,7 +126,7 @@ def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
 
 
 def written_by_grafana(dashboard: Any) -> Any:
-    """What is left when Grafana's own types have read it, which know all fields."""
+    """The dashboard after a round trip through Grafana's own types."""
     plugins.register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
 
@@ -143,9 +143,9 @@ def test_panels_are_unique_without_overlap() -> None:
     cells = [
         (x, y)
         for panel in PANELS
-        for place in [panel["gridPos"]]
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for position in [panel["gridPos"]]
+        for x in range(position["x"], position["x"] + position["w"])
+        for y in range(position["y"], position["y"] + position["h"])
     ]
 
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)

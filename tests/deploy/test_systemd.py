@@ -1,4 +1,4 @@
-"""deploy/lastword.service, judged by systemd."""
+"""deploy/lastword.service, checked by systemd."""
 
 import configparser
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from .files import DEPLOY, INSTANCE, needs
 
 UNIT = (DEPLOY / "lastword.service").read_text()
-# It says some things twice, which is fine with systemd.
+# Duplicate keys are valid in systemd's files.
 PARSED = configparser.ConfigParser(strict=False, interpolation=None)
 PARSED.optionxform = str
 PARSED.read_string(UNIT)
@@ -16,7 +16,7 @@ SERVICE = PARSED["Service"]
 
 
 def here(folder: Path) -> Path:
-    """The unit, with a gunicorn that there is on this machine."""
+    """The unit, with the path of a gunicorn on this machine."""
     path = folder / "lastword.service"
     bin = Path(sys.executable).parent
     path.write_text(UNIT.replace("/opt/lastword/.venv/bin", str(bin)))
@@ -39,7 +39,7 @@ def test_systemd_analyze_verifies_unit(tmp_path: Path) -> None:
 
 @needs("systemd-analyze")
 def test_systemd_unit_is_confined(tmp_path: Path) -> None:
-    """An exposure of 20 at most, of 100."""
+    """Its exposure is at most 20 of 100."""
     analyze("security", "--offline=yes", "--threshold=20", str(here(tmp_path)))
 
 

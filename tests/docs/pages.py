@@ -1,4 +1,4 @@
-"""Pages of Markdown as blocks, and what they show as steps to try."""
+"""Pages of Markdown as blocks, and their commands as steps to run."""
 
 import re
 import textwrap
@@ -24,7 +24,7 @@ _PROMPT = "$ "
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: where it is, and the comment that stands before it."""
+    """A fenced block: its position, and the comment before it."""
 
     page: Path
     line: int
@@ -34,11 +34,11 @@ class Block:
 
     @property
     def not_run(self) -> str | None:
-        """Why it is left out."""
+        """The reason why it is not run."""
         return self.marked("not run:")
 
     def marked(self, word: str) -> str | None:
-        """What the mark says after *word*."""
+        """The text of the mark after *word*."""
         match = re.fullmatch(rf"{word} +(.*)", self.mark, re.S)
         return match and match[1]
 
@@ -48,7 +48,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to type. Without *shown* it has to succeed, whatever it prints."""
+    """A command. Without *shown* it has to succeed, whatever it prints."""
 
     block: Block
     command: str
@@ -71,7 +71,7 @@ def _blocks(page: Path, text: str) -> Iterator[Block]:
 
 
 def steps(page: Path) -> list[Step]:
-    """All that is typed on *page*, in order."""
+    """The commands of *page*, in order."""
     typed = (b for b in blocks(page) if b.language in TYPED and b.not_run is None)
     return [step for block in typed for step in _steps(block)]
 
@@ -106,7 +106,7 @@ def _transcript(block: Block) -> Iterator[Step]:
 
 
 def _command(lines: list[str]) -> str:
-    """The command at the head of *lines*, which it takes away."""
+    """Remove the command at the head of *lines*, and return it."""
     typed = [lines.pop(0).removeprefix(_PROMPT)]
     while typed[-1].endswith("\\"):
         typed.append(lines.pop(0))
@@ -117,9 +117,9 @@ def _command(lines: list[str]) -> str:
 
 
 def alike(shown: str, printed: str) -> bool:
-    """Whether *seen* is what a page has *shown*, in which `...` stands for anything.
+    """Whether *seen* matches what a page has *shown*, in which `...` matches anything.
 
-    On a line of its own it stands for any number of lines. Columns may be wider.
+    On a line of its own it matches any number of lines. Columns may be wider.
     """
     pattern = "".join(map(_pattern, _lines(shown)))
     return bool(re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(printed))))

@@ -1,4 +1,4 @@
-"""One bash that types a page, in a folder that looks like a fresh clone."""
+"""One bash that runs a page's commands, in a folder like a fresh clone."""
 
 import os
 import signal
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from .pages import ROOT, Step
 
-# Where pages say that the gateway is.
+# The gateway's address on the pages.
 ADDRESS = "127.0.0.1:8787"
 _MARK = "=== of the test, not of the page ==="
 _PATIENCE = 60
 
-# What is done otherwise than the page says:
-# - `git clone` does nothing, since the folder is there.
+# Differences from the commands of the page:
+# - `git clone` does nothing, since the folder exists.
 # - `make serve` shows what the gateway of the test has logged: it was started with the
 #   same settings, from the environment in which the test runs. Other targets of make
-#   are looked up, and not made.
-# - Providers that want a key are a scripted upstream.
-# - Who is asked for a secret says one; there is no terminal to say it on.
+#   are looked up, and not run.
+# - Providers that require a key are a scripted upstream.
+# - Prompts for a secret are answered; there is no terminal to type it on.
 _PREAMBLE = """\
 git() { [[ $1 == clone ]] || command git "$@"; }
 make() {
@@ -43,7 +43,7 @@ trap 'failed=$?' ERR
 
 
 def clone(folder: Path) -> Path:
-    """A clone of the repository in *folder*, by name; what it makes stays there."""
+    """A clone of the repository in *folder*, by name; its files stay there."""
     checkout = folder / "lastword"
     checkout.mkdir()
     for entry in ROOT.iterdir():
@@ -53,7 +53,7 @@ def clone(folder: Path) -> Path:
 
 
 def typed(steps: Sequence[Step], folder: Path, port: int, **environ: str) -> list[str]:
-    """What each of *steps* prints, and its status if it has to succeed.
+    """The output of each of *steps*, and its status if it has to succeed.
 
     Fewer, if the shell ended before the last.
     """
@@ -70,7 +70,7 @@ def _shell_lines(step: Step) -> str:
 
 
 def _run(script: Path, folder: Path, environ: dict[str, str]) -> str:
-    """What *script* prints. All that it has started ends with it."""
+    """The output of *script*. All processes that it has started end with it."""
     process = subprocess.Popen(
         ["bash", "--noprofile", "--norc", script],
         cwd=folder,
@@ -89,7 +89,7 @@ def _run(script: Path, folder: Path, environ: dict[str, str]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """That of the tests, without what configures a gateway, and with its commands."""
+    """The tests' environment, without a gateway's variables, and with its commands."""
     own = ("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_", "MAKE")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
     return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -88,7 +88,7 @@ def test_name_exists_in_file(path: str, name: str) -> None:
 
 
 def test_pages_name_many_references() -> None:
-    """The patterns above find what the pages say."""
+    """The patterns above match the references of the pages."""
     assert len(TABLES) >= 90
     assert len(REFERENCES) >= 120
 

@@ -1,4 +1,4 @@
-"""Every config of the documentation, sent to a gateway; every file, applied."""
+"""Every config of the documentation is sent to a gateway; every file is applied."""
 
 import json
 from typing import Any
@@ -22,11 +22,11 @@ DOCUMENTS = {
 }
 ROUTES = ("provider", "virtual_key", "targets")
 CONFIGS = {
-    place: document
-    for place, document in DOCUMENTS.items()
+    location: document
+    for location, document in DOCUMENTS.items()
     if isinstance(document, dict) and any(key in document for key in ROUTES)
 }
-# The others name what a store would have to hold.
+# The others refer to records of a store.
 SENT = {k: v for k, v in CONFIGS.items() if "virtual_key" not in json.dumps(v)}
 
 
@@ -34,15 +34,15 @@ def mode(config: Any) -> str:
     return str(config.get("strategy", {}).get("mode", "target"))
 
 
-@pytest.mark.parametrize("place", CONFIGS)
-def test_documented_configs_are_valid(place: str) -> None:
-    assert validate_config(CONFIGS[place], LOCALHOST)
+@pytest.mark.parametrize("location", CONFIGS)
+def test_documented_configs_are_valid(location: str) -> None:
+    assert validate_config(CONFIGS[location], LOCALHOST)
 
 
-@pytest.mark.parametrize("place", SENT)
-def test_documented_configs_answer_requests(call, upstream, place: str) -> None:
+@pytest.mark.parametrize("location", SENT)
+def test_documented_configs_answer_requests(call, upstream, location: str) -> None:
     caller: Caller = call(upstream)
-    caller.headers["x-portkey-config"] = json.dumps(SENT[place])
+    caller.headers["x-portkey-config"] = json.dumps(SENT[location])
     response = caller.complete()
 
     assert response.status_code == 200, response.get_data(as_text=True)
@@ -50,7 +50,7 @@ def test_documented_configs_answer_requests(call, upstream, place: str) -> None:
 
 
 def test_every_strategy_is_documented() -> None:
-    documented = {mode(c) for place, c in CONFIGS.items() if "routing" in place}
+    documented = {mode(c) for location, c in CONFIGS.items() if "routing" in location}
 
     assert {"target", "fallback", "loadbalance", "conditional"} == documented
 

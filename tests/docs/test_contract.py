@@ -1,6 +1,6 @@
-"""docs/contract.md lists the cases of the contract and the tests that hold them.
+"""docs/contract.md lists the cases of the contract and the tests that cover them.
 
-A test that begins with numbers, as `test_5_6_...`, holds the cases of these numbers.
+A test that begins with numbers, as `test_5_6_...`, covers the cases of these numbers.
 """
 
 import ast
@@ -14,8 +14,8 @@ from .pages import ROOT
 
 PAGE = (ROOT / "docs/contract.md").read_text()
 
-# The text before the first case, then by turns the number of a case and its text, which
-# ends at the next heading.
+# The text before the first case, then alternately the number of a case and its text,
+# which ends at the next heading.
 _PARTS = re.split(r"^### Case (\d+)$", PAGE, flags=re.M)
 NUMBERS = [int(number) for number in _PARTS[1::2]]
 CASES = {
@@ -52,7 +52,7 @@ def test_case_numbers_occur_once() -> None:
 
 @pytest.mark.parametrize("number", CASES)
 def test_cases_have_every_part(number: int) -> None:
-    """A request, the right result, its source, and tests or the lack of any."""
+    """A request, the right result, its source, and tests or a reason for none."""
     request, *parts = CASES[number].strip().split("\n- ")
     names = [part.split("**")[1] for part in parts]
     tests = _REFERENCE.findall(CASES[number])

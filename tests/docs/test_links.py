@@ -1,4 +1,4 @@
-"""Links of the documentation lead to files and headings that there are."""
+"""Links of the documentation lead to existing files and headings."""
 
 import re
 from pathlib import Path
@@ -17,18 +17,18 @@ LINKS = {
 
 
 def anchor(heading: str) -> str:
-    """What a heading is called in links, as GitHub and others do it."""
+    """The anchor of a heading, as GitHub and others form it."""
     return re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
 
 
 @pytest.mark.parametrize("page, link", LINKS.values(), ids=LINKS)
 def test_link_target_exists(page: Path, link: str) -> None:
-    name, _, place = link.partition("#")
+    name, _, fragment = link.partition("#")
     path = page.parent / name if name else page
-    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M) if place else []
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M) if fragment else []
 
     assert path.exists()
-    assert not place or place in map(anchor, headings)
+    assert not fragment or fragment in map(anchor, headings)
 
 
 def test_readme_links_every_page() -> None:

@@ -1,4 +1,4 @@
-"""What pages name in passing: commands, targets of make, settings."""
+"""Commands, targets of make and settings that pages mention exist."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ VARIABLES = re.compile(r"\bGATEWAY_[A-Z_]+\b")
 
 @pytest.fixture(scope="module")
 def groups() -> dict[str, set[str]]:
-    """All commands, and what each has below it."""
+    """All commands with their subcommands."""
     commands = create_app(Settings()).cli.commands
     return {
         name: {*getattr(command, "commands", {})} for name, command in commands.items()

@@ -1,4 +1,4 @@
-"""Every page, as its reader would follow it."""
+"""Every page, run as a reader would follow it."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import yaml
 
 from tests.conftest import Script
 from tests.e2e.server import Server, eventually
-from tests.upstream import Answer, Seen, whole
+from tests.upstream import Answer, ReceivedRequest, whole
 
 from .pages import (
     LOOKED_AT,
@@ -29,14 +29,14 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 FOLLOWED = [page for page in PAGES if steps(page)]
 WIRE = Path(__file__).parents[1] / "wire"
 
-# Of all that could be typed, at most this share is left out.
+# The share of commands that may be skipped.
 LEFT_OUT = 0.25
 
 pytestmark = pytest.mark.e2e
 
 
-def answer(request: Seen) -> Answer:
-    """What a provider says to a request of any of the ways."""
+def answer(request: ReceivedRequest) -> Answer:
+    """A provider's answer to a request of any mode."""
     kind = "legacy"
     if "messages" in request.path:
         kind = "anthropic"
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 def gateway(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server | None]:
     """The gateway of the page, if it has one.
 
-    It is the page's own where the page stores something, and sees that at once.
+    A page that stores something has its own, which applies changes at once.
     """
     page: Path = request.param
     if not typed_on(page, ADDRESS):
@@ -67,7 +67,7 @@ def gateway(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server | N
         GATEWAY_ENGINE="1",
         GATEWAY_INSTANCE=str(folder / "instance"),
         GATEWAY_STORE_TTL="0.0001",
-        # As the tutorial has it, and the host that stands for all providers.
+        # The tutorial's host, and the scripted one in place of all providers.
         GATEWAY_TRUSTED_CUSTOM_HOSTS="127.0.0.1",
         WEB_CONCURRENCY="1",
     )
@@ -110,12 +110,12 @@ def test_page_shows_real_output(
 
 
 def differences(step: Step, printed: str) -> Iterator[str]:
-    """What is wrong with what a step printed."""
-    place = f"{step.block}\n$ {step.command}"
+    """The differences between a step's output and the page."""
+    location = f"{step.block}\n$ {step.command}"
     if step.shown is None and not printed.endswith("status 0"):
-        yield f"{place}failed:\n{printed}"
+        yield f"{location}failed:\n{printed}"
     if step.shown is not None and not alike(step.shown, printed):
-        yield f"{place}shows:\n{step.shown}\nand prints:\n{printed}"
+        yield f"{location}shows:\n{step.shown}\nand prints:\n{printed}"
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in READ], ids=str)
@@ -128,7 +128,7 @@ def test_data_blocks_are_parseable(block) -> None:
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark], ids=str)
 def test_block_comment_is_valid_mark(block) -> None:
-    """A mark with a reason: the comment tells why the block is treated apart."""
+    """A mark with a reason: the comment says why the block is an exception."""
     assert any(block.marked(word) for word in MARKS)
 
 
@@ -153,7 +153,7 @@ def test_tutorial_begins_with_git_clone() -> None:
 
 
 @pytest.mark.parametrize(
-    "shown, seen, same",
+    "expected, actual, same",
     [
         ("a\nb", "a\nb", True),
         ("a\n...\nz", "a\nz", True),
@@ -164,5 +164,5 @@ def test_tutorial_begins_with_git_clone() -> None:
         ("", "error", False),
     ],
 )
-def test_ellipsis_matches_any_text(shown: str, seen: str, same: bool) -> None:
-    assert alike(shown, seen) is same
+def test_ellipsis_matches_any_text(expected: str, actual: str, same: bool) -> None:
+    assert alike(expected, actual) is same

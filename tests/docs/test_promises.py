@@ -1,4 +1,4 @@
-"""The promises of docs/security.md name the tests that hold them."""
+"""The promises of docs/security.md name the tests that check them."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Servers that are started once for all tests that only talk to them."""
+"""Servers that are started once, and checks that nothing stays open."""
 
 import os
 import threading
@@ -16,11 +16,11 @@ from .server import Server, children, eventually
 
 @pytest.fixture(scope="session", params=["gevent", "gthread"])
 def gunicorn(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A gateway without engine, under each kind of worker that is supported."""
+    """A gateway without engine, under each supported worker class."""
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 16", WEB_CONCURRENCY="1"
     )
-    # What it opens to begin with is open once it answers.
+    # Its initial files are open once it answers.
     assert server.get("/healthz").ok
     yield server
     server.stop()
@@ -28,27 +28,29 @@ def gunicorn(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def nothing_stays_open() -> Iterator[None]:
-    """After each test its threads and open files are those that were there before."""
+    """After each test there are no more threads and open files than before."""
     threads, files = set(threading.enumerate()), open_files()
     yield
-    eventually(lambda: set(threading.enumerate()) <= threads, left=threading.enumerate)
-    eventually(lambda: open_files() <= files, left=lambda: open_files() - files)
+    eventually(
+        lambda: set(threading.enumerate()) <= threads, actual=threading.enumerate
+    )
+    eventually(lambda: open_files() <= files, actual=lambda: open_files() - files)
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_held_upstream(
     nothing_stays_open: None, upstreams: list[Upstream]
 ) -> Iterator[None]:
-    """After each test every connection to its upstreams is closed, or idle."""
+    """After each test every connection to an upstream is closed or idle."""
     yield
     eventually(lambda: not any(upstream.held for upstream in upstreams))
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays_open_in_the_gateway(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test the shared gateway serves nobody, and is no larger than before.
+    """After each test the shared gateway has no callers and no more files than before.
 
-    It may keep idle connections to upstreams, and the threads that it works with.
+    It may keep idle connections to upstreams and its own threads.
     """
     if "gunicorn" not in request.fixturenames:
         yield
@@ -56,16 +58,16 @@ def nothing_stays_open_in_the_gateway(request: pytest.FixtureRequest) -> Iterato
     server: Server = request.getfixturevalue("gunicorn")
     eventually(lambda: children(server.pid) != [])
     (worker,) = children(server.pid)
-    # An event loop makes some of its own when it first needs them.
+    # An event loop creates some on first use.
     files = plain_files(worker) | Counter(anon_inode=3)
     yield
-    eventually(lambda: callers(server.port) == 0, left=lambda: callers(server.port))
-    eventually(lambda: plain_files(worker) <= files, left=lambda: plain_files(worker))
-    eventually(lambda: threads(worker) <= THREADS, left=lambda: threads(worker))
+    eventually(lambda: callers(server.port) == 0, actual=lambda: callers(server.port))
+    eventually(lambda: plain_files(worker) <= files, actual=lambda: plain_files(worker))
+    eventually(lambda: threads(worker) <= THREADS, actual=lambda: threads(worker))
 
 
-# As many as either kind of worker may have for itself: its own, and those that look
-# after callers, limits and the ledger; gevent's ten for names.
+# The most threads of either worker class: its own, and those for callers, limits and
+# the ledger; gevent's ten for name resolution.
 THREADS = 16 + 12
 
 
@@ -74,7 +76,7 @@ def threads(pid: int) -> int:
 
 
 def plain_files(pid: int) -> Counter[str]:
-    """What a gateway has open but for sockets, and its store, which has a pool."""
+    """The open files of a gateway, without sockets and without its store's pool."""
     return Counter(
         {
             name: count
@@ -87,7 +89,7 @@ def plain_files(pid: int) -> Counter[str]:
 def callers(port: int) -> int:
     """How many connections a server at *port* has accepted and not closed.
 
-    Those that the other side has closed, and the server has not, count as well.
+    Connections that only the other side has closed count as well.
     """
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     states = [(line.split()[1], line.split()[3]) for line in lines]
@@ -98,7 +100,7 @@ def callers(port: int) -> int:
 
 
 def open_files(pid: int | str = "self") -> Counter[str]:
-    """What a process has open, by where it leads; sockets count as alike."""
+    """The open files of a process, counted by target; sockets are one target."""
     counts: Counter[str] = Counter()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""A real nginx, from a wheel, that runs deploy/nginx.conf as an operator's would."""
+"""A real nginx, from a wheel, that runs deploy/nginx.conf."""
 
 import grp
 import os
@@ -18,8 +18,8 @@ from .server import ROOT, children, eventually
 
 DEPLOYED = ROOT / "deploy" / "nginx.conf"
 
-# What surrounds the file, where an operator's own nginx.conf does. The workers share
-# what they know of the gateways, so there are two.
+# The nginx.conf that includes the file. Two workers, since workers share the state of
+# the gateways.
 _AROUND = """
 daemon off;
 {user}
@@ -36,9 +36,9 @@ http {{
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        return int(place.getsockname()[1])
+    """A free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def nowhere() -> str:
@@ -47,7 +47,7 @@ def nowhere() -> str:
 
 
 class Nginx:
-    """nginx in front of gateways at two URLs, in a folder of its own, until left."""
+    """nginx in front of gateways at two URLs, in a temporary folder, as a context."""
 
     def __init__(self, first: str, second: str) -> None:
         self.port = free_port()
@@ -59,7 +59,7 @@ class Nginx:
 
     def __enter__(self) -> Self:
         try:
-            eventually(self._is_there, left=lambda: self.log("error"))
+            eventually(self._is_there, actual=lambda: self.log("error"))
         except AssertionError:
             self.stop()
             raise
@@ -74,31 +74,31 @@ class Nginx:
         self.stop()
 
     def stop(self) -> None:
-        """End it, and wait until its workers have ended."""
+        """Stop it, and wait until its workers have ended."""
         self._process.terminate()
         self._process.wait(10)
         self._temporary.cleanup()
 
     def take_away(self, url: str) -> None:
-        """Send nothing more to the gateway at *url*, as soon as this returns."""
-        place = f"server {urlsplit(url).netloc} "
+        """Mark the gateway at *url* as down: afterwards it gets no more requests."""
+        entry = f"server {urlsplit(url).netloc} "
         configured = self._folder / "lastword.conf"
-        configured.write_text(configured.read_text().replace(place, f"{place}down "))
+        configured.write_text(configured.read_text().replace(entry, f"{entry}down "))
         old = {*children(self._process.pid)}
         self._process.send_signal(signal.SIGHUP)
         eventually(lambda: not old & {*children(self._process.pid)})
 
     def connect(self) -> socket.socket:
-        """A bare connection to it."""
+        """A plain socket connected to it."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def log(self, name: str) -> str:
-        """What it has written so far: `error`, or `lastword.access`, and so on."""
+        """The log so far: `error`, or `lastword.access`, and so on."""
         path = self._folder / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
     def test(self) -> str:
-        """What `nginx -t` says of its configuration."""
+        """The output of `nginx -t` for its configuration."""
         command = [*self._command(), "-t"]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
         return done.stderr
@@ -108,7 +108,7 @@ class Nginx:
         return [str(nginx_binary()), *where]
 
     def _configure(self, first: str, second: str) -> None:
-        """Write the configuration. What is no deployment's own stays as it is."""
+        """Write the configuration; only deployment-specific lines are changed."""
         text = DEPLOYED.read_text()
         for marked, own in {
             "listen 80 ": f"listen 127.0.0.1:{self.port} ",
@@ -131,7 +131,7 @@ class Nginx:
 
 
 def _user() -> str:
-    """Root's nginx would hand its work to somebody who may not look into the folder."""
+    """Under root, nginx's workers would run as a user that may not read the folder."""
     if os.geteuid():
         return ""
     user = pwd.getpwuid(0)

@@ -1,4 +1,4 @@
-"""A real gunicorn in a process of its own, as an operator starts it."""
+"""A real gunicorn in its own process, as an operator starts it."""
 
 import os
 import re
@@ -15,20 +15,20 @@ from typing import Any
 import requests
 
 from app.core.hosts import LOCALHOST
+from tests.upstream import Upstream
 
 ROOT = Path(__file__).parent.parent.parent
-# A connection that a test leaves open would hold the server up when it is to stop.
+# A connection that a test leaves open would delay the stop of the server.
 _CLOSE = {"Connection": "close"}
 
 LISTENING = re.compile(r"(?:Listening at:|Running on) (http://[\d.:]+)")
 
 
 class Server:
-    """gunicorn (or *command*) on a free port, with *environ* beside what is needed.
+    """gunicorn (or *command*) on a free port, with *environ* and the needed variables.
 
-    Nothing of the caller's own environment that configures a gateway gets through.
-    What is stored may lead to the upstreams of this machine; a variable that is None is
-    not set.
+    The gateway's variables of the caller's own environment are not passed on. Custom
+    hosts may be on this machine; a variable that is None is not set.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Server:
             if not name.startswith(("GATEWAY_", "GUNICORN_", "FLASK_", "WEB_", "OTEL_"))
         }
         self.log: list[str] = []
-        # What it stores is its own, unless a test says otherwise.
+        # It has its own instance folder, unless a test sets one.
         self._folder = tempfile.TemporaryDirectory()
         own = {
             "GATEWAY_INSTANCE": self._folder.name,
@@ -66,7 +66,7 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._process.kill()
         self.wait()
 
@@ -80,7 +80,7 @@ class Server:
 
     @property
     def log_text(self) -> str:
-        """All that it has logged so far."""
+        """The log so far."""
         return "\n".join(self.log)
 
     def signal(self, number: int) -> None:
@@ -97,7 +97,7 @@ class Server:
         return code
 
     def stop(self) -> None:
-        """End it, and wait until it has."""
+        """Stop it, and wait until it has ended."""
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
         try:
@@ -107,7 +107,7 @@ class Server:
             raise
 
     def complete(self, headers: dict[str, str] | None = None, **body: Any) -> Any:
-        """Ask it for a completion."""
+        """Post a completion request."""
         return requests.post(
             self.url + "/v1/completions",
             json={"model": "m", "prompt": "Hi"} | body,
@@ -120,7 +120,7 @@ class Server:
         return requests.get(self.url + path, headers=_CLOSE, timeout=10)
 
     def connect(self) -> socket.socket:
-        """A bare connection to it."""
+        """A plain socket connected to it."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
@@ -140,19 +140,28 @@ class Server:
         return match[1]
 
 
-def eventually(condition: Any, seconds: float = 10, left: Any = lambda: "") -> None:
+def route_headers(upstream: Upstream) -> dict[str, str]:
+    """Headers that send a request to *upstream* as provider openai."""
+    return {
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": upstream.url,
+        "Authorization": "Bearer sk-of-the-caller",
+    }
+
+
+def eventually(condition: Any, seconds: float = 10, actual: Any = lambda: "") -> None:
     """Wait until *condition* holds; fail if it does not within so many seconds.
 
-    *left* says what there is instead.
+    *actual* returns the actual state, for the error message.
     """
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s: {left()}"
+        assert time.monotonic() < until, f"not within {seconds} s: {actual()}"
         time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and is not collected does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A worker that has refused large answers is as small as before."""
+"""A worker's memory does not grow from refused large answers."""
 
 import time
 from collections.abc import Iterator
@@ -29,11 +29,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def test_refused_answers_leave_memory_flat(server: Server) -> None:
-    """Six of each kind: if one kind of them stayed, it would be 24 MiB or more."""
+    """Six of each kind: if one kind stayed in memory, it would be 24 MiB or more."""
     with provider(LIMIT) as port:
         before = warmed_up(server, port)
         kept = [name for name in BOMBS if not refuse_all(server, port, name, 6)]
-        # Observers look at what is over once a second.
+        # The observers of finished requests run once a second.
         time.sleep(1.5)
         after = resident(server)
 

@@ -1,4 +1,4 @@
-"""The bridge, for real: the embedded engine, asked through its chat endpoint."""
+"""The bridge with the embedded engine, through its chat endpoint."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ PROMPTS = [
 ]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 24, "seed": 1}
 CHAT = {"provider": "local", "via": "chat"}
-# As of a provider that knows no stop sequences.
+# A provider without stop sequences.
 STOPLESS = CHAT | {"model_info": {"lacks": ["stop"]}}
 
 
@@ -36,7 +36,7 @@ def frames(server: Server, target: dict[str, Any], **body: Any) -> list[Any]:
 
 
 def pieces(server: Server, prompt: str) -> list[str]:
-    """What the engine streams for one prompt, piece by piece."""
+    """The texts that the engine streams for one prompt."""
     events = frames(server, CHAT, prompt=prompt)
     return [choice["text"] for frame in events for choice in frame["choices"]]
 
@@ -60,7 +60,7 @@ def pieces_of(engine: Server) -> dict[str, list[str]]:
 def test_streamed_batch_has_eight_choices(
     engine: Server, pieces_of: dict[str, list[str]]
 ) -> None:
-    """Four prompts, two choices each, with stop sequences that cross chunk borders."""
+    """Four prompts, two choices each, with stop sequences across chunk boundaries."""
     stops = [across(pieces_of[prompt]) for prompt in PROMPTS]
     events = frames(
         engine,
@@ -124,7 +124,7 @@ def test_best_of_keeps_likeliest_chat(engine: Server) -> None:
 
 
 def test_batch_falls_back_to_chat(engine: Server) -> None:
-    """The first target cannot take a batch; the second is the engine."""
+    """The first target does not support batches; the second is the engine."""
     first = {"provider": "jina", "api_key": "k"}
     route = {"strategy": {"mode": "fallback"}, "targets": [first, CHAT]}
     answer = engine.complete(headers=config(route), prompt=PROMPTS[:2], **GREEDY)

@@ -20,7 +20,7 @@ LINK = re.compile(r"Console: (http://\S+/console/login)#(\w+)")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """One that makes its token itself, as `make serve` has it."""
+    """A gateway that generates its console token, as with `make serve`."""
     started = Server(GATEWAY_CONSOLE_TOKEN="new", WEB_CONCURRENCY="2")
     started.wait_until_ready()
     yield started
@@ -33,11 +33,11 @@ def upstream(script: Script) -> Upstream:
 
 
 def come_in(server: Server) -> requests.Session:
-    """Somebody who has used the link in the log."""
+    """A session that was opened with the link in the log."""
     link = LINK.search(server.log_text)
     assert link and link[1].startswith(server.url)
     session = requests.Session()
-    # Each request may meet another worker.
+    # Each request may reach another worker.
     session.headers["Connection"] = "close"
     form = CSRF.search(session.get(link[1], timeout=10).text)
     assert form

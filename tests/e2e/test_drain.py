@@ -1,4 +1,4 @@
-"""Servers that end, workers that die, callers that are too many or too slow."""
+"""Stopping servers, killed workers, too many and too slow callers."""
 
 import json
 import os
@@ -20,12 +20,12 @@ from tests.upstream import (
     data,
     frame,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
 
-from .server import Server, alive, children, eventually
+from .server import Server, alive, children, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +35,7 @@ FIRST, LAST = data(frame("Hel")), data(frame("lo", "stop"))
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
-    """Starts gateways, which end with the test."""
+    """Starts gateways, which stop with the test."""
     servers: list[Server] = []
 
     def make(worker: str, **environ: str) -> Server:
@@ -49,16 +49,12 @@ def start() -> Iterator[Callable[..., Server]]:
         server.stop()
 
 
-def ask(server: Server, upstream: Upstream, **body: Any) -> Any:
-    headers = {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    }
+def complete(server: Server, upstream: Upstream, **body: Any) -> Any:
+    headers = route_headers(upstream)
     return server.complete(headers, **body)
 
 
-# The end of a server
+# Stop and drain
 
 
 @WORKERS
@@ -76,7 +72,7 @@ def test_drain_finishes_streams_refuses_connections(start, script, worker: str) 
     go_on = threading.Event()
     upstream = script(stream(FIRST, wait_for(go_on), LAST, DONE))
     server = start(worker)
-    with ask(server, upstream, stream=True) as response:
+    with complete(server, upstream, stream=True) as response:
         pieces = response.iter_content(len(FIRST))
         assert next(pieces) == FIRST
         server.signal(signal.SIGTERM)
@@ -98,10 +94,12 @@ def can_connect(server: Server) -> bool:
 
 @WORKERS
 def test_readyz_reports_draining(start, script, worker: str) -> None:
-    """Over a connection that was open before."""
-    upstream = script(stream(FIRST, until_left))
+    """Over a connection that was open before the stop."""
+    upstream = script(stream(FIRST, until_closed))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="3")
-    with requests.Session() as session, ask(server, upstream, stream=True) as response:
+    with requests.Session() as session, complete(
+        server, upstream, stream=True
+    ) as response:
         assert session.get(server.url + "/readyz", timeout=5).ok
         next(response.iter_content(len(FIRST)))
         server.signal(signal.SIGTERM)
@@ -114,9 +112,9 @@ def test_readyz_reports_draining(start, script, worker: str) -> None:
 
 @WORKERS
 def test_drain_timeout_ends_stream_with_error(start, script, worker: str) -> None:
-    upstream = script(stream(FIRST, until_left))
+    upstream = script(stream(FIRST, until_closed))
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="1")
-    with ask(server, upstream, stream=True) as response:
+    with complete(server, upstream, stream=True) as response:
         pieces = response.iter_content(len(FIRST))
         assert next(pieces) == FIRST
         server.signal(signal.SIGTERM)
@@ -130,10 +128,10 @@ def test_drain_timeout_ends_stream_with_error(start, script, worker: str) -> Non
 
 @WORKERS
 def test_drain_timeout_answers_503(start, script, worker: str) -> None:
-    upstream = script([until_left])
+    upstream = script([until_closed])
     server = start(worker, GATEWAY_DRAIN_TIMEOUT="1")
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(ask, server, upstream)
+        answer = pool.submit(complete, server, upstream)
         eventually(lambda: upstream.requests)
         server.signal(signal.SIGTERM)
         response = answer.result()
@@ -152,7 +150,7 @@ def test_reload_loses_no_request(start, script, worker: str) -> None:
 
     def keep_asking(_: int) -> None:
         while not over.is_set():
-            statuses[ask(server, upstream).status_code] += 1
+            statuses[complete(server, upstream).status_code] += 1
 
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(keep_asking, number) for number in range(4)]
@@ -178,14 +176,14 @@ def test_killed_worker_is_replaced(start, script, worker: str) -> None:
     victim, other = children(server.pid)
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: not alive(victim))
-    statuses = {ask(server, upstream).status_code for _ in range(10)}
+    statuses = {complete(server, upstream).status_code for _ in range(10)}
     eventually(lambda: len(children(server.pid)) == 2)
 
     assert statuses == {200}
     assert other in children(server.pid)
 
 
-# Too many, and too slow
+# Too many and too slow callers
 
 
 @WORKERS
@@ -193,13 +191,13 @@ def test_overload_is_refused_at_once(start, script, worker: str) -> None:
     go_on = threading.Event()
     upstream = script(stream(FIRST, wait_for(go_on), LAST, DONE))
     server = start(worker, GATEWAY_MAX_REQUESTS="2")
-    held = [ask(server, upstream, stream=True) for _ in range(2)]
-    refused = ask(server, upstream)
+    held = [complete(server, upstream, stream=True) for _ in range(2)]
+    refused = complete(server, upstream)
     assert server.get("/healthz").ok
     go_on.set()
     for response in held:
         assert response.content.endswith(DONE)
-    again = ask(server, script(whole(completion())))
+    again = complete(server, script(whole(completion())))
 
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "1"
@@ -209,7 +207,7 @@ def test_overload_is_refused_at_once(start, script, worker: str) -> None:
 
 @WORKERS
 def test_stalled_client_is_disconnected(start, script, worker: str) -> None:
-    """Meanwhile upstream is held back; the answer does not pile up in memory."""
+    """Backpressure reaches the upstream; the answer is not buffered in memory."""
     sent = []
 
     def endless(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""The embedded engine, for real: what it answers, and how it lives and dies."""
+"""The embedded engine: its answers, its start, restart and stop."""
 
 import json
 import os
@@ -27,7 +27,7 @@ FRANCE = "The capital of France is"
 GREEDY: dict[str, Any] = {"prompt": FRANCE, "temperature": 0, "max_tokens": 8}
 
 
-def ask(server: Server, **body: Any) -> dict[str, Any]:
+def complete(server: Server, **body: Any) -> dict[str, Any]:
     response = server.complete(**GREEDY | body)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -42,7 +42,7 @@ def texts(answer: dict[str, Any]) -> list[str]:
 
 
 def counts(answer: dict[str, Any]) -> tuple[int, ...]:
-    """Its usage; how much of a prompt was cached depends on what was asked before."""
+    """Its usage, without cached tokens, which depend on earlier requests."""
     keys = ("prompt_tokens", "completion_tokens", "total_tokens")
     return tuple(answer["usage"][key] for key in keys)
 
@@ -71,11 +71,11 @@ def refused(server: Server, **body: Any) -> dict[str, Any]:
     return error
 
 
-# What it answers
+# Answers
 
 
 def test_engine_completes_the_prompt(engine: Server) -> None:
-    france, water = ask(engine), ask(engine, prompt="Water boils at")
+    france, water = complete(engine), complete(engine, prompt="Water boils at")
 
     assert texts(france)[0].startswith(" Paris")
     assert texts(france) != texts(water)
@@ -84,7 +84,7 @@ def test_engine_completes_the_prompt(engine: Server) -> None:
 
 
 def test_stream_equals_whole_and_starts_early(engine: Server) -> None:
-    whole = ask(engine, max_tokens=60)
+    whole = complete(engine, max_tokens=60)
     began = time.monotonic()
     response = engine.complete(**GREEDY | {"max_tokens": 60}, stream=True)
     arrivals = [(time.monotonic() - began, line) for line in response.iter_lines(1)]
@@ -96,15 +96,15 @@ def test_stream_equals_whole_and_starts_early(engine: Server) -> None:
 
 
 def test_unknown_model_uses_engine_model(engine: Server) -> None:
-    answer = ask(engine, model="gpt-3.5-turbo-instruct")
+    answer = complete(engine, model="gpt-3.5-turbo-instruct")
 
     assert answer["model"] == "SmolLM2-135M-Instruct.Q4_1"
 
 
 def test_batch_equals_single_prompts(engine: Server) -> None:
     prompts = [FRANCE, "Water boils at", "One, two, three,"]
-    alone = [ask(engine, prompt=prompt) for prompt in prompts]
-    batch = ask(engine, prompt=prompts)
+    alone = [complete(engine, prompt=prompt) for prompt in prompts]
+    batch = complete(engine, prompt=prompts)
 
     assert texts(batch) == [texts(answer)[0] for answer in alone]
     assert counts(batch) == tuple(map(sum, zip(*map(counts, alone), strict=True)))
@@ -112,7 +112,7 @@ def test_batch_equals_single_prompts(engine: Server) -> None:
 
 def test_streamed_batch_equals_whole_batch(engine: Server) -> None:
     prompts = [FRANCE, "Water boils at"]
-    whole = ask(engine, prompt=prompts, n=2)
+    whole = complete(engine, prompt=prompts, n=2)
     options = {"stream_options": {"include_usage": True}}
     *chunks, last = stream(engine, prompt=prompts, n=2, **options)
 
@@ -130,7 +130,7 @@ def test_stream_omits_usage_by_default(engine: Server) -> None:
 
 
 def test_choices_may_exceed_engine_slots(engine: Server) -> None:
-    answer = ask(engine, n=9, max_tokens=4, temperature=1, seed=7)
+    answer = complete(engine, n=9, max_tokens=4, temperature=1, seed=7)
 
     assert len(texts(answer)) == 9
     assert len(set(texts(answer))) > 1
@@ -149,12 +149,12 @@ def test_too_many_choices_are_refused(engine: Server, streaming) -> None:
 def test_seed_reproduces_answer(engine: Server) -> None:
     params = {"n": 2, "temperature": 1, "seed": 2**63 - 1}
 
-    assert texts(ask(engine, **params)) == texts(ask(engine, **params))
+    assert texts(complete(engine, **params)) == texts(complete(engine, **params))
 
 
 def test_best_of_keeps_likeliest_choices(engine: Server) -> None:
-    drawn = ask(engine, n=6, best_of=6, seed=3, temperature=1, logprobs=0)
-    best = ask(engine, n=2, best_of=6, seed=3, temperature=1)
+    drawn = complete(engine, n=6, best_of=6, seed=3, temperature=1, logprobs=0)
+    best = complete(engine, n=2, best_of=6, seed=3, temperature=1)
 
     def mean(choice: dict[str, Any]) -> float:
         values = choice["logprobs"]["token_logprobs"]
@@ -167,7 +167,7 @@ def test_best_of_keeps_likeliest_choices(engine: Server) -> None:
 
 
 def test_logprobs_have_legacy_shape(engine: Server) -> None:
-    answer = ask(engine, logprobs=3)
+    answer = complete(engine, logprobs=3)
 
     logprobs = answer["choices"][0]["logprobs"]
     assert {len(values) for values in logprobs.values()} == {8}
@@ -185,7 +185,7 @@ def test_logprobs_have_legacy_shape(engine: Server) -> None:
 
 
 def test_echo_is_emulated_whole_and_streamed(engine: Server) -> None:
-    plain, echoed = ask(engine), ask(engine, echo=True)
+    plain, echoed = complete(engine), complete(engine, echo=True)
 
     assert texts(echoed)[0] == FRANCE + texts(plain)[0]
     assert streamed_texts(stream(engine, echo=True)) == {0: texts(echoed)[0]}
@@ -196,7 +196,7 @@ def test_echo_is_emulated_whole_and_streamed(engine: Server) -> None:
 def test_max_tokens_zero_generates_nothing(
     engine: Server, echo: bool, text: str
 ) -> None:
-    answer = ask(engine, max_tokens=0, echo=echo)
+    answer = complete(engine, max_tokens=0, echo=echo)
 
     assert texts(answer) == [text]
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -216,22 +216,22 @@ def test_suffix_needs_a_fim_model(engine: Server) -> None:
 
 
 def test_stop_sequence_is_cut_off(engine: Server) -> None:
-    full = texts(ask(engine))[0]
-    stopped = ask(engine, stop=[full[3:6]])
+    full = texts(complete(engine))[0]
+    stopped = complete(engine, stop=[full[3:6]])
 
     assert texts(stopped) == [full[:3]]
     assert stopped["choices"][0]["finish_reason"] == "stop"
 
 
 def test_logit_bias_forbids_token(engine: Server) -> None:
-    assert "Paris" not in texts(ask(engine, logit_bias={"7042": -100.0}))[0]
+    assert "Paris" not in texts(complete(engine, logit_bias={"7042": -100.0}))[0]
 
 
 def test_token_ids_equal_text_prompt(engine: Server) -> None:
     ids = [504, 3575, 282, 4649, 314]
 
-    assert texts(ask(engine, prompt=ids)) == texts(ask(engine))
-    assert texts(ask(engine, prompt=[ids, ids])) == 2 * texts(ask(engine))
+    assert texts(complete(engine, prompt=ids)) == texts(complete(engine))
+    assert texts(complete(engine, prompt=[ids, ids])) == 2 * texts(complete(engine))
 
 
 def test_empty_prompt_is_relayed(engine: Server) -> None:
@@ -239,7 +239,7 @@ def test_empty_prompt_is_relayed(engine: Server) -> None:
 
 
 def test_prompt_beyond_context_is_refused(engine: Server) -> None:
-    """With OpenAI's error code."""
+    """The error has OpenAI's code."""
     error = refused(engine, prompt="word " * 5000)
 
     assert error["code"] == "context_length_exceeded"
@@ -275,7 +275,7 @@ def test_openai_client_needs_only_base_url(
     )
 
 
-# A model that can fill in
+# A model with fill-in-the-middle
 
 
 @pytest.fixture(scope="module")
@@ -291,8 +291,8 @@ def filling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_suffix_reaches_fim_model(filling: Server) -> None:
-    one = ask(filling, prompt="def f(x):", suffix="return y")
-    other = ask(filling, prompt="def f(x):", suffix="\nclass B: pass")
+    one = complete(filling, prompt="def f(x):", suffix="return y")
+    other = complete(filling, prompt="def f(x):", suffix="\nclass B: pass")
 
     assert texts(one) != texts(other)
     assert 0 < one["usage"]["completion_tokens"] <= 8
@@ -300,7 +300,7 @@ def test_suffix_reaches_fim_model(filling: Server) -> None:
     assert streamed_texts(streamed) == {0: texts(one)[0]}
 
 
-# How it lives and dies
+# Start, restart and stop
 
 
 def engines_of(pid: int) -> list[int]:
@@ -312,7 +312,7 @@ def engines_of(pid: int) -> list[int]:
 
 
 def engine_port(pid: int) -> int:
-    """The port that the engine listens on, found as the system knows it."""
+    """The port of the engine, read from the system's list of sockets."""
     inodes = {
         os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()
     }
@@ -341,7 +341,7 @@ def test_workers_share_one_keyed_engine(engine: Server) -> None:
 def test_calls_wait_for_loading_engine(free_server: Any) -> None:
     server = free_server(GATEWAY_ENGINE="1")
     began = server.get("/readyz")
-    answer = ask(server)
+    answer = complete(server)
 
     assert texts(answer)[0].startswith(" Paris")
     assert began.status_code in (200, 503)
@@ -353,7 +353,7 @@ def test_calls_wait_for_loading_engine(free_server: Any) -> None:
 
 @pytest.fixture
 def free_server() -> Iterator[Any]:
-    """Makes servers that a test may kill."""
+    """Starts servers that a test may kill."""
     servers: list[Server] = []
 
     def make(**environ: str) -> Server:
@@ -368,16 +368,16 @@ def free_server() -> Iterator[Any]:
 def test_killed_engine_is_restarted(
     free_server: Any,
 ) -> None:
-    """Calls wait for the new one meanwhile."""
+    """Calls wait until the new engine is ready."""
     server = free_server(GATEWAY_ENGINE="1")
     server.wait_until_ready()
-    ask(server)
+    complete(server)
     (first,) = engines_of(server.pid)
     os.kill(first, signal.SIGKILL)
-    # A call that the first one had accepted would not be sent again.
+    # A call that the first engine had accepted would not be sent again.
     eventually(lambda: engines_of(server.pid) not in ([], [first]))
 
-    assert texts(ask(server))[0].startswith(" Paris")
+    assert texts(complete(server))[0].startswith(" Paris")
     (second,) = engines_of(server.pid)
     assert second != first
     assert any("starting it again" in line for line in server.log)
@@ -396,7 +396,7 @@ def test_engine_death_ends_stream_in_error(free_server: Any) -> None:
 
 
 def test_request_ending_engine_is_not_resent(free_server: Any) -> None:
-    """It is not sent again; after two ends its caller does without the engine."""
+    """It is not sent again; after two crashes its caller gets no engine."""
     server = free_server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="2")
     server.wait_until_ready()
     codes = []
@@ -440,7 +440,7 @@ def test_engine_environment_holds_no_secrets(free_server: Any) -> None:
     }
 
 
-# What it survives
+# Hostile requests
 
 
 GRAMMARS = {
@@ -454,7 +454,7 @@ GRAMMARS = {
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_output_matches_grammar(engine: Server, name: str) -> None:
     grammar, pattern = GRAMMARS[name]
-    answers = texts(ask(engine, grammar=grammar, max_tokens=60, temperature=1))
+    answers = texts(complete(engine, grammar=grammar, max_tokens=60, temperature=1))
 
     assert re.fullmatch(pattern, answers[0]), answers
 
@@ -468,7 +468,7 @@ def test_output_matches_json_schema(engine: Server) -> None:
     }
     formatted = {"type": "json_schema", "json_schema": {"schema": schema}}
     chat = {"x-portkey-config": json.dumps({"provider": "local", "via": "chat"})}
-    plain = ask(engine, json_schema=schema, max_tokens=60)
+    plain = complete(engine, json_schema=schema, max_tokens=60)
     bridged = engine.complete(
         chat, prompt=FRANCE, response_format=formatted, max_tokens=60
     )
@@ -504,7 +504,7 @@ def test_flask_run_starts_engine() -> None:
     server = Server(("flask", "run", "--port", "0"), GATEWAY_ENGINE="1")
     (pid,) = engines_of(server.pid)
     try:
-        assert texts(ask(server))[0].startswith(" Paris")
+        assert texts(complete(server))[0].startswith(" Paris")
     finally:
         server.stop()
 
@@ -523,11 +523,11 @@ def test_invalid_model_file_is_reported(tmp_path: Path) -> None:
 
 def test_concurrent_callers_get_own_answers(engine: Server) -> None:
     prompts = ["One, two,", "Red, green,", "Monday, Tuesday,", FRANCE] * 3
-    alone = {prompt: texts(ask(engine, prompt=prompt)) for prompt in set(prompts)}
+    alone = {prompt: texts(complete(engine, prompt=prompt)) for prompt in set(prompts)}
     got: list[tuple[str, list[str]]] = []
 
     def caller(prompt: str) -> None:
-        got.append((prompt, texts(ask(engine, prompt=prompt))))
+        got.append((prompt, texts(complete(engine, prompt=prompt))))
 
     callers = [threading.Thread(target=caller, args=(p,)) for p in prompts]
     for thread in callers:

@@ -1,4 +1,4 @@
-"""The gateway under a real gunicorn: framing, promptness, and how it ends."""
+"""The gateway under a real gunicorn: framing, latency of events, and stop."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ from tests.upstream import (
     whole,
 )
 
-from .server import Server, children, eventually
+from .server import Server, children, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -29,17 +29,9 @@ HELLO = [data(frame("Hel")), data(frame("lo")), data(frame("!", "stop"))]
 BODY = json.dumps({"model": "m", "prompt": "Hi"}).encode()
 
 
-def route(upstream) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    }
-
-
 def request_head(upstream, *lines: str) -> bytes:
-    """A request as a bare client writes it: no User-Agent, no Accept."""
-    named = [f"{name}: {value}" for name, value in route(upstream).items()]
+    """A minimal request: no User-Agent, no Accept."""
+    named = [f"{name}: {value}" for name, value in route_headers(upstream).items()]
     first = ["POST /v1/completions HTTP/1.1", "Host: gateway"]
     return "\r\n".join([*first, *named, *lines, "", ""]).encode()
 
@@ -51,10 +43,10 @@ def read_answer(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("framing", [stream, closing_stream], ids=["chunked", "close"])
 def test_events_are_relayed_at_once(gunicorn: Server, script, framing) -> None:
-    """The first arrives before the last is sent."""
+    """The first event arrives before the last is sent."""
     go_on = threading.Event()
     upstream = script(framing(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
-    with gunicorn.complete(route(upstream), stream=True) as response:
+    with gunicorn.complete(route_headers(upstream), stream=True) as response:
         lines = response.iter_lines(1)
 
         assert next(lines) == HELLO[0].strip()
@@ -67,7 +59,8 @@ def test_chunked_body_is_read(gunicorn: Server, script) -> None:
     response = requests.post(
         gunicorn.url + "/v1/completions",
         data=iter([BODY[:5], BODY[5:]]),
-        headers=route(upstream) | {"Content-Type": "application/json; charset=utf-8"},
+        headers=route_headers(upstream)
+        | {"Content-Type": "application/json; charset=utf-8"},
         timeout=10,
     )
 
@@ -95,7 +88,7 @@ def test_oversized_body_gets_readable_413(
     response = requests.post(
         gunicorn.url + "/v1/completions",
         data=body if framing == "Content-Length" else iter([body]),
-        headers=route(upstream) | {"Content-Type": "application/json"},
+        headers=route_headers(upstream) | {"Content-Type": "application/json"},
         timeout=30,
     )
 
@@ -108,7 +101,7 @@ def test_header_of_32_kb_is_accepted(gunicorn: Server, script) -> None:
     upstream = script(whole(completion()))
     metadata = {"x-portkey-metadata": json.dumps({"user": "x" * 32_000})}
 
-    assert gunicorn.complete(route(upstream) | metadata).status_code == 200
+    assert gunicorn.complete(route_headers(upstream) | metadata).status_code == 200
 
 
 NO_HTTP = {
@@ -176,7 +169,7 @@ def test_connection_serves_many_requests(gunicorn: Server, script) -> None:
             response = session.post(
                 gunicorn.url + "/v1/completions",
                 json={"model": "m", "prompt": "Hi"},
-                headers=route(upstream),
+                headers=route_headers(upstream),
                 timeout=10,
             )
             assert response.status_code == 200
@@ -185,20 +178,20 @@ def test_connection_serves_many_requests(gunicorn: Server, script) -> None:
 
 
 def test_closed_idle_connections_lose_no_request(gunicorn: Server, script) -> None:
-    """Each connection takes one request and is then cut without a word."""
+    """The upstream closes each connection after one answer, without notice."""
 
     def cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
     upstream = script([*whole(completion()), 0.01, cut])
     for _ in range(30):
-        assert gunicorn.complete(route(upstream)).status_code == 200
+        assert gunicorn.complete(route_headers(upstream)).status_code == 200
 
 
 def test_hangup_mid_stream_closes_upstream(gunicorn: Server, script) -> None:
     steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
     upstream = script(stream(*steps))
-    with gunicorn.complete(route(upstream), stream=True) as response:
+    with gunicorn.complete(route_headers(upstream), stream=True) as response:
         next(response.iter_lines(1))
 
     assert upstream.wait_closed(3)
@@ -206,7 +199,7 @@ def test_hangup_mid_stream_closes_upstream(gunicorn: Server, script) -> None:
 
 def test_truncated_stream_ends_in_error(gunicorn: Server, script) -> None:
     upstream = script(stream(*HELLO[:2]))
-    with gunicorn.complete(route(upstream), stream=True) as response:
+    with gunicorn.complete(route_headers(upstream), stream=True) as response:
         *_, last = filter(None, response.iter_lines())
 
     assert b'"error"' in last and b"[DONE]" not in last
@@ -218,7 +211,7 @@ def test_streams_run_concurrently(gunicorn: Server, script) -> None:
     texts: list[bytes] = []
 
     def read() -> None:
-        with gunicorn.complete(route(upstream), stream=True) as response:
+        with gunicorn.complete(route_headers(upstream), stream=True) as response:
             texts.append(response.content)
 
     readers = [threading.Thread(target=read) for _ in range(12)]
@@ -235,7 +228,7 @@ def test_sigterm_lets_stream_finish(script, worker: str) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
     server = Server(GUNICORN_CMD_ARGS=f"-k {worker}", WEB_CONCURRENCY="1")
-    with server.complete(route(upstream), stream=True) as response:
+    with server.complete(route_headers(upstream), stream=True) as response:
         lines = response.iter_lines(1)
         next(lines)
         server.signal(signal.SIGTERM)
@@ -284,11 +277,11 @@ def test_web_concurrency_sets_worker_count() -> None:
 
 
 def test_lingering_connections_do_not_block() -> None:
-    """A client that keeps its answered connection open takes no thread from others."""
+    """A client that keeps its finished connection open occupies no thread."""
     server = Server(GUNICORN_CMD_ARGS="-k gthread --threads 4", WEB_CONCURRENCY="1")
     request = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
-    def ask_all(kept: ExitStack) -> list[bytes]:
+    def complete_all(kept: ExitStack) -> list[bytes]:
         answers = []
         for _ in range(12):
             connection = kept.enter_context(server.connect())
@@ -299,8 +292,8 @@ def test_lingering_connections_do_not_block() -> None:
     try:
         server.wait_until_ready()
         with ExitStack() as kept, ThreadPoolExecutor(1) as pool:
-            # One after the other, with two seconds for each, would be twice as long.
-            answers = pool.submit(ask_all, kept).result(timeout=12)
+            # Two seconds of lingering for each in sequence would take twice as long.
+            answers = pool.submit(complete_all, kept).result(timeout=12)
     finally:
         server.stop()
     assert all(b" 200 " in answer for answer in answers)

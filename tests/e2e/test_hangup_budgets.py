@@ -1,4 +1,4 @@
-"""Callers that hang up again and again run into their budgets."""
+"""Callers that hang up repeatedly still use up their budgets."""
 
 import json
 import socket
@@ -13,22 +13,23 @@ import requests
 from app.core.limits import Limits
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, factory
-from tests.upstream import STREAM, Upstream, chunk, data, frame, head, until_left
+from app.store import factory
+from tests.conftest import upgrade_database
+from tests.upstream import STREAM, Upstream, chunk, data, frame, head, until_closed
 
 from .server import Server, eventually
 
 pytestmark = pytest.mark.e2e
 
 SECRET = "a secret of the tests"
-# A thousandth of a dollar for each token.
+# A thousandth of a dollar per token.
 PRICES = [{"provider": "*", "model": "*", "input": 1000, "output": 1000}]
 LENGTH = 49
 
 
 @dataclass
 class Gateway:
-    """A gateway with one worker, and a key of it with a budget for 1000 tokens."""
+    """A gateway with one worker, and a key with a budget of 1000 tokens."""
 
     server: Server
     key: str
@@ -39,7 +40,7 @@ class Gateway:
         return {"Authorization": f"Bearer {self.key}"}
 
     def hang_up(self, **body: Any) -> None:
-        """Ask, and leave as soon as upstream has the request."""
+        """Send a request, and hang up as soon as the upstream has it."""
         before = len(self.upstream.requests)
         sent = {"model": "m", "prompt": "Hiya", "max_tokens": LENGTH} | body
         with self.server.connect() as connection:
@@ -65,7 +66,7 @@ class Gateway:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def refusal(self) -> requests.Response:
-        """The answer to one more request, as soon as all that were left are settled."""
+        """The answer to one more request, after all cancelled ones are settled."""
         assert self.upstream.wait_closed()
         return self.server.complete(self.headers, max_tokens=LENGTH)
 
@@ -74,11 +75,9 @@ class Gateway:
 def gateway(
     request: pytest.FixtureRequest, tmp_path: Path, script: Any
 ) -> Iterator[Gateway]:
-    upstream = script([until_left])
+    upstream = script([until_closed])
     settings = Settings(secret_key=SECRET, instance=str(tmp_path))
-    engine = database.connect(settings.database_url, tmp_path)
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(settings)
     store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(
@@ -89,7 +88,7 @@ def gateway(
     key = store.create_key(GatewayKey("job", config="main", limits=limits))
     store.engine.dispose()
     server = Server(
-        # Enough for all who leave before anybody has noticed the first of them.
+        # Enough for all that hang up before the first hang-up is noticed.
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 64",
         WEB_CONCURRENCY="1",
         GATEWAY_SECRET_KEY=SECRET,
@@ -101,7 +100,7 @@ def gateway(
 
 
 def test_whole_call_hangups_consume_budget(gateway: Gateway) -> None:
-    """Twenty of 50 tokens each, though nobody has read one of them."""
+    """Twenty requests of 50 tokens each, although no answer is read."""
     for _ in range(20):
         gateway.hang_up()
     refused = gateway.refusal()
@@ -113,11 +112,11 @@ def test_whole_call_hangups_consume_budget(gateway: Gateway) -> None:
 
 
 def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
-    """Each time a prompt of one token, and three that came."""
+    """Each stream has a prompt of one token, and three tokens were sent."""
     begun = [
         head(200, STREAM, "Transfer-Encoding: chunked"),
         *(chunk(data(frame(text))) for text in "abc"),
-        until_left,
+        until_closed,
     ]
     gateway.upstream.answers[:] = [begun]
     for _ in range(30):
@@ -130,4 +129,4 @@ def test_stream_hangups_consume_budget(gateway: Gateway) -> None:
         messages.append(refused.json()["error"]["message"])
         return "Used $0.12," in messages[-1]
 
-    eventually(used, left=lambda: messages[-1])
+    eventually(used, actual=lambda: messages[-1])

@@ -1,4 +1,4 @@
-"""Callers that hang up: whatever their request waits for, upstream is let go of."""
+"""A caller's hang-up closes the upstream call, whatever the request waits for."""
 
 import json
 import socket
@@ -19,7 +19,7 @@ from tests.upstream import (
     data,
     frame,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
@@ -34,9 +34,9 @@ BUSY = whole({"error": {"message": "busy"}}, 429, *LATER)
 
 @dataclass(frozen=True)
 class Situation:
-    """What upstream does that does not end by itself, and the request to it.
+    """An upstream answer that does not end by itself, and the request for it.
 
-    *calls* are those that upstream gets before the caller leaves.
+    The upstream gets *calls* requests before the caller hangs up.
     """
 
     answer: Any
@@ -45,8 +45,8 @@ class Situation:
     calls: int = 1
 
 
-SILENT = [until_left]
-BEGUN = stream(data(frame("Hel")), until_left)
+SILENT = [until_closed]
+BEGUN = stream(data(frame("Hel")), until_closed)
 PATIENT = {"retry": {"attempts": 5, "use_retry_after_headers": True}}
 SITUATIONS = {
     "in the middle of a stream": Situation(BEGUN, {}, {"stream": True}),
@@ -66,7 +66,7 @@ SITUATIONS = {
 
 
 def request(upstream: Upstream, situation: Situation) -> bytes:
-    """What a caller sends that gets into it."""
+    """The caller's request that leads into *situation*."""
     body = json.dumps({"model": "m", "prompt": "Hi"} | situation.body).encode()
     config = {"provider": "openai", "custom_host": upstream.url}
     lines = [
@@ -81,20 +81,20 @@ def request(upstream: Upstream, situation: Situation) -> bytes:
 
 
 @dataclass
-class Place:
+class ObservedGateway:
     """A gateway with one worker, and its ledger."""
 
     server: Server
     instance: Path
 
     def send(self, upstream: Upstream, situation: Situation) -> socket.socket:
-        """A connection over which a request was sent."""
+        """Send a request; return its connection."""
         connection = self.server.connect()
         connection.sendall(request(upstream, situation))
         return connection
 
     def ends(self) -> list[tuple[str, int]]:
-        """How requests have ended, and how many calls each of them made."""
+        """How requests have ended, and how many calls each has made."""
         file = self.instance / "gateway.db"
         if not file.exists():
             return []
@@ -109,13 +109,15 @@ class Place:
 
 
 @pytest.fixture(params=["gevent", "gthread"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def gateway(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[ObservedGateway]:
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 8",
         WEB_CONCURRENCY="1",
         GATEWAY_INSTANCE=str(tmp_path),
     )
-    yield Place(server, tmp_path)
+    yield ObservedGateway(server, tmp_path)
     server.stop()
 
 
@@ -123,37 +125,43 @@ def has_called(upstream: Upstream, calls: int) -> bool:
     return len(upstream.requests) >= calls
 
 
-def test_hangup_closes_upstream_in_every_situation(place: Place, script) -> None:
-    """And nobody else is disturbed."""
+def test_hangup_closes_upstream_in_every_situation(
+    gateway: ObservedGateway, script
+) -> None:
+    """And other callers are not disturbed."""
     for name, situation in SITUATIONS.items():
         upstream = script(situation.answer)
-        connection = place.send(upstream, situation)
+        connection = gateway.send(upstream, situation)
         eventually(partial(has_called, upstream, situation.calls))
         connection.close()
 
         assert upstream.wait_closed(3), name
         assert len(upstream.requests) == situation.calls, name
     good = script(whole(completion()))
-    answered = place.send(good, Situation((), {}, {}))
+    answered = gateway.send(good, Situation((), {}, {}))
 
     assert b"200 OK" in answered.recv(65536)
     answered.close()
     ends = ["left"] * len(SITUATIONS) + ["whole"]
-    eventually(lambda: [end for end, _ in place.ends()] == ends, left=place.ends)
-    assert "Traceback" not in place.server.log_text
+    eventually(lambda: [end for end, _ in gateway.ends()] == ends, actual=gateway.ends)
+    assert "Traceback" not in gateway.server.log_text
 
 
-def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
+def test_simultaneous_hangups_spare_other_callers(
+    gateway: ObservedGateway, script
+) -> None:
     go_on = threading.Event()
     upstream = script(
         stream(data(frame("a")), wait_for(go_on), data(frame("b", "stop")), DONE)
     )
     streaming = Situation((), {}, {"stream": True})
-    staying, leaving = ([place.send(upstream, streaming) for _ in "123"] for _ in "12")
+    staying, leaving = (
+        [gateway.send(upstream, streaming) for _ in "123"] for _ in "12"
+    )
     eventually(lambda: len(upstream.requests) == 6)
     for connection in leaving:
         connection.close()
-    eventually(lambda: [end for end, _ in place.ends()] == ["left"] * 3)
+    eventually(lambda: [end for end, _ in gateway.ends()] == ["left"] * 3)
     go_on.set()
     for connection in staying:
         received = b""
@@ -162,17 +170,17 @@ def test_simultaneous_hangups_spare_other_callers(place: Place, script) -> None:
         connection.close()
 
     eventually(
-        lambda: sorted(end for end, _ in place.ends()) == ["left"] * 3 + ["whole"] * 3
+        lambda: sorted(end for end, _ in gateway.ends()) == ["left"] * 3 + ["whole"] * 3
     )
 
 
-def test_pipelined_request_is_no_hangup(place: Place, script) -> None:
+def test_pipelined_request_is_no_hangup(gateway: ObservedGateway, script) -> None:
     go_on = threading.Event()
     upstream = script([wait_for(go_on), *whole(completion())])
-    connection = place.send(upstream, Situation((), {}, {}))
+    connection = gateway.send(upstream, Situation((), {}, {}))
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
     eventually(lambda: upstream.requests)
-    # Long enough for several looks at it.
+    # Long enough for several checks of the connection.
     eventually(lambda: go_on.wait(1) or True)
     go_on.set()
     received = b""

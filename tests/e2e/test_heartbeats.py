@@ -1,4 +1,4 @@
-"""Streams whose upstream is silent for long: their connections are kept alive."""
+"""Heartbeats keep the connection alive while the upstream of a stream is silent."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ from tests.upstream import (
     data,
     frame,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
@@ -30,7 +30,7 @@ COMMENT = b": keep-alive\n\n"
 
 @pytest.fixture(scope="module", params=["gevent", "gthread"])
 def gateway(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One whose heart beats five times a second."""
+    """A gateway that sends five heartbeats per second."""
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {request.param} --threads 16",
         WEB_CONCURRENCY="1",
@@ -40,8 +40,8 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[Server]:
     server.stop()
 
 
-def ask(gateway: Server, *upstreams: Upstream, **body: Any) -> Any:
-    """A stream, from the first of *upstreams* that gives one."""
+def complete(gateway: Server, *upstreams: Upstream, **body: Any) -> Any:
+    """Request a stream, with a fallback through *upstreams*."""
     targets = [{"provider": "openai", "custom_host": each.url} for each in upstreams]
     config = {"strategy": {"mode": "fallback"}, "targets": targets}
     headers = {
@@ -52,7 +52,7 @@ def ask(gateway: Server, *upstreams: Upstream, **body: Any) -> Any:
 
 
 def silence(event: threading.Event) -> Any:
-    """Nothing, until somebody has seen the comments."""
+    """A pause until *event* is set."""
     return wait_for(event)
 
 
@@ -79,7 +79,7 @@ class Reader:
 def test_heartbeat_between_events(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], silence(go_on), HELLO[1], DONE))
-    with ask(gateway, upstream) as response:
+    with complete(gateway, upstream) as response:
         read = Reader(response, go_on)
 
     assert read.events == [*HELLO, DONE]
@@ -91,7 +91,7 @@ def test_heartbeat_never_splits_an_event(gateway: Server, script) -> None:
     go_on = threading.Event()
     begin, rest = HELLO[0][:20], HELLO[0][20:]
     upstream = script(stream(begin, silence(go_on), rest, HELLO[1], DONE))
-    with ask(gateway, upstream) as response:
+    with complete(gateway, upstream) as response:
         read = Reader(response, go_on)
 
     assert read.events == [*HELLO, DONE]
@@ -100,7 +100,7 @@ def test_heartbeat_never_splits_an_event(gateway: Server, script) -> None:
 def test_heartbeat_before_first_event(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script([silence(go_on), *stream(*HELLO, DONE)])
-    with ask(gateway, upstream) as response:
+    with complete(gateway, upstream) as response:
         assert response.status_code == 200
         assert response.headers["Content-Type"].startswith("text/event-stream")
         read = Reader(response, go_on)
@@ -112,7 +112,7 @@ def test_heartbeat_before_first_event(gateway: Server, script) -> None:
 def test_fallback_continues_after_heartbeat(gateway: Server, script) -> None:
     go_on = threading.Event()
     busy = script([silence(go_on), *whole({"error": {"message": "busy"}}, 503)])
-    with ask(gateway, busy, script(stream(*HELLO, DONE))) as response:
+    with complete(gateway, busy, script(stream(*HELLO, DONE))) as response:
         read = Reader(response, go_on)
 
     assert read.events == [*HELLO, DONE]
@@ -121,7 +121,7 @@ def test_fallback_continues_after_heartbeat(gateway: Server, script) -> None:
 def test_late_failure_ends_stream(gateway: Server, script) -> None:
     go_on = threading.Event()
     busy = script([silence(go_on), *whole({"error": {"message": "busy"}}, 503)])
-    with ask(gateway, busy) as response:
+    with complete(gateway, busy) as response:
         read = Reader(response, go_on)
     (event,) = read.events
     error = json.loads(event.removeprefix(b"data: "))["error"]
@@ -132,7 +132,7 @@ def test_late_failure_ends_stream(gateway: Server, script) -> None:
 
 def test_early_failure_keeps_its_status(gateway: Server, script) -> None:
     limited = script(whole({"error": {"message": "slow down"}}, 429))
-    response = ask(gateway, limited)
+    response = complete(gateway, limited)
 
     assert response.status_code == 429
     assert response.json()["error"]["message"] == "slow down"
@@ -141,7 +141,7 @@ def test_early_failure_keeps_its_status(gateway: Server, script) -> None:
 def test_truncated_stream_ends_in_error(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script(cut_stream(HELLO[0], silence(go_on)))
-    with ask(gateway, upstream) as response:
+    with complete(gateway, upstream) as response:
         read = Reader(response, go_on)
 
     assert read.events[0] == HELLO[0]
@@ -150,15 +150,15 @@ def test_truncated_stream_ends_in_error(gateway: Server, script) -> None:
 
 def test_whole_answer_has_no_heartbeat(gateway: Server, script) -> None:
     upstream = script([0.5, *whole(completion())])
-    response = ask(gateway, upstream, stream=False)
+    response = complete(gateway, upstream, stream=False)
 
     assert response.json() == completion()
 
 
 def test_hangup_before_first_event_closes_upstream(gateway: Server, script) -> None:
-    """Though the answer has begun."""
-    upstream = script([until_left])
-    with ask(gateway, upstream) as response:
+    """Although the answer has begun."""
+    upstream = script([until_closed])
+    with complete(gateway, upstream) as response:
         assert next(response.iter_content(len(COMMENT))) == COMMENT
 
     assert upstream.wait_closed()
@@ -167,8 +167,8 @@ def test_hangup_before_first_event_closes_upstream(gateway: Server, script) -> N
 def test_silent_streams_do_not_block_others(gateway: Server, script) -> None:
     go_on = threading.Event()
     upstream = script([silence(go_on), *stream(*HELLO, DONE)])
-    silent = [ask(gateway, upstream) for _ in range(8)]
-    assert ask(gateway, script(whole(completion())), stream=False).ok
+    silent = [complete(gateway, upstream) for _ in range(8)]
+    assert complete(gateway, script(whole(completion())), stream=False).ok
     go_on.set()
 
     for response in silent:

@@ -1,4 +1,4 @@
-"""Callers who mean no good: no 500, no traceback, and no worker lost."""
+"""Hostile callers: no 500, no traceback, and no lost worker."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ from tests.soak import patterns
 from tests.soak.health import health, quantile
 from tests.upstream import DONE, Upstream, completion, data, frame, reply, stream, whole
 
-from .server import Server, children, eventually
+from .server import Server, children, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +34,7 @@ def upstream(script: Callable[..., Upstream]) -> Upstream:
 
 @pytest.fixture(autouse=True)
 def unharmed(gunicorn: Server, upstream: Upstream) -> Iterator[None]:
-    """Whatever was done to it, the server is as it was."""
+    """After each test the server is unharmed."""
     workers, logged_lines = children(gunicorn.pid), len(gunicorn.log)
     yield
     assert gunicorn.complete(route(upstream)).status_code == 200
@@ -43,15 +43,13 @@ def unharmed(gunicorn: Server, upstream: Upstream) -> Iterator[None]:
 
 
 def route(upstream: Upstream, **more: str) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    } | {name.replace("_", "-"): value for name, value in more.items()}
+    return route_headers(upstream) | {
+        name.replace("_", "-"): value for name, value in more.items()
+    }
 
 
 def request(upstream: Upstream, *lines: str, body: bytes = b"", to: str = "") -> bytes:
-    """A request as bytes. Who gives no framing sends no length."""
+    """A request as bytes; its framing headers have to be in *lines*."""
     names = {line.partition(":")[0] for line in lines}
     defaults = {k: v for k, v in route(upstream).items() if k not in names}
     named = [f"{name}: {value}" for name, value in defaults.items()]
@@ -65,14 +63,14 @@ def length(body: bytes) -> str:
 
 
 def sent(server: Server, data: bytes) -> bytes:
-    """All that the server says to *data* before it closes."""
+    """The server's answer to *data*, until it closes."""
     with server.connect() as connection:
         connection.sendall(data)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def only_error(answer: bytes) -> tuple[int, Any]:
-    """The status and the error of an answer that is one, and alone."""
+    """The status and the error of an answer that is a single error."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") == 1, answer
     error = json.loads(body)["error"]
@@ -80,7 +78,7 @@ def only_error(answer: bytes) -> tuple[int, Any]:
     return int(head.split()[1]), error
 
 
-# Half a request
+# Incomplete requests
 
 HALVES = {
     "nothing": b"",
@@ -94,7 +92,7 @@ HALVES = {
 
 
 def broken_off(server: Server, data: bytes) -> bytes:
-    """All that the server says to *data*, and to the end of it."""
+    """The server's answer to *data* followed by the end of the connection."""
     with server.connect() as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -146,7 +144,7 @@ def test_request_sent_bytewise_is_answered(
     assert upstream.last.json["prompt"] == "Hi"
 
 
-# One request in another's clothes
+# Request smuggling
 
 SMUGGLED = b"POST /v1/completions HTTP/1.1\r\nHost: evil\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -191,7 +189,7 @@ def test_request_smuggling_is_refused(
 
 
 def first_lines(*lines: str, to: str = "/v1/completions", minor: int = 1) -> bytes:
-    """A request to nobody in particular, with these headers alone."""
+    """A request with these headers only."""
     first = f"POST {to} HTTP/1.{minor}"
     more = ("Content-Type: application/json", length(BODY))
     if any(line.startswith("Transfer-Encoding") for line in lines):
@@ -224,7 +222,7 @@ AMBIGUOUS_HOSTS: dict[str, bytes] = {
 
 
 def coded(*codings: str, minor: int = 1, more: tuple[str, ...] = ()) -> bytes:
-    """A request in chunks with these transfer codings, each in a header of its own."""
+    """A chunked request with these transfer codings, each in its own header."""
     lines = [f"Transfer-Encoding: {coding}" for coding in codings]
     return first_lines(HERE, *lines, *more, minor=minor)
 
@@ -255,7 +253,7 @@ AMBIGUOUS = AMBIGUOUS_HOSTS | AMBIGUOUS_CODINGS
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_ambiguous_heads_are_refused(gunicorn: Server, name: str) -> None:
-    """By a 400 of ours that closes the connection: nobody reads what follows."""
+    """By a 400 of ours that closes the connection: later bytes are not read."""
     before = len(gunicorn.log)
     answer = broken_off(gunicorn, AMBIGUOUS[name] + BODY + SMUGGLED)
     status, error = only_error(answer)
@@ -301,7 +299,7 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_log_of_malformed_heads_is_short(gunicorn: Server, name: str) -> None:
-    """And holds no key from the line at which gunicorn fails."""
+    """And contains no key from the line that gunicorn rejects."""
     before = len(gunicorn.log)
     start = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
     status, _ = only_error(broken_off(gunicorn, start + BAD_LINES[name] + b"\r\n\r\n"))
@@ -400,7 +398,7 @@ def test_gzip_request_body_is_refused(gunicorn: Server, upstream: Upstream) -> N
     assert (status, error["code"]) == (415, "unsupported_content_encoding")
 
 
-# Too much
+# Oversized requests
 
 
 ENDLESS = {
@@ -411,7 +409,7 @@ ENDLESS = {
 
 
 def endless(server: Server, start: bytes, piece: bytes) -> None:
-    """Send what has no end, until the server gives up."""
+    """Send *piece* endlessly, until the server closes."""
     with server.connect() as connection:
         try:
             connection.sendall(start)
@@ -424,7 +422,7 @@ def endless(server: Server, start: bytes, piece: bytes) -> None:
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_endless_head_is_refused(gunicorn: Server, name: str) -> None:
-    """Others are served meanwhile."""
+    """Other callers are served meanwhile."""
     with ThreadPoolExecutor(4) as pool:
         attacks = [pool.submit(endless, gunicorn, *ENDLESS[name]) for _ in range(4)]
         began = time.monotonic()
@@ -442,7 +440,7 @@ def test_ten_thousand_headers_are_refused(gunicorn: Server, upstream) -> None:
 
 
 def memory(server: Server) -> int:
-    """Bytes that its workers hold now."""
+    """The resident memory of its workers, in bytes."""
     files = [Path(f"/proc/{pid}/status") for pid in children(server.pid)]
     lines = [line for file in files for line in file.read_text().splitlines()]
     return sum(int(line.split()[1]) * 1024 for line in lines if line[:6] == "VmRSS:")
@@ -481,7 +479,7 @@ def _send_all(connection: socket.socket, data: bytes, times: int) -> None:
 def test_oversized_content_length_is_refused(
     gunicorn: Server, upstream: Upstream
 ) -> None:
-    """The body is not waited for."""
+    """The body is not read."""
     with gunicorn.connect() as connection:
         connection.sendall(request(upstream, "Content-Length: " + "9" * 15, body=BODY))
 
@@ -528,7 +526,7 @@ def test_malformed_json_is_refused(
 
 
 def posted(server: Server, data: bytes, headers: dict[str, str]) -> requests.Response:
-    """What is answered to a body, within ten seconds."""
+    """The answer to a body, within ten seconds."""
     headers = {"Content-Type": "application/json", "Connection": "close"} | headers
     return requests.post(
         server.url + "/v1/completions", data=data, headers=headers, timeout=10
@@ -592,7 +590,7 @@ def test_last_duplicate_key_counts(gunicorn: Server, upstream: Upstream) -> None
 
 
 def test_dropped_params_header_is_bounded(gunicorn: Server, upstream: Upstream) -> None:
-    """A hundred thousand unknown parameters are sent."""
+    """The request has a hundred thousand unknown parameters."""
     more = "".join(f', "p{i}": {i}' for i in range(100_000))
     headers = route(upstream, x_portkey_provider="anthropic")
     response = posted(gunicorn, body(more=more), headers)
@@ -605,7 +603,7 @@ def test_dropped_params_header_is_bounded(gunicorn: Server, upstream: Upstream) 
 
 
 def nested(start: str, end: str, middle: str = "1") -> str:
-    """As deep as 32 KiB allow."""
+    """A config nested as deeply as 32 KiB allow."""
     levels = (32_000 - len(middle)) // len(start + end)
     return f'{{"provider": "openai", "x": {start * levels}{middle}{end * levels}}}'
 
@@ -678,11 +676,11 @@ def test_hostile_patterns_do_not_block_others(
     assert quantile(seconds, 0.99) < 0.5
 
 
-# Headers by way of values: nobody gets a header that nobody set
+# Header injection through values
 
 CRLF = "a\r\nX-Injected: 1"
 
-# Instead of the provider that is named otherwise.
+# Replaces the default provider header.
 NOBODY = "x-portkey-provider: "
 
 
@@ -693,7 +691,7 @@ def head_lines(answer: bytes) -> list[bytes]:
 
 
 def clean(answer: bytes, upstream: Upstream) -> None:
-    """Neither the caller nor upstream got a header of that name, or two requests."""
+    """Assert that neither side received an injected header or a second request."""
     assert not any(
         line.lower().startswith(b"x-injected") for line in head_lines(answer)
     )
@@ -810,7 +808,7 @@ def test_quoted_model_in_request_path(
     answer = sent(gunicorn, raw_request)
 
     clean(answer, upstream)
-    # A line's end in a path leads nowhere.
+    # A line break in a path matches no route.
     assert answer.split()[1] in (b"200", b"404")
 
 
@@ -937,7 +935,7 @@ def test_odd_upstream_header_is_no_500(
     assert raw_answer(gunicorn, upstream).split()[1] in (b"200", b"502")
 
 
-# All at once
+# All attacks at once
 
 _FLOOD = [
     lambda server, upstream: sent(server, b"GET /\r\n\r\n"),

@@ -1,4 +1,4 @@
-"""The ledger under a real gunicorn: what several workers write, to the last row."""
+"""The ledger under a real gunicorn with several workers loses no row."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -8,34 +8,30 @@ import pytest
 
 from tests.upstream import completion, whole
 
-from .server import Server
+from .server import Server, route_headers
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("worker", ["gevent", "gthread"])
 def test_ledger_is_complete_after_stop(script, tmp_path: Path, worker: str) -> None:
-    """Every request has one row, though the server stops at once."""
+    """Every request has one row, although the server stops right after."""
     upstream = script(whole(completion()))
-    headers = {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-1",
-    }
+    headers = route_headers(upstream)
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {worker} --threads 16",
         WEB_CONCURRENCY="2",
         GATEWAY_INSTANCE=str(tmp_path),
     )
 
-    def ask(number: int) -> int:
+    def complete(number: int) -> int:
         return server.complete(
             {**headers, "x-portkey-trace-id": str(number)}
         ).status_code
 
     try:
         with ThreadPoolExecutor(8) as pool:
-            assert set(pool.map(ask, range(60))) == {200}
+            assert set(pool.map(complete, range(60))) == {200}
     finally:
         server.stop()
 

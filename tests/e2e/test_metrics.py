@@ -1,4 +1,4 @@
-"""What many workers count together."""
+"""Metrics are summed over all workers."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.upstream import DONE, completion, data, frame, stream, until_left, whole
+from tests.upstream import DONE, completion, data, frame, stream, until_closed, whole
 
 from .server import Server, children, eventually
 
@@ -18,7 +18,7 @@ WORKERS = pytest.mark.parametrize("worker", ["gevent", "gthread"])
 
 
 def counted(server: Server, name: str) -> float:
-    """The sum of all series of that name, as any worker tells it."""
+    """The sum of all series of that name, from any worker."""
     text = server.get("/metrics").text
     samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
     return sum(s.value for s in samples if s.name == f"lastword_{name}")
@@ -35,7 +35,7 @@ def test_metrics_sum_living_and_dead_workers(
     script, tmp_path: Path, worker: str
 ) -> None:
     upstream = script(whole(completion()))
-    running = script(stream(data(frame("Hel")), until_left, DONE))
+    running = script(stream(data(frame("Hel")), until_closed, DONE))
     arguments = {
         "WEB_CONCURRENCY": "2",
         "GUNICORN_CMD_ARGS": f"-k {worker} --threads 8",
@@ -52,7 +52,7 @@ def test_metrics_sum_living_and_dead_workers(
 
         to = {"x-portkey-custom-host": running.url}
         with server.complete(headers | to, stream=True) as response:
-            # Kept: the connection is closed with the iterator.
+            # A reference is kept: the connection is closed with the iterator.
             pieces = response.iter_content(None)
             next(pieces)
             eventually(lambda: counted(server, "streams_open") == 1)

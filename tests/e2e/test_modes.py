@@ -1,4 +1,4 @@
-"""What a real gateway writes is for its owner alone, whatever the umask."""
+"""A gateway's files are readable by their owner only, whatever the umask."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def umask(number: int) -> Iterator[None]:
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """The mode of a folder and of all that is in it."""
+    """The modes of a folder and of everything in it."""
     paths = {".": folder} | {path.name: path for path in folder.rglob("*")}
     return {
         name: f"{stat.S_IMODE(path.stat().st_mode):04o}" for name, path in paths.items()
@@ -37,7 +37,7 @@ def modes(folder: Path) -> dict[str, str]:
 
 
 def flask(*command: str, **environ: str) -> str:
-    """What a command of `flask` prints."""
+    """The output of a `flask` command."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     done = subprocess.run(
         [sys.executable, "-m", "flask", *command],

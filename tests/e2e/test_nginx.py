@@ -1,6 +1,6 @@
-"""deploy/nginx.conf in a real nginx, before two gateways, one with each kind of worker.
+"""deploy/nginx.conf in a real nginx, with two gateways, one of each worker class.
 
-Where nginx alone is at stake, scripted servers stand in the gateways' place.
+Tests of nginx alone use scripted servers in place of the gateways.
 """
 
 import itertools
@@ -23,7 +23,7 @@ import requests
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     Upstream,
     close,
     closing_stream,
@@ -32,13 +32,13 @@ from tests.upstream import (
     frame,
     reset,
     stream,
-    until_left,
+    until_closed,
     wait_for,
     whole,
 )
 
 from .nginx import Nginx, nowhere
-from .server import Server, eventually
+from .server import Server, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -58,14 +58,14 @@ def started(stack: ExitStack, worker: str) -> Server:
 
 @pytest.fixture(scope="module")
 def gateways() -> Iterator[dict[str, Server]]:
-    """By the kind of their workers."""
+    """Gateways by their worker class."""
     with ExitStack() as stack:
         yield {worker: started(stack, worker) for worker in WORKERS}
 
 
 @pytest.fixture(scope="module")
 def front(gateways: dict[str, Server]) -> Iterator[Nginx]:
-    """nginx before both."""
+    """nginx in front of both."""
     with Nginx(*(server.url for server in gateways.values())) as nginx:
         yield nginx
 
@@ -74,18 +74,10 @@ def front(gateways: dict[str, Server]) -> Iterator[Nginx]:
 def before_one(
     request: pytest.FixtureRequest, gateways: dict[str, Server]
 ) -> Iterator[Nginx]:
-    """nginx before one of them, so that it is known which one answers."""
+    """nginx in front of one of them, so that it is known which one answers."""
     url = gateways[request.param].url
     with Nginx(url, url) as nginx:
         yield nginx
-
-
-def route(upstream: Upstream) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-of-the-caller",
-    }
 
 
 def complete(
@@ -101,14 +93,14 @@ def complete(
 
 
 def in_openais_shape(response: requests.Response) -> Any:
-    """The error that *response* holds."""
+    """The error in *response*, in OpenAI's format."""
     assert response.headers["content-type"] == "application/json", response.text
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error
 
 
-# What passes
+# Requests and answers that pass
 
 
 def test_nginx_accepts_configuration(front: Nginx) -> None:
@@ -119,7 +111,7 @@ def test_nginx_accepts_configuration(front: Nginx) -> None:
 
 def test_whole_answer_passes_nginx(before_one: Nginx, script) -> None:
     upstream = script(whole(completion(" there")))
-    response = complete(before_one, route(upstream))
+    response = complete(before_one, route_headers(upstream))
 
     assert response.status_code == 200
     assert response.json() == completion(" there")
@@ -128,7 +120,7 @@ def test_whole_answer_passes_nginx(before_one: Nginx, script) -> None:
 def test_nginx_relays_events_at_once(before_one: Nginx, script) -> None:
     go_on = threading.Event()
     upstream = script(stream(HELLO[0], wait_for(go_on), *HELLO[1:], DONE))
-    with complete(before_one, route(upstream), stream=True) as response:
+    with complete(before_one, route_headers(upstream), stream=True) as response:
         lines = filter(None, response.iter_lines(1))
 
         assert next(lines) == HELLO[0].strip() and not go_on.is_set()
@@ -137,7 +129,7 @@ def test_nginx_relays_events_at_once(before_one: Nginx, script) -> None:
 
 
 def test_nginx_buffering_is_off(script) -> None:
-    """The gateway tells it so by a header and by chunks; this upstream does not."""
+    """The gateway requests it with a header; this upstream does not."""
     go_on = threading.Event()
     gateway = script(closing_stream(HELLO[0], wait_for(go_on), DONE))
     with Nginx(gateway.url, gateway.url) as nginx:
@@ -150,7 +142,7 @@ def test_nginx_buffering_is_off(script) -> None:
 def test_nginx_balances_both_gateways(front: Nginx, gateways, script) -> None:
     upstream = script(whole(completion()))
     for _ in range(4):
-        assert complete(front, route(upstream)).status_code == 200
+        assert complete(front, route_headers(upstream)).status_code == 200
 
     log = front.log("lastword.access")
     assert all(f'by="127.0.0.1:{one.port}"' in log for one in gateways.values())
@@ -158,7 +150,7 @@ def test_nginx_balances_both_gateways(front: Nginx, gateways, script) -> None:
 
 def test_headers_pass_in_both_directions(before_one: Nginx, script) -> None:
     upstream = script(whole(completion(), 200, "x-ratelimit-remaining-tokens: 7"))
-    headers = route(upstream) | {"x-portkey-trace-id": "mine"}
+    headers = route_headers(upstream) | {"x-portkey-trace-id": "mine"}
     response = complete(before_one, headers)
 
     assert upstream.last.headers["authorization"] == "Bearer sk-of-the-caller"
@@ -179,11 +171,13 @@ def test_config_of_32_kb_passes_nginx(before_one: Nginx, script) -> None:
 
 
 def test_longest_response_headers_pass_nginx(before_one: Nginx, script) -> None:
-    """An answer that was paid for is not refused because its headers are long."""
+    """An answer that is charged must not fail because its headers are long."""
     lines = [f"openai-{number}: {'x' * 4000}" for number in range(20)]
     upstream = script(whole(completion(), 200, *lines))
     trace = "x" * 128
-    response = complete(before_one, route(upstream) | {"x-portkey-trace-id": trace})
+    response = complete(
+        before_one, route_headers(upstream) | {"x-portkey-trace-id": trace}
+    )
 
     assert response.status_code == 200
     assert response.headers["x-portkey-trace-id"] == trace
@@ -192,7 +186,7 @@ def test_longest_response_headers_pass_nginx(before_one: Nginx, script) -> None:
 
 def test_long_trace_ids_are_not_logged(before_one: Nginx, script) -> None:
     upstream = script(whole(completion()))
-    sent = route(upstream) | {"x-portkey-trace-id": "y" * 30_000}
+    sent = route_headers(upstream) | {"x-portkey-trace-id": "y" * 30_000}
     response = complete(before_one, sent)
     eventually(lambda: " 400 " in before_one.log("lastword.access"))
 
@@ -202,7 +196,7 @@ def test_long_trace_ids_are_not_logged(before_one: Nginx, script) -> None:
 
 
 def test_nginx_sets_forwarding_headers(script) -> None:
-    """A client's own claims are replaced. Slashes in models survive."""
+    """A client's own forwarding headers are replaced. Slashes in models are kept."""
     gateway = script(whole({}))
     path = "/v1/engines/org%2Fmodel//completions?api-version=1"
     claims = {"X-Forwarded-For": "10.1.1.1", "X-Forwarded-Proto": "https"}
@@ -223,7 +217,7 @@ def test_nginx_reuses_gateway_connections(script) -> None:
         for _ in range(20):
             complete(nginx)
 
-    # One for each server line, of each of two workers.
+    # One connection for each server line and each of two workers.
     assert gateway.opened <= 4
 
 
@@ -233,7 +227,7 @@ def test_access_log_has_trace_without_keys(front: Nginx, script) -> None:
     requests.post(
         front.url + "/v1/completions?key=of-the-query",
         json={"model": "m", "prompt": "Hi"},
-        headers=route(upstream) | {"x-portkey-trace-id": trace},
+        headers=route_headers(upstream) | {"x-portkey-trace-id": trace},
         timeout=10,
     )
     eventually(lambda: trace in front.log("lastword.access"))
@@ -244,13 +238,13 @@ def test_access_log_has_trace_without_keys(front: Nginx, script) -> None:
     assert "sk-of-the-caller" not in written and "of-the-query" not in written
 
 
-# What is refused
+# Refused requests
 
 
 @pytest.mark.parametrize("size", [11_000_000, 12_000_000], ids=["gateway", "nginx"])
 def test_oversized_body_gets_openai_error(before_one: Nginx, script, size: int) -> None:
     upstream = script(whole(completion()))
-    response = complete(before_one, route(upstream), prompt="x" * size)
+    response = complete(before_one, route_headers(upstream), prompt="x" * size)
 
     assert response.status_code == 413
     error = in_openais_shape(response)
@@ -259,7 +253,7 @@ def test_oversized_body_gets_openai_error(before_one: Nginx, script, size: int) 
     assert upstream.requests == []
 
 
-# What is wrong with a request can be known before its body has arrived.
+# The request can be refused before its body has arrived.
 EARLY_REFUSALS: dict[str, tuple[str, dict[str, str], int]] = {
     "provider": (
         "/v1/completions",
@@ -278,7 +272,7 @@ EARLY_REFUSALS: dict[str, tuple[str, dict[str, str], int]] = {
 def test_early_refusal_arrives_despite_body(
     gateways: dict[str, Server], worker: str, wrong: str
 ) -> None:
-    """To nginx a gateway that cuts a body off has failed, and it is out after three."""
+    """To nginx, a gateway that closes during a request body has failed."""
     path, headers, status = EARLY_REFUSALS[wrong]
     headers = {"Content-Type": "application/json"} | headers
     url, body = gateways[worker].url, b"x" * 5_000_000
@@ -355,13 +349,13 @@ def test_no_gateway_gets_openai_error() -> None:
             assert response.headers["x-portkey-trace-id"] == "mine"
 
 
-# Callers that leave
+# Callers that hang up
 
 
 def request(upstream: Upstream, **body: Any) -> bytes:
     content = json.dumps({"model": "m", "prompt": "Hi"} | body).encode()
     lines = ["POST /v1/completions HTTP/1.1", "Host: gateway"]
-    lines += [f"{name}: {value}" for name, value in route(upstream).items()]
+    lines += [f"{name}: {value}" for name, value in route_headers(upstream).items()]
     lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
@@ -369,17 +363,17 @@ def request(upstream: Upstream, **body: Any) -> bytes:
 def test_hangup_mid_stream_closes_upstream(before_one: Nginx, script) -> None:
     steps = [step for _ in range(200) for step in (data(frame("x")), 0.02)]
     upstream = script(stream(*steps))
-    with complete(before_one, route(upstream), stream=True) as response:
+    with complete(before_one, route_headers(upstream), stream=True) as response:
         next(response.iter_lines(1))
 
     assert upstream.wait_closed(3)
 
 
-# What upstream says before it falls silent, and what the caller still gets of it.
+# What the upstream sends before it stalls, and what the caller receives of it.
 SILENT = {
-    "whole answer": ([until_left], b""),
-    "first event": ([until_left], b""),
-    "second event": (stream(HELLO[0], until_left), b"data: "),
+    "whole answer": ([until_closed], b""),
+    "first event": ([until_closed], b""),
+    "second event": (stream(HELLO[0], until_closed), b"data: "),
 }
 
 
@@ -399,16 +393,16 @@ def test_hangup_during_silence_closes_upstream(
     assert upstream.wait_closed(3)
 
 
-# Gateways that fail
+# Failing gateways
 
 
 def received_prompts(upstream: Upstream) -> Counter[str]:
-    """How often which prompt arrived."""
+    """How often each prompt arrived."""
     return Counter(one.json["prompt"] for one in upstream.requests if is_whole(one))
 
 
-def is_whole(request: Seen) -> bool:
-    """Whether all of it arrived: who is killed may have sent the half."""
+def is_whole(request: ReceivedRequest) -> bool:
+    """Whether the request is complete: a killed gateway may have sent a part."""
     return len(request.body) == int(request.headers["content-length"])
 
 
@@ -433,7 +427,7 @@ FAILURES: dict[str, list[Answer]] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_sent_request_is_not_retried(script, failure) -> None:
-    """It may have been paid for. Nor is it sent twice to the same gateway."""
+    """It may be charged already. Nor is it sent twice to the same gateway."""
     gateways = [script(*FAILURES[failure]) for _ in range(2)]
     prompts = [f"{number}" for number in range(4)]
     with Nginx(*(gateway.url for gateway in gateways)) as nginx:
@@ -455,13 +449,13 @@ def test_provider_503_keeps_gateway_available(script) -> None:
 
 @dataclass
 class Traffic:
-    """Callers who ask one thing after another, and no thing twice."""
+    """Concurrent callers that send one unique request after another."""
 
-    ask: Callable[[int], bool]
+    send: Callable[[int], bool]
     answers: list[tuple[float, bool]] = field(default_factory=list)
 
     def since(self, moment: float) -> list[bool]:
-        """Which of the requests that began after *moment* were answered well."""
+        """For each request that began after *moment*, whether it succeeded."""
         return [good for begun, good in self.answers if begun > moment]
 
     @contextmanager
@@ -471,7 +465,7 @@ class Traffic:
         def keep_asking() -> None:
             while not over.is_set():
                 begun = time.monotonic()
-                self.answers.append((begun, self.ask(next(numbers))))
+                self.answers.append((begun, self.send(next(numbers))))
 
         with ThreadPoolExecutor(callers) as pool:
             asking = [pool.submit(keep_asking) for _ in range(callers)]
@@ -483,17 +477,17 @@ class Traffic:
                 each.result()
 
 
-def in_a_moment(request: Seen) -> Answer:
+def in_a_moment(request: ReceivedRequest) -> Answer:
     if request.json.get("stream"):
         return stream(HELLO[0], 0.02, *HELLO[1:], DONE)
     return [0.02, *whole(completion())]
 
 
 def is_answered(nginx: Nginx, upstream: Upstream, number: int) -> bool:
-    """Whether a request, a stream if its *number* is odd, is answered to its end."""
+    """Whether a request gets a complete answer; it is a stream if *number* is odd."""
     body = {"prompt": f"{number}", "stream": number % 2 == 1}
     try:
-        with complete(nginx, route(upstream), **body) as response:
+        with complete(nginx, route_headers(upstream), **body) as response:
             end = DONE if body["stream"] else b"}"
             return response.status_code == 200 and response.content.endswith(end)
     except requests.exceptions.RequestException:
@@ -519,7 +513,7 @@ def test_killed_gateway_loses_no_new_request(script, killed: int) -> None:
 
 
 def test_removed_gateway_loses_no_request(script) -> None:
-    """It is removed from nginx first, then stopped."""
+    """The gateway is removed from nginx first, then stopped."""
     upstream = script(in_a_moment)
     with ExitStack() as stack:
         servers = [started(stack, worker) for worker in WORKERS]

@@ -1,4 +1,4 @@
-"""What a real gunicorn tells others: every line as JSON, and spans of its workers."""
+"""Logs and traces of a real gunicorn: JSON lines, and spans of its workers."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def collector() -> Iterator[Collector]:
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
-    """All that it has written, of which each line has to be JSON."""
+    """The log lines, each of which has to be JSON."""
     return [json.loads(line) for line in server.log]
 
 
@@ -40,7 +40,7 @@ def test_json_logs_and_final_spans(script, collector: Collector, worker: str) ->
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
     )
     try:
-        # gunicorn says that it listens before it has forked.
+        # gunicorn logs that it listens before it has forked.
         eventually(lambda: children(server.pid) != [])
         (first,) = children(server.pid)
         os.kill(first, signal.SIGKILL)
@@ -61,7 +61,7 @@ def test_json_logs_and_final_spans(script, collector: Collector, worker: str) ->
     assert {line["process"] for line in records} > {server.pid}
     traced = {line["otel_trace_id"] for line in records if line["event"] == "request"}
     assert traced == {span.trace_id for span in collector.spans}
-    # The stop came at once: what had waited was exported by the worker's end.
+    # The stop came at once: pending spans were exported when the worker ended.
     assert len(collector.spans) == 4
     tried = {span.span_id for span in collector.tries}
     parents = [each.headers["traceparent"].split("-")[2] for each in upstream.requests]

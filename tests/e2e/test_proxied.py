@@ -1,4 +1,4 @@
-"""Who calls, when nginx stands in front of a real gunicorn, and when nobody does."""
+"""The client address with nginx in front of a real gunicorn, and without."""
 
 import http.client
 import json
@@ -16,10 +16,10 @@ import pytest
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
 from app.store import factory
-from tests.upstream import Upstream, completion, whole
+from tests.upstream import completion, whole
 
 from .nginx import Nginx
-from .server import Server, eventually
+from .server import Server, eventually, route_headers
 
 pytestmark = pytest.mark.e2e
 
@@ -28,8 +28,8 @@ BODY = json.dumps({"model": "m", "prompt": "Hi"})
 
 
 @dataclass
-class House:
-    """A gateway with something stored, nginx before it, and a right key."""
+class ProxiedGateway:
+    """A gateway with a store, nginx in front of it, and a valid key."""
 
     server: Server
     nginx: Nginx
@@ -38,7 +38,7 @@ class House:
 
 
 @pytest.fixture(params=["gevent", "gthread"])
-def house(request: Any, tmp_path: Path, script: Any) -> Iterator[House]:
+def gateway(request: Any, tmp_path: Path, script: Any) -> Iterator[ProxiedGateway]:
     upstream = script(whole(completion()))
     settings = Settings(instance=str(tmp_path / "instance"), secret_key=SECRET)
     store = factory.repository(settings)
@@ -61,11 +61,11 @@ def house(request: Any, tmp_path: Path, script: Any) -> Iterator[House]:
         )
         stack.callback(server.stop)
         nginx = stack.enter_context(Nginx(server.url, server.url))
-        yield House(server, nginx, key, unix)
+        yield ProxiedGateway(server, nginx, key, unix)
 
 
 class Unix(http.client.HTTPConnection):
-    """HTTP by a unix socket."""
+    """HTTP over a unix socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("gateway", timeout=20)
@@ -93,13 +93,13 @@ def send(
 
 
 def of(client: str, port: int) -> http.client.HTTPConnection:
-    """A connection of a *client* with an address of its own on this machine."""
+    """A connection from the loopback address *client*."""
     source = (client, 0)
     return http.client.HTTPConnection("127.0.0.1", port, 20, source_address=source)
 
 
 def flood(port: int, client: str, **headers: str) -> Counter[int]:
-    """How many of 40 wrong keys that come together are answered by which status."""
+    """Send 40 wrong keys concurrently; return how often each status occurred."""
 
     def wrong(number: int) -> int:
         fields = {name: text.format(number) for name, text in headers.items()}
@@ -111,85 +111,79 @@ def flood(port: int, client: str, **headers: str) -> Counter[int]:
         return Counter(pool.map(wrong, range(40)))
 
 
-def test_wrong_keys_throttle_own_client(house: House) -> None:
-    port = house.nginx.port
-    assert send(of("127.0.0.2", port), house.key)[0] == 200
+def test_wrong_keys_throttle_own_client(gateway: ProxiedGateway) -> None:
+    port = gateway.nginx.port
+    assert send(of("127.0.0.2", port), gateway.key)[0] == 200
     with ThreadPoolExecutor(1) as pool:
         flooded = pool.submit(flood, port, "127.0.0.2")
         while not flooded.done():
-            assert send(of("127.0.0.2", port), house.key)[0] == 200
-            assert send(of("127.0.0.3", port), house.key)[0] == 200
+            assert send(of("127.0.0.2", port), gateway.key)[0] == 200
+            assert send(of("127.0.0.3", port), gateway.key)[0] == 200
         statuses = flooded.result()
 
     assert set(statuses) == {401, 429} and statuses[429] >= 20
     assert send(of("127.0.0.3", port), "lw-wrong")[0] == 401
-    assert house.server.get("/healthz").ok
+    assert gateway.server.get("/healthz").ok
 
 
-def test_parallel_wrong_keys_stay_throttled(house: House) -> None:
-    """Each is counted before the next one is looked at."""
-    port = house.nginx.port
+def test_parallel_wrong_keys_stay_throttled(gateway: ProxiedGateway) -> None:
+    """Each wrong key is counted before the next one is checked."""
+    port = gateway.nginx.port
     first, second = flood(port, "127.0.0.2"), flood(port, "127.0.0.2")
 
     assert first[401] <= 15 and second[401] <= 10
 
 
-@pytest.mark.parametrize("way", ["nginx", "direct"])
-def test_forged_address_is_not_trusted(house: House, way: str) -> None:
-    """nginx replaces what the client sends; from others the header is not read."""
-    port = house.nginx.port if way == "nginx" else house.server.port
+@pytest.mark.parametrize("address", ["nginx", "direct"])
+def test_forged_address_is_not_trusted(gateway: ProxiedGateway, address: str) -> None:
+    """nginx replaces the client's header; without a proxy it is not read."""
+    port = gateway.nginx.port if address == "nginx" else gateway.server.port
     statuses = flood(port, "127.0.0.4", X_Forwarded_For="203.0.113.{}")
 
     assert set(statuses) == {401, 429} and statuses[429] >= 20
 
 
-def test_unix_socket_proxy_is_trusted(house: House) -> None:
+def test_unix_socket_proxy_is_trusted(gateway: ProxiedGateway) -> None:
     def tries(client: str, count: int) -> list[int]:
         with ThreadPoolExecutor(40) as pool:
             done = pool.map(
-                lambda _: send(Unix(house.unix), "lw-wrong", X_Forwarded_For=client)[0],
+                lambda _: send(Unix(gateway.unix), "lw-wrong", X_Forwarded_For=client)[
+                    0
+                ],
                 range(count),
             )
             return [*done]
 
     assert 429 in tries("203.0.113.5", 40)
     assert tries("203.0.113.6", 1) == [401]
-    assert send(Unix(house.unix), house.key)[0] == 200
+    assert send(Unix(gateway.unix), gateway.key)[0] == 200
 
 
-def test_metrics_are_hidden_behind_proxy(house: House) -> None:
-    connection = Unix(house.unix)
+def test_metrics_are_hidden_behind_proxy(gateway: ProxiedGateway) -> None:
+    connection = Unix(gateway.unix)
     connection.request("GET", "/metrics")
     assert connection.getresponse().status == 404
     connection.close()
-    forwarded = of("127.0.0.1", house.server.port)
+    forwarded = of("127.0.0.1", gateway.server.port)
     forwarded.request("GET", "/metrics", headers={"X-Forwarded-For": "127.0.0.1"})
     assert forwarded.getresponse().status == 404
     forwarded.close()
-    assert house.server.get("/metrics").status_code == 200
+    assert gateway.server.get("/metrics").status_code == 200
 
 
-# This machine as a custom host
-
-
-def route(upstream: Upstream) -> dict[str, str]:
-    return {
-        "x-portkey-provider": "openai",
-        "x-portkey-custom-host": upstream.url,
-        "Authorization": "Bearer sk-of-the-caller",
-    }
+# Loopback as a custom host
 
 
 @pytest.mark.parametrize("command", [("gunicorn",), ("flask", "run", "--port", "0")])
 def test_new_gateway_may_reach_loopback(script, command: tuple[str, ...]) -> None:
-    """As `make serve` starts it, without any setting; until nginx stands in front."""
+    """As `make serve` starts it, without settings; but not behind nginx."""
     upstream = script(whole(completion()))
     server = Server(command, GATEWAY_TRUSTED_CUSTOM_HOSTS=None, WEB_CONCURRENCY="1")
     try:
-        assert server.complete(route(upstream)).status_code == 200
+        assert server.complete(route_headers(upstream)).status_code == 200
         with Nginx(server.url, server.url) as nginx:
             connection = of("127.0.0.1", nginx.port)
-            headers = route(upstream) | {"Content-Type": "application/json"}
+            headers = route_headers(upstream) | {"Content-Type": "application/json"}
             connection.request("POST", "/v1/completions", BODY, headers)
             response = connection.getresponse()
             refused = json.loads(response.read())
@@ -212,11 +206,11 @@ def test_stored_key_disables_loopback_hosts(script, tmp_path: Path) -> None:
         WEB_CONCURRENCY="1",
     )
     try:
-        assert server.complete(route(upstream)).status_code == 200
+        assert server.complete(route_headers(upstream)).status_code == 200
         store = factory.repository(settings)
         store.create_key(GatewayKey("job"))
         store.engine.dispose()
-        eventually(lambda: server.complete(route(upstream)).status_code == 400)
+        eventually(lambda: server.complete(route_headers(upstream)).status_code == 400)
     finally:
         server.stop()
 

@@ -14,7 +14,8 @@ import pytest
 from app.core.limits import Limits
 from app.core.permissions import GatewayKey, VirtualKey
 from app.settings import Settings
-from app.store import database, factory
+from app.store import factory
+from tests.conftest import upgrade_database
 from tests.postgres import Postgres
 from tests.upstream import Upstream, completion, whole
 from tests.valkey import Valkey, running
@@ -28,23 +29,23 @@ SECRET = "a secret of the tests"
 
 @pytest.fixture
 def mortal() -> Iterator[Valkey]:
-    """One of this test alone, which may do with it what it likes."""
+    """A Valkey of this test alone, which may be killed."""
     yield from running()
 
 
 @dataclass
 class Pair:
-    """Two gateways, and keys that both of them know, by what they may use."""
+    """Two gateways, and keys for both of them by their limits."""
 
     servers: list[Server]
     keys: dict[str, str]
 
-    def ask(self, key: str, number: int) -> int:
+    def complete(self, key: str, number: int) -> int:
         headers = {"Authorization": f"Bearer {self.keys[key]}"}
         return int(self.servers[number % 2].complete(headers).status_code)
 
     def wait_for_log(self, words: str) -> None:
-        """Wait until both have."""
+        """Wait until both have logged *words*."""
         eventually(lambda: all(words in server.log_text for server in self.servers), 30)
 
 
@@ -54,9 +55,7 @@ LIMITS = {"hundred": {"requests_per_minute": 100}, "plenty": {"tokens_per_day": 
 def stored(url: str, folder: Path, upstream: Upstream) -> dict[str, str]:
     """Gateway keys with these limits, in the database at *url*."""
     settings = Settings(database_url=url, secret_key=SECRET, instance=str(folder))
-    engine = database.connect(url, folder)
-    database.upgrade(engine)
-    engine.dispose()
+    upgrade_database(settings)
     store = factory.repository(settings)
     sealed = {"api_key": "sk-sealed"}
     store.put_virtual_key(
@@ -73,7 +72,7 @@ def stored(url: str, folder: Path, upstream: Upstream) -> dict[str, str]:
 
 def gateway(stack: ExitStack, worker: str, **environ: str) -> Server:
     server = Server(
-        # All that ask at once find room.
+        # Enough threads for all concurrent requests.
         GUNICORN_CMD_ARGS=f"-k {worker} --threads 80",
         WEB_CONCURRENCY="2",
         GATEWAY_SECRET_KEY=SECRET,
@@ -87,7 +86,7 @@ def gateway(stack: ExitStack, worker: str, **environ: str) -> Server:
 def pair(
     postgres: Postgres, mortal: Valkey, script: Any, tmp_path: Path
 ) -> Iterator[Pair]:
-    """One of gevent's workers, one of threads."""
+    """One gateway with gevent, one with gthread."""
     url = postgres.database()
     keys = stored(url, tmp_path, script(whole(completion())))
     shared = {"GATEWAY_DATABASE_URL": url, "GATEWAY_REDIS_URL": mortal.url}
@@ -97,21 +96,21 @@ def pair(
 
 
 def test_machines_share_one_rate_limit(pair: Pair) -> None:
-    """A hundred of four hundred requests pass."""
+    """A hundred of four hundred requests are accepted."""
     with ThreadPoolExecutor(64) as pool:
-        statuses = pool.map(lambda number: pair.ask("hundred", number), range(400))
+        statuses = pool.map(lambda number: pair.complete("hundred", number), range(400))
 
     assert Counter(statuses) == {200: 100, 429: 300}
 
 
 def test_killed_redis_fails_no_request(pair: Pair, mortal: Valkey) -> None:
-    """Each machine goes on with its own counts, and reconnects by itself."""
+    """Each gateway continues with local counters, and reconnects by itself."""
     statuses: Counter[tuple[int, int]] = Counter()
     over = threading.Event()
 
     def keep_asking(number: int) -> None:
         while not over.is_set():
-            statuses[number % 2, pair.ask("plenty", number)] += 1
+            statuses[number % 2, pair.complete("plenty", number)] += 1
 
     def both_go_on() -> None:
         before = statuses.copy()

@@ -1,4 +1,4 @@
-"""Answers over a limit leave nothing behind: no frame, no cycle holds their bytes."""
+"""Answers over a limit are released: no frame and no cycle holds their bytes."""
 
 import gc
 import gzip
@@ -20,13 +20,13 @@ from tests.upstream import (
     head,
     reply,
     stream,
-    until_left,
+    until_closed,
     whole,
 )
 
 LIMIT = 2**21
 PIECE = 2**16
-# Above the limit; and just below it, so that it is read as a whole.
+# Above the limit; and just below it, so that it is read whole.
 OVER, UNDER = b"x" * (LIMIT + PIECE), b"x" * (LIMIT - PIECE)
 JSON, NDJSON = "Content-Type: application/json", "Content-Type: application/x-ndjson"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -79,7 +79,7 @@ Call = Callable[..., Caller]
 
 
 def assert_releases(call: Callable[[], Any]) -> None:
-    """*call* leaves no bytes of an answer behind, not even as garbage in cycles."""
+    """Assert that *call* keeps no bytes of an answer, not even in garbage cycles."""
     for _ in range(1):
         call()
     gc.collect()
@@ -128,7 +128,7 @@ def test_refused_lines_are_released(call: Call, script: Any) -> None:
 
 
 def test_fanout_parts_share_size_limit(call: Call, script: Any) -> None:
-    """Four chats answer one request: each is below the limit, two are not."""
+    """Four chats answer one request: each is below the limit, two together are not."""
     part = whole(reply("x" * (LIMIT * 2 // 3)))
     caller = limited(call, script(part))
     caller.headers["x-portkey-provider"] = "groq"
@@ -140,8 +140,8 @@ def test_fanout_parts_share_size_limit(call: Call, script: Any) -> None:
 
 
 def test_oversized_content_length_is_not_read(call: Call, script: Any) -> None:
-    """An announced length above the limit is refused before any of the body came."""
-    upstream = script([head(200, JSON, f"Content-Length: {LIMIT + 1}"), until_left])
+    """A Content-Length above the limit is refused before the body arrives."""
+    upstream = script([head(200, JSON, f"Content-Length: {LIMIT + 1}"), until_closed])
     message = refused(limited(call, upstream))
 
     assert f"its head announces {LIMIT + 1}" in message
@@ -149,8 +149,8 @@ def test_oversized_content_length_is_not_read(call: Call, script: Any) -> None:
 
 
 def test_error_body_is_read_to_limit(call: Call, script: Any) -> None:
-    """A mebibyte: the rest is not waited for, and the status is still upstream's."""
-    endless = [head(503, "Connection: close"), b"y" * 2**20, until_left]
+    """One mebibyte: the rest is not read, and the status is the upstream's."""
+    endless = [head(503, "Connection: close"), b"y" * 2**20, until_closed]
     upstream = script(endless)
     caller = call(upstream)
     response = caller.complete()
@@ -165,7 +165,7 @@ def limited(call: Call, upstream: Upstream, **settings: Any) -> Caller:
 
 
 def refused(caller: Caller, **body: Any) -> str:
-    """What is said to a request that is refused; the caller keeps no response."""
+    """The error of a refused request; the caller keeps no response."""
     response = caller.complete(**body)
     text = response.get_data(as_text=True)
     assert '"error"' in text and len(text) < 2 * PIECE

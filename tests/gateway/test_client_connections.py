@@ -1,4 +1,4 @@
-"""Callers are watched, whatever becomes of the others."""
+"""The watch for closed client connections."""
 
 import socket
 from collections.abc import Iterator

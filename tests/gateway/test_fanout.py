@@ -1,4 +1,4 @@
-"""Calls side by side: order, limits, failures, and nothing left running."""
+"""Parallel calls: order, limits, failures, and cleanup."""
 
 import threading
 import time

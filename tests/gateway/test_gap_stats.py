@@ -1,4 +1,4 @@
-"""How the events of a stream follow one another."""
+"""Statistics of the gaps between events of a stream."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Upstreams that are broken, or mean harm: each ends in the right error, in time.
+"""Broken and malicious upstreams: each leads to the right error, in time.
 
-Behind each of them nothing stays open, and the next caller gets its answer.
+After each of them no connection stays open, and the next caller gets its answer.
 """
 
 import gzip
@@ -55,7 +55,7 @@ Call = Callable[..., Caller]
 def fails(
     call: Call, script: Any, answer: Answer, streams: bool, **limits: Any
 ) -> dict[str, Any]:
-    """The plain error that comes of *answer*; after it all is well again."""
+    """The error response for *answer*; the next request succeeds."""
     upstream = script(answer, GOOD)
     caller = call(upstream, **SMALL | limits)
     began = time.monotonic()
@@ -73,7 +73,7 @@ def fails(
 
 
 def breaks(call: Call, script: Any, answer: Answer, **limits: Any) -> str:
-    """What the error at the end of a stream says that began well."""
+    """The error event at the end of a stream that began well."""
     upstream = script(answer, GOOD)
     caller = call(upstream, **SMALL | limits)
     began = time.monotonic()
@@ -143,7 +143,7 @@ def test_informational_responses_are_skipped(call, script) -> None:
 @both
 @pytest.mark.parametrize("framed", [GOOD[0], stream(*HELLO, DONE)[0]])
 def test_dripping_head_times_out(call, script, framed, streams) -> None:
-    """No byte is late; the deadline is that of all of them."""
+    """No single byte is late; the deadline is for the whole head."""
     error = fails(
         call, script, [*dripped(framed)], streams, **SHORT | {"idle_timeout": 9}
     )
@@ -167,7 +167,7 @@ def test_request_timeout_covers_dripping_head(call, script) -> None:
 
 
 def test_unread_request_times_out(call, script) -> None:
-    """Also on a connection that has served before."""
+    """Also on a reused connection."""
     never = threading.Event()
     upstream = script(stream(*HELLO, DONE), [wait_for(never)])
     caller = call(upstream, **SHORT)
@@ -179,7 +179,7 @@ def test_unread_request_times_out(call, script) -> None:
 
 
 def test_late_read_request_is_answered(call, script) -> None:
-    """The wait for a stream's end is short; the wait for the next request is not."""
+    """The wait for a stream's end is short; the next request has its full timeout."""
     upstream = script([*stream(*HELLO, DONE), 0.3], GOOD)
     caller = call(upstream)
     first = caller.complete(stream=True)
@@ -313,7 +313,7 @@ def test_dripping_event_ends_stream(call, script, name) -> None:
 
 @pytest.mark.parametrize("pause", [0, 0.05])
 def test_whitespace_does_not_begin_answer(call, script, pause) -> None:
-    """Some servers send it to keep the connection, for minutes."""
+    """Some servers send it for minutes to keep the connection open."""
     answer = [headed("Connection: close"), forever(b"\n", pause)]
     error = fails(call, script, answer, False, **SHORT, max_answer_bytes=10**8)
 
@@ -321,15 +321,15 @@ def test_whitespace_does_not_begin_answer(call, script, pause) -> None:
 
 
 def test_whitespace_keeps_answer_alive(call, script) -> None:
-    """The answer may follow it later than the idle timeout."""
+    """The answer may come later than the idle timeout."""
     spaced = [head(200, "Connection: close"), *[b"\n", 0.1] * 3, BODY, close]
     answer = call(script(spaced), idle_timeout=0.2).complete()
 
     assert answer.json["choices"][0]["text"] == "good"
 
 
-def test_slow_document_in_place_of_stream_is_whole(call, script) -> None:
-    """Each piece in time renews the limit, whether a stream was asked for or not."""
+def test_slow_document_instead_of_stream_is_whole(call, script) -> None:
+    """Each piece in time renews the timeout, also if a stream was requested."""
     pieces = [BODY[i : i + 40] for i in range(0, len(BODY), 40)]
     slow = [step for piece in pieces for step in (piece, 0.07)]
     length = f"Content-Length: {len(BODY)}"
@@ -340,7 +340,7 @@ def test_slow_document_in_place_of_stream_is_whole(call, script) -> None:
     assert b"good" in streamed and streamed.endswith(DONE)
 
 
-def test_long_document_in_place_of_stream_is_not_read(call, script) -> None:
+def test_long_document_instead_of_stream_is_not_read(call, script) -> None:
     answer = [head(200, "Content-Length: 999999", "Content-Type: application/json")]
     response = call(script(answer), max_answer_bytes=9999).complete(stream=True)
 
@@ -398,7 +398,7 @@ DESYNCED: dict[str, tuple[Answer, bool]] = {
 
 @pytest.mark.parametrize("name", DESYNCED)
 def test_surplus_bytes_close_the_connection(call, script, name) -> None:
-    """What follows an answer is not read as the next one."""
+    """Surplus bytes are not read as the next answer."""
     answer, streams = DESYNCED[name]
     upstream = script(answer, GOOD)
     caller = call(upstream)
@@ -438,7 +438,7 @@ def test_redirects_are_not_followed(call, script, upstream, status, streams) -> 
 
 
 def bomb(wbits: int, size: int = 64 * 2**20) -> bytes:
-    """*size* bytes of nothing, in a few thousand."""
+    """*size* zero bytes, compressed to a few thousand."""
     packer = zlib.compressobj(9, wbits=wbits)
     zeros = bytes(2**20)
     return b"".join(packer.compress(zeros) for _ in range(size >> 20)) + packer.flush()
@@ -454,7 +454,7 @@ BOMBS |= {"gzip,gzip,gzip": gzip.compress(BOMBS["gzip, gzip"])}
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("coding", BOMBS)
 def test_decompression_bomb_is_refused(call, script, coding, status, streams) -> None:
-    """An error is read up to its limit, and keeps its status."""
+    """An error body is read up to its limit, and the status is kept."""
     kind = "text/event-stream" if streams else "application/json"
     headers = (f"Content-Encoding: {coding}", "Connection: close")
     answer = whole(BOMBS[coding], status, *headers, content_type=kind)
@@ -518,11 +518,11 @@ def test_truncated_gzip_ends_stream_in_error(call, script) -> None:
     breaks(call, script, [*answer, close])
 
 
-# What is in it
+# Contents
 
 
 def saying(text: bytes) -> bytes:
-    """A frame, or an answer, whose text is these bytes."""
+    """A frame or an answer whose text consists of these bytes."""
     return BODY.replace(b"good", text)
 
 
@@ -592,7 +592,7 @@ ODD_JSON: dict[str, bytes] = {
 @both
 @pytest.mark.parametrize("name", ODD_JSON)
 def test_odd_json_is_no_gateway_failure(call, script, name, streams) -> None:
-    """Other tests say whether it is answered or refused."""
+    """Other tests check whether it is answered or refused."""
     assert ODD_JSON[name] != BODY
     answer = data(ODD_JSON[name]) if streams else ODD_JSON[name]
     steps = closing_stream(answer, DONE) if streams else whole(answer)
@@ -602,11 +602,11 @@ def test_odd_json_is_no_gateway_failure(call, script, name, streams) -> None:
     assert b"The gateway failed" not in response.get_data()
 
 
-# A recorded exchange, cut
+# Truncated recordings
 
 
 def brief(text: str, finish: str | None = None) -> bytes:
-    """A frame without all that can be spared."""
+    """A frame without optional fields."""
     return data({"choices": [{"text": text, "index": 0, "finish_reason": finish}]})
 
 
@@ -631,7 +631,7 @@ EXCHANGES: dict[str, tuple[bytes, bool]] = {
 
 
 def is_right(response: Any) -> bool:
-    """Whether it is the whole answer. If not, it has to be an error in good form."""
+    """Whether it is the whole answer. If not, it has to be a well-formed error."""
     if response.status_code != 200:
         assert response.status_code == 502
         assert set(response.json["error"]) == {"message", "type", "param", "code"}
@@ -651,7 +651,7 @@ def is_right(response: Any) -> bool:
 @pytest.mark.parametrize("by", [reset, close], ids=["reset", "close"])
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_truncation_at_any_byte_is_detected(call, script, name, by) -> None:
-    """The answer is complete, or an error."""
+    """The answer is either complete or an error."""
     exchange, streams = EXCHANGES[name]
     upstream = script(lambda _: [exchange[: len(upstream.requests) - 1], by])
     caller = call(upstream)
@@ -694,9 +694,9 @@ def test_random_bytes_are_no_gateway_failure(
     call, script, streams, changes, by
 ) -> None:
     exchange = EXCHANGES["stream in chunks" if streams else "chunks"][0]
-    for place, length, bytes_ in changes:
-        place %= len(exchange)
-        exchange = exchange[:place] + bytes_ + exchange[place + length :]
+    for offset, length, bytes_ in changes:
+        offset %= len(exchange)
+        exchange = exchange[:offset] + bytes_ + exchange[offset + length :]
     upstream = script([exchange, by])
     response = call(upstream, **SMALL).complete(stream=streams)
     text = response.get_data()
@@ -714,9 +714,9 @@ from app.errors import UpstreamCut
 from app.upstream.timeouts import Deadline, Timeouts
 from app.upstream.client import HTTPClient
 from app.providers import HTTPRequest
-from tests.upstream import Upstream, data, stream, until_left
+from tests.upstream import Upstream, data, stream, until_closed
 
-upstream = Upstream([stream(data(1), until_left)])
+upstream = Upstream([stream(data(1), until_closed)])
 reply = HTTPClient(Timeouts(9, 9, 9)).send(
     HTTPRequest("POST", upstream.url, {}, b"{}"), Deadline.after(9)
 )
@@ -743,7 +743,7 @@ def test_greenlet_cancels_anothers_read() -> None:
 
 
 def test_cancellation_spares_reused_connection(call, script) -> None:
-    """A returned connection may serve another caller before the first call's end."""
+    """A returned connection may serve another caller before the first call ends."""
     go_on = threading.Event()
     unfinished = stream(*HELLO[:2])
     slow = [GOOD[0][:40], wait_for(go_on), GOOD[0][40:]]
@@ -771,7 +771,7 @@ def test_cancellation_spares_reused_connection(call, script) -> None:
 def test_invalid_text_ends_stream_in_error(
     call: Call, script: Any, text: bytes
 ) -> None:
-    """Also in frames that look like those before them."""
+    """Also in frames with the same form as those before them."""
     broken = data(frame("good")).replace(b"good", text)
 
     breaks(call, script, closing_stream(HELLO[0], broken, *HELLO[1:], DONE))

@@ -1,4 +1,4 @@
-"""The embedded engine's end, as a caller sees it: an engine that hangs up."""
+"""Crashes of the embedded engine as callers see them: an engine that hangs up."""
 
 import json
 from contextlib import closing
@@ -11,7 +11,7 @@ from app.errors import EngineEnded, EngineWithheld
 from app.gateway.quarantine import Quarantine
 from app.gateway.retries import Trace
 from app.state.local_store import LocalCircuits, LocalFile
-from tests.conftest import Caller, taken
+from tests.conftest import Caller, read_until
 from tests.upstream import DONE, close, cut_stream, data, frame, head, stream, whole
 
 HANGS_UP = [close]
@@ -58,7 +58,7 @@ def test_ended_requests_are_not_sent_again(call, script, name, streaming) -> Non
 
 
 def test_ended_batches_are_not_sent_again(call, script) -> None:
-    """A batch is several calls side by side: each of them is sent once at most."""
+    """A batch is several parallel calls: each of them is sent at most once."""
     engine = script(HANGS_UP)
     caller = caller_of(call, engine)
     response = caller.complete(prompt=["a", "b", "c"], n=2)
@@ -113,14 +113,14 @@ def test_broken_streams_do_not_withhold_engine(call, script) -> None:
     engine = script(*[cut_stream(begun, begun)] * 3, stream(begun, DONE))
     caller = caller_of(call, engine)
     for _ in "123":
-        assert b'"error"' in taken(caller.complete(stream=True), b'"error"')
+        assert b'"error"' in read_until(caller.complete(stream=True), b'"error"')
 
     assert caller.complete(stream=True).status_code == 200
     assert len(engine.requests) == 4
 
 
 def test_engine_connections_are_not_reused(call, script) -> None:
-    """On a reused one, an end could not be told from an idle connection's."""
+    """On a reused one, a crash would look like the close of an idle connection."""
     engine = script(ANSWER)
     caller = caller_of(call, engine)
     for _ in "123":

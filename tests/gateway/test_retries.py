@@ -1,4 +1,4 @@
-"""Retries along a whole tree, against a model of a few lines; time is not the real."""
+"""Retries along a whole tree, compared with a simple model; with a fake clock."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from app.core.routing import Group, Node, Strategy, Target
 from app.errors import GatewayError, UpstreamRefused, UpstreamStatus
 from app.gateway.retries import Clock, RetrySchedule, Trace, recorded_attempt
 
-# A leaf is what its calls will answer, the last for ever, and how often it is asked
-# again. 0 stands for a connection that is refused.
+# A leaf is the statuses of its answers, of which the last repeats, and its number of
+# retries. 0 stands for a refused connection.
 outcomes = st.lists(st.sampled_from([200, 400, 429, 503, 0]), min_size=1, max_size=4)
 leaves = st.tuples(st.just("leaf"), outcomes, st.integers(0, 6))
 trees = st.recursive(
@@ -38,7 +38,7 @@ def node(tree: Any, path: str = "config") -> Node:
 
 
 def model(tree: Any, path: str = "config") -> tuple[int, list[tuple[str, int]]]:
-    """The final status, and every call with its own."""
+    """The final status, and every call with its status."""
     kind, inner, option = tree
     calls: list[tuple[str, int]] = []
     if kind == "leaf":
@@ -57,7 +57,7 @@ def model(tree: Any, path: str = "config") -> tuple[int, list[tuple[str, int]]]:
 
 
 class World:
-    """Targets that answer as their names say, and a clock that only sleeping moves."""
+    """Targets that answer as their names say, and a clock that only sleep advances."""
 
     def __init__(self) -> None:
         self.passed = 0.0

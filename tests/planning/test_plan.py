@@ -88,7 +88,7 @@ def test_suffix_selects_fim_mode(provider: str, model: str, expected: str) -> No
     assert result.mode == expected and "suffix" in result.params
 
 
-# What models refuse
+# Parameters that models refuse
 
 
 def test_capabilities_apply_to_chat_only() -> None:

@@ -1,5 +1,5 @@
-"""Requests to providers and their answers, on the gateway's path without its network:
-the plan, its calls, the reading and the post-processing of answers.
+"""Requests to providers and their answers, without network: the plan, its calls, the
+reading and the post-processing of answers.
 """
 
 import json
@@ -59,7 +59,7 @@ def calls(name: str, **params: Any) -> list[HTTPRequest]:
 
 
 def body(name: str, **params: Any) -> dict[str, Any]:
-    """The JSON of the only call."""
+    """The JSON body of the only call."""
     (call,) = calls(name, **params)
     sent: dict[str, Any] = json.loads(call.body or b"")
     return sent
@@ -98,7 +98,7 @@ def streamed(name: str, events: Iterable[Event], **params: Any) -> Sequence[Comp
 def read_stream(
     reader: StreamReader, events: Iterable[Event]
 ) -> Iterator[UpstreamAnswer]:
-    """The chunks of *events*, each as soon as its event is there."""
+    """The chunks of *events*, each as soon as its event is read."""
     source, feed = iter(events), reader.feed
     while not reader.done:
         try:

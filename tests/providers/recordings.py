@@ -3,7 +3,7 @@
 A recording is a folder in tests/wire: `SOURCE` (the documentation that it follows),
 `whole.json` and `stream.*`. It is named after the provider and the mode, after the
 provider for its first mode, or after the provider and a family of models. A mode
-without its own has the dialect of another provider's recording.
+without its own recording uses one of another provider with the same dialect.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ _FAMILIES = {
     },
 }
 
-# The recordings of the dialects that modules share.
+# The recordings of shared dialects.
 _DIALECTS = {
     "gemini": "google",
     "llama_cpp": "llama-cpp",
@@ -59,7 +59,7 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True)
 class ModeCase:
-    """One way of one provider, with a model that it is case for."""
+    """One mode of one provider, with a model for it."""
 
     provider: Provider
     mode: CompletionMode
@@ -75,7 +75,7 @@ class ModeCase:
 
     @property
     def folder(self) -> Path:
-        """The folder of its recording."""
+        """The folder of the recording."""
         name = self.provider.name
         own = [f"{name}-{self.family}", f"{name}-{self.mode}"]
         own += [name] if self.mode == next(iter(self.provider.modes)) else []
@@ -89,7 +89,7 @@ class ModeCase:
 
     @property
     def stream(self) -> tuple[Decode, bytes]:
-        """The decoder of its stream, and the bytes."""
+        """The decoder of the recorded stream, and its bytes."""
         (file,) = self.folder.glob("stream.*")
         content_type = _CONTENT_TYPES[file.suffix]
 

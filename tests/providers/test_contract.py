@@ -35,7 +35,7 @@ EVERY_PROVIDER = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PRO
 
 PROMPT = "Hi – there\n"
 
-# A value of each parameter that is not its default, and that most providers take.
+# A value of each parameter that is not its default and that most providers accept.
 VALUES: dict[str, Any] = {
     "frequency_penalty": 0.5,
     "logit_bias": {"50256": -100},
@@ -59,9 +59,10 @@ def plan(case: ModeCase, **params: Any) -> Plan:
 
 def sent(case: ModeCase, **params: Any) -> list[dict[str, Any]]:
     """The JSON of each call."""
-    made = plan(case, **params)
+    chosen_plan = plan(case, **params)
     upstream_requests = [
-        made.upstream_request(part, made.target) for part in made.parts
+        chosen_plan.upstream_request(part, chosen_plan.target)
+        for part in chosen_plan.parts
     ]
     return [
         json.loads(upstream.endpoint.call(upstream).body or b"")
@@ -70,15 +71,15 @@ def sent(case: ModeCase, **params: Any) -> list[dict[str, Any]]:
 
 
 def stands_at(body: dict[str, Any], path: str) -> Any:
-    place: Any = body
+    node: Any = body
     for name in path.split("."):
-        place = place[name]
-    return place
+        node = node[name]
+    return node
 
 
-def names_model(case: ModeCase, said: str) -> bool:
-    """Whether the model is named; the address of a Triton server leads to one."""
-    return case.provider.name == "triton" or case.model.rpartition(".")[2] in said
+def names_model(case: ModeCase, text: str) -> bool:
+    """Whether *text* names the model; the address of a Triton server implies one."""
+    return case.provider.name == "triton" or case.model.rpartition(".")[2] in text
 
 
 def read_whole(case: ModeCase, answer: bytes, **params: Any) -> Completion:
@@ -109,11 +110,11 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 
 def counted_right(usage: Usage | None) -> bool:
-    """Whether the counts are those of the recordings; thoughts are counted besides."""
+    """Whether the counts are those of the recordings, without reasoning tokens."""
     if usage is None or usage.estimated:
         return True
-    said = usage.completion_tokens - usage.reasoning_tokens
-    return (usage.prompt_tokens, said) == (5, 3)
+    text_tokens = usage.completion_tokens - usage.reasoning_tokens
+    return (usage.prompt_tokens, text_tokens) == (5, 3)
 
 
 # Names
@@ -133,14 +134,14 @@ def test_provider_without_modes_has_reason(provider: Provider) -> None:
     assert bool(provider.modes) != bool(provider.unsupported_because)
 
 
-RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired]
+RETIRED = [name for name, provider in PROVIDERS.items() if provider.retired_because]
 
 
 @pytest.mark.parametrize("name", RETIRED)
 def test_retired_provider_needs_custom_host(
     name: str,
 ) -> None:
-    with pytest.raises(UnsupportedProvider, match=PROVIDERS[name].retired[:20]):
+    with pytest.raises(UnsupportedProvider, match=PROVIDERS[name].retired_because[:20]):
         harness.plan(name, to={"base_url": None})
 
     assert harness.calls(name)[0].url.startswith("http://upstream/")
@@ -191,15 +192,15 @@ def test_settings_have_portkey_headers(provider: Provider) -> None:
 
 @EVERY_MODE
 def test_required_params_reach_upstream(case: ModeCase) -> None:
-    made = plan(case, max_tokens=5)
-    upstream = made.upstream_request(made.parts[0], made.target)
+    chosen_plan = plan(case, max_tokens=5)
+    upstream = chosen_plan.upstream_request(chosen_plan.parts[0], chosen_plan.target)
     call = upstream.endpoint.call(upstream)
     body = json.loads(call.body or b"")
 
     assert call.method == "POST" and call.url.startswith("http://upstream/")
     assert call.headers["Content-Type"] == "application/json"
     assert json.dumps(PROMPT)[1:-1] in json.dumps(body)
-    assert stands_at(body, made.params["max_tokens"].name) == 5
+    assert stands_at(body, chosen_plan.params["max_tokens"].name) == 5
     assert names_model(case, unquote(call.url) + json.dumps(body))
 
 
@@ -211,7 +212,7 @@ def test_param_is_mapped_or_dropped(case: ModeCase, name: str) -> None:
     dropped = plan(case, **{name: value}).dropped
 
     if name in params:
-        assert stands_at(body, params[name].name) == params[name].write(value)
+        assert stands_at(body, params[name].name) == params[name].convert(value)
         assert dropped == []
     else:
         assert dropped == [name]
@@ -220,14 +221,14 @@ def test_param_is_mapped_or_dropped(case: ModeCase, name: str) -> None:
 
 @EVERY_MODE
 def test_value_out_of_range_is_dropped(case: ModeCase) -> None:
-    taken = plan(case, temperature=2, seed=-1)
+    chosen_plan = plan(case, temperature=2, seed=-1)
     for name, value in (("temperature", 2), ("seed", -1)):
         param = case.endpoint.params.get(name)
         fits = param is not None and param.fits(value)
-        assert (name in taken.dropped) != fits
+        assert (name in chosen_plan.dropped) != fits
         if fits and param:
             (body,) = sent(case, **{name: value})
-            assert stands_at(body, param.name) == param.write(value)
+            assert stands_at(body, param.name) == param.convert(value)
 
 
 @EVERY_MODE
@@ -256,16 +257,16 @@ def test_essential_param_is_refused_by_name(
 
 @EVERY_MODE
 def test_gateway_emulates_missing_params(case: ModeCase) -> None:
-    made = plan(case, echo=True, n=3, stop=["\n", "END"], stream_options={})
-    shape = made.shape(made.parts[0])
+    chosen_plan = plan(case, echo=True, n=3, stop=["\n", "END"], stream_options={})
+    shape = chosen_plan.shape(chosen_plan.parts[0])
     body = sent(case, echo=True, n=3, stop=["\n", "END"])[0]
     params = case.endpoint.params
 
-    assert made.dropped == []
+    assert chosen_plan.dropped == []
     assert shape.echo == ("echo" not in params)
     takes_stops = "stop" in params and params["stop"].fits(["\n", "END"])
     assert bool(shape.stops) != takes_stops
-    assert sum(part.request.n for part in made.parts) == 3
+    assert sum(part.request.n for part in chosen_plan.parts) == 3
     assert "best_of" not in body and ("n" in params or "n" not in body)
 
 
@@ -294,9 +295,9 @@ def test_default_values_are_never_refused(case: ModeCase) -> None:
         "temperature": 1,
         "top_p": 1,
     }
-    made = plan(case, to={"strict_params": True}, **defaults)
+    chosen_plan = plan(case, to={"strict_params": True}, **defaults)
 
-    assert made.dropped == []
+    assert chosen_plan.dropped == []
 
 
 @EVERY_MODE
@@ -304,7 +305,7 @@ def test_unknown_param_is_passed_or_dropped(case: ModeCase) -> None:
     (body,) = sent(case, grammar_of_nobody=1)
 
     passed = body.get("grammar_of_nobody") == 1
-    assert passed == case.endpoint.passes
+    assert passed == case.endpoint.passes_unknown
     assert plan(case, grammar_of_nobody=1).dropped == (
         [] if passed else ["grammar_of_nobody"]
     )
@@ -314,7 +315,7 @@ def test_unknown_param_is_passed_or_dropped(case: ModeCase) -> None:
 def test_prompt_batch_is_sent_or_split(case: ModeCase) -> None:
     bodies = [json.dumps(body) for body in sent(case, prompt=["one", "two"])]
 
-    if case.endpoint.batches:
+    if case.endpoint.takes_batches:
         assert len(bodies) == 1 and "one" in bodies[0] and "two" in bodies[0]
     else:
         assert ["one" in body for body in bodies] == [True, False]
@@ -323,7 +324,7 @@ def test_prompt_batch_is_sent_or_split(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_token_ids_are_sent_or_refused(case: ModeCase) -> None:
-    if case.endpoint.tokens:
+    if case.endpoint.takes_token_ids:
         assert sent(case, prompt=[5, 6])[0]["prompt"] == [5, 6]
         return
     with pytest.raises(UnsupportedParameter) as refused:
@@ -333,7 +334,7 @@ def test_token_ids_are_sent_or_refused(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
-    if case.endpoint.takes_null:
+    if case.endpoint.takes_null_prompt:
         assert sent(case, prompt=None)[0]["prompt"] is None
         return
     with pytest.raises(InvalidRequest) as refused:
@@ -343,9 +344,11 @@ def test_null_prompt_is_sent_or_refused(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_call_leaves_request_unchanged(case: ModeCase) -> None:
-    """It is made again on every retry."""
-    made = plan(case, stop=["a"], seed=5, max_tokens=0, logit_bias={"1": 2}, top_k=1)
-    upstream = made.upstream_request(made.parts[0], made.target)
+    """The call is built again on every retry."""
+    chosen_plan = plan(
+        case, stop=["a"], seed=5, max_tokens=0, logit_bias={"1": 2}, top_k=1
+    )
+    upstream = chosen_plan.upstream_request(chosen_plan.parts[0], chosen_plan.target)
     before = copy.deepcopy(upstream.request)
     first = upstream.endpoint.call(upstream)
 
@@ -355,21 +358,23 @@ def test_call_leaves_request_unchanged(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_key_appears_in_header_only(case: ModeCase) -> None:
-    made = plan(case)
-    upstream = made.upstream_request(made.parts[0], made.target)
+    chosen_plan = plan(case)
+    upstream = chosen_plan.upstream_request(chosen_plan.parts[0], chosen_plan.target)
     call = upstream.endpoint.call(upstream)
     holding = [name for name, value in call.headers.items() if KEY in value]
 
-    # Some endpoints of Azure's Foundry read one, some the other.
+    # Some endpoints of Azure's Foundry read one of them, some the other.
     assert len(holding) == (2 if case.provider.name == "azure-ai" else 1)
     assert KEY not in call.url and KEY.encode() not in (call.body or b"")
-    assert KEY not in repr(call) + repr(made) + repr(upstream)
+    assert KEY not in repr(call) + repr(chosen_plan) + repr(upstream)
 
 
 @EVERY_MODE
 def test_target_headers_override_others(case: ModeCase) -> None:
-    made = plan(case, to={"headers": {"AUTHORIZATION": "Basic x", "x-more": "y"}})
-    upstream = made.upstream_request(made.parts[0], made.target)
+    chosen_plan = plan(
+        case, to={"headers": {"AUTHORIZATION": "Basic x", "x-more": "y"}}
+    )
+    upstream = chosen_plan.upstream_request(chosen_plan.parts[0], chosen_plan.target)
     headers = upstream.endpoint.call(upstream).headers
 
     named = {name.lower(): value for name, value in headers.items()}
@@ -420,7 +425,7 @@ def test_stream_reads_same_bytewise(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_truncated_stream_ends_in_error(case: ModeCase) -> None:
-    """Early is: before the event that says why the text ended."""
+    """Truncated means: before the event with the finish reason."""
     decode, recorded = case.stream
     events = list(decode([recorded], 2**20))
     last = _deciding(case, events)
@@ -442,7 +447,7 @@ def _deciding(case: ModeCase, events: list[Event]) -> int:
     raise AssertionError("no part of the recording is a whole stream")
 
 
-# Servers of Triton do not say why a text ended, or that it has.
+# Triton's servers send neither a finish reason nor an end event.
 SAY_THEIR_END = [case for case in MODE_CASES if case.provider.name != "triton"]
 
 
@@ -450,12 +455,12 @@ SAY_THEIR_END = [case for case in MODE_CASES if case.provider.name != "triton"]
 def test_stream_without_ending_is_cut(case: ModeCase) -> None:
     decode, recorded = case.stream
     events = list(decode([recorded], 2**20))
-    said = 0
-    for said in range(1, len(events) + 1):  # noqa: B007 - the count is looked at
-        if b"course" in events[said - 1].data:
+    count = 0
+    for count in range(1, len(events) + 1):  # noqa: B007 - the count is looked at
+        if b"course" in events[count - 1].data:
             break
 
-    assert _deciding(case, events) >= said - 1
+    assert _deciding(case, events) >= count - 1
 
 
 @EVERY_MODE
@@ -497,7 +502,7 @@ def test_error_body_yields_message(provider: Provider, body: bytes) -> None:
     assert set(error.to_body()["error"]) == {"message", "type", "param", "code"}
 
 
-# The declarations themselves
+# Declarations
 
 
 @EVERY_MODE
@@ -509,7 +514,7 @@ def test_first_mode_is_the_default(
     assert harness.plan(case.provider.name, model=case.model).mode == first
     with pytest.raises(UnsupportedProvider):
         missing = next(
-            (way for way in CompletionMode if way not in case.provider.modes), None
+            (mode for mode in CompletionMode if mode not in case.provider.modes), None
         )
         if missing is None:
             raise UnsupportedProvider("it has them all")
@@ -522,5 +527,5 @@ def test_declaration_is_consistent(case: ModeCase) -> None:
 
     assert "max_tokens" in params
     assert {"model", "prompt", "stream"}.isdisjoint(params)
-    assert case.endpoint.choices == 1 or "n" in params
+    assert case.endpoint.choices_per_call == 1 or "n" in params
     assert set(EMULATED) <= set(LEGACY_PARAMS)

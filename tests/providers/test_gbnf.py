@@ -1,4 +1,4 @@
-"""Grammars in GBNF, converted for llguidance."""
+"""The conversion of GBNF grammars for llguidance."""
 
 import time
 
@@ -10,7 +10,7 @@ from app.providers import gbnf
 
 
 def rules(grammar: str) -> list[str]:
-    """What was made of the rules, without the header."""
+    """The converted rules, without the header."""
     header, start, *lines = gbnf.to_lark(grammar).splitlines()
     assert header == "%llguidance {}" and start.startswith("start: r")
     return lines

@@ -1,4 +1,4 @@
-"""What is particular to single providers."""
+"""Peculiarities of single providers."""
 
 import json
 from typing import Any
@@ -134,7 +134,7 @@ def test_ollama_missing_usage_is_estimated() -> None:
 
 
 def test_triton_sends_common_params_only() -> None:
-    made = harness.plan("triton", stop="END", seed=5, max_tokens=7)
+    chosen_plan = harness.plan("triton", stop="END", seed=5, max_tokens=7)
     sent = harness.body("triton", stop="END", seed=5, max_tokens=7)
 
     assert sent == {
@@ -142,7 +142,7 @@ def test_triton_sends_common_params_only() -> None:
         "exclude_input_in_output": True,
         "max_tokens": 7,
     }
-    assert (made.stops, made.dropped) == (("END",), ["seed"])
+    assert (chosen_plan.stops, chosen_plan.dropped) == (("END",), ["seed"])
 
 
 def test_triton_stream_error_is_raised() -> None:
@@ -270,9 +270,9 @@ def test_bedrock_cohere_stream_flag() -> None:
 
 
 def test_bedrock_unsupported_stop_is_emulated() -> None:
-    made = harness.plan("bedrock", model="openai.gpt-oss-120b-1:0", stop="END")
+    chosen_plan = harness.plan("bedrock", model="openai.gpt-oss-120b-1:0", stop="END")
 
-    assert made.stops == ("END",)
+    assert chosen_plan.stops == ("END",)
 
 
 def test_bedrock_chat_model_refuses_native() -> None:
@@ -337,10 +337,10 @@ def test_google_thoughts_count_as_reasoning() -> None:
             "thoughtsTokenCount": 7,
         },
     }
-    made = harness.whole("google", json.dumps(answer).encode())
+    completion = harness.whole("google", json.dumps(answer).encode())
 
-    assert made.choices[0].text == "Yes"
-    assert made.usage == Usage(3, 8, reasoning_tokens=7)
+    assert completion.choices[0].text == "Yes"
+    assert completion.usage == Usage(3, 8, reasoning_tokens=7)
 
 
 def test_google_system_instruction_comes_from_target() -> None:

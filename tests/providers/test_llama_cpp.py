@@ -1,4 +1,4 @@
-"""llama.cpp's server, read from what a real one sent."""
+"""llama.cpp's server, from recordings of a real one."""
 
 import json
 import math
@@ -67,9 +67,9 @@ def test_ignored_params_are_not_sent() -> None:
     assert sent == {"model": "m", "prompt": PROMPT, "stream": True}
 
 
-@pytest.mark.parametrize("asked_for, sent", [(0, 1), (1, 1), (5, 5)])
-def test_zero_logprobs_request_chosen_token(asked_for: int, sent: int) -> None:
-    assert body_of(logprobs=asked_for)["logprobs"] == sent
+@pytest.mark.parametrize("requested, sent", [(0, 1), (1, 1), (5, 5)])
+def test_zero_logprobs_request_chosen_token(requested: int, sent: int) -> None:
+    assert body_of(logprobs=requested)["logprobs"] == sent
 
 
 def test_seed_is_never_the_random_one() -> None:
@@ -238,7 +238,7 @@ def test_chosen_token_is_among_alternatives() -> None:
 
 
 def test_held_token_keeps_its_text() -> None:
-    """Its entry has none, and the one after it has the text of both."""
+    """Its entry has no text, and the next one has the text of both."""
     held = whole("infill_held_logprobs", suffix="x", logprobs=1).choices[0]
 
     assert held.logprobs is not None

@@ -36,8 +36,8 @@ def whole(message: dict[str, Any], logprobs: Any = None) -> Any:
 
 
 def streamed(*pieces: tuple[dict[str, Any], Sequence[str]]) -> tuple[str, Logprobs]:
-    """The text of a stream, and its tokens; each piece is a delta and its tokens."""
-    documents = [delta(**said) for said, _ in pieces]
+    """The text of a stream and its tokens; each piece is a delta with its tokens."""
+    documents = [delta(**fields) for fields, _ in pieces]
     for document, (_, tokens) in zip(documents, pieces, strict=True):
         document["choices"][0]["logprobs"] = entries(*tokens) if tokens else None
     events = [Event(json.dumps(d).encode()) for d in [*documents, delta(finish="stop")]]
@@ -47,7 +47,7 @@ def streamed(*pieces: tuple[dict[str, Any], Sequence[str]]) -> tuple[str, Logpro
     return "".join(choice.text for choice in choices), tokens
 
 
-# Log probabilities of models that think
+# Log probabilities of reasoning models
 
 
 YES = Logprobs(["Ye", "s."], [-0.5, -0.5], [{"Ye": -0.5}, {"s.": -0.5}], [2, 4])
@@ -97,7 +97,7 @@ def test_streamed_reasoning_tokens_have_no_logprobs(pieces: Any) -> None:
     assert streamed(*pieces) == ("Yes.", YES)
 
 
-# Odd places
+# Unusual formats
 
 
 def test_content_may_be_a_list() -> None:

@@ -1,4 +1,4 @@
-"""Frames of the legacy shape: passed as they are, or repaired."""
+"""Frames in the legacy format: passed on unchanged, or repaired."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,10 +16,10 @@ from . import harness
 
 
 def passed(frames: Iterable[bytes]) -> list[bytes]:
-    """What a caller gets of a stream of *frames*."""
-    made = harness.plan("openai", stream=True, n=2)
-    (part,) = made.parts
-    upstream = made.upstream_request(part, made.target)
+    """The frames that a caller gets for a stream of *frames*."""
+    chosen_plan = harness.plan("openai", stream=True, n=2)
+    (part,) = chosen_plan.parts
+    upstream = chosen_plan.upstream_request(part, chosen_plan.target)
     events = [*map(Event, frames), Event(b"[DONE]")]
     reader = FramePassthrough(upstream)
     return [chunk.body for event in events for chunk in reader.feed(event)]

@@ -57,7 +57,7 @@ def test_read_stream_feeds_until_done(case: ModeCase) -> None:
 
 @EVERY_MODE
 def test_text_comes_with_its_event(case: ModeCase) -> None:
-    """Nothing waits for the event after it: the text grows until its last is read."""
+    """No text waits for the next event: it is complete once its last event is read."""
     live = reader(case)
     lengths, text = [], ""
     for event in recorded_events(case):
@@ -89,7 +89,7 @@ def test_read_stream_takes_no_event_early(case: ModeCase) -> None:
     assert counts[: len(expected)] == expected
 
 
-# A connection that fails
+# Failing connections
 
 
 def read_broken(case: ModeCase, documents: Iterable[Any]) -> list[UpstreamAnswer]:

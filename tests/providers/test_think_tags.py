@@ -1,4 +1,4 @@
-"""Reasoning that a model writes before its text, in a stream cut anywhere."""
+"""Reasoning in think tags before the text, in a stream split anywhere."""
 
 import pytest
 from hypothesis import given

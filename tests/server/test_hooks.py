@@ -1,4 +1,4 @@
-"""The classes of workers, as operators choose them."""
+"""The supported worker classes of gunicorn."""
 
 import pytest
 from gunicorn.util import load_class

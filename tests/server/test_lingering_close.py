@@ -1,4 +1,4 @@
-"""Connections of gthread that are closed once their client has, or after a while."""
+"""Lingering close with gthread: after the client's close, or after a timeout."""
 
 import socket
 import struct
@@ -30,7 +30,7 @@ def closing(clock: Clock) -> LingeringClose:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """A connection: the server's end, and the client's."""
+    """The server's and the client's end of a connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()

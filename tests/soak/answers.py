@@ -1,4 +1,4 @@
-"""Answers over the limits, again and again, through a real gunicorn: none stays.
+"""Answers over the limits, repeatedly through a real gunicorn, leak no memory.
 
     python -m tests.soak.answers --answers 200 --limit 4194304
 
@@ -26,10 +26,10 @@ import requests
 from tests.e2e.server import Server, children
 from tests.upstream import STREAM, chunk, data, frame, head
 
-# What is promised: bytes that may be left, in all, after every kind of answer.
+# The promise: the growth in bytes, in all, after every kind of answer.
 MEMORY = 20 * 2**20
 
-# Requests at a time.
+# Concurrent requests.
 _AT_ONCE = 2
 
 _JSON, _NDJSON = "Content-Type: application/json", "Content-Type: application/x-ndjson"
@@ -39,7 +39,7 @@ _PIECE = 2**16
 
 @dataclass(frozen=True)
 class Bomb:
-    """An answer, and how it is asked for. *answer* yields its bytes, for a limit."""
+    """An answer, and the request for it. *answer* yields its bytes for a limit."""
 
     answer: Callable[[int], Iterator[bytes]]
     stream: bool = False
@@ -61,19 +61,19 @@ def _plain(first: bytes, piece: bytes, size: int) -> Iterator[bytes]:
 
 
 def _over(*lines: str, status: int = 200) -> Callable[[int], Iterator[bytes]]:
-    """Twice the limit, in chunks."""
+    """Twice the limit, chunked."""
     first = head(status, _CHUNKED, *lines)
     return lambda limit: _chunked(first, b"x" * _PIECE, 2 * limit)
 
 
 def _closing(*lines: str, status: int = 200) -> Callable[[int], Iterator[bytes]]:
-    """Twice the limit, without any length."""
+    """Twice the limit, delimited by the close of the connection."""
     first = head(status, "Connection: close", *lines)
     return lambda limit: _plain(first, b"x" * _PIECE, 2 * limit)
 
 
 def _declared(status: int = 200) -> Callable[[int], Iterator[bytes]]:
-    """Twice the limit, as its head says."""
+    """Twice the limit, with a Content-Length."""
 
     def answer(limit: int) -> Iterator[bytes]:
         size = 2 * limit // _PIECE * _PIECE + _PIECE
@@ -84,7 +84,7 @@ def _declared(status: int = 200) -> Callable[[int], Iterator[bytes]]:
 
 
 def _gzip(*lines: str, status: int = 200) -> Callable[[int], Iterator[bytes]]:
-    """A few kilobytes that unfold to eight times the limit."""
+    """A few kilobytes that decompress to eight times the limit."""
 
     def answer(limit: int) -> Iterator[bytes]:
         packed = gzip.compress(b"data: " + b"x" * 8 * limit, 1)
@@ -95,7 +95,7 @@ def _gzip(*lines: str, status: int = 200) -> Callable[[int], Iterator[bytes]]:
 
 
 def _json(document: Callable[[str], Any], share: float = 0.9) -> Any:
-    """A document whose text has that *share* of the limit, so that it is read."""
+    """A document whose text has that *share* of the limit, so that it is parsed."""
 
     def answer(limit: int) -> Iterator[bytes]:
         body = json.dumps(document("x" * int(share * limit))).encode()
@@ -110,7 +110,7 @@ def _reply(text: str) -> Any:
 
 
 def _event(begin: bytes, line: bytes) -> Callable[[int], Iterator[bytes]]:
-    """A stream that *begins* well, and goes on with an event over the limit."""
+    """A stream that *begins* well, followed by an event over the limit."""
     first = head(200, STREAM, _CHUNKED) + (chunk(begin) if begin else b"")
     return lambda limit: _chunked(first, line, 2 * limit)
 
@@ -153,7 +153,7 @@ BOMBS: dict[str, Bomb] = {
 
 
 def upstream(limit: int, port: "Queue[int]") -> None:
-    """A provider that answers with the bomb whose number the path begins with."""
+    """A provider that answers with the bomb whose number begins the path."""
     asyncio.run(_upstream(limit, port))
 
 
@@ -203,7 +203,7 @@ def provider(limit: int) -> Iterator[int]:
 
 @contextmanager
 def gateway(worker: str, limit: int) -> Iterator[Server]:
-    """A gateway of one *worker*, whose answers may have *limit* bytes."""
+    """A gateway with one *worker*, and *limit* bytes as the limit of answers."""
     server = Server(
         GUNICORN_CMD_ARGS=f"-k {worker} --threads 16",
         WEB_CONCURRENCY="1",
@@ -218,7 +218,7 @@ def gateway(worker: str, limit: int) -> Iterator[Server]:
 
 
 def refused(server: Server, port: int, name: str) -> bool:
-    """Whether the gateway refuses that bomb, in few words."""
+    """Whether the gateway refuses that bomb with a short error."""
     bomb = BOMBS[name]
     number = list(BOMBS).index(name)
     headers = {
@@ -240,7 +240,7 @@ def refuse_all(server: Server, port: int, name: str, count: int) -> bool:
 
 
 def resident(server: Server) -> int:
-    """Bytes of memory that the worker holds."""
+    """The resident memory of the worker, in bytes."""
     lines = [
         line
         for pid in children(server.pid)
@@ -250,16 +250,16 @@ def resident(server: Server) -> int:
 
 
 def warmed_up(server: Server, port: int) -> int:
-    """The memory of a worker that has met each kind of answer."""
+    """The memory of a worker after each kind of answer."""
     for name in BOMBS:
         refuse_all(server, port, name, 4)
-    # Observers look at what is over once a second.
+    # The observers of finished requests run once a second.
     time.sleep(1.5)
     return resident(server)
 
 
 def measured(server: Server, port: int, count: int) -> bool:
-    """Ask for all bombs, and print a row for each. Whether memory stays."""
+    """Request all bombs, and print a row for each. Whether memory stays bounded."""
     first = warmed_up(server, port)
     print(f"{'answer':<22} {'refused':>7} {'seconds':>7} {'memory':>8} {'change':>8}")
     print(f"{'(warm-up)':<22} {4 * len(BOMBS):>7} {'':>7} {first >> 20:>5} MB")
@@ -271,9 +271,9 @@ def measured(server: Server, port: int, count: int) -> bool:
         time.sleep(1.5)
         now = resident(server)
         kept = kept and all_refused and now - first < MEMORY
-        told = count if all_refused else "not all"
+        refusals = count if all_refused else "not all"
         print(
-            f"{name:<22} {told:>7} {took:>6.1f}s {now >> 20:>5} MB "
+            f"{name:<22} {refusals:>7} {took:>6.1f}s {now >> 20:>5} MB "
             f"{(now - first) / 2**20:>+5.1f} MB",
             flush=True,
         )
@@ -285,9 +285,9 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--limit", type=int, default=4 * 2**20)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
-    with provider(given.limit) as port, gateway(given.worker, given.limit) as server:
-        kept = measured(server, port, given.answers)
+    args = parser.parse_args()
+    with provider(args.limit) as port, gateway(args.worker, args.limit) as server:
+        kept = measured(server, port, args.answers)
     return 0 if kept else 1
 
 

@@ -1,8 +1,8 @@
-"""Random configs, keys and forwarded headers: does anything reach more than it may?
+"""Random configs, keys and forwarded headers: no call exceeds its permissions.
 
 The long form of tests/authority: run with `python -m tests.soak.authority`. Each
-gateway is a new one, with a store of its own, and gets 200 requests. What reached too
-much is printed with the seed that makes it again, and the exit code is 1.
+gateway is a new one with its own store, and gets 200 requests. A violation is printed
+with the seed that reproduces it, and the exit code is 1.
 """
 
 import argparse

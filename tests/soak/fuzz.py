@@ -1,9 +1,9 @@
-"""Random inputs for the whole application, without a socket before it.
+"""Random inputs for the whole application, without sockets in front.
 
     python -m tests.soak.fuzz --inputs 200000 --seed 1
 
-Every input is a valid request that was changed: its body, its config, its headers and
-its path, in their structure and in their bytes. What upstream answers is as strange. An
+Every input is a mutated valid request: its body, config, headers and path are changed
+in their structure and in their bytes. Answers of the upstream are mutated as well. An
 input depends on the seed and its own number alone, so `--only NUMBER` repeats it.
 """
 
@@ -34,14 +34,14 @@ from app.gateway.retries import Clock
 from app.providers import PROVIDERS
 from app.settings import Settings
 from tests import wire
-from tests.upstream import Answer, Seen, Upstream, completion, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, completion, whole
 
 Headers = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Input:
-    """A request as a WSGI server hands it on: texts are bytes, read as Latin-1."""
+    """A request as a WSGI server passes it on: texts are bytes, decoded as Latin-1."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Input:
     body: bytes
 
     def environ(self, number: int) -> dict[str, Any]:
-        """Nobody calls twice, so that nobody is slowed down."""
+        """The WSGI environ. Each request has its own address: none is throttled."""
         path, _, query = self.path.partition("?")
         return {
             "REQUEST_METHOD": self.method,
@@ -75,7 +75,7 @@ def _variable(header: str) -> str:
     return name if name == "CONTENT_TYPE" else f"HTTP_{name}"
 
 
-# What is sent
+# Requests
 
 BODIES: list[Any] = [
     {"model": "m", "prompt": "Hi"},
@@ -127,7 +127,7 @@ NAMES = sorted(name for name, provider in PROVIDERS.items() if provider.modes)
 
 
 def _configs(host: str) -> list[Any]:
-    """Configs that work; each provider is in one of them."""
+    """Valid configs; each provider is in one of them."""
     one = {"provider": "openai", "custom_host": host, "api_key": "k", "name": "a"}
     other = {"provider": "anthropic", "custom_host": host, "api_key": "k", "name": "b"}
     return [
@@ -217,7 +217,7 @@ _STRANGE: tuple[Any, ...] = (
 
 
 class Chance(random.Random):
-    """Chance that changes things."""
+    """A random generator of inputs and mutations."""
 
     def odds(self, of: float) -> bool:
         return self.random() < of
@@ -234,8 +234,8 @@ class Chance(random.Random):
         )
 
     def headers(self, host: str) -> Headers:
-        """Mostly those that lead to *host*, and a few others."""
-        chosen = self.way(host)
+        """Mostly headers that lead to *host*, and a few others."""
+        chosen = self.route_headers(host)
         if self.odds(0.5):
             chosen["Content-Type"] = "application/json"
         chosen |= {"Authorization": "Bearer sk-1"} if self.odds(0.9) else {}
@@ -244,26 +244,26 @@ class Chance(random.Random):
         named = {self.text(k, 0.01): self.text(v, 0.06) for k, v in chosen.items()}
         return {_token(name): _sendable(value) for name, value in named.items()}
 
-    def way(self, host: str) -> Headers:
+    def route_headers(self, host: str) -> Headers:
         """A provider in a header, a config, or both."""
-        way = {"x-portkey-custom-host": host} if self.odds(0.5) else {}
+        headers = {"x-portkey-custom-host": host} if self.odds(0.5) else {}
         configured = self.odds(0.6)
         if configured:
             config = self.written(self.config(host), 0.5)
-            way["x-portkey-config"] = config.decode("latin-1")
+            headers["x-portkey-config"] = config.decode("latin-1")
         if not configured or self.odds(0.3):
             provider = self.choice(NAMES)
-            way |= {"x-portkey-custom-host": host, "x-portkey-provider": provider}
-        return way
+            headers |= {"x-portkey-custom-host": host, "x-portkey-provider": provider}
+        return headers
 
     def config(self, host: str) -> Any:
-        """A config that works, or one that leaves its provider to a header."""
+        """A valid config, or one that leaves its provider to a header."""
         config = self.choice(_configs(host))
         kept = {k: v for k, v in config.items() if k != "provider"}
         return {"retry": {"attempts": 1}} | kept if self.odds(0.1) else config
 
     def written(self, document: Any, odds: float) -> bytes:
-        """*document* as JSON; with such *odds* it is changed before, or after."""
+        """*document* as JSON, changed before or after encoding with these *odds*."""
         changes = self.choice((1, 1, 2, 4)) if self.odds(odds) else 0
         for _ in range(changes):
             document = self.changed(document)
@@ -271,7 +271,7 @@ class Chance(random.Random):
         return self.bytes_of(text) if self.odds(odds * 0.1) else text
 
     def changed(self, node: Any) -> Any:
-        """*node* with one place in it changed."""
+        """*node* with one descendant changed."""
         if isinstance(node, dict) and node and self.odds(0.94):
             return self._changed_object(node)
         if isinstance(node, list) and node and self.odds(0.8):
@@ -294,7 +294,7 @@ class Chance(random.Random):
                 return node | {key: self.changed(node[key])}
 
     def strange(self, node: Any) -> Any:
-        """Something else in the place of *node*."""
+        """Another value in place of *node*."""
         match self.randrange(7):
             case 0:
                 return [node]
@@ -315,22 +315,22 @@ class Chance(random.Random):
             node = wrap(node)
         return node
 
-    def text(self, given: str, odds: float) -> str:
-        """*given*; with such *odds* with some of it changed."""
+    def text(self, original: str, odds: float) -> str:
+        """*original*, changed with these *odds*."""
         if not self.odds(odds):
-            return given
-        at = self.randint(0, len(given))
-        piece = str(self.choice((*_STRANGE, given, chr(self.randrange(0x3000)))))
-        return given[:at] + piece + given[at + self.randrange(3) :]
+            return original
+        at = self.randint(0, len(original))
+        piece = str(self.choice((*_STRANGE, original, chr(self.randrange(0x3000)))))
+        return original[:at] + piece + original[at + self.randrange(3) :]
 
-    def bytes_of(self, given: bytes) -> bytes:
-        """*given* with a few bytes cut out, put in, doubled or cut off."""
-        at = self.randint(0, len(given))
+    def bytes_of(self, original: bytes) -> bytes:
+        """*original* with a few bytes removed, inserted, doubled or truncated."""
+        at = self.randint(0, len(original))
         piece = self.choice(
             (b"", self.randbytes(3), b"\xff\xfe", b"[" * 300, b'"\\ud800"', b"NaN")
         )
-        end = self.choice((at, at + 1, len(given)))
-        changed = given[:at] + piece + given[end:]
+        end = self.choice((at, at + 1, len(original)))
+        changed = original[:at] + piece + original[end:]
         return self.choice(
             (changed, changed, changed.decode("latin-1").encode("utf-16"))
         )
@@ -344,7 +344,7 @@ def _latin(text: str) -> str:
 
 
 def _sendable(value: str) -> str:
-    """*value* as a server lets it through; as bytes, unless it is made of them."""
+    """*value* as a server passes it on: UTF-8 bytes, unless it is Latin-1 already."""
     text = value if max(value, default="") < "\u0100" else _latin(value)
     return _REFUSED.sub("", text).strip()
 
@@ -353,7 +353,7 @@ def _token(name: str) -> str:
     return re.sub(r"[^!#$%&'*+.^`|~0-9a-zA-Z-]", "", name) or "x"
 
 
-# What upstream answers
+# Answers of the upstream
 
 _WIRE = Path(wire.__file__).parent
 _KINDS = {
@@ -364,7 +364,7 @@ _KINDS = {
 }
 _RECORDED = sorted(path for path in _WIRE.glob("*/*") if path.suffix in _KINDS)
 
-# Whose answers belong to which paths; the first that is found in one.
+# The recordings for each path; the first part that occurs in the path counts.
 _FITTING = {
     "/converse": "bedrock",
     "/invoke": "bedrock-*",
@@ -382,15 +382,15 @@ _FITTING = {
 }
 
 
-def answer(seen: Seen) -> Answer:
-    """What *seen* is answered: what fits, what fits another, or what nobody sends.
+def answer(request: ReceivedRequest) -> Answer:
+    """The answer to *request*: of its provider, of another one, or malformed.
 
-    It is the same for the same.
+    Equal requests get equal answers.
     """
-    chance = Chance(seen.body)
+    chance = Chance(request.body)
     if chance.odds(0.1):
         return chance.choice(_refusals())
-    fitting = _fitting(seen) if chance.odds(0.9) else _RECORDED
+    fitting = _fitting(request) if chance.odds(0.9) else _RECORDED
     path = chance.choice(fitting)
     body = path.read_bytes()
     if chance.odds(0.5):
@@ -401,18 +401,18 @@ def answer(seen: Seen) -> Answer:
 
 @functools.cache
 def _recorded(folders: str, streamed: bool) -> list[Path]:
-    found = (path for path in _RECORDED if path.match(f"{folders}/*"))
-    return [path for path in found if (path.suffix != ".json") == streamed]
+    recordings = (path for path in _RECORDED if path.match(f"{folders}/*"))
+    return [path for path in recordings if (path.suffix != ".json") == streamed]
 
 
-def _fitting(seen: Seen) -> list[Path]:
-    streamed = b'"stream":true' in seen.body or "tream" in seen.path
-    folders = next(_FITTING[part] for part in _FITTING if part in seen.path)
+def _fitting(request: ReceivedRequest) -> list[Path]:
+    streamed = b'"stream":true' in request.body or "tream" in request.path
+    folders = next(_FITTING[part] for part in _FITTING if part in request.path)
     return _recorded(folders, streamed) or _RECORDED
 
 
 def _garbled(body: bytes, suffix: str, chance: Chance) -> bytes:
-    """*body* with something changed in its JSON, or in its bytes."""
+    """*body* with a change in its JSON, or in its bytes."""
     if suffix == ".frames" or chance.odds(0.2):
         return chance.bytes_of(body)
     lines = [body] if suffix == ".json" else body.splitlines(keepends=True)
@@ -440,14 +440,14 @@ def _refusals() -> list[Answer]:
 
 
 def upstream() -> Upstream:
-    """One that answers so, and keeps nothing."""
+    """An upstream with such answers, which keeps no requests."""
 
-    def forgetting(seen: Seen) -> Answer:
-        made.requests.clear()
-        return answer(seen)
+    def forgetting(request: ReceivedRequest) -> Answer:
+        server.requests.clear()
+        return answer(request)
 
-    made = Upstream([forgetting])
-    return made
+    server = Upstream([forgetting])
+    return server
 
 
 _resolve = socket.getaddrinfo
@@ -455,44 +455,42 @@ _resolve = socket.getaddrinfo
 
 @contextmanager
 def fence(port: int) -> Iterator[None]:
-    """Nothing is called but this machine at *port*, and no name is asked about."""
+    """Allow connections to this machine at *port* only, and resolve no other name."""
     before = socket.getaddrinfo
 
-    def known(host: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
-        if host in ("127.0.0.1", "localhost") and asked == port:
-            return _resolve("127.0.0.1", asked, *args, **kwargs)
+    def resolve(host: Any, requested_port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host in ("127.0.0.1", "localhost") and requested_port == port:
+            return _resolve("127.0.0.1", requested_port, *args, **kwargs)
         raise socket.gaierror(socket.EAI_NONAME, "outside of the fence")
 
-    socket.getaddrinfo = known  # type: ignore[assignment]
+    socket.getaddrinfo = resolve  # type: ignore[assignment]
     try:
         yield
     finally:
         socket.getaddrinfo = before
 
 
-# What comes back
+# Checks of the answer
 
-# What gunicorn sends; of anything else it makes a 500.
+# What gunicorn accepts; for anything else it sends a 500.
 _HEADER = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
 _SHAPE = {"message", "type", "param", "code"}
 
 
 class Wrong(Exception):
-    """An answer that nobody should get."""
+    """An answer that is not allowed."""
 
 
 class _Memory(logging.Handler):
-    """Remembers where the last failure came from, instead of writing it down."""
+    """Keeps the position of the last logged exception, instead of logging it."""
 
-    told = ""
+    last_error = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
             where = traceback.extract_tb(error.__traceback__)[-1]
-            self.gateway_headers = (
-                f"{Path(where.filename).name}:{where.lineno} {error!r}"
-            )
+            self.last_error = f"{Path(where.filename).name}:{where.lineno} {error!r}"
 
 
 class Subject:
@@ -523,10 +521,10 @@ class Subject:
         self.upstream.stop()
         self._folder.cleanup()
 
-    def status(self, given: Input, number: int) -> int:
-        """What *given* is answered. Raises Wrong, or whatever goes wrong."""
+    def status(self, case: Input, number: int) -> int:
+        """The status of the answer to *case*. Raises Wrong, or what the app raises."""
         started: list[Any] = []
-        environ = given.environ(number)
+        environ = case.environ(number)
         answer = self._app.wsgi_app(environ, lambda *head: started.append(head))
         try:
             body = b"".join(answer)
@@ -534,8 +532,8 @@ class Subject:
             getattr(answer, "close", lambda: None)()
         status, headers = int(started[0][0][:3]), started[0][1]
         if status == 500:
-            raise Wrong(f"a 500: {self._memory.told or body[:300]!r}")
-        _judge(status, headers, body, given.method)
+            raise Wrong(f"a 500: {self._memory.last_error or body[:300]!r}")
+        _judge(status, headers, body, case.method)
         return status
 
 
@@ -549,48 +547,48 @@ def _judge(status: int, headers: Any, body: bytes, method: str) -> None:
             raise Wrong(f"a {status} of another shape: {body[:300]!r}")
 
 
-# Many of them
+# The run
 
 
-def made(seed: int, number: int, host: str) -> Input:
-    """Input *number* of *seed*. The port of *host* plays no part in it."""
-    given = Chance(f"{seed}:{number}").input("http://HOST/v1")
-    body = given.body.replace(b"HOST", host.encode())
-    headers = {k: v.replace("HOST", host) for k, v in given.headers.items()}
-    return replace(given, body=body, headers=headers)
+def build_input(seed: int, number: int, host: str) -> Input:
+    """Input *number* of *seed*. It does not depend on the port of *host*."""
+    template = Chance(f"{seed}:{number}").input("http://HOST/v1")
+    body = template.body.replace(b"HOST", host.encode())
+    headers = {k: v.replace("HOST", host) for k, v in template.headers.items()}
+    return replace(template, body=body, headers=headers)
 
 
 @dataclass
-class Found:
-    """How often which status was answered, and what went wrong with which input."""
+class FuzzResult:
+    """How often each status was answered, and the inputs that failed."""
 
     statuses: Counter[int]
     failures: list[tuple[int, str, Input]]
 
 
-def run(seed: int, numbers: Iterable[int], most: int = 10) -> Found:
-    """Throw these inputs; stop after so many failures."""
-    found = Found(Counter(), [])
+def run(seed: int, numbers: Iterable[int], most: int = 10) -> FuzzResult:
+    """Send these inputs; stop after *most* failures."""
+    result = FuzzResult(Counter(), [])
     subject = Subject()
     host = f"127.0.0.1:{subject.upstream.port}"
     with fence(subject.upstream.port):
         for number in numbers:
-            given = made(seed, number, host)
-            why = _failure(subject, given, number, found.statuses)
+            case = build_input(seed, number, host)
+            why = _failure(subject, case, number, result.statuses)
             if why:
-                least = smallest(given, lambda i: bool(_failure(subject, i, -1)))
-                found.failures.append((number, why, least))
-            if len(found.failures) == most:
+                least = smallest(case, lambda i: bool(_failure(subject, i, -1)))
+                result.failures.append((number, why, least))
+            if len(result.failures) == most:
                 break
         subject.close()
-    return found
+    return result
 
 
 def _failure(
-    subject: Subject, given: Input, number: int, statuses: Counter[int] | None = None
+    subject: Subject, case: Input, number: int, statuses: Counter[int] | None = None
 ) -> str:
     try:
-        status = subject.status(given, number)
+        status = subject.status(case, number)
     except Exception as e:
         return f"{type(e).__name__}: {e}"
     if statuses is not None:
@@ -598,16 +596,16 @@ def _failure(
     return ""
 
 
-def smallest(given: Input, fails: Callable[[Input], bool]) -> Input:
-    """*given* without the headers, and the top of the body, that it fails without."""
-    for name in given.headers:
-        less = {k: v for k, v in given.headers.items() if k != name}
-        if fails(candidate := replace(given, headers=less)):
-            given = candidate
+def smallest(case: Input, fails: Callable[[Input], bool]) -> Input:
+    """*case* without the headers and the body fields that the failure does not need."""
+    for name in case.headers:
+        less = {k: v for k, v in case.headers.items() if k != name}
+        if fails(candidate := replace(case, headers=less)):
+            case = candidate
     for body in (b'{"model":"m","prompt":"x"}', b""):
-        if fails(candidate := replace(given, body=body)):
-            given = candidate
-    return given
+        if fails(candidate := replace(case, body=body)):
+            case = candidate
+    return case
 
 
 def main(argv: list[str]) -> int:
@@ -616,25 +614,25 @@ def main(argv: list[str]) -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--processes", type=int, default=2)
     options.add_argument("--only", type=int)
-    asked = options.parse_args(argv)
-    numbers = range(asked.inputs) if asked.only is None else [asked.only]
-    return _report(asked.seed, _in_parallel(asked.seed, numbers, asked.processes))
+    args = options.parse_args(argv)
+    numbers = range(args.inputs) if args.only is None else [args.only]
+    return _report(args.seed, _in_parallel(args.seed, numbers, args.processes))
 
 
-def _in_parallel(seed: int, numbers: Any, processes: int) -> list[Found]:
+def _in_parallel(seed: int, numbers: Any, processes: int) -> list[FuzzResult]:
     parts = [numbers[i::processes] for i in range(processes)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         return list(pool.map(run, [seed] * processes, parts))
 
 
-def _report(seed: int, parts: list[Found]) -> int:
+def _report(seed: int, parts: list[FuzzResult]) -> int:
     statuses = sum((part.statuses for part in parts), Counter[int]())
     failures = [failure for part in parts for failure in part.failures]
     counts = " ".join(f"{status}:{n}" for status, n in sorted(statuses.items()))
     total = statuses.total() + len(failures)
     print(f"fuzz: seed {seed}, {total} inputs, {len(failures)} failures; {counts}")
-    for number, why, given in failures:
-        print(f"--only {number}: {why}\n    {given!r}")
+    for number, why, case in failures:
+        print(f"--only {number}: {why}\n    {case!r}")
     return 1 if failures else 0
 
 

@@ -1,11 +1,10 @@
-"""Requests that would end or stall the embedded engine, beside somebody's stream.
+"""Requests that would crash or stall the embedded engine, beside another stream.
 
     python -m tests.soak.grammars --seconds 120
 
-Prints a row for each request: what it was answered, in how many seconds, and the
-longest pause of the stream meanwhile. Ends with 1 if the engine's process has changed,
-if the stream has broken off or paused for too long, or if a request was let through
-that must not be.
+Prints a row for each request: its status, its seconds, and the longest pause of the
+stream meanwhile. Ends with 1 if the engine's process has changed, if the stream has
+ended or paused for too long, or if a request that must be refused was accepted.
 """
 
 import argparse
@@ -33,7 +32,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One hostile request and its answer. *is_refused* says that it has to be."""
+    """One hostile request and its answer. *is_refused*: it has to be refused."""
 
     name: str
     is_refused: bool
@@ -61,8 +60,8 @@ def either(levels: int) -> Any:
     return {"anyOf": [below, below | {"minItems": 1}]}
 
 
-# What is refused before the engine sees it. The first one ended it by an overflow of
-# its stack; most others stalled it for minutes.
+# Requests that are refused before the engine gets them. The first one crashed it with
+# a stack overflow; most others stalled it for minutes.
 REFUSED: dict[str, Body] = {
     "grammar: 200,000 groups": {"grammar": "root ::= " + "(" * 200_000},
     "grammar: 1,000 closed groups": {
@@ -91,7 +90,7 @@ REFUSED: dict[str, Body] = {
     "stop: 1,000 sequences": {"stop": [f"{i}" for i in range(1000)]},
 }
 
-# What is within all bounds and as much work as possible, or dropped.
+# Requests that are within all bounds with as much work as possible, or dropped.
 PASSED: dict[str, Body] = {
     "grammar: 2**100 ways to one rule": {"grammar": chain(100)},
     "grammar: ambiguous": {"grammar": 'root ::= "a" root "b" | "a" root "c" | "d"'},
@@ -145,7 +144,7 @@ def requests_in_order() -> list[tuple[str, bool, Body]]:
 
 
 def random_requests(seed: int) -> Iterator[tuple[str, bool, Body]]:
-    """Grammars of random pieces, most of them malformed, without an end."""
+    """An endless series of random grammars, most of them malformed."""
     chance = random.Random(seed)
     pieces = [*'"[](){}|*+?.^-\\', "root", "a", "{1,9}", '"x"', "[a-z]", " ", "\n"]
     for number in itertools.count():
@@ -160,10 +159,10 @@ def random_requests(seed: int) -> Iterator[tuple[str, bool, Body]]:
         yield f"random {number}", is_refused, _WORK | {"grammar": grammar}
 
 
-def ask(server: Server, body: Body, patience: float) -> tuple[int, float]:
+def complete(server: Server, body: Body, patience: float) -> tuple[int, float]:
     """The status of the answer, and how many seconds it took.
 
-    It is a stream that is left after so many seconds, as hostile callers do.
+    The answer is a stream, from which the caller hangs up after *patience* seconds.
     """
     began = time.monotonic()
     with requests.post(
@@ -179,7 +178,7 @@ def ask(server: Server, body: Body, patience: float) -> tuple[int, float]:
 
 
 class Neighbour:
-    """Streams one completion after the other, and notes the pauses within them."""
+    """Streams one completion after the other, and records the pauses within them."""
 
     def __init__(self, server: Server) -> None:
         self.pause = 0.0
@@ -191,7 +190,7 @@ class Neighbour:
         self._thread.start()
 
     def longest_pause(self) -> float:
-        """In seconds, since this was asked before."""
+        """The longest pause since the last call, in seconds."""
         pause, self.pause = self.pause, 0.0
         return pause
 
@@ -231,13 +230,13 @@ def attack(
 ) -> tuple[list[Row], list[int]]:
     """The rows of every request, then of random ones for so many *seconds*.
 
-    Also the process ids that the engine has had.
+    Also the process ids of the engine.
     """
     rows, pids = [], [engine_of(server)]
     neighbour = Neighbour(server)
     try:
         for name, is_refused, body in requests_in_order():
-            status, took = ask(server, body, patience)
+            status, took = complete(server, body, patience)
             row = Row(name, is_refused, status, took, neighbour.longest_pause())
             rows.append(row)
             pids.append(engine_of(server))
@@ -245,7 +244,7 @@ def attack(
         for name, is_refused, body in random_requests(seed=1):
             if time.monotonic() > until:
                 break
-            status, took = ask(server, body | {"max_tokens": 20}, patience)
+            status, took = complete(server, body | {"max_tokens": 20}, patience)
             pause = neighbour.longest_pause()
             rows.append(Row(name, is_refused, status, took, pause))
         pids.append(engine_of(server))
@@ -259,11 +258,11 @@ def attack(
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=120)
-    given = parser.parse_args()
+    args = parser.parse_args()
     server = Server(GATEWAY_ENGINE="1", WEB_CONCURRENCY="1")
     try:
         server.wait_until_ready()
-        rows, pids = attack(server, given.seconds, patience=10)
+        rows, pids = attack(server, args.seconds, patience=10)
     finally:
         server.stop()
     print(f"{'':<36} {'status':>6} {'took':>8} {'pause of a neighbour':>22}")

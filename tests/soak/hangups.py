@@ -1,4 +1,4 @@
-"""How long it takes from a caller's hang-up to the end of the calls upstream.
+"""The time from a caller's hang-up to the end of the upstream calls.
 
     python -m tests.soak.hangups --times 20
 
@@ -40,14 +40,16 @@ def has_called_no_more(upstream: Upstream, situation: Situation) -> bool:
     return len(upstream.requests) == situation.calls
 
 
-def measured(way: str, connect: Connect, times: int) -> bool:
-    """Print a row for each situation; whether all of them are fast enough."""
+def measured(label: str, connect: Connect, times: int) -> bool:
+    """Print a row for each situation. Whether all of them are fast enough."""
     worst = []
     for name, situation in SITUATIONS.items():
         seconds = sorted(took(connect, situation) for _ in range(times))
         worst.append(seconds[min(times - 1, times * 99 // 100)])
         middle = seconds[times // 2]
-        print(f"{way:>8}  {name:<28} {middle:>5.2f} s {worst[-1]:>5.2f} s", flush=True)
+        print(
+            f"{label:>8}  {name:<28} {middle:>5.2f} s {worst[-1]:>5.2f} s", flush=True
+        )
     return max(worst) <= _PROMISED
 
 
@@ -55,14 +57,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
-    arguments = f"-k {given.worker} --threads 16"
+    args = parser.parse_args()
+    arguments = f"-k {args.worker} --threads 16"
     server = Server(GUNICORN_CMD_ARGS=arguments, WEB_CONCURRENCY="1")
     try:
         print(f"{'':>8}  {'a caller leaves':<28} {'median':>7} {'p99':>7}")
-        kept = measured("direct", server.connect, given.times)
+        kept = measured("direct", server.connect, args.times)
         with Nginx(server.url, nowhere()) as nginx:
-            kept &= measured("nginx", nginx.connect, given.times)
+            kept &= measured("nginx", nginx.connect, args.times)
     finally:
         server.stop()
     return 0 if kept else 1

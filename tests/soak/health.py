@@ -1,8 +1,8 @@
-"""How long /healthz takes, seen from a process of its own, which is not as busy.
+"""The latency of /healthz, measured in a separate, idle process.
 
     python -m tests.soak.health URL
 
-Asks every 20 ms until its input ends, and then says what it has seen as JSON.
+Sends a request every 20 ms until its input ends, then prints the latencies as JSON.
 """
 
 import json
@@ -18,18 +18,18 @@ import requests
 
 @contextmanager
 def health(url: str) -> Iterator[list[float]]:
-    """The seconds of each answer within the block, when it is over."""
+    """The latencies of all answers during the block, in seconds, available after it."""
     command = [sys.executable, "-m", "tests.soak.health", url]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin and process.stdout
         assert process.stdout.readline() == "begun\n"
-        found: list[float] = []
+        seconds: list[float] = []
         try:
-            yield found
+            yield seconds
         finally:
             process.stdin.close()
-            found += json.loads(process.stdout.read())
+            seconds += json.loads(process.stdout.read())
 
 
 def quantile(seconds: Sequence[float], share: float) -> float:

@@ -1,4 +1,4 @@
-"""schemathesis against a running gateway: whatever the document allows, and does not.
+"""schemathesis against a running gateway, with valid and invalid inputs.
 
     python -m tests.soak.openapi --examples 200 --seed 1
 
@@ -25,7 +25,7 @@ from tests.e2e.server import Server
 from tests.upstream import (
     DONE,
     Answer,
-    Seen,
+    ReceivedRequest,
     Upstream,
     completion,
     data,
@@ -37,24 +37,24 @@ from tests.upstream import (
 ROOT = Path(__file__).parent.parent.parent
 
 
-def answer(seen: Seen) -> Answer:
-    """What OpenAI would say to *seen*, roughly."""
-    if seen.method == "GET":
+def answer(request: ReceivedRequest) -> Answer:
+    """Roughly the answer of OpenAI to *request*."""
+    if request.method == "GET":
         return whole({"object": "list", "data": [{"id": "m", "object": "model"}]})
-    choices = [*_choices(seen.json)]
-    if seen.json.get("stream"):
+    choices = [*_choices(request.json)]
+    if request.json.get("stream"):
         return stream(*(data(frame(choices=[choice])) for choice in choices), DONE)
     return whole(completion(choices=choices))
 
 
 def _choices(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What it says to each prompt, as often as it is to; scored, if it is to be."""
+    """The choices for each prompt, *n* times, with logprobs if requested."""
     request = CompletionRequest(body["model"], body["prompt"], body)
     for i, prompt in enumerate(request.prompts * int(body.get("n") or 1)):
-        said = [*map(str, prompt or ())] * request.echo + [" there"]
-        scores = None if request.logprobs is None else _scores(said)
+        tokens = [*map(str, prompt or ())] * request.echo + [" there"]
+        scores = None if request.logprobs is None else _scores(tokens)
         ended = {"index": i, "logprobs": scores, "finish_reason": "stop"}
-        yield {"text": "".join(said)} | ended
+        yield {"text": "".join(tokens)} | ended
 
 
 def _scores(tokens: list[str]) -> dict[str, Any]:
@@ -63,10 +63,10 @@ def _scores(tokens: list[str]) -> dict[str, Any]:
     ).to_body()
 
 
-def way(upstream: Upstream) -> dict[str, str]:
-    """Headers that lead there, whichever others are sent.
+def route_headers(upstream: Upstream) -> dict[str, str]:
+    """Headers that lead to *upstream*, whichever others are sent.
 
-    The config has the last word about the provider, and the header about the host.
+    The config takes precedence for the provider, and the header for the host.
     """
     config = {"provider": "openai", "api_key": "sk-1", "custom_host": upstream.url}
     return {
@@ -76,13 +76,13 @@ def way(upstream: Upstream) -> dict[str, str]:
 
 
 def only_words_refuse(body: Any) -> bool:
-    """Whether a schema allows what is refused: fields that do not fit together, and 1.0
-    for an integer.
+    """Whether a schema cannot express the refusal: fields that exclude each other, and
+    1.0 for an integer.
     """
     if _has_fractions(body):
         return True
     try:
-        # Of what has the wrong type, it cannot be told.
+        # Values of the wrong type cannot be checked.
         with suppress(TypeError, AttributeError):
             CompletionSchema().check_combinations(body)
     except InvalidRequest:
@@ -99,14 +99,16 @@ def _has_fractions(value: Any) -> bool:
 
 
 def run(url: str, upstream: Upstream, *options: str) -> CompletedProcess[str]:
-    """What schemathesis finds in the gateway at *url*; nothing, if it ends with 0."""
-    headers = [f"--header={name}: {value}" for name, value in way(upstream).items()]
+    """Run schemathesis against the gateway at *url*; it returns 0 without failures."""
+    headers = [
+        f"--header={name}: {value}" for name, value in route_headers(upstream).items()
+    ]
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
     fixed = ["--generation-database=none", "--no-color"]
-    # The checks of our own hold it against the rest.
+    # Replaced by our own check.
     fixed += ["--exclude-checks=positive_data_acceptance"]
     own = {"SCHEMATHESIS_HOOKS": "tests.soak.openapi_checks", "PYTHONPATH": str(ROOT)}
-    # It keeps what it finds in the folder where it runs.
+    # It writes its findings to the working folder.
     with tempfile.TemporaryDirectory() as folder:
         return subprocess.run(
             [*command, *fixed, *headers, *options],
@@ -121,16 +123,16 @@ def main(argv: list[str]) -> int:
     options = argparse.ArgumentParser(prog="python -m tests.soak.openapi")
     options.add_argument("--examples", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
-    asked = options.parse_args(argv)
+    args = options.parse_args(argv)
     upstream = Upstream([answer])
     server = Server(GATEWAY_LOG_REQUESTS="0", WEB_CONCURRENCY="1")
-    bounds = f"--max-examples={asked.examples}", f"--seed={asked.seed}"
+    bounds = f"--max-examples={args.examples}", f"--seed={args.seed}"
     phases = "--phases=examples,coverage,fuzzing"
-    found = run(server.url, upstream, phases, "--continue-on-failure", *bounds)
+    process = run(server.url, upstream, phases, "--continue-on-failure", *bounds)
     server.stop()
     upstream.stop()
-    print(found.stdout, found.stderr)
-    return found.returncode
+    print(process.stdout, process.stderr)
+    return process.returncode
 
 
 if __name__ == "__main__":

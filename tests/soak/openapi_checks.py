@@ -1,6 +1,6 @@
-"""What an answer has to be, besides what schemathesis itself looks at.
+"""Checks of answers in addition to those of schemathesis.
 
-Loaded by schemathesis, which is told so by SCHEMATHESIS_HOOKS.
+schemathesis loads this module through SCHEMATHESIS_HOOKS.
 """
 
 from typing import Any
@@ -10,18 +10,18 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from .openapi import only_words_refuse
 
-# HTTP's own, which the server sees to.
+# Headers of HTTP itself, which the server sets.
 OF_THE_SERVER = {"connection", "content-length", "content-type", "date", "server"}
 OF_THE_SERVER |= {"transfer-encoding"}
 
-# What a browser is told about the page, and its parts.
+# Headers of the HTML page and its parts.
 OF_THE_PAGE = {"cache-control", "content-security-policy", "etag", "referrer-policy"}
 OF_THE_PAGE |= {"x-content-type-options"}
 
 
 @schemathesis.check
 def every_status_is_named(ctx: Any, response: Any, case: Any) -> None:
-    """Also where the document allows for any, since a provider's own is kept."""
+    """Also where the document allows any status, since a provider's status is kept."""
     answers = _answers(case)
     status = str(response.status_code)
 
@@ -43,13 +43,13 @@ def every_header_is_described(ctx: Any, response: Any, case: Any) -> None:
 
 @schemathesis.check
 def fitting_data_acceptance(ctx: Any, response: Any, case: Any) -> Any:
-    """Schemathesis' own check, but for what no schema can say."""
+    """schemathesis' own check, except for rules that no schema can express."""
     if not only_words_refuse(case.body):
         return positive_data_acceptance(ctx, response, case)
 
 
 def _answers(case: Any) -> dict[str, Any]:
-    """Those of an operation, by status. Empty if the document has no such operation."""
+    """The answers of an operation, by status. Empty if there is no such operation."""
     document = case.operation.schema.raw_schema
     operations = document["paths"][case.operation.path]
     listed = operations.get(case.method.lower(), {}).get("responses", {})

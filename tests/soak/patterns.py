@@ -1,12 +1,12 @@
-"""Conditions that are as much work as they may be, while others ask how it goes.
+"""Conditions with the most work that is allowed, while /healthz has to answer.
 
     python -m tests.soak.patterns --seconds 60 --worker gevent
 
 A real gunicorn with one worker gets several such requests at a time: patterns of all
 families for which RE2 leaves its automaton, each with the longest text that still
-passes, and those that are refused. From another process, /healthz is asked meanwhile.
-Prints p50, p99 and the maximum of its seconds, and the longest of those requests. Ends
-with 1 if the promise is broken, or if an answer is another one than expected.
+passes, and those that are refused. Another process requests /healthz meanwhile.
+Prints p50, p99 and the maximum of its latency, and the slowest of those requests. Ends
+with 1 if the promise is broken, or if an answer has an unexpected status.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.e2e.server import Server
 from tests.soak.health import health, quantile
 from tests.upstream import Upstream, completion, whole
 
-# Seconds in which /healthz answers.
+# The promised latency of /healthz, in seconds.
 PROMISED = 0.1
 _AT_A_TIME = 6
 
@@ -70,10 +70,10 @@ class Bomb:
 
 
 def bombs() -> list[Bomb]:
-    """As much work as passes; of each family the size that is the most."""
-    made = [*_of_families()]
+    """Requests with the most work; of each family the largest accepted size."""
+    cases = [*_of_families()]
     loops = "(?:a[ab]*){900}c"
-    made += [
+    cases += [
         Bomb("an array of texts", ["a[ab]{100}c"], [TEXTS["a and b"][:3000]] * 300),
         Bomb("an array of short texts", ["a[ab]{9}c"] * 4, ["ab"] * 10_000),
         Bomb("a long text", ["abc"], "a" * 300_000, (400,)),
@@ -85,7 +85,7 @@ def bombs() -> list[Bomb]:
         Bomb("many classes", [r"\pL" * 17], "a", (400,)),
         Bomb("much to compile", [rf"(?i)\pL{{9}}{i}" for i in range(32)], "a", (400,)),
     ]
-    return made
+    return cases
 
 
 def _of_families() -> Iterator[Bomb]:
@@ -116,7 +116,7 @@ def config(regexes: Sequence[str], upstream: str) -> str:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a request."""
+    """The outcome of a request."""
 
     bomb: Bomb
     status: int
@@ -127,7 +127,7 @@ class Answered:
 def attack(
     server: Server, upstream: str, chosen: Sequence[Bomb], seconds: float
 ) -> list[Answered]:
-    """Send bombs in their order, several at a time, once each and then for so long."""
+    """Send each bomb once, several in parallel, and repeat for so many seconds."""
     until = time.monotonic() + seconds
     waiting = iter(_again(chosen, until))
     lock, answered = threading.Lock(), list[Answered]()
@@ -174,10 +174,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
+    args = parser.parse_args()
     upstream = Upstream([whole(completion())])
     server = Server(
-        GUNICORN_CMD_ARGS=f"-k {given.worker} --threads 16",
+        GUNICORN_CMD_ARGS=f"-k {args.worker} --threads 16",
         WEB_CONCURRENCY="1",
         GATEWAY_TRUSTED_CUSTOM_HOSTS="127.0.0.1",
     )
@@ -185,15 +185,15 @@ def main() -> int:
         with health(server.url) as idle:
             time.sleep(2)
         with health(server.url) as busy:
-            answered = attack(server, upstream.url, bombs(), given.seconds)
+            answered = attack(server, upstream.url, bombs(), args.seconds)
     finally:
         server.stop()
         upstream.stop()
     print(f"{'/healthz':>10} {'p50':>10} {'p99':>10} {'max':>10} {'answers':>8}")
     for name, seconds in (("idle", idle), ("busy", busy)):
         row = [quantile(seconds, share) for share in (0.5, 0.99, 1)]
-        told = " ".join(f"{1000 * each:>7.1f} ms" for each in row)
-        print(f"{name:>10} {told} {len(seconds):>8}")
+        columns = " ".join(f"{1000 * each:>7.1f} ms" for each in row)
+        print(f"{name:>10} {columns} {len(seconds):>8}")
     slowest = sorted(answered, key=lambda each: -each.seconds)[:5]
     for each in slowest:
         print(f"{each.seconds:>8.2f} s  {each.status}  {each.bomb.name}")

@@ -1,4 +1,4 @@
-"""Many streams at once through a real gunicorn: none is lost, none is cut.
+"""Many parallel streams through a real gunicorn: none is lost, none is truncated.
 
     python -m tests.soak.streams --streams 2000 --seconds 60 --rounds 2
 
@@ -23,20 +23,20 @@ from bench.watcher import watch
 from tests.e2e.server import Server, children, eventually
 from tests.upstream import DONE, STREAM, chunk, data, frame, head
 
-# Events a second of each stream.
+# Events per second of each stream.
 _RATE = 2
 
-# Seconds in which they come, so that each has begun long before the first one ends.
+# Seconds within which all start, long before the first one ends.
 _RAMP = 10
 
-# What is promised. Seconds, and bytes.
+# The promises, in seconds and bytes.
 _HEALTH = 0.25
 _MEMORY = 350 * 2**20
 
 
 @dataclass
 class Round:
-    """What became of the streams of one round. Gaps are seconds between two events."""
+    """The results of one round of streams. Gaps are seconds between two events."""
 
     whole: int = 0
     cut: int = 0
@@ -54,7 +54,7 @@ class Round:
 
 
 def upstream(seconds: float, port: "Queue[int]") -> None:
-    """A provider that sends each caller events at that rate, for so long."""
+    """A provider that streams events at that rate, for so many seconds."""
     raise_limit()
     asyncio.run(_upstream(seconds, port))
 
@@ -91,9 +91,9 @@ async def run(server: Server, upstream: int, count: int, seconds: float) -> Roun
     """One round of *count* streams through *server*."""
     result = Round()
     callers = [_call(server.port, upstream, result, n / count) for n in range(count)]
-    with watch(server.url + "/healthz", server.pid) as seen:
+    with watch(server.url + "/healthz", server.pid) as monitor:
         await asyncio.wait_for(asyncio.gather(*callers), seconds + _RAMP + 60)
-    result.health, result.memory = seen.slowest, seen.memory
+    result.health, result.memory = monitor.slowest, monitor.memory
     return result
 
 
@@ -102,12 +102,12 @@ async def _call(gateway: int, upstream: int, result: Round, wait: float) -> None
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway)
         writer.write(_request(upstream))
-        said = await _read(reader, result)
+        received = await _read(reader, result)
         writer.close()
     except OSError:
         result.lost += 1
         return
-    if said.endswith(DONE) and b'"error"' not in said:
+    if received.endswith(DONE) and b'"error"' not in received:
         result.whole += 1
     else:
         result.cut += 1
@@ -129,18 +129,18 @@ def _request(upstream: int) -> bytes:
 
 
 async def _read(reader: Any, result: Round) -> bytes:
-    """The end of what is said; notes the gaps between its events."""
-    said, before = b"", None
+    """Read a stream to its end and return its tail; record the gaps between events."""
+    received, before = b"", None
     while piece := await reader.read(65536):
         now = time.monotonic()
         if before is not None:
             result.gaps.append(now - before)
         before = now
-        said = (said + piece)[-4096:]
-    return said.removesuffix(b"0\r\n\r\n").removesuffix(b"\r\n")
+        received = (received + piece)[-4096:]
+    return received.removesuffix(b"0\r\n\r\n").removesuffix(b"\r\n")
 
 
-# What it takes
+# Processes
 
 
 def processes(server: Server) -> list[int]:
@@ -175,7 +175,7 @@ _HEAD = (
 
 
 def measured(server: Server, port: int, count: int, seconds: float) -> bool:
-    """Run a round, print its row. Whether all that is promised holds."""
+    """Run a round, and print its row. Whether all promises hold."""
     pids = processes(server)
     before = memory(pids), files(pids)
     result = asyncio.run(run(server, port, count, seconds))
@@ -198,20 +198,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--worker", default="gevent")
-    given = parser.parse_args()
+    args = parser.parse_args()
     raise_limit()
     server = Server(
-        GUNICORN_CMD_ARGS=f"-k {given.worker} --threads 1100", WEB_CONCURRENCY="2"
+        GUNICORN_CMD_ARGS=f"-k {args.worker} --threads 1100", WEB_CONCURRENCY="2"
     )
     try:
-        with provider(given.seconds) as port:
+        with provider(args.seconds) as port:
             server.wait_until_ready()
             eventually(lambda: len(children(server.pid)) == 2)
             print(_HEAD)
-            rounds = range(given.rounds)
-            kept = [
-                measured(server, port, given.streams, given.seconds) for _ in rounds
-            ]
+            rounds = range(args.rounds)
+            kept = [measured(server, port, args.streams, args.seconds) for _ in rounds]
     finally:
         server.stop()
     return 0 if all(kept) else 1

@@ -1,4 +1,4 @@
-"""The stores of state under test: a file, and a real Valkey."""
+"""The stores of shared state: a file, and a real Valkey."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -27,25 +27,25 @@ class FakeTime:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
-    """One for all tests."""
+    """One Valkey for all tests."""
     yield from running()
 
 
 @pytest.fixture
 def mortal() -> Iterator[Valkey]:
-    """One of this test alone, which may stop it."""
+    """A Valkey of this test alone, which may be stopped."""
     yield from running()
 
 
 class Store:
-    """A store of counters. Each call opens it anew, as another process would."""
+    """A store of counters. Each call opens it again, as another process would."""
 
     def __init__(self, url: str, path: Path, stack: ExitStack) -> None:
         self.url, self._path, self._stack = url, path, stack
 
     @property
     def address(self) -> str:
-        """What another process needs to open it."""
+        """The argument with which another process opens it."""
         return self.url or str(self._path)
 
     def counters(self) -> Counters:
@@ -77,7 +77,7 @@ def local(tmp_path: Path) -> Iterator[LocalCache]:
 class Gateway:
     """The counters of a gateway: in Redis, and in a file while that is unavailable.
 
-    Its clock is the one by which it tries Redis again.
+    *clock* is the clock of the reconnects to Redis.
     """
 
     def __init__(self, client: RedisClient, path: Path, clock: FakeTime) -> None:

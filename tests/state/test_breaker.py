@@ -34,7 +34,7 @@ Setup = Callable[..., tuple[Breaker, Target, FakeTime]]
 
 
 class MemoryCircuits:
-    """Circuits as the pure functions have them: the model of those in a file."""
+    """Circuits in memory: the model of those in a file."""
 
     def __init__(self) -> None:
         self._circuits: dict[str, Circuit] = {}
@@ -72,7 +72,7 @@ def circuits(path: Path) -> Iterator[Circuits]:
 
 @pytest.fixture
 def setup(circuits: Circuits, clock: FakeTime) -> Setup:
-    """Makes a breaker, a target with this policy, and the breaker's clock."""
+    """Creates a breaker, a target with this policy, and the breaker's clock."""
 
     def make(**policy: Any) -> tuple[Breaker, Target, FakeTime]:
         target = Target("p", identity="one", breaker=BreakerPolicy(**policy))

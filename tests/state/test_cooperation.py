@@ -1,4 +1,4 @@
-"""Under gevent, a wait for a file or for Redis blocks no other greenlet."""
+"""Under gevent, waiting for a file or for Redis blocks no other greenlet."""
 
 import subprocess
 import sys

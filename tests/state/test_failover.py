@@ -1,4 +1,4 @@
-"""Counters in Redis, and those of the machine while Redis is unavailable."""
+"""Counters in Redis, and local counters while Redis is unavailable."""
 
 import logging
 import subprocess
@@ -20,6 +20,7 @@ from app.core.routing import BreakerPolicy, Target
 from app.settings import Settings
 from app.state.meter import Charge, Reservation
 from app.state.redis_store import RedisClient
+from tests.threads import run_threads
 
 from ..e2e.server import ROOT, eventually
 from ..valkey import Valkey
@@ -36,7 +37,7 @@ def gateway(mortal: Valkey, tmp_path: Path) -> Iterator[Gateway]:
 
 
 def wait_until_available(gateway: Gateway) -> None:
-    """Wait until the background writer, which has commands, has reached Redis."""
+    """Wait until the background writer, which has pending commands, reaches Redis."""
 
     def is_available() -> bool:
         gateway.clock.now += 1
@@ -70,7 +71,7 @@ def counting(valkey: Valkey, tmp_path: Path) -> Iterator[Gateway]:
 
 
 def request(gateway: Gateway, key: UsageRequest, virtual_key: UsageRequest) -> None:
-    """Reserve and settle, as a request does."""
+    """Reserve and settle like a request."""
     of_key, of_virtual_key = gateway.meter.reserve([key, virtual_key], NOON)
     gateway.meter.settle([Charge(of_virtual_key, 1), Charge(of_key, 1)], NOON)
 
@@ -89,16 +90,13 @@ def test_request_waits_for_one_round_trip(
     request(counting, key, virtual_key)
     counting.client.round_trips.clear()
 
-    def ask() -> None:
+    def send_requests() -> None:
         for _ in range(10):
             request(counting, key, virtual_key)
 
     names = [f"requests {number}" for number in range(5)]
-    threads = [threading.Thread(target=ask, name=name) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [threading.Thread(target=send_requests, name=name) for name in names]
+    run_threads(threads)
 
     round_trips = counting.client.round_trips
     assert [round_trips[name] for name in names] == [10 * trips] * 5
@@ -108,24 +106,24 @@ def test_request_waits_for_one_round_trip(
 
 
 def test_slot_is_free_for_next_request(gateway: Gateway) -> None:
-    """The slot is free once the request is settled, and not soon after."""
+    """The slot is free as soon as the request is settled."""
     mine = claim(9, requests_in_parallel=1, tokens_per_day=10**6)
     for _ in range(100):
         gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
 
 
-# While it is unavailable
+# Redis is unavailable
 
 
 def test_requests_survive_redis_killed_under_load(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Eight threads go on all the time, while it is killed and comes back."""
+    """Eight threads continue while Redis is killed and restarted."""
     mine = claim(3, tokens_per_day=10**6, requests_in_parallel=100)
     failures: list[Exception] = []
     done, over = [0] * 8, threading.Event()
 
-    def ask(at: int) -> None:
+    def send_requests(at: int) -> None:
         try:
             while not over.is_set():
                 gateway.meter.settle([Charge(reserve(gateway.meter, mine), 1)], NOON)
@@ -137,7 +135,7 @@ def test_requests_survive_redis_killed_under_load(
         before = list(done)
         eventually(lambda: all(n > b + 5 for n, b in zip(done, before, strict=True)))
 
-    threads = [threading.Thread(target=ask, args=(at,)) for at in range(8)]
+    threads = [threading.Thread(target=send_requests, args=(at,)) for at in range(8)]
     with caplog.at_level(logging.WARNING, "lastword"):
         for thread in threads:
             thread.start()
@@ -157,7 +155,7 @@ def test_requests_survive_redis_killed_under_load(
 
     assert failures == []
     assert caplog.messages == [AWAY, AWAY, "Redis is back"]
-    # What was drawn where is settled where, once.
+    # A reservation is settled once, in the store where it was made.
     assert used(gateway.meter, "tokens_per_day") > 0
     assert used(gateway.local, "tokens_per_day") > 0
     assert used(gateway.local, "requests_in_parallel") == 0
@@ -193,7 +191,7 @@ def test_settlement_waits_until_redis_is_available(
 
 
 def test_unanswered_reservation_is_undone(gateway: Gateway, mortal: Valkey) -> None:
-    """Redis got it, and makes it when everybody has turned away."""
+    """Redis received the command, and executes it after the client has given up."""
     limits = {"tokens_per_day": 100, "requests_in_parallel": 9}
     reserve(gateway.meter, claim(7, **limits))
     mortal.hold()
@@ -223,7 +221,7 @@ def test_local_addition_is_settled_locally(gateway: Gateway, mortal: Valkey) -> 
 
 
 def test_unanswered_addition_is_undone_alone(gateway: Gateway, mortal: Valkey) -> None:
-    """What was drawn before it stays, until the request is settled."""
+    """Earlier reservations stay until the request is settled."""
     mine = claim(20, tokens_per_day=100)
     first = reserve(gateway.meter, mine)
     mortal.hold()
@@ -255,7 +253,7 @@ def test_emptied_redis_gets_no_settlement(gateway: Gateway, mortal: Valkey) -> N
 def test_refusing_redis_counts_as_unavailable(
     gateway: Gateway, mortal: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as a write, when it is the replica of another one."""
+    """For example a write to a replica."""
     with mortal.client() as client:
         client.replicaof("127.0.0.1", 1)
     mine = claim(requests_per_minute=1)
@@ -280,7 +278,7 @@ def test_restart_between_calls_goes_unnoticed(
 
 
 def test_circuits_stay_on_the_machine(mortal: Valkey, settings: Settings) -> None:
-    """The workers of a machine share them, whether Redis is available or not."""
+    """The workers of a machine share circuits, whether Redis is available or not."""
     policy = BreakerPolicy(failure_threshold=2)
     target = Target("p", identity="t", breaker=policy)
     workers = [

@@ -29,6 +29,7 @@ from app.core.counters import LimitReached, PriorUsage, UsageRequest, format_dur
 from app.core.limits import LEASE, Limits
 from app.state.local_store import LocalCounters, LocalFile
 from app.state.meter import Charge, Meter, Reservation
+from tests.threads import run_threads
 
 from ..e2e.server import ROOT
 from .conftest import Store
@@ -332,10 +333,7 @@ def test_concurrent_settling_happens_once(meter: Meter) -> None:
         threading.Thread(target=meter.settle, args=([Charge(reserved, 60)], NOON))
         for _ in range(8)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert refusal(meter, claim(tokens=41, tokens_per_day=100)).used == 60
 
@@ -373,7 +371,7 @@ def test_unlimited_holder_reserves_beside_others(meter: Meter) -> None:
     assert second.counters and not passes(meter, narrow)
 
 
-# Adding to what is held
+# Additions to a reservation
 
 
 def add(
@@ -383,7 +381,7 @@ def add(
     charged: Any = (0, None),
     **more: Any,
 ) -> Reservation:
-    """Reserve for one more try, on top of what is *held* and was *charged*."""
+    """Reserve for one more attempt, in addition to what is *held* and was *charged*."""
     entries = [entry for each in held for entry in each.entries]
     again = replace(first, prior=PriorUsage(entries, *charged), **more)
     return reserve(meter, again)
@@ -427,7 +425,7 @@ def test_addition_counts_no_further_request(meter: Meter) -> None:
 
 
 def test_addition_with_first_price_reserves_all(meter: Meter) -> None:
-    """The first target has no price, and drew no money."""
+    """The first target has no price, and reserved no money."""
     mine = claim(tokens=5, money_per_day="1")
     first = reserve(meter, mine)
     second = add(meter, mine, first, money=Decimal("0.6"))
@@ -472,7 +470,7 @@ def test_excess_over_all_reservations_is_charged(meter: Meter) -> None:
 
 
 def test_expired_reservations_hold_nothing(meter: Meter) -> None:
-    """A retry after a minute draws again, but for what its tries were charged then."""
+    """A retry after a minute reserves again, except for what was charged before."""
     mine = claim(tokens=60, tokens_per_minute=100)
     first = reserve(meter, mine)
     later = replace(mine, prior=PriorUsage(first.entries, 60))
@@ -509,7 +507,7 @@ def test_additions_are_reserved_together_or_none(meter: Meter) -> None:
 
 
 class _Request:
-    """What one request has drawn and been charged, by the words of the limits."""
+    """The reservations and charges of one request, by limit."""
 
     def __init__(self, parts: list[Reservation], tokens: int, money: int) -> None:
         self.parts, self.held = parts, [tokens, money]
@@ -517,10 +515,10 @@ class _Request:
 
 
 class RaisedReservations(RuleBasedStateMachine):
-    """Requests side by side, each with several tries, on one key with two budgets.
+    """Parallel requests with several attempts each, on one key with two budgets.
 
-    What is counted is what open requests hold and what the others were charged. A try
-    begins only if its estimate fits, and then only.
+    The counters are the reservations of open requests plus the charges of the others.
+    An attempt begins if and only if its estimate fits.
     """
 
     TOKENS, MONEY = 1000, 300
@@ -560,7 +558,7 @@ class RaisedReservations(RuleBasedStateMachine):
         try:
             first = reserve(self.meter, self.claim(tokens, money))
         except LimitReached:
-            # With nothing to be drawn, an overrun budget refuses as well.
+            # An overrun budget refuses also a reservation of nothing.
             overrun = self.counted[0] > self.TOKENS or self.counted[1] > self.MONEY
             assert not fits or overrun
         else:
@@ -578,7 +576,7 @@ class RaisedReservations(RuleBasedStateMachine):
     def try_again(
         self, which: int, used: int, spent: int, tokens: int, money: int | None
     ) -> None:
-        """The last try was charged; the next one needs an estimate of its own."""
+        """The last attempt was charged; the next one needs its own estimate."""
         request = self.open[which % len(self.open)]
         request.charged = [request.charged[0] + used, request.charged[1] + spent]
         needed = request.charged[0] + tokens, request.charged[1] + (money or 0)
@@ -623,7 +621,7 @@ class RaisedReservations(RuleBasedStateMachine):
             assert counted <= limit + beyond
 
     def teardown(self) -> None:
-        """The counters say the same."""
+        """Compare the counters at the end."""
         for rule_, counted in zip(
             ("tokens_per_day", "money_per_day"), self.counted, strict=True
         ):
@@ -668,7 +666,7 @@ def test_lost_slot_is_free_after_lease(
 
 
 def workers(what: str, where: str, *numbers: Any, count: int = 4) -> list[int]:
-    """How often each of so many processes was let through, all at once."""
+    """How many reservations each of so many parallel processes got."""
     command = [sys.executable, "-m", "tests.state.worker", what, where]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [
@@ -701,14 +699,11 @@ def test_limit_is_exact_across_threads(meter: Meter) -> None:
     passed: list[bool] = []
     mine = claim(requests_per_minute=100)
 
-    def ask() -> None:
+    def reserve_25() -> None:
         passed.extend(passes(meter, mine) for _ in range(25))
 
-    threads = [threading.Thread(target=ask) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [threading.Thread(target=reserve_25) for _ in range(16)]
+    run_threads(threads)
 
     assert (len(passed), sum(passed)) == (400, 100)
 
@@ -726,7 +721,7 @@ LIMITS = {
 
 
 class Model:
-    """All requests so far, and nothing but what the words of the limits say."""
+    """All requests so far, counted by the definitions of the limits."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -773,7 +768,7 @@ STEPS = some.lists(
 def test_counters_match_model_of_limits(
     meter: Meter, steps: list[tuple[str, int, int, int]]
 ) -> None:
-    # Every example has holders of its own.
+    # Every example has its own holders.
     mark = os.urandom(8).hex()
     model, now = Model(), NOON
     held: list[tuple[Reservation, dict[str, Any]]] = []
@@ -833,7 +828,7 @@ def test_corrupt_limits_file_is_replaced(tmp_path: Path) -> None:
 
 
 def test_file_corrupted_in_use_is_replaced(tmp_path: Path) -> None:
-    """SQLite reports corruption in an attached file as it does in this one."""
+    """SQLite reports corruption of an attached file in the same way."""
     (tmp_path / "broken").write_bytes(b"no database at all " * 200)
     with closing(LocalFile(tmp_path / "limits.db")) as file:
         meter = Meter(LocalCounters(file))

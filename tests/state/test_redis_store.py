@@ -12,6 +12,7 @@ from app.core.counters import LimitReached, UsageRequest
 from app.core.limits import Limits
 from app.state.meter import Charge, Meter, Reservation
 from app.state.redis_store import RedisClient, RedisCounters, RedisUnavailable
+from tests.threads import run_threads
 
 from ..valkey import Valkey
 from .conftest import FakeTime
@@ -37,7 +38,7 @@ def passes(meter: Meter, mine: UsageRequest, now: float = NOON) -> bool:
 
 
 def used(meter: Meter, name: str) -> int:
-    """What is counted, as a refusal says."""
+    """The counted use, read from a refusal."""
     with pytest.raises(LimitReached) as raised:
         meter.reserve([claim(10**9, **{name: 0})], NOON)
     return raised.value.used
@@ -49,7 +50,7 @@ def unsettled(valkey: Valkey) -> int:
         return len(client.keys("lastword:reservation:*"))
 
 
-# What is stored
+# Stored state
 
 
 def test_each_operation_is_one_round_trip(
@@ -62,16 +63,16 @@ def test_each_operation_is_one_round_trip(
             UsageRequest("virtual-key:v", Limits(tokens_per_minute=9), 5),
         ]
 
-        def ask() -> None:
+        def reserve_and_settle() -> None:
             for reserved in meter.reserve(mine, NOON):
                 meter.settle([Charge(reserved, 1)], NOON)
 
-        ask()
+        reserve_and_settle()
         valkey.clear()
         for _ in range(3):
-            ask()
+            reserve_and_settle()
 
-    # Scripts call commands, which come over no network.
+    # The commands that scripts call are not sent over the network.
     calls = valkey.calls()
     assert calls["evalsha"] == 3 * (1 + 2)
     assert not {"eval", "script|load", "get", "multi", "watch"} & set(calls)
@@ -115,17 +116,15 @@ def test_gateways_share_limits(valkey: Valkey) -> None:
         meters = [Meter(RedisCounters(client)) for client in (one, two)]
         passed: list[bool] = []
 
-        def ask(meter: Meter) -> None:
+        def reserve_20(meter: Meter) -> None:
             mine = claim(requests_per_minute=100)
             passed.extend(passes(meter, mine) for _ in range(20))
 
         threads = [
-            threading.Thread(target=ask, args=(meters[n % 2],)) for n in range(20)
+            threading.Thread(target=reserve_20, args=(meters[n % 2],))
+            for n in range(20)
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_threads(threads)
 
     assert (len(passed), sum(passed)) == (400, 100)
 
@@ -138,14 +137,11 @@ def test_requests_wait_for_free_connection(
     with closing(RedisClient(valkey.url)) as client:
         meter = Meter(RedisCounters(client))
 
-        def ask() -> None:
+        def reserve() -> None:
             passed.append(passes(meter, claim(requests_per_minute=100)))
 
-        threads = [threading.Thread(target=ask) for _ in range(150)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        threads = [threading.Thread(target=reserve) for _ in range(150)]
+        run_threads(threads)
         with valkey.client() as client:
             connected = client.info("clients")["connected_clients"]
 
@@ -153,7 +149,7 @@ def test_requests_wait_for_free_connection(
     assert connected <= 64 + 2
 
 
-# When it hangs
+# A hanging Redis
 
 
 def accepted(server: socket.socket) -> int:
@@ -169,7 +165,7 @@ def accepted(server: socket.socket) -> int:
 
 
 def test_hanging_redis_is_tried_once_a_second() -> None:
-    """It accepts connections, and never says a word."""
+    """It accepts connections and never answers."""
     clock = FakeTime()
     with socket.create_server(("127.0.0.1", 0), backlog=20) as server:
         client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
@@ -191,18 +187,15 @@ def test_concurrent_callers_share_one_retry() -> None:
         client = RedisClient(f"redis://127.0.0.1:{server.getsockname()[1]}", clock)
         counters, tried = RedisCounters(client), []
 
-        def ask() -> None:
+        def reserve() -> None:
             with pytest.raises(RedisUnavailable) as raised:
                 counters.reserve("id", (), NOON)
             tried.append(raised.value.maybe_executed)
 
-        ask()
+        reserve()
         clock.now = 1
-        threads = [threading.Thread(target=ask) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        threads = [threading.Thread(target=reserve) for _ in range(10)]
+        run_threads(threads)
         client.close()
 
         assert sum(tried) == 2

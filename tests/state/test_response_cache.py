@@ -24,12 +24,13 @@ from app.state.cache_codec import MAX_BODY_BYTES, pack, unpack
 from app.state.local_cache import LocalCache
 from app.state.redis_store import RedisCache, RedisClient
 from app.state.response_store import ResponseBackend
+from tests.threads import run_threads
 
 from ..e2e.server import ROOT
 from ..valkey import Valkey
 from .conftest import FakeTime
 
-# Unix seconds at which most of these tests happen.
+# The time of most of these tests, in Unix seconds.
 NOW = 1_800_000_000.0
 ENTRY = CacheEntry(
     b'{"choices":[{"text":"\\u2013"}]}',
@@ -47,7 +48,7 @@ def entry(
 
 
 def incompressible(size: int, start: int = 0) -> bytes:
-    """So many bytes; equal for equal numbers, and alike for no others."""
+    """*size* incompressible bytes, determined by *number*."""
     block = bytearray()
     number = start + 1
     while len(block) < size:
@@ -69,7 +70,7 @@ def cache(request: Any) -> ResponseBackend:
     return backend
 
 
-# What both do
+# Both stores
 
 
 def test_entry_is_returned_unchanged(cache: ResponseBackend) -> None:
@@ -184,7 +185,7 @@ STEPS = st.tuples(st.sampled_from("abcdef"), st.integers(0, 2500))
 def test_eviction_matches_lru_model(
     steps: list[tuple[str, int]],
 ) -> None:
-    """A step of size 0 reads; the others write so many bytes."""
+    """A step of size 0 reads; others write so many bytes."""
     model: OrderedDict[str, int] = OrderedDict()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "cache.db"
@@ -305,16 +306,13 @@ def test_threads_share_a_cache(local: LocalCache) -> None:
             local.put(f"{name}{i}", entry(f"{name}{i}".encode()), NOW)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     cached = [local.get(f"{name}{i}", NOW) for name in "abcd" for i in range(50)]
     assert sum(each is not None for each in cached) == 200
 
 
-# Runs in a process of its own, with a cache at the path that is its first argument.
+# Runs in a separate process; its first argument is the path of the cache.
 PREAMBLE = f"""
 import os, sys
 from pathlib import Path
@@ -336,7 +334,7 @@ def process(path: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def output_of(running: subprocess.Popen[str]) -> str:
-    """What it has printed, when it has ended without an error."""
+    """The output of a process that has to succeed."""
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 0
     return output.strip()
@@ -366,7 +364,7 @@ print(kept)
     running = [process(path, code, name) for name in "abcd"]
     kept = [int(output_of(each)) for each in running]
 
-    # Who would wait for the others too long keeps nothing, which is allowed.
+    # A writer that would wait too long stores nothing, which is allowed.
     assert all(each > 250 for each in kept)
     assert len(held(path)) == sum(kept)
 

@@ -20,19 +20,19 @@ from .test_response_cache import ENTRY, NOW, PREAMBLE, entry
 
 
 class Crowd:
-    """Threads that ask for the same, while a call for it is under way."""
+    """Threads that request the same entry while a call for it is in flight."""
 
-    def __init__(self, ask: Callable[[], Any], size: int = 5) -> None:
+    def __init__(self, fetch: Callable[[], Any], size: int = 5) -> None:
         self.results: list[Any] = []
         self._threads = [
-            threading.Thread(target=self._run, args=(ask,)) for _ in range(size)
+            threading.Thread(target=self._run, args=(fetch,)) for _ in range(size)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, ask: Callable[[], Any]) -> None:
+    def _run(self, fetch: Callable[[], Any]) -> None:
         try:
-            self.results.append(ask())
+            self.results.append(fetch())
         except UpstreamTimeout as e:
             self.results.append(e)
 
@@ -64,7 +64,7 @@ class Upstream:
         self._lock = threading.Lock()
         self.calls = 0
 
-    def ask(self) -> bytes | None:
+    def fetch(self) -> bytes | None:
         """The body of a cached or new answer; None if the call failed."""
         result = self._answers.find("k", 60)
         return result.body if isinstance(result, CacheEntry) else self.call(result)
@@ -95,7 +95,7 @@ def leader_of(answers: ResponseStore) -> FlightLeader:
 def test_identical_requests_share_one_call(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leader = leader_of(answers)
-    crowd = Crowd(upstream.ask)
+    crowd = Crowd(upstream.fetch)
     crowd.wait_until_waiting()
     upstream.call(leader)
 
@@ -106,7 +106,7 @@ def test_identical_requests_share_one_call(answers: ResponseStore) -> None:
 def test_next_request_leads_after_failure(answers: ResponseStore) -> None:
     upstream = Upstream(answers, failures=(1,))
     leader = leader_of(answers)
-    crowd = Crowd(upstream.ask)
+    crowd = Crowd(upstream.fetch)
     crowd.wait_until_waiting()
     upstream.call(leader)
 
@@ -131,7 +131,7 @@ def test_waiting_ends_after_two_failures() -> None:
 def test_simultaneous_requests_share_one_call(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
 
-    assert Crowd(upstream.ask, 20).join() == [b"1"] * 20
+    assert Crowd(upstream.fetch, 20).join() == [b"1"] * 20
     assert upstream.calls == 1
 
 
@@ -152,7 +152,7 @@ def test_waiting_request_times_out() -> None:
 
 
 def test_patience_limits_waiting() -> None:
-    """The caller of the first one may be slow to take what it streams."""
+    """The first caller may be slow to read its stream."""
     flights = SingleFlight(patience=0.05)
     first = flights.join("k")
     alone = [flights.join("k"), flights.join("k", wait=20)]
@@ -172,13 +172,13 @@ def test_dead_leader_blocks_nobody(answers: ResponseStore) -> None:
     thread.start()
     thread.join()
 
-    assert upstream.ask() == b"1"
+    assert upstream.fetch() == b"1"
 
 
 def test_collected_leader_releases_others(answers: ResponseStore) -> None:
     upstream = Upstream(answers)
     leaders = [leader_of(answers)]
-    crowd = Crowd(upstream.ask)
+    crowd = Crowd(upstream.fetch)
     crowd.wait_until_waiting()
     leaders.clear()
 
@@ -266,7 +266,7 @@ gevent.joinall(jobs + [ticking], timeout=30, raise_error=True)
 results = [job.value for job in jobs]
 print(len(calls), len(ticks), *(results.count(b) for b in (b"nothing", b"paid", b"k")))
 """
-    # The first thing that a worker does is to patch what these modules import.
+    # A worker patches these modules before anything else.
     code = "from gevent import monkey; monkey.patch_all()\n" + PREAMBLE + code
     command = [sys.executable, "-c", code, str(tmp_path / "cache.db")]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

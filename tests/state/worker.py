@@ -57,7 +57,7 @@ def run(command: str, address: str, *numbers: str) -> int:
 
 
 if __name__ == "__main__":
-    # All processes begin at once, when the test says so.
+    # All processes begin together, on a signal of the test.
     print("ready", flush=True)
     sys.stdin.readline()
     print(run(*sys.argv[1:]))

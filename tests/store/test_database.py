@@ -86,7 +86,7 @@ def test_current_store_opens_without_alembic(
 
 
 class Plain(sqlite3.Connection):
-    """As of a SQLite that was built without its functions for mathematics."""
+    """A connection to a SQLite without mathematical functions."""
 
     def execute(self, query: str, *values: Any) -> sqlite3.Cursor:
         if "ln(" in query or "trunc(" in query:

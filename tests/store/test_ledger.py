@@ -1,4 +1,4 @@
-"""The ledger: rows wait, are written, aggregated, purged; in both databases."""
+"""The ledger: rows are queued, written, aggregated and purged, in both databases."""
 
 import logging
 import threading
@@ -16,6 +16,7 @@ from app.store.ledger import Ledger, Row, purge
 from app.store.ledger_queries import GROUPS, usage_totals
 from app.store.tables import requests
 from tests.e2e.server import eventually
+from tests.threads import run_threads
 
 NOON = 1_790_000_000.0
 DAY = 86400
@@ -101,10 +102,7 @@ def test_concurrent_rows_are_written_once(ledger, engine) -> None:
             ledger.flush()
 
     threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
     ledger.close()
 
     assert written(engine) == 200

@@ -18,6 +18,7 @@ from app.store import database, factory
 from app.store.repository import RecordExists, RecordNotFound, Repository
 from app.store.secret_box import SecretBox
 from app.store.tables import gateway_keys, virtual_keys
+from tests.threads import run_threads
 
 CANARY = "sk-canary-of-a-provider"
 OPENAI = VirtualKey(
@@ -163,7 +164,7 @@ def test_every_change_increments_revision(store: Repository) -> None:
     assert store.contents().revision == before + 4
 
 
-def test_concurrent_changes_are_all_made(store: Repository) -> None:
+def test_concurrent_changes_are_all_stored(store: Repository) -> None:
     failures = []
 
     def change(number: int) -> None:
@@ -174,10 +175,7 @@ def test_concurrent_changes_are_all_made(store: Repository) -> None:
             failures.append(e)
 
     threads = [threading.Thread(target=change, args=(i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert failures == []
     assert store.contents().configs == {f"c{i}": {"n": 4} for i in range(6)}
@@ -203,7 +201,7 @@ def test_resealing_keeps_keys_valid(store: Repository, stored: Settings) -> None
 
 
 def test_database_holds_no_credential(store: Repository, stored: Settings) -> None:
-    """Nor does a gateway key, in whatever form."""
+    """Nor a gateway key, in any encoding."""
     store.put_virtual_key(OPENAI)
     text = store.create_key(KEY)
 
@@ -214,7 +212,7 @@ def test_database_holds_no_credential(store: Repository, stored: Settings) -> No
 
 
 def _dump(store: Repository, settings: Settings) -> bytes:
-    """All that the database holds: the file's bytes, or every row of every table."""
+    """The contents of the database: the file's bytes, or every row of every table."""
     if not settings.database_url:
         store.engine.dispose()
         files = Path(settings.instance).glob("gateway.db*")
@@ -253,7 +251,7 @@ def test_tables_match_declaration(stored: Settings) -> None:
 
 
 def test_workers_start_concurrently(settings: Settings) -> None:
-    """As the workers of a new gateway do."""
+    """Like the workers of a new gateway."""
     failures = []
 
     def start() -> None:
@@ -263,10 +261,7 @@ def test_workers_start_concurrently(settings: Settings) -> None:
             failures.append(e)
 
     threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert failures == []
     repository = factory.repository(settings)

@@ -10,6 +10,7 @@ import pytest
 from app.errors import StoreUnavailable
 from app.store import secret_box
 from app.store.secret_box import SecretBox
+from tests.threads import run_threads
 
 
 def test_secret_opens_with_any_key() -> None:
@@ -41,10 +42,7 @@ def test_concurrent_workers_share_key_file(tmp_path: Path) -> None:
         threading.Thread(target=lambda: keys.extend(secret_box.keys("", tmp_path)))
         for _ in range(8)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_threads(threads)
 
     assert len(set(keys)) == 1 and len(keys) == 8
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]

@@ -1,4 +1,4 @@
-"""The store in memory: its age, its queries, and its grace without a database."""
+"""The cached store: its age, its queries, and its grace without a database."""
 
 from collections.abc import Callable
 from typing import Any
@@ -104,7 +104,7 @@ def test_snapshot_outlives_database_for_grace(
             store_cache.key("lw-x")
     assert (
         repository.revisions_read == 5
-    )  # At most once in 5 seconds, also when it fails.
+    )  # At most one attempt in 5 seconds, also after a failure.
 
     repository.unavailable, repository.now = False, 320.0
     assert store_cache.key("lw-x")

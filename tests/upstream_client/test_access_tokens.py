@@ -1,4 +1,4 @@
-"""Tokens for providers that want one: got once, kept, and renewed; at the wire."""
+"""Access tokens: fetched once, cached, and renewed; over HTTP."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.conftest import Caller
-from tests.upstream import Answer, Seen, Upstream, completion, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, completion, whole
 
 SECRET = "a-secret-of-the-application"
 
@@ -32,16 +32,16 @@ def caller_for(call: Callable[..., Caller], target: Any, **changes: Any) -> Call
 
 
 class Entra:
-    """What Entra answers, and how often it was asked for a token."""
+    """A fake of Entra's token endpoint, which records its requests."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.host = f"127.0.0.1:{upstream.port}"
         self.lifetime = 3599
 
-    def __call__(self, seen: Seen) -> Answer:
+    def __call__(self, request: ReceivedRequest) -> Answer:
         base = f"https://{self.host}/a-tenant"
-        if seen.path.endswith("openid-configuration"):
+        if request.path.endswith("openid-configuration"):
             return whole(
                 {
                     "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
@@ -49,7 +49,7 @@ class Entra:
                     "issuer": f"{base}/v2.0",
                 }
             )
-        if SECRET not in seen.body.decode():
+        if SECRET not in request.body.decode():
             denied = {"error": "invalid_client", "error_description": "AADSTS7000215"}
             return whole(denied, 401)
         number = len(self.tokens)
@@ -57,9 +57,11 @@ class Entra:
         return whole(token | {"token_type": "Bearer"})
 
     @property
-    def tokens(self) -> list[Seen]:
+    def tokens(self) -> list[ReceivedRequest]:
         """The requests for a token."""
-        return [seen for seen in self.upstream.requests if seen.method == "POST"]
+        return [
+            request for request in self.upstream.requests if request.method == "POST"
+        ]
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_entra_token_is_cached(call, azure, entra: Entra, bundle: str) -> None:
 
     for _ in range(3):
         assert caller.complete(model="dep").status_code == 200
-    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    sent = [request.headers["authorization"] for request in upstream.requests]
     assert sent == ["Bearer token-1"] * 3 and len(entra.tokens) == 1
     assert "api-key" not in upstream.last.headers
     form = parse_qs(entra.tokens[0].body.decode())
@@ -123,7 +125,7 @@ def test_expired_token_is_renewed(call, azure, entra: Entra, bundle: str) -> Non
     caller.complete(model="dep")
     caller.complete(model="dep")
 
-    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    sent = [request.headers["authorization"] for request in upstream.requests]
     assert sent == ["Bearer token-1", "Bearer token-2"]
 
 
@@ -206,7 +208,7 @@ def test_callers_own_token_is_used(call, azure, entra: Entra) -> None:
 
 
 class Google:
-    """A service account, and where it gets its tokens."""
+    """A service account, and a fake of its token endpoint."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -260,7 +262,7 @@ def test_google_token_is_cached(
 
     for _ in range(2):
         assert caller.complete(model="gemini-2.0-flash").status_code == 200
-    sent = [seen.headers["authorization"] for seen in upstream.requests]
+    sent = [request.headers["authorization"] for request in upstream.requests]
     assert sent == ["Bearer ya29.x"] * 2 and len(google.upstream.requests) == 1
     assert upstream.last.path.startswith("/v1/projects/p/locations/europe-west1/")
 
@@ -360,7 +362,7 @@ def test_token_uri_is_checked_like_custom_host(
 def test_token_endpoint_requires_tls(
     call, azure, entra: Entra, bundle: str, script, scheme: str
 ) -> None:
-    """What it says of itself is followed, so that is looked at as well."""
+    """A URL from the discovery document is used, so it is validated as well."""
     upstream, target = azure
     plain = script(whole({"access_token": "x", "token_type": "Bearer"}))
     base = f"{scheme}://127.0.0.1:{plain.port}/a-tenant"
@@ -376,7 +378,7 @@ def test_token_endpoint_requires_tls(
     assert plain.opened == upstream.opened == 0
 
 
-# Without the packages
+# Without the optional packages
 
 
 @pytest.mark.parametrize("kind", ["azure", "vertex"])

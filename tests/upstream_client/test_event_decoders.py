@@ -1,4 +1,4 @@
-"""Streams that are no server-sent events: cut anywhere, broken, endless."""
+"""Streams in other formats than server-sent events: split, broken, endless."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -44,10 +44,10 @@ def test_aws_frames_survive_any_cut(places: list[int]) -> None:
     assert events[0].data == b'{"role": "assistant"}'
 
 
-@pytest.mark.parametrize("place", [0, 9, 20, -1])
-def test_wrong_frame_checksum_is_upstream_error(place: int) -> None:
+@pytest.mark.parametrize("position", [0, 9, 20, -1])
+def test_wrong_frame_checksum_is_upstream_error(position: int) -> None:
     broken = bytearray(FRAMES[0])
-    broken[place] ^= 1
+    broken[position] ^= 1
 
     with pytest.raises(UpstreamProtocol):
         decoded(AMAZON, [bytes(broken), *FRAMES[1:]])

@@ -1,9 +1,9 @@
-"""A read that never waits lets other greenlets run all the same."""
+"""A read that never waits still yields to other greenlets."""
 
 import subprocess
 import sys
 
-# An upstream in a process of its own, which never pauses.
+# An upstream in a separate process, which never pauses.
 SERVER = r"""
 import socket
 listener = socket.create_server(("127.0.0.1", 0))

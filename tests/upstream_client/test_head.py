@@ -1,4 +1,4 @@
-"""Heads, against http.client: what is taken means the same, and nothing more is."""
+"""The parser of response heads, compared with http.client."""
 
 import io
 from http.client import HTTPConnection, HTTPException, parse_headers
@@ -31,7 +31,7 @@ def lines(*fields: tuple[str, str]) -> bytes:
 
 @st.composite
 def heads(draw: Any) -> bytes:
-    """Lines that are headers, nearly."""
+    """Lines that are almost headers."""
     field = st.tuples(NAMES, st.sampled_from([":", ": ", ":\t ", " : ", ""]), TEXT)
     drawn = draw(st.lists(st.tuples(field, ENDS), max_size=5))
     text = (("".join(parts).encode("latin-1", "replace"), end) for parts, end in drawn)
@@ -136,7 +136,7 @@ def test_line_length_limit_of_http_client(length: int, is_allowed: bool) -> None
 
 @given(heads(), st.data())
 def test_head_in_pieces_is_the_same_head(raw: bytes, data: st.DataObject) -> None:
-    """However the connection cuts it, and with the body's beginning behind it."""
+    """However the connection splits it, and followed by a part of the body."""
     raw = b"HTTP/1.1 103 Early\r\n\r\n" + OK + raw + b"\r\nbody"
     decoder, whole = HeadDecoder(), HeadDecoder()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=5)))

@@ -1,4 +1,4 @@
-"""The adapter: the short ways of it, against the long ones of urllib3 and requests."""
+"""The pooled adapter, compared with urllib3 and requests."""
 
 import time
 from http.client import HTTPException
@@ -12,7 +12,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 
 from app.upstream.http1.pool import PooledAdapter, UpstreamPool, UpstreamTLSPool
-from tests.upstream import Answer, Seen, Upstream, chunk, close, head, whole
+from tests.upstream import Answer, ReceivedRequest, Upstream, chunk, close, head, whole
 
 BODY = b"0123456789" * 2000
 CHUNKED = head(200, "Transfer-Encoding: chunked")
@@ -36,8 +36,8 @@ def prepared(url: str, body: bytes = b"{}", **headers: str) -> PreparedRequest:
     request = PreparedRequest()
     request.method, request.url, request.body = "POST", url, body
     length = {"Content-Length": str(len(body))}
-    told = {"User-Agent": "x", "Accept-Encoding": "identity", **headers, **length}
-    request.headers = CaseInsensitiveDict(told)
+    sent = {"User-Agent": "x", "Accept-Encoding": "identity", **headers, **length}
+    request.headers = CaseInsensitiveDict(sent)
     return request
 
 
@@ -48,7 +48,7 @@ def send(adapter: HTTPAdapter, request: PreparedRequest) -> Response:
 
 
 def read_body(response: Response) -> tuple[bytes, bool, bool]:
-    """What is read of it, whether that is all, and whether its connection goes on."""
+    """The body, whether it is complete, and whether the connection is kept."""
     body, raw = b"", response.raw
     connection = raw._connection
     try:
@@ -61,7 +61,7 @@ def read_body(response: Response) -> tuple[bytes, bool, bool]:
 
 
 def read_body_with_urllib3(response: Response) -> tuple[bytes, bool]:
-    """What urllib3 reads of it, and whether that is all."""
+    """The body as urllib3 reads it, and whether it is complete."""
     body, raw = b"", response.raw
     try:
         while piece := raw.read1(65536, decode_content=True):
@@ -82,12 +82,12 @@ def test_body_is_read_as_urllib3_reads_it(script, name) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_connection_is_kept_after_clean_end_only(script, name) -> None:
-    """Bytes behind the end, an end that is a close, or none: nothing is sent there."""
+    """After surplus bytes, a close, or no end, the connection is not reused."""
     upstream = script(*[ANSWERS[name]] * 2)
     adapter = PooledAdapter()
     for _ in range(2):
         *_, goes_on = read_body(send(adapter, prepared(upstream.url)))
-        # What comes behind the end may come a moment later.
+        # Surplus bytes may arrive a moment later.
         time.sleep(0.02)
 
     clean = name in {"a length", "in pieces", "no body", "204", "chunks", "trailers"}
@@ -97,7 +97,7 @@ def test_connection_is_kept_after_clean_end_only(script, name) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_connection_is_counted_before_its_return(script, name) -> None:
-    """The pool may hand it to another thread at once: nothing is noted afterwards."""
+    """The pool may give it to another thread at once: it is not changed afterwards."""
     served: list[int] = []
 
     class Pool(UpstreamPool):
@@ -134,7 +134,7 @@ def test_abandoned_response_closes_its_connection(script) -> None:
 
 
 def test_read_resumes_after_wake_up(script) -> None:
-    """A time-out in the middle of a chunk's size, or of its data, loses nothing."""
+    """A timeout in the middle of a chunk's size or data loses nothing."""
     slow = [
         CHUNKED,
         b"1",
@@ -168,19 +168,19 @@ REQUESTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("told", REQUESTS)
-def test_request_bytes_equal_those_of_requests(script, told) -> None:
+@pytest.mark.parametrize("fields", REQUESTS)
+def test_request_bytes_equal_those_of_requests(script, fields) -> None:
     upstream = script(*[whole(b"")] * 2)
-    told = dict(told)
-    url = upstream.url + told.pop("path", "/v1")
+    fields = dict(fields)
+    url = upstream.url + fields.pop("path", "/v1")
     for adapter in (HTTPAdapter(), PooledAdapter()):
-        send(adapter, prepared(url, **told)).close()
+        send(adapter, prepared(url, **fields)).close()
     theirs, ours = upstream.requests
 
-    assert seen(theirs) == seen(ours)
+    assert comparable(theirs) == comparable(ours)
 
 
-def seen(request: Seen) -> Any:
+def comparable(request: ReceivedRequest) -> Any:
     return request.path, sorted(request.headers.items()), request.body
 
 

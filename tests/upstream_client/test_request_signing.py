@@ -1,4 +1,4 @@
-"""Signatures, checked as the other side would: from what arrived on the wire alone."""
+"""Request signatures, checked like a server would, from the received bytes."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.conftest import Caller
-from tests.upstream import Seen, Upstream, reply, whole
+from tests.upstream import ReceivedRequest, Upstream, reply, whole
 
 AWS = {
     "provider": "bedrock",
@@ -40,32 +40,32 @@ def caller_for(call: Callable[..., Caller], upstream: Upstream, target: Any) -> 
 # AWS
 
 
-def signature_of(seen: Seen, secret: str) -> tuple[str, str]:
-    """The signature that *seen* carries, and the one that it should carry.
+def signature_of(request: ReceivedRequest, secret: str) -> tuple[str, str]:
+    """The signature of *request*, and the right one.
 
-    Written after
+    From
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
-    scheme, _, rest = seen.headers["authorization"].partition(" ")
+    scheme, _, rest = request.headers["authorization"].partition(" ")
     assert scheme == "AWS4-HMAC-SHA256"
     parameters = dict(part.strip().split("=", 1) for part in rest.split(","))
     names = parameters["SignedHeaders"].split(";")
-    lines = [f"{name}:{seen.headers[name]}\n" for name in names]
+    lines = [f"{name}:{request.headers[name]}\n" for name in names]
     canonical = "\n".join(
         [
-            seen.method,
+            request.method,
             # Everywhere but on S3 the path is encoded once more.
-            quote(seen.path.partition("?")[0], safe="/~-._"),
+            quote(request.path.partition("?")[0], safe="/~-._"),
             "",
             "".join(lines),
             parameters["SignedHeaders"],
-            hashlib.sha256(seen.body).hexdigest(),
+            hashlib.sha256(request.body).hexdigest(),
         ]
     )
     _, day, region, service, end = parameters["Credential"].split("/")
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     scope = f"{day}/{region}/{service}/{end}"
-    text = "\n".join([scheme, seen.headers["x-amz-date"], scope, digest])
+    text = "\n".join([scheme, request.headers["x-amz-date"], scope, digest])
     key = b"AWS4" + secret.encode()
     for word in (day, region, service, end, text):
         key = hmac.new(key, word.encode(), hashlib.sha256).digest()
@@ -94,8 +94,8 @@ def test_each_attempt_is_signed_anew(call, script) -> None:
     caller = caller_for(call, upstream, target)
 
     assert caller.complete(model="amazon.nova-lite-v1:0").status_code == 200
-    for seen in upstream.requests:
-        carried, right = signature_of(seen, AWS["aws_secret_access_key"])
+    for request in upstream.requests:
+        carried, right = signature_of(request, AWS["aws_secret_access_key"])
         assert carried == right
 
 
@@ -173,12 +173,12 @@ def test_oracle_request_is_signed_as_received(
     response = caller_for(call, upstream, oracle).complete()
     assert response.status_code == 200, response.json
 
-    seen = upstream.last
-    scheme, _, rest = seen.headers["authorization"].partition(" ")
+    request = upstream.last
+    scheme, _, rest = request.headers["authorization"].partition(" ")
     parameters = {
         k: v.strip('"') for k, v in (p.split("=", 1) for p in rest.split(","))
     }
-    values = {"(request-target)": f"post {seen.path}", **seen.headers}
+    values = {"(request-target)": f"post {request.path}", **request.headers}
     lines = [f"{name}: {values[name]}" for name in parameters["headers"].split()]
     private_key.public_key().verify(
         base64.b64decode(parameters["signature"]),
@@ -186,8 +186,8 @@ def test_oracle_request_is_signed_as_received(
         padding.PKCS1v15(),
         hashes.SHA256(),
     )
-    digest = base64.b64encode(hashlib.sha256(seen.body).digest()).decode()
-    assert scheme == "Signature" and seen.headers["x-content-sha256"] == digest
+    digest = base64.b64encode(hashlib.sha256(request.body).digest()).decode()
+    assert scheme == "Signature" and request.headers["x-content-sha256"] == digest
     assert parameters["keyId"] == "ocid1.tenancy.oc1..t/ocid1.user.oc1..u/20:3b:97:13"
     assert {"x-content-sha256", "host", "date", "(request-target)"} <= set(
         parameters["headers"].split()
@@ -212,7 +212,7 @@ def test_invalid_oracle_key_is_not_echoed(call, script, oracle) -> None:
     assert "BEGIN nothing" not in error.get_data(as_text=True)
 
 
-# Without the packages
+# Without the optional packages
 
 
 @pytest.mark.parametrize(

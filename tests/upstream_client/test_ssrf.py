@@ -1,4 +1,4 @@
-"""Custom hosts whose names lead somewhere: looked at, and called where they were."""
+"""Custom hosts by name: the checked address is the one that is called."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ NAME = "models.example.com"
 
 
 class Names:
-    """A resolver that knows one name; each look-up takes the next of *answers*."""
+    """A resolver of one name; each look-up returns the next of *answers*."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -102,7 +102,7 @@ def test_trusted_host_or_network_is_called(
 
 
 def test_name_is_resolved_once(call, upstream: Upstream, names) -> None:
-    """A name that changes its mind changes nothing: it is asked once."""
+    """A name that resolves differently later (DNS rebinding) is resolved once."""
     resolver = names(["127.0.0.1"], ["127.0.0.2"])
     caller = call(upstream, trusted_custom_hosts=("127.0.0.1/32",))
 
@@ -168,7 +168,7 @@ def authority() -> trustme.CA:
 
 
 def encrypted(script: Any, authority: trustme.CA, name: str) -> Upstream:
-    """An upstream that speaks TLS, with a certificate for *name*."""
+    """An upstream with TLS and a certificate for *name*."""
     upstream: Upstream = script(whole(completion()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)

@@ -10,7 +10,7 @@ _FOLDER = Path(__file__).parent
 
 
 def answer(name: str) -> tuple[int, bytes]:
-    """Status and body of a recorded answer, its chunked framing taken off."""
+    """Status and body of a recorded answer, without chunked framing."""
     recording = (_FOLDER / f"{name}.txt").read_bytes()
     response = recording.partition(b"### response (exact bytes)\n")[2]
     head, _, body = response.partition(b"\r\n\r\n")
@@ -19,7 +19,7 @@ def answer(name: str) -> tuple[int, bytes]:
 
 
 def raw(name: str) -> bytes:
-    """A recorded answer with its head and framing, as it came from the socket."""
+    """A recorded answer with its head and framing, as received from the socket."""
     recording = (_FOLDER / f"{name}.txt").read_bytes()
     return recording.partition(b"### response (exact bytes)\n")[2]
 

@@ -1,8 +1,8 @@
-"""AWS' binary event stream, written from a listing that can be read.
+"""AWS' binary event stream, encoded from a readable listing.
 
 Each line of a listing is {"event": its type, "payload": its JSON}; a payload
 {"json": ...} is wrapped in base64, as InvokeModelWithResponseStream does it. An
-"exception" in the place of "event" is one of its errors.
+"exception" in place of "event" is one of its errors.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
 """
@@ -41,8 +41,8 @@ def _wrapped(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header(name: str, value: str) -> bytes:
-    told = value.encode()
-    return struct.pack("!B", len(name)) + name.encode() + _typed(told)
+    encoded = value.encode()
+    return struct.pack("!B", len(name)) + name.encode() + _typed(encoded)
 
 
 def _typed(value: bytes) -> bytes:

@@ -51,7 +51,7 @@ _URLS: Mapping[str, Setting] = {
     name: setting
     for provider in PROVIDERS.values()
     for setting in provider.settings
-    if setting.url or setting.token_url
+    if setting.is_base_url or setting.token_url
     for name in (setting.name, setting.alias)
     if name
 }

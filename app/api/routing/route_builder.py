@@ -401,7 +401,7 @@ def resolve_base_url(
     if host:
         return host
     for setting, value in settings:
-        if setting.url:
+        if setting.is_base_url:
             try:
                 return setting.check_url(value, trusted)
             except ValueError as e:
@@ -478,7 +478,7 @@ def resolve_headers(
     A forwarded header replaces that of a setting, in whichever case they are written;
     but beside a virtual key, no header of settings or credentials is forwarded.
     """
-    own = {s.sends: str(value) for s, value in settings if s.sends}
+    own = {s.upstream_header: str(value) for s, value in settings if s.upstream_header}
     names = inherited.forward_headers if routing.forward is None else routing.forward
     if not names:
         return own
@@ -491,7 +491,9 @@ def _reserved_headers() -> Collection[str]:
 
     Of any, since a server with one provider's API may read another's headers.
     """
-    names = {s.sends for provider in PROVIDERS.values() for s in provider.settings}
+    names = {
+        s.upstream_header for provider in PROVIDERS.values() for s in provider.settings
+    }
     for provider in PROVIDERS.values():
         names.update(provider.auth(Target(provider.name, api_key="key")))
     return frozenset(name.lower() for name in names if name)

@@ -38,7 +38,8 @@ def row(
 
 
 def oracle_auth(target: Target) -> dict[str, str]:
-    """An API key of the service; a signature uses the same header."""
+    """An API key of the service, unless requests are signed."""
+    # A signature is in the header Authorization, too, where a key would replace it.
     return {} if target.has(_ORACLE_SIGNING_SETTINGS) else bearer(target)
 
 
@@ -52,7 +53,7 @@ _ORACLE_SIGNING_SETTINGS = (
 # Not documented for either endpoint of Bytez.
 _BYTEZ_LACKS = ("seed", "stop", "user")
 
-# One service under two names, in China and abroad.
+# One service under two names, in China (zhipu) and abroad (z-ai).
 _ZHIPU_CHAT = openai_chat.endpoint(
     without=(
         *OPEN_MODELS_LACK,
@@ -63,9 +64,10 @@ _ZHIPU_CHAT = openai_chat.endpoint(
     ),
     temperature=ParamMapping("temperature", high=1),
     top_p=ParamMapping("top_p", low=0.01),
+    # Characters of an id.
     user=ParamMapping("user_id", takes=lambda user: 6 <= len(user) <= 128),
     # A list of one.
-    stop=ParamMapping("stop", max_items=1, write=as_list),
+    stop=ParamMapping("stop", max_items=1, convert=as_list),
 )
 
 CHAT_HOSTS: Sequence[Provider] = (
@@ -92,7 +94,7 @@ CHAT_HOSTS: Sequence[Provider] = (
                 "stream_options",
                 "user",
             ),
-            stop=ParamMapping("stop", write=as_list),
+            stop=ParamMapping("stop", convert=as_list),
         ),
     ),
     row("aibadgr", "https://aibadgr.com/docs", "https://aibadgr.com/api/v1"),
@@ -117,7 +119,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "cortex",
         "https://docs.snowflake.com/en/user-guide/snowflake-cortex/open_ai_sdk",
         "https://{snowflake_account}.snowflakecomputing.com/api/v2/cortex/v1",
-        # What only some of its models take counts as lacking.
+        # What only some of its models take counts as lacking: the row is for all.
         openai_chat.endpoint(
             without=(
                 *OPEN_MODELS_LACK,
@@ -190,12 +192,13 @@ CHAT_HOSTS: Sequence[Provider] = (
         "moonshot",
         "https://platform.kimi.ai/docs/api/models-overview",
         "https://api.moonshot.ai",
-        # Up to five choices, but one only at temperature 0.
+        # Without n: up to five choices, but at temperature 0 only one.
         openai_chat.endpoint(
             "/v1/chat/completions",
             without=("logit_bias", "n", "seed"),
             max_tokens=ParamMapping("max_completion_tokens"),
             temperature=ParamMapping("temperature", high=1),
+            # Five sequences of at most 32 bytes each.
             stop=ParamMapping(
                 "stop", max_items=5, takes=lambda stop: len(stop.encode()) <= 32
             ),
@@ -216,7 +219,7 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://inference.generativeai.{oracle_region}.oci.oraclecloud.com/openai/v1",
         auth=oracle_auth,
         signer="oci",
-        keys=(_ORACLE_SIGNING_SETTINGS,),
+        credential_settings=(_ORACLE_SIGNING_SETTINGS,),
         settings=(
             Setting("oracle_region"),
             Setting("oracle_tenancy"),
@@ -224,7 +227,7 @@ CHAT_HOSTS: Sequence[Provider] = (
             Setting("oracle_fingerprint"),
             Setting("oracle_private_key", secret=True),
             Setting("oracle_key_passphrase", secret=True),
-            Setting("oracle_compartment_id", sends="opc-compartment-id"),
+            Setting("oracle_compartment_id", upstream_header="opc-compartment-id"),
         ),
     ),
     row(

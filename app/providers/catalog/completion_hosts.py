@@ -20,10 +20,11 @@ from ..protocols import openai_chat, openai_completions
 from .rows import STOP_LIST, completion_row, one_text, open_chat, prompted
 from .self_hosted import TGI
 
-# A seed where it has to be an integer of 32 bits.
+# A seed where it has to be a signed integer of 32 bits.
 _SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
 
 
+# What Qwen's coder models take in both modes; infilling takes a suffix besides.
 _QWEN = one_text(
     without=(
         "best_of",
@@ -43,6 +44,8 @@ def call_qwen_infill(upstream: UpstreamRequest) -> HTTPRequest:
 
     Source: https://www.alibabacloud.com/help/en/model-studio/completions
     """
+    # It has no parameter for a suffix: the special tokens with which the models were
+    # trained join both texts. Such tokens within the texts are not escaped.
     body = openai_completions.request(upstream)
     prefix, suffix = body["prompt"], body.pop("suffix", "")
     body["prompt"] = f"<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>"
@@ -56,9 +59,13 @@ OPENAI = completion_row(
     openai_completions.endpoint(),
     openai_chat.endpoint(),
     settings=(
-        Setting("openai_organization", sends="OpenAI-Organization"),
-        Setting("openai_project", sends="OpenAI-Project"),
-        Setting("openai_beta", sends="OpenAI-Beta", also="openai-beta"),
+        Setting("openai_organization", upstream_header="OpenAI-Organization"),
+        Setting("openai_project", upstream_header="OpenAI-Project"),
+        Setting(
+            "openai_beta",
+            upstream_header="OpenAI-Beta",
+            alternative_header="openai-beta",
+        ),
     ),
 )
 
@@ -75,7 +82,8 @@ HOSTED: Sequence[Provider] = (
             logprobs=ParamMapping("logprobs", high=20),
             stop=STOP_LIST,
         ),
-        # It has log probabilities, but in the legacy shape even there.
+        # It has log probabilities, but even there in the legacy shape, which the bridge
+        # does not read.
         openai_chat.endpoint(
             "/v1/chat/completions", without=("logprobs", "user"), stop=STOP_LIST
         ),
@@ -95,11 +103,13 @@ HOSTED: Sequence[Provider] = (
         "deepinfra",
         "https://docs.deepinfra.com/api-reference/openai-completions-1",
         "https://api.deepinfra.com/v1/openai",
-        replace(one_text(without=("best_of", "logit_bias", "suffix")), choices=4),
-        # It has no alternatives there, only the chosen tokens.
+        replace(
+            one_text(without=("best_of", "logit_bias", "suffix")), choices_per_call=4
+        ),
+        # In a chat it has log probabilities of the chosen tokens, but no alternatives.
         openai_chat.endpoint(
             without=("logit_bias",),
-            choices=4,
+            choices_per_call=4,
             logprobs=ParamMapping("top_logprobs", high=0),
         ),
     ),
@@ -212,8 +222,8 @@ HOSTED: Sequence[Provider] = (
             ),
             seed=_SEED_32,
         ),
-        # Reasoning models only chat.
-        own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
+        # Its current models reason, and those only chat: so that is the default here.
+        own_host_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     completion_row(
         "openrouter",
@@ -243,13 +253,13 @@ HOSTED: Sequence[Provider] = (
             )
         ),
         open_chat("/chat/completions", "presence_penalty", "seed", "user"),
-        own_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
+        own_host_modes=(CompletionMode.CHAT, CompletionMode.NATIVE),
     ),
     completion_row(
         "dashscope",
         "https://www.alibabacloud.com/help/en/model-studio/completions",
         "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-        # For the coder models; the others chat.
+        # For the coder models; the other ones only chat.
         _QWEN,
         open_chat("/chat/completions", "frequency_penalty", "user"),
         fim=replace(
@@ -258,21 +268,22 @@ HOSTED: Sequence[Provider] = (
             call=call_qwen_infill,
         ),
         # Only the host in Beijing has completions: dashscope.aliyuncs.com.
-        own_modes=(CompletionMode.CHAT,),
+        own_host_modes=(CompletionMode.CHAT,),
     ),
     completion_row(
         "huggingface",
         "https://huggingface.co/docs/inference-providers/tasks/chat-completion",
         "https://router.huggingface.co",
-        # Its router only chats; endpoints deployed by users mostly run TGI.
+        # Its router only chats. Endpoints that users deploy have their own hosts, and
+        # most run text-generation-inference: the native mode is for them.
         replace(
             TGI,
             call=lambda upstream: openai_completions.call(upstream, "/v1/completions"),
         ),
         open_chat("/v1/chat/completions", "user", stop=STOP_LIST),
         prefix="/v1",
-        own_modes=(CompletionMode.CHAT,),
-        settings=(Setting("huggingface_base_url", url=True),),
+        own_host_modes=(CompletionMode.CHAT,),
+        settings=(Setting("huggingface_base_url", is_base_url=True),),
     ),
     completion_row(
         "nextbit",

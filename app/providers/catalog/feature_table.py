@@ -1,4 +1,7 @@
-"""What all providers support, in words: made from their declarations alone."""
+"""What all providers support, as tables for users, derived from the declarations.
+
+`flask providers` prints it, and `make docs` writes it to docs/providers.md.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -52,6 +55,7 @@ def rows() -> Iterator[Row]:
 
 def _row(provider: str, label: str, endpoint: Endpoint) -> Row:
     params = endpoint.params
+    # The shorter of two lists: what an endpoint has, or what it lacks.
     lacking = [name for name in _SAMPLING_PARAMS if name not in params]
     if not lacking:
         sampling = "all"
@@ -72,10 +76,12 @@ def _row(provider: str, label: str, endpoint: Endpoint) -> Row:
         parameters=sampling,
         stop=stop,
         logprobs=logprobs,
+        # "gateway": the endpoint lacks it, and post-processing does it.
         echo="itself" if "echo" in params else "gateway",
         suffix="yes" if "suffix" in params else "-",
-        n=f"up to {endpoint.choices}" if "n" in params else "1",
-        batch="any" if endpoint.batches else "1",
+        n=f"up to {endpoint.choices_per_call}" if "n" in params else "1",
+        batch="any" if endpoint.takes_batches else "1",
+        # Without stream_options a provider sends a stream's usage always, or never.
         usage="if asked" if "stream_options" in params else "if it comes",
     )
 
@@ -84,15 +90,16 @@ def markdown() -> str:
     """All that is declared, as the generated half of docs/providers.md."""
     addresses, settings, without_text = [], [], []
     for provider in PROVIDERS.values():
-        if provider.modes and not provider.retired and not provider.hosted:
+        if provider.modes and not provider.retired_because and not provider.embedded:
             address = provider.base_url or "(a custom host)"
             addresses.append((provider.name, f"`{address}`", f"<{provider.docs}>"))
         for setting in provider.settings:
+            # A config may use either name; a request has one header, or one of two.
             names = filter(None, [setting.name, setting.alias])
             fields = ", ".join(f"`{name}`" for name in names)
             headers = ", ".join(f"`{name}`" for name in setting.headers)
             settings.append((provider.name, fields, headers, setting.default))
-        if reason := provider.unsupported_because or provider.retired:
+        if reason := provider.unsupported_because or provider.retired_because:
             without_text.append((provider.name, reason))
     return "\n\n".join(
         [

@@ -16,7 +16,7 @@ from ..declaration import ParamMapping
 from ..protocols import openai_chat
 from .rows import one_text, row
 
-# What no endpoint for infilling supports.
+# What none of the endpoints for infilling has.
 _LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "user")
 
 # Mistral answers 422 above: https://github.com/SillyTavern/SillyTavern/pull/4856
@@ -40,6 +40,7 @@ MISTRAL = row(
         CompletionMode.FIM: _MISTRAL_FIM,
     },
 )
+# Mistral's host for plugins of editors, which takes keys of its own.
 CODESTRAL = replace(
     MISTRAL,
     name="codestral",
@@ -84,7 +85,8 @@ DEEPSEEK = row(
     "https://api-docs.deepseek.com/api/create-completion",
     "https://api.deepseek.com",
     {
-        # With or without a suffix; it refuses more than 4096 tokens itself.
+        # It takes a suffix or none, so there is no FIM mode besides. It refuses more
+        # than 4096 tokens itself.
         CompletionMode.NATIVE: one_text(
             "/beta/completions",
             without=(*_DEEPSEEK_LACKS, "best_of", "user"),

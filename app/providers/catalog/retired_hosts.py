@@ -6,6 +6,7 @@ from ..declaration import Provider
 from ..protocols import openai_completions
 from .rows import completion_row, open_chat
 
+# A custom host is called as the service was, by its documentation at that time.
 RETIRED: Sequence[Provider] = (
     completion_row(
         "anyscale",
@@ -13,7 +14,7 @@ RETIRED: Sequence[Provider] = (
         "https://api.endpoints.anyscale.com/v1",
         openai_completions.endpoint(without=("seed", "suffix")),
         open_chat(),
-        retired="Anyscale Endpoints, its public service, ended in August 2024",
+        retired_because="Anyscale Endpoints, its public service, ended in August 2024",
     ),
     completion_row(
         "lepton",
@@ -22,7 +23,8 @@ RETIRED: Sequence[Provider] = (
         openai_completions.endpoint("/api/v1/completions", without=("best_of",)),
         open_chat("/api/v1/chat/completions"),
         prefix="/api/v1",
-        retired="its public service ended when Lepton became a part of NVIDIA in 2025",
+        retired_because="its public service ended when Lepton became a part of NVIDIA "
+        "in 2025",
     ),
     completion_row(
         "lambda",
@@ -30,7 +32,7 @@ RETIRED: Sequence[Provider] = (
         "https://api.lambda.ai/v1",
         openai_completions.endpoint(without=("best_of", "suffix")),
         open_chat(),
-        retired="Lambda has wound down its inference API",
+        retired_because="Lambda has wound down its inference API",
     ),
     completion_row(
         "hyperbolic",
@@ -39,6 +41,7 @@ RETIRED: Sequence[Provider] = (
         openai_completions.endpoint("/v1/completions", without=("best_of", "suffix")),
         open_chat("/v1/chat/completions"),
         prefix="/v1",
-        retired="its inference endpoints are decommissioned, as they answer themselves",
+        retired_because="its inference endpoints are decommissioned, as they answer "
+        "themselves",
     ),
 )

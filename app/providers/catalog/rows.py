@@ -10,10 +10,11 @@ from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
 
-# What the chat endpoints of hosts of open models do not support, or not all of them.
+# What the chat endpoints of hosts of open models do not support, or not for all models.
+# Some accept these and ignore them: `n: 3` then gives one choice, and no error.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
 # Stop sequences where they have to be a list.
-STOP_LIST = ParamMapping("stop", write=as_list)
+STOP_LIST = ParamMapping("stop", convert=as_list)
 
 
 def row(
@@ -66,7 +67,8 @@ def prompted(
 ) -> Endpoint:
     """A completions endpoint that needs at least one prompt a call."""
     return replace(
-        openai_completions.endpoint(path, without=without, **others), takes_null=False
+        openai_completions.endpoint(path, without=without, **others),
+        takes_null_prompt=False,
     )
 
 
@@ -74,8 +76,9 @@ def one_text(
     path: str = "/completions", *, without: Iterable[str], **others: ParamMapping
 ) -> Endpoint:
     """A completions endpoint that takes one text a call, and max_tokens from 1."""
+    # OpenAI takes a max_tokens of 0 as well, to score a prompt (echo and logprobs).
     batched = prompted(path, without=without, **others)
-    return replace(batched, tokens=False, batches=False, min_tokens=1)
+    return replace(batched, takes_token_ids=False, takes_batches=False, min_tokens=1)
 
 
 def open_chat(

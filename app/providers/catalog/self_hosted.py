@@ -7,7 +7,13 @@ from ..declaration import ParamMapping, Provider
 from ..protocols import openai_chat, openai_completions
 from .rows import STOP_LIST, completion_row, one_text, open_chat
 
-# Also behind the endpoints that users of Hugging Face deploy.
+# text-generation-inference, also behind the endpoints that users of Hugging Face
+# deploy. It answers 422 to a suffix, and ignores in silence all else that is listed
+# here. The usage of a stream always comes, with the last chunk. In a batch each prompt
+# has such a chunk of its own, and the last one would pass for the sum: so it gets one
+# prompt a call.
+# Source: completions in https://github.com/huggingface/text-generation-inference/blob/
+# main/router/src/server.rs
 TGI = one_text(
     without=(
         "best_of",
@@ -28,8 +34,8 @@ SELF_HOSTED: Sequence[Provider] = (
         "vllm",
         "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
         "",
-        # It refuses a suffix for models without infilling.
-        # A null prompt needs embeddings in its place.
+        # It refuses a suffix for models without infilling, and a null prompt without
+        # embeddings in its place.
         openai_completions.endpoint(
             without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
         ),
@@ -43,7 +49,7 @@ SELF_HOSTED: Sequence[Provider] = (
         # It accepts best_of and suffix, and ignores them.
         replace(
             openai_completions.endpoint(without=("best_of", "suffix")),
-            takes_null=False,
+            takes_null_prompt=False,
             min_tokens=1,
         ),
         openai_chat.endpoint(),
@@ -53,7 +59,6 @@ SELF_HOSTED: Sequence[Provider] = (
         "tgi",
         "https://huggingface.co/docs/text-generation-inference/reference/api_reference",
         "",
-        # The usage of a batch would be that of its last prompt.
         TGI,
         openai_chat.endpoint(
             without=("n",), logprobs=ParamMapping("top_logprobs", high=5)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ..declaration import Provider
 from ..parsing import error_bodies
 
+# Part of the error that a request to them gets: reason -> names.
 _REASONS: Mapping[str, str] = {
     "it makes images": "recraft-ai segmind stability-ai",
     "it makes three-dimensional models": "meshy tripo3d",
@@ -19,6 +20,7 @@ _REASONS: Mapping[str, str] = {
     "it is the name of another gateway": "portkey",
 }
 
+# Declarations without a mode, so that their names are known in configs.
 UNSUPPORTED: Sequence[Provider] = tuple(
     Provider(name=name, unsupported_because=reason, error=error_bodies.error)
     for reason, names in _REASONS.items()

@@ -18,10 +18,11 @@ from .checks import check_left_recursion, check_references, check_repetition
 from .lark import write_lark
 from .parser import GBNFParser
 
-# Characters of a grammar.
+# Characters of a grammar. Checked before anything is parsed.
 MAX_LENGTH = 8192
 
 
+# Each request converts its grammar twice: to check it, and to send it.
 @lru_cache(maxsize=64)
 def to_lark(grammar: str) -> str:
     """*grammar* for llguidance. Raises ValueError if it is wrong, or out of bounds."""
@@ -30,6 +31,7 @@ def to_lark(grammar: str) -> str:
             f"it has {len(grammar)} characters, and at most {MAX_LENGTH} are allowed"
         )
     rules = GBNFParser(grammar).rules()
+    # In this order: the later checks look every reference up.
     check_references(rules)
     check_left_recursion(rules)
     check_repetition(rules)

@@ -37,12 +37,16 @@ def check_left_recursion(rules: Rules) -> None:
     that begin with none of those left are removed, until only cycles are left, and what
     leads to them.
     """
+    # It may be hidden: in `root ::= ws root | "x"`, if `ws` may be empty. llguidance
+    # could parse that, but llama.cpp, whose format this is, refuses it. Each round of
+    # the first loop adds a rule, so there are at most as many rounds as rules.
     nullable: set[str] = set()
     while True:
         more = {n for n, group in rules.items() if _is_nullable(group, nullable)}
         if more == nullable:
             break
         nullable = more
+    # Peel off rules that lead nowhere, as a topological sort does.
     left = {name: set(_beginnings(group, nullable)) for name, group in rules.items()}
     while ends := [name for name, first in left.items() if not first & left.keys()]:
         for name in ends:
@@ -57,6 +61,8 @@ def _is_nullable(element: Element, nullable: set[str]) -> bool:
         return element.name in nullable
     if isinstance(element, CharacterClass):
         return False
+    # A group may be empty if it may occur 0 times, or has an alternative of which every
+    # element may be empty; the empty alternative is one.
     return element.minimum == 0 or any(
         all(_is_nullable(each, nullable) for each in sequence)
         for sequence in element.alternatives
@@ -79,7 +85,9 @@ def _beginnings(group: RepeatedGroup, nullable: set[str]) -> Iterator[str]:
 def check_repetition(rules: Rules) -> None:
     """Refuse counts that multiply, within a rule and across rules.
 
-    In a recursion there is no such product, since each round consumes characters.
+    Each count is bounded when it is parsed, but `((("a"{1000}){1000}){1000})` has a
+    thousand million copies, and so have three rules that refer to one another. In a
+    recursion there is no such product, since each round consumes characters.
     """
     # The largest product within each rule. Every rule is computed once, so the time is
     # linear, where to expand references would be exponential.

@@ -16,7 +16,10 @@ REPETITION_OPERATORS: dict[str, tuple[int, int | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class CharacterClass:
-    """One character in one of these ranges of code points, or in none of them."""
+    """One character in one of these ranges of code points, or in none of them.
+
+    Both ends of a range are part of it. A literal is a sequence of such classes.
+    """
 
     ranges: tuple[tuple[int, int], ...]
     negated: bool = False
@@ -40,6 +43,7 @@ class RepeatedGroup:
     @property
     def repetition(self) -> int:
         """How many copies of its content it has, unbounded ones aside."""
+        # "?" and "*" have one copy: a product with 0 would hide what is inside.
         return max(self.minimum, self.maximum or 1, 1)
 
 

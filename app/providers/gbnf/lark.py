@@ -1,7 +1,10 @@
 """A grammar, written in the Lark dialect of llguidance.
 
-Every literal becomes a sequence of single characters, since llguidance would otherwise
-take the longest literal that matches and never go back to a shorter one.
+Every literal becomes a sequence of single characters. llguidance has a lexer before its
+parser: it would take the longest literal that matches, and never go back to a shorter
+one. Its documentation advises against lexemes of one character, since they are slower;
+here it matters more that both grammars accept the same texts, and MAX_ELEMENTS bounds
+the cost.
 
 Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
@@ -15,7 +18,7 @@ from .grammar import (
     Rules,
 )
 
-# The header by which llama.cpp takes a grammar for one of llguidance.
+# The first line, by which llama.cpp takes a grammar for one of llguidance.
 _HEADER = "%llguidance {}"
 
 _OPERATORS = {bounds: operator for operator, bounds in REPETITION_OPERATORS.items()}
@@ -41,13 +44,15 @@ def _element(element: Element, numbers: dict[str, str]) -> str:
     if isinstance(element, RuleReference):
         return numbers[element.name]
     if isinstance(element, CharacterClass):
-        # A regular expression of Rust.
+        # A regular expression of Rust, in which `.` would not match a line's end, as it
+        # does in GBNF, without the flag s.
         if not element.ranges:
             return "/(?s:.)/"
         ranges = "".join(
             f"{_escape(low)}-{_escape(high)}" for low, high in element.ranges
         )
         return f"/[{'^' * element.negated}{ranges}]/"
+    # Always in parentheses: an operator binds to the last element only.
     group = f"({_alternatives(element, numbers)})"
     bounds = (element.minimum, element.maximum)
     if bounds == (1, 1):
@@ -59,4 +64,5 @@ def _element(element: Element, numbers: dict[str, str]) -> str:
 
 
 def _escape(code_point: int) -> str:
+    # Each character as a number, so that none has a meaning in a class, as `]` and `^`.
     return f"\\u{{{code_point:X}}}"

@@ -25,14 +25,18 @@ MAX_DEPTH = 16
 MAX_RULES = 256
 MAX_ELEMENTS = 4096
 
+# Their alternatives begin with different characters, so that none backtracks for long.
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME = re.compile(r"[A-Za-z0-9-]+")
+# Nine digits at most, since int() takes long for many; the value is bounded later.
 _COUNTS = re.compile(r"\{[ \t]*([0-9]{1,9})[ \t]*(,[ \t]*([0-9]{1,9})?[ \t]*)?\}")
+# \xHH, \uHHHH, \UHHHHHHHH, or a character that stands for itself, or for a control.
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([trn\\\"\[\]-]))"
 )
 _SHORT_ESCAPES = {"t": 9, "r": 13, "n": 10}
+# Any character: the negation of an empty class.
 _ANY = CharacterClass((), negated=True)
 
 
@@ -48,6 +52,7 @@ class GBNFParser:
         self._elements = 0
 
     def rules(self) -> Rules:
+        # A rule that is defined twice has its last definition, as in llama.cpp.
         rules: Rules = {}
         self._skip(lines=True)
         while self._position < len(self._text):
@@ -91,6 +96,7 @@ class GBNFParser:
                     # The empty literal, which may be repeated as well.
                     last = (RepeatedGroup(((),)),)
             elements += last
+            # At once: 8,192 characters could be as many elements.
             self._count(len(last))
             self._skip(lines=depth > 0)
         return tuple(elements)
@@ -111,6 +117,7 @@ class GBNFParser:
             return (_ANY,)
         if char == "(":
             return (self._group(depth + 1),)
+        # `<token>` and `!<token>` name tokens, and the vocabulary is not known here.
         if char in "<!":
             raise self._error("tokens are not supported, only characters are")
         return (RuleReference(self._name("a literal, a class, a name or a group")),)
@@ -132,6 +139,7 @@ class GBNFParser:
         ranges = []
         while self._peek() != "]":
             low = high = self._character()
+            # A "-" before the "]" is itself a member: `[a-]`.
             if (
                 self._peek() == "-"
                 and self._text[self._position + 1 : self._position + 2] != "]"
@@ -163,6 +171,7 @@ class GBNFParser:
         if short:
             return _SHORT_ESCAPES.get(short, ord(short))
         code = int(escaped[1] or escaped[2] or escaped[3], 16)
+        # Beyond Unicode, or half of a surrogate pair: in no UTF-8 text.
         if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
             raise self._error("an escape stands for no character")
         return code
@@ -176,6 +185,7 @@ class GBNFParser:
         if counts is None:
             raise self._error("expected {n}, {n,} or {n,m}")
         self._position = counts.end()
+        # {n} is exactly n times, {n,} at least n, {n,m} n to m.
         minimum = int(counts[1])
         maximum = int(counts[3]) if counts[3] else None if counts[2] else minimum
         if maximum is not None and maximum < minimum:

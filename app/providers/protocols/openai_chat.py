@@ -42,7 +42,7 @@ def endpoint(
     path: str = "/chat/completions",
     *,
     without: Sequence[str] = (),
-    choices: int = 128,
+    choices_per_call: int = 128,
     **others: Any,
 ) -> Endpoint:
     """OpenAI's chat endpoint at *path*, *without* some of its parameters.
@@ -52,8 +52,8 @@ def endpoint(
     params = {k: v for k, v in PARAMS.items() if k not in without} | others
     return Endpoint(
         params=params,
-        passes=True,
-        choices=choices if "n" in params else 1,
+        passes_unknown=True,
+        choices_per_call=choices_per_call if "n" in params else 1,
         check=check,
         call=lambda upstream: call(upstream, path),
         completion=completion,

@@ -27,7 +27,8 @@ from ..client import ByteBudget, HTTPClient
 from ..target_secrets import TOKEN
 from ..timeouts import Deadline
 
-# Credentials whose tokens are cached, and bytes of a token service's response.
+# Credentials whose tokens are cached in a process, and bytes of a token service's
+# response.
 _MAX_SOURCES = 1000
 _MAX_RESPONSE_BYTES = 2**20
 
@@ -36,6 +37,8 @@ _MAX_RESPONSE_BYTES = 2**20
 class _TokenResponse:
     """A response with the attributes that both libraries look for."""
 
+    # google-auth reads `status`, `headers` and `data`; msal `status_code`, `headers`,
+    # `text` and raise_for_status(), as requests has them.
     status: int
     headers: Mapping[str, str]
     data: bytes
@@ -54,32 +57,46 @@ class _TokenResponse:
 
 
 class AccessTokens:
-    """Exchanges the credentials of a target for a token. One for each process."""
+    """Exchanges the credentials of a target for a token. One for each process.
+
+    A source is a function that returns a valid token, from its cache while that lasts.
+    """
+
+    # The libraries renew tokens, not this class, and both do so before they expire.
+    # google-auth fetches another one 3 minutes and 45 seconds before; msal 5 minutes
+    # before, and where the service sends `refresh_in`, tries it from then on, but uses
+    # the old token if that fails. So each attempt begins with a token that is valid for
+    # minutes.
+    # Sources: google/auth/_helpers.py (REFRESH_THRESHOLD), msal/application.py
 
     def __init__(self, upstream: HTTPClient) -> None:
         self._upstream = upstream
         self._lock = threading.Lock()
         self._sources: dict[str, tuple[threading.Lock, Callable[[], str]]] = {}
 
-    def resolved(self, provider: Provider, target: Target) -> Target:
+    def with_token(self, provider: Provider, target: Target) -> Target:
         """*target* with its token, if this provider needs one. Raises GatewayError."""
-        kind = provider.token
+        kind = provider.token_source
         if kind is None or not target.has(_REQUIRED_OPTIONS[kind]):
             return target
         names = sorted({*_REQUIRED_OPTIONS[kind], *_OPTIONAL_OPTIONS})
         trusted = target.trusted_hosts
         credentials = [kind, trusted, [target.options.get(name) for name in names]]
-        # Options may be long, and objects, which are no keys of a dictionary.
+        # Options may be long, and objects, which are no keys of a dictionary: so their
+        # hash is. It covers the secret, so that a target with a wrong one does not get
+        # a token from the cache, and the trusted hosts, by which URLs are checked.
         key = hashlib.blake2b(orjson.dumps(credentials)).hexdigest()
         with self._lock:
             if key not in self._sources:
+                # The oldest goes, also if it is in use: it is created again then.
                 if len(self._sources) >= _MAX_SOURCES:
                     self._sources.pop(next(iter(self._sources)))
                 client = _TokenClient(self._upstream, trusted)
                 source = _SOURCES[kind](client, target.options)
                 self._sources[key] = threading.Lock(), source
             lock, source = self._sources[key]
-        # One request at a time fetches a token; the others then find it cached.
+        # One request at a time fetches a token; the others then find it cached. Each
+        # source has its lock, so that a slow service delays only those who need it.
         with lock:
             token = source()
         return replace(target, options={**target.options, TOKEN: token})
@@ -115,8 +132,10 @@ class _TokenClient:
         if not url.lower().startswith("https://"):
             raise _no_token("The token service", "it wants to be asked without TLS")
         call = HTTPRequest(method, url, headers, body)
+        # A token is fetched before the upstream call, whose own limit has not begun.
         deadline = Deadline.after(self.upstream.limits.connect * 6)
         reply = self.upstream.send(call, deadline, trusted=self.trusted)
+        # The connection serves again only if the body was read to its end.
         release = reply.abort
         try:
             body = reply.read(ByteBudget(_MAX_RESPONSE_BYTES))
@@ -165,6 +184,7 @@ def _entra_source(
     except ImportError as e:
         raise missing_package("Entra ID", "azure") from e
     tenant = host_label(options.get("azure_entra_tenant_id"), "azure_entra_tenant_id")
+    # The host of a national cloud, as login.microsoftonline.us, or of a test.
     host, _, port = str(
         options.get("azure_entra_authority") or "login.microsoftonline.com"
     ).partition(":")
@@ -218,6 +238,8 @@ def _google_source(
         from google.oauth2.service_account import Credentials as Account
     except ImportError as e:
         raise missing_package("Vertex AI with a service account", "vertex") from e
+    # google-auth signs a JWT by the account's private key, and posts it to token_uri,
+    # which answers with a token that is valid for an hour.
     make: Any = Account.from_service_account_info
     scopes = ["https://www.googleapis.com/auth/cloud-platform"]
     name = "vertex_service_account_json"
@@ -236,6 +258,7 @@ def _google_source(
 
     def token() -> str:
         if not account.valid:
+            # `valid` turns false before the token expires, see AccessTokens.
             try:
                 account.refresh(request)
             except (GoogleAuthError, ValueError) as e:
@@ -274,6 +297,7 @@ def missing_package(what: str, extra: str) -> UnsupportedProvider:
 
 
 def _no_token(service: str, reason: str) -> Unauthorized:
+    # What the service says tells which credential is wrong.
     quoted = excerpt(reason.encode("utf-8", "replace"), 300)
     return Unauthorized(f"{service} gave no token: {quoted}", code="no_access_token")
 

@@ -1,6 +1,7 @@
 """Signed requests, for providers that take a signature instead of a key.
 
-A signature is valid for minutes and for one body, so it is computed with each attempt.
+A signature is valid for five minutes and for one body, so it is computed with each
+attempt, last of all: it covers the headers, too, so none may be added afterwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from ...errors import InvalidRoute
 from ...providers import HTTPRequest, Provider
 from .access_tokens import missing_package
 
+# Returns the request with the headers of its signature; the one it gets is unchanged.
 Sign = Callable[[HTTPRequest], HTTPRequest]
 
 
@@ -20,7 +22,7 @@ def find_signer(signer: str, provider: Provider, target: Target) -> Sign:
     A target without the options that a signature takes has a key instead. Raises
     UnsupportedProvider if the package that signs is not installed.
     """
-    has_options = any(map(target.has, provider.keys))
+    has_options = any(map(target.has, provider.credential_settings))
     return _SIGNERS[signer](target.options if has_options else {})
 
 
@@ -39,6 +41,8 @@ def _aws_signer(options: Mapping[str, Any]) -> Sign:
         from botocore.credentials import Credentials
     except ImportError as e:
         raise missing_package("Bedrock", "bedrock") from e
+    # The package is imported first: an API key needs no signature, but without it the
+    # stream could not be decoded, after the request was paid for.
     if not options:
         return _unsigned
     credentials = Credentials(
@@ -49,6 +53,11 @@ def _aws_signer(options: Mapping[str, Any]) -> Sign:
     region = str(options["aws_region"])
 
     def sign(call: HTTPRequest) -> HTTPRequest:
+        # It covers method, path, query, headers and the body's SHA-256, and adds
+        # X-Amz-Date, Authorization and, for temporary keys, X-Amz-Security-Token.
+        # botocore quotes the path once more in what it signs, as all services but S3
+        # expect: an ARN in it is quoted twice there. The service's name is the one in
+        # its description (`signingName`), and not the host's `bedrock-runtime`.
         request = AWSRequest(call.method, call.url, dict(call.headers), call.body)
         SigV4Auth(credentials, "bedrock", region).add_auth(request)
         return HTTPRequest(call.method, call.url, dict(request.headers), call.body)
@@ -61,6 +70,7 @@ def _oci_signer(options: Mapping[str, Any]) -> Sign:
 
     Source: https://docs.oracle.com/iaas/Content/API/Concepts/signingrequests.htm
     """
+    # In contrast to AWS, nothing of the package is needed with a key.
     if not options:
         return _unsigned
     try:
@@ -73,6 +83,7 @@ def _oci_signer(options: Mapping[str, Any]) -> Sign:
             options["oracle_tenancy"],
             options["oracle_user"],
             options["oracle_fingerprint"],
+            # A path to the key's file, which callers must not choose.
             None,
             options.get("oracle_key_passphrase"),
             options["oracle_private_key"],
@@ -84,7 +95,9 @@ def _oci_signer(options: Mapping[str, Any]) -> Sign:
         ) from e
 
     def sign(call: HTTPRequest) -> HTTPRequest:
-        # The package signs prepared requests of requests, in place, and no others.
+        # The package signs prepared requests of the library requests, in place. It adds
+        # Date, Host, Content-Length, X-Content-SHA256 and Authorization. If the clock
+        # is over five minutes off, Oracle answers 401.
         request = requests.Request(
             call.method, call.url, dict(call.headers), data=call.body
         )

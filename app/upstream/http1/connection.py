@@ -300,7 +300,7 @@ class UpstreamConnection(HTTPConnection):
 class UpstreamTLSConnection(UpstreamConnection, HTTPSConnection):
     def on_first_response(self) -> None:
         # TLS 1.3 sends the tickets of a session behind its handshake.
-        tls.note(self.sock)
+        tls.keep_session(self.sock)
 
 
 def set_deadline(sock: socket.socket, until: float) -> None:

@@ -1,4 +1,4 @@
-"""What requests cost."""
+"""Prices and the cost of requests."""
 
 import re
 from collections import Counter
@@ -120,7 +120,7 @@ def test_operator_prices_come_first() -> None:
     assert cost("openai", "gpt-4o-mini", Usage(MILLION, MILLION), own) == Decimal("3.5")
     assert cost("azure-openai", "gpt-4o", Usage(MILLION), own) == Decimal(1)
     assert cost("openai", "gpt-4", Usage(MILLION), own) == Decimal(30)
-    # Even if that which is built in names the model in full.
+    # Even if a built-in row has the model's full name.
     own = prices([{"provider": "openai", "model": "gpt-4o", "input": 1, "output": 1}])
     assert cost("openai", "gpt-4o-2024-05-13", Usage(MILLION), own) == Decimal(1)
 
@@ -181,7 +181,7 @@ def named(row: Price) -> str:
 
 
 @pytest.mark.parametrize("row", PRICES, ids=named)
-def test_price_row_has_known_provider(row: Price) -> None:
+def test_price_row_provider_exists(row: Price) -> None:
     one_of = re.sub(r"\[(.)[^]]*\]", r"\1", row.model)
     model = one_of.replace("??", "us").replace("*", "")
 
@@ -202,7 +202,7 @@ def test_price_row_names_source_and_date(row: Price) -> None:
 @pytest.mark.parametrize("row", PRICES, ids=named)
 def test_prices_are_plausible(row: Price) -> None:
     assert Decimal("0.01") <= row.input <= Decimal(100)
-    # Nobody asks more for what need not be computed, or less for what must.
+    # Output never costs less than input, and cached tokens are cheaper.
     assert row.input <= row.output <= 10 * row.input
     assert row.cached is None or row.input / 50 <= row.cached <= row.input / 2
 

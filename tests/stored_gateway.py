@@ -1,4 +1,4 @@
-"""A gateway with a store, and an upstream that is reached through a virtual key."""
+"""A gateway with a store, and an upstream behind a virtual key."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from .upstream import Upstream
 SEALED = "sk-sealed-in-the-store"
 
 
-class House:
+class StoredGateway:
     """The store of a gateway with *settings*, and callers of that gateway."""
 
     def __init__(
@@ -24,10 +24,16 @@ class House:
         self.store: Repository = factory.repository(settings)
         self._call = call
 
-    def caller(self, key: str | None = None, **changes: Any) -> Caller:
-        """Someone with a key; without any header else.
+    def __enter__(self) -> "StoredGateway":
+        return self
 
-        Each is a caller of another gateway, with the same store.
+    def __exit__(self, *exc_info: object) -> None:
+        self.store.engine.dispose()
+
+    def caller(self, key: str | None = None, **changes: Any) -> Caller:
+        """A caller with a key and no other header.
+
+        Each caller has its own gateway on the same store.
         """
         fields = {
             name: getattr(self.settings, name)
@@ -41,12 +47,12 @@ class House:
         return caller
 
     def virtual_key(self, id: str = "openai-1", **fields: Any) -> str:
-        given = {
+        defaults = {
             "provider": "openai",
             "settings": {"api_key": SEALED},
             "custom_host": self.upstream.url,
         }
-        self.store.put_virtual_key(VirtualKey(id, **given | fields))
+        self.store.put_virtual_key(VirtualKey(id, **defaults | fields))
         return id
 
     def key(self, name: str = "job", **fields: Any) -> str:
