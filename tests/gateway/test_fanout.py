@@ -99,6 +99,20 @@ def test_items_arrive_as_produced() -> None:
     assert gone()
 
 
+def test_close_ends_every_waiting_thread() -> None:
+    """Also where more of them wait for room than the queue usually has."""
+
+    def endless() -> Iterator[str]:
+        while True:
+            yield "more"
+
+    fan = Fanout([endless] * 200, limit=200)
+    time.sleep(0.05)
+    fan.close()
+
+    assert gone()
+
+
 def test_receive_returns_at_deadline() -> None:
     go_on = threading.Event()
 

@@ -39,10 +39,12 @@ class Fanout(Generic[T]):
         self._running = len(producers)
         self._lock = threading.Lock()
         self._queue: Queue[tuple[int, T | EndOfProducer | BaseException]]
-        self._queue = Queue(_QUEUE_SIZE)
+        threads = min(limit, len(producers))
+        # Room for an item of each thread: so `close` can let all of them go.
+        self._queue = Queue(max(_QUEUE_SIZE, threads))
         self._failure: BaseException | None = None
         self._stopped = threading.Event()
-        for _ in range(min(limit, len(producers))):
+        for _ in range(threads):
             threading.Thread(target=self._work, name="fanout", daemon=True).start()
 
     @property
@@ -86,7 +88,7 @@ class Fanout(Generic[T]):
         """Start nothing more, and let those that wait for room in the queue go."""
         self._stopped.set()
         # Each thread that waits for room puts in the one item that it has, and nothing
-        # more behind `_stopped`.
+        # more behind `_stopped`: an empty queue has room for all of these.
         try:
             while True:
                 self._queue.get_nowait()
