@@ -48,9 +48,9 @@ class SizeLimits:
 class TargetCalls:
     """Makes the calls of one request to one target.
 
-    *sign* puts a signature on a call, where the provider wants one; *headers* are those
-    of the last answer. Every method raises UpstreamError, or what the provider's
-    functions raise.
+    *budget* is what all of them together may hold. *sign* puts a signature on a call,
+    where the provider wants one; *headers* are those of the last answer. Every method
+    raises UpstreamError, or what the provider's functions raise.
     """
 
     provider: Provider
@@ -58,13 +58,10 @@ class TargetCalls:
     client: HTTPClient
     engine: EmbeddedEngine
     sizes: SizeLimits
+    budget: ByteBudget
     sign: Callable[[HTTPRequest], HTTPRequest] | None = None
     open_calls: OpenCalls = field(default_factory=OpenCalls)
     headers: Mapping[str, str] = field(default_factory=dict)
-    _budget: ByteBudget = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._budget = ByteBudget(self.sizes.max_answer_bytes)
 
     def complete(self, request: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
         """The whole answer to one call."""
@@ -93,7 +90,7 @@ class TargetCalls:
             reply,
             self.open_calls,
             decoder,
-            self._budget,
+            self.budget,
             request.endpoint.reader(request),
             record,
             post_processor,
@@ -104,7 +101,7 @@ class TargetCalls:
         reply = self.open(call, record)
         let_go = self.open_calls.abandon
         try:
-            body = reply.read(self._budget)
+            body = reply.read(self.budget)
             let_go = self.open_calls.drop
         finally:
             let_go(reply)
@@ -114,19 +111,23 @@ class TargetCalls:
         """The open answer to *call*, whose status is 2xx. How far it comes is noted in
         *record*.
         """
+        trusted = self._trusted_hosts()
         limit = self.client.limits.first_byte
         deadline = Deadline.after(limit, self.target.request_timeout)
         if self.provider.embedded:
             # The engine may be about to come up, or to come up again.
             return self.engine.send_when_loaded(
-                lambda: self._send(call, deadline, record), deadline
+                lambda: self._send(call, deadline, trusted, record), deadline
             )
-        return self._send(call, deadline, record)
+        return self._send(call, deadline, trusted, record)
 
     def _send(
-        self, call: HTTPRequest, deadline: Deadline, record: CallRecord | None
+        self,
+        call: HTTPRequest,
+        deadline: Deadline,
+        trusted: tuple[str, ...] | None,
+        record: CallRecord | None,
     ) -> HTTPReply:
-        trusted = self._trusted_hosts()
         if self.target.context is not None:
             # The span within which the call is made.
             headers = merge_headers(call.headers, self.target.context)
