@@ -36,6 +36,7 @@ def ledger_row(record: RequestRecord) -> Row:
         "stream": record.stream,
         "cache": str(record.trace.cache),
         "attempts": len(record.trace.attempts),
+        # Upstreams have sent counts that no column of integers can hold.
         "prompt_tokens": min(record.prompt_tokens, MAX_COUNT),
         "completion_tokens": min(record.completion_tokens, MAX_COUNT),
         "estimated": record.usage.estimated,

@@ -74,6 +74,7 @@ class _Account:
         """Charge one more try."""
         self.usage = self.usage + usage if self.has_charges else usage
         self.has_charges = True
+        # Some of several targets may have no price; the sum is that of the others.
         if cost is not None:
             self.cost = (self.cost or 0) + cost
 
@@ -127,6 +128,7 @@ class RequestMeter:
         self._plan = plan
 
     def _reserve_from(self, virtual_key: _Account, plan: Plan) -> None:
+        # Both or neither: what one refuses must not stay reserved from the other.
         accounts = [a for a in (self._key, virtual_key) if a.limits != _NO_LIMITS]
         if not accounts:
             return
@@ -158,6 +160,7 @@ class RequestMeter:
         if plan is None or virtual_key is None:
             return ()
         self._plan = self._virtual_key = None
+        # Also after a failure: what was sent upstream is billed there, answer or none.
         usage = self._counter.total
         cost = self._metering.cost(plan, usage)
         self._key.add(usage, cost)

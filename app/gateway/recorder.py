@@ -26,6 +26,7 @@ class RequestRecorder:
 
     def follow(self, outcome: Outcome) -> None:
         """An answer is there, or its first event."""
+        # For a stream the first event, for a whole answer all of it: the commit point.
         self._outcome, self._first = outcome, self._passed
         span = self._trace.span
         if isinstance(outcome.body, EventStream):

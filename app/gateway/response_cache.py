@@ -62,6 +62,7 @@ class CacheLookup:
         if isinstance(body, bytes):
             self._store_body(outcome, body)
         elif isinstance(body, EventStream):
+            # Kept as a whole answer, from which either form can be made again.
             chunks = ChunkAssembler()
 
             def ended(end: End) -> None:
@@ -107,8 +108,11 @@ class ResponseCache:
         trace.cache = CacheStatus.DISABLED
         if policy is None or request is None or not is_cacheable(request):
             return CacheLookup(self)
+        # What a caller's own credentials paid for is shared with the same ones only.
         secrets = [s.name for s in plan.provider.settings if s.secret]
         name = key(target, policy, scope, secrets=secrets)
+        # Not a flight: whoever asks for a fresh answer must not get one that another
+        # request had begun before.
         if scope.refreshes:
             trace.cache = CacheStatus.REFRESH
             return CacheLookup(self, key=name, policy=policy)

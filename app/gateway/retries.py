@@ -99,6 +99,8 @@ class RetrySchedule:
     def next_delay(self, error: GatewayError) -> float | None:
         """Seconds until the next try, after *error*; None if there is none."""
         delay = None
+        # Of the whole request: hundreds of targets with five retries each would
+        # otherwise be a way to have a provider called a thousand times.
         if len(self._trace.attempts) < MOST_TRIES:
             left = self._budget
             if self._deadline is not None:
@@ -143,6 +145,7 @@ def recorded_attempt(
         error = e
         raise
     except BaseException:
+        # A fault of our own, or the end of a worker: the attempt is on the trace too.
         error = GatewayError("the gateway failed")
         raise
     finally:

@@ -55,6 +55,7 @@ class TargetCaller:
         """How *target* would answer its request. Raises InvalidRequest."""
         assert target.request, "a route to completions has a request for every target"
         provider = _usable_provider(target)
+        # One process answers all callers, so its requests are checked before they wait.
         if provider.embedded:
             self.engine.check(target.request)
         return make_plan(provider, target, target.request, self.sizes.max_choices)
@@ -83,6 +84,7 @@ class TargetCaller:
                 else:
                     body = answer.body
         except UpstreamError as e:
+            # No provider's failure: quarantine.py asks which request did it.
             if plan.provider.embedded and has_ended(e):
                 raise EngineEnded from None
             raise _named_and_redacted(e, calls.target) from None
@@ -140,6 +142,7 @@ class TargetCaller:
             target = replace(target, base_url=url, api_key=key)
         sign = None
         try:
+            # May call the provider's token service, so not before the plan is made.
             if provider.token_source:
                 target = self.credentials.with_token(provider, target)
             if provider.signer:
@@ -204,6 +207,7 @@ def _usable_provider(target: Target) -> Provider:
 def _has_key(provider: Provider, target: Target) -> bool:
     """Whether there is a key, or all of the settings that stand for one."""
     settings = any(map(target.has, provider.credential_settings))
+    # A header that the config forwards may hold the caller's own key.
     forwarded = "authorization" in map(str.lower, target.headers)
     return bool(target.api_key) or settings or forwarded
 

@@ -99,6 +99,7 @@ class TargetCalls:
     def read_body(self, call: HTTPRequest, record: CallRecord | None = None) -> bytes:
         """The body of the answer to *call*."""
         reply = self.open(call, record)
+        # Until it is read to its end, its connection cannot serve the next call.
         let_go = self.open_calls.abandon
         try:
             body = reply.read(self.budget)
@@ -155,6 +156,7 @@ class TargetCalls:
         # A secret that the error quotes has to be gone before it can be cut in two.
         quoted = redactor(self.target).content(body[:_MAX_QUOTED])
         body = quoted + body[_MAX_QUOTED:]
+        # Redirects are not followed: they would take the key to another host.
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
             error.headers.update(error_headers(reply.headers))
