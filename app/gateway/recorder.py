@@ -7,7 +7,7 @@ from ..errors import GatewayError
 from ..planning.plan import Plan
 from .context import RequestContext
 from .outcome import Outcome
-from .request_record import End, Failure, Hook, RequestRecord, notify
+from .request_record import End, Failure, Hook, RequestRecord
 from .streaming.event_stream import EventStream
 
 logger = logging.getLogger("lastword")
@@ -66,7 +66,12 @@ class RequestRecorder:
         )
         if end == End.LEFT:
             logger.info("client_left", extra={"trace_id": self._trace.id})
-        notify(self._hooks, finished)
+        for hook in self._hooks:
+            # One that fails affects neither the others nor the request.
+            try:
+                hook(finished)
+            except Exception:
+                logger.exception("a hook failed")
 
     @property
     def _stream(self) -> EventStream | None:

@@ -6,7 +6,6 @@ the metrics and the spans are each a table of fields over this record; whatever 
 than one of them needs is a property here. A hook must neither fail nor block.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -18,8 +17,6 @@ from ..core.redaction import without_likely_keys
 from ..errors import GatewayError
 from ..upstream.target_secrets import redactor
 from .retries import Attempt, Trace
-
-logger = logging.getLogger("lastword")
 
 # Characters of a name that callers or providers can make up: a column of the ledger is
 # as long, and no line of the log gets out of hand.
@@ -181,12 +178,3 @@ class RequestRecord:
 
 
 Hook = Callable[[RequestRecord], None]
-
-
-def notify(hooks: Sequence[Hook], record: RequestRecord) -> None:
-    """Call all *hooks*. One that fails affects neither the others nor the request."""
-    for hook in hooks:
-        try:
-            hook(record)
-        except Exception:
-            logger.exception("a hook failed")

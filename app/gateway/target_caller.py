@@ -27,7 +27,7 @@ from ..providers import PROVIDERS, Provider
 from ..providers.parsing.json_answers import malformed_as_upstream_error
 from ..upstream.auth.access_tokens import AccessTokens
 from ..upstream.auth.request_signing import find_signer
-from ..upstream.client import HTTPClient
+from ..upstream.client import ByteBudget, HTTPClient
 from ..upstream.embedded_engine import EmbeddedEngine, has_ended
 from ..upstream.target_secrets import redactor
 from .clients.cancellation import Cancellation
@@ -146,8 +146,9 @@ class TargetCaller:
                 sign = find_signer(provider.signer, provider, target)
         except GatewayError as e:
             raise _redacted(e, target) from None
+        budget = ByteBudget(self.sizes.max_answer_bytes)
         return TargetCalls(
-            provider, target, self.upstream, self.engine, self.sizes, sign
+            provider, target, self.upstream, self.engine, self.sizes, budget, sign
         )
 
 

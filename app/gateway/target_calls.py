@@ -24,7 +24,7 @@ from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
 from .streaming.call_stream import CallStream
-from .usage_charges import CallRecord, CallStage
+from .usage_charges import CallEnding, CallRecord
 
 # Bytes that are read of an answer that is no success: enough for any message; and
 # more than an excerpt shows of it.
@@ -48,9 +48,9 @@ class SizeLimits:
 class TargetCalls:
     """Makes the calls of one request to one target.
 
-    *sign* puts a signature on a call, where the provider wants one; *headers* are those
-    of the last answer. Every method raises UpstreamError, or what the provider's
-    functions raise.
+    *budget* is what all of them together may hold. *sign* puts a signature on a call,
+    where the provider wants one; *headers* are those of the last answer. Every method
+    raises UpstreamError, or what the provider's functions raise.
     """
 
     provider: Provider
@@ -58,13 +58,10 @@ class TargetCalls:
     client: HTTPClient
     engine: EmbeddedEngine
     sizes: SizeLimits
+    budget: ByteBudget
     sign: Callable[[HTTPRequest], HTTPRequest] | None = None
     open_calls: OpenCalls = field(default_factory=OpenCalls)
     headers: Mapping[str, str] = field(default_factory=dict)
-    _budget: ByteBudget = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._budget = ByteBudget(self.sizes.max_answer_bytes)
 
     def complete(self, request: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
         """The whole answer to one call."""
@@ -93,7 +90,7 @@ class TargetCalls:
             reply,
             self.open_calls,
             decoder,
-            self._budget,
+            self.budget,
             request.endpoint.reader(request),
             record,
             post_processor,
@@ -104,7 +101,7 @@ class TargetCalls:
         reply = self.open(call, record)
         let_go = self.open_calls.abandon
         try:
-            body = reply.read(self._budget)
+            body = reply.read(self.budget)
             let_go = self.open_calls.drop
         finally:
             let_go(reply)
@@ -114,19 +111,23 @@ class TargetCalls:
         """The open answer to *call*, whose status is 2xx. How far it comes is noted in
         *record*.
         """
+        trusted = self._trusted_hosts()
         limit = self.client.limits.first_byte
         deadline = Deadline.after(limit, self.target.request_timeout)
         if self.provider.embedded:
             # The engine may be about to come up, or to come up again.
             return self.engine.send_when_loaded(
-                lambda: self._send(call, deadline, record), deadline
+                lambda: self._send(call, deadline, trusted, record), deadline
             )
-        return self._send(call, deadline, record)
+        return self._send(call, deadline, trusted, record)
 
     def _send(
-        self, call: HTTPRequest, deadline: Deadline, record: CallRecord | None
+        self,
+        call: HTTPRequest,
+        deadline: Deadline,
+        trusted: tuple[str, ...] | None,
+        record: CallRecord | None,
     ) -> HTTPReply:
-        trusted = self._trusted_hosts()
         if self.target.context is not None:
             # The span within which the call is made.
             headers = merge_headers(call.headers, self.target.context)
@@ -135,7 +136,7 @@ class TargetCalls:
             call = self.sign(call)
         if record:
             # It may be sent again: what became of the try before does not count.
-            record.stage = CallStage.UNSENT
+            record.is_sent, record.ending = False, None
         with self.open_calls.calling(record) as observer:
             reply = self.client.send(
                 call,
@@ -149,7 +150,7 @@ class TargetCalls:
         if 200 <= reply.status < 300:
             return reply
         if record:
-            record.stage = CallStage.REJECTED
+            record.ending = CallEnding.REJECTED
         body = self._read_error(reply)
         # A secret that the error quotes has to be gone before it can be cut in two.
         quoted = redactor(self.target).content(body[:_MAX_QUOTED])

@@ -41,12 +41,9 @@ from ..providers.protocols import openai_chat
 _DEFAULT_MAX_TOKENS = 16
 
 
-class CallStage(StrEnum):
-    """How far an upstream call has come."""
+class CallEnding(StrEnum):
+    """How an upstream call has ended. One that was broken off has not."""
 
-    UNSENT = "unsent"
-    # The request has gone out, and its answer is not complete.
-    SENT = "sent"
     REJECTED = "rejected"
     ANSWERED = "answered"
 
@@ -55,20 +52,18 @@ class CallStage(StrEnum):
 class CallRecord:
     """The progress of one upstream call, which asks for *part* of *plan*.
 
-    *usage* is what the provider has reported, *generated* estimates the tokens that
-    were received.
+    *is_sent* says whether the request has gone out, *ending* how its answer ended, once
+    it did. *usage* is what the provider has reported, *generated* estimates the tokens
+    that were received.
     """
 
     plan: Plan
     part: Part
     is_stream: bool
-    stage: CallStage = CallStage.UNSENT
+    is_sent: bool = False
+    ending: CallEnding | None = None
     usage: Usage | None = None
     generated: int = 0
-
-    def note_sent(self, sent: bool) -> None:
-        """The call goes out now, or has not reached its server after all."""
-        self.stage = CallStage.SENT if sent else CallStage.UNSENT
 
     def note(self, *answers: UpstreamAnswer) -> None:
         """Count the next chunks of the answer, or the whole answer."""
@@ -88,16 +83,16 @@ class CallRecord:
             yield
         except UpstreamInBand:
             if not self.generated:
-                self.stage = CallStage.REJECTED
+                self.ending = CallEnding.REJECTED
             raise
-        self.stage = CallStage.ANSWERED
+        self.ending = CallEnding.ANSWERED
 
     @property
     def charge(self) -> Usage:
         """What the call costs, as far as it has come."""
-        if self.stage in (CallStage.UNSENT, CallStage.REJECTED):
+        if not self.is_sent or self.ending is CallEnding.REJECTED:
             usage = Usage()
-        elif self.stage == CallStage.ANSWERED:
+        elif self.ending is CallEnding.ANSWERED:
             usage = self.usage or self._received_usage()
         elif self.is_stream:
             usage = self._interrupted_stream_usage()
@@ -157,7 +152,8 @@ class UsageCounter:
         """What they are charged, as far as they have come."""
         # Another thread may append while the charges are computed.
         charges = [call.charge for call in tuple(self.calls)]
-        return sum(charges, Usage())
+        # Most tries make one call.
+        return charges[0] if len(charges) == 1 else sum(charges, Usage())
 
 
 def max_usage(plan: Plan) -> Usage:

@@ -27,7 +27,7 @@ from .declaration import (
 )
 from .model_lists import model_list, models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason
+from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
 from .upstream_request import key_header
@@ -100,7 +100,7 @@ class AnthropicReader:
 
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._upstream = upstream
-        self._head = openai_chat.head({}, upstream)
+        self._head = answer_head({}, upstream)
         self._counts: dict[str, int] = {}
 
     def whole(self, message: dict[str, Any]) -> Completion:
@@ -129,7 +129,7 @@ class AnthropicReader:
         return self._completion(text, None)
 
     def _begin(self, message: Mapping[str, Any]) -> None:
-        self._head = openai_chat.head(message, self._upstream)
+        self._head = answer_head(message, self._upstream)
         self._update_counts(message.get("usage"))
 
     def _update_counts(self, usage: Mapping[str, Any] | None) -> None:

@@ -8,8 +8,7 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.sse import Event
 from .declaration import HTTPRequest, UpstreamRequest
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason
-from .protocols import openai_chat
+from .parsing.answer_fields import answer_head, finish_reason
 from .upstream_request import quote_path_segment
 
 # The HTTP statuses of exceptions that come as events of a stream. Such an event has no
@@ -58,7 +57,7 @@ def completion_of(
     """A completion, or a chunk, of this text and finish reason."""
     reason = finish_reason(word, strict=upstream.target.strict)
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*openai_chat.head({}, upstream), choices, usage)
+    return Completion(*answer_head({}, upstream), choices, usage)
 
 
 def parse_usage(

@@ -22,7 +22,7 @@ from .declaration import (
 )
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason
+from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -121,7 +121,7 @@ class CohereReader:
             ]
             logprobs = self._logprobs.read(tokens)
         choices = (Choice(text, 0, logprobs, reason),) if text or reason else ()
-        head = openai_chat.head({"id": self._id}, self._upstream)
+        head = answer_head({"id": self._id}, self._upstream)
         return Completion(*head, choices, _parse_usage(usage or {}))
 
 

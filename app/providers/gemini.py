@@ -21,7 +21,7 @@ from .declaration import (
 )
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason
+from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -99,7 +99,7 @@ class GeminiReader:
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        openai_chat.raise_in_band_error(document)
+        error_bodies.raise_in_band_error(document)
         head = {"id": document.get("responseId"), "model": document.get("modelVersion")}
         candidates = document.get("candidates") or ()
         choices = [self._choice(candidate) for candidate in candidates]
@@ -116,7 +116,7 @@ class GeminiReader:
             elif self._whole:
                 raise IndexError("no candidates")
         return Completion(
-            *openai_chat.head(head, self._upstream),
+            *answer_head(head, self._upstream),
             choices=tuple(choices),
             usage=_parse_usage(document.get("usageMetadata") or {}),
         )

@@ -32,11 +32,11 @@ from .declaration import (
 )
 from .model_lists import models_request
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason, parse_usage
+from .parsing.answer_fields import answer_head, finish_reason, parse_usage
 from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
-from .protocols.openai_chat import EMPTY_DATA, raise_in_band_error
+from .protocols.openai_chat import EMPTY_DATA
 
 # Its default seed, -1 as an unsigned number of 32 bits, which means a random one.
 _RANDOM_SEED = 2**32 - 1
@@ -129,7 +129,7 @@ class LlamaCppReader:
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        raise_in_band_error(document)
+        error_bodies.raise_in_band_error(document)
         # /infill answers in the native shape, {"content", "stop", ...}; /v1/completions
         # in OpenAI's, {"choices": [...]}.
         is_native = "content" in document
@@ -140,7 +140,7 @@ class LlamaCppReader:
         choice = Choice(
             text, 0, logprobs if logprobs and logprobs.tokens else None, reason
         )
-        head = openai_chat.head(document, self._upstream)
+        head = answer_head(document, self._upstream)
         return Completion(*head, choices=(choice,), usage=usage)
 
 

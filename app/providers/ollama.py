@@ -28,7 +28,7 @@ from .declaration import (
 from .llama_cpp import models, server_root
 from .model_lists import model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason
+from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -109,7 +109,7 @@ class OllamaReader:
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
 
     def read(self, document: dict[str, Any]) -> Completion:
-        openai_chat.raise_in_band_error(document)
+        error_bodies.raise_in_band_error(document)
         # The last line has no text, but the counts and `done_reason`, which older
         # versions lack.
         done, entries = document["done"], document.get("logprobs")
@@ -122,7 +122,7 @@ class OllamaReader:
         if done and completion_tokens:
             usage = Usage(document.get("prompt_eval_count") or 0, completion_tokens)
         return Completion(
-            *openai_chat.head({"model": document.get("model")}, self._upstream),
+            *answer_head({"model": document.get("model")}, self._upstream),
             (Choice(document.get("response") or "", 0, logprobs, reason),),
             usage,
         )

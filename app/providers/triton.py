@@ -19,8 +19,8 @@ from ..core.sse import Event
 from ..errors import UpstreamError
 from .declaration import Endpoint, HTTPRequest, Provider, UpstreamRequest, same_named
 from .parsing import error_bodies
+from .parsing.answer_fields import answer_head
 from .parsing.json_answers import JSONStreamReader, read_completion
-from .protocols import openai_chat
 
 # Those that both backends have, vLLM's and TensorRT-LLM's.
 _PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")
@@ -66,7 +66,7 @@ class TritonReader:
         self._chunks.end(failure)
         if not self._has_begun:
             return ()
-        head = openai_chat.head({}, self._upstream)
+        head = answer_head({}, self._upstream)
         return (Completion(*head, (Choice("", 0, None, "stop"),)),)
 
 
@@ -74,14 +74,12 @@ def _completion(
     document: dict[str, Any], upstream: UpstreamRequest, reason: str | None
 ) -> Completion:
     # An error after the first event is an event, {"error": "text"}, under status 200.
-    openai_chat.raise_in_band_error(document)
+    error_bodies.raise_in_band_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
     # Some models answer with a batch of one.
     text = text[0] if isinstance(text, list) else text
-    return Completion(
-        *openai_chat.head(named, upstream), (Choice(text, 0, None, reason),)
-    )
+    return Completion(*answer_head(named, upstream), (Choice(text, 0, None, reason),))
 
 
 TRITON = Provider(

@@ -24,7 +24,7 @@ from .declaration import (
     same_named,
 )
 from .parsing import error_bodies
-from .parsing.answer_fields import finish_reason, parse_usage
+from .parsing.answer_fields import answer_head, finish_reason, parse_usage
 from .parsing.json_answers import read_completion, read_object
 from .protocols import openai_chat
 from .upstream_request import quote_path_segment
@@ -91,7 +91,7 @@ class WorkersAIReader:
             last = self._reason or _inferred_reason(upstream, self._usage)
             return (_completion(upstream, "", self._usage, last),)
         document = read_object(event.data)
-        openai_chat.raise_in_band_error(document)
+        error_bodies.raise_in_band_error(document)
         self._usage = parse_usage(document.get("usage")) or self._usage
         # The event with the usage may have no text at all.
         text, reason = _text_and_reason({"response": ""} | document)
@@ -121,7 +121,7 @@ def _completion(
     reason: str | None = None,
 ) -> Completion:
     choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*openai_chat.head({}, upstream), choices, usage)
+    return Completion(*answer_head({}, upstream), choices, usage)
 
 
 def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:

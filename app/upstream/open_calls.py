@@ -18,7 +18,7 @@ class OpenCallsClosed(Exception):
 class SentNote(Protocol):
     """Where it is noted whether a call has been sent: the record of its charges."""
 
-    def note_sent(self, sent: bool) -> None: ...
+    is_sent: bool
 
 
 class CallInProgress:
@@ -34,7 +34,7 @@ class CallInProgress:
 
     def sent(self, sent: bool) -> None:
         if self._record:
-            self._record.note_sent(sent)
+            self._record.is_sent = sent
 
 
 class OpenCalls:

@@ -32,7 +32,7 @@ from ...providers.protocols.openai_completions import to_completion
 from ...upstream.client import ByteBudget, HTTPReply
 from ...upstream.event_decoders import EventDecoder
 from ...upstream.open_calls import OpenCalls
-from ..usage_charges import CallRecord, CallStage
+from ..usage_charges import CallEnding, CallRecord
 
 
 class CallStream:
@@ -150,7 +150,7 @@ class CallStream:
         processor = self._post_processor
         for answer in last:
             answers += processor.feed(to_completion(answer)) if processor else [answer]
-        self._record.stage = CallStage.ANSWERED
+        self._record.ending = CallEnding.ANSWERED
         self._finish(is_read=True)
         if processor:
             answers += processor.end()
@@ -167,7 +167,7 @@ class CallStream:
     def _fail(self, error: Exception) -> None:
         """Raise *error*. One that is an answer in place of text costs nothing."""
         if isinstance(error, UpstreamInBand) and not self._record.generated:
-            self._record.stage = CallStage.REJECTED
+            self._record.ending = CallEnding.REJECTED
         self._finish(is_read=False)
         raise error
 

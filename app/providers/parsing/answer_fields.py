@@ -1,4 +1,5 @@
-"""Finish reasons and usage: what all answers have, and providers spell differently.
+"""What all answers have, and providers spell differently: id, time, model, finish
+reasons, usage.
 
 Sources of the finish reasons: the enumerations in each provider's documentation, whose
 address is at the top of its file; the table of the Portkey gateway 1.15.2. Of the
@@ -6,10 +7,12 @@ usage: CompletionUsage in https://github.com/openai/openai-openapi, a shape that
 providers share.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...core.completion import Usage
 from ...errors import UpstreamCut
+from ..upstream_request import UpstreamRequest
 
 # A call of a tool ends the text as well.
 _WORDS = {
@@ -46,6 +49,30 @@ _FAILURES = {
 
 # What streams send while a choice goes on, beside null.
 _NOT_YET = {"", "null", "finish_reason_unspecified"}
+
+
+def answer_head(
+    document: Mapping[str, Any], upstream: UpstreamRequest
+) -> tuple[str, int, str]:
+    """Id, time and model of an answer. An id gets the prefix of a text completion."""
+    upstream_id = document.get("id")
+    bare = str(upstream_id).removeprefix("chat").removeprefix("cmpl-")
+    return (
+        f"cmpl-{bare}" if upstream_id else upstream.request.id,
+        created(document, upstream),
+        str(document.get("model") or upstream.request.model),
+    )
+
+
+def created(document: Mapping[str, Any], upstream: UpstreamRequest) -> int:
+    """The time of an answer in Unix seconds; the request's, if the answer has none.
+
+    SambaNova sends fractions.
+    """
+    seconds = document.get("created")
+    if isinstance(seconds, (int, float)) and 0 < seconds < 2**53:
+        return int(seconds)
+    return upstream.request.created
 
 
 def finish_reason(word: Any, *, strict: bool = True) -> str | None:

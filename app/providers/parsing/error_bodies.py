@@ -24,6 +24,14 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     return UpstreamStatus(**_error_fields(status, body))
 
 
+def raise_in_band_error(document: Mapping[str, Any]) -> None:
+    """Raise the error that an answer with status 200 contains, if any."""
+    if document.get("error") or document.get("object") == "error":
+        raise in_band_error(document)
+    if error := (document.get("x_groq") or {}).get("error"):
+        raise in_band_error({"error": error})
+
+
 def in_band_error(document: Mapping[str, Any]) -> UpstreamInBand:
     """An error inside an answer with status 200. The document may name its status."""
     details = _details(document)

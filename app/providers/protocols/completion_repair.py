@@ -13,8 +13,8 @@ from ...core.completion import Usage, estimate
 from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
 from ..declaration import UpstreamRequest
-from ..parsing.answer_fields import finish_reason, parse_usage
-from .openai_chat import created, text_of
+from ..parsing.answer_fields import created, finish_reason, parse_usage
+from .openai_chat import text_of
 
 
 def repair_head(document: dict[str, Any], upstream: UpstreamRequest) -> bool:

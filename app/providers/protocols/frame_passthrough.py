@@ -36,9 +36,10 @@ from ...core.sse import DONE, Event
 from ...errors import UpstreamCut, UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion, UpstreamRequest
 from ..parsing.answer_fields import parse_usage
+from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_object
 from .completion_repair import estimated_usage, repair_choice, repair_head
-from .openai_chat import EMPTY_DATA, raise_in_band_error
+from .openai_chat import EMPTY_DATA
 
 # What all frames of a stream have in common.
 _HEAD_KEYS = ("id", "object", "created", "model")

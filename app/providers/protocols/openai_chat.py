@@ -25,7 +25,7 @@ from ..declaration import (
     same_named,
 )
 from ..parsing import error_bodies
-from ..parsing.answer_fields import finish_reason, parse_usage
+from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
 from ..parsing.json_answers import JSONStreamReader, read_completion
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import ThinkTagFilter
@@ -134,10 +134,10 @@ class ChatReader:
         chunk = self._read_plain_text(document)
         if chunk is not None:
             return chunk
-        raise_in_band_error(document)
+        error_bodies.raise_in_band_error(document)
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
-        self._head = head(document, self._upstream)
+        self._head = answer_head(document, self._upstream)
         sent_id, model = document.get("id"), document.get("model")
         # Only texts: among numbers, 1 equals True, and is read as another id.
         is_text = isinstance(sent_id, str | None) and isinstance(model, str | None)
@@ -278,38 +278,6 @@ def text_of(content: Any) -> str:
         texts = (part.get("text") for part in content if part.get("type") == "text")
         return "".join(text or "" for text in texts)
     return content or ""
-
-
-def raise_in_band_error(document: Mapping[str, Any]) -> None:
-    """Raise the error that an answer with status 200 contains, if any."""
-    if document.get("error") or document.get("object") == "error":
-        raise error_bodies.in_band_error(document)
-    if error := (document.get("x_groq") or {}).get("error"):
-        raise error_bodies.in_band_error({"error": error})
-
-
-def head(
-    document: Mapping[str, Any], upstream: UpstreamRequest
-) -> tuple[str, int, str]:
-    """Id, time and model of an answer. An id gets the prefix of a text completion."""
-    upstream_id = document.get("id")
-    bare = str(upstream_id).removeprefix("chat").removeprefix("cmpl-")
-    return (
-        f"cmpl-{bare}" if upstream_id else upstream.request.id,
-        created(document, upstream),
-        str(document.get("model") or upstream.request.model),
-    )
-
-
-def created(document: Mapping[str, Any], upstream: UpstreamRequest) -> int:
-    """The time of an answer in Unix seconds; the request's, if the answer has none.
-
-    SambaNova sends fractions.
-    """
-    seconds = document.get("created")
-    if isinstance(seconds, (int, float)) and 0 < seconds < 2**53:
-        return int(seconds)
-    return upstream.request.created
 
 
 def _usage(document: Mapping[str, Any]) -> Usage | None:

@@ -25,6 +25,7 @@ from ..declaration import (
     UpstreamRequest,
     same_named,
 )
+from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_completion, read_object
 from .completion_repair import (
     check_prompt_logprobs,
@@ -34,7 +35,6 @@ from .completion_repair import (
     repair_usage,
 )
 from .frame_passthrough import FramePassthrough
-from .openai_chat import raise_in_band_error
 
 # All of the endpoint's parameters, as OpenAI takes them.
 PARAMS = same_named(*LEGACY_PARAMS)
