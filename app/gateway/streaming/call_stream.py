@@ -118,14 +118,14 @@ class CallStream:
                 if processor is None:
                     answers += read
                 else:
+                    # Only frames of the legacy shape have to be parsed here.
                     for answer in read:
-                        # Only frames of the legacy shape have to be parsed here.
-                        if not isinstance(answer, Completion):
-                            answer = to_completion(answer)
-                        answers += processor.feed(answer)
-                    if processor.finished:
-                        break
-                if reader.done:
+                        answers += processor.feed(
+                            answer
+                            if isinstance(answer, Completion)
+                            else to_completion(answer)
+                        )
+                if reader.done or (processor and processor.finished):
                     break
         finally:
             # What came before an error, or with it, has been generated all the same.
