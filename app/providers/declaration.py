@@ -53,7 +53,7 @@ class StreamReader(Protocol):
         """The chunks that follow when the body has ended, or broke with *failure*.
 
         Raises *failure* or UpstreamCut if the stream is not whole; see
-        gateway/streaming/call_stream.py.
+        parsing/stream_ending.py.
         """
 
 

@@ -26,6 +26,7 @@ from .declaration import (
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
 from .parsing.json_answers import read_completion, read_object
+from .parsing.stream_ending import check_body_ended
 from .protocols import openai_chat
 from .upstream_request import quote_path_segment
 
@@ -99,8 +100,7 @@ class WorkersAIReader:
         return (_completion(upstream, text),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
-        if failure:
-            raise failure
+        check_body_ended(failure)
         return ()
 
 

@@ -5,18 +5,8 @@
 Every stage is sans-IO: it is fed, and returns what came of that. Only `read` waits, for
 the next block, and not longer than it is told.
 
-A stream ends in one of four ways:
-
-- by an error of the provider, in place of an event. The reader raises it out of `feed`;
-- whole: every choice has ended, or what was sent says that nothing more will come;
-- cut: the body has ended regularly, but too early. UpstreamCut;
-- broken: the connection failed. Its error is raised, unless nothing was lost.
-
-Whether a stream is whole or cut is decided in one of two places. If frames pass through
-untouched, their reader decides, by their finish reasons (protocols/frame_passthrough).
-All other streams are post-processed (core/post_processing): there a choice may also end
-at a stop sequence, of which the provider knows nothing, so their readers only check
-that the body has ended regularly.
+Whether a stream is whole, cut or broken is decided by its reader, with
+providers/parsing/stream_ending.py, and behind that by the post-processing.
 """
 
 from collections.abc import Sequence

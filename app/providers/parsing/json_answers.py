@@ -14,6 +14,7 @@ from ... import safe_json
 from ...core.completion import Completion
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
+from .stream_ending import check_body_ended
 
 # What code raises that reads an answer of another form than it expects.
 _MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
@@ -93,9 +94,7 @@ class JSONStreamReader:
         return (read_completion(data, self._read_chunk),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
-        # Whether all choices have ended is checked in core/post_processing.
-        if failure:
-            raise failure
+        check_body_ended(failure)
         return ()
 
 

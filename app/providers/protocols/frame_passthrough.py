@@ -33,11 +33,12 @@ import orjson
 
 from ...core.completion import estimate
 from ...core.sse import DONE, Event
-from ...errors import UpstreamCut, UpstreamError, UpstreamProtocol
+from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion, UpstreamRequest
 from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_object
+from ..parsing.stream_ending import ChoiceEndings
 from .completion_repair import estimated_usage, repair_choice, repair_head
 from .openai_chat import EMPTY_DATA
 
@@ -104,9 +105,7 @@ class FramePassthrough:
         # Asked for each frame that takes the second path or the third.
         self._include_usage = upstream.request.include_usage
         self._continuous_usage = upstream.request.continuous_usage
-        # Indices of choices.
-        self._running: set[int] = set()
-        self._finished: set[int] = set()
+        self._endings = ChoiceEndings()
         self.done = False
         self._head: dict[str, Any] = {}
         self._patterns = _REQUIRED_PATTERNS
@@ -135,12 +134,7 @@ class FramePassthrough:
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[RawCompletion]:
         """The frame with the usage, if it was requested; the usage in any case."""
-        # The stream is whole if each choice that began has a finish reason. To lose the
-        # connection, or `[DONE]`, after the last of them is no loss.
-        if self._running or not self._finished:
-            raise failure or UpstreamCut(
-                "upstream ended the stream before the completion was done"
-            )
+        self._endings.check(failure)
         frame = b""
         if self._include_usage:
             counts = self._usage or estimated_usage(
@@ -155,7 +149,7 @@ class FramePassthrough:
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
         indices = _INDEX.findall(data)
-        if len(indices) != 1 or int(indices[0]) not in self._running:
+        if len(indices) != 1 or int(indices[0]) not in self._endings.running:
             return False
         if not all(pattern.search(data) for pattern in self._patterns):
             return False
@@ -194,15 +188,14 @@ class FramePassthrough:
         for choice in choices:
             repair_choice(choice, self._upstream, final=False)
             # Clients count on the finish reason as the last that comes of a choice.
-            if choice["index"] in self._finished:
+            if choice["index"] in self._endings.finished:
                 continue
             self._completion_tokens += estimate(choice["text"])
             if choice["finish_reason"]:
-                self._running.discard(choice["index"])
-                self._finished.add(choice["index"])
+                self._endings.finish(choice["index"])
                 self._template = None
             else:
-                self._running.add(choice["index"])
+                self._endings.running.add(choice["index"])
             running_counts = counts if self._continuous_usage else None
             frame = self._frame(document, [choice], running_counts)
             # Bytes that say the same already are kept: they may be spaced otherwise.
