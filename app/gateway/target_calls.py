@@ -14,9 +14,9 @@ from ..core.response_headers import caller_headers, error_headers
 from ..core.routing import Target
 from ..errors import HostRefused, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
-from ..providers.declaration import UpstreamAnswer, UpstreamRequest
+from ..providers.declaration import UpstreamAnswer
 from ..providers.parsing.json_answers import excerpt, malformed_as_upstream_error
-from ..providers.upstream_request import merge_headers
+from ..providers.upstream_request import UpstreamRequest, merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
 from ..upstream.event_decoders import event_decoder

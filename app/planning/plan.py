@@ -18,13 +18,8 @@ from ..core.post_processing import PostProcessing
 from ..core.request import DEFAULTS, LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
-from ..providers.declaration import (
-    Endpoint,
-    ParamMapping,
-    ParamMappings,
-    Provider,
-    UpstreamRequest,
-)
+from ..providers.declaration import Endpoint, ParamMapping, ParamMappings, Provider
+from ..providers.upstream_request import UpstreamRequest
 from . import capabilities, modes
 from .capabilities import ModelCapabilities
 

@@ -12,11 +12,12 @@ from .catalog.retired_hosts import RETIRED
 from .catalog.self_hosted import SELF_HOSTED
 from .catalog.unsupported import UNSUPPORTED
 from .cohere import COHERE
-from .declaration import HTTPRequest, Provider
+from .declaration import Provider
 from .gemini import GOOGLE
 from .llama_cpp import LLAMA_CPP, LOCAL
 from .ollama import OLLAMA
 from .triton import TRITON
+from .upstream_request import HTTPRequest
 from .vertex import VERTEX
 from .workers_ai import WORKERS_AI
 

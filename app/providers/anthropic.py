@@ -16,12 +16,10 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from .declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     Provider,
     Setting,
     StreamReader,
-    UpstreamRequest,
     as_list,
     same_named,
 )
@@ -30,7 +28,7 @@ from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
-from .upstream_request import key_header
+from .upstream_request import HTTPRequest, UpstreamRequest, key_header
 
 # Not the newest: 2026-10-21 refuses temperature, top_p and top_k. A target may name
 # another one by `anthropic_version`.

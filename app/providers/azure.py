@@ -13,17 +13,10 @@ from urllib.parse import urlencode
 
 from ..core.routing import CompletionMode, Target
 from .catalog.rows import one_text
-from .declaration import (
-    HTTPRequest,
-    ParamMapping,
-    Provider,
-    Setting,
-    UpstreamRequest,
-    as_list,
-)
+from .declaration import ParamMapping, Provider, Setting, as_list
 from .parsing import error_bodies
 from .protocols import openai_chat, openai_completions
-from .upstream_request import bearer, quote_path_segment
+from .upstream_request import HTTPRequest, UpstreamRequest, bearer, quote_path_segment
 
 # The `api-version` where a target names none.
 _API_VERSION = "2024-10-21"

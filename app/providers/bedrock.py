@@ -13,18 +13,16 @@ from .bedrock_invoke import INVOKE
 from .bedrock_runtime import completion_of, parse_usage, post, raise_event_error
 from .declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     Provider,
     Setting,
     StreamReader,
-    UpstreamRequest,
     as_list,
 )
 from .parsing import error_bodies
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .protocols import openai_chat
-from .upstream_request import bearer
+from .upstream_request import HTTPRequest, UpstreamRequest, bearer
 
 _ACCESS_KEYS = ("aws_access_key_id", "aws_secret_access_key")
 

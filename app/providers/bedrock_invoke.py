@@ -17,12 +17,10 @@ from ..core.sse import Event
 from .bedrock_runtime import completion_of, parse_usage, post, raise_event_error
 from .declaration import (
     Endpoint,
-    HTTPRequest,
     ModelFamilies,
     ParamMapping,
     ParamMappings,
     StreamReader,
-    UpstreamRequest,
     as_list,
 )
 from .parsing.json_answers import (
@@ -31,6 +29,7 @@ from .parsing.json_answers import (
     read_completion,
     read_object,
 )
+from .upstream_request import HTTPRequest, UpstreamRequest
 
 
 @dataclass(frozen=True, slots=True)

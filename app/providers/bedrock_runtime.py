@@ -6,10 +6,9 @@ from typing import Any
 from .. import safe_json
 from ..core.completion import Choice, Completion, Usage
 from ..core.sse import Event
-from .declaration import HTTPRequest, UpstreamRequest
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
-from .upstream_request import quote_path_segment
+from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
 
 # The HTTP statuses of exceptions that come as events of a stream. Such an event has no
 # status: the answer has already begun with 200.

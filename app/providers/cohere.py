@@ -12,11 +12,9 @@ from ..core.routing import CompletionMode
 from ..core.sse import DONE
 from .declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     Provider,
     StreamReader,
-    UpstreamRequest,
     as_list,
     same_named,
 )
@@ -26,6 +24,7 @@ from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
+from .upstream_request import HTTPRequest, UpstreamRequest
 
 PARAMS = same_named(
     "max_tokens",

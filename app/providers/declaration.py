@@ -15,9 +15,7 @@ from ..core.hosts import custom_host
 from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
 from ..errors import InvalidRoute, UnsupportedProvider, UpstreamError, UpstreamStatus
-from .upstream_request import HTTPRequest as HTTPRequest
-from .upstream_request import UpstreamRequest as UpstreamRequest
-from .upstream_request import bearer, host_label
+from .upstream_request import HTTPRequest, UpstreamRequest, bearer, host_label
 
 
 # A NamedTuple is made in half the time, and there is one for each event of a stream.
@@ -119,10 +117,10 @@ class Endpoint:
     min_tokens: int = 1
     default_max_tokens: int | None = None
     legacy_shape: bool = False
-    check: Callable[["UpstreamRequest"], None] | None = None
-    call: Callable[["UpstreamRequest"], HTTPRequest]
-    completion: Callable[[bytes, "UpstreamRequest"], UpstreamAnswer]
-    reader: Callable[["UpstreamRequest"], StreamReader]
+    check: Callable[[UpstreamRequest], None] | None = None
+    call: Callable[[UpstreamRequest], HTTPRequest]
+    completion: Callable[[bytes, UpstreamRequest], UpstreamAnswer]
+    reader: Callable[[UpstreamRequest], StreamReader]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,19 @@ from typing import Any
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UpstreamStatus
-from .declaration import (
-    Endpoint,
-    HTTPRequest,
-    ParamMapping,
-    Provider,
-    StreamReader,
-    UpstreamRequest,
-    as_list,
-)
+from .declaration import Endpoint, ParamMapping, Provider, StreamReader, as_list
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
-from .upstream_request import key_header, quote_path_segment
+from .upstream_request import (
+    HTTPRequest,
+    UpstreamRequest,
+    key_header,
+    quote_path_segment,
+)
 
 PARAMS = {
     "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),

@@ -21,12 +21,10 @@ from ..errors import UpstreamStatus
 from . import sampling
 from .declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     ParamMappings,
     Provider,
     StreamReader,
-    UpstreamRequest,
     as_list,
     same_named,
 )
@@ -37,6 +35,7 @@ from .parsing.json_answers import JSONStreamReader, read_completion, read_object
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 from .protocols.openai_chat import EMPTY_DATA
+from .upstream_request import HTTPRequest, UpstreamRequest
 
 # Its default seed, -1 as an unsigned number of 32 bits, which means a random one.
 _RANDOM_SEED = 2**32 - 1

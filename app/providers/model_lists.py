@@ -9,9 +9,9 @@ import orjson
 
 from ..core.routing import Target
 from ..errors import UpstreamProtocol
-from .declaration import HTTPRequest, Provider
+from .declaration import Provider
 from .parsing.json_answers import excerpt, read_object
-from .upstream_request import merge_headers
+from .upstream_request import HTTPRequest, merge_headers
 
 
 def models_request(path: str) -> Callable[[Provider, Target], HTTPRequest]:

@@ -17,11 +17,9 @@ from ..core.routing import CompletionMode
 from ..errors import UnsupportedParameter, UpstreamStatus
 from .declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     Provider,
     StreamReader,
-    UpstreamRequest,
     as_list,
     same_named,
 )
@@ -32,6 +30,7 @@ from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
+from .upstream_request import HTTPRequest, UpstreamRequest
 
 # What shapes the sampling is in `options`, by the names of a Modelfile; what concerns
 # the request is beside it.

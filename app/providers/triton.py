@@ -17,10 +17,11 @@ from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
 from ..core.sse import Event
 from ..errors import UpstreamError
-from .declaration import Endpoint, HTTPRequest, Provider, UpstreamRequest, same_named
+from .declaration import Endpoint, Provider, same_named
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head
 from .parsing.json_answers import JSONStreamReader, read_completion
+from .upstream_request import HTTPRequest, UpstreamRequest
 
 # Those that both backends have, vLLM's and TensorRT-LLM's.
 _PARAMS = same_named("max_tokens", "temperature", "top_k", "top_p")

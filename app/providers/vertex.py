@@ -16,17 +16,14 @@ from typing import Any
 from .. import safe_json
 from ..core.routing import CompletionMode, Target
 from . import anthropic, gemini
-from .declaration import (
-    Endpoint,
-    HTTPRequest,
-    ModelFamilies,
-    ParamMapping,
-    Provider,
-    Setting,
-    UpstreamRequest,
-)
+from .declaration import Endpoint, ModelFamilies, ParamMapping, Provider, Setting
 from .protocols import openai_chat
-from .upstream_request import host_label, quote_path_segment
+from .upstream_request import (
+    HTTPRequest,
+    UpstreamRequest,
+    host_label,
+    quote_path_segment,
+)
 
 # In the body, where Anthropic's own API has a header. The official client sends it so.
 # Source: https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/

@@ -14,21 +14,13 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..core.sse import DONE, Event
 from ..errors import UpstreamError, UpstreamProtocol, UpstreamStatus
-from .declaration import (
-    Endpoint,
-    HTTPRequest,
-    ParamMapping,
-    Provider,
-    Setting,
-    UpstreamRequest,
-    same_named,
-)
+from .declaration import Endpoint, ParamMapping, Provider, Setting, same_named
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
 from .parsing.json_answers import read_completion, read_object
 from .parsing.stream_ending import check_body_ended
 from .protocols import openai_chat
-from .upstream_request import quote_path_segment
+from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
 
 _PARAMS = same_named(
     "frequency_penalty",

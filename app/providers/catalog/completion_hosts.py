@@ -8,15 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...core.routing import CompletionMode
-from ..declaration import (
-    HTTPRequest,
-    ParamMapping,
-    Provider,
-    Setting,
-    UpstreamRequest,
-    same_named,
-)
+from ..declaration import ParamMapping, Provider, Setting, same_named
 from ..protocols import openai_chat, openai_completions
+from ..upstream_request import HTTPRequest, UpstreamRequest
 from .rows import STOP_LIST, completion_row, one_text, open_chat, prompted
 from .self_hosted import TGI
 

@@ -12,8 +12,8 @@ from typing import Any
 from ...core.completion import Usage, estimate
 from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
-from ..declaration import UpstreamRequest
 from ..parsing.answer_fields import created, finish_reason, parse_usage
+from ..upstream_request import UpstreamRequest
 from .openai_chat import text_of
 
 

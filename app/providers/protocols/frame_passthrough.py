@@ -34,11 +34,12 @@ import orjson
 from ...core.completion import estimate
 from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamProtocol
-from ..declaration import RawCompletion, UpstreamRequest
+from ..declaration import RawCompletion
 from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_object
 from ..parsing.stream_ending import ChoiceEndings
+from ..upstream_request import UpstreamRequest
 from .completion_repair import estimated_usage, repair_choice, repair_head
 from .openai_chat import EMPTY_DATA
 

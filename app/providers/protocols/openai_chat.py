@@ -17,11 +17,9 @@ from ...core.sse import DONE
 from ...errors import UnsupportedParameter
 from ..declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     ParamMappings,
     StreamReader,
-    UpstreamRequest,
     same_named,
 )
 from ..parsing import error_bodies
@@ -29,6 +27,7 @@ from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
 from ..parsing.json_answers import JSONStreamReader, read_completion
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import ThinkTagFilter
+from ..upstream_request import HTTPRequest, UpstreamRequest
 
 # Parameters of the legacy endpoint alone.
 _LEGACY_ONLY = ("best_of", "echo", "suffix")

@@ -18,15 +18,14 @@ from ...core.request import LEGACY_PARAMS
 from ...errors import UpstreamProtocol
 from ..declaration import (
     Endpoint,
-    HTTPRequest,
     ParamMapping,
     RawCompletion,
     UpstreamAnswer,
-    UpstreamRequest,
     same_named,
 )
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_completion, read_object
+from ..upstream_request import HTTPRequest, UpstreamRequest
 from .completion_repair import (
     check_prompt_logprobs,
     read_usage,
