@@ -158,7 +158,7 @@ def _configs(host: str) -> list[Any]:
 
 
 def _alone(provider: str, host: str) -> dict[str, Any]:
-    settings = {s.name: "x" for s in PROVIDERS[provider].settings if not s.url}
+    settings = {s.name: "x" for s in PROVIDERS[provider].settings if not s.is_base_url}
     kept = {k: v for k, v in settings.items() if "entra" not in k}
     return {"provider": provider, "custom_host": host, "api_key": "k", **kept}
 
