@@ -56,7 +56,8 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
             # The older paths name the model; one in the body comes first.
             if model:
                 body = {"model": model} | body
-            routing = with_default_route(routing, body, settings)
+            if not routing.names_route:
+                routing = with_default_route(routing, body, settings)
             max_tokens = settings.default_max_tokens
             # Nothing has been called, waited for or counted up to here.
             route = build_route(routing, body, request.path, max_tokens)

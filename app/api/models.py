@@ -33,7 +33,8 @@ def blueprint(gateway: Gateway, directory: StoreCache, settings: Settings) -> Bl
         headers = request_headers(request.environ)
         caller = authenticate(headers, directory, settings, request.environ)
         routing = parse_routing_headers(headers, caller)
-        routing = with_default_route(routing, body, settings)
+        if not routing.names_route:
+            routing = with_default_route(routing, body, settings)
         route = build_route(routing, body, request.path, None, authorize_listing)
         target = next(targets(route.root))
         g.trace = Trace(target=target)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..api.config.nodes import ConfigNode
 from ..api.routing import patterns
-from ..api.routing.authentication import Caller, trusted_hosts
+from ..api.routing.authentication import Caller, is_unprotected, trusted_hosts
 from ..api.routing.default_route import with_default_route
 from ..api.routing.route_builder import build_route
 from ..api.routing.routing_headers import RoutingHeaders, parse_routing_headers
@@ -138,7 +138,7 @@ def _routing_headers(
         _CALLER_KEY if settings.byok else None,
         is_open=key is None,
         byok=settings.byok,
-        trusted=trusted_hosts(store, settings, None),
+        trusted=trusted_hosts(is_unprotected(store, settings), settings, None),
     )
     # An empty field is an absent header: the two are not the same.
     values = {
@@ -146,7 +146,10 @@ def _routing_headers(
         "x-portkey-metadata": dry_request.metadata.strip(),
     }
     headers = {name: value for name, value in values.items() if value}
-    return with_default_route(parse_routing_headers(headers, caller), body, settings)
+    routing = parse_routing_headers(headers, caller)
+    if routing.names_route:
+        return routing
+    return with_default_route(routing, body, settings)
 
 
 def _json_object(what: str, text: str) -> dict[str, Any]:

@@ -167,7 +167,8 @@ class Gateway:
                 raise
             headers = {**outcome.gateway_headers, **context.meter.headers}
             outcome = replace(outcome, gateway_headers=headers)
-            cached.store(outcome)
+            if cached.policy:
+                cached.store(outcome)
             return outcome
 
     def _call(

@@ -51,7 +51,9 @@ def complete_plan(
         answers = [complete_and_process(plan.parts[0])]
     else:
         pending = [partial(complete_and_process, part) for part in plan.parts]
-        answers = gather(pending, calls.sizes.fanout)
+        # The first failure breaks off the calls that are still under way.
+        with calls.open_calls:
+            answers = gather(pending, calls.sizes.fanout)
     return batch.join(plan.request, plan.parts, answers)
 
 

@@ -57,8 +57,6 @@ class CacheLookup:
     def store(self, outcome: Outcome) -> None:
         """Keep *outcome* once it is whole, and give it to those who wait for it."""
         body = outcome.body
-        if self.policy is None:
-            return
         if isinstance(body, bytes):
             self._store_body(outcome, body)
         elif isinstance(body, EventStream):

@@ -76,8 +76,7 @@ class TargetCaller:
             if plan.request.stream:
                 body = self._open_stream(calls, plan, counter, warnings)
             else:
-                with calls.open_calls:
-                    answer = complete_plan(calls, plan, counter)
+                answer = complete_plan(calls, plan, counter)
                 if isinstance(answer, Completion):
                     body = orjson.dumps(answer.to_body())
                     warnings += answer.warnings

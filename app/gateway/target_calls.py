@@ -12,10 +12,15 @@ from ..core.hosts import InternalHost, custom_host
 from ..core.post_processing import PostProcessor
 from ..core.response_headers import caller_headers, error_headers
 from ..core.routing import Target
-from ..errors import HostRefused, UpstreamProtocol
+from ..errors import HostRefused, UpstreamInBand, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer
-from ..providers.parsing.json_answers import excerpt, malformed_as_upstream_error
+from ..providers.parsing.json_answers import (
+    MALFORMED,
+    as_upstream_error,
+    excerpt,
+    malformed_as_upstream_error,
+)
 from ..providers.upstream_request import UpstreamRequest, merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
@@ -66,8 +71,15 @@ class TargetCalls:
     def complete(self, request: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
         """The whole answer to one call."""
         body = self.read_body(request.endpoint.call(request), record)
-        with record.reading(), malformed_as_upstream_error(body):
+        try:
             answer = request.endpoint.completion(body, request)
+        except UpstreamInBand:
+            # An error in place of an answer is not billed.
+            record.ending = CallEnding.REJECTED
+            raise
+        except MALFORMED as e:
+            raise as_upstream_error(e, body) from e
+        record.ending = CallEnding.ANSWERED
         record.note(answer)
         return answer
 

@@ -18,8 +18,6 @@ that failed. The rules follow what providers bill:
   the reasoning before it counts as the model's minimum.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -30,7 +28,6 @@ from ..core.completion import Completion, Usage, estimate
 from ..core.post_processing import prompt_estimate
 from ..core.request import LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode
-from ..errors import UpstreamInBand
 from ..planning import capabilities
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
@@ -75,17 +72,6 @@ class CallRecord:
             else:
                 # Nearly every server sends one token per frame.
                 self.generated += bool(answer.body)
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Note whether the block reads an answer, or an error in its place."""
-        try:
-            yield
-        except UpstreamInBand:
-            if not self.generated:
-                self.ending = CallEnding.REJECTED
-            raise
-        self.ending = CallEnding.ANSWERED
 
     @property
     def charge(self) -> Usage:

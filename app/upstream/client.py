@@ -29,7 +29,6 @@ from ..errors import (
 )
 from ..providers import HTTPRequest
 from ..providers.parsing.json_answers import excerpt
-from ..providers.upstream_request import merge_headers
 from .http1.body import CODINGS
 from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection
 from .http1.head import Malformed
@@ -45,9 +44,13 @@ _LINGER = 0.02
 class _Pair:
     """An adapter that keeps connections, and one whose connections are all new."""
 
-    def __init__(self, kind: type[PooledAdapter], pool: int) -> None:
+    def __init__(
+        self, kind: type[PooledAdapter], pool: int, headers: Mapping[str, str]
+    ) -> None:
         self.kept = kind(pool_connections=64, pool_maxsize=pool)
         self.fresh = kind(pool_connections=64, pool_maxsize=1)
+        for adapter in (self.kept, self.fresh):
+            adapter.set_default_headers(headers)
 
 
 class HTTPClient:
@@ -66,14 +69,19 @@ class HTTPClient:
         pool: int = 2048,
     ) -> None:
         self.limits = limits
-        self._user_agent = user_agent
+        # Compressed, a stream would come in lumps.
+        self._default_headers = {
+            "User-Agent": user_agent,
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
         self._verify = ca_bundle or True
         self._pool = pool
         self._making = threading.Lock()
         # By what they trust. Connections are kept with those who may use them: what was
         # reached by one set of rules says nothing for the other.
         self._adapters: dict[tuple[str, ...] | None, _Pair] = {
-            None: _Pair(PooledAdapter, pool)
+            None: _Pair(PooledAdapter, pool, self._default_headers)
         }
 
     def send(
@@ -95,7 +103,7 @@ class HTTPClient:
         by the server while it lay idle; the call is sent again, once, on a new one.
         With *once*, no connection is reused, so that no call is ever sent again.
         """
-        request = _prepared(call, self._user_agent)
+        request = _prepared(call)
         adapters = self._adapters.get(trusted) or self._guarded(trusted)
         if once:
             request.headers["Connection"] = "close"
@@ -115,7 +123,8 @@ class HTTPClient:
     def _guarded(self, trusted: tuple[str, ...] | None) -> _Pair:
         with self._making:
             if trusted not in self._adapters:
-                made = _Pair(ssrf_safe_adapter(trusted or ()), self._pool)
+                adapter = ssrf_safe_adapter(trusted or ())
+                made = _Pair(adapter, self._pool, self._default_headers)
                 self._adapters[trusted] = made
             return self._adapters[trusted]
 
@@ -185,12 +194,11 @@ _FAILURES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
 )
 
 
-def _prepared(call: HTTPRequest, user_agent: str) -> PreparedRequest:
-    """*call* for the adapter. A stream that is compressed would come in lumps."""
+def _prepared(call: HTTPRequest) -> PreparedRequest:
+    """*call* for the adapter, which adds the headers that all calls have."""
     request = PreparedRequest()
     request.method, request.url, request.body = call.method, call.url, call.body
-    own = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-    headers: Any = merge_headers(own, call.headers)
+    headers: Any = dict(call.headers)
     request.headers = headers
     if call.body is not None or call.method != "GET":
         headers["Content-Length"] = str(len(call.body or b""))

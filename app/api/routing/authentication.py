@@ -130,7 +130,8 @@ def authenticate(
         names[:2] = reversed(names[:2])
     values = [headers[name] for name in names if headers.get(name)]
     gateway_key, provider_key = split_credentials(values)
-    trusted = trusted_hosts(directory, settings, environ)
+    unprotected = is_unprotected(directory, settings)
+    trusted = trusted_hosts(unprotected, settings, environ)
     byok = settings.byok
     if gateway_key is not None:
         key = directory.key(gateway_key)
@@ -144,52 +145,45 @@ def authenticate(
         return Caller(
             directory, key, provider_key, is_open=False, byok=byok, trusted=trusted
         )
-    # Without GATEWAY_BYOK a provider's key in a header opens nothing.
-    if _is_open(provider_key if byok else None, directory, settings):
+    if unprotected:
         return Caller(directory, None, provider_key, byok=byok, trusted=trusted)
+    # Without GATEWAY_BYOK a provider's key in a header opens nothing.
     if provider_key is None or not byok:
-        raise gateway_key_required()
+        raise StoreUnavailable if unprotected is None else gateway_key_required()
     return Caller(directory, None, provider_key, is_open=False, trusted=trusted)
 
 
-def trusted_hosts(
-    directory: StoreCache, settings: Settings, environ: Mapping[str, Any] | None
-) -> TrustedHosts:
-    """The trusted hosts of a request with *environ*; None is a request of this machine.
+def is_unprotected(directory: StoreCache, settings: Settings) -> bool | None:
+    """Whether no gateway key is needed: unless a setting says so, if nothing is stored
+    and no other machine can connect.
 
-    They are those of the setting. Without it, this machine is trusted while no other
-    machine can connect and nothing is protected.
-    """
-    # An internal address reaches what no outsider should, such as a cloud's metadata,
-    # so each doubt below ends in trusting none.
-    hosts = settings.trusted_custom_hosts
-    if hosts is not None:
-        return TrustedHosts(hosts, hosts)
-    if settings.auth == "keys" or settings.trusted_proxies:
-        return TrustedHosts()
-    if not (environ is None or is_direct(environ, settings)):
-        return TrustedHosts()
-    try:
-        is_development = settings.auth == "open" or not directory.protects
-    except StoreUnavailable:
-        is_development = False
-    return TrustedHosts((), LOCALHOST) if is_development else TrustedHosts()
-
-
-def _is_open(
-    provider_key: str | None, directory: StoreCache, settings: Settings
-) -> bool:
-    """Whether no gateway key is needed.
-
-    While the store is out of reach one is needed: whoever has a provider's key can go
-    on with that, and for others StoreUnavailable is raised.
+    None while the store is out of reach: whoever has a provider's key can go on with
+    that.
     """
     if settings.auth:
         return settings.auth == "open"
-    try:
-        is_local = is_loopback(settings.bind) and not settings.trusted_proxies
-        return is_local and not directory.protects
-    except StoreUnavailable:
-        if provider_key is None:
-            raise
+    if settings.trusted_proxies or not is_loopback(settings.bind):
         return False
+    try:
+        return not directory.protects
+    except StoreUnavailable:
+        return None
+
+
+def trusted_hosts(
+    unprotected: bool | None, settings: Settings, environ: Mapping[str, Any] | None
+) -> TrustedHosts:
+    """The trusted hosts of a request with *environ*; None is a request of this machine.
+
+    They are those of the setting. Without it, this machine is trusted by requests that
+    come from it directly, as long as the gateway is *unprotected*.
+    """
+    hosts = settings.trusted_custom_hosts
+    if hosts is not None:
+        return TrustedHosts(hosts, hosts)
+    # An internal address reaches what no outsider should, such as a cloud's metadata,
+    # so each doubt ends in trusting none.
+    if not unprotected or settings.trusted_proxies:
+        return TrustedHosts()
+    is_local = environ is None or is_direct(environ, settings)
+    return TrustedHosts((), LOCALHOST) if is_local else TrustedHosts()

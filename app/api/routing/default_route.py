@@ -28,12 +28,10 @@ from .routing_headers import RoutingHeaders, is_id, is_strict
 def with_default_route(
     routing: RoutingHeaders, body: Mapping[str, Any], settings: Settings
 ) -> RoutingHeaders:
-    """*routing*, completed if it names no route.
+    """*routing*, which names no route, with the default one.
 
     Raises InvalidRoute if there is no default either, Forbidden if it is missing.
     """
-    if routing.provider or routing.virtual_key or routing.config_node.own:
-        return routing
     caller, model = routing.caller, body.get("model")
     strict = is_strict(routing.headers)
 

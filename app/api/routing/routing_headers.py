@@ -36,10 +36,10 @@ class RoutingHeaders:
     """What the headers of a request say about its route.
 
     *provider* is None if only the config or the *virtual_key* names one, or if nothing
-    does; *stored_id* is the id of the config if that is a stored one, the operator's
-    own, as *is_stored* says. *forward* are the
-    names of headers to send upstream, in lower case; None leaves that to the config.
-    *request_timeout* is in seconds.
+    does, as *names_route* says; *stored_id* is the id of the config if that is a stored
+    one, the operator's own, as *is_stored* says. *forward* are the names of headers to
+    send upstream, in lower case; None leaves that to the config. *request_timeout* is
+    in seconds.
     """
 
     headers: RequestHeaders
@@ -52,9 +52,12 @@ class RoutingHeaders:
     config_node: ConfigNode
     stored_id: str | None = None
     is_stored: bool = field(init=False)
+    names_route: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_stored", self.stored_id is not None)
+        names_route = self.provider or self.virtual_key or self.config_node.own
+        object.__setattr__(self, "names_route", bool(names_route))
 
     @property
     def metadata(self) -> dict[str, Any]:

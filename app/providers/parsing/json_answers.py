@@ -17,7 +17,7 @@ from ...errors import UpstreamError, UpstreamProtocol
 from .stream_ending import check_body_ended
 
 # What code raises that reads an answer of another form than it expects.
-_MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def read_completion(
             # Far below 2**63: the sum of thousands has to be serializable, too.
             if type(number) is not int or not 0 <= number < 2**40:
                 raise TypeError("count")
-    except _MALFORMED as e:
+    except MALFORMED as e:
         raise as_upstream_error(e, body) from e
     return completion
 
@@ -103,7 +103,7 @@ def as_upstream_error(error: Exception, body: bytes = b"") -> Exception:
 
     Any other error stays what it is.
     """
-    if not isinstance(error, _MALFORMED):
+    if not isinstance(error, MALFORMED):
         return error
     quoted = f": {excerpt(body)}" if body else ""
     malformed = UpstreamProtocol(f"the answer is not as expected{quoted}")
@@ -116,7 +116,7 @@ def malformed_as_upstream_error(body: bytes = b"") -> Iterator[None]:
     """Raises `as_upstream_error` of what the block raises."""
     try:
         yield
-    except _MALFORMED as e:
+    except MALFORMED as e:
         raise as_upstream_error(e, body) from e
 
 

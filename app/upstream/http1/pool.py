@@ -70,6 +70,15 @@ class PooledAdapter(HTTPAdapter):
         # A gateway calls few URLs: to take one apart is half of what a call costs.
         self._cached_target = lru_cache(_MAX_TARGETS)(self._build_target)
         self._tls_context = lru_cache(1)(tls.client_context)
+        # Lines of heads by the lower-case names of their headers.
+        self._default_lines: list[tuple[str, bytes]] = []
+
+    def set_default_headers(self, headers: Mapping[str, str]) -> None:
+        """Send *headers* with each request that has none of the same name."""
+        self._default_lines = [
+            (name.lower(), encode_headers({name: value}))
+            for name, value in headers.items()
+        ]
 
     def send(
         self,
@@ -94,7 +103,7 @@ class PooledAdapter(HTTPAdapter):
         is_cached = len(url) <= _MAX_CACHED_URL
         find = self._cached_target if is_cached else self._build_target
         target = find(method, url, verify)
-        head = _encode_head(target, request.headers)
+        head = self._encode_head(target, request.headers)
         body: Any = request.body or b""
         pool = self.poolmanager.connection_from_pool_key(
             target.pool_key, dict(target.pool_context)
@@ -151,23 +160,25 @@ class PooledAdapter(HTTPAdapter):
             options = {"ssl_context": self._tls_context(authorities)}
         return self.poolmanager.connection_pool_kw | options | host
 
+    def _encode_head(self, target: RequestTarget, headers: Mapping[str, Any]) -> bytes:
+        """Raises InvalidHeader."""
+        names = set(map(str.lower, headers))
+        lines = [target.request_line]
+        if "host" not in names:
+            lines.append(target.host_line)
+        lines += [line for name, line in self._default_lines if name not in names]
+        try:
+            lines.append(encode_headers(headers))
+        except ValueError as e:
+            raise errors.InvalidHeader(e) from e
+        return b"".join((*lines, b"\r\n"))
+
     def close(self) -> None:
         """Close idle connections now; urllib3 would wait for the garbage collector."""
         pools = self.poolmanager.pools
         for key in pools.keys():
             pools[key].close()
         super().close()
-
-
-def _encode_head(target: RequestTarget, headers: Mapping[str, Any]) -> bytes:
-    """Raises InvalidHeader."""
-    has_own_host = "host" in map(str.lower, headers)
-    host_line = b"" if has_own_host else target.host_line
-    try:
-        lines = encode_headers(headers)
-    except ValueError as e:
-        raise errors.InvalidHeader(e) from e
-    return b"".join((target.request_line, host_line, lines, b"\r\n"))
 
 
 class UpstreamResponse(Response):
