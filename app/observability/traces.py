@@ -101,7 +101,12 @@ class SpanObserver:
             return
         # The SDK's shutdown waits for a collector that does not answer, and retries.
         thread = threading.Thread(target=processor.shutdown, name="traces", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            # Python is ending, and from 3.12 on starts no thread then.
+            processor.shutdown()  # type: ignore[no-untyped-call]
+            return
         thread.join(_SHUTDOWN_TIMEOUT)
         if thread.is_alive():
             processor.span_exporter.shutdown()

@@ -52,6 +52,16 @@ class GatewayWorkerMixin(Worker):  # type: ignore[misc]  # gunicorn has no types
             self.connections.max_connections or self.request_capacity()
         )
 
+    def run(self) -> None:
+        """Answer requests until the worker is to end; then report the last of them."""
+        try:
+            super().run()
+        finally:
+            # Not left to atexit, as elsewhere: from 3.12 on Python starts no thread any
+            # more by then, and the last spans are exported by one.
+            if self.connections is not None:
+                self.wsgi.extensions["lastword"].close()
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Handle SIGTERM: requests under way have the drain timeout to end."""
         if self.connections is not None:
