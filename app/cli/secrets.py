@@ -20,8 +20,8 @@ def upgrade() -> None:
     settings = inputs.settings()
     # Not `factory.database`, which refuses tables that are out of date.
     engine = database.connect(settings.database_url, Path(settings.instance))
+    click.get_current_context().call_on_close(engine.dispose)
     database.upgrade(engine)
-    engine.dispose()
     click.echo("the tables are up to date")
 
 

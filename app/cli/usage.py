@@ -35,10 +35,12 @@ def usage(by: str, since: str | None, as_json: bool, as_csv: bool) -> None:
     that were answered from the cache.
     """
     # `expiry` parses days; 0 is before all requests.
+    began = inputs.expiry(since) or 0
     engine = factory.database(inputs.settings())
-    totals = usage_totals(engine, by, inputs.expiry(since) or 0)
+    # Closed also when the query fails.
+    click.get_current_context().call_on_close(engine.dispose)
+    totals = usage_totals(engine, by, began)
     rows = [{name: getattr(each, name) for name in _HEADINGS} for each in totals]
-    engine.dispose()
     if not as_csv:
         output.show(rows, _HEADINGS, as_json)
         return
