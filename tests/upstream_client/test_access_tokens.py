@@ -14,7 +14,15 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from app.core.routing import Target
+from app.errors import InvalidRoute
+from app.providers import PROVIDERS
+from app.upstream.auth.access_tokens import AccessTokens
+from app.upstream.client import HTTPClient
+from app.upstream.timeouts import Timeouts
 from tests.conftest import Caller
 from tests.upstream import Answer, ReceivedRequest, Upstream, completion, whole
 
@@ -299,6 +307,30 @@ def test_invalid_service_account_is_refused(call, vertex, account: Any) -> None:
 
     assert error.status_code == 400 and upstream.requests == []
     assert "vertex_service_account_json" in error.json["error"]["message"]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["client_email", "private_key", "token_uri", "type"]), inner
+    ),
+    max_leaves=6,
+)
+
+
+CLIENT = HTTPClient(Timeouts(1, 1, 1))
+
+
+@given(JSON_VALUES, st.booleans())
+def test_no_document_is_taken_for_a_service_account(value: Any, as_text: bool) -> None:
+    """Whatever JSON is there instead of one: a refusal that names it, and no 500."""
+    document = json.dumps(value) if as_text else value
+    assume(document)
+    options = {"vertex_service_account_json": document}
+    target = Target("vertex-ai", options=options, trusted_hosts=())
+    with pytest.raises(InvalidRoute):
+        AccessTokens(CLIENT).with_token(PROVIDERS["vertex-ai"], target)
 
 
 def test_invalid_private_key_is_not_echoed(call, vertex, google: Google) -> None:

@@ -270,14 +270,18 @@ def _google_source(
 
 def _service_account(document: Any) -> dict[str, Any]:
     """The JSON of a service account, which comes as an object or as text."""
-    try:
-        is_text = isinstance(document, str)
-        account = orjson.loads(document) if is_text else dict(document)
-        if not {"client_email", "private_key", "token_uri"} <= set(account):
-            raise ValueError
-    except ValueError as e:
-        raise _invalid_account("it lacks client_email, private_key or token_uri") from e
-    return account
+    account = document
+    if isinstance(document, str):
+        try:
+            account = orjson.loads(document)
+        except ValueError as e:
+            raise _invalid_account("it is not JSON") from e
+    # The library takes these three for texts without looking at them.
+    names = ("client_email", "private_key", "token_uri")
+    is_object = isinstance(account, Mapping)
+    if not (is_object and all(isinstance(account.get(name), str) for name in names)):
+        raise _invalid_account("it lacks client_email, private_key or token_uri")
+    return dict(account)
 
 
 def _invalid_account(reason: str) -> InvalidRoute:
