@@ -135,6 +135,9 @@ class Gateway:
         while True:
             try:
                 with recorded_attempt(target, trace, clock, context.began) as attempted:
+                    # Before anything is reserved, and before a breaker takes this
+                    # attempt for its probe: one that is not made has no result.
+                    cancellation.check()
                     if context.deadline is not None:
                         attempted = context.limit(attempted)
                     return self.call_target(context, attempted)
