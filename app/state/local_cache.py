@@ -4,6 +4,7 @@ A cache that fails is empty: no request fails with it.
 """
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -80,10 +81,19 @@ class LocalCache:
         self._path, self._max_bytes = path, max_bytes
         self._warn = RateLimitedWarning("the cache's file fails", clock)
         self._idle: PerProcess[list[Connection]] = PerProcess(list)
+        # Threads of one process write in turn. Without it they would wait for each
+        # other inside SQLite, which gives up and loses an entry, and which tries again
+        # after pauses instead of being woken.
+        self._writing = PerProcess(threading.Lock)
 
     def get(self, key: str, now: float) -> CacheEntry | None:
-        value = self._execute(lambda connection: _select(connection, key, now))
-        return unpack(value) if value else None
+        row = self._execute(lambda connection: _select(connection, key, now))
+        if row is None:
+            return None
+        id, used, value = row
+        if now - used > _USED_PRECISION:
+            self._mark_used(id, now)
+        return unpack(value)
 
     def put(self, key: str, entry: CacheEntry, now: float) -> None:
         if len(entry.body) > MAX_BODY_BYTES:
@@ -93,12 +103,28 @@ class LocalCache:
         size = len(value) + _ROW_OVERHEAD
         if size <= self._max_bytes and expires > now:
             row = (key, now, expires, size, value)
-            self._execute(lambda connection: _insert(connection, row, self._max_bytes))
+            with self._writing.get():
+                self._execute(
+                    lambda connection: _insert(connection, row, self._max_bytes)
+                )
 
     def close(self) -> None:
         """Close this process's connections; later calls open new ones."""
         for connection in self._idle.pop() or ():
             connection.close()
+
+    def _mark_used(self, id: int, now: float) -> None:
+        """Set an entry's time of last use, unless that means to wait for a writer.
+
+        Without it the entry is only evicted earlier than it should be.
+        """
+        writing = self._writing.get()
+        if not writing.acquire(blocking=False):
+            return
+        try:
+            self._execute(lambda connection: _update_used(connection, id, now))
+        finally:
+            writing.release()
 
     def _execute(self, operation: Callable[[sqlite3.Connection], T]) -> T | None:
         """The result of *operation*; None if the file cannot be used now."""
@@ -147,18 +173,20 @@ def _create_tables(connection: sqlite3.Connection) -> None:
             statement = ""
 
 
-def _select(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:
+def _select(
+    connection: sqlite3.Connection, key: str, now: float
+) -> tuple[int, float, bytes] | None:
+    """The id, the time of last use and the value of an entry."""
     rows = connection.execute(
         "SELECT id, used, value FROM entries WHERE key = ? AND expires > ?", (key, now)
     ).fetchall()
-    if not rows:
-        return None
-    ((id, used, value),) = rows
-    if now - used > _USED_PRECISION:
-        # If another process holds the lock, the time of last use stays as it was.
-        with suppress(sqlite3.OperationalError):
-            connection.execute("UPDATE entries SET used = ? WHERE id = ?", (now, id))
-    return bytes(value)
+    return rows[0] if rows else None
+
+
+def _update_used(connection: sqlite3.Connection, id: int, now: float) -> None:
+    # Another process may hold the lock.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("UPDATE entries SET used = ? WHERE id = ?", (now, id))
 
 
 def _insert(
