@@ -11,9 +11,11 @@ from typing import Any
 
 import requests
 
+from tests.ports import free_port
+
 from .contestants import Contestant, Server, Upstreams
 from .load import load_streams, load_whole
-from .process import cpu, free_port, memory, wait_until
+from .process import cpu, memory, wait_until
 
 Measurements = Mapping[str, float]
 

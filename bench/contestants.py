@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
-from .process import ROOT, THEIRS, free_port, running, tree
+from tests.ports import free_port
+
+from .process import ROOT, THEIRS, running, tree
 from .upstream import nginx
 
 PEERS_FOLDER = ROOT / ".bench"

@@ -6,7 +6,6 @@ For Linux: it reads /proc.
 import os
 import resource
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,12 +20,6 @@ ROOT = Path(__file__).parent.parent
 THEIRS, OURS = 0, 1
 
 _TICK = os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def pin(cpu: int) -> None:

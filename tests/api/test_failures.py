@@ -3,13 +3,13 @@
 Numbers are those of the cases in docs/contract.md.
 """
 
-import socket
 import threading
 from typing import Any
 
 import pytest
 
 from tests.conftest import KEY, Caller
+from tests.ports import free_port
 from tests.upstream import (
     Answer,
     Upstream,
@@ -178,9 +178,7 @@ def test_redirects_are_not_followed(call, script, upstream: Upstream) -> None:
 
 
 def test_90_refused_connection_is_bad_gateway(caller: Caller) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    host = {"x-portkey-custom-host": f"http://127.0.0.1:{port}"}
+    host = {"x-portkey-custom-host": f"http://127.0.0.1:{free_port()}"}
     error = error_of(caller.complete(headers=host), 502)
 
     assert error["message"] == "upstream refused the connection"

