@@ -64,7 +64,8 @@ class PostProcessor:
             self._head = Completion(completion.id, completion.created, completion.model)
         head, shape = self._head, self._shape
         # Some providers count along, in every chunk: the last count is the total.
-        self._usage = completion.usage or self._usage
+        if completion.usage is not None:
+            self._usage = (self._usage or completion.usage).updated(completion.usage)
         chunks: list[Completion] = []
         for choice in completion.choices:
             processor = self._choices.get(choice.index)
@@ -132,15 +133,16 @@ class PostProcessor:
             raise UpstreamProtocol(
                 "upstream sent no log probabilities, though asked for"
             )
-        usage = self._usage
-        if usage is None:
+        usage = self._usage or Usage(estimated=True)
+        if not (usage.prompt_tokens and usage.completion_tokens):
             completion_tokens = sum(
                 estimate(choice.released.getvalue()) for choice in choices
             )
-            prompt_tokens = prompt_estimate(shape.prompt)
-            usage = Usage(prompt_tokens, completion_tokens, estimated=True)
+            usage = usage.with_estimates(
+                prompt_estimate(shape.prompt), completion_tokens
+            )
         # Without text there are no tokens of it: what was paid is charged elsewhere.
-        elif shape.suppress_text:
+        if shape.suppress_text:
             usage = replace(usage, completion_tokens=0)
         return [replace(self._head, usage=usage)]
 

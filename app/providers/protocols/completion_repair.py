@@ -14,7 +14,7 @@ from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
 from ..parsing.answer_fields import created, finish_reason, parse_usage
 from ..upstream_request import UpstreamRequest
-from .openai_chat import text_of
+from .openai_chat import choice_text
 
 
 def repair_head(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
@@ -45,7 +45,7 @@ def repair_choice(choice: Any, upstream: UpstreamRequest, *, final: bool) -> boo
     if type(index) is not int:
         raise UpstreamProtocol(f"a choice of the answer has no number: {index!r:.40}")
     repaired = {
-        "text": _text(choice),
+        "text": choice_text(choice),
         "index": index,
         "logprobs": choice.get("logprobs"),
         "finish_reason": reason or ("stop" if final else None),
@@ -53,15 +53,6 @@ def repair_choice(choice: Any, upstream: UpstreamRequest, *, final: bool) -> boo
     changed = any(k not in choice or choice[k] != v for k, v in repaired.items())
     choice.update(repaired)
     return changed
-
-
-def _text(choice: Mapping[str, Any]) -> str:
-    """The text, also of servers that send messages even here (Mistral's FIM)."""
-    text = choice.get("text")
-    if text is None:
-        message = choice.get("delta") or choice.get("message")
-        return text_of(message.get("content")) if isinstance(message, dict) else ""
-    return str(text)
 
 
 def repair_usage(document: dict[str, Any], upstream: UpstreamRequest) -> bool:

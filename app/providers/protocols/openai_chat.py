@@ -279,6 +279,19 @@ def text_of(content: Any) -> str:
     return content or ""
 
 
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """The text of a choice, which may have a message or a delta in its place.
+
+    Servers answer so even on endpoints for plain completions: Mistral's for infilling,
+    and newer models of Cloudflare's.
+    """
+    text = choice.get("text")
+    message = choice.get("delta") or choice.get("message")
+    if text in (None, "") and isinstance(message, dict):
+        return text_of(message.get("content"))
+    return "" if text is None else str(text)
+
+
 def _usage(document: Mapping[str, Any]) -> Usage | None:
     """The counts of the answer; Groq has them in `x_groq`, Moonshot in a choice."""
     groq = document.get("x_groq") or {}
