@@ -20,6 +20,10 @@ NO_TEXT = (
     "do; raise max_tokens"
 )
 
+# An answer without the log probabilities that were requested is refused: whoever reads
+# them would go wrong without.
+NO_LOGPROBS = "upstream sent no log probabilities, though 'logprobs' asks for them"
+
 
 @dataclass(frozen=True, slots=True)
 class PostProcessing:
@@ -130,9 +134,7 @@ class PostProcessor:
                 "upstream ended the answer before the completion was done"
             )
         if shape.logprobs and any(choice.lacks_logprobs for choice in choices):
-            raise UpstreamProtocol(
-                "upstream sent no log probabilities, though asked for"
-            )
+            raise UpstreamProtocol(NO_LOGPROBS)
         usage = self._usage or Usage(estimated=True)
         if not (usage.prompt_tokens and usage.completion_tokens):
             completion_tokens = sum(

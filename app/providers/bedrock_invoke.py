@@ -84,7 +84,7 @@ class InvokeFamily:
 
     def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
         # Bedrock's own counts are in the last document of a stream, for each model, and
-        # in the headers of a whole answer. They win over the vendor's, if there are any.
+        # in the headers of a whole answer. They win over those of the vendor, if any.
         metrics = counts_in(document.get("amazon-bedrock-invocationMetrics"))
         counted, usage = parse_usage(metrics, METRIC_COUNTS), self.usage(document)
         if counted and usage:

@@ -55,7 +55,9 @@ def _whole(document: Mapping[str, Any], upstream: UpstreamRequest) -> Completion
     if not document.get("success", True):
         error = {"message": _error_message(document)}
         raise error_bodies.in_band_error({"error": error})
-    reader, usage = _ResultReader(upstream), parse_usage(document["result"].get("usage"))
+    reader, usage = _ResultReader(upstream), parse_usage(
+        document["result"].get("usage")
+    )
     text = reader.read(document["result"])
     rest, reason = reader.end(usage)
     return _completion(upstream, text + rest, usage, reason)

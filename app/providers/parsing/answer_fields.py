@@ -169,11 +169,11 @@ def parse_usage(counts: Any) -> Usage | None:
 def usage_body(counts: Any, usage: Usage) -> dict[str, Any]:
     """*usage* in OpenAI's shape, with all else that a provider says in its *counts*."""
     own = counts if isinstance(counts, dict) else {}
-    body = usage.to_body()
-    return body | own | {name: body[name] for name in _TOTALS}
+    sums = usage.to_body()
+    return {**own, **{name: sums[name] for name in USAGE_SUMS}}
 
 
-_TOTALS = ("prompt_tokens", "completion_tokens", "total_tokens")
+USAGE_SUMS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def counts_in(value: Any) -> dict[str, Any]:
