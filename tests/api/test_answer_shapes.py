@@ -1,4 +1,4 @@
-"""Answers on the native way whose shape is another than the endpoint's own, over HTTP."""
+"""Answers on the native way whose shape is not that of their endpoint, over HTTP."""
 
 import json
 from collections.abc import Callable

@@ -152,7 +152,10 @@ READERS = {
             "usage": cohere(p, c),
         },
         lambda p, c: (
-            {"type": "content-delta", "delta": {"message": {"content": {"text": TEXT}}}},
+            {
+                "type": "content-delta",
+                "delta": {"message": {"content": {"text": TEXT}}},
+            },
             {
                 "type": "message-end",
                 "delta": {"finish_reason": "COMPLETE", "usage": cohere(p, c)},

@@ -130,7 +130,15 @@ def is_legacy_shape(logprobs: Any) -> bool:
     return (
         all(type(token) is str for token in tokens)
         and all(score is None or _is_number(score) for score in scores)
-        and all(each is None or isinstance(each, dict) for each in alternatives)
+        # The first token of a prompt has neither a score nor alternatives.
+        and all(
+            (
+                all(map(_is_number, likely.values()))
+                if isinstance(likely, dict)
+                else likely is None and score is None
+            )
+            for likely, score in zip(alternatives, scores, strict=True)
+        )
         and all(type(offset) is int for offset in offsets)
     )
 
