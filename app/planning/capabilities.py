@@ -129,7 +129,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
     ),
     ModelFamily(
         "grok-reasoning",
-        r"grok-(3-mini|[4-9]|code|latest)",
+        r"grok-(3-mini|[4-9]|build|code|latest)",
         ModelCapabilities(
             modes=(CompletionMode.CHAT,),
             lacks=(*PENALTIES, "logprobs", "stop"),
@@ -171,7 +171,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
         "glm-4.5", r"glm-(4\.[5-9]|4-[5-9]\b|[5-9]|z1|(flash-)?latest)", _REASONING
     ),
     ModelFamily("mercury-2", r"mercury-2", _REASONING),
-    ModelFamily("magistral", r"magistral", _REASONING),
+    ModelFamily("magistral", r"magistral|mistral-large-4", _REASONING),
     ModelFamily("minimax-m1", r"minimax-m[1-9](?!-her)", _REASONING),
     ModelFamily("sonar-reasoning", r"sonar-(reasoning|deep-research)", _REASONING),
     ModelFamily("qwq", r"(qwen-)?q[wv]q", _REASONING),
