@@ -213,8 +213,9 @@ FAMILIES: tuple[ModelFamily, ...] = (
         _RAW_TEXT,
     ),
 )
-# Vendors that join their name by a hyphen: Databricks, Cerebras, Mistral, NVIDIA.
-_VENDOR = r"(?:^|[./])(?:(?:databricks|nvidia|openai|zai|zai-org)-)?"
+# Vendors whose names some hosts join by a hyphen: Databricks, Cerebras, Mistral, NVIDIA.
+_HYPHENATED = "databricks|deepseek-ai|minimaxai|moonshotai|nvidia|openai|zai|zai-org"
+_VENDOR = rf"(?:^|[./])(?:(?:{_HYPHENATED})-)?"
 _PATTERNS = tuple(
     (re.compile(f"{_VENDOR}(?:{family.pattern})"), family) for family in FAMILIES
 )
