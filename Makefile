@@ -85,7 +85,8 @@ docs: $(VENV)/.test
 	sed -i '/^<!-- The rest/q' docs/providers.md
 	(echo; $(BIN)/flask providers --markdown) >> docs/providers.md
 
-# What was last looked up more than 90 days ago: models, hosts, prices.
+# What was last looked up more than 90 days ago: models, hosts, prices. With
+# FACTS=--check it fails if there is any.
 facts: $(VENV)/.test
 	$(BIN)/python -m tools.facts $(FACTS)
 

@@ -213,7 +213,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
         _RAW_TEXT,
     ),
 )
-# Vendors whose names some hosts join by a hyphen: Databricks, Cerebras, Mistral, NVIDIA.
+# Vendors whose names some hosts join by a hyphen: Databricks, Cerebras, Mistral.
 _HYPHENATED = "databricks|deepseek-ai|minimaxai|moonshotai|nvidia|openai|zai|zai-org"
 _VENDOR = rf"(?:^|[./])(?:(?:{_HYPHENATED})-)?"
 _PATTERNS = tuple(
