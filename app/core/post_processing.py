@@ -209,7 +209,8 @@ class _ChoiceProcessor:
             return self._release("", None, "length") if reason else None
         stops = self._shape.stops
         self._pending_text += choice.text
-        if choice.logprobs:
+        # Some readers have an empty list where there was none.
+        if choice.logprobs and choice.logprobs.tokens:
             self._has_logprobs, self.passes_text = True, False
             self._pending_logprobs += choice.logprobs
         length = _first_stop(self._pending_text, stops)

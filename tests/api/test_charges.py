@@ -1,6 +1,7 @@
 """What is charged for each end of an attempt, over HTTP.
 
-The counters of the gateway key and the virtual key agree with the ledger.
+The counters of the gateway key and the virtual key agree with the ledger. Numbers are
+those of the cases in docs/contract.md.
 """
 
 import json
@@ -623,6 +624,7 @@ REASONED = {
     "total_tokens": 241,
     "completion_tokens_details": {"reasoning_tokens": 228},
 }
+WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 OF_BOTH_MODES = pytest.mark.parametrize("via", ["native", "chat"])
 OF_BOTH_FORMS = pytest.mark.parametrize("streams", [False, True], ids=["whole", "sse"])
 
@@ -648,13 +650,12 @@ def reported_usage(response: Any, streams: bool) -> Any:
 @OF_BOTH_MODES
 @OF_BOTH_FORMS
 @pytest.mark.parametrize("provider", ["x-ai", "openai", "together-ai"])
-def test_separate_reasoning_is_charged(
+def test_65_separate_reasoning_is_charged(
     gateway: StoredGateway, provider: str, via: str, streams: bool
 ) -> None:
     gateway.upstream.answers[:] = [counted_answer(via, streams, REASONED)]
     caller = limited(gateway, provider, {"via": via})
-    asked = {"stream": True, "stream_options": {"include_usage": True}}
-    response = caller.complete(**(asked if streams else {}))
+    response = caller.complete(**(WITH_USAGE if streams else {}))
     usage, estimated = reported_usage(response, streams)
 
     assert not estimated
@@ -677,13 +678,12 @@ def test_separate_reasoning_is_charged(
     ],
     ids=str,
 )
-def test_uncounted_part_is_charged_as_estimated(
+def test_65_uncounted_part_is_charged_as_estimated(
     gateway: StoredGateway, via: str, streams: bool, usage: Any, expected: Any
 ) -> None:
     gateway.upstream.answers[:] = [counted_answer(via, streams, usage)]
     caller = limited(gateway, "openai", {"via": via})
-    asked = {"stream": True, "stream_options": {"include_usage": True}}
-    response = caller.complete(**(asked if streams else {}))
+    response = caller.complete(**(WITH_USAGE if streams else {}))
     reported, estimated = reported_usage(response, streams)
 
     assert estimated

@@ -1,4 +1,7 @@
-"""Log probabilities: whatever arrives has the legacy shape, or is refused; over HTTP."""
+"""Log probabilities over HTTP: what arrives has the legacy shape, or is refused.
+
+Numbers are those of the cases in docs/contract.md.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -97,7 +100,7 @@ def together(request: ReceivedRequest) -> Answer:
 
 
 @BOTH_FORMS
-def test_lists_without_offsets_get_them(asking, script, streams) -> None:
+def test_19_lists_without_offsets_get_them(asking, script, streams) -> None:
     caller = asking(script(together), "together-ai")
     response = caller.complete(prompt="Big city:", logprobs=1, stream=streams)
 
@@ -166,7 +169,7 @@ SHAPES: dict[str, Any] = {
 
 @BOTH_FORMS
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes_become_the_legacy_one(asking, script, name, streams) -> None:
+def test_19_shapes_become_the_legacy_one(asking, script, name, streams) -> None:
     choice = {"index": 0, "text": " aé", "logprobs": SHAPES[name]}
     answer = (
         stream(data(frame(choices=[choice])), data(frame("", "stop")), DONE)
@@ -269,7 +272,7 @@ def unscored(via: str, streams: bool, count: int, scored: Sequence[int]) -> Answ
 @BOTH_FORMS
 @pytest.mark.parametrize("via", ["native", "chat"])
 @pytest.mark.parametrize("count, scored", [(1, []), (2, []), (2, [0])], ids=str)
-def test_missing_logprobs_are_refused(
+def test_105_missing_logprobs_are_refused(
     asking, script, via, streams, count, scored
 ) -> None:
     caller = asking(script(unscored(via, streams, count, scored)), "vllm", via)
@@ -289,7 +292,7 @@ def test_present_logprobs_pass(asking, script, via, streams, params) -> None:
 
 
 @pytest.mark.parametrize("via", ["native", "chat"])
-def test_missing_logprobs_lead_to_next_target(asking, script, via) -> None:
+def test_105_missing_logprobs_lead_to_next_target(asking, script, via) -> None:
     first, second = script(unscored(via, False, 1, [])), script(
         unscored(via, False, 1, [0])
     )
@@ -420,7 +423,7 @@ ECHO = {"prompt": PROMPT, "echo": True, "logprobs": 1, "max_tokens": 1}
 
 @pytest.mark.parametrize("name", COMPLETE)
 @pytest.mark.parametrize("pieces", [0, 1, 3], ids=["whole", "frame", "frames"])
-def test_parts_of_characters_are_no_gaps(asking, script, name, pieces) -> None:
+def test_48_parts_of_characters_are_no_gaps(asking, script, name, pieces) -> None:
     document = COMPLETE[name]
     answer = echo(document, bool(pieces), pieces)
     response = asking(script(answer), "vllm").complete(**ECHO, stream=bool(pieces))

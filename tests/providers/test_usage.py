@@ -43,17 +43,17 @@ class CountingReader:
     def usages(self, prompt: Any, completion: Any) -> tuple[Usage | None, ...]:
         """The usage of the whole answer, and of the stream."""
         to = {"via": self.via} if self.via else {}
-        asked = {"to": to, "model": self.model, "prompt": PROMPT, **self.params}
+        request = {"to": to, "model": self.model, "prompt": PROMPT, **self.params}
         body = json.dumps(self.whole(prompt, completion)).encode()
         events = [
             event if isinstance(event, Event) else Event(json.dumps(event).encode())
             for event in self.events(prompt, completion)
         ]
         pieces = harness.streamed(
-            self.provider, events, **asked, stream_options={"include_usage": True}
+            self.provider, events, **request, stream_options={"include_usage": True}
         )
         last = [piece.usage for piece in pieces if piece.usage]
-        return harness.whole(self.provider, body, **asked).usage, last[-1]
+        return harness.whole(self.provider, body, **request).usage, last[-1]
 
 
 def openai(prompt: Any, tokens: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ of those of the prompt, an evaluation goes wrong in silence. So such an answer i
 refused, by the same rule as that of a chat (core/post_processing.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ...core.completion import Usage
@@ -119,7 +119,8 @@ class PromptScores:
             return True
         if not isinstance(prompt, str):
             return False
-        return self._end_within(prompt, joined) or self._are_of_other_text(prompt)
+        text = joined.decode("utf-8", "replace")
+        return _is_short(text, len(tokens), prompt) or self._are_of_other_text(prompt)
 
     def _begin_behind_prompt(self) -> bool:
         prompt = self._prompt
@@ -130,18 +131,6 @@ class PromptScores:
             and type(self._offsets[0]) is int
             and self._offsets[0] >= len(prompt)
         )
-
-    def _end_within(self, prompt: str, joined: bytes) -> bool:
-        """Whether the last token ends before the *prompt* does."""
-        tokens, offsets = self._tokens, self._offsets
-        if any(token == "" or "\ufffd" in token for token in tokens):
-            # Neither the tokens' own length says so, nor offsets that add it up.
-            return False
-        is_counted = len(offsets) == len(tokens) and _ascend(offsets)
-        if is_counted and offsets[-1] + len(tokens[-1]) >= len(prompt):
-            # Tokens may lack the blanks between them.
-            return False
-        return len(joined) < len(_encoded(prompt))
 
     def _are_of_other_text(self, prompt: str) -> bool:
         """Whether they are those of a text without the *prompt*.
@@ -168,10 +157,20 @@ def _too_few(tokens: int, prompt_tokens: int, completion_tokens: int | None) -> 
     )
 
 
-def _ascend(offsets: Sequence[Any]) -> bool:
-    return all(type(offset) is int for offset in offsets) and (
-        list(offsets) == sorted(offsets)
-    )
+def _is_short(text: str, tokens: int, prompt: str) -> bool:
+    """Whether so many *tokens* that make up *text* cannot be all of the *prompt*'s.
+
+    What a token loses is a part of a character at its beginning or end: never ASCII,
+    and one character for each token at most. Some engines drop blanks besides.
+    """
+    visible, of_prompt = "".join(text.split()), "".join(prompt.split())
+    if len(visible) + tokens < len(of_prompt):
+        return True
+    return _ascii_length(visible) < _ascii_length(of_prompt)
+
+
+def _ascii_length(text: str) -> int:
+    return len(text.encode("ascii", "ignore"))
 
 
 def _encoded(text: str) -> bytes:

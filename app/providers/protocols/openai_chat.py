@@ -23,7 +23,12 @@ from ..declaration import (
     same_named,
 )
 from ..parsing import error_bodies
-from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
+from ..parsing.answer_fields import (
+    answer_head,
+    counts_in,
+    finish_reason,
+    parse_usage,
+)
 from ..parsing.json_answers import JSONStreamReader, read_completion
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import ThinkTagFilter
@@ -294,8 +299,8 @@ def choice_text(choice: Mapping[str, Any]) -> str:
 
 def _usage(document: Mapping[str, Any]) -> Usage | None:
     """The counts of the answer; Groq has them in `x_groq`, Moonshot in a choice."""
-    groq = document.get("x_groq") or {}
-    for holder in (document, groq, *(document.get("choices") or ())):
+    groq = document.get("x_groq")
+    for holder in (document, counts_in(groq), *(document.get("choices") or ())):
         # Most chunks have none.
         counts = holder.get("usage")
         if counts and (usage := parse_usage(counts)):
