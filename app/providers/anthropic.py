@@ -124,6 +124,8 @@ class AnthropicReader:
             raise error_bodies.in_band_error({**event, "status_code": status})
         if kind == "message_start":
             self._begin(event["message"])
+            # Preliminary: the count of what is about to be written.
+            self._counts.pop("output_tokens", None)
         if kind == "message_delta":
             self._update_counts(event.get("usage"))
             return self._completion("", delta.get("stop_reason"))
@@ -147,7 +149,7 @@ class AnthropicReader:
     def _completion(self, text: str, stop_reason: str | None) -> Completion:
         reason = finish_reason(stop_reason, strict=self._upstream.target.strict)
         choices = (Choice(text, 0, None, reason),) if text or reason else ()
-        # Before the stop reason the counts are preliminary (`"output_tokens": 1`).
+        # The last event has the final counts.
         return Completion(*self._head, choices, self._usage() if reason else None)
 
     def _usage(self) -> Usage | None:

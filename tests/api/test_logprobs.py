@@ -167,18 +167,40 @@ SHAPES: dict[str, Any] = {
 }
 
 
+def answer_of(via: str, streams: bool, text: str, logprobs: Any) -> Answer:
+    """An answer of one piece in the shape of that mode."""
+    one = (frame if streams else completion)(text)
+    if via == "chat":
+        one = (delta if streams else reply)(text)
+    choice = one["choices"][0] | {"logprobs": logprobs}
+    if not streams:
+        return whole(one | {"choices": [choice]})
+    last = delta("", "stop") if via == "chat" else frame("", "stop")
+    return stream(data(one | {"choices": [choice]}), data(last), DONE)
+
+
 @BOTH_FORMS
+@pytest.mark.parametrize("via", ["native", "chat"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_19_shapes_become_the_legacy_one(asking, script, name, streams) -> None:
-    choice = {"index": 0, "text": " aé", "logprobs": SHAPES[name]}
-    answer = (
-        stream(data(frame(choices=[choice])), data(frame("", "stop")), DONE)
-        if streams
-        else whole(completion(choices=[choice | {"finish_reason": "stop"}]))
-    )
-    response = asking(script(answer), "vllm").complete(logprobs=2, stream=streams)
+def test_19_shapes_become_the_legacy_one(asking, script, name, via, streams) -> None:
+    upstream = script(answer_of(via, streams, " aé", SHAPES[name]))
+    response = asking(upstream, "vllm", via).complete(logprobs=2, stream=streams)
 
     assert logprobs_of(response, streams) == LEGACY
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("via", ["native", "chat"])
+def test_number_is_that_of_the_only_token(asking, script, via, streams) -> None:
+    upstream = script(answer_of(via, streams, " a", -0.25))
+    response = asking(upstream, "vllm", via).complete(logprobs=0, stream=streams)
+
+    assert logprobs_of(response, streams) == {
+        "tokens": [" a"],
+        "token_logprobs": [-0.25],
+        "top_logprobs": [{" a": -0.25}],
+        "text_offset": [2],
+    }
 
 
 @BOTH_FORMS

@@ -114,6 +114,43 @@ def _text(token: bytes) -> str:
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
 
 
+def chat_entries(logprobs: Any, text: str) -> Sequence[Entry]:
+    """The entries of a chat's *logprobs*, which come with a piece of *text*.
+
+    Some servers send the lists of the legacy shape even there, or a number for the only
+    token (Together).
+    """
+    if _is_number(logprobs):
+        return [{"token": text, "logprob": logprobs}]
+    if isinstance(logprobs, list):
+        return logprobs
+    if not isinstance(logprobs, dict):
+        return ()
+    if content := logprobs.get("content"):
+        return content if isinstance(content, list) else ()
+    tokens = logprobs.get("tokens")
+    if not isinstance(tokens, list):
+        return ()
+    nothing = [None] * len(tokens)
+    steps = zip(
+        tokens,
+        _parallel(logprobs.get("token_logprobs"), len(tokens)) or (),
+        _parallel(logprobs.get("top_logprobs"), len(tokens)) or nothing,
+        strict=False,
+    )
+    return [
+        {
+            "token": token,
+            "logprob": score,
+            "top_logprobs": [
+                {"token": other, "logprob": value}
+                for other, value in (likely or {}).items()
+            ],
+        }
+        for token, score, likely in steps
+    ]
+
+
 def is_legacy_shape(logprobs: Any) -> bool:
     """Whether *logprobs* are four parallel lists, which need no repair."""
     if not isinstance(logprobs, dict):
@@ -179,13 +216,11 @@ class LogprobsConverter:
                 "token_logprobs": [logprobs],
                 "top_logprobs": [alternatives],
             }
-        entries = logprobs.get("content") if isinstance(logprobs, dict) else logprobs
-        if isinstance(entries, list) and entries:
-            return self._chat.read(entries).to_body()
         tokens = logprobs.get("tokens") if isinstance(logprobs, dict) else None
-        if not isinstance(tokens, list) or not tokens:
-            return None
-        return self._complete(logprobs, text, start)
+        if isinstance(tokens, list) and tokens:
+            return self._complete(logprobs, text, start)
+        entries = chat_entries(logprobs, text)
+        return self._chat.read(entries).to_body() if entries else None
 
     def _complete(
         self, logprobs: Mapping[str, Any], text: str, start: int

@@ -81,7 +81,7 @@ class PromptScores:
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        self._text = ""
+        self._texts: list[str] = []
         self._tokens: list[str] = []
         self._offsets: list[Any] = []
 
@@ -93,7 +93,7 @@ class PromptScores:
         if not self._prompt:
             return
         is_first = not self._tokens
-        self._text += text
+        self._texts.append(text)
         self._tokens += logprobs.get("tokens") or ()
         self._offsets += logprobs.get("text_offset") or ()
         if is_first and self._begin_behind_prompt():
@@ -137,8 +137,9 @@ class PromptScores:
 
         Engines may change blanks when they write a prompt again.
         """
-        is_echoed = "".join(prompt.split()) in "".join(self._text.split())
-        return not is_echoed and "".join(self._tokens) == self._text
+        text = "".join(self._texts)
+        is_echoed = "".join(prompt.split()) in "".join(text.split())
+        return not is_echoed and "".join(self._tokens) == text
 
 
 def _too_few(tokens: int, prompt_tokens: int, completion_tokens: int | None) -> bool:

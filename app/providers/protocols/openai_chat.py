@@ -30,7 +30,7 @@ from ..parsing.answer_fields import (
     parse_usage,
 )
 from ..parsing.json_answers import JSONStreamReader, read_completion
-from ..parsing.logprobs import LegacyLogprobs
+from ..parsing.logprobs import LegacyLogprobs, chat_entries
 from ..parsing.think_tags import ThinkTagFilter
 from ..upstream_request import HTTPRequest, UpstreamRequest
 
@@ -265,7 +265,7 @@ class _LogprobsReader:
         self, logprobs: Any, text: str, *, finished: bool, has_reasoning: bool
     ) -> Logprobs | None:
         """The tokens that come with a piece of *text*."""
-        self._pending += self._legacy.read((logprobs or {}).get("content") or ())
+        self._pending += self._legacy.read(chat_entries(logprobs, text))
         if self._hidden is None:
             if not (text or finished):
                 return None
