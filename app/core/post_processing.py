@@ -32,7 +32,8 @@ class PostProcessing:
     The answer has *count* choices. Each begins with the prompt if *echo* is set, and
     ends before the first of *stops*. *suppress_text* removes all generated text.
     *logprobs* says that log probabilities were requested, *may_reason* that the model
-    may spend tokens on reasoning that is not shown.
+    may spend tokens on reasoning that is not shown. With *is_counted*, usage that comes
+    is complete: the reader has estimated what upstream has not counted.
     """
 
     prompt: Prompt = ""
@@ -42,6 +43,7 @@ class PostProcessing:
     suppress_text: bool = False
     logprobs: bool = False
     may_reason: bool = False
+    is_counted: bool = False
 
 
 class PostProcessor:
@@ -136,7 +138,8 @@ class PostProcessor:
         if shape.logprobs and any(choice.lacks_logprobs for choice in choices):
             raise UpstreamProtocol(NO_LOGPROBS)
         usage = self._usage or Usage(estimated=True)
-        if not (usage.prompt_tokens and usage.completion_tokens):
+        is_counted = usage.prompt_tokens and usage.completion_tokens
+        if self._usage is None or not (is_counted or shape.is_counted):
             completion_tokens = sum(
                 estimate(choice.released.getvalue()) for choice in choices
             )

@@ -91,7 +91,9 @@ class CallRecord:
     def _answered_usage(self) -> Usage:
         """What the provider has counted, with estimates of what it has not."""
         usage = self.usage or Usage(estimated=True)
-        if usage.prompt_tokens and usage.completion_tokens:
+        is_counted = usage.prompt_tokens and usage.completion_tokens
+        # The reader of frames and answers that pass through has estimated the rest.
+        if is_counted or self.usage and self.plan.endpoint.legacy_shape:
             return usage
         prompt_tokens = _prompt_tokens(self.plan, self.part)
         return usage.with_estimates(prompt_tokens, self.generated)

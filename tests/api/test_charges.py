@@ -665,6 +665,40 @@ def test_65_separate_reasoning_is_charged(
     agree(caller, 12, 229)
 
 
+@OF_BOTH_FORMS
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("provider", ["openai", "cerebras"])
+def test_65_scored_prompt_alone_has_no_completion(
+    gateway: StoredGateway, provider: str, count: int, streams: bool
+) -> None:
+    """Its echo is text, of which no token was generated."""
+    usage = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
+
+    def answer(request: ReceivedRequest) -> Answer:
+        piece = frame if streams else completion
+        one: dict[str, Any] = piece("Hi, which is echoed")
+        choices = [
+            one["choices"][0] | {"index": i, "finish_reason": "length"}
+            for i in range(request.json.get("n", 1))
+        ]
+        document = one | {"choices": choices, "usage": usage}
+        return stream(data(document), DONE) if streams else whole(document)
+
+    gateway.upstream.answers[:] = [answer]
+    caller = limited(gateway, provider, {})
+    response = caller.complete(
+        prompt="Hi, which is echoed",
+        echo=True,
+        max_tokens=0,
+        n=count,
+        **(WITH_USAGE if streams else {}),
+    )
+
+    assert reported_usage(response, streams) == (usage, False)
+    calls = len(gateway.upstream.requests)
+    agree(caller, calls * 5, 0)
+
+
 @OF_BOTH_MODES
 @OF_BOTH_FORMS
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def repair_usage(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
     counts = document.get("usage")
     usage = parse_usage(counts) or Usage(estimated=True)
     if not (usage.prompt_tokens and usage.completion_tokens):
-        completion_tokens = sum(estimate(c["text"]) for c in document["choices"])
-        usage = estimate_uncounted(usage, upstream, completion_tokens)
+        text_tokens = sum(estimate(choice["text"]) for choice in document["choices"])
+        usage = estimate_uncounted(usage, upstream, text_tokens)
     body = usage_body(counts, usage)
     if isinstance(counts, dict) and not usage.estimated and _equal(counts, body):
         return False
@@ -89,11 +89,19 @@ def _equal(counts: dict[str, Any], body: dict[str, Any]) -> bool:
 
 
 def estimate_uncounted(
-    usage: Usage, upstream: UpstreamRequest, completion_tokens: int
+    usage: Usage, upstream: UpstreamRequest, text_tokens: int
 ) -> Usage:
-    """*usage* with estimates of what upstream has not counted."""
-    prompt_tokens = sum(map(prompt_estimate, upstream.request.prompts))
-    return usage.with_estimates(prompt_tokens, completion_tokens)
+    """*usage* with estimates of what upstream has not counted.
+
+    *text_tokens* are those of all texts, which begin with the prompt after an echo.
+    """
+    request = upstream.request
+    prompt_tokens = sum(map(prompt_estimate, request.prompts))
+    if request.max_tokens == 0:
+        text_tokens = 0
+    elif request.echo:
+        text_tokens = max(text_tokens - request.n * prompt_tokens, 0)
+    return usage.with_estimates(prompt_tokens, text_tokens)
 
 
 def read_usage(document: Mapping[str, Any]) -> Usage | None:

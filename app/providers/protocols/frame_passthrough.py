@@ -160,7 +160,7 @@ class FramePassthrough:
             if usage.estimated:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
-        return (RawCompletion(frame, self._usage),)
+        return (RawCompletion(frame, usage),)
 
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ...core.completion import Choice, Completion, Logprobs
+from ...core.completion import Choice, Completion, Logprobs, Usage
 from ...core.request import LEGACY_PARAMS
 from ...errors import UpstreamProtocol
 from ..declaration import (
@@ -92,7 +92,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     for each in logprobs:
         each.check(usage if upstream.request.drawn == len(choices) == 1 else None)
     answer = orjson.dumps(document) if any(repairs) else body
-    return RawCompletion(answer, usage)
+    return RawCompletion(answer, usage or Usage(estimated=True))
 
 
 def to_completion(answer: UpstreamAnswer) -> Completion:
