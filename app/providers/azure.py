@@ -56,6 +56,8 @@ def _deployment_call(
         options, model = upstream.target.options, upstream.request.model
         # A deployment has a name of its own, which need not be that of its model.
         version = str(options.get("azure_api_version") or _API_VERSION)
+        if upstream.url("").endswith("/openai/v1"):
+            version = "v1"
         deployment = str(options.get("azure_deployment_id") or model)
         if version == "v1":
             return upstream.post(
