@@ -62,11 +62,11 @@ def _takes_suffix(provider: Provider, mode: CompletionMode) -> bool:
 # Sources: OpenAI ("This is a chat model and not supported in the v1/completions
 # endpoint"), Azure ("The completion operation does not work with the specified model"),
 # Perplexity ("should only be queried with the /chat/completions endpoint").
-_CHAT_ONLY = re.compile(
+CHAT_ONLY = re.compile(
     r"chat model|/chat/completions|completions? operation does not work", re.I
 )
 
 
 def is_chat_only_error(message: str) -> bool:
     """Whether the *message* of an error says that the model only chats."""
-    return bool(_CHAT_ONLY.search(message))
+    return bool(CHAT_ONLY.search(message))
