@@ -25,11 +25,13 @@ OTHER_LIMIT = {
 
 @dataclass(frozen=True, slots=True)
 class LearnedFacts:
-    """What is known of one deployment: that it *only_chats*, and the parameters, by
-    their names upstream, that it has *refused* in a mode.
+    """What is known of one deployment: that it *only_chats*; that its endpoints are
+    *unversioned*, right below the custom host; and the parameters, by their names
+    upstream, that it has *refused* in a mode.
     """
 
     only_chats: bool = False
+    unversioned: bool = False
     refused: frozenset[tuple[CompletionMode, str]] = frozenset()
 
     def refusing(self, mode: CompletionMode, name: str) -> "LearnedFacts":
@@ -100,6 +102,12 @@ def refuses_parameter(error: UpstreamStatus, name: str) -> bool:
 
 
 _CODES = ("unsupported_parameter", "unknown_parameter")
+
+
+def is_unknown_path(error: UpstreamStatus) -> bool:
+    """Whether *error* says that there is no such path; a model may be missing, too."""
+    names_model = "model" in f"{error.code} {error.message}".lower()
+    return error.status in (404, 405) and not names_model
 
 
 def may_quote(request: CompletionRequest, words: re.Pattern[str]) -> bool:

@@ -74,6 +74,10 @@ class Plan:
 
     def upstream_request(self, part: Part, target: Target) -> UpstreamRequest:
         """The call for *part*. *target* is the plan's, perhaps with an access token."""
+        if self.facts.unversioned and target.base_url:
+            # A host that is written with the endpoint's whole path is called there.
+            host = target.base_url.rstrip("/") + "/completions"
+            target = replace(target, base_url=host)
         return UpstreamRequest(
             self.provider, self.endpoint, target, part.request, self.params
         )
@@ -117,9 +121,9 @@ def make_plan(
 def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
     """Another plan, if *error* says that another mode or parameter would work.
 
-    There are three such cases, each once: a model that only chats, one that takes the
-    limit of tokens by its other name, and an endpoint that does not know
-    `stream_options`.
+    There are four such cases, each once: a model that only chats, one that takes the
+    limit of tokens by its other name, an endpoint that does not know `stream_options`,
+    and a custom host without the version that was put into its URL.
     """
     if not isinstance(error, UpstreamStatus):
         return None
@@ -130,14 +134,11 @@ def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
         return None
     request, target, mode = plan.request, plan.target, plan.mode
     if refusal.topic == "chat":
-        facts, lesson = (
-            replace(f, only_chats=True) for f in (plan.facts, plan.lessons)
-        )
         mode = CompletionMode.CHAT
-    else:
-        facts, lesson = (
-            f.refusing(mode, refusal.param) for f in (plan.facts, plan.lessons)
-        )
+    facts = refusal.added_to(plan.facts, plan.mode)
+    lessons = plan.lessons
+    if refusal.is_general(request):
+        lessons = refusal.added_to(lessons, plan.mode)
     planner = Planner(
         plan.provider,
         target,
@@ -150,7 +151,7 @@ def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
     )
     return replace(
         planner.plan(),
-        lessons=lesson if refusal.is_general(request) else plan.lessons,
+        lessons=lessons,
         replanned=plan.replanned | {refusal.topic},
     )
 
@@ -163,6 +164,13 @@ class _Refusal(NamedTuple):
     topic: str
     words: re.Pattern[str]
     param: str = ""
+
+    def added_to(self, facts: LearnedFacts, mode: CompletionMode) -> LearnedFacts:
+        if self.topic == "chat":
+            return replace(facts, only_chats=True)
+        if self.topic == "path":
+            return replace(facts, unversioned=True)
+        return facts.refusing(mode, self.param)
 
     def is_general(self, request: CompletionRequest) -> bool:
         """Whether other requests would be refused, too, for all that is known."""
@@ -185,11 +193,24 @@ def _refusal(plan: Plan, error: UpstreamStatus) -> _Refusal | None:
     if request.stream and "stream_options" in plan.params:
         if "stream_options" in (error.param or "") + error.message:
             return _Refusal("stream_options", _STREAM_OPTIONS, "stream_options")
+    if learned_facts.is_unknown_path(error) and _has_added_version(plan):
+        return _Refusal("path", _NOTHING)
     return None
+
+
+def _has_added_version(plan: Plan) -> bool:
+    """Whether the URL called has a version that its custom host was written without."""
+    part, facts = plan.parts[0], replace(plan.facts, unversioned=True)
+    urls = {
+        plan.endpoint.call(each.upstream_request(part, plan.target)).url
+        for each in (plan, replace(plan, facts=facts))
+    }
+    return len(urls) == 2
 
 
 _LIMIT_NAMES = re.compile(r"max_(completion_)?tokens")
 _STREAM_OPTIONS = re.compile(r"stream_options")
+_NOTHING = re.compile(r"(?!)")
 
 
 def _may_chat_instead(

@@ -237,6 +237,54 @@ def test_second_failure_teaches_nothing(asking, script) -> None:
     assert refusals(upstream, case) == [True, False, True, False]
 
 
+# Hosts without a version
+
+
+@pytest.mark.parametrize("prefix", ["", "/openai", "/a/b/"])
+@pytest.mark.parametrize(
+    "unknown", [whole({"detail": "Not Found"}, 404), whole({}, 405)]
+)
+def test_host_without_version_is_learned(
+    asking, script, prefix: str, unknown: Answer
+) -> None:
+    """A server at which nothing is below /v1: what worked before goes on to work."""
+
+    def answer(request: ReceivedRequest) -> Answer:
+        return unknown if "/v1/" in request.path else answered(request)
+
+    upstream = script(answer)
+    host = upstream.url.removesuffix("/v1") + prefix
+    headers = config(CASES["chat"], upstream, custom_host=host)
+    caller = asking(upstream, CASES["chat"])
+    responses = [caller.complete(headers=headers) for _ in range(2)]
+
+    base = prefix.rstrip("/")
+    assert [text(response) for response in responses] == [" yes"] * 2
+    assert [request.path for request in upstream.requests] == [
+        f"{base}/v1/completions",
+        *[f"{base}/completions"] * 2,
+    ]
+
+
+@pytest.mark.parametrize(
+    "host, error",
+    [
+        ("", {"message": "The model `m` does not exist", "code": "model_not_found"}),
+        ("/v1", {"message": "Not Found"}),
+        ("/completions", {"message": "Not Found"}),
+    ],
+)
+def test_missing_model_or_path_is_final(
+    asking, script, host: str, error: dict[str, Any]
+) -> None:
+    upstream = script(whole({"error": error}, 404))
+    url = upstream.url.removesuffix("/v1") + host
+    headers = config(CASES["chat"], upstream, custom_host=url)
+    response = asking(upstream, CASES["chat"]).complete(headers=headers)
+
+    assert response.status_code == 404 and len(upstream.requests) == 1
+
+
 # Whose calls a refusal concerns
 
 

@@ -60,7 +60,8 @@ def test_refused_limit_is_named(message: str, name: str) -> None:
         b'{"detail":[{"type":"extra_forbidden","loc":["body","max_completion_tokens"],'
         b'"msg":"Extra inputs are not permitted","input":32000}]}',
         b'{"object":"error","message":{"detail":[{"type":"extra_forbidden",'
-        b'"loc":["body","max_completion_tokens"],"msg":"Extra inputs are not permitted"}]},'
+        b'"loc":["body","max_completion_tokens"],'
+        b'"msg":"Extra inputs are not permitted"}]},'
         b'"type":"invalid_request_error","param":null,"code":null}',
         b'{"error":{"message":"no","param":"max_completion_tokens",'
         b'"code":"unsupported_parameter"}}',
