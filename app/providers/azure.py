@@ -138,6 +138,7 @@ _FOUNDRY_LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "seed", "suf
 AZURE_AI = Provider(
     name="azure-ai",
     docs="https://learn.microsoft.com/rest/api/aifoundry/modelinference/",
+    required_path="/models",
     modes={
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(

@@ -186,6 +186,7 @@ class Provider:
     api_path             what custom hosts have before the paths of endpoints, where
                          base_url does not show it; endpoints may repeat it
     other_api_paths      those of other APIs that its servers have besides
+    required_path        an example of what a custom host has to have at its end
     modes                its completion modes; the first is the default, unless the
                          request, the model or the target selects another
     own_host_modes       the modes of its own address, where a custom host has more
@@ -214,6 +215,7 @@ class Provider:
     base_url: str = ""
     api_path: str = ""
     other_api_paths: tuple[str, ...] = ()
+    required_path: str = ""
     modes: Mapping[CompletionMode, Endpoint | ModelFamilies] = field(
         default_factory=dict
     )
