@@ -20,14 +20,13 @@ def choose_mode(
 
     Raises UnsupportedProvider if there is none.
     """
-    is_own = provider.is_own(target)
-    if provider.retired_because and is_own:
+    if provider.retired_because and target.base_url is None:
         raise UnsupportedProvider(
             f"Provider {provider.name}: {provider.retired_because}."
         )
     available: tuple[CompletionMode, ...] = tuple(provider.modes)
     preferred: tuple[CompletionMode, ...] = ()
-    if is_own:
+    if provider.is_own(target):
         # A custom host may serve any model under a well-known name, and in all modes
         # of the provider's software: only for its own address more is known.
         available = tuple(provider.own_host_modes) or available
