@@ -15,6 +15,7 @@ import orjson
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UnsupportedParameter, UpstreamStatus
+from .catalog.rows import with_params
 from .declaration import (
     Endpoint,
     ParamMapping,
@@ -143,7 +144,12 @@ def _chat(upstream: UpstreamRequest) -> HTTPRequest:
 
 
 _NATIVE = Endpoint(
-    params=_PARAMS, check=check, call=call, completion=completion, reader=stream_reader
+    params=_PARAMS,
+    takes_no_limit=True,
+    check=check,
+    call=call,
+    completion=completion,
+    reader=stream_reader,
 )
 OLLAMA = Provider(
     name="ollama",
@@ -151,8 +157,10 @@ OLLAMA = Provider(
     modes={
         CompletionMode.NATIVE: _NATIVE,
         CompletionMode.FIM: replace(_NATIVE, params=_PARAMS | same_named("suffix")),
-        CompletionMode.CHAT: replace(
+        # Of any value, as in its own API.
+        CompletionMode.CHAT: with_params(
             openai_chat.endpoint(without=("n", "logit_bias", "user", "logprobs")),
+            same_named("frequency_penalty", "presence_penalty", "stop", "temperature"),
             call=_chat,
         ),
     },

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from app import create_app
 from app.core.limits import Limits
@@ -341,7 +342,7 @@ _VALUES = ("theirs", OWN_KEY, "Bearer " + OWN_KEY, "Basic {}", "x={};", "Token {
 def _models(request: ReceivedRequest) -> Iterator[str]:
     """Every name of a model in a call: in its path and its body."""
     if "/deployments/" in request.path:
-        yield request.path.split("/deployments/")[1].split("/")[0]
+        yield unquote(request.path.split("/deployments/")[1].split("/")[0])
     for name in ("models", "fallbacks"):
         yield from request.json.get(name) or ()
     yield from [request.json["lora"][0]] if "lora" in request.json else []

@@ -52,8 +52,9 @@ SettingValues = Sequence[tuple[Setting, Any]]
 
 _NO_LIMITS = Limits()
 
-# The max_tokens of a request without one, where tokens or money are limited: an unknown
-# number cannot be reserved. Source: the default of the endpoint.
+# The max_tokens of a request without one, or with -1, where tokens or money are limited
+# and there is no default: an unknown number cannot be reserved. Source: the default of
+# the endpoint.
 _LIMITED_MAX_TOKENS = 16
 
 # Characters of a sticky value that are kept as they are. It is hashed once for each
@@ -241,7 +242,9 @@ class RouteBuilder:
             retry=inherited.retry,
             breaker=inherited.breaker,
             cache=cache,
-            default_max_tokens=_LIMITED_MAX_TOKENS if is_limited else None,
+            default_max_tokens=(
+                self._default_max_tokens or _LIMITED_MAX_TOKENS if is_limited else None
+            ),
             name=own.get("name"),
             weight=own.get("weight", 1),
             identity=node.identity(provider, base_url, key.id if key else None),

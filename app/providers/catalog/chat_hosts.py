@@ -94,7 +94,7 @@ CHAT_HOSTS: Sequence[Provider] = (
                 "stream_options",
                 "user",
             ),
-            stop=ParamMapping("stop", convert=as_list),
+            stop=ParamMapping("stop", max_items=4, convert=as_list),
         ),
     ),
     row("aibadgr", "https://aibadgr.com/docs", "https://aibadgr.com/api/v1"),
