@@ -258,7 +258,7 @@ def test_23_empty_stop_is_dropped(caller: Caller, upstream: Upstream, stop) -> N
     assert "stop" not in upstream.last.json
 
 
-def test_55_empty_suffix_is_absent(caller: Caller, upstream: Upstream) -> None:
+def test_empty_suffix_is_absent(caller: Caller, upstream: Upstream) -> None:
     assert caller.complete(suffix="", echo=True).status_code == 200
     assert "suffix" not in upstream.last.json
 

@@ -105,6 +105,7 @@ def _non_empty_array(items: Shape) -> Shape:
 
 
 _STRING: Shape = {"type": "string"}
+_ID_NUMBER: Shape = {"type": "integer", "minimum": 0}
 _TOKENS = _non_empty_array({"type": "integer", "minimum": 0, "maximum": _INT64 - 1})
 
 
@@ -144,7 +145,7 @@ class _Field(fields.Field[Any]):
         return type_error(str(self.name), self.expected, value)
 
 
-class _Number(_Field):
+class _NumberField(_Field):
     """A number from *low* to *high*; None is no bound."""
 
     kind = "number"
@@ -159,7 +160,7 @@ class _Number(_Field):
         self.shape = {"type": self.kind, **present}
 
 
-class _Integer(_Number):
+class _Integer(_NumberField):
     expected, kind = INTEGER, "integer"
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
@@ -186,7 +187,7 @@ class _MaxTokens(_Integer):
         return NO_LIMIT if value == NO_LIMIT else super()._deserialize(value)
 
 
-class _Decimal(_Number):
+class _Decimal(_NumberField):
     expected = DECIMAL
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
@@ -301,9 +302,30 @@ class _LogitBias(_Field):
 
     expected = OBJECT
     shape = {
-        "type": "object",
-        "propertyNames": {"pattern": "^[0-9]+$"},
-        "additionalProperties": {"type": "number"},
+        "anyOf": [
+            {
+                "type": "object",
+                "propertyNames": {"pattern": "^[0-9]+$"},
+                "additionalProperties": {"type": "number"},
+            },
+            {
+                "type": "array",
+                "items": {
+                    "type": "array",
+                    "prefixItems": [
+                        {
+                            "anyOf": [
+                                _ID_NUMBER,
+                                {"type": "string", "pattern": "^[0-9]+$"},
+                            ]
+                        },
+                        {"anyOf": [{"type": "number"}, {"const": False}]},
+                    ],
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            },
+        ]
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
