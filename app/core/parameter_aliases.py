@@ -72,8 +72,9 @@ def unify_budget(params: Params) -> Params:
     """*params* with the token limit as `max_tokens`, if it is under an alias.
 
     Of several aliases the smallest number counts, and -1, which is no limit, only if
-    there is no other. A value that is no number of tokens stays, and `duplicate_params`
-    reports it.
+    there is no other. An alias of -1 stays, to be removed by the target's plan: to one
+    that knows neither it is a parameter of another server. So does a value that is no
+    number of tokens; `duplicate_params` reports both.
     """
     if BUDGET_SPELLINGS.isdisjoint(params):
         return params
@@ -86,9 +87,14 @@ def unify_budget(params: Params) -> Params:
     }
     if not limits:
         return params
-    others = {name: value for name, value in params.items() if name not in limits}
-    smallest = min((v for v in limits.values() if v != NO_LIMIT), default=NO_LIMIT)
-    return {**others, "max_tokens": smallest}
+    bounded = {name: value for name, value in limits.items() if value != NO_LIMIT}
+    others = {name: value for name, value in params.items() if name not in bounded}
+    return {**others, "max_tokens": min(bounded.values(), default=NO_LIMIT)}
+
+
+def has_no_limit_alias(params: Params) -> bool:
+    """Whether a token limit of -1 is under an alias in *params*."""
+    return any(params[name] == NO_LIMIT for name in BUDGET_SPELLINGS & params.keys())
 
 
 def _is_budget(value: Any) -> bool:

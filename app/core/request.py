@@ -46,8 +46,9 @@ class CompletionRequest:
     *prompt* is as on the wire: one prompt, or a list of prompts. *params* holds every
     other parameter of the body, by its name on the wire, without nulls and in its
     canonical form; *rewritten* has what the caller wrote instead, such as 4.0 for 4.
-    *defaults* are values that the gateway adds. *id* and *created* (Unix seconds) are
-    those of the answer where upstream sends none.
+    *defaults* are values that the gateway adds, *default_max_tokens* is the one that it
+    would add in place of no limit. *id* and *created* (Unix seconds) are those of the
+    answer where upstream sends none.
 
     The other attributes follow from *prompt* and *params*: what the gateway itself
     interprets.
@@ -69,6 +70,7 @@ class CompletionRequest:
     created: int = 0
     defaults: Mapping[str, Any] = field(default_factory=dict)
     rewritten: Mapping[str, Any] = field(default_factory=dict)
+    default_max_tokens: int | None = None
 
     prompts: tuple[Prompt, ...] = field(init=False, repr=False, compare=False)
     n: int = field(init=False, repr=False, compare=False)

@@ -270,6 +270,9 @@ class Planner:
         dropped = duplicate_params(fields)
         if dropped:
             fields = remove_params(fields, dropped)
+        if self.request.is_unlimited:
+            # The same as max_tokens says, which is named if it is lost.
+            dropped = [n for n in dropped if self.request.params.get(n) != NO_LIMIT]
         sent: dict[str, Any] = {}
         for name, value in fields.items():
             if name in _SPECIAL_PARAMS:
@@ -284,7 +287,7 @@ class Planner:
                 sent[name] = value
             elif name not in DEFAULTS or value != DEFAULTS[name]:
                 dropped.append(name)
-        if self._loses_no_limit:
+        if self._loses_no_limit and self._default_max_tokens is None:
             dropped.append("max_tokens")
         for first, second in self.endpoint.exclusive_params:
             if first in sent and second in sent:
@@ -301,7 +304,7 @@ class Planner:
 
     @property
     def _loses_no_limit(self) -> bool:
-        """Whether the caller wants no limit of tokens, and may get one.
+        """Whether the caller wants no limit of tokens, and the target has one.
 
         Without a max_tokens a chat goes on to its end; a completion has a default, 16
         on most servers.
@@ -310,13 +313,15 @@ class Planner:
             self.request.is_unlimited
             and self.mode != CompletionMode.CHAT
             and not self.endpoint.takes_no_limit
-            and self._default_max_tokens is None
         )
 
     @property
     def _default_max_tokens(self) -> int | None:
         """What is sent if the caller sets no limit. Keys that are limited need one."""
-        return self.endpoint.default_max_tokens or self.target.default_max_tokens
+        default = self.endpoint.default_max_tokens or self.target.default_max_tokens
+        if default is None and self._loses_no_limit:
+            return self.request.default_max_tokens
+        return default
 
     def _choose_max_tokens(self, params: ParamMappings) -> tuple[int | None, list[str]]:
         """The max_tokens to send, if any; and a warning if it had to be raised."""

@@ -10,6 +10,7 @@ for logprobs; the real endpoint took 20.
 
 from collections.abc import Iterable, Mapping
 
+from ..core.parameter_aliases import has_no_limit_alias
 from ..core.parameter_errors import (
     INTEGER,
     OBJECT,
@@ -64,6 +65,9 @@ _RANGES_OF_ENGINE = tuple(n for n in _NAMES if n not in ("max_tokens", "seed", "
 def check(request: CompletionRequest) -> None:
     """Raise InvalidRequest for the first parameter that OpenAI would refuse."""
     for name in _NAMES:
+        if name == "max_tokens" and has_no_limit_alias(request.params):
+            # A parameter of other servers, which is left out.
+            continue
         if name in request.rewritten:
             expected = OBJECT if name == "logit_bias" else INTEGER
             raise type_error(name, expected, request.rewritten[name])

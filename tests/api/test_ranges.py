@@ -231,11 +231,31 @@ def test_no_limit_takes_no_default(caller: Caller, call: Any, upstream: Any) -> 
     assert "x-lastword-applied-defaults" not in response.headers
 
 
-@pytest.mark.parametrize("body", [{"max_tokens": -1}, {"max_completion_tokens": -1}])
-def test_openai_refuses_no_limit(
-    caller: Caller, upstream: Upstream, body: dict[str, Any]
+def test_no_limit_is_absent_where_unknown(
+    caller: Caller, call: Any, upstream: Upstream
 ) -> None:
-    error = caller.complete(**body).json["error"]
+    """So the default of the gateway applies, and is named as for any other body."""
+    other = call(upstream, default_max_tokens=100)
+    response = other.complete(headers=to(upstream, "together-ai"), max_tokens=-1)
+
+    assert upstream.last.json["max_tokens"] == 100
+    assert response.headers["x-lastword-applied-defaults"] == "max_tokens=100"
+    assert "x-lastword-dropped-params" not in response.headers
+
+
+@pytest.mark.parametrize("name", ["n_predict", "max_completion_tokens"])
+def test_openai_goes_without_other_servers_no_limit(
+    caller: Caller, upstream: Upstream, name: str
+) -> None:
+    response = caller.complete(**{name: -1})
+
+    assert response.status_code == 200, response.json
+    assert upstream.last.json == {"model": "m", "prompt": "Hi"}
+    assert response.headers["x-lastword-dropped-params"] == "max_tokens"
+
+
+def test_openai_refuses_no_limit(caller: Caller, upstream: Upstream) -> None:
+    error = caller.complete(max_tokens=-1).json["error"]
 
     assert (error["param"], error["code"]) == ("max_tokens", "integer_below_min_value")
     assert "Expected a value >= 0, but got -1 instead" in error["message"]

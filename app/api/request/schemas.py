@@ -75,6 +75,7 @@ def completion_request(
             for name in _REWRITTEN
             if type(body.get(name)) in (float, list)
         },
+        default_max_tokens=default_max_tokens,
     )
 
 

@@ -253,5 +253,5 @@ REFUSED_BY_OPENAI = {
     "llama.cpp": "logit_bias",
     "llama.cpp with bans": "logit_bias",
     "text-generation-webui": "stop",
-    "no limit": "max_tokens",
+    "no limit": "stop",
 }

@@ -129,7 +129,7 @@ def test_editors_body_arrives_as_target_takes_it(target: Target, name: str) -> N
     values = {k: v for k, v in body.items() if v not in (None, "", [])}
     # The loss of a default changes nothing, and is not named; nor is the other name of
     # the budget. A chat without a limit goes on to its end, too.
-    defaults = {**DEFAULTS, "n": 1, "max_completion_tokens": wanted}
+    defaults = {**DEFAULTS, "n": 1, "max_completion_tokens": wanted, "n_predict": -1}
     if "messages" in sent:
         defaults |= {"max_tokens": -1, "prompt": body["prompt"]}
     lost = {k for k, v in values.items() if v != defaults.get(k)} - sent.keys()
