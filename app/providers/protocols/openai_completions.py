@@ -22,6 +22,7 @@ from ..declaration import (
     UpstreamAnswer,
     same_named,
 )
+from ..openai_rules import RANGED_PARAMS
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_completion, read_object
 from ..upstream_request import HTTPRequest, UpstreamRequest
@@ -30,7 +31,11 @@ from .completion_repair import read_usage, repair_choice, repair_head, repair_us
 from .frame_passthrough import FramePassthrough
 
 # All of the endpoint's parameters, as OpenAI takes them.
-PARAMS = same_named(*LEGACY_PARAMS)
+PARAMS = {
+    **same_named(*LEGACY_PARAMS),
+    **RANGED_PARAMS,
+    "logprobs": ParamMapping("logprobs", high=20),
+}
 
 
 def endpoint(
