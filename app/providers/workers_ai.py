@@ -46,20 +46,21 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
 
-    def whole(document: dict[str, Any]) -> Completion:
-        # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}.
-        # The events of a stream are bare results.
-        if not document.get("success", True):
-            error = {"message": _error_message(document)}
-            raise error_bodies.in_band_error({"error": error})
-        result = document["result"]
-        usage = parse_usage(result.get("usage"))
-        text, reason = _text_and_reason(result)
-        return _completion(
-            upstream, text, usage, reason or _inferred_reason(upstream, usage)
-        )
+    return read_completion(body, lambda document: _whole(document, upstream))
 
-    return read_completion(body, whole)
+
+def _whole(document: Mapping[str, Any], upstream: UpstreamRequest) -> Completion:
+    # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}. The
+    # events of a stream are bare results.
+    if not document.get("success", True):
+        error = {"message": _error_message(document)}
+        raise error_bodies.in_band_error({"error": error})
+    reader, usage = _ResultReader(upstream), parse_usage(
+        document["result"].get("usage")
+    )
+    text = reader.read(document["result"])
+    rest, reason = reader.end(usage)
+    return _completion(upstream, text + rest, usage, reason)
 
 
 class WorkersAIReader:
@@ -70,25 +71,31 @@ class WorkersAIReader:
     # Events are {"response": "text", "p": "abc"}; the last one has the usage. `p` is
     # padding, since the sizes of packets would give the text away:
     # https://blog.cloudflare.com/ai-side-channel-attack-mitigated
+    # Models that cannot stream answer with a whole document all the same:
+    # https://github.com/cloudflare/ai/pull/396
 
     def __init__(self, upstream: UpstreamRequest) -> None:
         self._upstream = upstream
         self.done = False
         self._usage: Usage | None = None
-        self._reason: str | None = None
+        self._results = _ResultReader(upstream)
 
     def feed(self, event: Event) -> Sequence[Completion]:
         upstream = self._upstream
         if event.data == DONE:
             self.done = True
-            last = self._reason or _inferred_reason(upstream, self._usage)
-            return (_completion(upstream, "", self._usage, last),)
+            rest, reason = self._results.end(self._usage)
+            return (_completion(upstream, rest, self._usage, reason),)
         document = read_object(event.data)
         error_bodies.raise_in_band_error(document)
-        self._usage = parse_usage(document.get("usage")) or self._usage
+        if "result" in document:
+            self.done = True
+            return (completion(event.data, upstream),)
+        usage = parse_usage(document.get("usage"))
+        if usage is not None:
+            self._usage = (self._usage or usage).updated(usage)
         # The event with the usage may have no text at all.
-        text, reason = _text_and_reason({"response": ""} | document)
-        self._reason = reason or self._reason
+        text = self._results.read({"response": ""} | document)
         return (_completion(upstream, text),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
@@ -96,14 +103,47 @@ class WorkersAIReader:
         return ()
 
 
-def _text_and_reason(result: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Text and reason; newer models answer in the shape of OpenAI's completions."""
-    if not result.get("choices"):
+class _ResultReader:
+    """Reads the results of one answer, the only one or those of its events.
+
+    They have the text as `response`; newer models answer in the shape of OpenAI's
+    completions, or of its chats.
+
+    Source: https://github.com/BerriAI/litellm/pull/29354
+    """
+
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._upstream = upstream
+        self._chat = openai_chat.ChatReader(upstream, whole=False)
+        self._reason: str | None = None
+
+    def read(self, result: Mapping[str, Any]) -> str:
+        """The text of *result*."""
+        choices = result.get("choices")
+        text = self._choice_text(choices[0]) if choices else ""
+        if text or choices and "response" not in result:
+            return text
         # A text that looks like a number is one in the JSON: {"response": 5}.
-        text = result["response"]
-        return "" if text is None else str(text), None
-    choice = result["choices"][0]
-    return str(choice.get("text") or ""), finish_reason(choice.get("finish_reason"))
+        response = result["response"]
+        return "" if response is None else str(response)
+
+    def _choice_text(self, choice: Mapping[str, Any]) -> str:
+        if choice.get("delta") or choice.get("message"):
+            return self._chat_text(choice)
+        self._reason = finish_reason(choice.get("finish_reason")) or self._reason
+        return str(choice.get("text") or "")
+
+    def _chat_text(self, choice: Mapping[str, Any]) -> str:
+        """The text of a chat's choice, without its reasoning."""
+        (read,) = self._chat.read({"choices": [choice]}).choices
+        self._reason = read.finish_reason or self._reason
+        return read.text
+
+    def end(self, usage: Usage | None) -> tuple[str, str]:
+        """The text that was held back, as it might be reasoning; and why it ended."""
+        reason = self._reason or _inferred_reason(self._upstream, usage)
+        rest = self._chat_text({"delta": {}, "finish_reason": reason})
+        return rest, self._reason or reason
 
 
 def _completion(

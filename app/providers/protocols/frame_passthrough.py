@@ -31,16 +31,22 @@ from typing import Any, Self
 
 import orjson
 
-from ...core.completion import estimate
+from ...core.completion import Usage, estimate
 from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
-from ..parsing.answer_fields import parse_usage
+from ..parsing.answer_fields import usage_body
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_object
 from ..parsing.stream_ending import ChoiceEndings
 from ..upstream_request import UpstreamRequest
-from .completion_repair import estimated_usage, repair_choice, repair_head
+from .choice_logprobs import ChoiceLogprobs
+from .completion_repair import (
+    estimate_uncounted,
+    read_usage,
+    repair_choice,
+    repair_head,
+)
 from .openai_chat import EMPTY_DATA
 
 # What all frames of a stream have in common.
@@ -53,7 +59,7 @@ _REQUIRED_PATTERNS = tuple(
         (
             rb'"finish_reason":\s?null',
             rb'"object":\s?"text_completion"',
-            rb'"logprobs":',
+            rb'"logprobs":\s?null',
             rb'"text":\s?"',
         ),
     )
@@ -111,8 +117,12 @@ class FramePassthrough:
         self._head: dict[str, Any] = {}
         self._patterns = _REQUIRED_PATTERNS
         self._template: FrameTemplate | None = None
-        self._usage: Any = None
+        # The usage so far; and as upstream reports it, with fields of its own.
+        self._usage: Usage | None = None
+        self._counts: dict[str, Any] = {}
         self._completion_tokens = 0
+        self._has_logprobs = upstream.request.logprobs is not None
+        self._logprobs: dict[int, ChoiceLogprobs] = {}
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
         # The first two lines are all that most events cost: see the top of the module.
@@ -136,19 +146,27 @@ class FramePassthrough:
     def end(self, failure: UpstreamError | None = None) -> Sequence[RawCompletion]:
         """The frame with the usage, if it was requested; the usage in any case."""
         self._endings.check(failure)
+        only_choice = len(self._logprobs) == self._upstream.request.drawn == 1
+        for logprobs in self._logprobs.values():
+            logprobs.check(self._usage if only_choice else None)
+        usage = estimate_uncounted(
+            self._usage or Usage(estimated=True),
+            self._upstream,
+            self._completion_tokens,
+        )
         frame = b""
         if self._include_usage:
-            counts = self._usage or estimated_usage(
-                self._upstream, self._completion_tokens
-            )
-            document = self._frame(self._head, [], counts)
-            if not self._usage:
+            document = self._frame(self._head, [], usage_body(self._counts, usage))
+            if usage.estimated:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
-        return (RawCompletion(frame, parse_usage(self._usage)),)
+        return (RawCompletion(frame, usage),)
 
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
+        # Their tokens are in each frame, and each frame is checked.
+        if self._has_logprobs:
+            return False
         indices = _INDEX.findall(data)
         if len(indices) != 1 or int(indices[0]) not in self._endings.running:
             return False
@@ -158,10 +176,9 @@ class FramePassthrough:
         if b'"error"' in data:
             return False
         # `usage` has to be there, or not to be there, as the caller asked for it.
-        if not self._continuous_usage:
-            pattern = _NULL_USAGE if self._include_usage else _USAGE
-            if bool(pattern.search(data)) != self._include_usage:
-                return False
+        pattern = _NULL_USAGE if self._include_usage else _USAGE
+        if bool(pattern.search(data)) != self._include_usage:
+            return False
         read_object(data)  # It raises for what only looks like JSON.
         return True
 
@@ -181,10 +198,12 @@ class FramePassthrough:
         choices = document.pop("choices", None) or []
         if not isinstance(choices, list):
             raise UpstreamProtocol("the answer has no list of choices")
-        counts = document.pop("usage", None)
         # Running counts are totals, so the last ones count; zeros mean not counted.
-        if isinstance(counts, dict) and counts.get("total_tokens"):
-            self._usage = counts
+        usage, counts = read_usage(document), document.pop("usage", None)
+        document.pop("usage_estimated", None)
+        if usage is not None:
+            self._usage = (self._usage or usage).updated(usage)
+            self._counts |= counts
         frames = []
         for choice in choices:
             repair_choice(choice, self._upstream, final=False)
@@ -197,11 +216,20 @@ class FramePassthrough:
                 self._template = None
             else:
                 self._endings.running.add(choice["index"])
-            running_counts = counts if self._continuous_usage else None
+            self._repair_logprobs(choice)
+            running_counts = None
+            if self._continuous_usage and usage is not None:
+                running_counts = usage_body(counts, usage)
             frame = self._frame(document, [choice], running_counts)
             # Bytes that say the same already are kept: they may be spaced otherwise.
             frames.append(data if frame == read_object(data) else orjson.dumps(frame))
         return frames
+
+    def _repair_logprobs(self, choice: dict[str, Any]) -> None:
+        index = choice["index"]
+        if index not in self._logprobs:
+            self._logprobs[index] = ChoiceLogprobs(self._upstream, index)
+        self._logprobs[index].repair(choice)
 
     def _frame(
         self, head: dict[str, Any], choices: list[Any], counts: Any
