@@ -152,6 +152,7 @@ class FramePassthrough:
         """
         self._endings.check(failure)
         frames = [self._last_frame(*item) for item in self._endings.reasons.items()]
+        self._held.clear()
         frame = b""
         if self._include_usage:
             counts = self._usage or estimated_usage(
