@@ -27,7 +27,7 @@ from ..usage_charges import CallEnding, CallRecord
 
 # Seconds for which text waits for what follows its finish reason, to go on as one chunk
 # with it. Nearly every server ends its stream in the same moment.
-_LONGEST_HOLD = 0.3
+_LONGEST_HOLD = 0.5
 
 
 class CallStream:
