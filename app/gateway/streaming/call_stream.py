@@ -94,7 +94,9 @@ class CallStream:
                 self._read_events(events, answers)
             if not (block or self.done):
                 self._end(self._reader.end(), answers)
-            if self._reader.holds_text and not self.done:
+            if not self._reader.holds_text:
+                self._flush_at = inf
+            elif not self.done:
                 self._flush_in_time(answers)
         except Exception as e:
             error = as_upstream_error(e)
