@@ -27,7 +27,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.answer_fields import counts_in
-from .parsing.json_answers import JSONStreamReader, read_completion
+from .parsing.json_answers import JSONStreamReader, read_whole
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, bearer
 
@@ -61,9 +61,9 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
         # Blocks of reasoning have `reasoningContent` in place of `text`.
         text = "".join(block.get("text") or "" for block in blocks)
         usage = parse_usage(counts_in(document.get("usage")), CONVERSE_COUNTS)
-        return completion_of(upstream, text, document["stopReason"], usage)
+        return completion_of(upstream, text, document.get("stopReason"), usage)
 
-    return read_completion(body, read)
+    return read_whole(body, read, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
@@ -87,7 +87,7 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
         usage = parse_usage(counts_in(document.get("usage")), CONVERSE_COUNTS)
         return completion_of(upstream, text, document.get("stopReason"), usage)
 
-    return JSONStreamReader(read_chunk, payload=payload)
+    return JSONStreamReader(upstream, read_chunk, payload=payload)
 
 
 _CONVERSE = Endpoint(

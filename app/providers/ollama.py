@@ -27,6 +27,7 @@ from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, usage_of
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .parsing.logprobs import LegacyLogprobs
+from .parsing.stream_ending import check_ended, inferred_reason
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest
 
@@ -86,12 +87,14 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, OllamaReader(upstream).read)
+    answer = read_completion(body, OllamaReader(upstream).read)
+    check_ended(answer)
+    return answer
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The lines of an answer as chunks of a completion."""
-    return JSONStreamReader(OllamaReader(upstream).read)
+    return JSONStreamReader(upstream, OllamaReader(upstream).read)
 
 
 class OllamaReader:
@@ -108,12 +111,15 @@ class OllamaReader:
         # versions lack.
         done, entries = document["done"], document.get("logprobs")
         logprobs = self._logprobs.read(entries) if self._logprobs and entries else None
-        word = document.get("done_reason") or "stop" if done else None
-        reason = finish_reason(word, strict=self._upstream.target.strict)
         # Counts of 0 are left out of the JSON, and so is the prompt's where the model
         # still had it from the request before.
         prompt_tokens = document.get("prompt_eval_count")
         usage = usage_of(prompt_tokens, document.get("eval_count")) if done else None
+        reason = None
+        if done:
+            word, strict = document.get("done_reason"), self._upstream.target.strict
+            reason = finish_reason(word, strict=strict)
+            reason = reason or inferred_reason(self._upstream, usage)
         # Servers that imitate it may answer as /api/chat does.
         message = document.get("message") or {}
         text = document.get("response") or message.get("content") or ""

@@ -7,18 +7,24 @@ Sources, below https://developers.cloudflare.com/workers-ai/:
 configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), models/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ..core.completion import Choice, Completion, Usage
+from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
-from ..core.sse import DONE, Event
-from ..errors import UpstreamError, UpstreamProtocol, UpstreamStatus
-from .declaration import Endpoint, ParamMapping, Provider, Setting, same_named
+from ..errors import UpstreamProtocol, UpstreamStatus
+from .declaration import (
+    Endpoint,
+    ParamMapping,
+    Provider,
+    Setting,
+    StreamReader,
+    same_named,
+)
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
-from .parsing.json_answers import read_completion, read_object
-from .parsing.stream_ending import check_body_ended
+from .parsing.json_answers import JSONStreamReader, read_object, read_whole
+from .parsing.stream_ending import ReasonlessEnd
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
 
@@ -45,66 +51,48 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-
-    return read_completion(body, lambda document: _whole(document, upstream))
-
-
-def _whole(document: Mapping[str, Any], upstream: UpstreamRequest) -> Completion:
-    # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}. The
-    # events of a stream are bare results.
-    if not document.get("success", True):
-        error = {"message": _error_message(document)}
-        raise error_bodies.in_band_error({"error": error})
-    reader, usage = _ResultReader(upstream), parse_usage(
-        document["result"].get("usage")
-    )
-    text = reader.read(document["result"])
-    rest, reason = reader.end(usage)
-    return _completion(upstream, text + rest, usage, reason)
+    reader = _ResultReader(upstream, whole=True)
+    return read_whole(body, lambda document: reader.read(_result(document)), upstream)
 
 
-class WorkersAIReader:
-    """Reads a stream. Only `[DONE]` says that it is complete: a reason that came
-    before it, and the usage, wait for it.
-    """
-
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
+    """The events of an answer as chunks of a completion."""
     # Events are {"response": "text", "p": "abc"}; the last one has the usage. `p` is
     # padding, since the sizes of packets would give the text away:
     # https://blog.cloudflare.com/ai-side-channel-attack-mitigated
     # Models that cannot stream answer with a whole document all the same:
     # https://github.com/cloudflare/ai/pull/396
+    reader = _ResultReader(upstream, whole=False)
 
-    def __init__(self, upstream: UpstreamRequest) -> None:
-        self._upstream = upstream
-        self.done = False
-        self._usage: Usage | None = None
-        self._results = _ResultReader(upstream)
-
-    def feed(self, event: Event) -> Sequence[Completion]:
-        upstream = self._upstream
-        if event.data == DONE:
-            self.done = True
-            rest, reason = self._results.end(self._usage)
-            return (_completion(upstream, rest, self._usage, reason),)
-        document = read_object(event.data)
+    def read_chunk(document: dict[str, Any]) -> Completion:
         error_bodies.raise_in_band_error(document)
         if "result" in document:
-            self.done = True
-            return (completion(event.data, upstream),)
-        usage = parse_usage(document.get("usage"))
-        if usage is not None:
-            self._usage = (self._usage or usage).updated(usage)
+            document = _result(document)
         # The event with the usage may have no text at all.
-        text = self._results.read({"response": ""} | document)
-        return (_completion(upstream, text),)
+        return reader.read({"response": ""} | document)
 
-    def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
-        check_body_ended(failure)
-        return ()
+    return JSONStreamReader(
+        upstream,
+        read_chunk,
+        last_chunk=reader.last_chunk,
+        # Of older models only `[DONE]` says that the text is complete.
+        reasonless_end=ReasonlessEnd.TERMINATOR,
+    )
+
+
+def _result(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in the envelope of Cloudflare's API: {"success", "errors", "messages",
+    "result"}. The events of a stream have none.
+    """
+    if not document.get("success", True):
+        error = {"message": _error_message(document)}
+        raise error_bodies.in_band_error({"error": error})
+    result: dict[str, Any] = document["result"]
+    return result
 
 
 class _ResultReader:
-    """Reads the results of one answer, the only one or those of its events.
+    """Reads the results of one answer: the only one, or those of its events.
 
     They have the text as `response`; newer models answer in the shape of OpenAI's
     completions, or of its chats.
@@ -112,56 +100,32 @@ class _ResultReader:
     Source: https://github.com/BerriAI/litellm/pull/29354
     """
 
-    def __init__(self, upstream: UpstreamRequest) -> None:
+    def __init__(self, upstream: UpstreamRequest, *, whole: bool) -> None:
         self._upstream = upstream
-        self._chat = openai_chat.ChatReader(upstream, whole=False)
-        self._reason: str | None = None
+        self._chat = openai_chat.ChatReader(upstream, whole=whole)
 
-    def read(self, result: Mapping[str, Any]) -> str:
-        """The text of *result*."""
+    def read(self, result: Mapping[str, Any]) -> Completion:
         choices = result.get("choices")
-        text = self._choice_text(choices[0]) if choices else ""
-        if text or choices and "response" not in result:
-            return text
-        # A text that looks like a number is one in the JSON: {"response": 5}.
-        response = result["response"]
-        return "" if response is None else str(response)
+        choice = self._read_choice(choices[0]) if choices else Choice("")
+        if not (choice.text or choices and "response" not in result):
+            # A text that looks like a number is one in the JSON: {"response": 5}.
+            response = result["response"]
+            choice.text = "" if response is None else str(response)
+        head, usage = answer_head({}, self._upstream), parse_usage(result.get("usage"))
+        return Completion(*head, (choice,), usage)
 
-    def _choice_text(self, choice: Mapping[str, Any]) -> str:
+    def _read_choice(self, choice: Mapping[str, Any]) -> Choice:
         if choice.get("delta") or choice.get("message"):
-            return self._chat_text(choice)
-        self._reason = finish_reason(choice.get("finish_reason")) or self._reason
-        return str(choice.get("text") or "")
+            # It may have reasoning before its text.
+            (read,) = self._chat.read({"choices": [{**choice, "index": 0}]}).choices
+            return read
+        reason = finish_reason(choice.get("finish_reason"))
+        return Choice(str(choice.get("text") or ""), finish_reason=reason)
 
-    def _chat_text(self, choice: Mapping[str, Any]) -> str:
-        """The text of a chat's choice, without its reasoning."""
-        (read,) = self._chat.read({"choices": [choice]}).choices
-        self._reason = read.finish_reason or self._reason
-        return read.text
-
-    def end(self, usage: Usage | None) -> tuple[str, str]:
-        """The text that was held back, as it might be reasoning; and why it ended."""
-        reason = self._reason or _inferred_reason(self._upstream, usage)
-        rest = self._chat_text({"delta": {}, "finish_reason": reason})
-        return rest, self._reason or reason
-
-
-def _completion(
-    upstream: UpstreamRequest,
-    text: str,
-    usage: Usage | None = None,
-    reason: str | None = None,
-) -> Completion:
-    choices = (Choice(text, 0, None, reason),) if text or reason else ()
-    return Completion(*answer_head({}, upstream), choices, usage)
-
-
-def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:
-    # Models that answer with `response` say nothing of why they ended.
-    limit = upstream.request.max_tokens
-    if usage and limit is not None and usage.completion_tokens >= limit:
-        return "length"
-    return "stop"
+    def last_chunk(self) -> Completion:
+        """What was held back, since it might have been reasoning."""
+        choices = self._chat.last_chunk().choices
+        return Completion(*answer_head({}, self._upstream), choices)
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
@@ -184,7 +148,7 @@ _NATIVE = Endpoint(
     params=_PARAMS,
     call=call,
     completion=completion,
-    reader=WorkersAIReader,
+    reader=stream_reader,
 )
 WORKERS_AI = Provider(
     name="workers-ai",

@@ -25,9 +25,16 @@ from ..declaration import (
 from ..openai_rules import RANGED_PARAMS
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_completion, read_object
+from ..parsing.stream_ending import inferred_reason
 from ..upstream_request import HTTPRequest, UpstreamRequest
 from .choice_logprobs import ChoiceLogprobs
-from .completion_repair import read_usage, repair_choice, repair_head, repair_usage
+from .completion_repair import (
+    number_choices,
+    read_usage,
+    repair_choice,
+    repair_head,
+    repair_usage,
+)
 from .frame_passthrough import FramePassthrough
 
 # All of the endpoint's parameters, as OpenAI takes them.
@@ -86,8 +93,10 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
+    reason = inferred_reason(upstream, read_usage(document))
     # Nothing to repair: the bytes of the answer go on, not what was parsed.
-    repairs = [repair_choice(choice, upstream, final=True) for choice in choices]
+    repairs = [number_choices(choices, upstream)]
+    repairs += [repair_choice(choice, upstream, reason) for choice in choices]
     logprobs = [ChoiceLogprobs(upstream, choice["index"]) for choice in choices]
     repairs += [
         each.repair(choice) for each, choice in zip(logprobs, choices, strict=True)
@@ -97,7 +106,8 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     for each in logprobs:
         each.check(usage if upstream.request.drawn == len(choices) == 1 else None)
     answer = orjson.dumps(document) if any(repairs) else body
-    return RawCompletion(answer, usage or Usage(estimated=True))
+    usage = usage or Usage(estimated=True)
+    return RawCompletion(answer, usage, choices=len(choices))
 
 
 def to_completion(answer: UpstreamAnswer) -> Completion:
