@@ -64,11 +64,11 @@ class TritonReader:
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
         # Raises if the connection broke: no event shows whether the text was complete.
-        self._chunks.end(failure)
+        left = self._chunks.end(failure)
         if not self._has_begun:
             return ()
         head = answer_head({}, self._upstream)
-        return (Completion(*head, (Choice("", 0, None, "stop"),)),)
+        return (*left, Completion(*head, (Choice("", 0, None, "stop"),)))
 
 
 def _completion(

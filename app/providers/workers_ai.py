@@ -17,7 +17,8 @@ from ..errors import UpstreamError, UpstreamProtocol, UpstreamStatus
 from .declaration import Endpoint, ParamMapping, Provider, Setting, same_named
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
-from .parsing.json_answers import read_completion, read_object
+from .parsing.json_answers import read_answer, read_completion, read_object
+from .parsing.split_characters import CharacterJoiner
 from .parsing.stream_ending import check_body_ended
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
@@ -76,20 +77,22 @@ class WorkersAIReader:
         self.done = False
         self._usage: Usage | None = None
         self._reason: str | None = None
+        self._joiner = CharacterJoiner()
 
     def feed(self, event: Event) -> Sequence[Completion]:
         upstream = self._upstream
         if event.data == DONE:
             self.done = True
             last = self._reason or _inferred_reason(upstream, self._usage)
-            return (_completion(upstream, "", self._usage, last),)
-        document = read_object(event.data)
+            chunk = _completion(upstream, "", self._usage, last)
+            return (self._joiner.feed_chunk(chunk),)
+        document, _ = read_answer(event.data)
         error_bodies.raise_in_band_error(document)
         self._usage = parse_usage(document.get("usage")) or self._usage
         # The event with the usage may have no text at all.
         text, reason = _text_and_reason({"response": ""} | document)
         self._reason = reason or self._reason
-        return (_completion(upstream, text),)
+        return (self._joiner.feed_chunk(_completion(upstream, text)),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
         check_body_ended(failure)

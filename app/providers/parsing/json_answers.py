@@ -14,32 +14,47 @@ from ... import safe_json
 from ...core.completion import Completion
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
+from .split_characters import CharacterJoiner, in_whole_characters
 from .stream_ending import check_body_ended
 
 # What code raises that reads an answer of another form than it expects.
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """*body* as a JSON object. Raises UpstreamProtocol, which quotes other bodies."""
+def read_answer(
+    body: bytes, *, keep_halves: bool = True
+) -> tuple[dict[str, Any], bool]:
+    """*body* as a JSON object; and whether it is JSON as it came.
+
+    If it is not, it must not go on as it came, and with *keep_halves* its texts may
+    begin or end with half of a character: see split_characters.py. Raises
+    UpstreamProtocol, which quotes other bodies.
+    """
     try:
-        document = safe_json.load(body)
+        document, is_json = safe_json.load_lenient(body, keep_halves=keep_halves)
     except ValueError as e:
         raise UpstreamProtocol(f"the answer is not JSON: {excerpt(body)}") from e
     if not isinstance(document, dict):
         raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")
-    return document
+    return document, is_json
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """*body* as a JSON object, with whole characters only."""
+    return read_answer(body, keep_halves=False)[0]
 
 
 def read_completion(
-    body: bytes, reader: Callable[[dict[str, Any]], Completion]
+    body: bytes,
+    reader: Callable[[dict[str, Any]], Completion],
+    joiner: CharacterJoiner | None = None,
 ) -> Completion:
     """The completion that *reader* makes of a JSON object.
 
-    Raises UpstreamProtocol if the object is not what *reader* expects, or if a field
-    that others rely on has the wrong type.
+    With a *joiner* it is a chunk of a stream. Raises UpstreamProtocol if the object is
+    not what *reader* expects, or if a field that others rely on has the wrong type.
     """
-    document = read_object(body)
+    document, is_json = read_answer(body)
     try:
         completion = reader(document)
         # The readers copy these as they are. Code behind this point relies on them.
@@ -57,6 +72,10 @@ def read_completion(
                 raise TypeError("count")
     except MALFORMED as e:
         raise as_upstream_error(e, body) from e
+    if joiner is None:
+        return completion if is_json else in_whole_characters(completion)
+    if joiner.halves or not is_json:
+        return joiner.feed_chunk(completion)
     return completion
 
 
@@ -79,23 +98,24 @@ class JSONStreamReader:
         self._terminator = terminator
         self._ignored = ignored
         self._payload = payload
+        self._joiner = CharacterJoiner()
         self.done = False
 
     def feed(self, event: Event) -> Sequence[Completion]:
         data = event.data
         if data == self._terminator:
             self.done = True
-            return ()
+            return self._joiner.end()
         if data in self._ignored:
             return ()
         if self._payload is not None:
             data = self._payload(event)
         # An event in place of a chunk that is an error raises in here.
-        return (read_completion(data, self._read_chunk),)
+        return (read_completion(data, self._read_chunk, self._joiner),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
         check_body_ended(failure)
-        return ()
+        return self._joiner.end()
 
 
 def as_upstream_error(error: Exception, body: bytes = b"") -> Exception:

@@ -31,13 +31,15 @@ from typing import Any, Self
 
 import orjson
 
+from ... import safe_json
 from ...core.completion import estimate
 from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
 from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
-from ..parsing.json_answers import read_object
+from ..parsing.json_answers import read_answer, read_object
+from ..parsing.split_characters import CharacterJoiner
 from ..parsing.stream_ending import ChoiceEndings
 from ..upstream_request import UpstreamRequest
 from .completion_repair import estimated_usage, repair_choice, repair_head
@@ -113,6 +115,7 @@ class FramePassthrough:
         self._template: FrameTemplate | None = None
         self._usage: Any = None
         self._completion_tokens = 0
+        self._joiner = CharacterJoiner()
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
         # The first two lines are all that most events cost: see the top of the module.
@@ -162,12 +165,13 @@ class FramePassthrough:
             pattern = _NULL_USAGE if self._include_usage else _USAGE
             if bool(pattern.search(data)) != self._include_usage:
                 return False
-        read_object(data)  # It raises for what only looks like JSON.
-        return True
+        # Half of a character may need this frame's text. What only looks like JSON, or
+        # needs a lenient reading, cannot go on as it is.
+        return not self._joiner.halves and read_answer(data)[1]
 
     def _repair(self, data: bytes) -> list[bytes]:
         """The frames that *data* stands for, each with one choice, or none."""
-        document = read_object(data)
+        document, is_json = read_answer(data)
         raise_in_band_error(document)
         if not self._head:
             repair_head(document, self._upstream)
@@ -192,6 +196,7 @@ class FramePassthrough:
             if choice["index"] in self._endings.finished:
                 continue
             self._completion_tokens += estimate(choice["text"])
+            self._join_characters(choice)
             if choice["finish_reason"]:
                 self._endings.finish(choice["index"])
                 self._template = None
@@ -199,9 +204,20 @@ class FramePassthrough:
                 self._endings.running.add(choice["index"])
             running_counts = counts if self._continuous_usage else None
             frame = self._frame(document, [choice], running_counts)
+            if not is_json:
+                frames.append(orjson.dumps(safe_json.in_whole_characters(frame)))
+                continue
             # Bytes that say the same already are kept: they may be spaced otherwise.
             frames.append(data if frame == read_object(data) else orjson.dumps(frame))
         return frames
+
+    def _join_characters(self, choice: dict[str, Any]) -> None:
+        """Put the halves of a character that came in two frames together."""
+        is_last = bool(choice["finish_reason"])
+        text = self._joiner.feed(choice["index"], choice["text"], is_last=is_last)
+        choice["text"] = text
+        if self._joiner.halves:
+            self._template = None
 
     def _frame(
         self, head: dict[str, Any], choices: list[Any], counts: Any

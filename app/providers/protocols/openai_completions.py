@@ -24,7 +24,7 @@ from ..declaration import (
     same_named,
 )
 from ..parsing.error_bodies import raise_in_band_error
-from ..parsing.json_answers import read_completion, read_object
+from ..parsing.json_answers import read_answer, read_completion
 from ..upstream_request import HTTPRequest, UpstreamRequest
 from .completion_repair import (
     check_prompt_logprobs,
@@ -82,7 +82,7 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     """The answer as it came, or with what clients need and it lacks."""
-    document = read_object(body)
+    document, is_json = read_answer(body, keep_halves=False)
     raise_in_band_error(document)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -92,7 +92,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     for choice in choices:
         check_prompt_logprobs(choice, upstream)
     repairs += [repair_head(document, upstream), repair_usage(document, upstream)]
-    answer = orjson.dumps(document) if any(repairs) else body
+    answer = body if is_json and not any(repairs) else orjson.dumps(document)
     counts = read_usage(document)
     if counts is None:
         # Upstream has counted, and says that it took nothing.
