@@ -18,8 +18,8 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 # Where `str.splitlines` ends a line, and the standard does not: NEXT LINE, LINE and
-# PARAGRAPH SEPARATOR. httpx's iter_lines splits with it, and so openai-python up to 1.12.
-# All others that it splits at are control characters, which JSON escapes.
+# PARAGRAPH SEPARATOR. httpx's iter_lines splits there, which openai-python used up to
+# 1.12. The others that it splits at are control characters, which JSON escapes.
 # Source: https://github.com/florimondmanca/httpx-sse/issues/34
 _LINE_BREAKS = (
     ("\x85".encode(), b"\\u0085"),

@@ -24,11 +24,12 @@ from ..providers.parsing.json_answers import (
 from ..providers.upstream_request import UpstreamRequest, merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
-from ..upstream.event_decoders import event_decoder
+from ..upstream.event_decoders import StreamDecoder, events_in_whole
 from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
 from .streaming.call_stream import CallStream
+from .streaming.completed_stream import complete_events
 from .usage_charges import CallEnding, CallRecord
 
 # Bytes that are read of an answer that is no success: enough for any message; and
@@ -70,17 +71,24 @@ class TargetCalls:
 
     def complete(self, request: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
         """The whole answer to one call."""
-        body = self.read_body(request.endpoint.call(request), record)
+        reply, body = self._read(request.endpoint.call(request), record)
         try:
-            answer = request.endpoint.completion(body, request)
+            # Some servers stream although nobody asked them to.
+            content_type = reply.headers.get("content-type", "")
+            events = events_in_whole(body, content_type, self.sizes.max_event_bytes)
+            if events is None:
+                answer = request.endpoint.completion(body, request)
+                record.note(answer)
+            else:
+                answer = complete_events(events, request, record)
         except UpstreamInBand:
             # An error in place of an answer is not billed.
-            record.ending = CallEnding.REJECTED
+            if not record.generated:
+                record.ending = CallEnding.REJECTED
             raise
         except MALFORMED as e:
             raise as_upstream_error(e, body) from e
         record.ending = CallEnding.ANSWERED
-        record.note(answer)
         return answer
 
     def stream(
@@ -93,23 +101,38 @@ class TargetCalls:
         with malformed_as_upstream_error():
             call = request.endpoint.call(request)
         reply = self.open(call, record)
-        decoder = event_decoder(
-            reply.headers.get("content-type", ""), self.sizes.max_event_bytes
-        )
-        if decoder is None:
-            record.is_stream = False
+        content_type = reply.headers.get("content-type", "")
+        decoder = StreamDecoder(content_type, self.sizes.max_event_bytes, self.budget)
+        record.is_stream = not decoder.is_document
+        if decoder.is_document:
+            try:
+                reply.refuse_length(self.budget)
+            except UpstreamProtocol:
+                self.open_calls.abandon(reply)
+                raise
+        endpoint = request.endpoint
         return CallStream(
             reply,
             self.open_calls,
             decoder,
-            self.budget,
-            request.endpoint.reader(request),
+            endpoint.reader(request),
+            # In the legacy shape, documents and frames are the same.
+            (
+                None
+                if endpoint.legacy_shape
+                else lambda body: endpoint.completion(body, request)
+            ),
             record,
             post_processor,
         )
 
     def read_body(self, call: HTTPRequest, record: CallRecord | None = None) -> bytes:
         """The body of the answer to *call*."""
+        return self._read(call, record)[1]
+
+    def _read(
+        self, call: HTTPRequest, record: CallRecord | None
+    ) -> tuple[HTTPReply, bytes]:
         reply = self.open(call, record)
         # Until it is read to its end, its connection cannot serve the next call.
         let_go = self.open_calls.abandon
@@ -118,7 +141,7 @@ class TargetCalls:
             let_go = self.open_calls.drop
         finally:
             let_go(reply)
-        return body
+        return reply, body
 
     def open(self, call: HTTPRequest, record: CallRecord | None = None) -> HTTPReply:
         """The open answer to *call*, whose status is 2xx. How far it comes is noted in

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from app.core.sse import Event
 from app.errors import UpstreamProtocol
-from app.upstream.event_decoders import event_decoder
+from app.upstream.client import ByteBudget
+from app.upstream.event_decoders import StreamDecoder
 from tests.wire.frames import frame
 
 NDJSON, AMAZON = "application/x-ndjson", "application/vnd.amazon.eventstream"
@@ -21,8 +22,7 @@ FRAMES = [
 
 
 def decoded(content_type: str, blocks: Iterable[bytes], limit: int = 999) -> Any:
-    decoder = event_decoder(content_type, limit)
-    assert decoder
+    decoder = StreamDecoder(content_type, limit, ByteBudget(limit))
     events = [event for block in blocks for event in decoder.feed(block)]
     return events + decoder.end()
 
@@ -81,8 +81,3 @@ def test_lines_survive_any_cut(places: list[int]) -> None:
 def test_endless_line_is_refused() -> None:
     with pytest.raises(UpstreamProtocol, match="longer than 999 bytes"):
         decoded(NDJSON, [b"x" * 500] * 3)
-
-
-def test_json_document_has_no_decoder() -> None:
-    assert event_decoder("application/json", 9) is None
-    assert event_decoder("", 9) is None

@@ -2,8 +2,8 @@
 stream, the other half in a later one.
 
 Servers in JavaScript, Java and C# cut texts between UTF-16 code units, and escape what
-is left of a character: `"\\ud83d"`. A half is held back until the next text of its choice
-comes. One without a counterpart becomes U+FFFD.
+is left of a character: `"\\ud83d"`. A half is held back until the next text of its
+choice comes. One without a counterpart becomes U+FFFD.
 
 Source: https://www.rfc-editor.org/rfc/rfc8259#section-8.2
 """
