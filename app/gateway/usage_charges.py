@@ -71,7 +71,7 @@ class CallRecord:
                     self.generated += estimate(choice.text)
             else:
                 # Nearly every server sends one token per frame.
-                self.generated += bool(answer.body)
+                self.generated += answer.tokens if answer.body else 0
 
     @property
     def charge(self) -> Usage:

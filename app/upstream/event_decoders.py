@@ -10,7 +10,7 @@ import orjson
 
 from .. import safe_json
 from ..core.sse import Event, SSEDecoder
-from ..errors import UpstreamProtocol
+from ..errors import UpstreamCut, UpstreamProtocol
 from .client import ByteBudget
 
 
@@ -75,7 +75,7 @@ class AmazonEventDecoder:
         events: list[Event] = []
         try:
             for message in self._buffer:
-                self._buffered_bytes = 0
+                self._buffered_bytes -= message.prelude.total_length
                 events.append(self._event(message))
         except ParserError as e:
             raise UpstreamProtocol(f"upstream sent a broken event: {e}") from e
@@ -92,6 +92,9 @@ class AmazonEventDecoder:
         return Event(message.payload, name.encode())
 
     def end(self) -> list[Event]:
+        # A frame says how long it is, so that half of one is a loss.
+        if self._buffered_bytes:
+            raise UpstreamCut("upstream ended the stream in the middle of an event")
         return []
 
 
@@ -222,7 +225,7 @@ def _begins_with_field(line: bytes) -> bool | None:
 
 
 def _is_object(line: bytes) -> bool:
-    """Whether *line* is all of a JSON object, and not the first of many lines of one."""
+    """Whether *line* is all of a JSON object, and not only the first line of one."""
     try:
         document, _ = safe_json.load_lenient(line)
     except ValueError:

@@ -9,12 +9,13 @@ Whether a stream is whole, cut or broken is decided by its reader, with
 providers/parsing/stream_ending.py, and behind that by the post-processing.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from math import inf
 
 from ...core.completion import Completion
 from ...core.post_processing import PostProcessor
-from ...core.sse import Event
+from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamInBand
 from ...providers.declaration import StreamReader, UpstreamAnswer
 from ...providers.parsing.json_answers import as_upstream_error
@@ -23,6 +24,10 @@ from ...upstream.client import HTTPReply
 from ...upstream.event_decoders import StreamDecoder
 from ...upstream.open_calls import OpenCalls
 from ..usage_charges import CallEnding, CallRecord
+
+# Seconds for which text waits for what follows its finish reason, to go on as one chunk
+# with it. Nearly every server ends its stream in the same moment.
+_LONGEST_HOLD = 0.3
 
 
 class CallStream:
@@ -49,6 +54,7 @@ class CallStream:
         self._decoder, self._reader = decoder, reader
         self._read_document = read_document
         self._record, self._post_processor = record, post_processor
+        self._flush_at = inf
         self.error: Exception | None = None
         self.done = False
 
@@ -64,26 +70,33 @@ class CallStream:
         answers: list[UpstreamAnswer] = []
         try:
             try:
-                block = self._reply.read_block(wake_at)
+                block = self._reply.read_block(min(wake_at, self._flush_at))
+                last = self._decoder.end() if block == b"" else []
             except UpstreamError as failure:
                 # The reader knows whether anything was lost.
                 self._end(self._reader.end(failure), answers)
                 return answers
             if block is None:
-                return None
-            decoder = self._decoder
-            events = decoder.feed(block) if block else decoder.end()
+                if self._flush_at > wake_at:
+                    return None
+                self._flush(answers)
+                return answers
+            events = self._decoder.feed(block) if block else last
             if events:
                 self._reply.begin()
                 self._read_events(events, answers)
-            elif decoder.is_document and not block.isspace():
+            elif self._decoder.is_document and not block.isspace():
                 # Each piece of a document is progress.
                 self._reply.begin()
-            self._record.is_stream = not decoder.is_document
+            self._record.is_stream = not self._decoder.is_document
             if not (block or self.done):
                 self._end(self._reader.end(), answers)
+            if self._reader.holds_text and not self.done:
+                self._flush_in_time(answers)
         except Exception as e:
             error = as_upstream_error(e)
+            # Text that came before an error is the caller's.
+            self._flush(answers)
             if not answers:
                 self._fail(error)
             self.error = error
@@ -130,9 +143,27 @@ class CallStream:
 
     def _feed_document(self, event: Event) -> Sequence[UpstreamAnswer]:
         """What a whole document in place of a stream makes."""
-        if self._read_document is None:
-            return self._reader.feed(event)
-        return (self._read_document(event.data),)
+        if self._read_document is not None:
+            return (self._read_document(event.data),)
+        # It is complete by itself, as a stream is with this last event.
+        return [*self._reader.feed(event), *self._reader.feed(Event(DONE))]
+
+    def _flush_in_time(self, answers: list[UpstreamAnswer]) -> None:
+        """Let text that the reader holds wait, but not for too long."""
+        now = time.monotonic()
+        if self._flush_at == inf:
+            self._flush_at = now + _LONGEST_HOLD
+        elif self._flush_at <= now:
+            self._flush(answers)
+
+    def _flush(self, answers: list[UpstreamAnswer]) -> None:
+        """Add to *answers* the text that the reader holds."""
+        self._flush_at = inf
+        released = self._reader.flush()
+        self._record.note(*released)
+        processor = self._post_processor
+        for answer in released:
+            answers += processor.feed(to_completion(answer)) if processor else [answer]
 
     def _end(
         self, last: Sequence[UpstreamAnswer], answers: list[UpstreamAnswer]

@@ -22,34 +22,29 @@ class CharacterJoiner:
     def __init__(self) -> None:
         self.halves: dict[int, str] = {}
 
-    def feed(self, index: int, text: str, *, is_last: bool) -> str:
-        """*text*, the next of the choice at *index*, in whole characters.
-
-        Nothing is held back of the text that *is_last*.
-        """
+    def feed(self, index: int, text: str) -> str:
+        """*text*, the next of the choice at *index*, in whole characters."""
         text = self.halves.pop(index, "") + text
-        if not is_last and "\ud800" <= text[-1:] <= "\udbff":
+        if "\ud800" <= text[-1:] <= "\udbff":
             self.halves[index] = text[-1]
             text = text[:-1]
         return safe_json.whole_characters(text)
 
     def feed_chunk(self, chunk: Completion) -> Completion:
         """*chunk* with its texts in whole characters."""
-        return replace(chunk, choices=tuple(map(self._feed_choice, chunk.choices)))
+        choices = (
+            replace(choice, text=self.feed(choice.index, choice.text))
+            for choice in chunk.choices
+        )
+        return replace(chunk, choices=tuple(choices))
 
-    def _feed_choice(self, choice: Choice) -> Choice:
-        is_last = bool(choice.finish_reason)
-        text = self.feed(choice.index, choice.text, is_last=is_last)
-        return replace(choice, text=text)
-
-    def end(self) -> list[Completion]:
-        """The chunk with what is left when the stream ends, if anything."""
-        choices = [
+    def end(self) -> tuple[Choice, ...]:
+        """What is left when the stream ends."""
+        halves, self.halves = self.halves, {}
+        return tuple(
             Choice(safe_json.whole_characters(half), index)
-            for index, half in self.halves.items()
-        ]
-        self.halves.clear()
-        return [Completion("", 0, "", tuple(choices))] if choices else []
+            for index, half in halves.items()
+        )
 
 
 def in_whole_characters(answer: Completion) -> Completion:
