@@ -156,8 +156,7 @@ class FramePassthrough:
         self._endings.check(failure)
         frames = []
         for left in self._joiner.end():
-            choice = {"index": left.index, **_NO_TEXT, "text": left.text}
-            frames += self._take(_ChoiceFrame(self._head, choice, b""), None)
+            frames += self._take(_ChoiceFrame(self._head, left.to_body(), b""), None)
         frames += [self._last_frame(*item) for item in self._endings.reasons.items()]
         frame = b""
         if self._include_usage:
