@@ -155,11 +155,14 @@ class StreamDecoder:
         if declared == _AMAZON:
             return AmazonEventDecoder(self._limit)
         is_stream = _begins_with_field(start)
-        if is_stream or (declared == _SSE and is_stream is not None):
+        if is_stream is None:
+            self.is_document = False
+            return None
+        if is_stream or declared == _SSE:
             return SSEDecoder(self._limit)
         if declared == _LINES:
             return JSONLinesDecoder(self._limit)
-        self.is_document = is_stream is False
+        self.is_document = True
         return None
 
     def _has_lines(self, block: bytes) -> bool:
