@@ -192,6 +192,15 @@ def test_document_of_any_type_in_place_of_stream(
     assert texts_in(response) == [TEXT]
 
 
+@EVERY_FORM
+@EVERY_KIND
+def test_document_that_is_the_only_chunk(call, script, kind, streams) -> None:
+    body = json.dumps(piece(kind, TEXT, "stop")).encode()
+    upstream = script(typed(body, "application/json"))
+
+    assert texts_in(ask(call(upstream), kind, stream=streams)) == [TEXT]
+
+
 OLLAMA = [
     {"model": "m", "response": "Grüße", "done": False},
     {"model": "m", "response": " 😀 – fin", "done": False},
