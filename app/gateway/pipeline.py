@@ -182,13 +182,18 @@ class Gateway:
         """
         while True:
             try:
-                return self.target_caller.call(plan, counter, context.cancellation)
+                outcome = self.target_caller.call(plan, counter, context.cancellation)
             except UpstreamStatus as e:
                 other_plan = replan_after_error(plan, e)
                 if other_plan is None:
                     raise
+                # Calls for other parts, broken off, would have been refused as well.
+                counter.refuse(plan)
                 context.meter.raise_to(other_plan)
                 plan = other_plan
+            else:
+                self.target_caller.learn(plan)
+                return outcome
 
     def models(self, target: Target, permissions: Permissions) -> Outcome:
         """The provider's own list of models. Raises GatewayError."""

@@ -22,9 +22,11 @@ from ..errors import (
     UpstreamError,
     release,
 )
+from ..planning.learned_facts import facts_key
 from ..planning.plan import Plan, make_plan
 from ..providers import PROVIDERS, Provider
 from ..providers.parsing.json_answers import malformed_as_upstream_error
+from ..state.fact_memory import FactMemory
 from ..upstream.auth.access_tokens import AccessTokens
 from ..upstream.auth.request_signing import find_signer
 from ..upstream.client import ByteBudget, HTTPClient
@@ -42,7 +44,8 @@ from .usage_charges import UsageCounter
 class TargetCaller:
     """Has targets answer. One for each process.
 
-    *beside_error* is what an error in a stream has beside it.
+    *beside_error* is what an error in a stream has beside it. *memory* is of what
+    errors have said about deployments.
     """
 
     upstream: HTTPClient
@@ -50,6 +53,7 @@ class TargetCaller:
     sizes: SizeLimits
     credentials: AccessTokens
     beside_error: Mapping[str, Any] = field(default_factory=dict)
+    memory: FactMemory = field(default_factory=FactMemory)
 
     def plan(self, target: Target) -> Plan:
         """How *target* would answer its request. Raises InvalidRequest."""
@@ -58,7 +62,15 @@ class TargetCaller:
         # One process answers all callers, so its requests are checked before they wait.
         if provider.embedded:
             self.engine.check(target.request)
-        return make_plan(provider, target, target.request, self.sizes.max_choices)
+        facts = self.memory.find(lambda: facts_key(target))
+        return make_plan(
+            provider, target, target.request, self.sizes.max_choices, facts
+        )
+
+    def learn(self, plan: Plan) -> None:
+        """Remember what errors have said before *plan*, which was answered."""
+        if plan.replanned:
+            self.memory.learn(facts_key(plan.target), plan.lessons)
 
     def call(
         self, plan: Plan, counter: UsageCounter, cancellation: Cancellation

@@ -74,6 +74,11 @@ class CallRecord:
                 self.generated += answer.tokens if answer.body else 0
 
     @property
+    def has_answer(self) -> bool:
+        """Whether any of the answer has come."""
+        return bool(self.ending or self.generated or self.usage)
+
+    @property
     def charge(self) -> Usage:
         """What the call costs, as far as it has come."""
         if not self.is_sent or self.ending is CallEnding.REJECTED:
@@ -126,6 +131,11 @@ class UsageCounter:
     """The upstream calls of one try. Several threads may begin calls."""
 
     calls: list[CallRecord] = field(default_factory=list)
+    refused: list[Plan] = field(default_factory=list)
+
+    def refuse(self, plan: Plan) -> None:
+        """Count no call of *plan* of whose answer nothing has come."""
+        self.refused.append(plan)
 
     def begin(self, plan: Plan, part: Part) -> CallRecord:
         """The record of a call that is about to be made."""
@@ -137,7 +147,11 @@ class UsageCounter:
     def total(self) -> Usage:
         """What they are charged, as far as they have come."""
         # Another thread may append while the charges are computed.
-        charges = [call.charge for call in tuple(self.calls)]
+        charges = [
+            call.charge
+            for call in tuple(self.calls)
+            if call.has_answer or not any(plan is call.plan for plan in self.refused)
+        ]
         # Most tries make one call.
         return charges[0] if len(charges) == 1 else sum(charges, Usage())
 

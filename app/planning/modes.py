@@ -1,6 +1,7 @@
 """Chooses the completion mode of a target: native, fill-in-the-middle, or chat."""
 
 import re
+from collections.abc import Sequence
 
 from ..core.request import CompletionRequest
 from ..core.routing import CompletionMode, Target
@@ -23,30 +24,36 @@ def choose_mode(
         raise UnsupportedProvider(
             f"Provider {provider.name}: {provider.retired_because}."
         )
-    if target.via is not None:
-        if target.via not in provider.modes:
-            raise UnsupportedProvider(
-                f"Provider {provider.name} cannot be asked via {target.via}, but via "
-                f"{', '.join(provider.modes)}."
-            )
-        return target.via
     available: tuple[CompletionMode, ...] = tuple(provider.modes)
     preferred: tuple[CompletionMode, ...] = ()
-    if target.base_url is None:
+    if provider.is_own(target):
         # A custom host may serve any model under a well-known name, and in all modes
         # of the provider's software: only for its own address more is known.
         available = tuple(provider.own_host_modes) or available
         preferred = model.modes or ()
+    if target.via is not None:
+        if target.via not in available:
+            raise UnsupportedProvider(_why_not_via(provider, target.via, available))
+        return target.via
     modes = [mode for mode in preferred if mode in available] or list(available)
     if request.suffix:
         for mode in (CompletionMode.FIM, *modes, *available):
-            if _takes_suffix(provider, mode):
+            if mode in available and _takes_suffix(provider, mode):
                 return mode
     return modes[0]
 
 
+def _why_not_via(
+    provider: Provider, via: CompletionMode, available: Sequence[CompletionMode]
+) -> str:
+    reason = f"Provider {provider.name} cannot be asked via {via}"
+    if via in provider.modes:
+        reason += " at its own address"
+    return f"{reason}, but via {', '.join(available)}."
+
+
 def _takes_suffix(provider: Provider, mode: CompletionMode) -> bool:
-    endpoints = provider.endpoints(mode).values() if mode in provider.modes else ()
+    endpoints = provider.endpoints(mode).values()
     return any("suffix" in endpoint.params for endpoint in endpoints)
 
 
@@ -54,11 +61,11 @@ def _takes_suffix(provider: Provider, mode: CompletionMode) -> bool:
 # Sources: OpenAI ("This is a chat model and not supported in the v1/completions
 # endpoint"), Azure ("The completion operation does not work with the specified model"),
 # Perplexity ("should only be queried with the /chat/completions endpoint").
-_CHAT_ONLY = re.compile(
+CHAT_ONLY = re.compile(
     r"chat model|/chat/completions|completions? operation does not work", re.I
 )
 
 
 def is_chat_only_error(message: str) -> bool:
     """Whether the *message* of an error says that the model only chats."""
-    return bool(_CHAT_ONLY.search(message))
+    return bool(CHAT_ONLY.search(message))

@@ -7,9 +7,10 @@ request is refused, if the answer would be wrong without it. A parameter with it
 default value never causes a refusal.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import batch
 from ..core.batch import Part
@@ -20,8 +21,9 @@ from ..core.routing import CompletionMode, Target
 from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
 from ..providers.declaration import Endpoint, ParamMapping, ParamMappings, Provider
 from ..providers.upstream_request import UpstreamRequest
-from . import capabilities, modes
+from . import capabilities, learned_facts, modes
 from .capabilities import ModelCapabilities
+from .learned_facts import NO_FACTS, LearnedFacts
 
 # Parameters with rules of their own; the others are sent as they are, or dropped.
 _SPECIAL_PARAMS = (
@@ -48,6 +50,10 @@ class Plan:
     parameters that the endpoint takes, *dropped* the names of those that are not sent.
     If *direct*, the answer of the only call may pass through unchanged. *stops* are the
     stop sequences that the gateway enforces, *max_calls* is the limit of calls.
+
+    It is made with *facts*, which errors have said; after an error also with those of
+    this request, named in *replanned*. An answer to it confirms *lessons*: the facts
+    that hold for other requests, too.
     """
 
     provider: Provider
@@ -62,9 +68,16 @@ class Plan:
     stops: Sequence[str] = ()
     dropped: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    facts: LearnedFacts = NO_FACTS
+    lessons: LearnedFacts = NO_FACTS
+    replanned: frozenset[str] = frozenset()
 
     def upstream_request(self, part: Part, target: Target) -> UpstreamRequest:
         """The call for *part*. *target* is the plan's, perhaps with an access token."""
+        if self.facts.unversioned and target.base_url:
+            # A host that is written with the endpoint's whole path is called there.
+            host = target.base_url.rstrip("/") + "/completions"
+            target = replace(target, base_url=host)
         return UpstreamRequest(
             self.provider, self.endpoint, target, part.request, self.params
         )
@@ -87,43 +100,125 @@ def make_plan(
     target: Target,
     request: CompletionRequest,
     max_calls: int = 4096,
+    facts: LearnedFacts = NO_FACTS,
 ) -> Plan:
-    """How *target* answers *request*, in at most *max_calls* calls.
+    """How *target* answers *request*, in at most *max_calls* calls, by *facts* that
+    its upstream's errors have said before.
 
     Raises InvalidRequest if it cannot.
     """
     model = capabilities.describe_model(request.model, target.model_info)
     mode = modes.choose_mode(provider, target, request, model)
+    if facts.only_chats and _may_chat_instead(provider, target, request, mode):
+        mode = CompletionMode.CHAT
     endpoint = provider.endpoint(mode, request.model)
-    return Planner(provider, target, request, model, mode, endpoint, max_calls).plan()
+    planner = Planner(
+        provider, target, request, model, mode, endpoint, max_calls, facts
+    )
+    return replace(planner.plan(), lessons=facts)
 
 
 def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
     """Another plan, if *error* says that another mode or parameter would work.
 
-    There are two such cases: a model that only chats, and an endpoint that does not
-    know `stream_options`.
+    There are four such cases, each once: a model that only chats, one that takes the
+    limit of tokens by its other name, an endpoint that does not know `stream_options`,
+    and a custom host without the version that was put into its URL.
     """
     if not isinstance(error, UpstreamStatus):
         return None
     if error.status not in _REPLAN_STATUS_CODES:
         return None
-    request, target = plan.request, plan.target
-    model = capabilities.describe_model(request.model, target.model_info)
-    provider, max_calls = plan.provider, plan.max_calls
+    refusal = _refusal(plan, error)
+    if refusal is None or refusal.topic in plan.replanned:
+        return None
+    request, target, mode = plan.request, plan.target, plan.mode
+    if refusal.topic == "chat":
+        mode = CompletionMode.CHAT
+    facts = refusal.added_to(plan.facts, plan.mode)
+    lessons = plan.lessons
+    if refusal.is_general(request):
+        lessons = refusal.added_to(lessons, plan.mode)
     planner = Planner(
-        provider, target, request, model, plan.mode, plan.endpoint, max_calls
+        plan.provider,
+        target,
+        request,
+        capabilities.describe_model(request.model, target.model_info),
+        mode,
+        plan.provider.endpoint(mode, request.model),
+        plan.max_calls,
+        facts,
     )
-    mode_is_free = target.via is None and plan.mode == CompletionMode.NATIVE
-    can_chat = CompletionMode.CHAT in provider.modes and not request.suffix
-    if mode_is_free and can_chat and modes.is_chat_only_error(error.message):
-        chat = CompletionMode.CHAT
-        endpoint = provider.endpoint(chat, request.model)
-        return replace(planner, mode=chat, endpoint=endpoint).plan()
-    is_named = "stream_options" in (error.param or "") + error.message
-    if request.stream and "stream_options" in plan.params and is_named:
-        return planner.plan(without=("stream_options",))
+    return replace(
+        planner.plan(),
+        lessons=lessons,
+        replanned=plan.replanned | {refusal.topic},
+    )
+
+
+class _Refusal(NamedTuple):
+    """What an upstream does not take: a *topic* with the words that name it in errors,
+    and the parameter's name upstream, if it is one.
+    """
+
+    topic: str
+    words: re.Pattern[str]
+    param: str = ""
+
+    def added_to(self, facts: LearnedFacts, mode: CompletionMode) -> LearnedFacts:
+        if self.topic == "chat":
+            return replace(facts, only_chats=True)
+        if self.topic == "path":
+            return replace(facts, unversioned=True)
+        return facts.refusing(mode, self.param)
+
+    def is_general(self, request: CompletionRequest) -> bool:
+        """Whether other requests would be refused, too, for all that is known."""
+        # An extension in there may be what the endpoint does not know.
+        options = request.params.get("stream_options") or {}
+        if self.topic == "stream_options" and set(options) - {"include_usage"}:
+            return False
+        return not learned_facts.may_quote(request, self.words)
+
+
+def _refusal(plan: Plan, error: UpstreamStatus) -> _Refusal | None:
+    """What *error* says that the upstream of *plan* does not take, if it does."""
+    request, limit = plan.request, plan.params.get("max_tokens")
+    if _may_chat_instead(plan.provider, plan.target, request, plan.mode):
+        if modes.is_chat_only_error(error.message):
+            return _Refusal("chat", modes.CHAT_ONLY)
+    if limit and limit.name in learned_facts.OTHER_LIMIT:
+        if learned_facts.refuses_parameter(error, limit.name):
+            return _Refusal("max_tokens", _LIMIT_NAMES, limit.name)
+    if request.stream and "stream_options" in plan.params:
+        if "stream_options" in (error.param or "") + error.message:
+            return _Refusal("stream_options", _STREAM_OPTIONS, "stream_options")
+    if learned_facts.is_unknown_path(error) and _has_added_version(plan):
+        return _Refusal("path", _NOTHING)
     return None
+
+
+def _has_added_version(plan: Plan) -> bool:
+    """Whether the URL called has a version that its custom host was written without."""
+    part, facts = plan.parts[0], replace(plan.facts, unversioned=True)
+    urls = {
+        plan.endpoint.call(each.upstream_request(part, plan.target)).url
+        for each in (plan, replace(plan, facts=facts))
+    }
+    return len(urls) == 2
+
+
+_LIMIT_NAMES = re.compile(r"max_(completion_)?tokens")
+_STREAM_OPTIONS = re.compile(r"stream_options")
+_NOTHING = re.compile(r"(?!)")
+
+
+def _may_chat_instead(
+    provider: Provider, target: Target, request: CompletionRequest, mode: CompletionMode
+) -> bool:
+    """Whether a request whose *mode* was chosen freely can be a chat in its place."""
+    mode_is_free = target.via is None and mode == CompletionMode.NATIVE
+    return mode_is_free and CompletionMode.CHAT in provider.modes and not request.suffix
 
 
 def _suppresses_text(request: CompletionRequest, endpoint: Endpoint) -> bool:
@@ -142,14 +237,12 @@ class Planner:
     mode: CompletionMode
     endpoint: Endpoint
     max_calls: int
+    facts: LearnedFacts = NO_FACTS
 
-    def plan(self, without: Collection[str] = ()) -> Plan:
-        """The plan, as if the endpoint did not take the parameters in *without*.
-
-        Raises UnsupportedParameter or InvalidRequest.
-        """
+    def plan(self) -> Plan:
+        """The plan. Raises UnsupportedParameter or InvalidRequest."""
         request, endpoint = self.request, self.endpoint
-        params = self._supported_params(without)
+        params = self._supported_params()
         # The gateway enforces the stop sequences if one of them cannot be sent.
         stops = request.stops
         if stops and "stop" in params and params["stop"].fits(list(stops)):
@@ -181,19 +274,26 @@ class Planner:
             stops,
             dropped,
             warnings,
+            self.facts,
         )
         if endpoint.check:
             for part in plan.parts:
                 endpoint.check(plan.upstream_request(part, self.target))
         return plan
 
-    def _supported_params(self, without: Collection[str]) -> dict[str, ParamMapping]:
+    def _supported_params(self) -> dict[str, ParamMapping]:
         """The endpoint's parameters, as far as the model takes them."""
-        refused = {*self._params_model_lacks, *without}
+        refused = {*self._params_model_lacks}
+        if (self.mode, "stream_options") in self.facts.refused:
+            refused.add("stream_options")
         params = {k: v for k, v in self.endpoint.params.items() if k not in refused}
         limit = params.get("max_tokens")
-        if self.mode == CompletionMode.CHAT and limit and limit.name == "max_tokens":
-            params["max_tokens"] = replace(limit, name=self.model.max_tokens)
+        if limit:
+            name = limit.name
+            if self.mode == CompletionMode.CHAT and name == "max_tokens":
+                name = self.model.max_tokens
+            name = self.facts.limit_name(self.mode, name)
+            params["max_tokens"] = replace(limit, name=name)
         return params
 
     @property

@@ -57,6 +57,8 @@ def _deployment_call(
         options, model = upstream.target.options, upstream.request.model
         # A deployment has a name of its own, which need not be that of its model.
         version = str(options.get("azure_api_version") or _API_VERSION)
+        if upstream.url("").endswith("/openai/v1"):
+            version = "v1"
         deployment = str(options.get("azure_deployment_id") or model)
         if version == "v1":
             return upstream.post(
@@ -137,6 +139,7 @@ _FOUNDRY_LACKS = ("best_of", "echo", "logit_bias", "logprobs", "n", "seed", "suf
 AZURE_AI = Provider(
     name="azure-ai",
     docs="https://learn.microsoft.com/rest/api/aifoundry/modelinference/",
+    required_path="/models",
     modes={
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(

@@ -143,6 +143,7 @@ COHERE = Provider(
     name="cohere",
     docs="https://docs.cohere.com/reference/chat-stream",
     base_url="https://api.cohere.com",
+    api_path="/v2",
     modes={
         CompletionMode.CHAT: Endpoint(
             params=PARAMS,

@@ -8,9 +8,11 @@ gateway/ sends it, and hands the answers back to the endpoint's functions.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from ..core.completion import Completion, Usage
+from ..core.endpoint_urls import endpoint_url, has_version, split_path
 from ..core.hosts import custom_host
 from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
@@ -193,6 +195,10 @@ class Provider:
 
     docs                 the URL of its documentation
     base_url             its address; `{name}` stands for a setting of the target
+    api_path             what custom hosts have before the paths of endpoints, where
+                         base_url does not show it; endpoints may repeat it
+    other_api_paths      those of other APIs that its servers have besides
+    required_path        an example of what a custom host has to have at its end
     modes                its completion modes; the first is the default, unless the
                          request, the model or the target selects another
     own_host_modes       the modes of its own address, where a custom host has more
@@ -219,6 +225,9 @@ class Provider:
     name: str
     docs: str = ""
     base_url: str = ""
+    api_path: str = ""
+    other_api_paths: tuple[str, ...] = ()
+    required_path: str = ""
     modes: Mapping[CompletionMode, Endpoint | ModelFamilies] = field(
         default_factory=dict
     )
@@ -268,10 +277,52 @@ class Provider:
                 legacy="Invalid custom host",
                 code="invalid_custom_host",
             )
-        options = target.options
-        return _PLACEHOLDER.sub(
-            lambda match: host_label(options.get(match[1]), match[1]), self.base_url
-        )
+        return _fill(self.base_url, target)
+
+    def url(self, target: Target, path: str) -> str:
+        """The URL of the endpoint at *path*. Raises InvalidRoute.
+
+        A custom host may be written in several forms: see core/endpoint_urls.py.
+        """
+        host = target.base_url
+        if not host:
+            return self.address(target) + path
+        server, written = split_path(host)
+        if self.is_own(target) and not written:
+            # All of its path is known, also what is no API's.
+            host = server + _fill(split_path(self.base_url)[1], target)
+        return endpoint_url(host, path, self.host_path, self.other_api_paths)
+
+    @property
+    def host_path(self) -> str:
+        """What a custom host may have, or lack, before the paths of endpoints."""
+        if self.api_path:
+            return self.api_path
+        # Behind the settings in it, which are an account's.
+        path = split_path(self.base_url)[1].rpartition("}")[2]
+        return path if has_version(path) else ""
+
+    def is_own(self, target: Target) -> bool:
+        """Whether *target* is at the provider's own address, be it named or not."""
+        if not target.base_url:
+            return True
+        server = split_path(target.base_url)[0].lower()
+        return bool(_own_server(self.base_url).fullmatch(server))
+
+
+@lru_cache
+def _own_server(base_url: str) -> re.Pattern[str]:
+    """What matches scheme and host of *base_url*, whatever its settings are."""
+    fixed = map(re.escape, re.split(r"\{\w+\}", split_path(base_url)[0]))
+    return re.compile("[a-z0-9_.-]+".join(fixed) + "(?::443)?" if base_url else r"(?!)")
+
+
+def _fill(url: str, target: Target) -> str:
+    """*url* with the target's settings. Raises InvalidRoute for an invalid one."""
+    options = target.options
+    return _PLACEHOLDER.sub(
+        lambda match: host_label(options.get(match[1]), match[1]), url
+    )
 
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

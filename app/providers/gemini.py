@@ -190,6 +190,7 @@ GOOGLE = Provider(
     name="google",
     docs="https://ai.google.dev/api/generate-content",
     base_url="https://generativelanguage.googleapis.com",
+    api_path="/v1beta",
     modes={CompletionMode.CHAT: ENDPOINT},
     auth=key_header("x-goog-api-key"),
     error=error,

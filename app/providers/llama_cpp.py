@@ -16,7 +16,7 @@ import orjson
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.post_processing import incomplete
-from ..core.routing import CompletionMode, Target
+from ..core.routing import CompletionMode
 from ..errors import UpstreamStatus
 from . import sampling
 from .declaration import (
@@ -65,20 +65,9 @@ _INFILL_PARAMS = _PARAMS | {
 }
 
 
-def server_root(provider: Provider, target: Target) -> str:
-    """The URL of the server without /v1, since other paths are needed as well."""
-    return provider.address(target).removesuffix("/v1")
-
-
 def _post(upstream: UpstreamRequest, path: str, body: dict[str, Any]) -> HTTPRequest:
     streaming = {"stream": True} if upstream.request.stream else {}
-    serialized = orjson.dumps(body | upstream.body() | streaming)
-    return HTTPRequest(
-        "POST",
-        server_root(upstream.provider, upstream.target) + path,
-        upstream.headers(),
-        serialized,
-    )
+    return upstream.post(path, body | upstream.body() | streaming)
 
 
 def call(upstream: UpstreamRequest) -> HTTPRequest:
@@ -186,12 +175,6 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     return failure
 
 
-def models(provider: Provider, target: Target) -> HTTPRequest:
-    """The request for its list of models, which is under /v1."""
-    at_root = replace(target, base_url=server_root(provider, target))
-    return models_request("/v1/models")(provider, at_root)
-
-
 def model_list(body: bytes) -> bytes:
     """The list in OpenAI's shape alone; it comes in Ollama's as well.
 
@@ -224,6 +207,9 @@ _CHAT = replace(
 LLAMA_CPP = Provider(
     name="llama-cpp",
     docs="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+    api_path="/v1",
+    # Its own API is at the root.
+    other_api_paths=("/v1",),
     modes={
         CompletionMode.NATIVE: _NATIVE,
         CompletionMode.FIM: _FIM,
@@ -231,7 +217,7 @@ LLAMA_CPP = Provider(
     },
     needs_key=False,
     error=error,
-    models=models,
+    models=models_request("/v1/models"),
     model_list=model_list,
 )
 

@@ -19,7 +19,7 @@ def models_request(path: str) -> Callable[[Provider, Target], HTTPRequest]:
 
     def models(provider: Provider, target: Target) -> HTTPRequest:
         headers = merge_headers(provider.auth(target), target.headers)
-        return HTTPRequest("GET", provider.address(target) + path, headers)
+        return HTTPRequest("GET", provider.url(target, path), headers)
 
     return models
 

@@ -10,8 +10,6 @@ Sources: https://docs.ollama.com/openapi.yaml, https://docs.ollama.com/api/gener
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UnsupportedParameter, UpstreamStatus
@@ -23,8 +21,7 @@ from .declaration import (
     as_list,
     same_named,
 )
-from .llama_cpp import models, server_root
-from .model_lists import model_list
+from .model_lists import model_list, models_request
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
@@ -84,10 +81,7 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
     options = {"temperature": 1.0, "top_p": 1.0} | body.get("options", {})
     if "top_logprobs" in body:
         body["logprobs"] = True
-    url = server_root(upstream.provider, upstream.target) + "/api/generate"
-    return HTTPRequest(
-        "POST", url, upstream.headers(), orjson.dumps(body | {"options": options})
-    )
+    return upstream.post("/api/generate", body | {"options": options})
 
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
@@ -142,28 +136,24 @@ def error(status: int, body: bytes) -> UpstreamStatus:
     return failure
 
 
-def _chat(upstream: UpstreamRequest) -> HTTPRequest:
-    body = openai_chat.request(upstream) | {"model": upstream.request.model}
-    url = server_root(upstream.provider, upstream.target) + "/v1/chat/completions"
-    return HTTPRequest("POST", url, upstream.headers(), orjson.dumps(body))
-
-
 _NATIVE = Endpoint(
     params=_PARAMS, check=check, call=call, completion=completion, reader=stream_reader
 )
 OLLAMA = Provider(
     name="ollama",
     docs="https://docs.ollama.com/api/generate",
+    api_path="/v1",
+    # Its own API is below `/api`, OpenAI's below `/v1`.
+    other_api_paths=("/v1", "/api"),
     modes={
         CompletionMode.NATIVE: _NATIVE,
         CompletionMode.FIM: replace(_NATIVE, params=_PARAMS | same_named("suffix")),
-        CompletionMode.CHAT: replace(
-            openai_chat.endpoint(without=("n", "logit_bias", "user", "logprobs")),
-            call=_chat,
+        CompletionMode.CHAT: openai_chat.endpoint(
+            "/v1/chat/completions", without=("n", "logit_bias", "user", "logprobs")
         ),
     },
     needs_key=False,
     error=error,
-    models=models,
+    models=models_request("/v1/models"),
     model_list=model_list,
 )

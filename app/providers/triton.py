@@ -63,6 +63,7 @@ def _completion(document: dict[str, Any], upstream: UpstreamRequest) -> Completi
 TRITON = Provider(
     name="triton",
     docs="https://github.com/triton-inference-server/server/tree/main/docs/protocol",
+    required_path="/v2/models/MODEL",
     modes={
         CompletionMode.NATIVE: Endpoint(
             params=_PARAMS, call=call, completion=completion, reader=stream_reader

@@ -55,7 +55,7 @@ class UpstreamRequest:
 
     def url(self, path: str) -> str:
         """The URL of *path*. Names in it are to be quoted by the caller."""
-        return (self.target.base_url or self.provider.address(self.target)) + path
+        return self.provider.url(self.target, path)
 
     def headers(self) -> dict[str, str]:
         """The headers of a JSON request with the target's key."""

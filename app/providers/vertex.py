@@ -167,6 +167,7 @@ VERTEX = Provider(
     name="vertex-ai",
     docs="https://docs.cloud.google.com/vertex-ai/generative-ai/docs/"
     "model-reference/inference",
+    api_path="/v1",
     modes={
         CompletionMode.CHAT: ModelFamilies(_PUBLISHERS, lambda model: _split(model)[0])
     },

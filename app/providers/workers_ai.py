@@ -123,6 +123,8 @@ WORKERS_AI = Provider(
     docs="https://developers.cloudflare.com/workers-ai/configuration/"
     "open-ai-compatibility/",
     base_url="https://api.cloudflare.com/client/v4/accounts/{workers_ai_account_id}/ai",
+    # Models are run below `/run`, and OpenAI's API is below `/v1`.
+    other_api_paths=("/v1", "/run"),
     modes={
         CompletionMode.NATIVE: _NATIVE,
         CompletionMode.CHAT: openai_chat.endpoint(

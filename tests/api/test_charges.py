@@ -414,6 +414,38 @@ def test_batch_stream_charges_depend_on_their_ends(
     agree(caller, *plus(end.stream_costs, other))
 
 
+CHAT_MODEL = {"error": {"message": "This is a chat model", "code": None}}
+USAGE = {"prompt_tokens": PROMPT, "completion_tokens": LENGTH}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+def test_refused_batch_costs_nothing(gateway: StoredGateway, streamed: bool) -> None:
+    """A refusal breaks off the calls beside it, which would have had the same one."""
+    upstream = gateway.upstream
+
+    def script(request: ReceivedRequest) -> Answer:
+        if "messages" in request.json:
+            if not streamed:
+                return whole(reply("x", usage=USAGE))
+            end = data({"id": "x", "choices": [], "usage": USAGE})
+            return stream(data(delta("x", "stop")), end, DONE)
+        if len(upstream.requests) == 1:
+            return [until_closed]
+        eventually(lambda: len(upstream.requests) == 2)
+        return whole(CHAT_MODEL, 404)
+
+    upstream.answers[:] = [script]
+    caller = limited(gateway, "deepseek", {})
+    body = {"prompt": ["Hi", "Hi"], "max_tokens": LENGTH, "stream": streamed}
+    response = caller.complete(**body)
+    sent = response.get_data(as_text=True)
+    response.close()
+
+    assert response.status_code == 200 and "error" not in sent
+    assert [r.path.rpartition("/")[2] for r in upstream.requests] == ["completions"] * 4
+    agree(caller, 2 * PROMPT, 2 * LENGTH)
+
+
 # Calls that are not sent
 
 

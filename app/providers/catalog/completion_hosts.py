@@ -166,9 +166,14 @@ HOSTED: Sequence[Provider] = (
     completion_row(
         "novita-ai",
         "https://novita.ai/docs/api-reference/model-apis-llm-create-completion",
-        "https://api.novita.ai/openai/v1",
-        one_text(without=("best_of", "echo", "suffix", "user")),
-        openai_chat.endpoint(without=("user",)),
+        # With the version in the endpoints' paths, as Portkey has it: its custom hosts
+        # for this provider end before the version, `https://api.novita.ai/v3/openai`.
+        # Source: https://github.com/Portkey-AI/gateway/blob/main/src/providers/
+        # novita-ai/api.ts
+        "https://api.novita.ai/openai",
+        one_text("/v1/completions", without=("best_of", "echo", "suffix", "user")),
+        openai_chat.endpoint("/v1/chat/completions", without=("user",)),
+        prefix="/v1",
     ),
     completion_row(
         "featherless-ai",
@@ -293,6 +298,7 @@ HOSTED: Sequence[Provider] = (
         # Users deploy their own servers; the example in the documentation is vLLM.
         prompted(without=("best_of",), logprobs=ParamMapping("logprobs", high=20)),
         openai_chat.endpoint(),
+        api_path="/v1",
         needs_key=False,
     ),
     completion_row(

@@ -6,8 +6,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
+from ...core.endpoint_urls import split_path
 from .. import PROVIDERS
-from ..declaration import Endpoint
+from ..declaration import Endpoint, Provider
 
 # The parameters that only shape the sampling, or name the user.
 _SAMPLING_PARAMS = (
@@ -86,13 +87,24 @@ def _row(provider: str, label: str, endpoint: Endpoint) -> Row:
     )
 
 
+def host_form(provider: Provider) -> str:
+    """How a custom host is written; what may be left out is in brackets."""
+    path = split_path(provider.base_url)[1]
+    version = provider.host_path
+    path = path.removesuffix(version) + provider.required_path
+    return f"https://HOST{path}" + (f"[{version}]" if version else "")
+
+
 def markdown() -> str:
     """All that is declared, as the generated half of docs/providers.md."""
     addresses, settings, without_text = [], [], []
     for provider in PROVIDERS.values():
-        if provider.modes and not provider.retired_because and not provider.embedded:
+        if provider.modes and not provider.embedded:
             address = provider.base_url or "(a custom host)"
-            addresses.append((provider.name, f"`{address}`", f"<{provider.docs}>"))
+            if provider.retired_because:
+                address = "(a custom host)"
+            row = (provider.name, f"`{address}`", f"`{host_form(provider)}`")
+            addresses.append((*row, f"<{provider.docs}>"))
         for setting in provider.settings:
             # A config may use either name; a request has one header, or one of two.
             names = filter(None, [setting.name, setting.alias])
@@ -106,7 +118,7 @@ def markdown() -> str:
             "## Ways",
             _table(HEADINGS, map(astuple, rows())),
             "## Addresses",
-            _table(("provider", "address", "documentation"), addresses),
+            _table(("provider", "address", "custom host", "documentation"), addresses),
             "## Settings",
             _table(("provider", "field of a config", "header", "default"), settings),
             "## Without text",

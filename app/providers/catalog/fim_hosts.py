@@ -84,7 +84,8 @@ DEEPSEEK = row(
     "deepseek",
     "https://api-docs.deepseek.com/api/create-completion",
     "https://api.deepseek.com",
-    {
+    other_api_paths=("/beta",),
+    modes={
         # It takes a suffix or none, so there is no FIM mode besides. It refuses more
         # than 4096 tokens itself.
         CompletionMode.NATIVE: one_text(

@@ -24,16 +24,19 @@ def row(
     modes: Mapping[CompletionMode, Endpoint | ModelFamilies],
     *,
     prefix: str = "",
+    api_path: str = "",
     **others: Any,
 ) -> Provider:
     """A provider with OpenAI's errors and list of models.
 
-    *prefix* comes before `/models` in its path; *others* are fields of Provider.
+    *prefix* comes before `/models` in its path, and before those of its endpoints, if
+    *base_url* does not have it; *others* are fields of Provider.
     """
     return Provider(
         name=name,
         docs=docs,
         base_url=base_url,
+        api_path=api_path or prefix,
         modes=modes,
         error=error_bodies.error,
         models=models_request(f"{prefix}/models"),

@@ -40,6 +40,7 @@ SELF_HOSTED: Sequence[Provider] = (
             without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
         ),
         openai_chat.endpoint(),
+        api_path="/v1",
         needs_key=False,
     ),
     completion_row(
@@ -53,6 +54,7 @@ SELF_HOSTED: Sequence[Provider] = (
             min_tokens=1,
         ),
         openai_chat.endpoint(),
+        api_path="/v1",
         needs_key=False,
     ),
     completion_row(
@@ -63,6 +65,7 @@ SELF_HOSTED: Sequence[Provider] = (
         openai_chat.endpoint(
             without=("n",), logprobs=ParamMapping("top_logprobs", high=5)
         ),
+        api_path="/v1",
         needs_key=False,
     ),
     completion_row(
@@ -73,6 +76,7 @@ SELF_HOSTED: Sequence[Provider] = (
             without=("best_of", "echo", "logprobs", "n", "suffix", "user"),
         ),
         open_chat("/chat/completions", "user"),
+        api_path="/v1",
         needs_key=False,
     ),
 )
