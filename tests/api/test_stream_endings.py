@@ -448,3 +448,19 @@ def test_json_lines_may_end_anyhow(call, script, last) -> None:
     caller.headers["x-portkey-provider"] = "ollama"
 
     assert check_whole(events(caller.complete(stream=True)), "ab") == ["stop"]
+
+
+@EVERY_WAY
+def test_text_after_a_pause_is_delivered(mode, call, script) -> None:
+    """The reason that came before the pause is held on."""
+    upstream = script(
+        stream(data(mode.piece("a", "stop")), 0.8, data(mode.piece("b", "stop")), DONE)
+    )
+    *frames, _ = events(ask(mode, call, upstream, stream=True))
+    pairs = [
+        (choice["text"], choice["finish_reason"])
+        for each in frames
+        for choice in each["choices"]
+    ]
+
+    assert pairs == [("a", None), ("b", None), ("", "stop")]

@@ -27,7 +27,7 @@ from ..usage_charges import CallEnding, CallRecord
 
 # Seconds for which text waits for what follows its finish reason, to go on as one chunk
 # with it. Nearly every server ends its stream in the same moment.
-_LONGEST_HOLD = 0.3
+_LONGEST_HOLD = 0.5
 
 
 class CallStream:
@@ -91,7 +91,9 @@ class CallStream:
             self._record.is_stream = not self._decoder.is_document
             if not (block or self.done):
                 self._end(self._reader.end(), answers)
-            if self._reader.holds_text and not self.done:
+            if not self._reader.holds_text:
+                self._flush_at = inf
+            elif not self.done:
                 self._flush_in_time(answers)
         except Exception as e:
             error = as_upstream_error(e)

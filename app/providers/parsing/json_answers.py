@@ -97,10 +97,14 @@ def read_whole(
     finish reason: where the provider says nothing of why it ended, it is inferred.
     """
     completion = read_completion(body, reader)
-    for choice in completion.choices:
-        if choice.finish_reason is None:
-            choice.finish_reason = inferred_reason(upstream, completion.usage)
-    return completion
+    if all(choice.finish_reason for choice in completion.choices):
+        return completion
+    reason = inferred_reason(upstream, completion.usage)
+    choices = (
+        choice if choice.finish_reason else replace(choice, finish_reason=reason)
+        for choice in completion.choices
+    )
+    return replace(completion, choices=tuple(choices))
 
 
 class JSONStreamReader:

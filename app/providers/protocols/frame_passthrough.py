@@ -158,6 +158,7 @@ class FramePassthrough:
         for left in self._joiner.end():
             frames += self._take(_ChoiceFrame(self._head, left.to_body(), b""), None)
         frames += [self._last_frame(*item) for item in self._endings.reasons.items()]
+        self._held.clear()
         frame = b""
         if self._include_usage:
             counts = self._usage or estimated_usage(
