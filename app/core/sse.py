@@ -19,6 +19,16 @@ _SENTINEL = b"data: " + DONE
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
+# Where `str.splitlines` ends a line, and the standard does not: NEXT LINE, LINE and
+# PARAGRAPH SEPARATOR. httpx's iter_lines splits there, which openai-python used up to
+# 1.12. The others that it splits at are control characters, which JSON escapes.
+# Source: https://github.com/florimondmanca/httpx-sse/issues/34
+_LINE_BREAKS = (
+    ("\x85".encode(), b"\\u0085"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)
+
 
 # Not frozen: see core/completion.py.
 @dataclass(slots=True)
@@ -156,7 +166,12 @@ def _plain_events(block: bytes) -> list[Event] | None:
 
 
 def encode(data: bytes) -> bytes:
-    """One event as every legacy client reads it: a single `data: ` line."""
+    """One event of JSON as every legacy client reads it: a single `data: ` line."""
     if b"\n" in data or b"\r" in data:
         data = b"".join(_LINE_END.split(data))
+    # A search for their last bytes costs next to nothing.
+    if not data.isascii() and (b"\xa8" in data or b"\xa9" in data or b"\x85" in data):
+        # In JSON they can only stand in a string.
+        for character, escape in _LINE_BREAKS:
+            data = data.replace(character, escape)
     return b"data: %b\n\n" % data

@@ -25,11 +25,12 @@ from ..providers.parsing.json_answers import (
 from ..providers.upstream_request import UpstreamRequest, merge_headers
 from ..upstream.client import ByteBudget, HTTPClient, HTTPReply
 from ..upstream.embedded_engine import EmbeddedEngine
-from ..upstream.event_decoders import event_decoder
+from ..upstream.event_decoders import StreamDecoder, events_in_whole
 from ..upstream.open_calls import OpenCalls
 from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
 from .streaming.call_stream import CallStream
+from .streaming.completed_stream import complete_events
 from .usage_charges import CallEnding, CallRecord
 
 # Bytes that are read of an answer that is no success: enough for any message; and
@@ -75,10 +76,18 @@ class TargetCalls:
         reply = self.open(endpoint.call(request), record)
         body = self._read_whole(reply)
         try:
-            answer = endpoint.completion(body, request)
+            # Some servers stream although nobody asked them to.
+            content_type = reply.headers.get("content-type", "")
+            events = events_in_whole(body, content_type, self.sizes.max_event_bytes)
+            if events is None:
+                answer = endpoint.completion(body, request)
+                record.note(answer)
+            else:
+                answer = complete_events(events, request, record)
         except UpstreamInBand:
             # An error in place of an answer is not billed.
-            record.ending = CallEnding.REJECTED
+            if not record.generated:
+                record.ending = CallEnding.REJECTED
             raise
         except MALFORMED as e:
             raise as_upstream_error(e, body) from e
@@ -87,8 +96,8 @@ class TargetCalls:
         ):
             usage = (answer.usage or counted).updated(counted)
             answer = replace(answer, usage=usage)
+            record.usage = usage
         record.ending = CallEnding.ANSWERED
-        record.note(answer)
         return answer
 
     def stream(
@@ -101,17 +110,27 @@ class TargetCalls:
         with malformed_as_upstream_error():
             call = request.endpoint.call(request)
         reply = self.open(call, record)
-        decoder = event_decoder(
-            reply.headers.get("content-type", ""), self.sizes.max_event_bytes
-        )
-        if decoder is None:
-            record.is_stream = False
+        content_type = reply.headers.get("content-type", "")
+        decoder = StreamDecoder(content_type, self.sizes.max_event_bytes, self.budget)
+        record.is_stream = not decoder.is_document
+        if decoder.is_document:
+            try:
+                reply.refuse_length(self.budget)
+            except UpstreamProtocol:
+                self.open_calls.abandon(reply)
+                raise
+        endpoint = request.endpoint
         return CallStream(
             reply,
             self.open_calls,
             decoder,
-            self.budget,
-            request.endpoint.reader(request),
+            endpoint.reader(request),
+            # In the legacy shape, documents and frames are the same.
+            (
+                None
+                if endpoint.legacy_shape
+                else lambda body: endpoint.completion(body, request)
+            ),
             record,
             post_processor,
         )

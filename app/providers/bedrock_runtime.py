@@ -40,7 +40,7 @@ def raise_event_error(event: Event) -> None:
     if not name.endswith("Exception") and name not in _EXCEPTION_STATUSES:
         return
     try:
-        document = safe_json.load(event.data)
+        document, _ = safe_json.load_lenient(event.data)
     except ValueError:
         document = None
     message = document.get("message") if isinstance(document, dict) else None

@@ -10,6 +10,7 @@ from typing import Any
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UpstreamStatus
+from ..safe_json import LOWEST_LOGPROB
 from .declaration import Endpoint, ParamMapping, Provider, StreamReader, as_list
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
@@ -152,6 +153,9 @@ def _entry(chosen: Mapping[str, Any], top: list[Any]) -> dict[str, Any]:
     """A token with its alternatives, in the shape of OpenAI's chat."""
     alternatives = [_entry(other, []) for other in top]
     token, logprob = chosen.get("token") or "", chosen.get("logProbability") or 0.0
+    # Google's JSON writes what is no number in JSON as text: "-Infinity".
+    # Source: https://protobuf.dev/programming-guides/json/
+    logprob = LOWEST_LOGPROB if isinstance(logprob, str) else logprob
     return {"token": token, "logprob": logprob, "top_logprobs": alternatives}
 
 

@@ -321,7 +321,7 @@ class HTTPReply:
         Nothing is read of one whose head says that it does. When it raises, what was
         read is gone: the traceback of an error would keep it.
         """
-        self._refuse_length(budget)
+        self.refuse_length(budget)
         body = bytearray()
         try:
             for block in self._progress():
@@ -343,7 +343,7 @@ class HTTPReply:
         finally:
             body.clear()
 
-    def _refuse_length(self, budget: ByteBudget) -> None:
+    def refuse_length(self, budget: ByteBudget) -> None:
         """Refuse an answer that is longer than *budget* by what its head says."""
         length = self.headers.get("content-length", "").partition(",")[0].strip()
         if length.isdecimal() and int(length) > budget.left:

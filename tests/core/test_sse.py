@@ -3,6 +3,7 @@
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import json
 import tracemalloc
 
 import pytest
@@ -153,9 +154,21 @@ def test_any_bytes_decode_wherever_cut(stream: bytes, cuts: list[int]) -> None:
     assert decode(*blocks) == decode(stream)
 
 
-@given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
+@given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_encoded_event_decodes_to_itself(text: str) -> None:
-    assert decode(sse.encode(text.encode())) == [Event(text.encode())]
+    (event,) = decode(sse.encode(json.dumps(text, ensure_ascii=False).encode()))
+
+    assert json.loads(event.data) == text
+
+
+@given(st.text(st.sampled_from('a–é😀\x85\u2028\u2029\x0b\x0c\x1c\x1d\x1e\r\n"\\')))
+def test_encoded_event_is_one_line_everywhere(text: str) -> None:
+    """Also for clients that split at all that Python takes for the end of a line."""
+    encoded = sse.encode(json.dumps(text, ensure_ascii=False).encode())
+    first, *others = encoded.decode().splitlines()
+
+    assert json.loads(first.removeprefix("data: ")) == text
+    assert others == [""]
 
 
 def test_multi_line_data_encodes_as_one() -> None:

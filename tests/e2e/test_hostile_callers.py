@@ -509,7 +509,7 @@ BAD_BODIES = {
     "a bare NUL": body().replace(b"Hi", b"\0"),
     "a second document": body() + body(),
     "a comment": body() + b"// {}",
-    "a mark of byte order": b"\xef\xbb\xbf" + body(),
+    "two marks of byte order": b"\xef\xbb\xbf" * 2 + body(),
 }
 
 

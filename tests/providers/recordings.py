@@ -14,7 +14,8 @@ from app.core.routing import CompletionMode
 from app.core.sse import Event
 from app.providers import PROVIDERS, Provider
 from app.providers.declaration import Endpoint
-from app.upstream.event_decoders import event_decoder
+from app.upstream.client import ByteBudget
+from app.upstream.event_decoders import StreamDecoder
 from tests.wire.frames import frames
 
 Decode = Callable[[Iterable[bytes], int], Iterator[Event]]
@@ -94,8 +95,7 @@ class ModeCase:
         content_type = _CONTENT_TYPES[file.suffix]
 
         def decode(blocks: Iterable[bytes], limit: int) -> Iterator[Event]:
-            decoder = event_decoder(content_type, limit)
-            assert decoder
+            decoder = StreamDecoder(content_type, limit, ByteBudget(limit))
             for block in blocks:
                 yield from decoder.feed(block)
             yield from decoder.end()

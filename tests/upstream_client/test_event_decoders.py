@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from app.core.sse import Event
 from app.errors import UpstreamCut, UpstreamProtocol
-from app.upstream.event_decoders import event_decoder
+from app.upstream.client import ByteBudget
+from app.upstream.event_decoders import StreamDecoder, events_in_whole
 from tests.wire.frames import frame
 
 NDJSON, AMAZON = "application/x-ndjson", "application/vnd.amazon.eventstream"
@@ -21,10 +22,17 @@ FRAMES = [
 
 
 def decoded(content_type: str, blocks: Iterable[bytes], limit: int = 999) -> Any:
-    decoder = event_decoder(content_type, limit)
-    assert decoder
+    decoder = StreamDecoder(content_type, limit, ByteBudget(limit))
     events = [event for block in blocks for event in decoder.feed(block)]
     return events + decoder.end()
+
+
+def is_document(content_type: str, *blocks: bytes) -> bool:
+    decoder = StreamDecoder(content_type, 999, ByteBudget(999))
+    for block in blocks:
+        decoder.feed(block)
+    decoder.end()
+    return decoder.is_document
 
 
 def pieces(data: bytes, places: list[int]) -> list[bytes]:
@@ -89,6 +97,76 @@ def test_endless_line_is_refused() -> None:
         decoded(NDJSON, [b"x" * 500] * 3)
 
 
-def test_json_document_has_no_decoder() -> None:
-    assert event_decoder("application/json", 9) is None
-    assert event_decoder("", 9) is None
+SSE = "text/event-stream"
+TYPES = ["", "application/json", "text/plain", "Text/Event-Stream", SSE, NDJSON]
+EVENTS = b'\n: hi\n\nevent: x\ndata: {"a": 1}\n\ndata: [DONE]\n\n'
+LINES = b'\n{"a": 1}\n\n{"b": {"NaN": NaN}}\n'
+PRETTY = b'\xef\xbb\xbf{\n "a": [\n  {},\n  {}\n ]\n}\n'
+ONE_LINE = b'{"a": 1}\n\n'
+ARRAY = b'[{"a": 1},\n{"b": 2}]'
+HTML = b"<html>\n{}\n{}\n"
+CUTS = st.lists(st.integers(0, 99), max_size=6)
+EVERY_TYPE = pytest.mark.parametrize("content_type", TYPES)
+
+
+@EVERY_TYPE
+@given(CUTS)
+def test_start_of_body_decides(content_type: str, places: list[int]) -> None:
+    read = [
+        [event.data.strip() for event in decoded(content_type, pieces(body, places))]
+        for body in (EVENTS, LINES, ARRAY)
+    ]
+
+    assert read == [
+        [b'{"a": 1}', b"[DONE]"],
+        [b'{"a": 1}', b'{"b": {"NaN": NaN}}'],
+        [b'{"a":1}', b'{"b":2}'],
+    ]
+
+
+@EVERY_TYPE
+@pytest.mark.parametrize("body", [PRETTY, ONE_LINE, HTML, b'{"a":', b"[1, 2]", b"[{}"])
+@given(CUTS)
+def test_document_is_one_event(
+    content_type: str, body: bytes, places: list[int]
+) -> None:
+    if content_type == NDJSON and body == ONE_LINE:
+        return
+    (event,) = decoded(content_type, pieces(body, places))
+
+    assert event.data == body
+    assert is_document(content_type, *pieces(body, places))
+
+
+@pytest.mark.parametrize("content_type", [SSE, NDJSON, AMAZON])
+def test_right_type_is_never_a_document(content_type: str) -> None:
+    body = {SSE: EVENTS, NDJSON: LINES, AMAZON: b"".join(FRAMES)}[content_type]
+
+    assert not is_document(content_type)
+    assert not is_document(content_type, body)
+
+
+@pytest.mark.parametrize("body", [b"{" + b" " * 2000, b"{\n" * 1000, b"[" * 2000])
+@pytest.mark.parametrize("content_type", TYPES)
+def test_document_over_budget_is_refused(content_type: str, body: bytes) -> None:
+    with pytest.raises(UpstreamProtocol, match="longer than 999 bytes"):
+        decoded(content_type, pieces(body, list(range(0, 2000, 100))))
+
+
+def test_line_over_limit_is_no_line() -> None:
+    body = b'{"a": "%b"}\n{}\n' % (b"x" * 50)
+    decoder = StreamDecoder("", 40, ByteBudget(999))
+
+    assert decoder.feed(body) == [] and decoder.end() == [Event(body)]
+
+
+@pytest.mark.parametrize("body", [EVENTS, LINES], ids=["events", "lines"])
+def test_whole_body_with_events_has_them(body: bytes) -> None:
+    found = events_in_whole(body, "application/json", 999)
+
+    assert found and len(found) == 2
+
+
+@pytest.mark.parametrize("body", [b"", PRETTY, ONE_LINE, ARRAY, HTML, b"data", b"{\n"])
+def test_whole_document_has_no_events(body: bytes) -> None:
+    assert events_in_whole(body, "text/event-stream", 999) is None

@@ -43,7 +43,9 @@ def json_object(
             status=415,
         )
     try:
-        document = safe_json.load(body)
+        # Windows' tools write one, and parsers may ignore it:
+        # https://www.rfc-editor.org/rfc/rfc8259#section-8.1
+        document = safe_json.load(body.removeprefix(safe_json.BYTE_ORDER_MARK))
     except ValueError as e:
         raise InvalidRequest(
             "We could not parse the JSON body of your request. (HINT: This likely "

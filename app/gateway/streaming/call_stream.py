@@ -10,7 +10,7 @@ providers/parsing/stream_ending.py, and behind that by the post-processing.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 from ...core.completion import Completion
@@ -20,8 +20,8 @@ from ...errors import UpstreamError, UpstreamInBand
 from ...providers.declaration import StreamReader, UpstreamAnswer
 from ...providers.parsing.json_answers import as_upstream_error
 from ...providers.protocols.openai_completions import to_completion
-from ...upstream.client import ByteBudget, HTTPReply
-from ...upstream.event_decoders import EventDecoder
+from ...upstream.client import HTTPReply
+from ...upstream.event_decoders import StreamDecoder
 from ...upstream.open_calls import OpenCalls
 from ..usage_charges import CallEnding, CallRecord
 
@@ -33,6 +33,8 @@ _LONGEST_HOLD = 0.5
 class CallStream:
     """The chunks of one call. It closes its reply as soon as it is *done* or fails.
 
+    *read_document* reads a whole document, with which providers answer that cannot
+    stream; without one, the reader takes it for an event.
     *post_processor* makes of each chunk what the caller asked for, where the provider
     cannot. Without one, answers are passed on as the reader returns them. *error* is
     what the next `read` raises.
@@ -42,14 +44,15 @@ class CallStream:
         self,
         reply: HTTPReply,
         open_calls: OpenCalls,
-        decoder: EventDecoder | None,
-        budget: ByteBudget,
+        decoder: StreamDecoder,
         reader: StreamReader,
+        read_document: Callable[[bytes], UpstreamAnswer] | None,
         record: CallRecord,
         post_processor: PostProcessor | None = None,
     ) -> None:
         self._reply, self._open_calls = reply, open_calls
-        self._decoder, self._budget, self._reader = decoder, budget, reader
+        self._decoder, self._reader = decoder, reader
+        self._read_document = read_document
         self._record, self._post_processor = record, post_processor
         self._flush_at = inf
         self.error: Exception | None = None
@@ -67,14 +70,8 @@ class CallStream:
         answers: list[UpstreamAnswer] = []
         try:
             try:
-                # A provider that cannot stream answers with one whole document,
-                # which *budget* bounds. Nobody is sent anything before its end.
-                block = (
-                    self._reply.read_block(min(wake_at, self._flush_at))
-                    if self._decoder
-                    else self._reply.read(self._budget)
-                )
-                last = self._decoder.end() if self._decoder and block == b"" else []
+                block = self._reply.read_block(min(wake_at, self._flush_at))
+                last = self._decoder.end() if block == b"" else []
             except UpstreamError as failure:
                 # The reader knows whether anything was lost.
                 self._end(self._reader.end(failure), answers)
@@ -84,14 +81,14 @@ class CallStream:
                     return None
                 self._flush(answers)
                 return answers
-            if self._decoder:
-                events = self._decoder.feed(block) if block else last
-            else:
-                # It is complete by itself, as a stream is with this last event.
-                events, block = [Event(block), Event(DONE)], b""
+            events = self._decoder.feed(block) if block else last
             if events:
                 self._reply.begin()
                 self._read_events(events, answers)
+            elif self._decoder.is_document and not block.isspace():
+                # Each piece of a document is progress.
+                self._reply.begin()
+            self._record.is_stream = not self._decoder.is_document
             if not (block or self.done):
                 self._end(self._reader.end(), answers)
             if not self._reader.holds_text:
@@ -116,10 +113,11 @@ class CallStream:
         stream, or that is an error, no other is read.
         """
         reader, processor = self._reader, self._post_processor
+        feed = self._feed_document if self._decoder.is_document else reader.feed
         received: list[UpstreamAnswer] = []
         try:
             for event in events:
-                read = reader.feed(event)
+                read = feed(event)
                 received += read
                 if processor is None:
                     answers += read
@@ -144,6 +142,13 @@ class CallStream:
             # the provider shall not go on.
             answers += processor.end()
             self._finish(is_read=False)
+
+    def _feed_document(self, event: Event) -> Sequence[UpstreamAnswer]:
+        """What a whole document in place of a stream makes."""
+        if self._read_document is not None:
+            return (self._read_document(event.data),)
+        # It is complete by itself, as a stream is with this last event.
+        return [*self._reader.feed(event), *self._reader.feed(Event(DONE))]
 
     def _flush_in_time(self, answers: list[UpstreamAnswer]) -> None:
         """Let text that the reader holds wait, but not for too long."""

@@ -49,7 +49,7 @@ def in_band_error(document: Mapping[str, Any]) -> UpstreamInBand:
 def _error_fields(status: int, body: bytes) -> dict[str, Any]:
     """The arguments of an UpstreamStatus."""
     try:
-        document = safe_json.load(body)
+        document, _ = safe_json.load_lenient(body)
     except ValueError:
         document = None
     details = _details(document) if isinstance(document, dict) else {}

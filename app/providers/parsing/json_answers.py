@@ -16,6 +16,7 @@ from ...core.completion import Choice, Completion, Usage
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..upstream_request import UpstreamRequest
+from .split_characters import CharacterJoiner, in_whole_characters
 from .stream_ending import (
     ChoiceEndings,
     ReasonlessEnd,
@@ -29,26 +30,40 @@ from .stream_ending import (
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """*body* as a JSON object. Raises UpstreamProtocol, which quotes other bodies."""
+def read_answer(
+    body: bytes, *, keep_halves: bool = True
+) -> tuple[dict[str, Any], bool]:
+    """*body* as a JSON object; and whether it is JSON as it came.
+
+    If it is not, it must not go on as it came, and with *keep_halves* its texts may
+    begin or end with half of a character: see split_characters.py. Raises
+    UpstreamProtocol, which quotes other bodies.
+    """
     try:
-        document = safe_json.load(body)
+        document, is_json = safe_json.load_lenient(body, keep_halves=keep_halves)
     except ValueError as e:
         raise UpstreamProtocol(f"the answer is not JSON: {excerpt(body)}") from e
     if not isinstance(document, dict):
         raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")
-    return document
+    return document, is_json
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """*body* as a JSON object, with whole characters only."""
+    return read_answer(body, keep_halves=False)[0]
 
 
 def read_completion(
-    body: bytes, reader: Callable[[dict[str, Any]], Completion]
+    body: bytes,
+    reader: Callable[[dict[str, Any]], Completion],
+    joiner: CharacterJoiner | None = None,
 ) -> Completion:
     """The completion that *reader* makes of a JSON object.
 
-    Raises UpstreamProtocol if the object is not what *reader* expects, or if a field
-    that others rely on has the wrong type.
+    With a *joiner* it is a chunk of a stream. Raises UpstreamProtocol if the object is
+    not what *reader* expects, or if a field that others rely on has the wrong type.
     """
-    document = read_object(body)
+    document, is_json = read_answer(body)
     try:
         completion = reader(document)
         # The readers copy these as they are. Code behind this point relies on them.
@@ -66,6 +81,10 @@ def read_completion(
                 raise TypeError("count")
     except MALFORMED as e:
         raise as_upstream_error(e, body) from e
+    if joiner is None:
+        return completion if is_json else in_whole_characters(completion)
+    if joiner.halves or not is_json:
+        return joiner.feed_chunk(completion)
     return completion
 
 
@@ -108,6 +127,7 @@ class JSONStreamReader:
         self._read_chunk = read_chunk
         self._last_chunk = last_chunk
         self._payload = payload
+        self._joiner = CharacterJoiner()
         self._reasonless_end = reasonless_end
         self._endings = ChoiceEndings(upstream)
         self._running = self._endings.running
@@ -127,7 +147,7 @@ class JSONStreamReader:
             if is_empty(data):
                 return ()
         # An event in place of a chunk that is an error raises in here.
-        chunk = read_completion(data, self._read_chunk)
+        chunk = read_completion(data, self._read_chunk, self._joiner)
         choices = chunk.choices
         if (
             len(choices) == 1
@@ -182,6 +202,9 @@ class JSONStreamReader:
         if self._head is None:
             return ()
         chunks = [self._without_reasons(self._last_chunk())] if self._last_chunk else []
+        if choices_left := self._joiner.end():
+            left = replace(self._head, choices=choices_left, usage=None)
+            chunks.append(self._without_reasons(left))
         endings, end = self._endings, self._reasonless_end
         if terminated or end is ReasonlessEnd.BODY:
             is_sufficient = end is not ReasonlessEnd.COUNTED

@@ -32,7 +32,9 @@ class LegacyLogprobs:
     def __init__(self, start: int, top: int) -> None:
         self.offset = start
         self._top = top
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace_but_halves")
+        # Whether the last character was the first half of one.
+        self._is_half = False
         self._unreleased = b""
         self._pending: list[tuple[Entry, bytes]] = []
 
@@ -43,7 +45,12 @@ class LegacyLogprobs:
         for _, token in pairs:
             offsets.append(self.offset)
             # A character that tokens share counts with the last of them.
-            self.offset += len(self._decoder.decode(token))
+            text = self._decoder.decode(token)
+            self.offset += len(text)
+            if text:
+                # Of the halves of a character only the first is counted.
+                self.offset -= self._is_half and "\udc00" <= text[0] <= "\udfff"
+                self._is_half = "\ud800" <= text[-1] <= "\udbff"
         return Logprobs(
             tokens=[_text(token) for _, token in pairs],
             token_logprobs=[entry["logprob"] for entry, _ in pairs],
@@ -96,7 +103,23 @@ def _bytes_by_id(entry: Entry) -> bytes | None:
 
 def _bytes(entry: Entry) -> bytes:
     raw = entry.get("bytes")
-    return str(entry["token"]).encode() if raw is None else bytes(raw)
+    if raw is not None:
+        return bytes(raw)
+    # A token may be half of a surrogate pair: see split_characters.py.
+    return str(entry["token"]).encode("utf-8", "surrogatepass")
+
+
+def _replace_but_halves(error: UnicodeError) -> tuple[str, int]:
+    """Decodes half of a surrogate pair, and anything else that is broken to U+FFFD."""
+    assert isinstance(error, UnicodeDecodeError)
+    half = error.object[error.start : error.start + 3]
+    try:
+        return half.decode("utf-8", "surrogatepass"), error.start + 3
+    except UnicodeDecodeError:
+        return "\ufffd", error.end
+
+
+codecs.register_error("replace_but_halves", _replace_but_halves)
 
 
 def _is_text(raw: bytes) -> bool:

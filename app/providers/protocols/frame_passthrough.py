@@ -33,13 +33,15 @@ from typing import Any, Self
 
 import orjson
 
+from ... import safe_json
 from ...core.completion import Usage, estimate
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
 from ..parsing.answer_fields import usage_body
 from ..parsing.error_bodies import raise_in_band_error
-from ..parsing.json_answers import read_object
+from ..parsing.json_answers import read_answer, read_object
+from ..parsing.split_characters import CharacterJoiner
 from ..parsing.stream_ending import ChoiceEndings, is_empty, is_terminator
 from ..upstream_request import UpstreamRequest
 from .choice_logprobs import ChoiceLogprobs
@@ -127,6 +129,7 @@ class FramePassthrough:
         self._completion_tokens = 0
         self._has_logprobs = upstream.request.logprobs is not None
         self._logprobs: dict[int, ChoiceLogprobs] = {}
+        self._joiner = CharacterJoiner()
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
         # The first two lines are all that most events cost: see the top of the module.
@@ -153,6 +156,9 @@ class FramePassthrough:
         usage in any case.
         """
         self._endings.check(failure)
+        frames = []
+        for left in self._joiner.end():
+            frames += self._take(_ChoiceFrame(self._head, left.to_body(), b""), None)
         only_choice = len(self._logprobs) == self._upstream.request.drawn == 1
         for logprobs in self._logprobs.values():
             logprobs.check(self._usage if only_choice else None)
@@ -161,7 +167,7 @@ class FramePassthrough:
             self._upstream,
             self._completion_tokens,
         )
-        frames = [self._last_frame(*item) for item in self._endings.reasons.items()]
+        frames += [self._last_frame(*item) for item in self._endings.reasons.items()]
         self._held.clear()
         frame = b""
         if self._include_usage:
@@ -221,12 +227,13 @@ class FramePassthrough:
         pattern = _NULL_USAGE if self._include_usage else _USAGE
         if bool(pattern.search(data)) != self._include_usage:
             return False
-        read_object(data)  # It raises for what only looks like JSON.
-        return True
+        # Half of a character may need this frame's text. What only looks like JSON, or
+        # needs a lenient reading, cannot go on as it is.
+        return not self._joiner.halves and read_answer(data)[1]
 
     def _repair(self, data: bytes) -> list[RawCompletion]:
         """The frames that *data* stands for, each with one choice, or none."""
-        document = read_object(data)
+        document, is_json = read_answer(data)
         raise_in_band_error(document)
         if not self._head:
             repair_head(document, self._upstream)
@@ -250,11 +257,19 @@ class FramePassthrough:
             self._counts |= counts
             counts = usage_body(counts, usage)
         number_choices(choices, self._upstream, whole=False)
+        if not is_json:
+            document = safe_json.in_whole_characters(document)
         frames: list[RawCompletion] = []
         for choice in choices:
             repair_choice(choice, self._upstream)
+            # The text is the next of its choice: half of it may have come before.
+            choice["text"] = self._joiner.feed(choice["index"], choice["text"])
+            if not is_json:
+                choice, data = safe_json.in_whole_characters(choice), b""
             self._repair_logprobs(choice)
             frames += self._take(_ChoiceFrame(document, choice, data), counts)
+        if self._joiner.halves:
+            self._template = None
         return frames
 
     def _repair_logprobs(self, choice: dict[str, Any]) -> None:

@@ -205,8 +205,10 @@ class ChatReader:
         reader = self._choices.get(index)
         if reader is None:
             reader = self._choices[index] = _ChoiceReader(self._upstream)
-        # A whole answer in a stream's place has messages, not deltas.
-        is_message = self._whole or "delta" not in choice
+        # A document in a stream's place has messages, or is the only chunk.
+        is_message = bool(self._whole and choice.get("message")) or (
+            "delta" not in choice
+        )
         message = choice.get("message" if is_message else "delta") or {}
         return reader.read(
             index,

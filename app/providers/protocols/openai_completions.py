@@ -24,7 +24,7 @@ from ..declaration import (
 )
 from ..openai_rules import RANGED_PARAMS
 from ..parsing.error_bodies import raise_in_band_error
-from ..parsing.json_answers import read_completion, read_object
+from ..parsing.json_answers import read_answer, read_completion
 from ..parsing.stream_ending import inferred_reason
 from ..upstream_request import HTTPRequest, UpstreamRequest
 from .choice_logprobs import ChoiceLogprobs
@@ -88,7 +88,7 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     """The answer as it came, or with what clients need and it lacks."""
-    document = read_object(body)
+    document, is_json = read_answer(body, keep_halves=False)
     raise_in_band_error(document)
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -105,7 +105,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     usage = read_usage(document)
     for each in logprobs:
         each.check(usage if upstream.request.drawn == len(choices) == 1 else None)
-    answer = orjson.dumps(document) if any(repairs) else body
+    answer = body if is_json and not any(repairs) else orjson.dumps(document)
     usage = usage or Usage(estimated=True)
     return RawCompletion(answer, usage, choices=len(choices))
 
