@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..api.routing.routing_headers import is_id
+from ..core.permissions import is_id
 
 
 class IdType(click.ParamType[str]):

@@ -15,6 +15,8 @@ them.
 from collections.abc import Mapping
 from typing import Any
 
+from .request import NO_LIMIT
+
 Params = Mapping[str, Any]
 
 # Aliases of max_tokens.
@@ -69,8 +71,10 @@ _MAX_BUDGET = 2**31
 def unify_budget(params: Params) -> Params:
     """*params* with the token limit as `max_tokens`, if it is under an alias.
 
-    Of several aliases the smallest number counts. A value that is no number of tokens,
-    such as llama.cpp's -1 for "no limit", stays, and `duplicate_params` reports it.
+    Of several aliases the smallest number counts, and -1, which is no limit, only if
+    there is no other. An alias of -1 stays, to be removed by the target's plan: to one
+    that knows neither it is a parameter of another server. So does a value that is no
+    number of tokens; `duplicate_params` reports both.
     """
     if BUDGET_SPELLINGS.isdisjoint(params):
         return params
@@ -79,12 +83,24 @@ def unify_budget(params: Params) -> Params:
     limits = {
         name: value
         for name, value in params.items()
-        if name in BUDGET_SPELLINGS and type(value) is int and 0 <= value <= _MAX_BUDGET
+        if name in BUDGET_SPELLINGS and _is_budget(value)
     }
     if not limits:
         return params
-    others = {name: value for name, value in params.items() if name not in limits}
-    return {**others, "max_tokens": min(limits.values())}
+    bounded = {name: value for name, value in limits.items() if value != NO_LIMIT}
+    others = {name: value for name, value in params.items() if name not in bounded}
+    return {**others, "max_tokens": min(bounded.values(), default=NO_LIMIT)}
+
+
+def has_no_limit_alias(params: Params) -> bool:
+    """Whether a token limit of -1 is under an alias in *params*."""
+    return any(params[name] == NO_LIMIT for name in BUDGET_SPELLINGS & params.keys())
+
+
+def _is_budget(value: Any) -> bool:
+    """Whether *value* is a number of tokens, or -1 for no limit."""
+    is_whole = type(value) is int or (type(value) is float and value.is_integer())
+    return is_whole and NO_LIMIT <= value <= _MAX_BUDGET
 
 
 def duplicate_params(params: Params) -> list[str]:

@@ -4,6 +4,7 @@ A key may use a name that is in its list, or matches a pattern with `*` there; a
 that is absent allows all, an empty one nothing.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,6 +14,27 @@ from .limits import Limits
 
 # What a gateway key can be restricted in: the names of its lists.
 RESOURCES = ("configs", "virtual_keys", "providers", "models")
+
+# Ids of configs and virtual keys. Portkey's own begin with `pc-`.
+_ID = re.compile(r"(?!null$|true$|false$)[A-Za-z][A-Za-z0-9_.-]{0,79}")
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* can be the id of a config, or of a virtual key."""
+    return bool(_ID.fullmatch(text))
+
+
+def split_model(model: Any) -> tuple[str, str] | None:
+    """The id and the model in `@id/model`; None for a name of any other form.
+
+    Models of some providers have such names themselves (`@cf/meta/llama-3-8b` of
+    Workers AI, `@preset/name` of OpenRouter), so the id is that of a virtual key only
+    if there is one, and nothing else names the provider: `Caller.key_in_model`.
+    """
+    if not isinstance(model, str) or not model.startswith("@"):
+        return None
+    id, slash, name = model[1:].partition("/")
+    return (id, name) if slash and is_id(id) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +53,19 @@ class Alias:
     def is_due(self, today: str) -> bool:
         """Whether it applies *today*, a date in the format of *shutdown_date*."""
         return self.shutdown_date is None or self.shutdown_date <= today
+
+    @property
+    def names_provider(self) -> bool:
+        """Whether it says where its model is, in a field of its own."""
+        return bool(self.virtual_key or self.provider)
+
+    def leads_to(self, virtual_key: str, model: str) -> bool:
+        """Whether it leads to *model* of *virtual_key*."""
+        own = (self.virtual_key, self.model)
+        return (own if self.names_provider else split_model(self.model)) == (
+            virtual_key,
+            model,
+        )
 
 
 @dataclass(frozen=True, slots=True)

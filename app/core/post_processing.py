@@ -13,6 +13,7 @@ from io import StringIO
 from ..errors import UpstreamCut, UpstreamProtocol
 from .completion import Choice, Completion, Logprobs, Usage, estimate
 from .request import Prompt
+from .stop_sequences import StopMatcher
 
 # Warning for a completion whose budget was used up before its first visible character.
 NO_TEXT = (
@@ -186,6 +187,7 @@ class _ChoiceProcessor:
         # Text that may be the beginning of a stop sequence is held back, and with it
         # the log probabilities of its tokens.
         self._pending_text = ""
+        self._stop_matcher = StopMatcher(shape.stops) if shape.stops else None
         self._pending_logprobs = Logprobs()
         self._has_logprobs = False
         # Whether text without anything beside it passes unchanged: nothing is to be
@@ -209,12 +211,16 @@ class _ChoiceProcessor:
         if self._shape.suppress_text:
             self.finished = bool(reason)
             return self._release("", None, "length") if reason else None
-        stops = self._shape.stops
         self._pending_text += choice.text
         if choice.logprobs:
             self._has_logprobs, self.passes_text = True, False
             self._pending_logprobs += choice.logprobs
-        length = _first_stop(self._pending_text, stops)
+        length, held = None, 0
+        if self._stop_matcher:
+            self._stop_matcher.feed(choice.text)
+            held = self._stop_matcher.held
+            if self._stop_matcher.length is not None:
+                length = self._stop_matcher.length - self.released_length
         if length is not None:
             # Whatever reason upstream gave: the text behind the sequence is cut off.
             self.stopped = self.finished = True
@@ -223,7 +229,7 @@ class _ChoiceProcessor:
             self.finished = bool(reason)
             length = len(self._pending_text)
             if not self.finished:
-                length -= possible_stop_prefix_length(self._pending_text, stops)
+                length -= held
         text = self._pending_text[:length]
         self._pending_text = self._pending_text[length:]
         self.released.write(text)
@@ -264,22 +270,3 @@ class _ChoiceProcessor:
     def lacks_logprobs(self) -> bool:
         """Whether there is text, and not one token of it."""
         return self.released_length > 0 and not self._has_logprobs
-
-
-def _first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the stop sequence begins that is complete first; None without any."""
-    # With overlapping sequences, the one that a model would have completed first.
-    ends = ((i + len(stop), i) for stop in stops if (i := text.find(stop)) >= 0)
-    _, start = min(ends, default=(0, None))
-    return start
-
-
-def possible_stop_prefix_length(text: str, stops: Sequence[str]) -> int:
-    """The length of the longest end of *text* that may begin a stop sequence."""
-    lengths = (
-        length
-        for stop in stops
-        for length in range(min(len(stop) - 1, len(text)), 0, -1)
-        if text.endswith(stop[:length])
-    )
-    return max(lengths, default=0)

@@ -26,6 +26,9 @@ LEGACY_PARAMS = (
     "user",
 )
 
+# The max_tokens for no limit, as llama.cpp and others have it.
+NO_LIMIT = -1
+
 # What the endpoint assumes for a parameter that is absent.
 DEFAULTS: Mapping[str, Any] = {
     "frequency_penalty": 0,
@@ -41,8 +44,10 @@ class CompletionRequest:
     """A completion request.
 
     *prompt* is as on the wire: one prompt, or a list of prompts. *params* holds every
-    other parameter of the body, by its name on the wire and without nulls. *defaults*
-    are values that the gateway adds. *id* and *created* (Unix seconds) are those of the
+    other parameter of the body, by its name on the wire, without nulls and in its
+    canonical form; *rewritten* has what the caller wrote instead, such as 4.0 for 4.
+    *defaults* are values that the gateway adds, *default_max_tokens* is the one that it
+    would add in place of no limit. *id* and *created* (Unix seconds) are those of the
     answer where upstream sends none.
 
     The other attributes follow from *prompt* and *params*: what the gateway itself
@@ -53,6 +58,7 @@ class CompletionRequest:
     drawn             candidates to generate for each prompt, of which the best *n* are
                       kept
     stops             the stop sequences, from either form on the wire
+    max_tokens        None also for a budget without a limit, as *is_unlimited* says
     include_usage     whether a stream ends with a chunk of usage
     continuous_usage  usage on every chunk: an extension of vLLM and SGLang
     """
@@ -63,6 +69,8 @@ class CompletionRequest:
     id: str = "cmpl-"
     created: int = 0
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    rewritten: Mapping[str, Any] = field(default_factory=dict)
+    default_max_tokens: int | None = None
 
     prompts: tuple[Prompt, ...] = field(init=False, repr=False, compare=False)
     n: int = field(init=False, repr=False, compare=False)
@@ -74,12 +82,14 @@ class CompletionRequest:
     logprobs: int | None = field(init=False, repr=False, compare=False)
     stops: tuple[str, ...] = field(init=False, repr=False, compare=False)
     max_tokens: int | None = field(init=False, repr=False, compare=False)
+    is_unlimited: bool = field(init=False, repr=False, compare=False)
     suffix: str | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         get, prompt = self.params.get, self.prompt
         is_batch = isinstance(prompt, list) and not isinstance(prompt[0], int)
         stop, options = get("stop") or (), get("stream_options") or {}
+        max_tokens = get("max_tokens")
         n = int(get("n", 1))
         # Read here, once: every step of a request asks for some of these. A frozen
         # dataclass has no other way to set them.
@@ -93,6 +103,7 @@ class CompletionRequest:
             echo=bool(get("echo", False)),
             logprobs=get("logprobs"),
             stops=(stop,) if isinstance(stop, str) else tuple(stop),
-            max_tokens=get("max_tokens"),
+            max_tokens=None if max_tokens == NO_LIMIT else max_tokens,
+            is_unlimited=max_tokens == NO_LIMIT,
             suffix=get("suffix"),
         )

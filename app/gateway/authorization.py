@@ -120,8 +120,8 @@ def _check_virtual_key(target: Target, permissions: Permissions) -> None:
         return
     # An alias grants its virtual key for its own model, and for nothing else.
     alias = permissions.stored_alias(target.aliased_model)
-    model = target.request.model if target.request else None
-    if alias is None or (alias.virtual_key, alias.model) != (name, model):
+    model = target.request.model if target.request else ""
+    if alias is None or not alias.leads_to(name, model):
         raise Forbidden(
             f"This key may not use the virtual key {name[:80]!r}, or there is none."
         )

@@ -16,7 +16,7 @@ from ..core import batch
 from ..core.batch import Part
 from ..core.parameter_aliases import duplicate_params, remove_params
 from ..core.post_processing import PostProcessing
-from ..core.request import DEFAULTS, LEGACY_PARAMS, CompletionRequest
+from ..core.request import DEFAULTS, LEGACY_PARAMS, NO_LIMIT, CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
 from ..providers.declaration import Endpoint, ParamMapping, ParamMappings, Provider
@@ -242,6 +242,8 @@ class Planner:
     def plan(self) -> Plan:
         """The plan. Raises UnsupportedParameter or InvalidRequest."""
         request, endpoint = self.request, self.endpoint
+        if endpoint.rules:
+            endpoint.rules(request)
         params = self._supported_params()
         # The gateway enforces the stop sequences if one of them cannot be sent.
         stops = request.stops
@@ -256,7 +258,7 @@ class Planner:
         max_tokens, warnings = self._choose_max_tokens(params)
         if max_tokens is not None:
             sent["max_tokens"] = max_tokens
-            if request.max_tokens is None:
+            if request.max_tokens is None and max_tokens != NO_LIMIT:
                 defaults = {**request.defaults, "max_tokens": max_tokens}
                 request = replace(request, defaults=defaults)
         sent |= self._special_params(params)
@@ -368,6 +370,9 @@ class Planner:
         dropped = duplicate_params(fields)
         if dropped:
             fields = remove_params(fields, dropped)
+        if self.request.is_unlimited:
+            # The same as max_tokens says, which is named if it is lost.
+            dropped = [n for n in dropped if self.request.params.get(n) != NO_LIMIT]
         sent: dict[str, Any] = {}
         for name, value in fields.items():
             if name in _SPECIAL_PARAMS:
@@ -382,6 +387,8 @@ class Planner:
                 sent[name] = value
             elif name not in DEFAULTS or value != DEFAULTS[name]:
                 dropped.append(name)
+        if self._loses_no_limit and self._default_max_tokens is None:
+            dropped.append("max_tokens")
         for first, second in self.endpoint.exclusive_params:
             if first in sent and second in sent:
                 # Of two that exclude each other one goes: that with its default value,
@@ -394,6 +401,27 @@ class Planner:
                 dropped[0], "has no such parameter, or not this value"
             )
         return sent, dropped
+
+    @property
+    def _loses_no_limit(self) -> bool:
+        """Whether the caller wants no limit of tokens, and the target has one.
+
+        Without a max_tokens a chat goes on to its end; a completion has a default, 16
+        on most servers.
+        """
+        return (
+            self.request.is_unlimited
+            and self.mode != CompletionMode.CHAT
+            and not self.endpoint.takes_no_limit
+        )
+
+    @property
+    def _default_max_tokens(self) -> int | None:
+        """What is sent if the caller sets no limit. Keys that are limited need one."""
+        default = self.endpoint.default_max_tokens or self.target.default_max_tokens
+        if default is None and self._loses_no_limit:
+            return self.request.default_max_tokens
+        return default
 
     def _choose_max_tokens(self, params: ParamMappings) -> tuple[int | None, list[str]]:
         """The max_tokens to send, if any; and a warning if it had to be raised."""
@@ -408,7 +436,9 @@ class Planner:
             return self.endpoint.min_tokens, []
         limit = self.request.max_tokens
         if limit is None:
-            limit = self.endpoint.default_max_tokens or self.target.default_max_tokens
+            limit = self._default_max_tokens
+        if limit is None and self.request.is_unlimited and self.endpoint.takes_no_limit:
+            return NO_LIMIT, []
         floor = self.model.token_floor
         if limit is None or self.mode != CompletionMode.CHAT or limit >= floor:
             return limit, []
@@ -425,9 +455,10 @@ class Planner:
                 sent["stop"] = fields["stop"]
             else:
                 # As many as the endpoint takes: each may end the generation early.
-                valid = [text for text in self.request.stops if stop.takes(text)]
-                if valid[: stop.max_items]:
-                    sent["stop"] = valid[: stop.max_items]
+                valid = filter(stop.takes, dict.fromkeys(self.request.stops))
+                first = list(valid)[: stop.max_items]
+                if first:
+                    sent["stop"] = first
         for name in ("echo", "logprobs", "suffix"):
             if name in fields and name in params:
                 sent[name] = fields[name]

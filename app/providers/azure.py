@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..core.routing import CompletionMode, Target
+from . import openai_rules
 from .catalog.rows import one_text
 from .declaration import ParamMapping, Provider, Setting, as_list
 from .parsing import error_bodies
@@ -95,10 +96,12 @@ AZURE_OPENAI = Provider(
     modes={
         CompletionMode.NATIVE: replace(
             openai_completions.endpoint(),
+            rules=openai_rules.check,
             call=_deployment_call("/completions", openai_completions.request),
         ),
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(),
+            rules=openai_rules.check,
             call=_deployment_call("/chat/completions", openai_chat.request),
         ),
     },
@@ -144,14 +147,14 @@ AZURE_AI = Provider(
         CompletionMode.CHAT: replace(
             openai_chat.endpoint(
                 without=("n", "logprobs", "logit_bias", "user"),
-                stop=ParamMapping("stop", convert=as_list),
+                stop=ParamMapping("stop", max_items=4, convert=as_list),
             ),
             call=_foundry_call("/chat/completions", openai_chat.request),
         ),
         CompletionMode.NATIVE: replace(
             one_text(
                 without=_FOUNDRY_LACKS,
-                stop=ParamMapping("stop", convert=as_list),
+                stop=ParamMapping("stop", max_items=4, convert=as_list),
             ),
             call=_foundry_call("/completions", openai_completions.request),
         ),
@@ -176,7 +179,7 @@ GITHUB = Provider(
         CompletionMode.CHAT: openai_chat.endpoint(
             without=("n", "logprobs", "logit_bias", "user"),
             temperature=ParamMapping("temperature", high=1),
-            stop=ParamMapping("stop", convert=as_list),
+            stop=ParamMapping("stop", max_items=4, convert=as_list),
         )
     },
     retired_because="GitHub Models was retired on 30 July 2026",

@@ -136,7 +136,9 @@ _TITAN = InvokeFamily(
         "max_tokens": ParamMapping("textGenerationConfig.maxTokenCount"),
         "temperature": ParamMapping("textGenerationConfig.temperature", high=1),
         "top_p": ParamMapping("textGenerationConfig.topP"),
-        "stop": ParamMapping("textGenerationConfig.stopSequences", convert=as_list),
+        "stop": ParamMapping(
+            "textGenerationConfig.stopSequences", max_items=4, convert=as_list
+        ),
     },
     prompt="inputText",
     text=lambda piece: _titan_result(piece)["outputText"],
@@ -150,10 +152,10 @@ _TITAN = InvokeFamily(
 _COHERE = InvokeFamily(
     {
         "max_tokens": ParamMapping("max_tokens"),
-        "temperature": ParamMapping("temperature"),
+        "temperature": ParamMapping("temperature", high=5),
         "top_p": ParamMapping("p"),
         "top_k": ParamMapping("k"),
-        "stop": ParamMapping("stop_sequences", convert=as_list),
+        "stop": ParamMapping("stop_sequences", max_items=4, convert=as_list),
     },
     prompt="prompt",
     text=lambda piece: _cohere_text(_cohere_generation(piece)),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from ..core.completion import Completion, Usage
 from ..core.endpoint_urls import endpoint_url, has_version, split_path
 from ..core.hosts import custom_host
+from ..core.request import CompletionRequest
 from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
 from ..errors import InvalidRoute, UnsupportedProvider, UpstreamError, UpstreamStatus
@@ -113,6 +114,9 @@ class Endpoint:
     exclusive_params    pairs of parameters of which it takes only one
     min_tokens          the minimum of max_tokens
     default_max_tokens  the max_tokens to send when the caller sends none, if required
+    takes_no_limit      takes a max_tokens of -1, for no limit; another may have a limit
+                        of its own where none is sent
+    rules               raises for values that the provider itself refuses, in its words
     legacy_shape        answers in the legacy shape, which may go to the caller as it is
     check               raises for requests that it cannot serve, beyond these fields
     call                builds the HTTP request; it leaves the UpstreamRequest as it
@@ -130,6 +134,8 @@ class Endpoint:
     exclusive_params: Sequence[tuple[str, str]] = ()
     min_tokens: int = 1
     default_max_tokens: int | None = None
+    takes_no_limit: bool = False
+    rules: Callable[[CompletionRequest], None] | None = None
     legacy_shape: bool = False
     check: Callable[[UpstreamRequest], None] | None = None
     call: Callable[[UpstreamRequest], HTTPRequest]

@@ -26,11 +26,15 @@ from .upstream_request import (
 
 PARAMS = {
     "max_tokens": ParamMapping("generationConfig.maxOutputTokens"),
-    "temperature": ParamMapping("generationConfig.temperature"),
+    "temperature": ParamMapping("generationConfig.temperature", high=2),
     "top_p": ParamMapping("generationConfig.topP"),
     "top_k": ParamMapping("generationConfig.topK"),
-    "frequency_penalty": ParamMapping("generationConfig.frequencyPenalty"),
-    "presence_penalty": ParamMapping("generationConfig.presencePenalty"),
+    "frequency_penalty": ParamMapping(
+        "generationConfig.frequencyPenalty", low=-2, high=2
+    ),
+    "presence_penalty": ParamMapping(
+        "generationConfig.presencePenalty", low=-2, high=2
+    ),
     # An int32 there.
     "seed": ParamMapping("generationConfig.seed", low=-(2**31), high=2**31 - 1),
     "logprobs": ParamMapping("generationConfig.logprobs", high=20),

@@ -18,7 +18,8 @@ from ..core.completion import Choice, Completion, Usage
 from ..core.post_processing import incomplete
 from ..core.routing import CompletionMode
 from ..errors import UpstreamStatus
-from . import sampling
+from . import openai_rules, sampling
+from .catalog.rows import with_params
 from .declaration import (
     Endpoint,
     ParamMapping,
@@ -190,6 +191,7 @@ _NATIVE = Endpoint(
     params=_PARAMS,
     passes_unknown=True,
     takes_token_ids=True,
+    takes_no_limit=True,
     call=call,
     completion=completion,
     reader=stream_reader,
@@ -197,11 +199,12 @@ _NATIVE = Endpoint(
 # A prompt of token ids has no counterpart in /infill.
 _FIM = replace(_NATIVE, params=_INFILL_PARAMS, takes_token_ids=False, call=infill)
 # It generates no more choices at a time than it has slots.
-_CHAT = replace(
-    openai_chat.endpoint(
-        without=("n",),
-        logprobs=replace(_PARAMS["logprobs"], name="top_logprobs"),
-    ),
+_CHAT = with_params(
+    openai_chat.endpoint(without=("n",)),
+    {
+        **{name: _PARAMS[name] for name in openai_rules.RANGED_PARAMS},
+        "logprobs": replace(_PARAMS["logprobs"], name="top_logprobs"),
+    },
     call=_chat,
 )
 LLAMA_CPP = Provider(
@@ -239,6 +242,7 @@ def _bounded(endpoint: Endpoint, params: ParamMappings) -> Endpoint:
         endpoint,
         params={**endpoint.params, **params},
         passes_unknown=False,
+        rules=openai_rules.check_ranges,
         check=check,
     )
 

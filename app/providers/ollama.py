@@ -13,6 +13,7 @@ from typing import Any
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UnsupportedParameter, UpstreamStatus
+from .catalog.rows import with_params
 from .declaration import (
     Endpoint,
     ParamMapping,
@@ -137,7 +138,12 @@ def error(status: int, body: bytes) -> UpstreamStatus:
 
 
 _NATIVE = Endpoint(
-    params=_PARAMS, check=check, call=call, completion=completion, reader=stream_reader
+    params=_PARAMS,
+    takes_no_limit=True,
+    check=check,
+    call=call,
+    completion=completion,
+    reader=stream_reader,
 )
 OLLAMA = Provider(
     name="ollama",
@@ -148,8 +154,12 @@ OLLAMA = Provider(
     modes={
         CompletionMode.NATIVE: _NATIVE,
         CompletionMode.FIM: replace(_NATIVE, params=_PARAMS | same_named("suffix")),
-        CompletionMode.CHAT: openai_chat.endpoint(
-            "/v1/chat/completions", without=("n", "logit_bias", "user", "logprobs")
+        # Of any value, as in its own API.
+        CompletionMode.CHAT: with_params(
+            openai_chat.endpoint(
+                "/v1/chat/completions", without=("n", "logit_bias", "user", "logprobs")
+            ),
+            same_named("frequency_penalty", "presence_penalty", "stop", "temperature"),
         ),
     },
     needs_key=False,

@@ -29,12 +29,12 @@ from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
 
 _PARAMS = same_named(
-    "frequency_penalty",
     "max_tokens",
-    "presence_penalty",
     "repetition_penalty",
-    "temperature",
     # The ranges of the models' schemas.
+    frequency_penalty=ParamMapping("frequency_penalty", low=-2, high=2),
+    presence_penalty=ParamMapping("presence_penalty", low=-2, high=2),
+    temperature=ParamMapping("temperature", high=5),
     top_k=ParamMapping("top_k", low=1, high=50),
     top_p=ParamMapping("top_p", low=0.001, high=1),
     seed=ParamMapping("seed", low=1, high=9_999_999_999),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from app import create_app
 from app.core.limits import Limits
@@ -26,10 +27,12 @@ OWN_KEY = "sk-the-callers-own-key"
 # A key in every provider's shape: text, chat, deployments in the path, own model lists.
 PROVIDERS = ("openai", "groq", "azure-openai", "openrouter", "vllm", "together-ai")
 MODELS = ("gpt-3.5-turbo-instruct", "gpt-3.5-a", "gpt-4o", "o1-pro", "llama-3")
+# Whole names, although they look like those of models of virtual keys.
+MODELS += ("@cf/meta/llama-3", "@vk-z/gpt-4o")
 VIRTUAL_KEYS = ("vk-a", "vk-b", "vk-c", "vk-d")
 CONFIGS = ("cfg-a", "cfg-b", "cfg-c")
 PATTERNS = {
-    "models": ("gpt-3.5*", "gpt-4o", "llama*", "o1-pro", "*"),
+    "models": ("gpt-3.5*", "gpt-4o", "llama*", "o1-pro", "@*/gpt-4o", "*"),
     "providers": ("openai", "groq", "azure*", "*"),
     "virtual_keys": ("vk-a", "vk-b", "vk-[cd]", "*"),
     "configs": ("cfg-a", "cfg-b", "*"),
@@ -127,10 +130,15 @@ class World:
         rng = self.rng
         date = rng.choice([None, None, "2024-01-04", "9999-12-31"])
         model = rng.choice(MODELS)
-        if rng.random() < 0.6:
+        if rng.random() < 0.5:
             return Alias(model, rng.choice(VIRTUAL_KEYS), None, date)
+        if rng.random() < 0.3:
+            return Alias(self._model_of_key(), None, None, date)
         # Nothing may lead to a provider's real address; this one has none.
         return Alias(model, None, rng.choice([None, "vllm"]), date)
+
+    def _model_of_key(self) -> str:
+        return f"@{self.rng.choice(VIRTUAL_KEYS)}/{self.rng.choice(MODELS)}"
 
     def key_for_all(self) -> str:
         """A gateway key without any limit. To be made before the first request."""
@@ -164,7 +172,7 @@ class World:
                     for k in ("model", "virtual_key", "provider", "shutdown_date")
                     if (v := getattr(self._alias(), k))
                 }
-                | {"model": rng.choice(MODELS)}
+                | {"model": rng.choice([*MODELS, self._model_of_key()])}
             }
         if rng.random() < 0.15:
             scope = rng.choice(["config", "credentials"])
@@ -180,6 +188,10 @@ class World:
             return {"virtual_key": rng.choice(VIRTUAL_KEYS)}
         if kind < 0.55:
             return {"provider": f"@{rng.choice(VIRTUAL_KEYS)}"}
+        if kind < 0.65:
+            # The provider is left to the model, or to the headers.
+            retry = {"retry": {"attempts": 0}}
+            return retry | {"override_params": {"model": self._model_of_key()}}
         leaf = {"provider": rng.choice(PROVIDERS), "custom_host": self.upstream.url}
         if not stored and rng.random() < 0.4:
             leaf["api_key"] = rng.choice([OWN_KEY, *self.keys])
@@ -193,7 +205,7 @@ class World:
         rng = self.rng
         params: dict[str, Any] = {}
         if rng.random() < 0.6:
-            params["model"] = rng.choice(MODELS)
+            params["model"] = rng.choice([*MODELS, self._model_of_key()])
         if rng.random() < 0.2:
             params[rng.choice(["models", "fallbacks", "lora"])] = [rng.choice(MODELS)]
         if rng.random() < 0.2:
@@ -232,7 +244,7 @@ class World:
             headers["x-portkey-forward-headers"] = ", ".join(_HEADERS)
         model = rng.choice(MODELS)
         if rng.random() < 0.15:
-            model = f"@{rng.choice(VIRTUAL_KEYS)}/{model}"
+            model = self._model_of_key()
         body = {"model": model, "prompt": rng.choice(["Hi", "Ho"])}
         return text, headers, body | (self._params() if rng.random() < 0.2 else {})
 
@@ -300,13 +312,14 @@ class World:
         config = named if named in CONFIGS and _allows(key, "configs", named) else None
         if not named:
             config = key.config
-        if config and f'"{id}"' in json.dumps(self.configs[config]).replace("@", ""):
+        text = json.dumps(self.configs[config]) if config else ""
+        if any(name in text for name in (f'"{id}"', f'"@{id}"', f'"@{id}/')):
             return True
         # The last of the names is that in the body; the path may name a deployment.
         stored = [*key.aliases.values(), *self.aliases.values()]
-        return any(
-            (alias.virtual_key, alias.model) == (id, models[-1]) for alias in stored
-        )
+        own = [(alias.virtual_key, alias.model) for alias in stored]
+        named = [alias.model for alias in stored]
+        return (id, models[-1]) in own or f"@{id}/{models[-1]}" in named
 
     def _of_headers(self, call: Reached) -> Iterator[str]:
         text = json.dumps(call.request.headers)
@@ -329,7 +342,7 @@ _VALUES = ("theirs", OWN_KEY, "Bearer " + OWN_KEY, "Basic {}", "x={};", "Token {
 def _models(request: ReceivedRequest) -> Iterator[str]:
     """Every name of a model in a call: in its path and its body."""
     if "/deployments/" in request.path:
-        yield request.path.split("/deployments/")[1].split("/")[0]
+        yield unquote(request.path.split("/deployments/")[1].split("/")[0])
     for name in ("models", "fallbacks"):
         yield from request.json.get(name) or ()
     yield from [request.json["lora"][0]] if "lora" in request.json else []

@@ -14,6 +14,7 @@ import orjson
 
 from ...core.caching import CachePolicy
 from ...core.parameter_aliases import unify_budget
+from ...core.permissions import Alias, split_model
 from ...core.retry import RETRY_STATUS_CODES, RetryPolicy
 from ...core.routing import BreakerPolicy, Bridge
 from ...store.secret_extraction import SECRET_SETTINGS
@@ -57,6 +58,15 @@ class ParamOverrides:
         drops = frozenset(self.drops)
         kept = {key: value for key, value in params.items() if key not in drops}
         return {**kept, **self.overrides}
+
+    def with_model(self, model: str) -> "ParamOverrides":
+        """The same, with *model* whatever the body says."""
+        return replace(self, overrides={**self.overrides, "model": model})
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """The models that they set."""
+        return self.overrides.get("model"), self.defaults.get("model")
 
     @cached_property
     def are_empty(self) -> bool:
@@ -144,6 +154,11 @@ class ConfigNode:
         """The ids of all virtual keys in this node and below it."""
         aliases = (self.own.get("model_aliases") or {}).values()
         ids = [self.virtual_key, *(alias.get("virtual_key") for alias in aliases)]
+        # As in `@key/model`, where nothing else names the provider.
+        models = [a["model"] for a in aliases if not Alias(**a).names_provider]
+        if not (self.own.get("provider") or self.virtual_key or self.below):
+            models += self.inherited.params.models
+        ids += [parts[0] for parts in map(split_model, models) if parts]
         own = {id for id in ids if id}
         return frozenset(own.union(*(node.virtual_keys for node in self.below)))
 

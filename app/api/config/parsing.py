@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ... import safe_json
+from ...core.permissions import split_model
 from ...errors import InvalidRoute
 from . import rules, schema, sizes
 from .schema import Config, kind_of
@@ -48,9 +49,17 @@ def parse_json(text: str) -> Any:
 
 
 def names_provider(document: Any) -> bool:
-    """Whether a config itself names a provider, or targets that do."""
-    keys = ("provider", "virtual_key", "targets")
-    return isinstance(document, dict) and any(key in document for key in keys)
+    """Whether a config itself names a provider, or targets that do.
+
+    The model that it sets may name a virtual key, as in `@key/model`.
+    """
+    if not isinstance(document, dict):
+        return False
+    if any(key in document for key in ("provider", "virtual_key", "targets")):
+        return True
+    names = ("override_params", "overrideParams", "default_params", "defaultParams")
+    params = map(document.get, names)
+    return any(isinstance(p, dict) and split_model(p.get("model")) for p in params)
 
 
 def validate_config(

@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from ...core import conditions
 from ...core.hosts import custom_host
-from ...core.permissions import Alias
+from ...core.permissions import Alias, split_model
 from ...core.routing import Strategy
 from ...providers import PROVIDERS
 from ...providers.declaration import Setting
@@ -31,6 +31,7 @@ _UNSUPPORTED = (
 
 # A level without targets has to have one of these, or to be empty.
 _SUFFICIENT = ("provider", "virtual_key", "cache", "retry", "request_timeout")
+_MODEL_SOURCES = ("override_params", "default_params")
 _INSUFFICIENT = (
     "Invalid configuration. It must have either 'provider' and 'api_key', or "
     "'strategy' and 'targets', or 'cache', or 'retry', or 'request_timeout'"
@@ -97,7 +98,10 @@ def _level_complaints(
         yield from _group_complaints(config)
     # An empty config is valid: everything is in the headers.
     elif config and not any(key in config for key in _SUFFICIENT):
-        yield (), _INSUFFICIENT
+        # A model may name a virtual key, as in `@key/model`.
+        params = [config.get(name) or {} for name in _MODEL_SOURCES]
+        if not any(split_model(values.get("model")) for values in params):
+            yield (), _INSUFFICIENT
 
 
 def _settings_complaints(

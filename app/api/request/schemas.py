@@ -1,7 +1,9 @@
 """From the body of POST /v1/completions to a request: the schema, and its errors.
 
-JSON types are strict: "5", 1.5 and true are no integers. Null means absent where the
-contract lets a field be null. Unknown fields are kept, for upstreams that know them.
+JSON types are strict: "5", 1.5 and true are no integers, but 4.0 is one. Null means
+absent where the contract lets a field be null. Unknown fields are kept, for upstreams
+that know them. A value is refused here only if no target takes it: the ranges of OpenAI
+hold for OpenAI alone, and are checked when its call is planned.
 
 The first invalid field raises InvalidRequest at once, instead of marshmallow's
 collection of errors: OpenAI's error has one `param`.
@@ -17,13 +19,26 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, missing, validates_schema
 
-from ...core.request import CompletionRequest
+from ...core.parameter_errors import (
+    DECIMAL,
+    INTEGER,
+    OBJECT,
+    check_range,
+    length_error,
+    range_error,
+    type_error,
+)
+from ...core.request import NO_LIMIT, CompletionRequest
 from ...errors import InvalidRequest
 
-_INT64 = 2**63
+_INT64, _INT32 = 2**63, 2**31
 
-# The maximum of stop sequences, and of the bias of a token, up or down.
-_MAX_STOPS, _MAX_BIAS = 4, 100
+# Stop sequences, and characters of all of them. Editors and chat front ends send up to
+# some dozens; the gateway looks for them in the text if the target does not.
+_MAX_STOPS, _MAX_STOP_CHARACTERS = 256, 16_384
+
+# The bias of OpenAI for "never".
+_NEVER = -100
 
 Shape = Mapping[str, Any]
 
@@ -55,7 +70,17 @@ def completion_request(
         id=f"cmpl-{secrets.token_hex(16)}",
         created=int(time.time()),
         defaults=defaults,
+        rewritten={
+            name: body[name]
+            for name in _REWRITTEN
+            if type(body.get(name)) in (float, list)
+        },
+        default_max_tokens=default_max_tokens,
     )
+
+
+# The parameters that come in two forms, of which one is canonical.
+_REWRITTEN = ("best_of", "logit_bias", "logprobs", "max_tokens", "n", "seed")
 
 
 def validate(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +106,7 @@ def _non_empty_array(items: Shape) -> Shape:
 
 
 _STRING: Shape = {"type": "string"}
+_ID_NUMBER: Shape = {"type": "integer", "minimum": 0}
 _TOKENS = _non_empty_array({"type": "integer", "minimum": 0, "maximum": _INT64 - 1})
 
 
@@ -117,35 +143,58 @@ class _Field(fields.Field[Any]):
         )
 
     def type_error(self, value: object) -> InvalidRequest:
-        return _type_error(str(self.name), self.expected, value)
+        return type_error(str(self.name), self.expected, value)
 
 
-class _Integer(_Field):
-    expected = "an integer"
+class _NumberField(_Field):
+    """A number from *low* to *high*; None is no bound."""
 
-    kind = "integer"
+    kind = "number"
 
-    def __init__(self, low: int, high: int, about: str, **kwargs: Any) -> None:
+    def __init__(
+        self, low: int | None, high: int | None, about: str, **kwargs: Any
+    ) -> None:
         super().__init__(about, **kwargs)
         self.low, self.high = low, high
-        self.shape = {"type": self.kind, "minimum": low, "maximum": high}
+        bounds = {"minimum": low, "maximum": high}
+        present = {name: bound for name, bound in bounds.items() if bound is not None}
+        self.shape = {"type": self.kind, **present}
+
+
+class _Integer(_NumberField):
+    expected, kind = INTEGER, "integer"
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        name = str(self.name)
         if type(value) is float and abs(value) >= _INT64:
             # An integer beyond 64 bits, which orjson reads as a float.
-            raise _range_error(self.low, self.high, value, str(self.name), "integer")
+            raise range_error(self.low, self.high, value, name, "integer")
+        if type(value) is float and value.is_integer():
+            # In JSON there is one kind of number, and some clients write 4 as 4.0.
+            value = int(value)
         if type(value) is not int:
             raise self.type_error(value)
-        return _check_range(self.low, self.high, value, str(self.name), "integer")
+        return check_range(self.low, self.high, value, name, "integer")
 
 
-class _Decimal(_Integer):
-    expected, kind = "a decimal number", "number"
+class _MaxTokens(_Integer):
+    """A number of tokens; or -1 for no limit, as llama.cpp and LM Studio have it."""
+
+    def __init__(self, about: str) -> None:
+        super().__init__(0, _INT64 - 1, about)
+        self.shape = {**self.shape, "minimum": NO_LIMIT}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return NO_LIMIT if value == NO_LIMIT else super()._deserialize(value)
+
+
+class _Decimal(_NumberField):
+    expected = DECIMAL
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         if type(value) not in (int, float):
             raise self.type_error(value)
-        return _check_range(self.low, self.high, value, str(self.name), "decimal")
+        return check_range(self.low, self.high, value, str(self.name), "decimal")
 
 
 class _Boolean(_Field):
@@ -165,6 +214,13 @@ class _Text(_Field):
         if type(value) is not str:
             raise self.type_error(value)
         return value
+
+
+class _Suffix(_Text):
+    """An empty one is none."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        return super()._deserialize(value) or None
 
 
 class _Model(_Text):
@@ -209,7 +265,7 @@ class _Prompt(_Field):
 
 
 class _Stop(_Field):
-    """Up to four sequences. Empty ones, and an empty array, count as none."""
+    """Sequences. Empty ones, and an empty array, count as none."""
 
     expected = "a string or an array of strings"
     shape = {
@@ -217,37 +273,65 @@ class _Stop(_Field):
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
-        if isinstance(value, str):
-            return value or None
-        if not isinstance(value, list) or not (value == [] or _has_only(str, value)):
+        sequences = [value] if isinstance(value, str) else value
+        if not isinstance(sequences, list) or not (
+            sequences == [] or _has_only(str, sequences)
+        ):
             raise self.type_error(value)
-        if len(value) > _MAX_STOPS:
+        if len(sequences) > _MAX_STOPS:
+            raise length_error(str(self.name), _MAX_STOPS, sequences)
+        length = sum(map(len, sequences))
+        if length > _MAX_STOP_CHARACTERS:
             raise InvalidRequest(
-                f"Invalid '{self.name}': array too long. Expected an array with "
-                f"maximum length {_MAX_STOPS}, but got an array with length "
-                f"{len(value)} instead.",
+                f"Invalid '{self.name}': string too long. Expected at most "
+                f"{_MAX_STOP_CHARACTERS} characters in all, but got {length} instead.",
                 param=self.name,
-                code="array_above_max_length",
+                code="string_above_max_length",
             )
         # An empty sequence would end every text before it begins.
-        return [sequence for sequence in value if sequence] or None
+        if isinstance(value, str):
+            return value or None
+        return [sequence for sequence in sequences if sequence] or None
 
 
 class _LogitBias(_Field):
-    """Token ids, written as strings, to numbers."""
+    """Token ids, written as strings, to numbers.
 
-    expected = "an object"
+    llama.cpp's clients send pairs, `[[15043, 1.5]]`, with false for "never".
+    Source: tools/server/README.md in https://github.com/ggml-org/llama.cpp
+    """
+
+    expected = OBJECT
     shape = {
-        "type": "object",
-        "propertyNames": {"pattern": "^[0-9]+$"},
-        "additionalProperties": {
-            "type": "number",
-            "minimum": -_MAX_BIAS,
-            "maximum": _MAX_BIAS,
-        },
+        "anyOf": [
+            {
+                "type": "object",
+                "propertyNames": {"pattern": "^[0-9]+$"},
+                "additionalProperties": {"type": "number"},
+            },
+            {
+                "type": "array",
+                "items": {
+                    "type": "array",
+                    "prefixItems": [
+                        {
+                            "anyOf": [
+                                _ID_NUMBER,
+                                {"type": "string", "pattern": "^[0-9]+$"},
+                            ]
+                        },
+                        {"anyOf": [{"type": "number"}, {"const": False}]},
+                    ],
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            },
+        ]
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(value, list):
+            value = self._pairs_as_object(value)
         if not isinstance(value, dict):
             raise self.type_error(value)
         for key, bias in value.items():
@@ -259,17 +343,24 @@ class _LogitBias(_Field):
                     param=self.name,
                     code="invalid_type",
                 )
-            name = f"{self.name}.{key[:40]}"
             if type(bias) not in (int, float):
-                raise _type_error(name, _Decimal.expected, bias)
-            _check_range(-_MAX_BIAS, _MAX_BIAS, bias, name, "decimal")
+                raise type_error(f"{self.name}.{key[:40]}", DECIMAL, bias)
         return value
+
+    def _pairs_as_object(self, pairs: list[Any]) -> dict[str, Any]:
+        biases: dict[str, Any] = {}
+        for pair in pairs:
+            is_pair = isinstance(pair, list) and len(pair) == 2
+            if not is_pair or type(pair[0]) not in (int, str):
+                raise self.type_error(pairs)
+            biases[str(pair[0])] = _NEVER if pair[1] is False else pair[1]
+        return biases
 
 
 class _StreamOptions(_Field):
     """The known switches are checked; other keys are kept, as unknown fields are."""
 
-    expected = "an object"
+    expected = OBJECT
     switches = ("include_usage", "include_obfuscation")
     shape = {
         "type": "object",
@@ -283,7 +374,7 @@ class _StreamOptions(_Field):
         for key in self.switches:
             if not isinstance(value.get(key), bool | None):
                 name = f"{self.name}.{key}"
-                raise _type_error(name, _Boolean.expected, value[key])
+                raise type_error(name, _Boolean.expected, value[key])
         return value
 
 
@@ -304,30 +395,42 @@ class CompletionSchema(Schema):
         required=True,
     )
     best_of = _Integer(
-        0, 20, "How many choices are drawn for each prompt; the best `n` come back."
+        0,
+        _INT32 - 1,
+        "How many choices are drawn for each prompt; the best `n` come back. "
+        "OpenAI: at most 20.",
     )
     echo = _Boolean("Whether the prompt stands before each text.")
     frequency_penalty = _Decimal(
-        -2, 2, "Makes tokens rarer the more often they have come."
+        None,
+        None,
+        "Makes tokens rarer the more often they have come. OpenAI: from -2 to 2.",
     )
     logit_bias = _LogitBias("What is added to the logits of tokens, by their ids.")
-    # The specification says 5; the real endpoint took 20, and so does vLLM.
     logprobs = _Integer(
-        0, 20, "How many of the likeliest tokens are told at each place."
+        0,
+        _INT32 - 1,
+        "How many of the likeliest tokens are told at each place. OpenAI: at most 20.",
     )
-    max_tokens = _Integer(0, _INT64 - 1, "The most tokens of a choice.")
-    n = _Integer(1, 128, "Choices for each prompt.")
-    presence_penalty = _Decimal(-2, 2, "Makes tokens rarer that have come at all.")
+    max_tokens = _MaxTokens(
+        "The most tokens of a choice; -1 is no limit, where that exists."
+    )
+    n = _Integer(1, _INT32 - 1, "Choices for each prompt. OpenAI: at most 128.")
+    presence_penalty = _Decimal(
+        None, None, "Makes tokens rarer that have come at all. OpenAI: from -2 to 2."
+    )
     seed = _Integer(-_INT64, _INT64 - 1, "The same for the same answer, if possible.")
-    stop = _Stop("Sequences before which a text ends.")
+    stop = _Stop("Sequences before which a text ends. OpenAI: at most 4.")
     stream = _Boolean("Whether the answer comes in events, as it is written.")
     stream_options = _StreamOptions(
         "Only with `stream`: whether usage comes in an event of its own."
     )
-    suffix = _Text("What follows the text that is to be written.")
-    temperature = _Decimal(0, 2, "How far the unlikely is drawn, too.")
+    suffix = _Suffix("What follows the text that is to be written.")
+    temperature = _Decimal(
+        0, None, "How far the unlikely is drawn, too. OpenAI: at most 2."
+    )
     top_p = _Decimal(0, 1, "The share of the likeliest tokens that are drawn from.")
-    user = _Text("Who asks, for the provider.", null=False)
+    user = _Text("Who asks, for the provider.")
 
     @validates_schema
     def check_combinations(self, body: Mapping[str, Any], **_: Any) -> None:
@@ -361,37 +464,6 @@ class CompletionSchema(Schema):
 
 
 _SCHEMA = CompletionSchema()
-
-
-def _check_range(low: int, high: int, value: Any, name: str, word: str) -> Any:
-    """*value*, if it is between *low* and *high*; *word* names its type in errors."""
-    if low <= value <= high:
-        return value
-    raise _range_error(low, high, value, name, word)
-
-
-def _range_error(
-    low: int, high: int, value: Any, name: str, word: str
-) -> InvalidRequest:
-    below = value < 0 or value < low
-    side, bound, sign = ("below min", low, ">=") if below else ("above max", high, "<=")
-    return InvalidRequest(
-        f"Invalid '{name}': {word} {side}imum value. Expected a value {sign} {bound}, "
-        f"but got {value} instead.",
-        param=name,
-        code=f"{word}_{side.replace(' ', '_')}_value",
-    )
-
-
-def _type_error(name: str, expected: str, value: object) -> InvalidRequest:
-    kinds = {bool: "a boolean", int: "an integer", float: "a decimal number"}
-    kinds |= {str: "a string", list: "an array", dict: "an object"}
-    kind = kinds.get(type(value), "null")
-    return InvalidRequest(
-        f"Invalid type for '{name}': expected {expected}, but got {kind} instead.",
-        param=name,
-        code="invalid_type",
-    )
 
 
 def _has_only(kind: type, values: list[Any]) -> bool:

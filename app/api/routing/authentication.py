@@ -14,7 +14,13 @@ from typing import Any, NoReturn
 
 from ...core.credentials import split_credentials
 from ...core.hosts import LOCALHOST, is_loopback
-from ...core.permissions import Alias, GatewayKey, Permissions, VirtualKey
+from ...core.permissions import (
+    Alias,
+    GatewayKey,
+    Permissions,
+    VirtualKey,
+    split_model,
+)
 from ...errors import Forbidden, InvalidRoute, StoreUnavailable, WrongKey
 from ...gateway.authorization import gateway_key_required
 from ...settings import Settings
@@ -74,6 +80,23 @@ class Caller:
         if key is None or key.disabled:
             self._refuse("virtual key", id)
         return key
+
+    def key_in_model(
+        self, model: Any, *, trusted: bool = False
+    ) -> tuple[str, str] | None:
+        """The virtual key and the model in `@key/model`, if there is such a key; None
+        if all of it is the model's name.
+
+        It is to be called only where nothing else names the provider. One in a stored
+        config or alias is *trusted*. A key that the caller may not use counts as none,
+        so that names cannot be probed; whoever may use none at all is refused, as for
+        any virtual key.
+        """
+        parts = split_model(model)
+        if parts is None:
+            return None
+        may_use = self.is_known if trusted else self._may_use("virtual_keys", parts[0])
+        return parts if may_use and self.directory.virtual_key(parts[0]) else None
 
     def _may_use(self, resource: str, name: str) -> bool:
         if not self.is_known:

@@ -17,7 +17,7 @@ from ...core.caching import CacheScope
 from ...core.forwarding import is_credential_header
 from ...core.limits import Limits
 from ...core.parameter_aliases import unify_budget
-from ...core.permissions import Alias, Permissions, VirtualKey
+from ...core.permissions import Alias, Permissions, VirtualKey, split_model
 from ...core.request import CompletionRequest
 from ...core.routing import (
     CompletionMode,
@@ -42,7 +42,7 @@ from ..config.nodes import (
 from ..config.schema import Config
 from ..request.schemas import Params, completion_request
 from . import patterns
-from .default_route import split_model, today
+from .default_route import today
 from .routing_headers import RoutingHeaders
 
 Authorize = Callable[[Target, Permissions], None]
@@ -52,8 +52,9 @@ SettingValues = Sequence[tuple[Setting, Any]]
 
 _NO_LIMITS = Limits()
 
-# The max_tokens of a request without one, where tokens or money are limited: an unknown
-# number cannot be reserved. Source: the default of the endpoint.
+# The max_tokens of a request without one, or with -1, where tokens or money are limited
+# and there is no default: an unknown number cannot be reserved. Source: the default of
+# the endpoint.
 _LIMITED_MAX_TOKENS = 16
 
 # Characters of a sticky value that are kept as they are. It is hashed once for each
@@ -136,13 +137,7 @@ class RouteBuilder:
         check: Callable[[Target], None],
     ) -> None:
         self._routing, self._check = routing, check
-        # The virtual key that the model's name begins with, as in `@key/model`.
-        self._key_in_model, model = None, str(body.get("model"))
-        params: Mapping[str, Any] = body
-        if model.startswith("@"):
-            self._key_in_model, model = split_model(model)
-            params = body | {"model": model}
-        self._params = dict(unify_budget(params))
+        self._params = dict(unify_budget(body))
         self._default_max_tokens = default_max_tokens
         self._body, self._pathname = body, pathname
         self._requests: dict[bytes, CompletionRequest] = {}
@@ -247,7 +242,9 @@ class RouteBuilder:
             retry=inherited.retry,
             breaker=inherited.breaker,
             cache=cache,
-            default_max_tokens=_LIMITED_MAX_TOKENS if is_limited else None,
+            default_max_tokens=(
+                self._default_max_tokens or _LIMITED_MAX_TOKENS if is_limited else None
+            ),
             name=own.get("name"),
             weight=own.get("weight", 1),
             identity=node.identity(provider, base_url, key.id if key else None),
@@ -260,10 +257,17 @@ class RouteBuilder:
         """Provider, virtual key and request of a target, its model's alias applied."""
         routing, caller = self._routing, self._routing.caller
         params, config_aliases = node.inherited.params, node.inherited.aliases
-        key = resolve_virtual_key(routing, node, self._key_in_model)
+        key = resolve_virtual_key(routing, node)
         provider = key.provider if key else node.own.get("provider")
         provider = provider or routing.provider or ""
         request = self._request(params, key)
+        if not provider:
+            is_trusted = self._is_models_author_trusted(params)
+            named = caller.key_in_model(request.model, trusted=is_trusted)
+            if named:
+                key = caller.virtual_key(named[0], trusted=is_trusted)
+                provider = key.provider
+                request = self._request(params.with_model(named[1]), key)
         alias, is_stored = None, routing.is_stored
         # A model that the config sets is never replaced. Otherwise the aliases of the
         # gateway key come first, then those of the config, then those for everybody.
@@ -281,14 +285,26 @@ class RouteBuilder:
             notice = f"{request.model} will be shut down on {alias.shutdown_date}"
             destination = Destination(provider, key, request, notices=(notice,))
         else:
+            if not provider and not alias.names_provider:
+                named = caller.key_in_model(alias.model, trusted=is_stored)
+                if named:
+                    alias = replace(alias, virtual_key=named[0], model=named[1])
             if alias.virtual_key:
                 key = caller.virtual_key(alias.virtual_key, trusted=is_stored)
                 request = self._request(params, key)
             destination = apply_alias(alias, provider, key, request)
         if not destination.provider:
+            # If the model seems to name a virtual key, that one is what is missing.
+            if parts := split_model(destination.request.model):
+                caller.virtual_key(parts[0])
             path = node.path.replace("config", "", 1).strip(".").replace(".", ",")
             raise parsing.invalid([(path, "Required: provider, or a strategy")])
         return destination
+
+    def _is_models_author_trusted(self, params: ParamOverrides) -> bool:
+        """Whether the model of a request is set by a stored config, not by its body."""
+        is_set = "model" in params.overrides or self._params.get("model") is None
+        return self._routing.is_stored and is_set
 
     def _request(
         self, overrides: ParamOverrides, key: VirtualKey | None
@@ -336,21 +352,18 @@ def apply_alias(
     )
 
 
-def resolve_virtual_key(
-    routing: RoutingHeaders, node: ConfigNode, key_in_model: str | None
-) -> VirtualKey | None:
-    """The virtual key of a target: its config's, else that of the headers or the model.
+def resolve_virtual_key(routing: RoutingHeaders, node: ConfigNode) -> VirtualKey | None:
+    """The virtual key of a target: its config's, else that of the headers.
 
-    The latter two only if the config names no provider. A key that the caller names
-    must be allowed to them; one that a stored config names need not.
+    The latter only if the config names no provider. A key that the caller names must be
+    allowed to them; one that a stored config names need not.
     """
     caller = routing.caller
     if node.virtual_key:
         return caller.virtual_key(node.virtual_key, trusted=routing.is_stored)
-    id = routing.virtual_key or key_in_model
-    if not id or node.own.get("provider"):
+    if not routing.virtual_key or node.own.get("provider"):
         return None
-    return caller.virtual_key(id)
+    return caller.virtual_key(routing.virtual_key)
 
 
 def resolve_credentials(

@@ -4,7 +4,6 @@ The checks are Portkey's, in its order, and every failure is a 400 with a body i
 error shapes, OpenAI's and Portkey's.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from ... import safe_json
 from ...core.credentials import PLACEHOLDER_KEY, strip_bearer
 from ...core.forwarding import forwarded_headers
 from ...core.hosts import custom_host
+from ...core.permissions import is_id
 from ...core.text_cache import cached_by_text
 from ...errors import InvalidRoute
 from ...providers.catalog.known_names import KNOWN_NAMES
@@ -23,9 +23,6 @@ from ..config.nodes import ConfigNode, empty_node, stored_node
 from ..config.sizes import SENT
 from ..request.headers import RequestHeaders
 from .authentication import Caller
-
-# Ids of configs and virtual keys. Portkey's own begin with `pc-`.
-_ID = re.compile(r"(?!null$|true$|false$)[A-Za-z][A-Za-z0-9_.-]{0,79}")
 
 # Characters of a config: gunicorn's own limit for one header.
 _MAX_CONFIG_LENGTH = 65_536
@@ -136,11 +133,6 @@ def check_content_type(request: Request, headers: RequestHeaders) -> None:
             legacy="Invalid content type passed",
             code="invalid_content_type",
         )
-
-
-def is_id(text: str) -> bool:
-    """Whether *text* can be the id of a config, or of a virtual key."""
-    return bool(_ID.fullmatch(text))
 
 
 def is_strict(headers: RequestHeaders) -> bool:

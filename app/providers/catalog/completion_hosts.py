@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...core.routing import CompletionMode
+from .. import openai_rules
 from ..declaration import ParamMapping, Provider, Setting, same_named
 from ..protocols import openai_chat, openai_completions
 from ..upstream_request import HTTPRequest, UpstreamRequest
-from .rows import STOP_LIST, completion_row, one_text, open_chat, prompted
-from .self_hosted import TGI
+from .rows import (
+    ENGINE_CHAT_PARAMS,
+    STOP_LIST,
+    completion_row,
+    one_text,
+    open_chat,
+    prompted,
+    with_params,
+)
+from .self_hosted import TGI, VLLM_PARAMS
 
 # A seed where it has to be a signed integer of 32 bits.
 _SEED_32 = ParamMapping("seed", low=-(2**31), high=2**31 - 1)
@@ -50,8 +59,8 @@ OPENAI = completion_row(
     "openai",
     "https://platform.openai.com/docs/api-reference/completions",
     "https://api.openai.com/v1",
-    openai_completions.endpoint(),
-    openai_chat.endpoint(),
+    replace(openai_completions.endpoint(), rules=openai_rules.check),
+    replace(openai_chat.endpoint(), rules=openai_rules.check),
     settings=(
         Setting("openai_organization", upstream_header="OpenAI-Organization"),
         Setting("openai_project", upstream_header="OpenAI-Project"),
@@ -296,8 +305,8 @@ HOSTED: Sequence[Provider] = (
         "https://modal.com/docs/examples/vllm_inference",
         "",
         # Users deploy their own servers; the example in the documentation is vLLM.
-        prompted(without=("best_of",), logprobs=ParamMapping("logprobs", high=20)),
-        openai_chat.endpoint(),
+        with_params(prompted(without=("best_of",)), VLLM_PARAMS, takes_no_limit=True),
+        with_params(openai_chat.endpoint(), ENGINE_CHAT_PARAMS),
         api_path="/v1",
         needs_key=False,
     ),

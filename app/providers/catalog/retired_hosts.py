@@ -29,7 +29,7 @@ RETIRED: Sequence[Provider] = (
                 "stream_options",
                 "user",
             ),
-            stop=ParamMapping("stop", convert=as_list),
+            stop=ParamMapping("stop", max_items=4, convert=as_list),
         ),
         retired_because="AI21 has shut down its Jamba API on 9 August 2026",
     ),

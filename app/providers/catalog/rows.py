@@ -5,7 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.routing import CompletionMode
-from ..declaration import Endpoint, ModelFamilies, ParamMapping, Provider, as_list
+from ..declaration import (
+    Endpoint,
+    ModelFamilies,
+    ParamMapping,
+    ParamMappings,
+    Provider,
+    as_list,
+    same_named,
+)
 from ..model_lists import model_list, models_request
 from ..parsing import error_bodies
 from ..protocols import openai_chat, openai_completions
@@ -14,7 +22,21 @@ from ..protocols import openai_chat, openai_completions
 # Some accept these and ignore them: `n: 3` then gives one choice, and no error.
 OPEN_MODELS_LACK = ("n", "logprobs", "logit_bias")
 # Stop sequences where they have to be a list.
-STOP_LIST = ParamMapping("stop", convert=as_list)
+STOP_LIST = ParamMapping("stop", max_items=4, convert=as_list)
+
+# What engines take beyond OpenAI's ranges: any temperature from 0 on, any number of
+# stop sequences and of alternatives. Source: the check of SamplingParams in
+# https://github.com/vllm-project/vllm/blob/main/vllm/sampling_params.py, which SGLang
+# has as well. (vLLM refuses more log probabilities than its `--max-logprobs` itself.)
+ENGINE_PARAMS = same_named("logit_bias", "logprobs", "stop", "temperature")
+ENGINE_CHAT_PARAMS = same_named(
+    "logit_bias", "stop", "temperature", logprobs="top_logprobs"
+)
+
+
+def with_params(endpoint: Endpoint, params: ParamMappings, **others: Any) -> Endpoint:
+    """*endpoint* with *params* in place of some of its own; *others* are fields."""
+    return replace(endpoint, params={**endpoint.params, **params}, **others)
 
 
 def row(

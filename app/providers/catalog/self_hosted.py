@@ -1,11 +1,19 @@
 """Rows: self-hosted servers with a completions endpoint, which need a custom host."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from ..declaration import ParamMapping, Provider
+from ...core.request import NO_LIMIT
+from ..declaration import ParamMapping, Provider, same_named
 from ..protocols import openai_chat, openai_completions
-from .rows import STOP_LIST, completion_row, one_text, open_chat
+from .rows import (
+    ENGINE_CHAT_PARAMS,
+    ENGINE_PARAMS,
+    STOP_LIST,
+    completion_row,
+    one_text,
+    open_chat,
+    with_params,
+)
 
 # text-generation-inference, also behind the endpoints that users of Hugging Face
 # deploy. It answers 422 to a suffix, and ignores in silence all else that is listed
@@ -26,8 +34,28 @@ TGI = one_text(
         "suffix",
         "user",
     ),
+    # Its `--max-stop-sequences` is 4 by default.
     stop=STOP_LIST,
+    temperature=ParamMapping("temperature"),
 )
+
+
+def null_for_no_limit(max_tokens: int) -> int | None:
+    """vLLM's max_tokens: null is as many as fit, while an absent one is 16.
+
+    Source: CompletionRequest and its `to_sampling_params` below
+    https://github.com/vllm-project/vllm/tree/main/vllm/entrypoints/openai
+    """
+    return None if max_tokens == NO_LIMIT else max_tokens
+
+
+_LLAMA_CPP_PARAMS = same_named(
+    "frequency_penalty", "presence_penalty", "stop", "temperature"
+)
+VLLM_PARAMS = {
+    **ENGINE_PARAMS,
+    "max_tokens": ParamMapping("max_tokens", convert=null_for_no_limit),
+}
 
 SELF_HOSTED: Sequence[Provider] = (
     completion_row(
@@ -36,10 +64,12 @@ SELF_HOSTED: Sequence[Provider] = (
         "",
         # It refuses a suffix for models without infilling, and a null prompt without
         # embeddings in its place.
-        openai_completions.endpoint(
-            without=("best_of",), logprobs=ParamMapping("logprobs", high=20)
+        with_params(
+            openai_completions.endpoint(without=("best_of",)),
+            VLLM_PARAMS,
+            takes_no_limit=True,
         ),
-        openai_chat.endpoint(),
+        with_params(openai_chat.endpoint(), ENGINE_CHAT_PARAMS),
         api_path="/v1",
         needs_key=False,
     ),
@@ -48,12 +78,13 @@ SELF_HOSTED: Sequence[Provider] = (
         "https://docs.sglang.ai/basic_usage/openai_api_completions.html",
         "",
         # It accepts best_of and suffix, and ignores them.
-        replace(
+        with_params(
             openai_completions.endpoint(without=("best_of", "suffix")),
+            ENGINE_PARAMS,
             takes_null_prompt=False,
             min_tokens=1,
         ),
-        openai_chat.endpoint(),
+        with_params(openai_chat.endpoint(), ENGINE_CHAT_PARAMS),
         api_path="/v1",
         needs_key=False,
     ),
@@ -63,7 +94,10 @@ SELF_HOSTED: Sequence[Provider] = (
         "",
         TGI,
         openai_chat.endpoint(
-            without=("n",), logprobs=ParamMapping("top_logprobs", high=5)
+            without=("n",),
+            logprobs=ParamMapping("top_logprobs", high=5),
+            stop=STOP_LIST,
+            temperature=ParamMapping("temperature"),
         ),
         api_path="/v1",
         needs_key=False,
@@ -72,10 +106,13 @@ SELF_HOSTED: Sequence[Provider] = (
         "lm-studio",
         "https://lmstudio.ai/docs/developer/openai-compat/completions",
         "",
-        one_text(
-            without=("best_of", "echo", "logprobs", "n", "suffix", "user"),
+        # It runs llama.cpp, which bounds none of these.
+        with_params(
+            one_text(without=("best_of", "echo", "logprobs", "n", "suffix", "user")),
+            {**_LLAMA_CPP_PARAMS, **same_named("logit_bias")},
+            takes_no_limit=True,
         ),
-        open_chat("/chat/completions", "user"),
+        with_params(open_chat("/chat/completions", "user"), _LLAMA_CPP_PARAMS),
         api_path="/v1",
         needs_key=False,
     ),

@@ -21,6 +21,7 @@ from ..declaration import (
     StreamReader,
     same_named,
 )
+from ..openai_rules import RANGED_PARAMS
 from ..parsing import error_bodies
 from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
 from ..parsing.json_answers import JSONStreamReader, read_whole
@@ -33,6 +34,7 @@ from ..upstream_request import HTTPRequest, UpstreamRequest
 _LEGACY_ONLY = ("best_of", "echo", "suffix")
 PARAMS: ParamMappings = {
     **same_named(*(name for name in LEGACY_PARAMS if name not in _LEGACY_ONLY)),
+    **RANGED_PARAMS,
     "logprobs": ParamMapping("top_logprobs", high=20),
 }
 

@@ -23,6 +23,7 @@ from ..declaration import (
     UpstreamAnswer,
     same_named,
 )
+from ..openai_rules import RANGED_PARAMS
 from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_completion, read_object
@@ -39,7 +40,11 @@ from .completion_repair import (
 from .frame_passthrough import FramePassthrough
 
 # All of the endpoint's parameters, as OpenAI takes them.
-PARAMS = same_named(*LEGACY_PARAMS)
+PARAMS = {
+    **same_named(*LEGACY_PARAMS),
+    **RANGED_PARAMS,
+    "logprobs": ParamMapping("logprobs", high=20),
+}
 
 
 def endpoint(
