@@ -299,6 +299,18 @@ def completion(text: str = " there", **changes: Any) -> dict[str, Any]:
     return body | changes
 
 
+def scored_completion(text: str = " there", start: int = 2) -> dict[str, Any]:
+    """The same with the log probability of its only token, which begins at *start*."""
+    logprobs = {
+        "tokens": [text],
+        "token_logprobs": [-0.5],
+        "top_logprobs": [{text: -0.5}],
+        "text_offset": [start],
+    }
+    choice = {"text": text, "index": 0, "logprobs": logprobs, "finish_reason": "stop"}
+    return completion(choices=[choice])
+
+
 def frame(
     text: str = "", finish: str | None = None, index: int = 0, **changes: Any
 ) -> dict[str, Any]:

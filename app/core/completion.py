@@ -99,7 +99,10 @@ class Usage:
     *reasoning_tokens* are those of *completion_tokens* that are not in the text,
     *cached_tokens* those of *prompt_tokens* from the provider's cache, which cost less.
     *repeated_tokens* are of prompts that were sent again for another choice: paid for,
-    and not reported. *estimated* if the provider reported no usage.
+    and not reported. *estimated* if the provider did not count one of the two parts.
+
+    Zero tokens of a prompt or a text that is not empty mean that nobody counted them:
+    providers leave out a part, and send null, zeros or worse in its place.
     """
 
     prompt_tokens: int = 0
@@ -126,6 +129,41 @@ class Usage:
             prompt_tokens=0,
             cached_tokens=0,
             repeated_tokens=self.prompt_tokens,
+        )
+
+    def updated(self, later: "Usage") -> "Usage":
+        """What *later* has counted, and these counts for the rest.
+
+        A provider may count the prompt in one event and the completion in another, or
+        all in each: the counts of an event are totals so far.
+        """
+        prompt = later if later.prompt_tokens else self
+        completion = later if later.completion_tokens else self
+        return Usage(
+            prompt.prompt_tokens,
+            completion.completion_tokens,
+            completion.reasoning_tokens,
+            prompt.cached_tokens,
+            prompt.repeated_tokens,
+            self.estimated or later.estimated,
+        )
+
+    def with_estimates(self, prompt_tokens: int, completion_tokens: int) -> "Usage":
+        """These counts, and the estimates in place of parts that nobody counted."""
+        prompt_tokens = self.prompt_tokens or max(prompt_tokens, self.cached_tokens)
+        completion_tokens = self.completion_tokens or max(
+            completion_tokens, self.reasoning_tokens
+        )
+        if (prompt_tokens, completion_tokens) == (
+            self.prompt_tokens,
+            self.completion_tokens,
+        ):
+            return self
+        return replace(
+            self,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            estimated=True,
         )
 
     def __add__(self, other: "Usage") -> "Usage":

@@ -21,6 +21,10 @@ NO_TEXT = (
     "do; raise max_tokens"
 )
 
+# An answer without the log probabilities that were requested is refused: whoever reads
+# them would go wrong without.
+NO_LOGPROBS = "upstream sent no log probabilities, though 'logprobs' asks for them"
+
 
 @dataclass(frozen=True, slots=True)
 class PostProcessing:
@@ -29,7 +33,8 @@ class PostProcessing:
     The answer has *count* choices. Each begins with the prompt if *echo* is set, and
     ends before the first of *stops*. *suppress_text* removes all generated text.
     *logprobs* says that log probabilities were requested, *may_reason* that the model
-    may spend tokens on reasoning that is not shown.
+    may spend tokens on reasoning that is not shown. With *is_counted*, usage that comes
+    is complete: the reader has estimated what upstream has not counted.
     """
 
     prompt: Prompt = ""
@@ -39,6 +44,7 @@ class PostProcessing:
     suppress_text: bool = False
     logprobs: bool = False
     may_reason: bool = False
+    is_counted: bool = False
 
 
 class PostProcessor:
@@ -65,7 +71,8 @@ class PostProcessor:
             self._head = Completion(completion.id, completion.created, completion.model)
         head, shape = self._head, self._shape
         # Some providers count along, in every chunk: the last count is the total.
-        self._usage = completion.usage or self._usage
+        if completion.usage is not None:
+            self._usage = (self._usage or completion.usage).updated(completion.usage)
         chunks: list[Completion] = []
         for choice in completion.choices:
             processor = self._choices.get(choice.index)
@@ -129,18 +136,18 @@ class PostProcessor:
         if self._head is None or ended < shape.count:
             raise incomplete("answer", ended, shape.count)
         if shape.logprobs and any(choice.lacks_logprobs for choice in choices):
-            raise UpstreamProtocol(
-                "upstream sent no log probabilities, though asked for"
-            )
-        usage = self._usage
-        if usage is None:
+            raise UpstreamProtocol(NO_LOGPROBS)
+        usage = self._usage or Usage(estimated=True)
+        is_counted = usage.prompt_tokens and usage.completion_tokens
+        if self._usage is None or not (is_counted or shape.is_counted):
             completion_tokens = sum(
                 estimate(choice.released.getvalue()) for choice in choices
             )
-            prompt_tokens = prompt_estimate(shape.prompt)
-            usage = Usage(prompt_tokens, completion_tokens, estimated=True)
+            usage = usage.with_estimates(
+                prompt_estimate(shape.prompt), completion_tokens
+            )
         # Without text there are no tokens of it: what was paid is charged elsewhere.
-        elif shape.suppress_text:
+        if shape.suppress_text:
             usage = replace(usage, completion_tokens=0)
         return [replace(self._head, usage=usage)]
 
@@ -212,7 +219,8 @@ class _ChoiceProcessor:
             self.finished = bool(reason)
             return self._release("", None, "length") if reason else None
         self._pending_text += choice.text
-        if choice.logprobs:
+        # Some readers have an empty list where there was none.
+        if choice.logprobs and choice.logprobs.tokens:
             self._has_logprobs, self.passes_text = True, False
             self._pending_logprobs += choice.logprobs
         length, held = None, 0

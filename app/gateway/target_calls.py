@@ -8,6 +8,7 @@ is open is in `open_calls`, so that it can be broken off at any time.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from ..core.completion import Completion
 from ..core.hosts import InternalHost, custom_host
 from ..core.post_processing import PostProcessor
 from ..core.response_headers import caller_headers, error_headers
@@ -70,15 +71,22 @@ class TargetCalls:
 
     def complete(self, request: UpstreamRequest, record: CallRecord) -> UpstreamAnswer:
         """The whole answer to one call."""
-        body = self.read_body(request.endpoint.call(request), record)
+        endpoint = request.endpoint
+        reply = self.open(endpoint.call(request), record)
+        body = self._read_whole(reply)
         try:
-            answer = request.endpoint.completion(body, request)
+            answer = endpoint.completion(body, request)
         except UpstreamInBand:
             # An error in place of an answer is not billed.
             record.ending = CallEnding.REJECTED
             raise
         except MALFORMED as e:
             raise as_upstream_error(e, body) from e
+        if isinstance(answer, Completion) and (
+            counted := endpoint.header_usage(reply.headers)
+        ):
+            usage = (answer.usage or counted).updated(counted)
+            answer = replace(answer, usage=usage)
         record.ending = CallEnding.ANSWERED
         record.note(answer)
         return answer
@@ -110,7 +118,10 @@ class TargetCalls:
 
     def read_body(self, call: HTTPRequest, record: CallRecord | None = None) -> bytes:
         """The body of the answer to *call*."""
-        reply = self.open(call, record)
+        return self._read_whole(self.open(call, record))
+
+    def _read_whole(self, reply: HTTPReply) -> bytes:
+        """The body of *reply*, whose connection is free then."""
         # Until it is read to its end, its connection cannot serve the next call.
         let_go = self.open_calls.abandon
         try:

@@ -65,7 +65,8 @@ class CallRecord:
     def note(self, *answers: UpstreamAnswer) -> None:
         """Count the next chunks of the answer, or the whole answer."""
         for answer in answers:
-            self.usage = answer.usage or self.usage
+            if answer.usage is not None:
+                self.usage = (self.usage or answer.usage).updated(answer.usage)
             if isinstance(answer, Completion):
                 for choice in answer.choices:
                     self.generated += estimate(choice.text)
@@ -84,25 +85,28 @@ class CallRecord:
         if not self.is_sent or self.ending is CallEnding.REJECTED:
             usage = Usage()
         elif self.ending is CallEnding.ANSWERED:
-            usage = self.usage or self._received_usage()
+            usage = self._answered_usage()
         elif self.is_stream:
             usage = self._interrupted_stream_usage()
         else:
             usage = self._max_usage()
-        if usage.prompt_tokens < 0 or usage.completion_tokens < 0:
-            # Some providers have reported negative counts.
-            usage = replace(
-                usage,
-                prompt_tokens=max(usage.prompt_tokens, 0),
-                completion_tokens=max(usage.completion_tokens, 0),
-            )
         # The caller sees the tokens of a prompt once, however many calls it takes.
         return usage.of_repeated_prompt() if self.part.sample else usage
+
+    def _answered_usage(self) -> Usage:
+        """What the provider has counted, with estimates of what it has not."""
+        usage = self.usage or Usage(estimated=True)
+        is_counted = usage.prompt_tokens and usage.completion_tokens
+        # The reader of frames and answers that pass through has estimated the rest.
+        if is_counted or self.usage and self.plan.endpoint.legacy_shape:
+            return usage
+        prompt_tokens = _prompt_tokens(self.plan, self.part)
+        return usage.with_estimates(prompt_tokens, self.generated)
 
     def _received_usage(self) -> Usage:
         """The prompt and what was received, unless the provider has counted more."""
         # Some providers report in every chunk, so there can be usage of a part.
-        usage = self.usage or Usage(_prompt_tokens(self.plan, self.part))
+        usage = self._answered_usage()
         tokens = max(self.generated, usage.completion_tokens)
         return replace(usage, completion_tokens=tokens, estimated=True)
 

@@ -92,6 +92,7 @@ class Plan:
             suppress_text=_suppresses_text(self.request, self.endpoint),
             logprobs=part.request.logprobs is not None,
             may_reason=self.mode == CompletionMode.CHAT,
+            is_counted=self.endpoint.legacy_shape,
         )
 
 

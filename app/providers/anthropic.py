@@ -25,7 +25,13 @@ from .declaration import (
 )
 from .model_lists import model_list, models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import answer_head, finish_reason
+from .parsing.answer_fields import (
+    answer_head,
+    count_of,
+    counts_in,
+    finish_reason,
+    usage_of,
+)
 from .parsing.json_answers import JSONStreamReader, read_whole
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, key_header
@@ -120,6 +126,8 @@ class AnthropicReader:
             raise error_bodies.in_band_error({**event, "status_code": status})
         if kind == "message_start":
             self._begin(event["message"])
+            # Preliminary: the count of what is about to be written.
+            self._counts.pop("output_tokens", None)
         if kind == "message_delta":
             self._update_counts(event.get("usage"))
             return self._completion("", delta.get("stop_reason"))
@@ -133,22 +141,26 @@ class AnthropicReader:
         self._update_counts(message.get("usage"))
 
     def _update_counts(self, usage: Mapping[str, Any] | None) -> None:
-        """Keep the latest counts: they are totals, not differences; null, no change."""
-        self._counts |= {k: v for k, v in (usage or {}).items() if v is not None}
+        """Keep the latest counts: they are totals, not differences.
+
+        Null and 0 are no change: proxies send them for what they have not counted.
+        """
+        counts = {name: count_of(value) for name, value in counts_in(usage).items()}
+        self._counts |= {name: count for name, count in counts.items() if count}
 
     def _completion(self, text: str, stop_reason: str | None) -> Completion:
         reason = finish_reason(stop_reason, strict=self._upstream.target.strict)
         choices = (Choice(text, 0, None, reason),) if text or reason else ()
-        # Before the stop reason the counts are preliminary (`"output_tokens": 1`).
+        # The last event has the final counts.
         return Completion(*self._head, choices, self._usage() if reason else None)
 
-    def _usage(self) -> Usage:
+    def _usage(self) -> Usage | None:
         """The counts so far. Those of the cache are not part of `input_tokens`."""
-        uncached = self._counts.get("input_tokens") or 0
-        written = self._counts.get("cache_creation_input_tokens") or 0
-        read = self._counts.get("cache_read_input_tokens") or 0
-        output_tokens = self._counts.get("output_tokens") or 0
-        return Usage(uncached + written + read, output_tokens, cached_tokens=read)
+        uncached = self._counts.get("input_tokens", 0)
+        written = self._counts.get("cache_creation_input_tokens", 0)
+        read = self._counts.get("cache_read_input_tokens", 0)
+        output_tokens = self._counts.get("output_tokens")
+        return usage_of(uncached + written + read, output_tokens, cached=read)
 
 
 def convert_model_list(body: bytes) -> bytes:

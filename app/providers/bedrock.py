@@ -10,7 +10,13 @@ from ..core.completion import Completion
 from ..core.routing import CompletionMode, Target
 from ..core.sse import Event
 from .bedrock_invoke import INVOKE
-from .bedrock_runtime import completion_of, parse_usage, post, raise_event_error
+from .bedrock_runtime import (
+    CONVERSE_COUNTS,
+    completion_of,
+    parse_usage,
+    post,
+    raise_event_error,
+)
 from .declaration import (
     Endpoint,
     ParamMapping,
@@ -20,6 +26,7 @@ from .declaration import (
     as_list,
 )
 from .parsing import error_bodies
+from .parsing.answer_fields import counts_in
 from .parsing.json_answers import JSONStreamReader, read_whole
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, bearer
@@ -53,8 +60,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
         blocks = document["output"]["message"]["content"]
         # Blocks of reasoning have `reasoningContent` in place of `text`.
         text = "".join(block.get("text") or "" for block in blocks)
-        counts = document.get("usage") or {}
-        usage = parse_usage(counts, "inputTokens", "outputTokens")
+        usage = parse_usage(counts_in(document.get("usage")), CONVERSE_COUNTS)
         return completion_of(upstream, text, document.get("stopReason"), usage)
 
     return read_whole(body, read, upstream)
@@ -78,8 +84,7 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
 
     def read_chunk(document: dict[str, Any]) -> Completion:
         text = (document.get("delta") or {}).get("text") or ""
-        counts = document.get("usage") or {}
-        usage = parse_usage(counts, "inputTokens", "outputTokens")
+        usage = parse_usage(counts_in(document.get("usage")), CONVERSE_COUNTS)
         return completion_of(upstream, text, document.get("stopReason"), usage)
 
     return JSONStreamReader(upstream, read_chunk, payload=payload)

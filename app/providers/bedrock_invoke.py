@@ -14,7 +14,14 @@ from typing import Any
 
 from ..core.completion import Completion, Usage
 from ..core.sse import Event
-from .bedrock_runtime import completion_of, parse_usage, post, raise_event_error
+from .bedrock_runtime import (
+    HEADER_COUNTS,
+    METRIC_COUNTS,
+    completion_of,
+    parse_usage,
+    post,
+    raise_event_error,
+)
 from .declaration import (
     Endpoint,
     ModelFamilies,
@@ -23,6 +30,7 @@ from .declaration import (
     StreamReader,
     as_list,
 )
+from .parsing.answer_fields import counts_in, usage_of
 from .parsing.json_answers import (
     JSONStreamReader,
     malformed_as_upstream_error,
@@ -30,6 +38,7 @@ from .parsing.json_answers import (
     read_whole,
 )
 from .parsing.stream_ending import is_empty, is_terminator
+from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest
 
 
@@ -55,6 +64,7 @@ class InvokeFamily:
             call=self.call,
             completion=self.completion,
             reader=self.reader,
+            header_usage=lambda headers: parse_usage(headers, HEADER_COUNTS),
         )
 
     def call(self, upstream: UpstreamRequest) -> HTTPRequest:
@@ -78,12 +88,14 @@ class InvokeFamily:
         )
 
     def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
-        # Bedrock adds these counts to the last document of a stream, for each model. A
-        # whole answer lacks them: there the vendor's own counts are read, if any.
-        metrics = document.get("amazon-bedrock-invocationMetrics") or {}
-        usage = parse_usage(metrics, "inputTokenCount", "outputTokenCount")
+        # Bedrock's own counts are in the last document of a stream, for each model, and
+        # in the headers of a whole answer. They win over those of the vendor, if any.
+        metrics = counts_in(document.get("amazon-bedrock-invocationMetrics"))
+        counted, usage = parse_usage(metrics, METRIC_COUNTS), self.usage(document)
+        if counted and usage:
+            usage = usage.updated(counted)
         text, reason = self.text(document), self.reason(document)
-        return completion_of(upstream, text, reason, usage or self.usage(document))
+        return completion_of(upstream, text, reason, usage or counted)
 
 
 def unwrap_chunk(event: Event) -> bytes:
@@ -109,14 +121,15 @@ _META = InvokeFamily(
     text=lambda piece: piece["generation"],
     reason=lambda piece: piece.get("stop_reason"),
     # In a stream each document has the total so far, and only the first the prompt's
-    # count: so these are for whole answers, and the end of a stream has metrics.
+    # count.
     usage=lambda piece: (
-        Usage(piece.get("prompt_token_count") or 0, piece["generation_token_count"])
-        if piece.get("stop_reason")
+        usage_of(piece.get("prompt_token_count"), piece.get("generation_token_count"))
+        if piece.get("stop_reason") or piece.get("prompt_token_count")
         else None
     ),
 )
-# Whole answers of Mistral's have no counts: then the gateway estimates the usage.
+# Bodies of Mistral's whole answers have no counts, and older ones no headers either:
+# then the gateway estimates the usage.
 # Source: https://github.com/aws-samples/bedrock-access-gateway/issues/15
 _MISTRAL = InvokeFamily(
     {
@@ -127,8 +140,9 @@ _MISTRAL = InvokeFamily(
         "stop": ParamMapping("stop", max_items=10, convert=as_list),
     },
     prompt="prompt",
-    text=lambda piece: piece["outputs"][0]["text"],
-    reason=lambda piece: piece["outputs"][0].get("stop_reason"),
+    text=lambda piece: openai_chat.choice_text(_mistral_output(piece)),
+    reason=lambda piece: _mistral_output(piece).get("stop_reason")
+    or _mistral_output(piece).get("finish_reason"),
 )
 # Titan nests its parameters, and has one result in a list.
 _TITAN = InvokeFamily(
@@ -143,10 +157,11 @@ _TITAN = InvokeFamily(
     prompt="inputText",
     text=lambda piece: _titan_result(piece)["outputText"],
     reason=lambda piece: _titan_result(piece).get("completionReason"),
-    usage=lambda piece: (
-        Usage(piece.get("inputTextTokenCount") or 0, _titan_result(piece)["tokenCount"])
-        if "results" in piece
-        else None
+    usage=lambda piece: usage_of(
+        piece.get("inputTextTokenCount"),
+        _titan_result(piece).get("tokenCount")
+        # The name in a stream.
+        or piece.get("totalOutputTextTokenCount"),
     ),
 )
 _COHERE = InvokeFamily(
@@ -163,6 +178,11 @@ _COHERE = InvokeFamily(
     # "Required to support streaming": otherwise one event has the whole text.
     streaming={"stream": True},
 )
+
+
+def _mistral_output(piece: Mapping[str, Any]) -> Any:
+    """The output; models that only chat answer in the shape of a chat."""
+    return piece["outputs" if "outputs" in piece else "choices"][0]
 
 
 def _titan_result(piece: Mapping[str, Any]) -> Any:

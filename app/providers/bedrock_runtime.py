@@ -1,13 +1,13 @@
 """What the operations of Bedrock's runtime share: paths, in-band errors, usage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import safe_json
 from ..core.completion import Choice, Completion, Usage
 from ..core.sse import Event
 from .parsing import error_bodies
-from .parsing.answer_fields import answer_head, finish_reason
+from .parsing.answer_fields import answer_head, count_of, finish_reason, usage_of
 from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
 
 # The HTTP statuses of exceptions that come as events of a stream. Such an event has no
@@ -59,16 +59,33 @@ def completion_of(
     return Completion(*answer_head({}, upstream), choices, usage)
 
 
-def parse_usage(
-    counts: Mapping[str, Any], input_key: str, output_key: str
-) -> Usage | None:
-    """The usage, if there are counts.
+# The names of four counts: tokens of the input and the output; and those that were read
+# from the cache or written to it, which are not part of the input.
+# Sources: https://docs.aws.amazon.com/bedrock/latest/APIReference/
+# API_runtime_TokenUsage.html; recordings of InvokeModel (whole answers have headers,
+# streams an object in the last chunk), as of
+# https://github.com/DataDog/dd-trace-js (bedrockruntime)
+CONVERSE_COUNTS = (
+    "inputTokens",
+    "outputTokens",
+    "cacheReadInputTokens",
+    "cacheWriteInputTokens",
+)
+METRIC_COUNTS = (
+    "inputTokenCount",
+    "outputTokenCount",
+    "cacheReadInputTokenCount",
+    "cacheWriteInputTokenCount",
+)
+HEADER_COUNTS = (
+    "x-amzn-bedrock-input-token-count",
+    "x-amzn-bedrock-output-token-count",
+    "x-amzn-bedrock-cache-read-input-token-count",
+    "x-amzn-bedrock-cache-write-input-token-count",
+)
 
-    Tokens that were read from the cache, or written to it, are not part of the input.
-    """
-    if input_key not in counts and output_key not in counts:
-        return None
-    read = counts.get("cacheReadInputTokens") or 0
-    written = counts.get("cacheWriteInputTokens") or 0
-    prompt_tokens = (counts.get(input_key) or 0) + read + written
-    return Usage(prompt_tokens, counts.get(output_key) or 0, cached_tokens=read)
+
+def parse_usage(counts: Mapping[str, Any], names: Sequence[str]) -> Usage | None:
+    """The usage of the counts with these *names*; None without any."""
+    uncached, output, read, written = (count_of(counts.get(name)) for name in names)
+    return usage_of(uncached + read + written, output, cached=read)

@@ -19,7 +19,7 @@ from .declaration import (
 )
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import answer_head, finish_reason
+from .parsing.answer_fields import answer_head, counts_in, finish_reason, usage_of
 from .parsing.json_answers import JSONStreamReader, read_object, read_whole
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -121,17 +121,18 @@ class CohereReader:
             logprobs = self._logprobs.read(tokens)
         choices = (Choice(text, 0, logprobs, reason),)
         head = answer_head({"id": self._id}, self._upstream)
-        return Completion(*head, choices, _parse_usage(usage or {}))
+        return Completion(*head, choices, _parse_usage(counts_in(usage)))
 
 
 def _parse_usage(usage: Mapping[str, Any]) -> Usage | None:
     # `billed_units` has only what is billed: one recorded answer counts 68 tokens of
     # input there, and 1591 in `tokens`. Both are declared as floats.
-    counts = usage.get("tokens") or usage.get("billed_units")
-    if not counts:
-        return None
-    prompt_tokens = int(counts.get("input_tokens") or 0)
-    return Usage(prompt_tokens, int(counts.get("output_tokens") or 0))
+    tokens = counts_in(usage.get("tokens"))
+    billed = counts_in(usage.get("billed_units"))
+    return usage_of(
+        tokens.get("input_tokens") or billed.get("input_tokens"),
+        tokens.get("output_tokens") or billed.get("output_tokens"),
+    )
 
 
 def convert_model_list(body: bytes) -> bytes:

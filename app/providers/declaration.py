@@ -123,6 +123,7 @@ class Endpoint:
                         is, since a retry reads that again
     completion          parses the body of a whole answer; raises UpstreamError
     reader              makes the reader of one streamed answer
+    header_usage        reads the counts that a whole answer has in its headers
     """
 
     params: ParamMappings
@@ -141,6 +142,7 @@ class Endpoint:
     call: Callable[[UpstreamRequest], HTTPRequest]
     completion: Callable[[bytes, UpstreamRequest], UpstreamAnswer]
     reader: Callable[[UpstreamRequest], StreamReader]
+    header_usage: Callable[[Mapping[str, str]], Usage | None] = lambda headers: None
 
 
 @dataclass(frozen=True, slots=True)

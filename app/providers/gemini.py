@@ -13,7 +13,13 @@ from ..errors import UpstreamStatus
 from .declaration import Endpoint, ParamMapping, Provider, StreamReader, as_list
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
-from .parsing.answer_fields import answer_head, finish_reason
+from .parsing.answer_fields import (
+    answer_head,
+    count_of,
+    counts_in,
+    finish_reason,
+    usage_of,
+)
 from .parsing.json_answers import JSONStreamReader, read_object, read_whole
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -119,7 +125,7 @@ class GeminiReader:
         return Completion(
             *answer_head(head, self._upstream),
             choices=tuple(choices),
-            usage=_parse_usage(document.get("usageMetadata") or {}),
+            usage=_parse_usage(counts_in(document.get("usageMetadata"))),
         )
 
     def _choice(self, candidate: Mapping[str, Any]) -> Choice:
@@ -153,17 +159,16 @@ def _parse_usage(counts: Mapping[str, Any]) -> Usage | None:
     """The usage so far; every chunk of a stream has it.
 
     Thoughts are billed, but are not part of the candidates' count:
-    totalTokenCount = promptTokenCount + candidatesTokenCount + thoughtsTokenCount.
+    totalTokenCount = promptTokenCount + candidatesTokenCount + thoughtsTokenCount. The
+    answer to a blocked prompt has none of these counts.
     """
-    # The answer to a blocked prompt has none of these counts.
-    if "promptTokenCount" not in counts:
-        return None
-    reasoning_tokens = counts.get("thoughtsTokenCount") or 0
-    return Usage(
-        counts["promptTokenCount"],
-        (counts.get("candidatesTokenCount") or 0) + reasoning_tokens,
-        reasoning_tokens=reasoning_tokens,
-        cached_tokens=counts.get("cachedContentTokenCount") or 0,
+    reasoning_tokens = count_of(counts.get("thoughtsTokenCount"))
+    return usage_of(
+        counts.get("promptTokenCount"),
+        count_of(counts.get("candidatesTokenCount")) + reasoning_tokens,
+        counts.get("totalTokenCount"),
+        reasoning=reasoning_tokens,
+        cached=counts.get("cachedContentTokenCount"),
     )
 
 

@@ -31,7 +31,12 @@ from .declaration import (
 )
 from .model_lists import models_request
 from .parsing import error_bodies
-from .parsing.answer_fields import answer_head, finish_reason, parse_usage
+from .parsing.answer_fields import (
+    answer_head,
+    finish_reason,
+    parse_usage,
+    usage_of,
+)
 from .parsing.json_answers import JSONStreamReader, read_object, read_whole
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
@@ -142,9 +147,11 @@ _Fields = tuple[str, list[dict[str, Any]], str | None, Usage | None]
 def _completions_fields(document: dict[str, Any]) -> _Fields:
     """From the shape of /v1/completions."""
     choice = document["choices"][0]
+    if not choice:
+        raise KeyError("text")
     entries = (choice.get("logprobs") or {}).get("content") or []
     usage = parse_usage(document.get("usage"))
-    return choice["text"], entries, choice.get("finish_reason"), usage
+    return openai_chat.choice_text(choice), entries, choice.get("finish_reason"), usage
 
 
 def _native_fields(document: dict[str, Any]) -> _Fields:
@@ -155,7 +162,8 @@ def _native_fields(document: dict[str, Any]) -> _Fields:
     if not document["stop"]:
         return text, entries, None, None
     reason = "length" if document.get("stop_type") == "limit" else "stop"
-    usage = Usage(document["tokens_evaluated"], document["tokens_predicted"])
+    counts = document.get("tokens_evaluated"), document.get("tokens_predicted")
+    usage = usage_of(*counts)
     return text, entries, reason, usage
 
 

@@ -10,7 +10,7 @@ Sources: https://docs.ollama.com/openapi.yaml, https://docs.ollama.com/api/gener
 from dataclasses import replace
 from typing import Any
 
-from ..core.completion import Choice, Completion, Usage
+from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
 from ..errors import UnsupportedParameter, UpstreamStatus
 from .catalog.rows import with_params
@@ -24,7 +24,7 @@ from .declaration import (
 )
 from .model_lists import model_list, models_request
 from .parsing import error_bodies
-from .parsing.answer_fields import answer_head, finish_reason
+from .parsing.answer_fields import answer_head, finish_reason, usage_of
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .parsing.logprobs import LegacyLogprobs
 from .parsing.stream_ending import check_ended, inferred_reason
@@ -111,19 +111,21 @@ class OllamaReader:
         # versions lack.
         done, entries = document["done"], document.get("logprobs")
         logprobs = self._logprobs.read(entries) if self._logprobs and entries else None
-        completion_tokens = document.get("eval_count")
-        usage = None
-        # Counts of 0 are left out of the JSON, and some answers lack the prompt's.
-        if done and completion_tokens:
-            usage = Usage(document.get("prompt_eval_count") or 0, completion_tokens)
+        # Counts of 0 are left out of the JSON, and so is the prompt's where the model
+        # still had it from the request before.
+        prompt_tokens = document.get("prompt_eval_count")
+        usage = usage_of(prompt_tokens, document.get("eval_count")) if done else None
         reason = None
         if done:
             word, strict = document.get("done_reason"), self._upstream.target.strict
             reason = finish_reason(word, strict=strict)
             reason = reason or inferred_reason(self._upstream, usage)
+        # Servers that imitate it may answer as /api/chat does.
+        message = document.get("message") or {}
+        text = document.get("response") or message.get("content") or ""
         return Completion(
             *answer_head({"model": document.get("model")}, self._upstream),
-            (Choice(document.get("response") or "", 0, logprobs, reason),),
+            (Choice(text, 0, logprobs, reason),),
             usage,
         )
 

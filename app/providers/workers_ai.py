@@ -10,7 +10,9 @@ configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), mod
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.completion import Choice, Completion
+import orjson
+
+from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..errors import UpstreamProtocol, UpstreamStatus
 from .declaration import (
@@ -51,16 +53,19 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
+    return read_whole(body, lambda document: _whole(document, upstream), upstream)
 
-    def whole(document: dict[str, Any]) -> Completion:
-        # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}.
-        # The events of a stream are bare results.
-        if not document.get("success", True):
-            error = {"message": _error_message(document)}
-            raise error_bodies.in_band_error({"error": error})
-        return _completion(upstream, document["result"])
 
-    return read_whole(body, whole, upstream)
+def _whole(document: Mapping[str, Any], upstream: UpstreamRequest) -> Completion:
+    # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}. The
+    # events of a stream are bare results.
+    if not document.get("success", True):
+        error = {"message": _error_message(document)}
+        raise error_bodies.in_band_error({"error": error})
+    result, reader = document["result"], _ResultReader(upstream)
+    text, reason = reader.read(result)
+    choice = Choice(text + reader.rest(), 0, None, reason)
+    return _completion(upstream, choice, parse_usage(result.get("usage")))
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
@@ -68,32 +73,67 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     # Events are {"response": "text", "p": "abc"}; the last one has the usage. `p` is
     # padding, since the sizes of packets would give the text away:
     # https://blog.cloudflare.com/ai-side-channel-attack-mitigated
+    # Models that cannot stream answer with a whole document all the same:
+    # https://github.com/cloudflare/ai/pull/396
+    reader = _ResultReader(upstream)
 
     def read_chunk(document: dict[str, Any]) -> Completion:
         error_bodies.raise_in_band_error(document)
+        if "result" in document:
+            return completion(orjson.dumps(document), upstream)
         # The event with the usage may have no text at all.
-        return _completion(upstream, {"response": ""} | document)
+        text, reason = reader.read({"response": ""} | document)
+        usage = parse_usage(document.get("usage"))
+        return _completion(upstream, Choice(text, 0, None, reason), usage)
 
     # Of older models only `[DONE]` says that the text is complete.
     return JSONStreamReader(
-        upstream, read_chunk, reasonless_end=ReasonlessEnd.TERMINATOR
+        upstream,
+        read_chunk,
+        last_chunk=lambda: _completion(upstream, Choice(reader.rest())),
+        reasonless_end=ReasonlessEnd.TERMINATOR,
     )
 
 
-def _completion(upstream: UpstreamRequest, result: Mapping[str, Any]) -> Completion:
-    """A result; newer models answer in the shape of OpenAI's completions."""
-    reason = None
-    if not result.get("choices"):
+class _ResultReader:
+    """Reads the results of one answer, the only one or those of its events.
+
+    They have the text as `response`; newer models answer in the shape of OpenAI's
+    completions, or of its chats.
+
+    Source: https://github.com/BerriAI/litellm/pull/29354
+    """
+
+    def __init__(self, upstream: UpstreamRequest) -> None:
+        self._chat = openai_chat.ChatReader(upstream, whole=False)
+
+    def read(self, result: Mapping[str, Any]) -> tuple[str, str | None]:
+        """The text of *result*, and why it ended, if it did."""
+        choices = result.get("choices")
+        text, reason = self._read_choice(choices[0]) if choices else ("", None)
+        if text or choices and "response" not in result:
+            return text, reason
         # A text that looks like a number is one in the JSON: {"response": 5}.
-        text = result["response"]
-        text = "" if text is None else str(text)
-    else:
-        choice = result["choices"][0]
-        text = str(choice.get("text") or "")
+        response = result["response"]
+        return "" if response is None else str(response), reason
+
+    def _read_choice(self, choice: Mapping[str, Any]) -> tuple[str, str | None]:
+        if choice.get("delta") or choice.get("message"):
+            # A chat's, without its reasoning.
+            (read,) = self._chat.read({"choices": [choice]}).choices
+            return read.text, read.finish_reason
         reason = finish_reason(choice.get("finish_reason"))
-    usage = parse_usage(result.get("usage"))
-    choices = (Choice(text, 0, None, reason),)
-    return Completion(*answer_head({}, upstream), choices, usage)
+        return str(choice.get("text") or ""), reason
+
+    def rest(self) -> str:
+        """The text that was held back, as it might have been reasoning."""
+        return "".join(choice.text for choice in self._chat.last_chunk().choices)
+
+
+def _completion(
+    upstream: UpstreamRequest, choice: Choice, usage: Usage | None = None
+) -> Completion:
+    return Completion(*answer_head({}, upstream), (choice,), usage)
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:

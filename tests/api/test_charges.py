@@ -1,6 +1,7 @@
 """What is charged for each end of an attempt, over HTTP.
 
-The counters of the gateway key and the virtual key agree with the ledger.
+The counters of the gateway key and the virtual key agree with the ledger. Numbers are
+those of the cases in docs/contract.md.
 """
 
 import json
@@ -21,7 +22,7 @@ from app.core.counters import LimitReached, UsageRequest
 from app.core.limits import Limits
 from app.core.prices import prices
 from app.settings import Settings
-from tests.conftest import Caller, read_until
+from tests.conftest import Caller, events, read_until
 from tests.e2e.server import eventually
 from tests.stored_gateway import StoredGateway
 from tests.upstream import (
@@ -646,3 +647,112 @@ def test_complete_stream_is_charged_by_usage(gateway: StoredGateway) -> None:
     response.close()
 
     agree(caller, 2 * 5, 2 * 7)
+
+
+# As xAI counts: reasoning is in the total alone.
+REASONED = {
+    "prompt_tokens": 12,
+    "completion_tokens": 1,
+    "total_tokens": 241,
+    "completion_tokens_details": {"reasoning_tokens": 228},
+}
+WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+OF_BOTH_MODES = pytest.mark.parametrize("via", ["native", "chat"])
+OF_BOTH_FORMS = pytest.mark.parametrize("streams", [False, True], ids=["whole", "sse"])
+
+
+def counted_answer(via: str, streams: bool, usage: Any) -> Answer:
+    """An answer in the shape of that mode, with this *usage*."""
+    if not streams:
+        text = reply if via == "chat" else completion
+        return whole(text("four letters", usage=usage))
+    piece: Callable[..., dict[str, Any]] = delta if via == "chat" else frame
+    last = piece() | {"choices": [], "usage": usage}
+    pieces = piece("four letters"), piece("", "stop"), last
+    return stream(*map(data, pieces), DONE)
+
+
+def reported_usage(response: Any, streams: bool) -> Any:
+    """The usage that the caller sees, and whether it is marked as an estimate."""
+    body = events(response)[-2] if streams else response.json
+    response.close()
+    return body["usage"], body.get("usage_estimated", False)
+
+
+@OF_BOTH_MODES
+@OF_BOTH_FORMS
+@pytest.mark.parametrize("provider", ["x-ai", "openai", "together-ai"])
+def test_65_separate_reasoning_is_charged(
+    gateway: StoredGateway, provider: str, via: str, streams: bool
+) -> None:
+    gateway.upstream.answers[:] = [counted_answer(via, streams, REASONED)]
+    caller = limited(gateway, provider, {"via": via})
+    response = caller.complete(**(WITH_USAGE if streams else {}))
+    usage, estimated = reported_usage(response, streams)
+
+    assert not estimated
+    assert usage["completion_tokens"] == 229
+    assert usage["prompt_tokens"] + 229 == usage["total_tokens"] == 241
+    assert usage["completion_tokens_details"]["reasoning_tokens"] == 228
+    agree(caller, 12, 229)
+
+
+@OF_BOTH_FORMS
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("provider", ["openai", "cerebras"])
+def test_65_scored_prompt_alone_has_no_completion(
+    gateway: StoredGateway, provider: str, count: int, streams: bool
+) -> None:
+    """Its echo is text, of which no token was generated."""
+    usage = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
+
+    def answer(request: ReceivedRequest) -> Answer:
+        piece = frame if streams else completion
+        one: dict[str, Any] = piece("Hi, which is echoed")
+        choices = [
+            one["choices"][0] | {"index": i, "finish_reason": "length"}
+            for i in range(request.json.get("n", 1))
+        ]
+        document = one | {"choices": choices, "usage": usage}
+        return stream(data(document), DONE) if streams else whole(document)
+
+    gateway.upstream.answers[:] = [answer]
+    caller = limited(gateway, provider, {})
+    response = caller.complete(
+        prompt="Hi, which is echoed",
+        echo=True,
+        max_tokens=0,
+        n=count,
+        **(WITH_USAGE if streams else {}),
+    )
+
+    assert reported_usage(response, streams) == (usage, False)
+    calls = len(gateway.upstream.requests)
+    agree(caller, calls * 5, 0)
+
+
+@OF_BOTH_MODES
+@OF_BOTH_FORMS
+@pytest.mark.parametrize(
+    "usage, expected",
+    [
+        ({"completion_tokens": 7}, (PROMPT, 7)),
+        ({"prompt_tokens": 5, "completion_tokens": None}, (5, 3)),
+        ({"prompt_tokens": -5, "completion_tokens": "7"}, (PROMPT, 7)),
+        ({"prompt_tokens": 5.0, "completion_tokens": 0, "total_tokens": 5}, (5, 3)),
+        ([], (PROMPT, 3)),
+    ],
+    ids=str,
+)
+def test_65_uncounted_part_is_charged_as_estimated(
+    gateway: StoredGateway, via: str, streams: bool, usage: Any, expected: Any
+) -> None:
+    gateway.upstream.answers[:] = [counted_answer(via, streams, usage)]
+    caller = limited(gateway, "openai", {"via": via})
+    response = caller.complete(**(WITH_USAGE if streams else {}))
+    reported, estimated = reported_usage(response, streams)
+
+    assert estimated
+    sums = {"prompt_tokens": expected[0], "completion_tokens": expected[1]}
+    assert reported == sums | {"total_tokens": sum(expected)}
+    agree(caller, *expected)

@@ -20,6 +20,7 @@ from tests.upstream import (
     data,
     frame,
     reply,
+    scored_completion,
     stream,
     wait_for,
     whole,
@@ -173,6 +174,7 @@ def test_oversized_request_is_refused_for_free(
 
 
 def test_reservation_covers_prompts_and_max_tokens(gateway: StoredGateway) -> None:
+    gateway.upstream.answers[:] = [whole(scored_completion())]
     caller = limited(gateway, tokens_per_day=1000)
     response = caller.complete(
         prompt=["Hi", "Hi"], n=2, best_of=3, logprobs=1, max_tokens=10

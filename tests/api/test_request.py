@@ -13,7 +13,7 @@ from flask import Request
 from app.api.request.body import json_object
 from app.errors import InvalidRequest
 from tests.conftest import Absent, Caller
-from tests.upstream import Upstream, completion, whole
+from tests.upstream import Upstream, completion, scored_completion, whole
 
 # Cases 1-9: a plain completion
 
@@ -230,6 +230,9 @@ def test_15_17_20_21_24_45_value_out_of_range_is_refused(
 def test_16_18_22_25_26_value_in_range_passes_unchanged(
     caller: Caller, upstream: Upstream, param: str, value: Any
 ) -> None:
+    if param == "logprobs":
+        upstream.answers[:] = [whole(scored_completion())]
+
     assert caller.complete(**{param: value}).status_code == 200
     assert upstream.last.json[param] == value
     assert type(upstream.last.json[param]) is type(value)

@@ -120,7 +120,7 @@ _HEAD: Shape = {
 }
 _ESTIMATED: Shape = {
     "const": True,
-    "description": "Stands here if nobody counted, and the gateway estimated.",
+    "description": "Stands here if the gateway estimated a part of `usage`.",
 }
 
 ANSWERS: dict[str, Shape] = {

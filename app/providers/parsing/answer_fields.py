@@ -90,25 +90,92 @@ def finish_reason(word: Any, *, strict: bool = True) -> str | None:
     return _TABLE.get(lowered, "stop") if strict else str(word)
 
 
-def parse_usage(counts: Any) -> Usage | None:
-    """The usage; None without any counts, or with zeros only, as Ollama sends."""
-    if not isinstance(counts, dict):
-        return None
-    prompt_tokens = _count(counts, "prompt_tokens")
-    completion_tokens = _count(counts, "completion_tokens")
+# Far below 2**63: the sum of thousands of counts has to be serializable, too.
+_MAX_COUNT = 2**40
+
+
+def count_of(value: Any) -> int:
+    """*value* as a count of tokens; 0 for what is none.
+
+    Recorded, besides integers: floats (`197.0`, Titan on Bedrock), null, texts, and
+    negative numbers.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return 0
+    # Not isinstance: a JSON true is no number. NaN is not within the bounds either.
+    is_count = type(value) in (int, float) and 0 <= value < _MAX_COUNT
+    return int(value) if is_count else 0
+
+
+def usage_of(
+    prompt: Any,
+    completion: Any,
+    total: Any = None,
+    *,
+    reasoning: Any = None,
+    cached: Any = None,
+) -> Usage | None:
+    """The usage of these counts, each as a provider sends it; None without any count.
+
+    *reasoning* is part of *completion*, unless *total* says that it comes on top. A
+    part that is not counted is what the other one leaves of *total*, or else 0, which
+    is estimated once the text is known.
+    """
+    prompt_tokens, completion_tokens = count_of(prompt), count_of(completion)
+    reasoning_tokens, total_tokens = count_of(reasoning), count_of(total)
+    # xAI: "reasoning token consumption will be counted separately from
+    # completion_tokens, but will be counted in the total_tokens".
+    # Source: https://docs.x.ai/docs/key-information/consumption-and-rate-limits
+    if prompt_tokens and (
+        total_tokens == prompt_tokens + completion_tokens + reasoning_tokens
+    ):
+        completion_tokens += reasoning_tokens
+    elif prompt_tokens and not completion_tokens:
+        completion_tokens = max(total_tokens - prompt_tokens, 0)
+    elif completion_tokens and not prompt_tokens:
+        prompt_tokens = max(total_tokens - completion_tokens, 0)
     if not (prompt_tokens or completion_tokens):
         return None
-    completion_details = counts.get("completion_tokens_details")
+    cached_tokens = count_of(cached)
+    if prompt_tokens:
+        cached_tokens = min(cached_tokens, prompt_tokens)
     return Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        # SGLang has it outside of the details.
-        reasoning_tokens=_count(completion_details, "reasoning_tokens")
-        or _count(counts, "reasoning_tokens"),
-        cached_tokens=_count(counts.get("prompt_tokens_details"), "cached_tokens"),
+        prompt_tokens,
+        completion_tokens,
+        reasoning_tokens=reasoning_tokens,
+        cached_tokens=cached_tokens,
     )
 
 
-def _count(counts: Any, key: str) -> int:
-    value = counts.get(key) if isinstance(counts, dict) else None
-    return int(value) if isinstance(value, (int, float)) else 0
+def parse_usage(counts: Any) -> Usage | None:
+    """The usage in OpenAI's shape; None without any count."""
+    if not isinstance(counts, dict):
+        return None
+    completion_details = counts_in(counts.get("completion_tokens_details"))
+    return usage_of(
+        counts.get("prompt_tokens"),
+        counts.get("completion_tokens"),
+        counts.get("total_tokens"),
+        # SGLang has it outside of the details.
+        reasoning=completion_details.get("reasoning_tokens")
+        or counts.get("reasoning_tokens"),
+        cached=counts_in(counts.get("prompt_tokens_details")).get("cached_tokens"),
+    )
+
+
+def usage_body(counts: Any, usage: Usage) -> dict[str, Any]:
+    """*usage* in OpenAI's shape, with all else that a provider says in its *counts*."""
+    own = counts if isinstance(counts, dict) else {}
+    sums = usage.to_body()
+    return {**own, **{name: sums[name] for name in USAGE_SUMS}}
+
+
+USAGE_SUMS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
+def counts_in(value: Any) -> dict[str, Any]:
+    """*value*, if it is an object that may hold counts; else an empty one."""
+    return value if isinstance(value, dict) else {}

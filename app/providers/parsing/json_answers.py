@@ -160,7 +160,9 @@ class JSONStreamReader:
     def _without_reasons(self, chunk: Completion) -> Completion:
         """*chunk* but for its finish reasons, and for text that is held with one."""
         endings = self._endings
-        self._head, self._usage = chunk, chunk.usage or self._usage
+        self._head = chunk
+        if chunk.usage:
+            self._usage = (self._usage or chunk.usage).updated(chunk.usage)
         choices: list[Choice] = []
         for choice in chunk.choices:
             has_text = bool(choice.text or choice.logprobs and choice.logprobs.tokens)

@@ -12,10 +12,16 @@ from typing import Any
 from ...core.completion import Usage, estimate
 from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
-from ..parsing.answer_fields import created, finish_reason, parse_usage
+from ..parsing.answer_fields import (
+    USAGE_SUMS,
+    created,
+    finish_reason,
+    parse_usage,
+    usage_body,
+)
 from ..parsing.stream_ending import choice_indices, expected_choices
 from ..upstream_request import UpstreamRequest
-from .openai_chat import text_of
+from .openai_chat import choice_text
 
 
 def repair_head(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
@@ -61,7 +67,7 @@ def repair_choice(
     if type(index) is not int:
         raise UpstreamProtocol(f"a choice of the answer has no number: {index!r:.40}")
     repaired = {
-        "text": _text(choice),
+        "text": choice_text(choice),
         "index": index,
         "logprobs": choice.get("logprobs"),
         "finish_reason": reason or default_reason,
@@ -71,65 +77,51 @@ def repair_choice(
     return changed
 
 
-def _text(choice: Mapping[str, Any]) -> str:
-    """The text, also of servers that send messages even here (Mistral's FIM)."""
-    text = choice.get("text")
-    if text is None:
-        message = choice.get("delta") or choice.get("message")
-        return text_of(message.get("content")) if isinstance(message, dict) else ""
-    return str(text)
-
-
 def repair_usage(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
-    """Estimate `usage` where upstream counts nothing, and say so in the answer.
+    """Give `usage` the sums that clients count on. True if anything changed.
 
-    LangChain fails on an answer without it.
+    What upstream has not counted is estimated, and the answer says so. LangChain fails
+    on an answer without usage.
     """
-    if isinstance(document.get("usage"), dict):
+    counts = document.get("usage")
+    usage = parse_usage(counts) or Usage(estimated=True)
+    if not (usage.prompt_tokens and usage.completion_tokens):
+        text_tokens = sum(estimate(choice["text"]) for choice in document["choices"])
+        usage = estimate_uncounted(usage, upstream, text_tokens)
+    body = usage_body(counts, usage)
+    if isinstance(counts, dict) and not usage.estimated and _equal(counts, body):
         return False
-    completion_tokens = sum(estimate(choice["text"]) for choice in document["choices"])
-    document["usage"] = estimated_usage(upstream, completion_tokens)
-    document["usage_estimated"] = True
+    document["usage"] = body
+    if usage.estimated:
+        document["usage_estimated"] = True
     return True
 
 
-def estimated_usage(
-    upstream: UpstreamRequest, completion_tokens: int
-) -> dict[str, int]:
-    """The `usage` of an answer for which upstream counted nothing."""
-    prompt_tokens = sum(map(prompt_estimate, upstream.request.prompts))
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }
+def _equal(counts: dict[str, Any], body: dict[str, Any]) -> bool:
+    # 197.0 equals the integer 197, and some clients take only the latter.
+    return counts == body and all(
+        type(counts[name]) is int for name in USAGE_SUMS if name in counts
+    )
+
+
+def estimate_uncounted(
+    usage: Usage, upstream: UpstreamRequest, text_tokens: int
+) -> Usage:
+    """*usage* with estimates of what upstream has not counted.
+
+    *text_tokens* are those of all texts, which begin with the prompt after an echo.
+    """
+    request = upstream.request
+    prompt_tokens = sum(map(prompt_estimate, request.prompts))
+    if request.max_tokens == 0:
+        text_tokens = 0
+    elif request.echo:
+        text_tokens = max(text_tokens - request.n * prompt_tokens, 0)
+    return usage.with_estimates(prompt_tokens, text_tokens)
 
 
 def read_usage(document: Mapping[str, Any]) -> Usage | None:
-    """The usage of a whole answer, which may be an estimate of `repair_usage`."""
-    counts = parse_usage(document["usage"])
-    estimated = "usage_estimated" in document
-    return replace(counts, estimated=True) if counts and estimated else counts
-
-
-def check_prompt_logprobs(choice: Mapping[str, Any], upstream: UpstreamRequest) -> None:
-    """Refuse scores of the answer alone where those of the prompt were requested.
-
-    Evaluations would take one for the other in silence: ggml-org/llama.cpp#27174.
-    """
-    request = upstream.request
-    if not request.echo or request.logprobs is None:
-        return
-    # Choices come prompt by prompt, n for each.
-    prompt = request.prompts[choice["index"] // request.n % len(request.prompts)]
-    logprobs = choice["logprobs"]
-    tokens = logprobs.get("tokens") if isinstance(logprobs, dict) else None
-    if not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):
-        tokens = []
-    # Of a text, all characters have to be there; of token ids, all tokens.
-    covered = len("".join(tokens)) if isinstance(prompt, str) else len(tokens)
-    if covered < len(prompt or ()):
-        raise UpstreamProtocol(
-            "upstream sent no log probabilities of the prompt, though 'echo' and "
-            "'logprobs' ask for them"
-        )
+    """The usage of an answer or a frame, which may be an estimate of `repair_usage`."""
+    usage = parse_usage(document.get("usage"))
+    estimated = document.get("usage_estimated") is True
+    return replace(usage, estimated=True) if usage and estimated else usage

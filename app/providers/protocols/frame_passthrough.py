@@ -33,11 +33,11 @@ from typing import Any, Self
 
 import orjson
 
-from ...core.completion import estimate
+from ...core.completion import Usage, estimate
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
-from ..parsing.answer_fields import parse_usage
+from ..parsing.answer_fields import usage_body
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_object
 from ..parsing.stream_ending import (
@@ -46,9 +46,11 @@ from ..parsing.stream_ending import (
     is_terminator,
 )
 from ..upstream_request import UpstreamRequest
+from .choice_logprobs import ChoiceLogprobs
 from .completion_repair import (
-    estimated_usage,
+    estimate_uncounted,
     number_choices,
+    read_usage,
     repair_choice,
     repair_head,
 )
@@ -63,7 +65,7 @@ _REQUIRED_PATTERNS = tuple(
         (
             rb'"finish_reason":\s?null',
             rb'"object":\s?"text_completion"',
-            rb'"logprobs":',
+            rb'"logprobs":\s?null',
             rb'"text":\s?"',
         ),
     )
@@ -123,8 +125,12 @@ class FramePassthrough:
         self._head: dict[str, Any] = {}
         self._patterns = _REQUIRED_PATTERNS
         self._template: FrameTemplate | None = None
-        self._usage: Any = None
+        # The usage so far; and as upstream reports it, with fields of its own.
+        self._usage: Usage | None = None
+        self._counts: dict[str, Any] = {}
         self._completion_tokens = 0
+        self._has_logprobs = upstream.request.logprobs is not None
+        self._logprobs: dict[int, ChoiceLogprobs] = {}
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
         # The first two lines are all that most events cost: see the top of the module.
@@ -139,7 +145,7 @@ class FramePassthrough:
             self._completion_tokens += 1
             return (RawCompletion(data),)
         if is_terminator(data):
-            self._endings.complete(parse_usage(self._usage))
+            self._endings.complete(self._usage)
             self.done = True
             return self.end()
         if is_empty(data):
@@ -151,18 +157,23 @@ class FramePassthrough:
         usage in any case.
         """
         self._endings.check(failure)
+        only_choice = len(self._logprobs) == self._upstream.request.drawn == 1
+        for logprobs in self._logprobs.values():
+            logprobs.check(self._usage if only_choice else None)
+        usage = estimate_uncounted(
+            self._usage or Usage(estimated=True),
+            self._upstream,
+            self._completion_tokens,
+        )
         frames = [self._last_frame(*item) for item in self._endings.reasons.items()]
         self._held.clear()
         frame = b""
         if self._include_usage:
-            counts = self._usage or estimated_usage(
-                self._upstream, self._completion_tokens
-            )
-            document = self._frame(self._head, [], counts)
-            if not self._usage:
+            document = self._frame(self._head, [], usage_body(self._counts, usage))
+            if usage.estimated:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
-        return [*frames, RawCompletion(frame, parse_usage(self._usage))]
+        return [*frames, RawCompletion(frame, usage)]
 
     @property
     def holds_text(self) -> bool:
@@ -171,7 +182,7 @@ class FramePassthrough:
     def flush(self) -> Sequence[RawCompletion]:
         frames = [frame for index in self._held for frame in self._release(index)]
         # What was counted is paid for, also if the stream ends in an error.
-        usage = parse_usage(self._usage)
+        usage = self._usage
         return [*frames, RawCompletion(b"", usage, 0)] if usage else frames
 
     def _release(self, index: int) -> list[RawCompletion]:
@@ -182,7 +193,7 @@ class FramePassthrough:
         choice = held.choice | {k: None for k in _REASONS if k in held.choice}
         held.choice = held.choice | _NO_TEXT
         held.tokens = 0
-        return [self._encode(_ChoiceFrame(held.head, choice, held.data), self._usage)]
+        return [self._encode(_ChoiceFrame(held.head, choice, held.data), self._totals)]
 
     def _last_frame(self, index: int, reason: str) -> RawCompletion:
         """The frame that ends a choice."""
@@ -190,10 +201,20 @@ class FramePassthrough:
         if frame is None:
             frame = _ChoiceFrame(self._head, {"index": index, **_NO_TEXT}, b"", 0)
         frame.choice["finish_reason"] = reason
-        return self._encode(frame, self._usage)
+        return self._encode(frame, self._totals)
+
+    @property
+    def _totals(self) -> dict[str, Any] | None:
+        """The counts so far, on all frames if the caller asked for that."""
+        if self._usage is None or not self._continuous_usage:
+            return None
+        return usage_body(self._counts, self._usage)
 
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
+        # Their tokens are in each frame, and each frame is checked.
+        if self._has_logprobs:
+            return False
         indices = _INDEX.findall(data)
         if len(indices) != 1 or int(indices[0]) not in self._endings.running:
             return False
@@ -203,10 +224,9 @@ class FramePassthrough:
         if b'"error"' in data:
             return False
         # `usage` has to be there, or not to be there, as the caller asked for it.
-        if not self._continuous_usage:
-            pattern = _NULL_USAGE if self._include_usage else _USAGE
-            if bool(pattern.search(data)) != self._include_usage:
-                return False
+        pattern = _NULL_USAGE if self._include_usage else _USAGE
+        if bool(pattern.search(data)) != self._include_usage:
+            return False
         read_object(data)  # It raises for what only looks like JSON.
         return True
 
@@ -226,15 +246,21 @@ class FramePassthrough:
         choices = document.pop("choices", None) or []
         if not isinstance(choices, list):
             raise UpstreamProtocol("the answer has no list of choices")
-        counts = document.pop("usage", None)
         # Running counts are totals, so the last ones count; zeros mean not counted.
-        if isinstance(counts, dict) and counts.get("total_tokens"):
-            self._usage = counts
+        usage, counts = read_usage(document), document.pop("usage", None)
+        document.pop("usage_estimated", None)
+        if usage is not None:
+            self._usage = (self._usage or usage).updated(usage)
+            self._counts |= counts
+        running_counts = None
+        if self._continuous_usage and usage is not None:
+            running_counts = usage_body(counts, usage)
         number_choices(choices, self._upstream, whole=False)
         frames: list[RawCompletion] = []
         for choice in choices:
             repair_choice(choice, self._upstream)
-            frames += self._take(_ChoiceFrame(document, choice, data), counts)
+            self._repair_logprobs(choice)
+            frames += self._take(_ChoiceFrame(document, choice, data), running_counts)
         return frames
 
     def _take(self, frame: "_ChoiceFrame", counts: Any) -> list[RawCompletion]:
@@ -260,11 +286,16 @@ class FramePassthrough:
 
     def _encode(self, frame: "_ChoiceFrame", counts: Any) -> RawCompletion:
         """*frame* as JSON: as it came, if that says the same in other spacing."""
-        counts = counts if self._continuous_usage else None
         document = self._frame(frame.head, [frame.choice], counts)
         is_same = frame.data and document == read_object(frame.data)
         body = frame.data if is_same else orjson.dumps(document)
         return RawCompletion(body, None, frame.tokens)
+
+    def _repair_logprobs(self, choice: dict[str, Any]) -> None:
+        index = choice["index"]
+        if index not in self._logprobs:
+            self._logprobs[index] = ChoiceLogprobs(self._upstream, index)
+        self._logprobs[index].repair(choice)
 
     def _frame(
         self, head: dict[str, Any], choices: list[Any], counts: Any

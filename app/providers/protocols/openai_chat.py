@@ -23,9 +23,14 @@ from ..declaration import (
 )
 from ..openai_rules import RANGED_PARAMS
 from ..parsing import error_bodies
-from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
+from ..parsing.answer_fields import (
+    answer_head,
+    counts_in,
+    finish_reason,
+    parse_usage,
+)
 from ..parsing.json_answers import JSONStreamReader, read_whole
-from ..parsing.logprobs import LegacyLogprobs
+from ..parsing.logprobs import LegacyLogprobs, chat_entries
 from ..parsing.stream_ending import choice_indices, expected_choices
 from ..parsing.think_tags import ThinkTagFilter
 from ..upstream_request import HTTPRequest, UpstreamRequest
@@ -287,7 +292,7 @@ class _LogprobsReader:
         self, logprobs: Any, text: str, *, finished: bool, has_reasoning: bool
     ) -> Logprobs | None:
         """The tokens that come with a piece of *text*."""
-        self._pending += self._legacy.read((logprobs or {}).get("content") or ())
+        self._pending += self._legacy.read(chat_entries(logprobs, text))
         if self._hidden is None:
             if not (text or finished):
                 return None
@@ -306,10 +311,23 @@ def text_of(content: Any) -> str:
     return content or ""
 
 
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """The text of a choice, which may have a message or a delta in its place.
+
+    Servers answer so even on endpoints for plain completions: Mistral's for infilling,
+    and newer models of Cloudflare's.
+    """
+    text = choice.get("text")
+    message = choice.get("delta") or choice.get("message")
+    if text in (None, "") and isinstance(message, dict):
+        return text_of(message.get("content"))
+    return "" if text is None else str(text)
+
+
 def _usage(document: Mapping[str, Any]) -> Usage | None:
     """The counts of the answer; Groq has them in `x_groq`, Moonshot in a choice."""
-    groq = document.get("x_groq") or {}
-    for holder in (document, groq, *(document.get("choices") or ())):
+    groq = document.get("x_groq")
+    for holder in (document, counts_in(groq), *(document.get("choices") or ())):
         # Most chunks have none.
         counts = holder.get("usage")
         if counts and (usage := parse_usage(counts)):

@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from ...core.completion import Choice, Completion, Logprobs, Usage, estimate
-from ...core.post_processing import prompt_estimate
+from ...core.completion import Choice, Completion, Logprobs, Usage
 from ...core.request import LEGACY_PARAMS
 from ...errors import UpstreamProtocol
 from ..declaration import (
@@ -29,8 +28,8 @@ from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.json_answers import read_completion, read_object
 from ..parsing.stream_ending import inferred_reason
 from ..upstream_request import HTTPRequest, UpstreamRequest
+from .choice_logprobs import ChoiceLogprobs
 from .completion_repair import (
-    check_prompt_logprobs,
     number_choices,
     read_usage,
     repair_choice,
@@ -99,17 +98,16 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     # Nothing to repair: the bytes of the answer go on, not what was parsed.
     repairs = [number_choices(choices, upstream)]
     repairs += [repair_choice(choice, upstream, reason) for choice in choices]
-    for choice in choices:
-        check_prompt_logprobs(choice, upstream)
+    logprobs = [ChoiceLogprobs(upstream, choice["index"]) for choice in choices]
+    repairs += [
+        each.repair(choice) for each, choice in zip(logprobs, choices, strict=True)
+    ]
     repairs += [repair_head(document, upstream), repair_usage(document, upstream)]
+    usage = read_usage(document)
+    for each in logprobs:
+        each.check(usage if upstream.request.drawn == len(choices) == 1 else None)
     answer = orjson.dumps(document) if any(repairs) else body
-    counts = read_usage(document)
-    if counts is None:
-        # Upstream has counted, and says that it took nothing.
-        prompt_tokens = sum(map(prompt_estimate, upstream.request.prompts))
-        completion_tokens = sum(estimate(choice["text"]) for choice in choices)
-        counts = Usage(prompt_tokens, completion_tokens, estimated=True)
-    return RawCompletion(answer, counts, choices=len(choices))
+    return RawCompletion(answer, usage or Usage(estimated=True), choices=len(choices))
 
 
 def to_completion(answer: UpstreamAnswer) -> Completion:
@@ -137,19 +135,17 @@ def _parse_completion(document: Mapping[str, Any]) -> Completion:
         created=document["created"],
         model=str(document.get("model") or ""),
         choices=choices,
-        usage=read_usage({"usage": None, **document}),
+        usage=read_usage(document),
     )
 
 
 def _parse_logprobs(logprobs: Mapping[str, Any] | None) -> Logprobs | None:
-    if not logprobs or not logprobs.get("tokens"):
+    if not logprobs:
         return None
-    tokens = logprobs["tokens"]
-    # Servers leave out lists that they do not compute; ours are parallel.
-    nulls = [None] * len(tokens)
+    # ChoiceLogprobs has made all four lists.
     return Logprobs(
-        tokens,
-        logprobs.get("token_logprobs") or nulls,
-        logprobs.get("top_logprobs") or nulls,
-        logprobs.get("text_offset") or [0] * len(tokens),
+        logprobs["tokens"],
+        logprobs["token_logprobs"],
+        logprobs["top_logprobs"],
+        logprobs["text_offset"],
     )
