@@ -125,7 +125,8 @@ class ChoiceEndings:
         """
         if self.reasons or len(self.running) < self._expected:
             return
-        if usage is None and not is_sufficient:
+        is_counted = usage is not None and usage.completion_tokens > 0
+        if not (is_counted or is_sufficient):
             return
         reason = inferred_reason(self._upstream, usage)
         self.reasons = dict.fromkeys(sorted(self.running), reason)
