@@ -315,11 +315,48 @@ class UpstreamError(GatewayError):
 
 
 class UpstreamStatus(UpstreamError):
-    """The provider answered with an error of its own."""
+    """The provider answered with an error of its own.
+
+    *details* are what its error says besides the four fields of OpenAI's.
+    """
+
+    def __init__(  # noqa: B042 - errors are never pickled
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, status=status, **fields)
+        self.details: Mapping[str, Any] = dict(details or {})
+
+    def to_body(self) -> dict[str, Any]:
+        body = super().to_body()
+        # No provider's field takes the place of one of these.
+        return body | {"error": {**self.details, **body["error"]}}
 
 
 class UpstreamInBand(UpstreamStatus):
-    """The provider put an error into an answer that had begun as a good one."""
+    """The provider put an error into an answer that had begun as a good one.
+
+    *usage* is what that answer has cost all the same, if the provider counted it.
+    """
+
+    def __init__(  # noqa: B042 - errors are never pickled
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        usage: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, status, **fields)
+        self.usage = usage
+
+    def to_body(self) -> dict[str, Any]:
+        body = super().to_body()
+        return body | {"usage": dict(self.usage)} if self.usage else body
 
 
 class UpstreamTimeout(UpstreamError):

@@ -7,18 +7,20 @@ is open is in `open_calls`, so that it can be broken off at any time.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from os.path import commonprefix
+from urllib.parse import urlsplit
 
 from ..core.hosts import InternalHost, custom_host
 from ..core.post_processing import PostProcessor
-from ..core.response_headers import caller_headers, error_headers
+from ..core.response_headers import caller_headers, error_headers, has_wait
 from ..core.routing import Target
 from ..errors import HostRefused, UpstreamInBand, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer
+from ..providers.parsing.excerpts import excerpt
 from ..providers.parsing.json_answers import (
     MALFORMED,
     as_upstream_error,
-    excerpt,
     malformed_as_upstream_error,
 )
 from ..providers.upstream_request import UpstreamRequest, merge_headers
@@ -30,6 +32,9 @@ from ..upstream.target_secrets import redactor
 from ..upstream.timeouts import Deadline
 from .streaming.call_stream import CallStream
 from .usage_charges import CallEnding, CallRecord
+
+# Statuses of an error that is about the path.
+_PATH_STATUSES = (404, 405)
 
 # Bytes that are read of an answer that is no success: enough for any message; and
 # more than an excerpt shows of it.
@@ -73,9 +78,8 @@ class TargetCalls:
         body = self.read_body(request.endpoint.call(request), record)
         try:
             answer = request.endpoint.completion(body, request)
-        except UpstreamInBand:
-            # An error in place of an answer is not billed.
-            record.ending = CallEnding.REJECTED
+        except UpstreamInBand as e:
+            record.fail(e)
             raise
         except MALFORMED as e:
             raise as_upstream_error(e, body) from e
@@ -171,12 +175,29 @@ class TargetCalls:
         # Redirects are not followed: they would take the key to another host.
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
-            error.headers.update(error_headers(reply.headers))
+            # A wait in the body counts where the headers have none.
+            headers = error_headers(reply.headers)
+            error.headers = headers if has_wait(headers) else error.headers | headers
+            if reply.status in _PATH_STATUSES:
+                error.message += f" (called: {call.method} {self._shown_path(call)})"
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "
             f"followed: {excerpt(body)}"
         )
+
+    def _shown_path(self, call: HTTPRequest) -> str:
+        """The path of *call* without its query, which may hold a key.
+
+        Of an address that the operator has stored, what the call adds to it.
+        """
+        path = urlsplit(call.url).path
+        if not self.target.stored_host:
+            return path
+        segments = path.split("/")
+        stored = urlsplit(self.target.base_url or "").path.rstrip("/").split("/")
+        shared = commonprefix([segments, stored])
+        return "/".join(["...", *segments[len(shared) :]])
 
     def _read_error(self, reply: HTTPReply) -> bytes:
         """The body of an error, or its start; a connection with more on it is ended."""

@@ -50,16 +50,6 @@ PARAMS = same_named(
     user="metadata.user_id",
 )
 
-# An error within a stream has a type, and no status: the HTTP status is already 200.
-# These are the ones that a retry or another target may cure.
-# Source: https://platform.claude.com/docs/en/api/errors
-_ERROR_STATUSES = {
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-
 
 def call(upstream: UpstreamRequest) -> HTTPRequest:
     """The request: the prompt is the only message."""
@@ -111,11 +101,9 @@ class AnthropicReader:
     def chunk(self, event: dict[str, Any]) -> Completion:
         """What one event adds; for most, a completion without choices."""
         kind, delta = event.get("type"), event.get("delta") or {}
-        if kind == "error":
-            # `{"type": "error", "error": {"type": "overloaded_error", "message": ...}}`
-            error_type = (event.get("error") or {}).get("type", "")
-            status = _ERROR_STATUSES.get(error_type, 400)
-            raise error_bodies.in_band_error({**event, "status_code": status})
+        # `{"type": "error", "error": {"type": "overloaded_error", "message": ...}}`
+        if kind in ("error", None):
+            error_bodies.raise_in_band_error(event)
         if kind == "message_start":
             self._begin(event["message"])
         if kind == "message_delta":

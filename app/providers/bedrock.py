@@ -77,6 +77,7 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
         return event.data
 
     def read_chunk(document: dict[str, Any]) -> Completion:
+        error_bodies.raise_in_band_error(document)
         text = (document.get("delta") or {}).get("text") or ""
         counts = document.get("usage") or {}
         usage = parse_usage(counts, "inputTokens", "outputTokens")

@@ -23,6 +23,7 @@ from .declaration import (
     StreamReader,
     as_list,
 )
+from .parsing.error_bodies import raise_in_band_error
 from .parsing.json_answers import (
     JSONStreamReader,
     malformed_as_upstream_error,
@@ -75,6 +76,7 @@ class InvokeFamily:
     def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
         # Bedrock adds these counts to the last document of a stream, for each model. A
         # whole answer lacks them: there the vendor's own counts are read, if any.
+        raise_in_band_error(document)
         metrics = document.get("amazon-bedrock-invocationMetrics") or {}
         usage = parse_usage(metrics, "inputTokenCount", "outputTokenCount")
         text, reason = self.text(document), self.reason(document)
@@ -88,6 +90,8 @@ def unwrap_chunk(event: Event) -> bytes:
     """
     raise_event_error(event)
     document = read_object(event.data)
+    if "bytes" not in document:
+        raise_in_band_error(document)
     with malformed_as_upstream_error(event.data):
         return base64.b64decode(document["bytes"], validate=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
 from ..core.sse import DONE, Event
-from ..errors import UpstreamError, UpstreamProtocol, UpstreamStatus
+from ..errors import UpstreamError
 from .declaration import Endpoint, ParamMapping, Provider, Setting, same_named
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
@@ -49,9 +49,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     def whole(document: dict[str, Any]) -> Completion:
         # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}.
         # The events of a stream are bare results.
-        if not document.get("success", True):
-            error = {"message": _error_message(document)}
-            raise error_bodies.in_band_error({"error": error})
+        error_bodies.raise_in_band_error(document)
         result = document["result"]
         usage = parse_usage(result.get("usage"))
         text, reason = _text_and_reason(result)
@@ -124,22 +122,6 @@ def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:
     return "stop"
 
 
-def error(status: int, body: bytes) -> UpstreamStatus:
-    """Reads an error: {"success": false, "errors": [{"code": 1, "message": "..."}]}."""
-    failure = error_bodies.error(status, body)
-    try:
-        failure.message = _error_message(read_object(body)) or failure.message
-    except (UpstreamProtocol, TypeError):
-        return failure
-    return failure
-
-
-def _error_message(document: Mapping[str, Any]) -> str:
-    errors = document.get("errors") or ()
-    messages = (e.get("message") for e in errors if isinstance(e, dict))
-    return "; ".join(str(message) for message in messages if message)
-
-
 _NATIVE = Endpoint(
     params=_PARAMS,
     call=call,
@@ -158,5 +140,5 @@ WORKERS_AI = Provider(
         ),
     },
     settings=(Setting("workers_ai_account_id"),),
-    error=error,
+    error=error_bodies.error,
 )

@@ -6,7 +6,9 @@ end of the body completes. Blocks may be cut anywhere.
 
 from typing import Any, Protocol
 
-from ..core.sse import Event, SSEDecoder
+import orjson
+
+from ..core.sse import ERROR, Event, SSEDecoder
 from ..errors import UpstreamProtocol
 
 
@@ -82,9 +84,18 @@ class AmazonEventDecoder:
         return events
 
     def _event(self, message: Any) -> Event:
+        # A message of type `event` or `exception` has a payload; one of type `error`, of
+        # the service itself, has all that it says in its headers.
+        # Source: https://smithy.io/2.0/aws/amazon-eventstream.html
         headers = message.headers
-        keys = (":event-type", ":exception-type", ":error-code")
-        name = next((headers[key] for key in keys if headers.get(key)), "")
+        kind = headers.get(":message-type")
+        name = headers.get(":event-type") or headers.get(":exception-type") or ""
+        if kind == "error" or ":error-code" in headers:
+            code = headers.get(":error-code") or "error"
+            fields = {"code": code, "message": headers.get(":error-message") or code}
+            return Event(orjson.dumps({"error": fields}), ERROR)
+        if kind == "exception" and not name.endswith("Exception"):
+            return Event(message.payload or name.encode(), ERROR)
         return Event(message.payload, name.encode())
 
     def end(self) -> list[Event]:

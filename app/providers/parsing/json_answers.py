@@ -5,7 +5,6 @@ providers' functions index and call without checks, since a missing key or a wro
 always is.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,8 @@ from ... import safe_json
 from ...core.completion import Completion
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
+from .error_bodies import raise_in_band_error
+from .excerpts import excerpt
 from .stream_ending import check_body_ended
 
 # What code raises that reads an answer of another form than it expects.
@@ -56,6 +57,8 @@ def read_completion(
             if type(number) is not int or not 0 <= number < 2**40:
                 raise TypeError("count")
     except MALFORMED as e:
+        # An error in place of an answer, of which its reader knows nothing.
+        raise_in_band_error(document)
         raise as_upstream_error(e, body) from e
     return completion
 
@@ -118,24 +121,3 @@ def malformed_as_upstream_error(body: bytes = b"") -> Iterator[None]:
         yield
     except MALFORMED as e:
         raise as_upstream_error(e, body) from e
-
-
-def excerpt(body: bytes, length: int = 200) -> str:
-    """At most *length* characters of *body*, on one line, in whole words.
-
-    Words are not cut, since a body may quote a secret, and redaction cannot recognise
-    the first few characters of one. Only a word that is half of the excerpt or more is
-    cut, which leaves enough of it to be recognised.
-    """
-    # A character has four bytes at most.
-    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
-    printable = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    shown = printable[:length]
-    if len(printable) > length or len(body) > 4 * length:
-        words = _LAST_WORD.sub("", shown)
-        shown = words if len(words) > length // 2 else shown
-    return shown or "(an empty body)"
-
-
-# The last word, if it may be a key, or an encoded one.
-_LAST_WORD = re.compile(r"[\w+/=%~.*\\-]+\Z")

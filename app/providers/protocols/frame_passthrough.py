@@ -168,7 +168,7 @@ class FramePassthrough:
     def _repair(self, data: bytes) -> list[bytes]:
         """The frames that *data* stands for, each with one choice, or none."""
         document = read_object(data)
-        raise_in_band_error(document)
+        raise_in_band_error(document, self._usage)
         if not self._head:
             repair_head(document, self._upstream)
             self._head = {k: document[k] for k in _HEAD_KEYS if k in document}

@@ -176,6 +176,7 @@ class ChatReader:
             or not message
             or choice.get("finish_reason")
             or choice.get("usage")
+            or choice.get("error")
             or message.get("refusal")
         ):
             return None
