@@ -29,9 +29,9 @@ from ..core.completion import Completion, Usage, estimate
 from ..core.post_processing import prompt_estimate
 from ..core.request import LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode
+from ..errors import UpstreamInBand
 from ..planning import capabilities
 from ..planning.plan import Plan
-from ..errors import UpstreamInBand
 from ..providers.declaration import UpstreamAnswer
 from ..providers.parsing.answer_fields import parse_usage
 from ..providers.protocols import openai_chat

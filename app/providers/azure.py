@@ -95,7 +95,7 @@ AZURE_OPENAI = Provider(
             call=_deployment_call("/completions", openai_completions.request),
         ),
         CompletionMode.CHAT: replace(
-            openai_chat.endpoint(),
+            openai_chat.endpoint(user=openai_chat.OPENAI_USER),
             call=_deployment_call("/chat/completions", openai_chat.request),
         ),
     },

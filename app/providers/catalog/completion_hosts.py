@@ -51,7 +51,7 @@ OPENAI = completion_row(
     "https://platform.openai.com/docs/api-reference/completions",
     "https://api.openai.com/v1",
     openai_completions.endpoint(),
-    openai_chat.endpoint(),
+    openai_chat.endpoint(user=openai_chat.OPENAI_USER),
     settings=(
         Setting("openai_organization", upstream_header="OpenAI-Organization"),
         Setting("openai_project", upstream_header="OpenAI-Project"),

@@ -36,6 +36,11 @@ PARAMS: ParamMappings = {
     "logprobs": ParamMapping("top_logprobs", high=20),
 }
 
+# OpenAI's own rule, of the chat alone: "Invalid 'user': string too long. Expected a
+# string with maximum length 64". Hosts that share the protocol have none.
+# Source: https://github.com/maximhq/bifrost/pull/1000
+OPENAI_USER = ParamMapping("user", takes=lambda user: len(user) <= 64)
+
 
 def endpoint(
     path: str = "/chat/completions",
