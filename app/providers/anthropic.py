@@ -37,8 +37,8 @@ from .upstream_request import HTTPRequest, UpstreamRequest, key_header
 VERSION = "2023-06-01"
 
 # What may be no part of `metadata.user_id`: "user_id appears to contain an email
-# address. Please send a uuid or hash value in..." is a 400, and so is a telephone number
-# or an id of more than 256 characters. A number without separators is one of those if
+# address. Please send a uuid or hash value" is a 400, and so is a telephone number, or
+# an id of more than 256 characters. A number without separators is one of those if
 # it has as many digits as telephone numbers; ids of 16 and more are none.
 # Sources: https://platform.claude.com/docs/en/api/messages/create (metadata),
 # https://github.com/BerriAI/litellm/issues/10106 and its pull request 11432

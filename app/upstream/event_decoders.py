@@ -84,8 +84,8 @@ class AmazonEventDecoder:
         return events
 
     def _event(self, message: Any) -> Event:
-        # A message of type `event` or `exception` has a payload; one of type `error`, of
-        # the service itself, has all that it says in its headers.
+        # A message of type `event` or `exception` has a payload; one of type `error`,
+        # of the service itself, has all that it says in its headers.
         # Source: https://smithy.io/2.0/aws/amazon-eventstream.html
         headers = message.headers
         kind = headers.get(":message-type")
