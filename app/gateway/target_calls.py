@@ -7,8 +7,6 @@ is open is in `open_calls`, so that it can be broken off at any time.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from os.path import commonprefix
-from urllib.parse import urlsplit
 
 from ..core.hosts import InternalHost, custom_host
 from ..core.post_processing import PostProcessor
@@ -179,25 +177,13 @@ class TargetCalls:
             headers = error_headers(reply.headers)
             error.headers = headers if has_wait(headers) else error.headers | headers
             if reply.status in _PATH_STATUSES:
-                error.message += f" (called: {call.method} {self._shown_path(call)})"
+                hidden = self.target.base_url if self.target.stored_host else None
+                error.message += f" (called: {call.method} {call.path(hidden)})"
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "
             f"followed: {excerpt(body)}"
         )
-
-    def _shown_path(self, call: HTTPRequest) -> str:
-        """The path of *call* without its query, which may hold a key.
-
-        Of an address that the operator has stored, what the call adds to it.
-        """
-        path = urlsplit(call.url).path
-        if not self.target.stored_host:
-            return path
-        segments = path.split("/")
-        stored = urlsplit(self.target.base_url or "").path.rstrip("/").split("/")
-        shared = commonprefix([segments, stored])
-        return "/".join(["...", *segments[len(shared) :]])
 
     def _read_error(self, reply: HTTPReply) -> bytes:
         """The body of an error, or its start; a connection with more on it is ended."""

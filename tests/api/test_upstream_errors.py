@@ -1,9 +1,10 @@
-"""Errors of upstreams keep what helps: whole and streamed, before and after an event."""
+"""Errors of upstreams keep what helps: whole, streamed, before and after a frame."""
 
 import json
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import Caller, events
 from tests.providers.test_context_length import LIMIT_REACHED, TOO_LONG
+from tests.stored_gateway import StoredGateway
 from tests.upstream import (
     DONE,
     Answer,
@@ -34,7 +36,7 @@ AMAZON = "application/vnd.amazon.eventstream"
 
 @pytest.fixture
 def at(call: Call) -> Callable[..., Caller]:
-    """Creates callers of one target, which reaches *upstream* by its provider's name."""
+    """Creates callers of one target: *upstream*, as a provider of this name."""
 
     def make(upstream: Upstream, provider: str = "openai", **target: Any) -> Caller:
         caller = call(upstream)
@@ -78,7 +80,7 @@ FRAMES = {
     "event with JSON text": b'event: error\ndata: "out of memory"\n\n',
     "event with message": b'event: error\ndata: {"message": "out of memory"}\n\n',
     "event with detail": b'event: error\ndata: {"detail": "out of memory"}\n\n',
-    "event with list": b'event: error\ndata: {"detail": [{"msg": "out of memory"}]}\n\n',
+    "event with list": b"event: error\n" + data({"detail": [{"msg": "out of memory"}]}),
     "event with error": b'event: error\ndata: {"error": "out of memory"}\n\n',
     "event after data": b'data: {"message": "out of memory"}\nevent: error\n\n',
     "event in capitals": b"event: Error\ndata: out of memory\n\n",
@@ -664,3 +666,22 @@ def test_inner_error_of_filter_travels_on(at, script, provider, via, streamed) -
     assert response.status_code == 400
     assert (error["code"], error["param"]) == ("content_filter", "prompt")
     assert error["innererror"] == FILTERED["error"]["innererror"]
+
+
+# An address that the operator has stored
+
+
+@pytest.mark.parametrize("path", ["/tenant-5/v1", "/v1"])
+def test_stored_path_is_not_shown(call, script, settings, path: str) -> None:
+    pytest.importorskip("sqlalchemy")
+    upstream = script(whole({"detail": "Not Found"}, 404))
+    stored = replace(settings, secret_key="s" * 32, store_ttl=0)
+    with StoredGateway(call, upstream, stored) as gateway:
+        host = upstream.url.removesuffix("/v1") + path
+        caller = gateway.caller(gateway.key())
+        caller.headers["x-portkey-virtual-key"] = gateway.virtual_key(custom_host=host)
+        response = caller.complete()
+
+    message = "Not Found (called: POST .../completions)"
+    assert response.json["error"]["message"] == message
+    assert upstream.last.path == f"{path}/completions"

@@ -74,8 +74,8 @@ TOO_LONG: dict[str, tuple[int, Any]] = {
         400,
         {
             "error_type": "TOO_MANY_TOKENS",
-            "message": "too many tokens: size limit exceeded by 25836 tokens. Try using "
-            "shorter or fewer inputs.",
+            "message": "too many tokens: size limit exceeded by 25836 tokens. Try "
+            "using shorter or fewer inputs.",
         },
     ),
     "cohere v1": (
@@ -175,8 +175,8 @@ TOO_LONG: dict[str, tuple[int, Any]] = {
     "tgi inputs": (
         422,
         {
-            "error": "Input validation error: `inputs` must have less than 1024 tokens. "
-            "Given: 2000",
+            "error": "Input validation error: `inputs` must have less than 1024 "
+            "tokens. Given: 2000",
             "error_type": "validation",
         },
     ),
@@ -187,8 +187,8 @@ TOO_LONG: dict[str, tuple[int, Any]] = {
     "ollama of llama.cpp": (
         400,
         {
-            "error": '{"error":{"code":400,"message":"the request exceeds the available '
-            'context size","type":"exceed_context_size_error"}}'
+            "error": '{"error":{"code":400,"message":"the request exceeds the '
+            'available context size","type":"exceed_context_size_error"}}'
         },
     ),
     "lm studio": (
@@ -209,8 +209,8 @@ TOO_LONG: dict[str, tuple[int, Any]] = {
     "cerebras": (
         400,
         {
-            "message": "Please reduce the length of the messages or completion. Current "
-            "length is 9000 while limit is 8192",
+            "message": "Please reduce the length of the messages or completion. "
+            "Current length is 9000 while limit is 8192",
             "type": "invalid_request_error",
             "param": "messages",
             "code": "context_length_exceeded",
