@@ -37,6 +37,7 @@ from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
 from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
+from ..parsing.filter_results import PromptFilterResults
 from ..parsing.json_answers import read_object
 from ..parsing.stream_ending import ChoiceEndings
 from ..upstream_request import UpstreamRequest
@@ -113,6 +114,7 @@ class FramePassthrough:
         self._template: FrameTemplate | None = None
         self._usage: Any = None
         self._completion_tokens = 0
+        self._filter_results = PromptFilterResults()
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
         # The first two lines are all that most events cost: see the top of the module.
@@ -142,6 +144,7 @@ class FramePassthrough:
                 self._upstream, self._completion_tokens
             )
             document = self._frame(self._head, [], counts)
+            document |= self._filter_results.take()
             if not self._usage:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
@@ -169,7 +172,13 @@ class FramePassthrough:
         """The frames that *data* stands for, each with one choice, or none."""
         document = read_object(data)
         raise_in_band_error(document, self._usage)
-        if not self._head:
+        # What stands in a frame without choices goes on with the next that has some:
+        # clients index the first choice of each.
+        self._filter_results.hold(document)
+        if not self._head and not (document.get("choices") or document.get("id")):
+            # Azure's first frame, whose id and model are empty: it names no stream.
+            document["choices"] = []
+        elif not self._head:
             repair_head(document, self._upstream)
             self._head = {k: document[k] for k in _HEAD_KEYS if k in document}
             # From now on, frames with the same id and time need no repair of these.
@@ -198,7 +207,8 @@ class FramePassthrough:
             else:
                 self._endings.running.add(choice["index"])
             running_counts = counts if self._continuous_usage else None
-            frame = self._frame(document, [choice], running_counts)
+            head = document | self._filter_results.take()
+            frame = self._frame(head, [choice], running_counts)
             # Bytes that say the same already are kept: they may be spaced otherwise.
             frames.append(data if frame == read_object(data) else orjson.dumps(frame))
         return frames

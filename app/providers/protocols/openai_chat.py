@@ -24,6 +24,7 @@ from ..declaration import (
 )
 from ..parsing import error_bodies
 from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
+from ..parsing.filter_results import ChoiceFilterResults, PromptFilterResults
 from ..parsing.json_answers import JSONStreamReader, read_completion
 from ..parsing.logprobs import LegacyLogprobs
 from ..parsing.think_tags import ThinkTagFilter
@@ -141,7 +142,11 @@ class ChatReader:
         error_bodies.raise_in_band_error(document)
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
-        self._head = answer_head(document, self._upstream)
+        prompt_results = PromptFilterResults()
+        prompt_results.hold(document)
+        # A chunk without an id, as Azure's about its filters, names no stream.
+        if document.get("id") or not self._head[0]:
+            self._head = answer_head(document, self._upstream)
         sent_id, model = document.get("id"), document.get("model")
         # Only texts: among numbers, 1 equals True, and is read as another id.
         is_text = isinstance(sent_id, str | None) and isinstance(model, str | None)
@@ -151,6 +156,7 @@ class ChatReader:
             *self._head,
             choices=tuple(map(self._choice, document.get("choices") or ())),
             usage=_usage(document),
+            extra=prompt_results.take() or None,
         )
 
     def _read_plain_text(self, document: dict[str, Any]) -> Completion | None:
@@ -188,6 +194,8 @@ class ChatReader:
         text = message.get("content")
         if type(text) is not str:
             return None
+        if choice.get("content_filter_results"):
+            reader.filter_results.note(choice)
         return Completion(*self._head, (Choice(text, index),))
 
     def _choice(self, choice: Mapping[str, Any]) -> Choice:
@@ -199,6 +207,7 @@ class ChatReader:
         is_message = self._whole or "delta" not in choice
         message = choice.get("message" if is_message else "delta") or {}
         reason = choice.get("finish_reason") or ("stop" if self._whole else None)
+        reader.filter_results.note(choice)
         return reader.read(index, message, choice.get("logprobs"), reason)
 
 
@@ -213,6 +222,8 @@ class _ChoiceReader:
         self._think_tags = ThinkTagFilter()
         self._has_reasoning = False
         self._refused = False
+        # They go out with the last chunk, since they may be about any of the text.
+        self.filter_results = ChoiceFilterResults()
         # Whether text is the answer's as it comes: none of it can be reasoning any
         # more, and no log probabilities were requested, which would go with it.
         self.passes_text = False
@@ -240,7 +251,8 @@ class _ChoiceReader:
                 finished=bool(final_reason),
                 has_reasoning=self._has_reasoning,
             )
-        return Choice(text, index, tokens, final_reason)
+        extra = self.filter_results.fields if final_reason else None
+        return Choice(text, index, tokens, final_reason, extra)
 
 
 # Where servers put the reasoning when they separate it from the text.

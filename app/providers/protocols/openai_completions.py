@@ -24,6 +24,7 @@ from ..declaration import (
     same_named,
 )
 from ..parsing.error_bodies import raise_in_band_error
+from ..parsing.filter_results import choice_fields, prompt_fields
 from ..parsing.json_answers import read_completion, read_object
 from ..upstream_request import HTTPRequest, UpstreamRequest
 from .completion_repair import (
@@ -119,6 +120,7 @@ def _parse_completion(document: Mapping[str, Any]) -> Completion:
             choice["index"],
             _parse_logprobs(choice.get("logprobs")),
             choice["finish_reason"],
+            choice_fields(choice),
         )
         for choice in document["choices"]
     )
@@ -128,6 +130,7 @@ def _parse_completion(document: Mapping[str, Any]) -> Completion:
         model=str(document.get("model") or ""),
         choices=choices,
         usage=read_usage({"usage": None, **document}),
+        extra=prompt_fields(document),
     )
 
 
