@@ -65,7 +65,8 @@ class PostProcessor:
             return []
         # Some providers count along, in every chunk: the last count is the total.
         self._usage = completion.usage or self._usage
-        self._extra = completion.extra or self._extra
+        if completion.extra:
+            self._extra = {**(self._extra or {}), **completion.extra}
         if self._head is None:
             # A chunk without choices, as Azure's first one, may have an id of its own.
             if not completion.choices:

@@ -133,6 +133,7 @@ class ChatReader:
         # The head of the last chunk: what was sent, and what that was read as.
         self._sent_head: tuple[Any, Any, Any] | None = None
         self._head = "", 0, ""
+        self._prompt_results = PromptFilterResults()
 
     def read(self, document: dict[str, Any]) -> Completion:
         """One chunk, or the whole answer."""
@@ -142,8 +143,7 @@ class ChatReader:
         error_bodies.raise_in_band_error(document)
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
-        prompt_results = PromptFilterResults()
-        prompt_results.hold(document)
+        self._prompt_results.hold(document)
         # A chunk without an id, as Azure's about its filters, names no stream.
         if document.get("id") or not self._head[0]:
             self._head = answer_head(document, self._upstream)
@@ -156,7 +156,7 @@ class ChatReader:
             *self._head,
             choices=tuple(map(self._choice, document.get("choices") or ())),
             usage=_usage(document),
-            extra=prompt_results.take() or None,
+            extra=self._prompt_results.take() or None,
         )
 
     def _read_plain_text(self, document: dict[str, Any]) -> Completion | None:
