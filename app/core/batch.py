@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UpstreamCut, UpstreamProtocol
 from .completion import Choice, Completion, Usage
+from .post_processing import incomplete
 from .request import CompletionRequest
 
 # Parameters of the whole batch, which no single call gets as they are.
@@ -59,8 +60,9 @@ def join(
     """
     for part, answer in zip(parts, answers, strict=True):
         count, expected = len(answer.choices), part.request.n
-        if count != expected:
-            raise UpstreamProtocol(f"upstream sent {count} of the {expected} choices")
+        check_choice_count(count, expected)
+        if count > expected:
+            raise UpstreamProtocol("upstream sent more choices than it was asked for")
     # The best n choices of each prompt, in the order of their mean log probability;
     # without `best_of` all of them, as drawn.
     best: list[Choice] = []
@@ -86,6 +88,12 @@ def join(
         warnings=tuple(dict.fromkeys(w for a in answers for w in a.warnings)),
         extra=_joined_extra(parts, answers),
     )
+
+
+def check_choice_count(count: int, expected: int) -> None:
+    """Raise UpstreamCut if a whole answer has fewer choices than asked for."""
+    if count < expected:
+        raise incomplete("answer", count, expected)
 
 
 def _usage_share(part: Part, answer: Completion) -> Usage:

@@ -138,10 +138,9 @@ class PostProcessor:
         probabilities that were requested did not come.
         """
         choices, shape = self._choices.values(), self._shape
-        if self._head is None or not all(choice.finished for choice in choices):
-            raise UpstreamCut(
-                "upstream ended the answer before the completion was done"
-            )
+        ended = sum(choice.finished for choice in choices)
+        if self._head is None or ended < shape.count:
+            raise incomplete("answer", ended, shape.count)
         if shape.logprobs and any(choice.lacks_logprobs for choice in choices):
             raise UpstreamProtocol(
                 "upstream sent no log probabilities, though asked for"
@@ -172,6 +171,13 @@ def whole(answer: Completion, shape: PostProcessing) -> Completion:
         warnings=tuple(dict.fromkeys(w for c in chunks for w in c.warnings)),
         extra=next((chunk.extra for chunk in chunks if chunk.extra), None),
     )
+
+
+def incomplete(kind: str, came: int, expected: int) -> UpstreamCut:
+    """The error for a *kind* of answer with fewer whole choices than *expected*."""
+    message = f"upstream ended the {kind} before the completion was done"
+    counted = f": {came} of {expected} choices came" if expected > 1 else ""
+    return UpstreamCut(message + counted)
 
 
 def prompt_estimate(prompt: Prompt) -> int:

@@ -3,10 +3,11 @@
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import json
 import re
 from dataclasses import dataclass
 
-from ..errors import UpstreamProtocol
+from ..errors import UpstreamCut, UpstreamProtocol
 
 DONE = b"[DONE]"
 
@@ -17,6 +18,7 @@ ERROR = b"error"
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
 KEEP_ALIVE = b": keep-alive\n\n"
 
+_SENTINEL = b"data: " + DONE
 _BOM = b"\xef\xbb\xbf"
 # A line that is the JSON of an error, without `data:` before it.
 _BARE_ERROR = b'{"error"'
@@ -35,7 +37,8 @@ class Event:
 class SSEDecoder:
     """Feed it blocks of bytes, cut anywhere; it returns the events they complete.
 
-    An event is complete with the blank line after it. Events without data (a bare
+    An event is complete with the blank line after it, or with the regular end of the
+    stream: many servers leave the last blank line out. Events without data (a bare
     `retry:`, a comment) are dropped, as the standard says. Raises UpstreamProtocol for
     an event of more than *limit* bytes, and for as many bytes without an event.
     """
@@ -66,13 +69,21 @@ class SSEDecoder:
         return self._feed_lines(block)
 
     def end(self) -> list[Event]:
-        """The events that the end of the stream completes: none.
+        """The event that the regular end of the stream completes, if any.
 
-        An event that the end cuts off is dropped, as the standard says.
+        The standard would drop it. But many servers leave out the last blank line, and
+        the end of a body says as well that nothing follows. Raises UpstreamCut if a
+        line was cut off; where the connection is lost, `end` is not called.
         """
-        self._partial_line.clear()
-        self._data.clear()
-        return []
+        line = bytes(self._partial_line)
+        if _SENTINEL.startswith(line) and line != _SENTINEL:
+            # Half of a `[DONE]`, most likely, without which the end is the same.
+            self._partial_line.clear()
+        elif line.startswith(b"data:") and not _is_complete(line[5:]):
+            self._data.clear()
+            raise UpstreamCut("upstream ended the stream in the middle of an event")
+        # Ends the line that is open, and the event.
+        return self._feed_lines(b"\n\n")
 
     def _feed_lines(self, block: bytes) -> list[Event]:
         events: list[Event] = []
@@ -132,6 +143,15 @@ class SSEDecoder:
             first, self._in_first_line = first.removeprefix(_BOM), False
         self._partial_line = bytearray(tail[-1])
         return [first, *tail[:-1]]
+
+
+def _is_complete(data: bytes) -> bool:
+    """Whether *data* is a JSON document, or the sentinel."""
+    try:
+        json.loads(data)
+    except ValueError:
+        return data.strip() == DONE
+    return True
 
 
 def _plain_events(block: bytes) -> list[Event] | None:

@@ -18,7 +18,7 @@ from ..core.completion import Completion
 from ..core.post_processing import PostProcessor
 from ..core.request import CompletionRequest
 from ..planning.plan import Plan
-from ..providers.declaration import UpstreamAnswer
+from ..providers.declaration import RawCompletion, UpstreamAnswer
 from ..providers.protocols.openai_completions import to_completion
 from .streaming.call_stream import CallStream
 from .streaming.event_stream import FrameSource
@@ -39,7 +39,11 @@ def complete_plan(
         )
 
     if plan.direct:
-        return complete_part(plan.parts[0])
+        answer = complete_part(plan.parts[0])
+        if isinstance(answer, RawCompletion):
+            expected = plan.request.n * len(plan.request.prompts)
+            batch.check_choice_count(answer.choices, expected)
+        return answer
 
     def complete_and_process(part: Part) -> Completion:
         return post_processing.whole(

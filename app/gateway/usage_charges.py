@@ -74,7 +74,7 @@ class CallRecord:
                     self.generated += estimate(choice.text)
             else:
                 # Nearly every server sends one token per frame.
-                self.generated += bool(answer.body)
+                self.generated += answer.tokens if answer.body else 0
 
     def fail(self, error: UpstreamInBand) -> None:
         """Note an *error* in place of an answer, or of its end."""

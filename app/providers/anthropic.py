@@ -27,7 +27,7 @@ from .declaration import (
 from .model_lists import model_list, models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
-from .parsing.json_answers import JSONStreamReader, read_completion
+from .parsing.json_answers import JSONStreamReader, read_whole
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, key_header
 
@@ -92,12 +92,12 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole message as a completion."""
-    return read_completion(body, AnthropicReader(upstream).whole)
+    return read_whole(body, AnthropicReader(upstream).whole, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of a message as chunks of a completion."""
-    return JSONStreamReader(AnthropicReader(upstream).chunk)
+    return JSONStreamReader(upstream, AnthropicReader(upstream).chunk)
 
 
 class AnthropicReader:
@@ -105,7 +105,7 @@ class AnthropicReader:
 
     # A stream is `message_start` (id, model, counts so far), then for each block of
     # content `content_block_start`, `_delta` and `_stop`, then `message_delta` (stop
-    # reason, final counts) and `message_stop`. `ping` comes anywhere. No event says
+    # reason, final counts) and `message_stop`. `ping` comes anywhere. No event is
     # `[DONE]`: the end of the body is the end. Blocks of thinking come first, with
     # deltas of other types (`thinking_delta`, `signature_delta`); only `text_delta` is
     # part of the completion.
@@ -119,8 +119,10 @@ class AnthropicReader:
         self._begin(message)
         blocks = message["content"]
         text = "".join(b["text"] for b in blocks if b["type"] == "text")
-        # Documented as never null here, but null would leave the answer without an end.
-        return self._completion(text, message["stop_reason"] or "end_turn")
+        strict = self._upstream.target.strict
+        reason = finish_reason(message.get("stop_reason"), strict=strict)
+        choices = (Choice(text, 0, None, reason),)
+        return Completion(*self._head, choices, self._usage())
 
     def chunk(self, event: dict[str, Any]) -> Completion:
         """What one event adds; for most, a completion without choices."""

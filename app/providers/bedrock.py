@@ -20,7 +20,7 @@ from .declaration import (
     as_list,
 )
 from .parsing import error_bodies
-from .parsing.json_answers import JSONStreamReader, read_completion
+from .parsing.json_answers import JSONStreamReader, read_whole
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, bearer
 
@@ -55,9 +55,9 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
         text = "".join(block.get("text") or "" for block in blocks)
         counts = document.get("usage") or {}
         usage = parse_usage(counts, "inputTokens", "outputTokens")
-        return completion_of(upstream, text, document["stopReason"], usage)
+        return completion_of(upstream, text, document.get("stopReason"), usage)
 
-    return read_completion(body, read)
+    return read_whole(body, read, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
@@ -83,7 +83,7 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
         usage = parse_usage(counts, "inputTokens", "outputTokens")
         return completion_of(upstream, text, document.get("stopReason"), usage)
 
-    return JSONStreamReader(read_chunk, payload=payload)
+    return JSONStreamReader(upstream, read_chunk, payload=payload)
 
 
 _CONVERSE = Endpoint(

@@ -27,9 +27,10 @@ from .parsing.error_bodies import raise_in_band_error
 from .parsing.json_answers import (
     JSONStreamReader,
     malformed_as_upstream_error,
-    read_completion,
     read_object,
+    read_whole,
 )
+from .parsing.stream_ending import is_empty, is_terminator
 from .upstream_request import HTTPRequest, UpstreamRequest
 
 
@@ -66,11 +67,15 @@ class InvokeFamily:
         return post(upstream, "invoke", body)
 
     def completion(self, body: bytes, upstream: UpstreamRequest) -> Completion:
-        return read_completion(body, lambda document: self._read(document, upstream))
+        return read_whole(
+            body, lambda document: self._read(document, upstream), upstream
+        )
 
     def reader(self, upstream: UpstreamRequest) -> StreamReader:
         return JSONStreamReader(
-            lambda document: self._read(document, upstream), payload=unwrap_chunk
+            upstream,
+            lambda document: self._read(document, upstream),
+            payload=unwrap_chunk,
         )
 
     def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
@@ -89,6 +94,8 @@ def unwrap_chunk(event: Event) -> bytes:
     The payload of each frame is `{"bytes": "BASE64", "p": "padding"}`.
     """
     raise_event_error(event)
+    if is_empty(event.data) or is_terminator(event.data):
+        return event.data
     document = read_object(event.data)
     if "bytes" not in document:
         raise_in_band_error(document)
@@ -153,7 +160,7 @@ _COHERE = InvokeFamily(
         "stop": ParamMapping("stop_sequences", convert=as_list),
     },
     prompt="prompt",
-    text=lambda piece: _cohere_generation(piece).get("text") or "",
+    text=lambda piece: _cohere_text(_cohere_generation(piece)),
     reason=lambda piece: _cohere_generation(piece).get("finish_reason"),
     # "Required to support streaming": otherwise one event has the whole text.
     streaming={"stream": True},
@@ -168,6 +175,13 @@ def _titan_result(piece: Mapping[str, Any]) -> Any:
 def _cohere_generation(piece: Mapping[str, Any]) -> Any:
     # As with Titan: a list of one in a whole answer, bare in a stream.
     return piece["generations"][0] if "generations" in piece else piece
+
+
+def _cohere_text(generation: Mapping[str, Any]) -> Any:
+    # The last event of a stream has only the reason.
+    if generation.get("is_finished") or generation.get("finish_reason"):
+        return generation.get("text") or ""
+    return generation["text"]
 
 
 _FAMILIES = {

@@ -61,7 +61,7 @@ def completion_of(
 ) -> Completion:
     """A completion, or a chunk, of this text and finish reason."""
     reason = finish_reason(word, strict=upstream.target.strict)
-    choices = (Choice(text, 0, None, reason),) if text or reason else ()
+    choices = (Choice(text, 0, None, reason),)
     return Completion(*answer_head({}, upstream), choices, usage)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
-from ..core.sse import DONE
 from .declaration import (
     Endpoint,
     ParamMapping,
@@ -21,7 +20,7 @@ from .declaration import (
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
-from .parsing.json_answers import JSONStreamReader, read_completion, read_object
+from .parsing.json_answers import JSONStreamReader, read_object, read_whole
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest
@@ -57,12 +56,12 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read_completion(body, CohereReader(upstream).whole)
+    return read_whole(body, CohereReader(upstream).whole, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of a chat as chunks of a completion."""
-    return JSONStreamReader(CohereReader(upstream).chunk, ignored=(DONE,))
+    return JSONStreamReader(upstream, CohereReader(upstream).chunk)
 
 
 class CohereReader:
@@ -79,24 +78,25 @@ class CohereReader:
         text = "".join(p["text"] for p in parts if p["type"] == "text")
         self._id = document.get("id")
         entries = document.get("logprobs") or ()
-        reason = document["finish_reason"]
+        reason = document.get("finish_reason")
         return self._completion(text, reason, document.get("usage"), entries)
 
     def chunk(self, event: dict[str, Any]) -> Completion:
         """What one event adds; for most, a completion without choices."""
         # message-start has the id; then for each part content-start, -delta and -end;
         # message-end has the finish reason and the usage. Recorded streams end in an
-        # undocumented `[DONE]`, so that it is passed over, and not required.
+        # undocumented `[DONE]`, which is not required.
         if "error" in event:
             error_bodies.raise_in_band_error(event)
         self._id = event.get("id") or self._id
         delta = event.get("delta") or {}
-        if event["type"] == "message-end":
+        if event.get("type") == "message-end":
             # The HTTP status is already 200.
             if delta.get("error"):
                 raise error_bodies.in_band_error({"message": delta["error"]})
-            return self._completion("", delta["finish_reason"], delta.get("usage"))
-        if event["type"] != "content-delta":
+            word = delta.get("finish_reason")
+            return self._completion("", word, delta.get("usage"))
+        if event.get("type") != "content-delta":
             return self._completion("", None)
         # A part of the reasoning has `thinking` in place of `text`.
         text = delta["message"]["content"].get("text") or ""
@@ -121,7 +121,7 @@ class CohereReader:
                 for e in entries
             ]
             logprobs = self._logprobs.read(tokens)
-        choices = (Choice(text, 0, logprobs, reason),) if text or reason else ()
+        choices = (Choice(text, 0, logprobs, reason),)
         head = answer_head({"id": self._id}, self._upstream)
         return Completion(*head, choices, _parse_usage(usage or {}))
 

@@ -20,10 +20,15 @@ from .upstream_request import HTTPRequest, UpstreamRequest, bearer, host_label
 
 # A NamedTuple is made in half the time, and there is one for each event of a stream.
 class RawCompletion(NamedTuple):
-    """JSON that goes to the caller as it came, if any; and the *usage* in it."""
+    """JSON that goes to the caller as it came, if any; and the *usage* in it.
+
+    A chunk has about so many *tokens*, a whole answer so many *choices*.
+    """
 
     body: bytes
     usage: Usage | None = None
+    tokens: int = 1
+    choices: int = 0
 
 
 # What is read of an answer, or of a chunk: JSON to be passed on, or a completion to be
@@ -39,6 +44,13 @@ class StreamReader(Protocol):
         """Whether the provider's last event was read. Nothing more is to be fed then,
         and `end` not to be called.
         """
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether text is held, to go on in one chunk with its finish reason."""
+
+    def flush(self) -> Sequence[UpstreamAnswer]:
+        """That text, without the reason: it has waited for long enough."""
 
     def feed(self, event: Event) -> Sequence[UpstreamAnswer]:
         """The chunks that *event* completes. It runs for each event of each stream, so

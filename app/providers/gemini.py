@@ -13,7 +13,7 @@ from .declaration import Endpoint, ParamMapping, Provider, StreamReader, as_list
 from .model_lists import models_request, openai_model_list
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
-from .parsing.json_answers import JSONStreamReader, read_completion, read_object
+from .parsing.json_answers import JSONStreamReader, read_object, read_whole
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
 from .upstream_request import (
@@ -77,12 +77,12 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, GeminiReader(upstream, whole=True).read)
+    return read_whole(body, GeminiReader(upstream, whole=True).read, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The events of an answer as chunks of a completion."""
-    return JSONStreamReader(GeminiReader(upstream, whole=False).read)
+    return JSONStreamReader(upstream, GeminiReader(upstream, whole=False).read)
 
 
 class GeminiReader:
@@ -121,8 +121,9 @@ class GeminiReader:
         # Thoughts that use all of max_tokens leave a `content` without `parts`.
         parts = (candidate.get("content") or {}).get("parts") or ()
         text = "".join(p.get("text") or "" for p in parts if not p.get("thought"))
-        word = candidate.get("finishReason") or ("STOP" if self._whole else None)
-        reason = finish_reason(word, strict=self._upstream.target.strict)
+        reason = finish_reason(
+            candidate.get("finishReason"), strict=self._upstream.target.strict
+        )
         result, logprobs = candidate.get("logprobsResult"), None
         if result and self._logprobs is not None:
             # Two parallel lists, by token. The second has the alternatives; it is empty
@@ -133,7 +134,7 @@ class GeminiReader:
             top += [[]] * (len(chosen) - len(top))
             pairs = zip(chosen, top, strict=False)
             logprobs = self._logprobs.read([_entry(*pair) for pair in pairs])
-        return Choice(text, 0, logprobs, reason)
+        return Choice(text, candidate.get("index") or 0, logprobs, reason)
 
 
 def _entry(chosen: Mapping[str, Any], top: list[Any]) -> dict[str, Any]:

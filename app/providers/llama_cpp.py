@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from ..core.completion import Choice, Completion, Usage
+from ..core.post_processing import incomplete
 from ..core.routing import CompletionMode, Target
-from ..core.sse import DONE
 from ..errors import UpstreamStatus
 from . import sampling
 from .declaration import (
@@ -31,10 +31,9 @@ from .declaration import (
 from .model_lists import models_request
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
-from .parsing.json_answers import JSONStreamReader, read_completion, read_object
+from .parsing.json_answers import JSONStreamReader, read_object, read_whole
 from .parsing.logprobs import LegacyLogprobs
 from .protocols import openai_chat
-from .protocols.openai_chat import EMPTY_DATA
 from .upstream_request import HTTPRequest, UpstreamRequest
 
 # Its default seed, -1 as an unsigned number of 32 bits, which means a random one.
@@ -109,20 +108,22 @@ def _chat(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """The whole answer, as the contract has it."""
-    return read_completion(body, LlamaCppReader(upstream).read)
+    return read_whole(body, LlamaCppReader(upstream, whole=True).read, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The streamed answer, as the contract has it; usage on the last chunk."""
-    read = LlamaCppReader(upstream).read
-    return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
+    return JSONStreamReader(upstream, LlamaCppReader(upstream, whole=False).read)
 
 
 class LlamaCppReader:
-    """Reads one answer, or its chunks in order: the offsets of tokens depend on it."""
+    """Reads one answer: a *whole* one, or its chunks in order, on which the offsets of
+    tokens depend.
+    """
 
-    def __init__(self, upstream: UpstreamRequest) -> None:
+    def __init__(self, upstream: UpstreamRequest, *, whole: bool) -> None:
         self._upstream = upstream
+        self._whole = whole
         prompt, top = upstream.request.prompt, upstream.request.logprobs
         start = len(prompt) if isinstance(prompt, str) else 0
         self._logprobs = None if top is None else LegacyLogprobs(start, top)
@@ -132,6 +133,8 @@ class LlamaCppReader:
         # /infill answers in the native shape, {"content", "stop", ...}; /v1/completions
         # in OpenAI's, {"choices": [...]}.
         is_native = "content" in document
+        if is_native and self._whole and not document["stop"]:
+            raise incomplete("answer", 0, 1)
         read_fields = _native_fields if is_native else _completions_fields
         text, entries, word, usage = read_fields(document)
         logprobs = self._logprobs.read(entries) if self._logprobs else None

@@ -29,6 +29,7 @@ from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason
 from .parsing.json_answers import JSONStreamReader, read_completion
 from .parsing.logprobs import LegacyLogprobs
+from .parsing.stream_ending import check_ended, inferred_reason
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest
 
@@ -91,12 +92,14 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(body, OllamaReader(upstream).read)
+    answer = read_completion(body, OllamaReader(upstream).read)
+    check_ended(answer)
+    return answer
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The lines of an answer as chunks of a completion."""
-    return JSONStreamReader(OllamaReader(upstream).read)
+    return JSONStreamReader(upstream, OllamaReader(upstream).read)
 
 
 class OllamaReader:
@@ -113,13 +116,16 @@ class OllamaReader:
         # versions lack.
         done, entries = document["done"], document.get("logprobs")
         logprobs = self._logprobs.read(entries) if self._logprobs and entries else None
-        word = document.get("done_reason") or "stop" if done else None
-        reason = finish_reason(word, strict=self._upstream.target.strict)
         completion_tokens = document.get("eval_count")
         usage = None
         # Counts of 0 are left out of the JSON, and some answers lack the prompt's.
         if done and completion_tokens:
             usage = Usage(document.get("prompt_eval_count") or 0, completion_tokens)
+        reason = None
+        if done:
+            word, strict = document.get("done_reason"), self._upstream.target.strict
+            reason = finish_reason(word, strict=strict)
+            reason = reason or inferred_reason(self._upstream, usage)
         return Completion(
             *answer_head({"model": document.get("model")}, self._upstream),
             (Choice(document.get("response") or "", 0, logprobs, reason),),

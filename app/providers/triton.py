@@ -10,17 +10,15 @@ extension_generate.md, and below https://github.com/triton-inference-server/:
 vllm_backend/blob/main/src/utils/request.py, tensorrtllm_backend
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
-from ..core.sse import Event
-from ..errors import UpstreamError
-from .declaration import Endpoint, Provider, same_named
+from .declaration import Endpoint, Provider, StreamReader, same_named
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head
-from .parsing.json_answers import JSONStreamReader, read_completion
+from .parsing.json_answers import JSONStreamReader, read_whole
+from .parsing.stream_ending import ReasonlessEnd
 from .upstream_request import HTTPRequest, UpstreamRequest
 
 # Those that both backends have, vLLM's and TensorRT-LLM's.
@@ -39,48 +37,27 @@ def call(upstream: UpstreamRequest) -> HTTPRequest:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole answer as a completion."""
-    return read_completion(
-        body, lambda document: _completion(document, upstream, "stop")
+    return read_whole(body, lambda document: _completion(document, upstream), upstream)
+
+
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
+    """The events of an answer as chunks of a completion."""
+    # A body without any event is no empty text, but a failure.
+    return JSONStreamReader(
+        upstream,
+        lambda document: _completion(document, upstream),
+        reasonless_end=ReasonlessEnd.BODY,
     )
 
 
-class TritonReader:
-    """Reads a stream. It has no finish reason: the end of the body is the end of its
-    only choice.
-    """
-
-    def __init__(self, upstream: UpstreamRequest) -> None:
-        self._upstream = upstream
-        self._chunks = JSONStreamReader(
-            lambda document: _completion(document, upstream, None)
-        )
-        # A body without any event is no empty text, but a failure.
-        self._has_begun = False
-        self.done = False
-
-    def feed(self, event: Event) -> Sequence[Completion]:
-        self._has_begun = True
-        return self._chunks.feed(event)
-
-    def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
-        # Raises if the connection broke: no event shows whether the text was complete.
-        self._chunks.end(failure)
-        if not self._has_begun:
-            return ()
-        head = answer_head({}, self._upstream)
-        return (Completion(*head, (Choice("", 0, None, "stop"),)),)
-
-
-def _completion(
-    document: dict[str, Any], upstream: UpstreamRequest, reason: str | None
-) -> Completion:
+def _completion(document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
     # An error after the first event is an event, {"error": "text"}, under status 200.
     error_bodies.raise_in_band_error(document)
     named = {"model": document.get("model_name")}
     text = document["text_output"]
     # Some models answer with a batch of one.
     text = text[0] if isinstance(text, list) else text
-    return Completion(*answer_head(named, upstream), (Choice(text, 0, None, reason),))
+    return Completion(*answer_head(named, upstream), (Choice(text),))
 
 
 TRITON = Provider(
@@ -88,7 +65,7 @@ TRITON = Provider(
     docs="https://github.com/triton-inference-server/server/tree/main/docs/protocol",
     modes={
         CompletionMode.NATIVE: Endpoint(
-            params=_PARAMS, call=call, completion=completion, reader=TritonReader
+            params=_PARAMS, call=call, completion=completion, reader=stream_reader
         )
     },
     needs_key=False,

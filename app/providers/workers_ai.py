@@ -7,18 +7,23 @@ Sources, below https://developers.cloudflare.com/workers-ai/:
 configuration/open-ai-compatibility/, guides/prompting/ (raw and templates), models/
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ..core.completion import Choice, Completion, Usage
+from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
-from ..core.sse import DONE, Event
-from ..errors import UpstreamError
-from .declaration import Endpoint, ParamMapping, Provider, Setting, same_named
+from .declaration import (
+    Endpoint,
+    ParamMapping,
+    Provider,
+    Setting,
+    StreamReader,
+    same_named,
+)
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
-from .parsing.json_answers import read_completion, read_object
-from .parsing.stream_ending import check_body_ended
+from .parsing.json_answers import JSONStreamReader, read_whole
+from .parsing.stream_ending import ReasonlessEnd
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
 
@@ -50,83 +55,49 @@ def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
         # The envelope of Cloudflare's API: {"success", "errors", "messages", "result"}.
         # The events of a stream are bare results.
         error_bodies.raise_in_band_error(document)
-        result = document["result"]
-        usage = parse_usage(result.get("usage"))
-        text, reason = _text_and_reason(result)
-        return _completion(
-            upstream, text, usage, reason or _inferred_reason(upstream, usage)
-        )
+        return _completion(upstream, document["result"])
 
-    return read_completion(body, whole)
+    return read_whole(body, whole, upstream)
 
 
-class WorkersAIReader:
-    """Reads a stream. Only `[DONE]` says that it is complete: a reason that came
-    before it, and the usage, wait for it.
-    """
-
+def stream_reader(upstream: UpstreamRequest) -> StreamReader:
+    """The events of an answer as chunks of a completion."""
     # Events are {"response": "text", "p": "abc"}; the last one has the usage. `p` is
     # padding, since the sizes of packets would give the text away:
     # https://blog.cloudflare.com/ai-side-channel-attack-mitigated
 
-    def __init__(self, upstream: UpstreamRequest) -> None:
-        self._upstream = upstream
-        self.done = False
-        self._usage: Usage | None = None
-        self._reason: str | None = None
-
-    def feed(self, event: Event) -> Sequence[Completion]:
-        upstream = self._upstream
-        if event.data == DONE:
-            self.done = True
-            last = self._reason or _inferred_reason(upstream, self._usage)
-            return (_completion(upstream, "", self._usage, last),)
-        document = read_object(event.data)
+    def read_chunk(document: dict[str, Any]) -> Completion:
         error_bodies.raise_in_band_error(document)
-        self._usage = parse_usage(document.get("usage")) or self._usage
         # The event with the usage may have no text at all.
-        text, reason = _text_and_reason({"response": ""} | document)
-        self._reason = reason or self._reason
-        return (_completion(upstream, text),)
+        return _completion(upstream, {"response": ""} | document)
 
-    def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
-        check_body_ended(failure)
-        return ()
+    # Of older models only `[DONE]` says that the text is complete.
+    return JSONStreamReader(
+        upstream, read_chunk, reasonless_end=ReasonlessEnd.TERMINATOR
+    )
 
 
-def _text_and_reason(result: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Text and reason; newer models answer in the shape of OpenAI's completions."""
+def _completion(upstream: UpstreamRequest, result: Mapping[str, Any]) -> Completion:
+    """A result; newer models answer in the shape of OpenAI's completions."""
+    reason = None
     if not result.get("choices"):
         # A text that looks like a number is one in the JSON: {"response": 5}.
         text = result["response"]
-        return "" if text is None else str(text), None
-    choice = result["choices"][0]
-    return str(choice.get("text") or ""), finish_reason(choice.get("finish_reason"))
-
-
-def _completion(
-    upstream: UpstreamRequest,
-    text: str,
-    usage: Usage | None = None,
-    reason: str | None = None,
-) -> Completion:
-    choices = (Choice(text, 0, None, reason),) if text or reason else ()
+        text = "" if text is None else str(text)
+    else:
+        choice = result["choices"][0]
+        text = str(choice.get("text") or "")
+        reason = finish_reason(choice.get("finish_reason"))
+    usage = parse_usage(result.get("usage"))
+    choices = (Choice(text, 0, None, reason),)
     return Completion(*answer_head({}, upstream), choices, usage)
-
-
-def _inferred_reason(upstream: UpstreamRequest, usage: Usage | None) -> str:
-    # Models that answer with `response` say nothing of why they ended.
-    limit = upstream.request.max_tokens
-    if usage and limit is not None and usage.completion_tokens >= limit:
-        return "length"
-    return "stop"
 
 
 _NATIVE = Endpoint(
     params=_PARAMS,
     call=call,
     completion=completion,
-    reader=WorkersAIReader,
+    reader=stream_reader,
 )
 WORKERS_AI = Provider(
     name="workers-ai",

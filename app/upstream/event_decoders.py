@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 
 from ..core.sse import ERROR, Event, SSEDecoder
-from ..errors import UpstreamProtocol
+from ..errors import UpstreamCut, UpstreamProtocol
 
 
 class EventDecoder(Protocol):
@@ -73,7 +73,7 @@ class AmazonEventDecoder:
         events: list[Event] = []
         try:
             for message in self._buffer:
-                self._buffered_bytes = 0
+                self._buffered_bytes -= message.prelude.total_length
                 events.append(self._event(message))
         except ParserError as e:
             raise UpstreamProtocol(f"upstream sent a broken event: {e}") from e
@@ -99,6 +99,9 @@ class AmazonEventDecoder:
         return Event(message.payload, name.encode())
 
     def end(self) -> list[Event]:
+        # A frame says how long it is, so that half of one is a loss.
+        if self._buffered_bytes:
+            raise UpstreamCut("upstream ended the stream in the middle of an event")
         return []
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.core import sse
 from app.core.sse import Event, SSEDecoder
-from app.errors import UpstreamProtocol
+from app.errors import UpstreamCut, UpstreamProtocol
 from tests.wire import answer
 
 
@@ -57,8 +57,21 @@ def test_byte_order_mark_is_removed() -> None:
     assert decode(b"\xef\xbb", b"\xbfdata: 1\n\n") == [Event(b"1")]
 
 
-def test_truncated_event_is_dropped() -> None:
-    assert decode(b"data: 1\n\ndata: 2\n") == [Event(b"1")]
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b""], ids=repr)
+@pytest.mark.parametrize("data", [b'{"a": 1}', b"[DONE]", b" [DONE] "], ids=repr)
+def test_last_event_needs_no_blank_line(data: bytes, end: bytes) -> None:
+    assert decode(b"data: 1\n\ndata: " + data + end) == [Event(b"1"), Event(data)]
+
+
+@pytest.mark.parametrize("rest", [b'data: {"a": 1', b'data:{"a', b'data: "[DONE]'])
+def test_line_that_is_cut_off_is_refused(rest: bytes) -> None:
+    with pytest.raises(UpstreamCut):
+        decode(b"data: 1\n\n" + rest)
+
+
+@pytest.mark.parametrize("rest", [b"", b"da", b"data: ", b"data: [DO", b": pi", b"id"])
+def test_rest_without_data_is_dropped(rest: bytes) -> None:
+    assert decode(b"data: 1\n\n" + rest) == [Event(b"1")]
 
 
 def test_event_completes_with_its_blank_line() -> None:
@@ -158,4 +171,5 @@ def test_plain_block_equals_line_reading(blocks: list[bytes]) -> None:
     decoder = SSEDecoder(2**20)
     by_lines = [event for block in blocks for event in decoder._feed_lines(block)]
 
-    assert decode(*blocks) == by_lines
+    by_blocks = SSEDecoder(2**20)
+    assert [event for block in blocks for event in by_blocks.feed(block)] == by_lines

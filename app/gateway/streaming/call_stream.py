@@ -9,12 +9,13 @@ Whether a stream is whole, cut or broken is decided by its reader, with
 providers/parsing/stream_ending.py, and behind that by the post-processing.
 """
 
+import time
 from collections.abc import Sequence
 from math import inf
 
 from ...core.completion import Completion
 from ...core.post_processing import PostProcessor
-from ...core.sse import ERROR, Event
+from ...core.sse import DONE, ERROR, Event
 from ...errors import UpstreamError, UpstreamInBand
 from ...providers.declaration import StreamReader, UpstreamAnswer
 from ...providers.parsing.error_bodies import error_of_event
@@ -24,6 +25,10 @@ from ...upstream.client import ByteBudget, HTTPReply
 from ...upstream.event_decoders import EventDecoder
 from ...upstream.open_calls import OpenCalls
 from ..usage_charges import CallEnding, CallRecord
+
+# Seconds for which text waits for what follows its finish reason, to go on as one chunk
+# with it. Nearly every server ends its stream in the same moment.
+_LONGEST_HOLD = 0.3
 
 
 class CallStream:
@@ -47,6 +52,7 @@ class CallStream:
         self._reply, self._open_calls = reply, open_calls
         self._decoder, self._budget, self._reader = decoder, budget, reader
         self._record, self._post_processor = record, post_processor
+        self._flush_at = inf
         self.error: Exception | None = None
         self.done = False
 
@@ -65,28 +71,36 @@ class CallStream:
                 # A provider that cannot stream answers with one whole document,
                 # which *budget* bounds. Nobody is sent anything before its end.
                 block = (
-                    self._reply.read_block(wake_at)
+                    self._reply.read_block(min(wake_at, self._flush_at))
                     if self._decoder
                     else self._reply.read(self._budget)
                 )
+                last = self._decoder.end() if self._decoder and block == b"" else []
             except UpstreamError as failure:
                 # The reader knows whether anything was lost.
                 self._end(self._reader.end(failure), answers)
                 return answers
             if block is None:
-                return None
+                if self._flush_at > wake_at:
+                    return None
+                self._flush(answers)
+                return answers
             if self._decoder:
-                decoder = self._decoder
-                events = decoder.feed(block) if block else decoder.end()
+                events = self._decoder.feed(block) if block else last
             else:
-                events, block = [Event(block)], b""
+                # It is complete by itself, as a stream is with this last event.
+                events, block = [Event(block), Event(DONE)], b""
             if events:
                 self._reply.begin()
                 self._read_events(events, answers)
             if not (block or self.done):
                 self._end(self._reader.end(), answers)
+            if self._reader.holds_text and not self.done:
+                self._flush_in_time(answers)
         except Exception as e:
             error = as_upstream_error(e)
+            # Text that came before an error is the caller's.
+            self._flush(answers)
             if not answers:
                 self._fail(error)
             self.error = error
@@ -132,6 +146,23 @@ class CallStream:
             # the provider shall not go on.
             answers += processor.end()
             self._finish(is_read=False)
+
+    def _flush_in_time(self, answers: list[UpstreamAnswer]) -> None:
+        """Let text that the reader holds wait, but not for too long."""
+        now = time.monotonic()
+        if self._flush_at == inf:
+            self._flush_at = now + _LONGEST_HOLD
+        elif self._flush_at <= now:
+            self._flush(answers)
+
+    def _flush(self, answers: list[UpstreamAnswer]) -> None:
+        """Add to *answers* the text that the reader holds."""
+        self._flush_at = inf
+        released = self._reader.flush()
+        self._record.note(*released)
+        processor = self._post_processor
+        for answer in released:
+            answers += processor.feed(to_completion(answer)) if processor else [answer]
 
     def _end(
         self, last: Sequence[UpstreamAnswer], answers: list[UpstreamAnswer]

@@ -5,17 +5,26 @@ providers' functions index and call without checks, since a missing key or a wro
 always is.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ... import safe_json
-from ...core.completion import Completion
+from ...core.completion import Choice, Completion, Usage
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
+from ..upstream_request import UpstreamRequest
 from .error_bodies import raise_in_band_error
 from .excerpts import excerpt
-from .stream_ending import check_body_ended
+from .stream_ending import (
+    ChoiceEndings,
+    ReasonlessEnd,
+    check_body_ended,
+    inferred_reason,
+    is_empty,
+    is_terminator,
+)
 
 # What code raises that reads an answer of another form than it expects.
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError)
@@ -63,42 +72,128 @@ def read_completion(
     return completion
 
 
+def read_whole(
+    body: bytes,
+    reader: Callable[[dict[str, Any]], Completion],
+    upstream: UpstreamRequest,
+) -> Completion:
+    """The completion in a whole answer, as `read_completion` has it. Each choice has a
+    finish reason: where the provider says nothing of why it ended, it is inferred.
+    """
+    completion = read_completion(body, reader)
+    for choice in completion.choices:
+        if choice.finish_reason is None:
+            choice.finish_reason = inferred_reason(upstream, completion.usage)
+    return completion
+
+
 class JSONStreamReader:
     """A StreamReader that hands each object to *read_chunk*, which keeps the state.
 
-    Events with data in *ignored* mean nothing, *terminator* ends the stream. *payload*
-    takes the JSON out of an event where it is not simply the data.
+    The chunks go on without their finish reasons, which come at the end of the stream:
+    see stream_ending.py. *last_chunk* has what *read_chunk* has held back until then.
+    *payload* takes the JSON out of an event where it is not simply the data.
     """
 
     def __init__(
         self,
+        upstream: UpstreamRequest,
         read_chunk: Callable[[dict[str, Any]], Completion],
         *,
-        terminator: bytes | None = None,
-        ignored: Collection[bytes] = (),
         payload: Callable[[Event], bytes] | None = None,
+        last_chunk: Callable[[], Completion] | None = None,
+        reasonless_end: ReasonlessEnd = ReasonlessEnd.COUNTED,
     ) -> None:
         self._read_chunk = read_chunk
-        self._terminator = terminator
-        self._ignored = ignored
+        self._last_chunk = last_chunk
         self._payload = payload
+        self._reasonless_end = reasonless_end
+        self._endings = ChoiceEndings(upstream)
+        # The text that came with a reason, by its choice.
+        self._held: dict[int, Choice] = {}
+        self._head: Completion | None = None
+        self._usage: Usage | None = None
         self.done = False
 
     def feed(self, event: Event) -> Sequence[Completion]:
-        data = event.data
-        if data == self._terminator:
-            self.done = True
-            return ()
-        if data in self._ignored:
-            return ()
-        if self._payload is not None:
-            data = self._payload(event)
+        data = event.data if self._payload is None else self._payload(event)
+        # Nearly all data is an object with fields, and all else is looked at closer.
+        if len(data) < 16 or not data.startswith(b"{"):
+            if is_terminator(data):
+                self.done = True
+                return self._close(terminated=True)
+            if is_empty(data):
+                return ()
         # An event in place of a chunk that is an error raises in here.
-        return (read_completion(data, self._read_chunk),)
+        chunk = read_completion(data, self._read_chunk)
+        choices = chunk.choices
+        if (
+            len(choices) == 1
+            and choices[0].finish_reason is None
+            and choices[0].index in self._endings.running
+            and chunk.usage is None
+        ):
+            return (chunk,)
+        return (self._without_reasons(chunk),)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[Completion]:
         check_body_ended(failure)
-        return ()
+        return self._close(terminated=False)
+
+    @property
+    def holds_text(self) -> bool:
+        return bool(self._held)
+
+    def flush(self) -> Sequence[Completion]:
+        if self._head is None or not self._held:
+            return ()
+        choices = [choice for index in [*self._held] for choice in self._release(index)]
+        return (replace(self._head, choices=tuple(choices), usage=None, extra=None),)
+
+    def _release(self, index: int) -> list[Choice]:
+        """The text of a choice that is held, if any, without its reason."""
+        held = self._held.pop(index, None)
+        return [replace(held, finish_reason=None)] if held else []
+
+    def _without_reasons(self, chunk: Completion) -> Completion:
+        """*chunk* but for its finish reasons, and for text that is held with one."""
+        endings = self._endings
+        self._head, self._usage = chunk, chunk.usage or self._usage
+        choices: list[Choice] = []
+        for choice in chunk.choices:
+            has_text = bool(choice.text or choice.logprobs and choice.logprobs.tokens)
+            endings.go_on(choice.index, has_text=has_text)
+            if has_text:
+                choices += self._release(choice.index)
+            if choice.finish_reason:
+                endings.hold(choice.index, choice.finish_reason)
+            if has_text and choice.finish_reason and not endings.is_repeating:
+                self._held[choice.index] = choice
+            elif has_text:
+                choices.append(replace(choice, finish_reason=None, extra=None))
+        return replace(chunk, choices=tuple(choices))
+
+    def _close(self, *, terminated: bool) -> Sequence[Completion]:
+        """What was held back, and the reasons of all choices that have ended."""
+        if self._head is None:
+            return ()
+        last = self._last_chunk() if self._last_chunk else None
+        chunks = [self._without_reasons(last)] if last else []
+        extra = {choice.index: choice.extra for choice in last.choices} if last else {}
+        endings, end = self._endings, self._reasonless_end
+        if terminated or end is ReasonlessEnd.BODY:
+            is_sufficient = end is not ReasonlessEnd.COUNTED
+            endings.complete(self._usage, is_sufficient=is_sufficient)
+        choices = [
+            replace(
+                self._held.pop(index, Choice("", index)),
+                finish_reason=reason,
+                extra=extra.get(index),
+            )
+            for index, reason in endings.reasons.items()
+        ]
+        end_chunk = replace(self._head, choices=tuple(choices), usage=None, extra=None)
+        return [*chunks, end_chunk]
 
 
 def as_upstream_error(error: Exception, body: bytes = b"") -> Exception:

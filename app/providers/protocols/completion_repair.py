@@ -5,7 +5,7 @@ fractions, finish reasons of their own. The functions here close them in place, 
 whether they had to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...core.completion import Usage, estimate
 from ...core.post_processing import prompt_estimate
 from ...errors import UpstreamProtocol
 from ..parsing.answer_fields import created, finish_reason, parse_usage
+from ..parsing.stream_ending import choice_indices, expected_choices
 from ..upstream_request import UpstreamRequest
 from .openai_chat import text_of
 
@@ -34,13 +35,28 @@ def repair_head(document: dict[str, Any], upstream: UpstreamRequest) -> bool:
     return changed
 
 
-def repair_choice(choice: Any, upstream: UpstreamRequest, *, final: bool) -> bool:
-    """Fill what clients index or compare. True if anything changed."""
-    if not isinstance(choice, dict):
+def number_choices(
+    choices: Sequence[Any], upstream: UpstreamRequest, *, whole: bool = True
+) -> bool:
+    """Set the indices that are missing, or cannot be right, among choices that stand
+    together. True if anything changed.
+    """
+    if not all(isinstance(choice, dict) for choice in choices):
         raise UpstreamProtocol("a choice of the answer is no object")
+    present = [choice.get("index") for choice in choices]
+    indices = choice_indices(present, expected_choices(upstream), whole=whole)
+    for choice, index in zip(choices, indices, strict=True):
+        choice["index"] = index
+    return list(indices) != present
+
+
+def repair_choice(
+    choice: dict[str, Any], upstream: UpstreamRequest, default_reason: str | None = None
+) -> bool:
+    """Fill what clients index or compare. True if anything changed."""
     # With x-portkey-strict-open-ai-compliance: false it keeps the provider's own word.
     reason = finish_reason(choice.get("finish_reason"), strict=upstream.target.strict)
-    index = choice.get("index") or 0
+    index = choice["index"]
     # Not 1.0 or "1" either: clients put choices into lists by it.
     if type(index) is not int:
         raise UpstreamProtocol(f"a choice of the answer has no number: {index!r:.40}")
@@ -48,7 +64,7 @@ def repair_choice(choice: Any, upstream: UpstreamRequest, *, final: bool) -> boo
         "text": _text(choice),
         "index": index,
         "logprobs": choice.get("logprobs"),
-        "finish_reason": reason or ("stop" if final else None),
+        "finish_reason": reason or default_reason,
     }
     changed = any(k not in choice or choice[k] != v for k, v in repaired.items())
     choice.update(repaired)

@@ -21,28 +21,38 @@ three paths that fits:
 3. *Repair.* All others are parsed, mended, and written again if that changed anything:
    the first frame, finish reasons, usage, errors, several choices in one frame.
 
-A finish reason drops the template: a frame like those before would follow the end of
-its choice, and is not passed on.
+A finish reason is held until the end of the stream (parsing/stream_ending.py), with
+the frame that it came in. Text beside it goes on at once, in a frame of its own. A
+reason drops the template: what follows it goes the third path once, to be noted.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import orjson
 
 from ...core.completion import estimate
-from ...core.sse import DONE, Event
+from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
 from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.filter_results import PromptFilterResults
 from ..parsing.json_answers import read_object
-from ..parsing.stream_ending import ChoiceEndings
+from ..parsing.stream_ending import (
+    ChoiceEndings,
+    is_empty,
+    is_terminator,
+)
 from ..upstream_request import UpstreamRequest
-from .completion_repair import estimated_usage, repair_choice, repair_head
-from .openai_chat import EMPTY_DATA
+from .completion_repair import (
+    estimated_usage,
+    number_choices,
+    repair_choice,
+    repair_head,
+)
 
 # What all frames of a stream have in common.
 _HEAD_KEYS = ("id", "object", "created", "model")
@@ -98,8 +108,8 @@ class FrameTemplate:
 
 class FramePassthrough:
     """Reads one stream: one id and time for all frames, one choice in each, one finish
-    reason for each choice; usage only as requested, then in a last frame without
-    choices.
+    reason for each choice, behind all text; usage only as requested, then in a last
+    frame without choices.
     """
 
     def __init__(self, upstream: UpstreamRequest) -> None:
@@ -107,7 +117,9 @@ class FramePassthrough:
         # Asked for each frame that takes the second path or the third.
         self._include_usage = upstream.request.include_usage
         self._continuous_usage = upstream.request.continuous_usage
-        self._endings = ChoiceEndings()
+        self._endings = ChoiceEndings(upstream)
+        # The frames with the finish reasons, by their choices.
+        self._held: dict[int, _ChoiceFrame] = {}
         self.done = False
         self._head: dict[str, Any] = {}
         self._patterns = _REQUIRED_PATTERNS
@@ -128,16 +140,20 @@ class FramePassthrough:
             self._template = FrameTemplate.of(data)
             self._completion_tokens += 1
             return (RawCompletion(data),)
-        if data == DONE:
+        if is_terminator(data):
+            self._endings.complete(parse_usage(self._usage))
             self.done = True
             return self.end()
-        if data in EMPTY_DATA:
+        if is_empty(data):
             return ()
-        return [RawCompletion(frame) for frame in self._repair(data)]
+        return self._repair(data)
 
     def end(self, failure: UpstreamError | None = None) -> Sequence[RawCompletion]:
-        """The frame with the usage, if it was requested; the usage in any case."""
+        """The finish reasons; then the frame with the usage, if it was requested. The
+        usage in any case.
+        """
         self._endings.check(failure)
+        frames = [self._last_frame(*item) for item in self._endings.reasons.items()]
         frame = b""
         if self._include_usage:
             counts = self._usage or estimated_usage(
@@ -148,7 +164,34 @@ class FramePassthrough:
             if not self._usage:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
-        return (RawCompletion(frame, parse_usage(self._usage)),)
+        return [*frames, RawCompletion(frame, parse_usage(self._usage), 0)]
+
+    @property
+    def holds_text(self) -> bool:
+        return any(held.has_text for held in self._held.values())
+
+    def flush(self) -> Sequence[RawCompletion]:
+        frames = [frame for index in self._held for frame in self._release(index)]
+        # What was counted is paid for, also if the stream ends in an error.
+        usage = parse_usage(self._usage)
+        return [*frames, RawCompletion(b"", usage, 0)] if usage else frames
+
+    def _release(self, index: int) -> list[RawCompletion]:
+        """The frame of a choice that is held, if it has text, without its reason."""
+        held = self._held.get(index)
+        if held is None or not held.has_text:
+            return []
+        choice = held.choice | {k: None for k in _REASONS if k in held.choice}
+        held.choice = held.choice | _NO_TEXT
+        return [self._encode(held.head, choice, self._usage, held.data)]
+
+    def _last_frame(self, index: int, reason: str) -> RawCompletion:
+        """The frame that ends a choice."""
+        held = self._held.get(index)
+        if held is None:
+            held = _ChoiceFrame(self._head, {"index": index, **_NO_TEXT}, b"")
+        choice = held.choice | {"finish_reason": reason}
+        return self._encode(held.head, choice, self._usage, held.data)
 
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
@@ -168,7 +211,7 @@ class FramePassthrough:
         read_object(data)  # It raises for what only looks like JSON.
         return True
 
-    def _repair(self, data: bytes) -> list[bytes]:
+    def _repair(self, data: bytes) -> list[RawCompletion]:
         """The frames that *data* stands for, each with one choice, or none."""
         document = read_object(data)
         raise_in_band_error(document, self._usage)
@@ -194,24 +237,43 @@ class FramePassthrough:
         # Running counts are totals, so the last ones count; zeros mean not counted.
         if isinstance(counts, dict) and counts.get("total_tokens"):
             self._usage = counts
-        frames = []
+        number_choices(choices, self._upstream, whole=False)
+        frames: list[RawCompletion] = []
         for choice in choices:
-            repair_choice(choice, self._upstream, final=False)
-            # Clients count on the finish reason as the last that comes of a choice.
-            if choice["index"] in self._endings.finished:
-                continue
-            self._completion_tokens += estimate(choice["text"])
-            if choice["finish_reason"]:
-                self._endings.finish(choice["index"])
-                self._template = None
-            else:
-                self._endings.running.add(choice["index"])
-            running_counts = counts if self._continuous_usage else None
+            repair_choice(choice, self._upstream)
             head = document | self._filter_results.take()
-            frame = self._frame(head, [choice], running_counts)
-            # Bytes that say the same already are kept: they may be spaced otherwise.
-            frames.append(data if frame == read_object(data) else orjson.dumps(frame))
+            frames += self._take(_ChoiceFrame(head, choice, data), counts)
         return frames
+
+    def _take(self, frame: "_ChoiceFrame", counts: Any) -> list[RawCompletion]:
+        """What goes on with *frame*: all but its finish reason, and what is held with
+        that.
+        """
+        choice = frame.choice
+        index, reason = choice["index"], choice["finish_reason"]
+        self._endings.go_on(index, has_text=frame.has_text)
+        self._completion_tokens += estimate(choice["text"])
+        frames = self._release(index) if frame.has_text else []
+        if not reason:
+            return [*frames, self._encode(frame.head, choice, counts, frame.data)]
+        self._template = None
+        self._endings.hold(index, reason)
+        if earlier := self._held.get(index):
+            # What a server adds to a choice may stand in any of its last frames.
+            text = {} if frame.has_text else {k: earlier.choice[k] for k in _NO_TEXT}
+            frame.head = earlier.head | frame.head
+            frame.choice = earlier.choice | choice | text
+        self._held[index] = frame
+        return frames + self._release(index) if self._endings.is_repeating else frames
+
+    def _encode(
+        self, head: dict[str, Any], choice: dict[str, Any], counts: Any, data: bytes
+    ) -> RawCompletion:
+        """A frame as JSON: *data*, if that says the same in other spacing."""
+        frame = self._frame(head, [choice], counts if self._continuous_usage else None)
+        is_same = data and frame == read_object(data)
+        tokens = 1 if choice["text"] else 0
+        return RawCompletion(data if is_same else orjson.dumps(frame), None, tokens)
 
     def _frame(
         self, head: dict[str, Any], choices: list[Any], counts: Any
@@ -220,3 +282,28 @@ class FramePassthrough:
         if self._include_usage or counts:
             frame["usage"] = counts
         return frame
+
+
+@dataclass(slots=True)
+class _ChoiceFrame:
+    """A frame of one choice: what stands beside it, and the choice. It came as *data*,
+    maybe with others.
+    """
+
+    head: dict[str, Any]
+    choice: dict[str, Any]
+    data: bytes
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it has text, or the log probabilities of some."""
+        logprobs = self.choice["logprobs"]
+        has_tokens = isinstance(logprobs, dict) and bool(logprobs.get("tokens"))
+        return bool(self.choice["text"]) or has_tokens
+
+
+# A choice without text.
+_NO_TEXT: dict[str, Any] = {"text": "", "logprobs": None}
+
+# The fields of a choice that say why it ended; the second is vLLM's.
+_REASONS = ("finish_reason", "stop_reason")

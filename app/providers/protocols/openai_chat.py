@@ -13,7 +13,6 @@ from typing import Any
 
 from ...core.completion import Choice, Completion, Logprobs, Usage
 from ...core.request import LEGACY_PARAMS
-from ...core.sse import DONE
 from ...errors import UnsupportedParameter
 from ..declaration import (
     Endpoint,
@@ -25,8 +24,9 @@ from ..declaration import (
 from ..parsing import error_bodies
 from ..parsing.answer_fields import answer_head, finish_reason, parse_usage
 from ..parsing.filter_results import ChoiceFilterResults, PromptFilterResults
-from ..parsing.json_answers import JSONStreamReader, read_completion
+from ..parsing.json_answers import JSONStreamReader, read_whole
 from ..parsing.logprobs import LegacyLogprobs
+from ..parsing.stream_ending import choice_indices, expected_choices
 from ..parsing.think_tags import ThinkTagFilter
 from ..upstream_request import HTTPRequest, UpstreamRequest
 
@@ -110,17 +110,13 @@ def request(upstream: UpstreamRequest) -> dict[str, Any]:
 
 def completion(body: bytes, upstream: UpstreamRequest) -> Completion:
     """A whole chat as a completion."""
-    return read_completion(body, ChatReader(upstream, whole=True).read)
+    return read_whole(body, ChatReader(upstream, whole=True).read, upstream)
 
 
 def stream_reader(upstream: UpstreamRequest) -> StreamReader:
     """The chunks of a chat as chunks of a completion."""
-    read = ChatReader(upstream, whole=False).read
-    return JSONStreamReader(read, terminator=DONE, ignored=EMPTY_DATA)
-
-
-# Data without meaning; llama.cpp opens the stream of a batch with `null`.
-EMPTY_DATA = (b"", b"null")
+    reader = ChatReader(upstream, whole=False)
+    return JSONStreamReader(upstream, reader.read, last_chunk=reader.last_chunk)
 
 
 class ChatReader:
@@ -152,12 +148,26 @@ class ChatReader:
         is_text = isinstance(sent_id, str | None) and isinstance(model, str | None)
         sent_head = sent_id, document.get("created"), model
         self._sent_head = sent_head if is_text else None
+        choices = document.get("choices") or ()
+        indices = choice_indices(
+            [choice.get("index") for choice in choices],
+            expected_choices(self._upstream),
+            whole=self._whole,
+        )
         return Completion(
             *self._head,
-            choices=tuple(map(self._choice, document.get("choices") or ())),
+            choices=tuple(map(self._choice, choices, indices)),
             usage=_usage(document),
-            extra=self._prompt_results.take() or None,
+            extra=(self._prompt_results.take() or None) if choices else None,
         )
+
+    def last_chunk(self) -> Completion:
+        """What was held back when the stream has ended."""
+        choices = (
+            reader.read(index, {}, None, None, finished=True)
+            for index, reader in self._choices.items()
+        )
+        return Completion(*self._head, choices=tuple(choices))
 
     def _read_plain_text(self, document: dict[str, Any]) -> Completion | None:
         """A chunk with more text of one choice, and nothing else; None for any other.
@@ -198,17 +208,21 @@ class ChatReader:
             reader.filter_results.note(choice)
         return Completion(*self._head, (Choice(text, index),))
 
-    def _choice(self, choice: Mapping[str, Any]) -> Choice:
-        index = choice.get("index") or 0
+    def _choice(self, choice: Mapping[str, Any], index: int) -> Choice:
         reader = self._choices.get(index)
         if reader is None:
             reader = self._choices[index] = _ChoiceReader(self._upstream)
         # A whole answer in a stream's place has messages, not deltas.
         is_message = self._whole or "delta" not in choice
         message = choice.get("message" if is_message else "delta") or {}
-        reason = choice.get("finish_reason") or ("stop" if self._whole else None)
         reader.filter_results.note(choice)
-        return reader.read(index, message, choice.get("logprobs"), reason)
+        return reader.read(
+            index,
+            message,
+            choice.get("logprobs"),
+            choice.get("finish_reason"),
+            finished=self._whole,
+        )
 
 
 class _ChoiceReader:
@@ -221,7 +235,7 @@ class _ChoiceReader:
         self._logprobs = None if top is None else _LogprobsReader(start, top)
         self._think_tags = ThinkTagFilter()
         self._has_reasoning = False
-        self._refused = False
+        self._refused = self._has_reason = False
         # They go out with the last chunk, since they may be about any of the text.
         self.filter_results = ChoiceFilterResults()
         # Whether text is the answer's as it comes: none of it can be reasoning any
@@ -229,16 +243,27 @@ class _ChoiceReader:
         self.passes_text = False
 
     def read(
-        self, index: int, message: Mapping[str, Any], logprobs: Any, reason: Any
+        self,
+        index: int,
+        message: Mapping[str, Any],
+        logprobs: Any,
+        word: Any,
+        *,
+        finished: bool,
     ) -> Choice:
+        """A piece of the choice; if *finished*, with all that was held back.
+
+        More may follow a finish reason (parsing/stream_ending.py).
+        """
         self._refused = self._refused or bool(message.get("refusal"))
-        final_reason = reason and finish_reason(reason, strict=self._strict)
-        if final_reason and self._refused:
-            final_reason = "content_filter"
+        reason = finish_reason(word, strict=self._strict) if word else None
+        self._has_reason = self._has_reason or reason is not None
+        if self._refused and self._has_reason:
+            reason = "content_filter"
         text = text_of(message.get("content"))
         if not self._think_tags.is_over:
             text = self._think_tags.feed(text)
-            text += self._think_tags.end() if final_reason else ""
+            text += self._think_tags.end() if finished else ""
         self._has_reasoning |= self._think_tags.has_reasoning or any(
             map(message.get, _REASONING_FIELDS)
         )
@@ -248,11 +273,11 @@ class _ChoiceReader:
             tokens = self._logprobs.read(
                 logprobs,
                 text,
-                finished=bool(final_reason),
+                finished=finished,
                 has_reasoning=self._has_reasoning,
             )
-        extra = self.filter_results.fields if final_reason else None
-        return Choice(text, index, tokens, final_reason, extra)
+        extra = self.filter_results.fields if finished else None
+        return Choice(text, index, tokens, reason, extra)
 
 
 # Where servers put the reasoning when they separate it from the text.

@@ -23,12 +23,15 @@ from ..declaration import (
     UpstreamAnswer,
     same_named,
 )
+from ..parsing.answer_fields import parse_usage
 from ..parsing.error_bodies import raise_in_band_error
 from ..parsing.filter_results import choice_fields, prompt_fields
 from ..parsing.json_answers import read_completion, read_object
+from ..parsing.stream_ending import inferred_reason
 from ..upstream_request import HTTPRequest, UpstreamRequest
 from .completion_repair import (
     check_prompt_logprobs,
+    number_choices,
     read_usage,
     repair_choice,
     repair_head,
@@ -88,8 +91,10 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
     choices = document.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamProtocol(f"the answer has no choices: {sorted(document)}")
+    reason = inferred_reason(upstream, parse_usage(document.get("usage")))
     # Nothing to repair: the bytes of the answer go on, not what was parsed.
-    repairs = [repair_choice(choice, upstream, final=True) for choice in choices]
+    repairs = [number_choices(choices, upstream)]
+    repairs += [repair_choice(choice, upstream, reason) for choice in choices]
     for choice in choices:
         check_prompt_logprobs(choice, upstream)
     repairs += [repair_head(document, upstream), repair_usage(document, upstream)]
@@ -100,7 +105,7 @@ def completion(body: bytes, upstream: UpstreamRequest) -> UpstreamAnswer:
         prompt_tokens = sum(map(prompt_estimate, upstream.request.prompts))
         completion_tokens = sum(estimate(choice["text"]) for choice in choices)
         counts = Usage(prompt_tokens, completion_tokens, estimated=True)
-    return RawCompletion(answer, counts)
+    return RawCompletion(answer, counts, choices=len(choices))
 
 
 def to_completion(answer: UpstreamAnswer) -> Completion:
