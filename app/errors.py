@@ -333,8 +333,10 @@ class UpstreamStatus(UpstreamError):
 
     def to_body(self) -> dict[str, Any]:
         body = super().to_body()
+        error = body["error"]
         # No provider's field takes the place of one of these.
-        return body | {"error": {**self.details, **body["error"]}}
+        details = {k: v for k, v in self.details.items() if k not in error}
+        return body | {"error": error | details}
 
 
 class UpstreamInBand(UpstreamStatus):

@@ -177,7 +177,7 @@ class StreamMerger:
                 # or of its first one, which are most of all streams.
                 merged.append(chunk)
                 continue
-            extra = _extra_of_part(self._parts[part_number], chunk.extra)
+            extra = _extra_of_part(self._parts[part_number], chunk.extra) or None
             for choice in chunk.choices:
                 indexed = Choice(
                     choice.text,
@@ -196,6 +196,7 @@ class StreamMerger:
                         extra=extra,
                     )
                 )
+                extra = None
         return merged
 
     def end_part(self, part_number: int) -> None:

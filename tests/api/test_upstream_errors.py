@@ -91,6 +91,7 @@ FRAMES = {
     "detail alone": data({"detail": "out of memory"}),
     "object": data({"object": "error", "message": "out of memory", "code": 500}),
     "error as JSON text": data({"error": '{"error":{"message":"out of memory"}}'}),
+    "list": data([{"error": {"message": "out of memory", "code": 500}}]),
     "success": data({"success": False, "errors": [{"message": "out of memory"}]}),
     "base_resp": data(
         {"base_resp": {"status_code": 1013, "status_msg": "out of memory"}}
@@ -131,6 +132,15 @@ def test_error_line_survives_any_cut(at, script, size: int) -> None:
 
     message = last_error(caller.complete(stream=True))["error"]["message"]
     assert message == "out of memory"
+
+
+@pytest.mark.parametrize("kind", ["ping", "status", "processing"])
+def test_news_are_no_errors(at, script, kind: str) -> None:
+    news = data({"type": kind, "message": "in the queue"})
+    upstream = script(stream(news, data(frame("Hi", "stop")), DONE))
+    response = at(upstream).complete(stream=True)
+
+    assert b"Hi" in response.get_data() and b"[DONE]" in response.get_data()
 
 
 def test_error_event_without_data_is_an_error(at, script) -> None:
@@ -360,6 +370,14 @@ AMAZON_ERRORS = {
         ),
         502,
     ),
+    "error of a rate": (
+        amazon_message(
+            message_type="error",
+            error_code="ThrottlingException",
+            error_message="slow down",
+        ),
+        429,
+    ),
     "error without message": (
         amazon_message(message_type="error", error_code="slow down"),
         502,
@@ -516,6 +534,17 @@ def test_wait_in_body_is_obeyed(at, script, fake_sleep, delay, waits) -> None:
         assert len(fake_sleep) == 1 and fake_sleep[0] <= 1
     else:
         assert fake_sleep == waits
+
+
+def test_wait_in_stream_is_retry_after(at, script) -> None:
+    """The first event says it, where there was no status yet."""
+    response = at(script(stream(data(google("0.5s")))), "google").complete(stream=True)
+
+    assert response.status_code == 429
+    assert (response.headers["retry-after"], response.headers["retry-after-ms"]) == (
+        "1",
+        "500",
+    )
 
 
 def test_wait_of_header_wins(at, script) -> None:

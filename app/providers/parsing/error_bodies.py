@@ -49,7 +49,8 @@ _MESSAGES = ("message", "Message", "detail", "msg", "error_message", "errors")
 
 # Statuses of errors within an answer, which name a type, and no status.
 # Sources: https://platform.claude.com/docs/en/api/errors,
-# https://platform.openai.com/docs/guides/error-codes
+# https://platform.openai.com/docs/guides/error-codes,
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
 _TYPE_STATUSES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -59,6 +60,10 @@ _TYPE_STATUSES = {
     "request_too_large": 413,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "throttlingexception": 429,
+    "validationexception": 400,
+    "serviceunavailableexception": 503,
     "api_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,
@@ -70,6 +75,11 @@ _ERROR_FIELDS = {
     *("code", "type", "object", "param", "status", "status_code", "statusCode"),
     *("error_code", "error_type", "success", "title", "path", "timestamp", "details"),
     *("id", "request_id", "requestId", "__type"),
+}
+
+_NEWS = {
+    *("heartbeat", "info", "keepalive", "message", "ping", "processing", "progress"),
+    *("queued", "status", "warning"),
 }
 
 # Characters of a text that stands in place of a message.
@@ -146,7 +156,11 @@ def _load(body: bytes) -> Any:
 def _is_only_error(document: Mapping[str, Any]) -> bool:
     """Whether there is a message in *document*, and no field of any answer."""
     message = document.get("message") or document.get("detail")
-    return isinstance(message, (str, list)) and _ERROR_FIELDS.issuperset(document)
+    if not isinstance(message, (str, list)) or not _ERROR_FIELDS.issuperset(document):
+        return False
+    # Servers also send news of a queue, or signs of life.
+    kinds = (document.get("type"), document.get("object"), document.get("status"))
+    return _NEWS.isdisjoint(kind for kind in kinds if isinstance(kind, str))
 
 
 def _in_band_status(document: Mapping[str, Any]) -> int | None:
@@ -159,8 +173,8 @@ def _in_band_status(document: Mapping[str, Any]) -> int | None:
         if len(text) == 3 and text.isdecimal() and text[0] in "45":
             return int(text)
     for word in (details.get("code"), details.get("type")):
-        if isinstance(word, str) and word in _TYPE_STATUSES:
-            return _TYPE_STATUSES[word]
+        if isinstance(word, str) and word.lower() in _TYPE_STATUSES:
+            return _TYPE_STATUSES[word.lower()]
     return None
 
 

@@ -36,6 +36,9 @@ def read_object(body: bytes) -> dict[str, Any]:
         document = safe_json.load(body)
     except ValueError as e:
         raise UpstreamProtocol(f"the answer is not JSON: {excerpt(body)}") from e
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        # Google's errors, where a stream was asked for.
+        raise_in_band_error(document[0])
     if not isinstance(document, dict):
         raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")
     return document
