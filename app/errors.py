@@ -317,8 +317,11 @@ class UpstreamError(GatewayError):
 class UpstreamStatus(UpstreamError):
     """The provider answered with an error of its own.
 
-    *details* are what its error says besides the four fields of OpenAI's.
+    *details* are what its error says besides the four fields of OpenAI's, *called* is
+    the method and path of the call, where the error is about that.
     """
+
+    called: str | None = None
 
     def __init__(  # noqa: B042 - errors are never pickled
         self,
@@ -336,7 +339,8 @@ class UpstreamStatus(UpstreamError):
         error = body["error"]
         # No provider's field takes the place of one of these.
         details = {k: v for k, v in self.details.items() if k not in error}
-        return body | {"error": error | details}
+        called = {"called": self.called} if self.called else {}
+        return body | {"error": error | details} | called
 
 
 class UpstreamInBand(UpstreamStatus):

@@ -239,6 +239,7 @@ def _redacted(error: GatewayError, target: Target) -> GatewayError:
     error.args = (error.message,)
     if isinstance(error, UpstreamStatus):
         error.details = _redacted_details(error.details, clean)
+        error.called = clean.text(error.called) if error.called else None
     for name in ("type", "param", "code"):
         if value := getattr(error, name):
             setattr(error, name, clean.text(str(value)[:_LOOKED_AT])[:_MAX_FIELD])

@@ -178,7 +178,11 @@ class TargetCalls:
             error.headers = headers if has_wait(headers) else error.headers | headers
             if reply.status in _PATH_STATUSES:
                 hidden = self.target.base_url if self.target.stored_host else None
-                error.message += f" (called: {call.method} {call.path(hidden)})"
+                error.called = f"{call.method} {call.path(hidden)}"
+                # With a code or a parameter, it is about what was asked for there.
+                is_about_path = error.code is None and error.param is None
+                if is_about_path and error.called not in error.message:
+                    error.message += f" (called: {error.called})"
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "

@@ -585,6 +585,23 @@ def test_unknown_path_is_named(at, script, status: int, streamed: bool) -> None:
 
     message = "Not Found (called: POST /v1/completions)"
     assert response.json["error"]["message"] == message
+    assert response.json["called"] == "POST /v1/completions"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "no such model", "code": "model_not_found"},
+        {"message": "no such model", "param": "model"},
+        {"message": "Invalid URL (POST /v1/completions)"},
+    ],
+    ids=["code", "param", "path"],
+)
+def test_message_about_more_than_path_stays(at, script, error: Any) -> None:
+    response = at(script(whole({"error": error}, 404))).complete()
+
+    assert response.json["error"]["message"] == error["message"]
+    assert response.json["called"] == "POST /v1/completions"
 
 
 def test_unknown_path_has_no_query_and_no_host(at, script) -> None:

@@ -218,9 +218,11 @@ ANSWERS: dict[str, Shape] = {
             "provider": _STRING | {"description": "Whose error it is."},
             "usage": ref("Usage")
             | {"description": "What the provider counted before its error."},
+            "called": _STRING | {"description": "What was not found there."},
         },
         "provider",
         "usage",
+        "called",
         about="OpenAI's shape. It also ends a stream that was cut.",
     ),
     "ErrorDetail": _object(
