@@ -112,6 +112,7 @@ class JSONStreamReader:
         self._payload = payload
         self._reasonless_end = reasonless_end
         self._endings = ChoiceEndings(upstream)
+        self._running = self._endings.running
         # The text that came with a reason, by its choice.
         self._held: dict[int, Choice] = {}
         self._head: Completion | None = None
@@ -133,7 +134,7 @@ class JSONStreamReader:
         if (
             len(choices) == 1
             and choices[0].finish_reason is None
-            and choices[0].index in self._endings.running
+            and choices[0].index in self._running
             and chunk.usage is None
         ):
             return (chunk,)

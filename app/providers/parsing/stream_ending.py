@@ -33,7 +33,7 @@ from typing import Any
 from ...core.completion import Completion, Usage
 from ...core.post_processing import incomplete
 from ...core.sse import DONE
-from ...errors import UpstreamError
+from ...errors import UpstreamCut, UpstreamError
 from ..upstream_request import UpstreamRequest
 
 # Data without meaning; llama.cpp opens the stream of a batch with `null`.
@@ -86,19 +86,22 @@ class ChoiceEndings:
     come behind a reason: so no reason of this stream is one before its end.
     """
 
-    __slots__ = ("running", "reasons", "_upstream", "is_repeating", "_expected")
+    __slots__ = ("running", "reasons", "is_repeating", "_upstream", "_expected")
 
     def __init__(self, upstream: UpstreamRequest) -> None:
         self.running: set[int] = set()
         self.reasons: dict[int, str] = {}
+        self.is_repeating = False
         self._upstream = upstream
         self._expected = expected_choices(upstream)
-        self.is_repeating = False
 
     def go_on(self, index: int, *, has_text: bool) -> None:
-        """Note a chunk of this choice."""
+        """Note a chunk of this choice. Raises UpstreamCut for far too many choices."""
         if index not in self.reasons:
             self.running.add(index)
+            # A few more than were asked for are the caller's to judge.
+            if len(self.running) + len(self.reasons) > self._expected + _MOST_MORE:
+                raise UpstreamCut("upstream sent more choices than it was asked for")
         elif has_text:
             self.is_repeating = True
             self.running.add(index)
@@ -139,6 +142,9 @@ class ChoiceEndings:
 
 
 _FILTERED = 2
+
+# What is kept of choices that nobody asked for has to stay small.
+_MOST_MORE = 128
 
 
 def _weight(reason: str) -> int:
