@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.sse import Event
-from app.errors import UpstreamProtocol
+from app.errors import UpstreamCut, UpstreamProtocol
 from app.upstream.event_decoders import event_decoder
 from tests.wire.frames import frame
 
@@ -51,6 +51,12 @@ def test_wrong_frame_checksum_is_upstream_error(position: int) -> None:
 
     with pytest.raises(UpstreamProtocol):
         decoded(AMAZON, [bytes(broken), *FRAMES[1:]])
+
+
+@given(st.integers(1, len(FRAMES[1]) - 1))
+def test_half_a_frame_at_the_end_is_a_cut(length: int) -> None:
+    with pytest.raises(UpstreamCut):
+        decoded(AMAZON, [FRAMES[0] + FRAMES[1][:length]])
 
 
 def test_huge_frame_length_is_refused() -> None:

@@ -154,6 +154,7 @@ class FramePassthrough:
         """
         self._endings.check(failure)
         frames = [self._last_frame(*item) for item in self._endings.reasons.items()]
+        self._held.clear()
         frame = b""
         if self._include_usage:
             counts = self._usage or estimated_usage(
@@ -164,7 +165,7 @@ class FramePassthrough:
             if not self._usage:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
-        return [*frames, RawCompletion(frame, parse_usage(self._usage), 0)]
+        return [*frames, RawCompletion(frame, parse_usage(self._usage))]
 
     @property
     def holds_text(self) -> bool:
@@ -183,15 +184,16 @@ class FramePassthrough:
             return []
         choice = held.choice | {k: None for k in _REASONS if k in held.choice}
         held.choice = held.choice | _NO_TEXT
-        return [self._encode(held.head, choice, self._usage, held.data)]
+        held.tokens = 0
+        return [self._encode(_ChoiceFrame(held.head, choice, held.data), self._usage)]
 
     def _last_frame(self, index: int, reason: str) -> RawCompletion:
         """The frame that ends a choice."""
-        held = self._held.get(index)
-        if held is None:
-            held = _ChoiceFrame(self._head, {"index": index, **_NO_TEXT}, b"")
-        choice = held.choice | {"finish_reason": reason}
-        return self._encode(held.head, choice, self._usage, held.data)
+        frame = self._held.get(index)
+        if frame is None:
+            frame = _ChoiceFrame(self._head, {"index": index, **_NO_TEXT}, b"", 0)
+        frame.choice["finish_reason"] = reason
+        return self._encode(frame, self._usage)
 
     def _needs_no_repair(self, data: bytes) -> bool:
         """Whether *data* is a frame of a running choice to be passed as it is."""
@@ -255,7 +257,7 @@ class FramePassthrough:
         self._completion_tokens += estimate(choice["text"])
         frames = self._release(index) if frame.has_text else []
         if not reason:
-            return [*frames, self._encode(frame.head, choice, counts, frame.data)]
+            return [*frames, self._encode(frame, counts)]
         self._template = None
         self._endings.hold(index, reason)
         if earlier := self._held.get(index):
@@ -266,14 +268,13 @@ class FramePassthrough:
         self._held[index] = frame
         return frames + self._release(index) if self._endings.is_repeating else frames
 
-    def _encode(
-        self, head: dict[str, Any], choice: dict[str, Any], counts: Any, data: bytes
-    ) -> RawCompletion:
-        """A frame as JSON: *data*, if that says the same in other spacing."""
-        frame = self._frame(head, [choice], counts if self._continuous_usage else None)
-        is_same = data and frame == read_object(data)
-        tokens = 1 if choice["text"] else 0
-        return RawCompletion(data if is_same else orjson.dumps(frame), None, tokens)
+    def _encode(self, frame: "_ChoiceFrame", counts: Any) -> RawCompletion:
+        """*frame* as JSON: as it came, if that says the same in other spacing."""
+        counts = counts if self._continuous_usage else None
+        document = self._frame(frame.head, [frame.choice], counts)
+        is_same = frame.data and document == read_object(frame.data)
+        body = frame.data if is_same else orjson.dumps(document)
+        return RawCompletion(body, None, frame.tokens)
 
     def _frame(
         self, head: dict[str, Any], choices: list[Any], counts: Any
@@ -287,12 +288,14 @@ class FramePassthrough:
 @dataclass(slots=True)
 class _ChoiceFrame:
     """A frame of one choice: what stands beside it, and the choice. It came as *data*,
-    maybe with others.
+    maybe with others. It has about so many *tokens*.
     """
 
     head: dict[str, Any]
     choice: dict[str, Any]
     data: bytes
+    # Nearly every server sends one token a frame.
+    tokens: int = 1
 
     @property
     def has_text(self) -> bool:
