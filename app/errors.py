@@ -315,11 +315,54 @@ class UpstreamError(GatewayError):
 
 
 class UpstreamStatus(UpstreamError):
-    """The provider answered with an error of its own."""
+    """The provider answered with an error of its own.
+
+    *details* are what its error says besides the four fields of OpenAI's, *called* is
+    the method and path of the call, where the error is about that.
+    """
+
+    called: str | None = None
+
+    def __init__(  # noqa: B042 - errors are never pickled
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, status=status, **fields)
+        self.details: Mapping[str, Any] = dict(details or {})
+
+    def to_body(self) -> dict[str, Any]:
+        body = super().to_body()
+        error = body["error"]
+        # No provider's field takes the place of one of these.
+        details = {k: v for k, v in self.details.items() if k not in error}
+        called = {"called": self.called} if self.called else {}
+        return body | {"error": error | details} | called
 
 
 class UpstreamInBand(UpstreamStatus):
-    """The provider put an error into an answer that had begun as a good one."""
+    """The provider put an error into an answer that had begun as a good one.
+
+    *usage* is what that answer has cost all the same, if the provider counted it.
+    """
+
+    def __init__(  # noqa: B042 - errors are never pickled
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        usage: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, status, **fields)
+        self.usage = usage
+
+    def to_body(self) -> dict[str, Any]:
+        body = super().to_body()
+        return body | {"usage": dict(self.usage)} if self.usage else body
 
 
 class UpstreamTimeout(UpstreamError):

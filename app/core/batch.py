@@ -5,9 +5,10 @@ on OpenAI's endpoint, sample j of prompt i has index i * n + j, and `usage` coun
 prompt once and every generated token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 from ..errors import UpstreamCut, UpstreamProtocol
 from .completion import Choice, Completion, Usage
@@ -85,6 +86,7 @@ def join(
         choices=tuple(choices),
         usage=sum(map(_usage_share, parts, answers), Usage()),
         warnings=tuple(dict.fromkeys(w for a in answers for w in a.warnings)),
+        extra=_joined_extra(parts, answers),
     )
 
 
@@ -98,6 +100,40 @@ def _usage_share(part: Part, answer: Completion) -> Usage:
     """What *answer* adds to the sum: its prompt only once for all its samples."""
     usage = answer.usage or Usage()
     return usage.of_repeated_prompt() if part.sample else usage
+
+
+def _extra_of_part(part: Part, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The *extra* fields of the answer to *part*, with the numbers of its prompts."""
+    # A prompt has results once, however many calls it takes.
+    if not extra or part.sample:
+        return {}
+    fields: dict[str, Any] = {}
+    for name, value in extra.items():
+        if isinstance(value, list):
+            value = [
+                (
+                    {**item, "prompt_index": part.prompt + item["prompt_index"]}
+                    if isinstance(item, dict) and type(item.get("prompt_index")) is int
+                    else item
+                )
+                for item in value
+            ]
+        fields[name] = value
+    return fields
+
+
+def _joined_extra(
+    parts: Sequence[Part], answers: Sequence[Completion]
+) -> dict[str, Any] | None:
+    """The extra fields of all *answers*; lists of the same name are one."""
+    joined: dict[str, Any] = {}
+    for part, answer in zip(parts, answers, strict=True):
+        for name, value in _extra_of_part(part, answer.extra).items():
+            earlier = joined.get(name)
+            if isinstance(value, list) and isinstance(earlier, list):
+                value = [*earlier, *value]
+            joined[name] = value
+    return joined or None
 
 
 class StreamMerger:
@@ -132,6 +168,7 @@ class StreamMerger:
             elif (
                 offset == 0
                 and len(chunk.choices) == 1
+                and not chunk.extra
                 and chunk.id == head.id
                 and chunk.created == head.created
                 and chunk.model == head.model
@@ -140,12 +177,14 @@ class StreamMerger:
                 # or of its first one, which are most of all streams.
                 merged.append(chunk)
                 continue
+            extra = _extra_of_part(self._parts[part_number], chunk.extra) or None
             for choice in chunk.choices:
                 indexed = Choice(
                     choice.text,
                     offset + choice.index,
                     choice.logprobs,
                     choice.finish_reason,
+                    choice.extra,
                 )
                 merged.append(
                     Completion(
@@ -154,8 +193,10 @@ class StreamMerger:
                         head.model,
                         (indexed,),
                         warnings=chunk.warnings,
+                        extra=extra,
                     )
                 )
+                extra = None
         return merged
 
     def end_part(self, part_number: int) -> None:

@@ -76,20 +76,25 @@ class Logprobs:
 # takes 2 µs longer to make a frozen one, and each event of a stream makes both.
 @dataclass(slots=True)
 class Choice:
-    """One choice, or a part of one. *finish_reason* is None while more follows."""
+    """One choice, or a part of one. *finish_reason* is None while more follows.
+
+    *extra* are fields of the provider's own that go to the caller.
+    """
 
     text: str
     index: int = 0
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
+    extra: Mapping[str, Any] | None = None
 
     def to_body(self) -> dict[str, Any]:
-        return {
+        body = {
             "text": self.text,
             "index": self.index,
             "logprobs": self.logprobs.to_body() if self.logprobs else None,
             "finish_reason": self.finish_reason,
         }
+        return {**body, **self.extra} if self.extra else body
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +207,7 @@ class Completion:
     """An answer, or one chunk of a streamed answer.
 
     *created* is in Unix seconds. *warnings* are sent in a header, not in the body.
+    *extra* are fields of the provider's own that go to the caller.
     """
 
     id: str
@@ -210,6 +216,7 @@ class Completion:
     choices: tuple[Choice, ...] = ()
     usage: Usage | None = None
     warnings: tuple[str, ...] = ()
+    extra: Mapping[str, Any] | None = None
 
     def to_body(self) -> dict[str, Any]:
         """The completion as JSON, `usage` included when there is one."""
@@ -231,10 +238,11 @@ class Completion:
             body = self.to_body()
             body.setdefault("usage", None)
             return body
-        return {
+        body = {
             "id": self.id,
             "object": "text_completion",
             "created": self.created,
             "model": self.model,
             "choices": [choice.to_body() for choice in self.choices],
         }
+        return {**body, **self.extra} if self.extra else body

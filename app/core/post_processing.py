@@ -6,9 +6,10 @@ estimates the token counts that upstream did not report. For every upstream it c
 that each choice ends, and lets each end once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
+from typing import Any
 
 from ..errors import UpstreamCut, UpstreamProtocol
 from .completion import Choice, Completion, Logprobs, Usage, estimate
@@ -59,6 +60,8 @@ class PostProcessor:
         self._choices = {i: _ChoiceProcessor(shape, i) for i in range(shape.count)}
         self._head: Completion | None = None
         self._usage: Usage | None = None
+        # Goes out with the next chunk.
+        self._extra: Mapping[str, Any] | None = None
         self.finished = False
 
     def feed(self, completion: Completion) -> list[Completion]:
@@ -67,12 +70,17 @@ class PostProcessor:
             return [completion]
         if self.finished:
             return []
-        if self._head is None:
-            self._head = Completion(completion.id, completion.created, completion.model)
-        head, shape = self._head, self._shape
         # Some providers count along, in every chunk: the last count is the total.
         if completion.usage is not None:
             self._usage = (self._usage or completion.usage).updated(completion.usage)
+        if completion.extra:
+            self._extra = {**(self._extra or {}), **completion.extra}
+        if self._head is None:
+            # A chunk without choices, as Azure's first one, may have an id of its own.
+            if not completion.choices:
+                return []
+            self._head = Completion(completion.id, completion.created, completion.model)
+        head, shape = self._head, self._shape
         chunks: list[Completion] = []
         for choice in completion.choices:
             processor = self._choices.get(choice.index)
@@ -86,6 +94,8 @@ class PostProcessor:
                 processed.finish_reason == "length" and not processor.released_length
             )
             warns = budget_used_up and shape.may_reason and not shape.suppress_text
+            processed.extra = choice.extra
+            extra, self._extra = self._extra, None
             chunks.append(
                 Completion(
                     head.id,
@@ -93,6 +103,7 @@ class PostProcessor:
                     head.model,
                     (processed,),
                     warnings=(NO_TEXT,) if warns else (),
+                    extra=extra,
                 )
             )
         if shape.stops:
@@ -109,6 +120,8 @@ class PostProcessor:
         head, choices = self._head, completion.choices
         if head is None or len(choices) != 1 or completion.usage or completion.warnings:
             return False
+        if self._extra or completion.extra:
+            return False
         choice = choices[0]
         processor = self._choices.get(choice.index)
         if (
@@ -117,6 +130,7 @@ class PostProcessor:
             or not choice.text
             or choice.finish_reason is not None
             or choice.logprobs is not None
+            or choice.extra
             or completion.id != head.id
             or completion.created != head.created
             or completion.model != head.model
@@ -163,6 +177,7 @@ def whole(answer: Completion, shape: PostProcessing) -> Completion:
         last,
         choices=tuple(replace(c, logprobs=c.logprobs or empty) for c in choices),
         warnings=tuple(dict.fromkeys(w for c in chunks for w in c.warnings)),
+        extra=next((chunk.extra for chunk in chunks if chunk.extra), None),
     )
 
 

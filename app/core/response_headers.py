@@ -45,6 +45,13 @@ def caller_headers(upstream: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
+def has_wait(headers: Mapping[str, str]) -> bool:
+    """Whether *headers*, of `error_headers`, say when to retry."""
+    return _RETRY_AFTER_MS in headers or any(
+        name.startswith("retry-after") for name in headers
+    )
+
+
 def error_headers(upstream: Mapping[str, str]) -> dict[str, str]:
     """The same of an error response, with when to retry."""
     headers = caller_headers(upstream)

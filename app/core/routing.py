@@ -84,6 +84,7 @@ class Target:
     model_info       overrides what is known about the model
     strict_params    refuses what would be dropped
     trusted_hosts    hosts that *base_url* and the options may name although internal
+    stored_host      *base_url* was stored by the operator, and is not shown to callers
     virtual_key      the id of the virtual key with its credentials
     limits           those of the virtual key
     alias            describes which model replaces which; *aliased_model* is the latter
@@ -106,6 +107,7 @@ class Target:
     model_info: Mapping[str, Any] = field(default_factory=dict)
     strict_params: bool = False
     trusted_hosts: tuple[str, ...] = ()
+    stored_host: bool = False
     virtual_key: str | None = None
     limits: Limits = Limits()
     alias: str = ""

@@ -11,12 +11,17 @@ from ..errors import UpstreamCut, UpstreamProtocol
 
 DONE = b"[DONE]"
 
+# The name of an event that is an error, whatever its data.
+ERROR = b"error"
+
 # A comment line: clients ignore it, proxies see traffic. Source:
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
 KEEP_ALIVE = b": keep-alive\n\n"
 
 _SENTINEL = b"data: " + DONE
 _BOM = b"\xef\xbb\xbf"
+# A line that is the JSON of an error, without `data:` before it.
+_BARE_ERROR = b'{"error"'
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 # Where `str.splitlines` ends a line, and the standard does not: NEXT LINE, LINE and
@@ -94,7 +99,8 @@ class SSEDecoder:
         events: list[Event] = []
         for line in self._complete_lines(block):
             if not line:
-                if self._data:
+                # An error needs no data: its name says enough.
+                if self._data or self._name == ERROR:
                     events.append(Event(b"\n".join(self._data), self._name))
                 self._data, self._data_size, self._name = [], 0, b""
                 continue
@@ -110,6 +116,12 @@ class SSEDecoder:
                         f"upstream sent an event of more than {self._limit} bytes"
                     )
                 self._data.append(value)
+            elif field == ERROR or line.startswith(_BARE_ERROR):
+                # No field of the standard: llama.cpp until September 2025, and servers
+                # that fail behind the code that writes their events.
+                # Source: https://github.com/ggml-org/llama.cpp/pull/16109
+                self._name = ERROR
+                self._data = [value if field == ERROR else line]
         self._bytes_without_event += len(block)
         if events:
             self._bytes_without_event = 0

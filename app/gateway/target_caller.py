@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ..core.completion import Completion
+from ..core.redaction import Redactor
 from ..core.routing import Target
 from ..errors import (
     EngineEnded,
@@ -20,6 +21,7 @@ from ..errors import (
     Unauthorized,
     UnsupportedProvider,
     UpstreamError,
+    UpstreamStatus,
     release,
 )
 from ..planning.learned_facts import facts_key
@@ -234,6 +236,8 @@ def _named_and_redacted(error: UpstreamError, target: Target) -> UpstreamError:
 # and those that are looked at for that.
 _MAX_MESSAGE, _MAX_FIELD = 8192, 200
 _LOOKED_AT = 2 * _MAX_MESSAGE
+# Of its details: levels of nesting, entries of one object or list, bytes in all.
+_MAX_DEPTH, _MAX_ENTRIES, _MAX_DETAILS = 8, 64, 2**14
 
 
 def _redacted(error: GatewayError, target: Target) -> GatewayError:
@@ -245,8 +249,33 @@ def _redacted(error: GatewayError, target: Target) -> GatewayError:
     clean = redactor(target)
     error.message = clean.text(error.message[:_LOOKED_AT])[:_MAX_MESSAGE]
     error.args = (error.message,)
+    if isinstance(error, UpstreamStatus):
+        error.details = _redacted_details(error.details, clean)
+        error.called = clean.text(error.called) if error.called else None
     for name in ("type", "param", "code"):
         if value := getattr(error, name):
             setattr(error, name, clean.text(str(value)[:_LOOKED_AT])[:_MAX_FIELD])
     error.headers = clean.headers(error.headers)
     return error
+
+
+def _redacted_details(details: Mapping[str, Any], clean: Redactor) -> dict[str, Any]:
+    """*details* without a secret; all texts in them may hold one. None if too large."""
+
+    def redacted(value: Any, depth: int) -> Any:
+        if isinstance(value, str):
+            return clean.text(value[:_LOOKED_AT])[:_MAX_MESSAGE]
+        if isinstance(value, (dict, list)) and depth == _MAX_DEPTH:
+            return None
+        if isinstance(value, dict):
+            entries = list(value.items())[:_MAX_ENTRIES]
+            return {
+                clean.text(str(name)[:_LOOKED_AT])[:_MAX_FIELD]: redacted(v, depth + 1)
+                for name, v in entries
+            }
+        if isinstance(value, list):
+            return [redacted(item, depth + 1) for item in value[:_MAX_ENTRIES]]
+        return value
+
+    cleaned: dict[str, Any] = redacted(dict(details), 0)
+    return cleaned if len(orjson.dumps(cleaned, default=str)) <= _MAX_DETAILS else {}

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from ..core.completion import Completion
 from ..core.hosts import InternalHost, custom_host
 from ..core.post_processing import PostProcessor
-from ..core.response_headers import caller_headers, error_headers
+from ..core.response_headers import caller_headers, error_headers, has_wait
 from ..core.routing import Target
 from ..errors import HostRefused, UpstreamInBand, UpstreamProtocol
 from ..providers import HTTPRequest, Provider
 from ..providers.declaration import UpstreamAnswer
+from ..providers.parsing.excerpts import excerpt
 from ..providers.parsing.json_answers import (
     MALFORMED,
     as_upstream_error,
-    excerpt,
     malformed_as_upstream_error,
 )
 from ..providers.upstream_request import UpstreamRequest, merge_headers
@@ -32,6 +32,9 @@ from ..upstream.timeouts import Deadline
 from .streaming.call_stream import CallStream
 from .streaming.completed_stream import complete_events
 from .usage_charges import CallEnding, CallRecord
+
+# Statuses of an error that is about the path.
+_PATH_STATUSES = (404, 405)
 
 # Bytes that are read of an answer that is no success: enough for any message; and
 # more than an excerpt shows of it.
@@ -84,10 +87,8 @@ class TargetCalls:
                 record.note(answer)
             else:
                 answer = complete_events(events, request, record)
-        except UpstreamInBand:
-            # An error in place of an answer is not billed.
-            if not record.generated:
-                record.ending = CallEnding.REJECTED
+        except UpstreamInBand as e:
+            record.fail(e)
             raise
         except MALFORMED as e:
             raise as_upstream_error(e, body) from e
@@ -201,7 +202,16 @@ class TargetCalls:
         # Redirects are not followed: they would take the key to another host.
         if reply.status >= 400:
             error = self.provider.error(reply.status, body)
-            error.headers.update(error_headers(reply.headers))
+            # A wait in the body counts where the headers have none.
+            headers = error_headers(reply.headers)
+            error.headers = headers if has_wait(headers) else error.headers | headers
+            if reply.status in _PATH_STATUSES:
+                hidden = self.target.base_url if self.target.stored_host else None
+                error.called = f"{call.method} {call.path(hidden)}"
+                # With a code or a parameter, it is about what was asked for there.
+                is_about_path = error.code is None and error.param is None
+                if is_about_path and error.called not in error.message:
+                    error.message += f" (called: {error.called})"
             raise error
         raise UpstreamProtocol(
             f"upstream answered {reply.status}, which is no completion and is not "

@@ -6,7 +6,8 @@ that hung up, a limit of time or size, the end of this process, another call of 
 that failed. The rules follow what providers bill:
 
 - Nothing is charged for a call that was not sent, or was answered with an error: an
-  error status, or an error in place of an answer.
+  error status, or an error in place of an answer. An error with a usage beside it is
+  charged that.
 - An answer is charged as its provider counts it. If the provider reports no usage,
   tokens are estimated.
 - An interrupted stream is charged its prompt and what was received: providers stop
@@ -28,9 +29,11 @@ from ..core.completion import Completion, Usage, estimate
 from ..core.post_processing import prompt_estimate
 from ..core.request import LEGACY_PARAMS, CompletionRequest
 from ..core.routing import CompletionMode
+from ..errors import UpstreamInBand
 from ..planning import capabilities
 from ..planning.plan import Plan
 from ..providers.declaration import UpstreamAnswer
+from ..providers.parsing.answer_fields import parse_usage
 from ..providers.protocols import openai_chat
 
 # Tokens to assume where there is no max_tokens, the default of OpenAI's completions.
@@ -73,6 +76,15 @@ class CallRecord:
             else:
                 # Nearly every server sends one token per frame.
                 self.generated += answer.tokens if answer.body else 0
+
+    def fail(self, error: UpstreamInBand) -> None:
+        """Note an *error* in place of an answer, or of its end."""
+        usage = parse_usage(error.usage)
+        if usage:
+            # The provider has counted it, so it is billed.
+            self.usage, self.ending = usage, CallEnding.ANSWERED
+        elif not self.generated:
+            self.ending = CallEnding.REJECTED
 
     @property
     def has_answer(self) -> bool:

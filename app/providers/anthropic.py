@@ -7,6 +7,7 @@ https://platform.claude.com/docs/en/build-with-claude/streaming,
 https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,29 @@ from .upstream_request import HTTPRequest, UpstreamRequest, key_header
 # Source: https://platform.claude.com/docs/en/api/versioning
 VERSION = "2023-06-01"
 
+# What may be no part of `metadata.user_id`: "user_id appears to contain an email
+# address. Please send a uuid or hash value" is a 400, and so is a telephone number, or
+# an id of more than 256 characters. A number without separators is one of those if
+# it has as many digits as telephone numbers; ids of 16 and more are none.
+# Sources: https://platform.claude.com/docs/en/api/messages/create (metadata),
+# https://github.com/BerriAI/litellm/issues/10106 and its pull request 11432
+_MAX_USER_ID = 256
+_PERSONAL = re.compile(
+    # name@host
+    r"[^\s@]@[^\s@]"
+    # +41 44 668 18 00
+    r"|\+\d(?:[ ().-]{0,2}\d){6,14}(?!\d)"
+    # (415) 555-2671, and with no more than digits: 4155552671
+    r"|(?<![\w-])\(?\d{3}\)?[ .-]{1,2}\d{3}[ .-]\d{4}(?![\w-])"
+    r"|\A\s*(?=(?:\D*\d){7,15}\D*\Z)[\d ().-]+\Z"
+)
+
+
+def takes_user_id(user: str) -> bool:
+    """Whether *user* is an id as Anthropic wants it: opaque, and not too long."""
+    return len(user) <= _MAX_USER_ID and not _PERSONAL.search(user)
+
+
 PARAMS = same_named(
     "max_tokens",
     "top_k",
@@ -53,18 +77,8 @@ PARAMS = same_named(
         takes=lambda stop: bool(stop.strip()),
         convert=as_list,
     ),
-    user="metadata.user_id",
+    user=ParamMapping("metadata.user_id", takes=takes_user_id),
 )
-
-# An error within a stream has a type, and no status: the HTTP status is already 200.
-# These are the ones that a retry or another target may cure.
-# Source: https://platform.claude.com/docs/en/api/errors
-_ERROR_STATUSES = {
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
 
 
 def call(upstream: UpstreamRequest) -> HTTPRequest:
@@ -119,11 +133,9 @@ class AnthropicReader:
     def chunk(self, event: dict[str, Any]) -> Completion:
         """What one event adds; for most, a completion without choices."""
         kind, delta = event.get("type"), event.get("delta") or {}
-        if kind == "error":
-            # `{"type": "error", "error": {"type": "overloaded_error", "message": ...}}`
-            error_type = (event.get("error") or {}).get("type", "")
-            status = _ERROR_STATUSES.get(error_type, 400)
-            raise error_bodies.in_band_error({**event, "status_code": status})
+        # `{"type": "error", "error": {"type": "overloaded_error", "message": ...}}`
+        if kind in ("error", None):
+            error_bodies.raise_in_band_error(event)
         if kind == "message_start":
             self._begin(event["message"])
             # Preliminary: the count of what is about to be written.

@@ -100,7 +100,7 @@ AZURE_OPENAI = Provider(
             call=_deployment_call("/completions", openai_completions.request),
         ),
         CompletionMode.CHAT: replace(
-            openai_chat.endpoint(),
+            openai_chat.endpoint(user=openai_chat.OPENAI_USER),
             rules=openai_rules.check,
             call=_deployment_call("/chat/completions", openai_chat.request),
         ),

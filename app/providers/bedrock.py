@@ -83,6 +83,7 @@ def stream_reader(upstream: UpstreamRequest) -> StreamReader:
         return event.data
 
     def read_chunk(document: dict[str, Any]) -> Completion:
+        error_bodies.raise_in_band_error(document)
         text = (document.get("delta") or {}).get("text") or ""
         usage = parse_usage(counts_in(document.get("usage")), CONVERSE_COUNTS)
         return completion_of(upstream, text, document.get("stopReason"), usage)

@@ -31,6 +31,7 @@ from .declaration import (
     as_list,
 )
 from .parsing.answer_fields import counts_in, usage_of
+from .parsing.error_bodies import raise_in_band_error
 from .parsing.json_answers import (
     JSONStreamReader,
     malformed_as_upstream_error,
@@ -88,6 +89,7 @@ class InvokeFamily:
         )
 
     def _read(self, document: dict[str, Any], upstream: UpstreamRequest) -> Completion:
+        raise_in_band_error(document)
         # Bedrock's own counts are in the last document of a stream, for each model, and
         # in the headers of a whole answer. They win over those of the vendor, if any.
         metrics = counts_in(document.get("amazon-bedrock-invocationMetrics"))
@@ -107,6 +109,8 @@ def unwrap_chunk(event: Event) -> bytes:
     if is_empty(event.data) or is_terminator(event.data):
         return event.data
     document = read_object(event.data)
+    if "bytes" not in document:
+        raise_in_band_error(document)
     with malformed_as_upstream_error(event.data):
         return base64.b64decode(document["bytes"], validate=True)
 

@@ -43,8 +43,14 @@ def raise_event_error(event: Event) -> None:
         document, _ = safe_json.load_lenient(event.data)
     except ValueError:
         document = None
-    message = document.get("message") if isinstance(document, dict) else None
-    error = {"message": message or name, "type": name}
+    if not isinstance(document, dict):
+        document = {}
+    message = document.get("message") or document.get("Message") or name
+    # What the model itself said: in modelStreamErrorException.
+    original = document.get("originalMessage")
+    if original and str(original) not in str(message):
+        message = f"{message}: {original}"
+    error = {"message": message, "type": name}
     # An exception that is not documented may be anything; 502 lets other targets try.
     status = _EXCEPTION_STATUSES.get(name, 502)
     raise error_bodies.in_band_error({"error": error, "status_code": status})

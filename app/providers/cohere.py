@@ -86,6 +86,8 @@ class CohereReader:
         # message-start has the id; then for each part content-start, -delta and -end;
         # message-end has the finish reason and the usage. Recorded streams end in an
         # undocumented `[DONE]`, which is not required.
+        if "error" in event:
+            error_bodies.raise_in_band_error(event)
         self._id = event.get("id") or self._id
         delta = event.get("delta") or {}
         if event.get("type") == "message-end":

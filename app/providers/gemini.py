@@ -9,7 +9,6 @@ from typing import Any
 
 from ..core.completion import Choice, Completion, Usage
 from ..core.routing import CompletionMode
-from ..errors import UpstreamStatus
 from ..safe_json import LOWEST_LOGPROB
 from .declaration import Endpoint, ParamMapping, Provider, StreamReader, as_list
 from .model_lists import models_request, openai_model_list
@@ -176,12 +175,6 @@ def _parse_usage(counts: Mapping[str, Any]) -> Usage | None:
     )
 
 
-def error(status: int, body: bytes) -> UpstreamStatus:
-    """Reads an error, which may be in an array of one, as a stream without SSE is."""
-    inner = body.strip()
-    return error_bodies.error(status, inner[1:-1] if inner.startswith(b"[") else body)
-
-
 def convert_model_list(body: bytes) -> bytes:
     """The list of models in OpenAI's shape."""
     names = [m["name"].removeprefix("models/") for m in read_object(body)["models"]]
@@ -202,7 +195,7 @@ GOOGLE = Provider(
     api_path="/v1beta",
     modes={CompletionMode.CHAT: ENDPOINT},
     auth=key_header("x-goog-api-key"),
-    error=error,
+    error=error_bodies.error,
     models=models_request("/v1beta/models"),
     model_list=convert_model_list,
 )

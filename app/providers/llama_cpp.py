@@ -168,10 +168,8 @@ def _native_fields(document: dict[str, Any]) -> _Fields:
 
 
 def error(status: int, body: bytes) -> UpstreamStatus:
-    """Reads an error; two of them get the codes of OpenAI."""
+    """Reads an error; that of a model without infilling names the parameter."""
     failure = error_bodies.error(status, body)
-    if failure.type == "exceed_context_size_error":
-        failure.type, failure.code = "invalid_request_error", "context_length_exceeded"
     # "Infill is not supported by this model: prefix token is missing. ...": what the
     # server calls not implemented is, for the caller, a parameter that the model lacks.
     if status == 501:

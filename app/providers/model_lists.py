@@ -10,7 +10,8 @@ import orjson
 from ..core.routing import Target
 from ..errors import UpstreamProtocol
 from .declaration import Provider
-from .parsing.json_answers import excerpt, read_object
+from .parsing.excerpts import excerpt
+from .parsing.json_answers import read_object
 from .upstream_request import HTTPRequest, merge_headers
 
 

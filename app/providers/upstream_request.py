@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -25,6 +25,19 @@ class HTTPRequest:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
+
+    def path(self, hidden: str | None = None) -> str:
+        """The path of its URL, without the query, which may hold a key.
+
+        Of a URL below *hidden*, what it adds to that.
+        """
+        segments = urlsplit(self.url).path.split("/")
+        if hidden is None:
+            return "/".join(segments)
+        stored = urlsplit(hidden).path.rstrip("/").split("/")
+        while stored and segments and segments[0] == stored[0]:
+            segments, stored = segments[1:], stored[1:]
+        return "/".join(["...", *segments])
 
 
 @dataclass(frozen=True, slots=True)

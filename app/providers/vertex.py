@@ -17,6 +17,7 @@ from .. import safe_json
 from ..core.routing import CompletionMode, Target
 from . import anthropic, gemini
 from .declaration import Endpoint, ModelFamilies, ParamMapping, Provider, Setting
+from .parsing import error_bodies
 from .protocols import openai_chat
 from .upstream_request import (
     HTTPRequest,
@@ -190,5 +191,5 @@ VERTEX = Provider(
             upstream_header="anthropic-beta",
         ),
     ),
-    error=gemini.error,
+    error=error_bodies.error,
 )

@@ -12,7 +12,6 @@ from typing import Any
 
 from ..core.completion import Choice, Completion
 from ..core.routing import CompletionMode
-from ..errors import UpstreamProtocol, UpstreamStatus
 from .declaration import (
     Endpoint,
     ParamMapping,
@@ -23,7 +22,7 @@ from .declaration import (
 )
 from .parsing import error_bodies
 from .parsing.answer_fields import answer_head, finish_reason, parse_usage
-from .parsing.json_answers import JSONStreamReader, read_object, read_whole
+from .parsing.json_answers import JSONStreamReader, read_whole
 from .parsing.stream_ending import ReasonlessEnd
 from .protocols import openai_chat
 from .upstream_request import HTTPRequest, UpstreamRequest, quote_path_segment
@@ -84,9 +83,7 @@ def _result(document: Mapping[str, Any]) -> dict[str, Any]:
     """What is in the envelope of Cloudflare's API: {"success", "errors", "messages",
     "result"}. The events of a stream have none.
     """
-    if not document.get("success", True):
-        error = {"message": _error_message(document)}
-        raise error_bodies.in_band_error({"error": error})
+    error_bodies.raise_in_band_error(document)
     result: dict[str, Any] = document["result"]
     return result
 
@@ -128,22 +125,6 @@ class _ResultReader:
         return Completion(*answer_head({}, self._upstream), choices)
 
 
-def error(status: int, body: bytes) -> UpstreamStatus:
-    """Reads an error: {"success": false, "errors": [{"code": 1, "message": "..."}]}."""
-    failure = error_bodies.error(status, body)
-    try:
-        failure.message = _error_message(read_object(body)) or failure.message
-    except (UpstreamProtocol, TypeError):
-        return failure
-    return failure
-
-
-def _error_message(document: Mapping[str, Any]) -> str:
-    errors = document.get("errors") or ()
-    messages = (e.get("message") for e in errors if isinstance(e, dict))
-    return "; ".join(str(message) for message in messages if message)
-
-
 _NATIVE = Endpoint(
     params=_PARAMS,
     call=call,
@@ -164,5 +145,5 @@ WORKERS_AI = Provider(
         ),
     },
     settings=(Setting("workers_ai_account_id"),),
-    error=error,
+    error=error_bodies.error,
 )

@@ -28,7 +28,7 @@ from ..errors import (
     UpstreamUnreachable,
 )
 from ..providers import HTTPRequest
-from ..providers.parsing.json_answers import excerpt
+from ..providers.parsing.excerpts import excerpt
 from .http1.body import CODINGS
 from .http1.connection import CallObserver, CutHead, HTTP1Response, StaleConnection
 from .http1.head import Malformed

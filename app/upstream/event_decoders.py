@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 
 from .. import safe_json
-from ..core.sse import Event, SSEDecoder
+from ..core.sse import ERROR, Event, SSEDecoder
 from ..errors import UpstreamCut, UpstreamProtocol
 from .client import ByteBudget
 
@@ -86,9 +86,18 @@ class AmazonEventDecoder:
         return events
 
     def _event(self, message: Any) -> Event:
+        # A message of type `event` or `exception` has a payload; one of type `error`,
+        # of the service itself, has all that it says in its headers.
+        # Source: https://smithy.io/2.0/aws/amazon-eventstream.html
         headers = message.headers
-        keys = (":event-type", ":exception-type", ":error-code")
-        name = next((headers[key] for key in keys if headers.get(key)), "")
+        kind = headers.get(":message-type")
+        name = headers.get(":event-type") or headers.get(":exception-type") or ""
+        if kind == "error" or ":error-code" in headers:
+            code = headers.get(":error-code") or "error"
+            fields = {"code": code, "message": headers.get(":error-message") or code}
+            return Event(orjson.dumps({"error": fields}), ERROR)
+        if kind == "exception" and not name.endswith("Exception"):
+            return Event(message.payload or name.encode(), ERROR)
         return Event(message.payload, name.encode())
 
     def end(self) -> list[Event]:
@@ -210,7 +219,8 @@ _STREAM_TYPES = (_SSE, _LINES, _AMAZON)
 
 # What a line of an event stream begins with, comments included. Source:
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
-_FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
+# `error:` is no field of the standard, but llama.cpp's.
+_FIELDS = (b":", b"data:", b"error:", b"event:", b"id:", b"retry:")
 
 
 def _without_mark(start: bytes | bytearray) -> bytes:

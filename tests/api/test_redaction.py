@@ -47,12 +47,26 @@ def _error(text: str) -> Any:
     return {"error": {"message": text, "type": text, "param": text, "code": text}}
 
 
+def _raw(text: str) -> Any:
+    """An error of a provider behind a router, in one of the router."""
+    raw = json.dumps({"error": {"message": text}})
+    return {"error": {"message": "no", "metadata": {"raw": raw}}}
+
+
+def _line(text: str) -> bytes:
+    return " ".join(text.split()).encode()
+
+
 QUOTING: dict[str, Callable[[str], Answer]] = {
     "text": lambda text: whole(text.encode(), 401, content_type="text/plain"),
     "error": lambda text: whole(_error(text), 401),
     "nested": lambda text: whole({"error": {"message": {"raw": text}}}, 400),
     "detail": lambda text: whole({"detail": [{"loc": [text], "msg": text}]}, 422),
     "other JSON": lambda text: whole({"seen": {"headers": text}}, 500),
+    "details": lambda text: whole({"error": {"metadata": {"raw": text, text: 1}}}, 429),
+    "raw": lambda text: whole(_raw(text), 429),
+    "error event": lambda text: stream(b"event: error\n" + data(_line(text))),
+    "error line": lambda text: stream(BEGUN, b"error: " + _line(text) + b"\n\n"),
     "redirect": lambda text: whole(text.encode(), 302),
     "no JSON": lambda text: whole(text.encode()),
     "no completion": lambda text: whole({"seen": text}),

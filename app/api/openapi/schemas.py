@@ -216,8 +216,13 @@ ANSWERS: dict[str, Shape] = {
         {
             "error": ref("ErrorDetail"),
             "provider": _STRING | {"description": "Whose error it is."},
+            "usage": ref("Usage")
+            | {"description": "What the provider counted before its error."},
+            "called": _STRING | {"description": "What was not found there."},
         },
         "provider",
+        "usage",
+        "called",
         about="OpenAI's shape. It also ends a stream that was cut.",
     ),
     "ErrorDetail": _object(
@@ -228,8 +233,12 @@ ANSWERS: dict[str, Shape] = {
             | {"description": "Which part of the request is wrong."},
             "code": _STRING_OR_NULL,
             "attempts": _list(ref("Attempt")),
+            "innererror": {"description": "Which filter of Azure's said no."},
+            "metadata": {"description": "What a router's own provider answered."},
         },
         "attempts",
+        "innererror",
+        "metadata",
     ),
     "Attempt": _object(
         {

@@ -232,6 +232,7 @@ class RouteBuilder:
             model_info=resolve_model_info(routing, own, key),
             strict_params=inherited.strict_params,
             trusted_hosts=trusted,
+            stored_host=is_stored_host(routing, key),
             virtual_key=key.id if key else None,
             # Those of the gateway key belong to the whole route.
             limits=key.limits if key else _NO_LIMITS,
@@ -390,8 +391,12 @@ def resolve_trusted_hosts(
 ) -> tuple[str, ...]:
     """The hosts that may be internal: fewer for what the operator has stored."""
     trusted = routing.caller.trusted
-    is_stored = key is not None or routing.is_stored
-    return trusted.stored if is_stored and not routing.custom_host else trusted.sent
+    return trusted.stored if is_stored_host(routing, key) else trusted.sent
+
+
+def is_stored_host(routing: RoutingHeaders, key: VirtualKey | None) -> bool:
+    """Whether the operator has stored the custom host, if there is one."""
+    return (key is not None or routing.is_stored) and not routing.custom_host
 
 
 def resolve_base_url(

@@ -15,9 +15,10 @@ from math import inf
 
 from ...core.completion import Completion
 from ...core.post_processing import PostProcessor
-from ...core.sse import DONE, Event
+from ...core.sse import DONE, ERROR, Event
 from ...errors import UpstreamError, UpstreamInBand
 from ...providers.declaration import StreamReader, UpstreamAnswer
+from ...providers.parsing.error_bodies import error_of_event
 from ...providers.parsing.json_answers import as_upstream_error
 from ...providers.protocols.openai_completions import to_completion
 from ...upstream.client import HTTPReply
@@ -117,6 +118,9 @@ class CallStream:
         received: list[UpstreamAnswer] = []
         try:
             for event in events:
+                # Whatever its data: no reader knows all that servers put there.
+                if event.name and event.name.lower() == ERROR:
+                    raise error_of_event(event.data)
                 read = feed(event)
                 received += read
                 if processor is None:
@@ -193,9 +197,11 @@ class CallStream:
             self._open_calls.abandon(self._reply)
 
     def _fail(self, error: Exception) -> None:
-        """Raise *error*. One that is an answer in place of text costs nothing."""
-        if isinstance(error, UpstreamInBand) and not self._record.generated:
-            self._record.ending = CallEnding.REJECTED
+        """Raise *error*. One that is an answer in place of text costs nothing, unless
+        it says what it costs.
+        """
+        if isinstance(error, UpstreamInBand):
+            self._record.fail(error)
         self._finish(is_read=False)
         raise error
 

@@ -60,7 +60,9 @@ OPENAI = completion_row(
     "https://platform.openai.com/docs/api-reference/completions",
     "https://api.openai.com/v1",
     replace(openai_completions.endpoint(), rules=openai_rules.check),
-    replace(openai_chat.endpoint(), rules=openai_rules.check),
+    replace(
+        openai_chat.endpoint(user=openai_chat.OPENAI_USER), rules=openai_rules.check
+    ),
     settings=(
         Setting("openai_organization", upstream_header="OpenAI-Organization"),
         Setting("openai_project", upstream_header="OpenAI-Project"),

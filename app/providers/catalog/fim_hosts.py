@@ -9,6 +9,7 @@ https://docs.litellm.ai/docs/providers/inception,
 https://api-docs.deepseek.com/api/create-completion
 """
 
+import re
 from dataclasses import replace
 
 from ...core.routing import CompletionMode
@@ -93,8 +94,14 @@ DEEPSEEK = row(
             without=(*_DEEPSEEK_LACKS, "best_of", "user"),
             logprobs=ParamMapping("logprobs", high=20),
         ),
+        # Characters of an id, and how many; all else is a 400.
+        # Source: https://api-docs.deepseek.com/quick_start/rate_limit
         CompletionMode.CHAT: openai_chat.endpoint(
-            without=_DEEPSEEK_LACKS, user=ParamMapping("user_id")
+            without=_DEEPSEEK_LACKS,
+            user=ParamMapping(
+                "user_id",
+                takes=lambda user: bool(re.fullmatch(r"[\w-]{1,512}", user, re.ASCII)),
+            ),
         ),
     },
 )

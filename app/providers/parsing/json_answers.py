@@ -5,7 +5,6 @@ providers' functions index and call without checks, since a missing key or a wro
 always is.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,8 @@ from ...core.completion import Choice, Completion, Usage
 from ...core.sse import Event
 from ...errors import UpstreamError, UpstreamProtocol
 from ..upstream_request import UpstreamRequest
+from .error_bodies import raise_in_band_error
+from .excerpts import excerpt
 from .split_characters import CharacterJoiner, in_whole_characters
 from .stream_ending import (
     ChoiceEndings,
@@ -43,6 +44,9 @@ def read_answer(
         document, is_json = safe_json.load_lenient(body, keep_halves=keep_halves)
     except ValueError as e:
         raise UpstreamProtocol(f"the answer is not JSON: {excerpt(body)}") from e
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        # Google's errors, where a stream was asked for.
+        raise_in_band_error(document[0])
     if not isinstance(document, dict):
         raise UpstreamProtocol(f"the answer is no JSON object: {excerpt(body)}")
     return document, is_json
@@ -80,6 +84,8 @@ def read_completion(
             if type(number) is not int or not 0 <= number < 2**40:
                 raise TypeError("count")
     except MALFORMED as e:
+        # An error in place of an answer, of which its reader knows nothing.
+        raise_in_band_error(document)
         raise as_upstream_error(e, body) from e
     if joiner is None:
         return completion if is_json else in_whole_characters(completion)
@@ -170,7 +176,7 @@ class JSONStreamReader:
         if self._head is None or not self._held:
             return ()
         choices = [choice for index in [*self._held] for choice in self._release(index)]
-        return (replace(self._head, choices=tuple(choices), usage=None),)
+        return (replace(self._head, choices=tuple(choices), usage=None, extra=None),)
 
     def _release(self, index: int) -> list[Choice]:
         """The text of a choice that is held, if any, without its reason."""
@@ -194,26 +200,33 @@ class JSONStreamReader:
             if has_text and choice.finish_reason and not endings.is_repeating:
                 self._held[choice.index] = choice
             elif has_text:
-                choices.append(replace(choice, finish_reason=None))
+                choices.append(replace(choice, finish_reason=None, extra=None))
         return replace(chunk, choices=tuple(choices))
 
     def _close(self, *, terminated: bool) -> Sequence[Completion]:
         """What was held back, and the reasons of all choices that have ended."""
         if self._head is None:
             return ()
-        chunks = [self._without_reasons(self._last_chunk())] if self._last_chunk else []
+        last = self._last_chunk() if self._last_chunk else None
+        chunks = [self._without_reasons(last)] if last else []
+        extra = {choice.index: choice.extra for choice in last.choices} if last else {}
         if choices_left := self._joiner.end():
-            left = replace(self._head, choices=choices_left, usage=None)
+            left = replace(self._head, choices=choices_left, usage=None, extra=None)
             chunks.append(self._without_reasons(left))
         endings, end = self._endings, self._reasonless_end
         if terminated or end is ReasonlessEnd.BODY:
             is_sufficient = end is not ReasonlessEnd.COUNTED
             endings.complete(self._usage, is_sufficient=is_sufficient)
         choices = [
-            replace(self._held.pop(index, Choice("", index)), finish_reason=reason)
+            replace(
+                self._held.pop(index, Choice("", index)),
+                finish_reason=reason,
+                extra=extra.get(index),
+            )
             for index, reason in endings.reasons.items()
         ]
-        return [*chunks, replace(self._head, choices=tuple(choices), usage=None)]
+        end_chunk = replace(self._head, choices=tuple(choices), usage=None, extra=None)
+        return [*chunks, end_chunk]
 
 
 def as_upstream_error(error: Exception, body: bytes = b"") -> Exception:
@@ -236,24 +249,3 @@ def malformed_as_upstream_error(body: bytes = b"") -> Iterator[None]:
         yield
     except MALFORMED as e:
         raise as_upstream_error(e, body) from e
-
-
-def excerpt(body: bytes, length: int = 200) -> str:
-    """At most *length* characters of *body*, on one line, in whole words.
-
-    Words are not cut, since a body may quote a secret, and redaction cannot recognise
-    the first few characters of one. Only a word that is half of the excerpt or more is
-    cut, which leaves enough of it to be recognised.
-    """
-    # A character has four bytes at most.
-    text = " ".join(body[: 4 * length].decode("utf-8", "replace").split())
-    printable = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    shown = printable[:length]
-    if len(printable) > length or len(body) > 4 * length:
-        words = _LAST_WORD.sub("", shown)
-        shown = words if len(words) > length // 2 else shown
-    return shown or "(an empty body)"
-
-
-# The last word, if it may be a key, or an encoded one.
-_LAST_WORD = re.compile(r"[\w+/=%~.*\\-]+\Z")

@@ -40,6 +40,7 @@ from ...errors import UpstreamError, UpstreamProtocol
 from ..declaration import RawCompletion
 from ..parsing.answer_fields import usage_body
 from ..parsing.error_bodies import raise_in_band_error
+from ..parsing.filter_results import PromptFilterResults
 from ..parsing.json_answers import read_answer, read_object
 from ..parsing.split_characters import CharacterJoiner
 from ..parsing.stream_ending import ChoiceEndings, is_empty, is_terminator
@@ -130,6 +131,7 @@ class FramePassthrough:
         self._has_logprobs = upstream.request.logprobs is not None
         self._logprobs: dict[int, ChoiceLogprobs] = {}
         self._joiner = CharacterJoiner()
+        self._filter_results = PromptFilterResults()
 
     def feed(self, event: Event) -> Sequence[RawCompletion]:
         # The first two lines are all that most events cost: see the top of the module.
@@ -172,6 +174,7 @@ class FramePassthrough:
         frame = b""
         if self._include_usage:
             document = self._frame(self._head, [], usage_body(self._counts, usage))
+            document |= self._filter_results.take()
             if usage.estimated:
                 document["usage_estimated"] = True
             frame = orjson.dumps(document)
@@ -234,8 +237,14 @@ class FramePassthrough:
     def _repair(self, data: bytes) -> list[RawCompletion]:
         """The frames that *data* stands for, each with one choice, or none."""
         document, is_json = read_answer(data)
-        raise_in_band_error(document)
-        if not self._head:
+        raise_in_band_error(document, self._counts)
+        # What stands in a frame without choices goes on with the next that has some:
+        # clients index the first choice of each.
+        self._filter_results.hold(document)
+        if not self._head and not (document.get("choices") or document.get("id")):
+            # Azure's first frame, whose id and model are empty: it names no stream.
+            document["choices"] = []
+        elif not self._head:
             repair_head(document, self._upstream)
             self._head = {k: document[k] for k in _HEAD_KEYS if k in document}
             # From now on, frames with the same id and time need no repair of these.
@@ -267,7 +276,8 @@ class FramePassthrough:
             if not is_json:
                 choice, data = safe_json.in_whole_characters(choice), b""
             self._repair_logprobs(choice)
-            frames += self._take(_ChoiceFrame(document, choice, data), counts)
+            head = document | self._filter_results.take()
+            frames += self._take(_ChoiceFrame(head, choice, data), counts)
         if self._joiner.halves:
             self._template = None
         return frames

@@ -29,6 +29,7 @@ from ..parsing.answer_fields import (
     finish_reason,
     parse_usage,
 )
+from ..parsing.filter_results import ChoiceFilterResults, PromptFilterResults
 from ..parsing.json_answers import JSONStreamReader, read_whole
 from ..parsing.logprobs import LegacyLogprobs, chat_entries
 from ..parsing.stream_ending import choice_indices, expected_choices
@@ -42,6 +43,11 @@ PARAMS: ParamMappings = {
     **RANGED_PARAMS,
     "logprobs": ParamMapping("top_logprobs", high=20),
 }
+
+# OpenAI's own rule, of the chat alone: "Invalid 'user': string too long. Expected a
+# string with maximum length 64". Hosts that share the protocol have none.
+# Source: https://github.com/maximhq/bifrost/pull/1000
+OPENAI_USER = ParamMapping("user", takes=lambda user: len(user) <= 64)
 
 
 def endpoint(
@@ -130,6 +136,7 @@ class ChatReader:
         # The head of the last chunk: what was sent, and what that was read as.
         self._sent_head: tuple[Any, Any, Any] | None = None
         self._head = "", 0, ""
+        self._prompt_results = PromptFilterResults()
 
     def read(self, document: dict[str, Any]) -> Completion:
         """One chunk, or the whole answer."""
@@ -139,7 +146,10 @@ class ChatReader:
         error_bodies.raise_in_band_error(document)
         if self._whole and not document["choices"]:
             raise IndexError("no choices")
-        self._head = answer_head(document, self._upstream)
+        self._prompt_results.hold(document)
+        # A chunk without an id, as Azure's about its filters, names no stream.
+        if document.get("id") or not self._head[0]:
+            self._head = answer_head(document, self._upstream)
         sent_id, model = document.get("id"), document.get("model")
         # Only texts: among numbers, 1 equals True, and is read as another id.
         is_text = isinstance(sent_id, str | None) and isinstance(model, str | None)
@@ -155,6 +165,7 @@ class ChatReader:
             *self._head,
             choices=tuple(map(self._choice, choices, indices)),
             usage=_usage(document),
+            extra=(self._prompt_results.take() or None) if choices else None,
         )
 
     def last_chunk(self) -> Completion:
@@ -193,12 +204,15 @@ class ChatReader:
             or not message
             or choice.get("finish_reason")
             or choice.get("usage")
+            or choice.get("error")
             or message.get("refusal")
         ):
             return None
         text = message.get("content")
         if type(text) is not str:
             return None
+        if choice.get("content_filter_results"):
+            reader.filter_results.note(choice)
         return Completion(*self._head, (Choice(text, index),))
 
     def _choice(self, choice: Mapping[str, Any], index: int) -> Choice:
@@ -210,6 +224,7 @@ class ChatReader:
             "delta" not in choice
         )
         message = choice.get("message" if is_message else "delta") or {}
+        reader.filter_results.note(choice)
         return reader.read(
             index,
             message,
@@ -230,6 +245,8 @@ class _ChoiceReader:
         self._think_tags = ThinkTagFilter()
         self._has_reasoning = False
         self._refused = self._has_reason = False
+        # They go out with the last chunk, since they may be about any of the text.
+        self.filter_results = ChoiceFilterResults()
         # Whether text is the answer's as it comes: none of it can be reasoning any
         # more, and no log probabilities were requested, which would go with it.
         self.passes_text = False
@@ -268,7 +285,8 @@ class _ChoiceReader:
                 finished=finished,
                 has_reasoning=self._has_reasoning,
             )
-        return Choice(text, index, tokens, reason)
+        extra = self.filter_results.fields if finished else None
+        return Choice(text, index, tokens, reason, extra)
 
 
 # Where servers put the reasoning when they separate it from the text.

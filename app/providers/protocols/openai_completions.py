@@ -24,6 +24,7 @@ from ..declaration import (
 )
 from ..openai_rules import RANGED_PARAMS
 from ..parsing.error_bodies import raise_in_band_error
+from ..parsing.filter_results import choice_fields, prompt_fields
 from ..parsing.json_answers import read_answer, read_completion
 from ..parsing.stream_ending import inferred_reason
 from ..upstream_request import HTTPRequest, UpstreamRequest
@@ -127,6 +128,7 @@ def _parse_completion(document: Mapping[str, Any]) -> Completion:
             choice["index"],
             _parse_logprobs(choice.get("logprobs")),
             choice["finish_reason"],
+            choice_fields(choice),
         )
         for choice in document["choices"]
     )
@@ -136,6 +138,7 @@ def _parse_completion(document: Mapping[str, Any]) -> Completion:
         model=str(document.get("model") or ""),
         choices=choices,
         usage=read_usage(document),
+        extra=prompt_fields(document),
     )
 
 

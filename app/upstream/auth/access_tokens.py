@@ -21,7 +21,7 @@ from ...core.hosts import custom_host
 from ...core.routing import Target
 from ...errors import InvalidRoute, Unauthorized, UnsupportedProvider
 from ...providers import HTTPRequest, Provider
-from ...providers.parsing.json_answers import excerpt
+from ...providers.parsing.excerpts import excerpt
 from ...providers.upstream_request import host_label
 from ..client import ByteBudget, HTTPClient
 from ..target_secrets import TOKEN
