@@ -465,3 +465,16 @@ WHOLE_MUTATORS: dict[str, WholeMutator] = {
     "missing usage parts": whole_missing_usage_parts,
     "no reason": whole_without_reason,
 }
+
+
+def whole_with_choices(answer: WholeAnswer, texts: list[str]) -> WholeAnswer:
+    """The same answer with a choice for each of *texts*, in OpenAI's shape."""
+    written = json.dumps(answer.document["choices"][0])
+    choices = []
+    for number, text in enumerate(texts):
+        choice = json.loads(written)
+        for holder, key, value in leaves(choice):
+            if value == TEXT:
+                holder[key] = text
+        choices.append(choice | {"index": number})
+    return replace(answer, document=answer.document | {"choices": choices}, texts=texts)

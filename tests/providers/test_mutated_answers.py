@@ -24,9 +24,10 @@ from .mutators import (
     WHOLE_MUTATORS,
     StreamedAnswer,
     WholeAnswer,
+    whole_with_choices,
     with_choices,
 )
-from .recordings import MODE_CASES, ModeCase
+from .recordings import MODE_CASES, TEXT, ModeCase
 
 
 def distinct(cases: Sequence[ModeCase]) -> list[ModeCase]:
@@ -173,6 +174,43 @@ def test_harmless_fault_in_whole_answer(
     choose, answer = random.Random(f"{case} {name}"), WholeAnswer.of(case)
     if WHOLE_MUTATORS[name](answer, choose):
         receive(app, upstream, case, answer, choose).check_whole(answer.texts)
+
+
+SEVERAL_WHOLE = [
+    case
+    for case in CASES
+    if case.endpoint.choices_per_call > 1 and b'"choices"' in case.whole
+]
+SEVERAL_TEXTS = [TEXT, " Lyon.", " Lille."]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+@pytest.mark.parametrize("case", SEVERAL_WHOLE, ids=str)
+def test_missing_choice_is_error(
+    app: Flask, upstream: Upstream, case: ModeCase, kept: int
+) -> None:
+    choose, whole = random.Random(0), WholeAnswer.of(case)
+    answer = whole_with_choices(whole, SEVERAL_TEXTS)
+    del answer.document["choices"][kept : kept + 1]
+
+    received = receive(app, upstream, case, answer, choose, n=3)
+    assert received.status == 502 and received.error
+    assert "2 of 3 choices" in received.error["message"]
+
+
+@pytest.mark.parametrize("indices", [(None,) * 3, (0, None, None), (0, 0, 0)], ids=str)
+@pytest.mark.parametrize("case", SEVERAL_WHOLE, ids=str)
+def test_choices_without_index_are_counted_up(
+    app: Flask, upstream: Upstream, case: ModeCase, indices: Sequence[int | None]
+) -> None:
+    choose, whole = random.Random(0), WholeAnswer.of(case)
+    answer = whole_with_choices(whole, SEVERAL_TEXTS)
+    for choice, index in zip(answer.document["choices"], indices, strict=True):
+        choice["index"] = index
+        if index is None:
+            del choice["index"]
+
+    receive(app, upstream, case, answer, choose, n=3).check_whole(SEVERAL_TEXTS)
 
 
 @EVERY_READER
