@@ -43,6 +43,8 @@ soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak.answers --answers 200
 	$(BIN)/python -m tests.soak.fuzz --inputs 200000
 	$(BIN)/python -m tests.soak.authority --requests 100000 --headers 50000
+	MUTATED_ANSWERS=100 $(BIN)/python -m pytest -q -n auto -p no:cacheprovider \
+		tests/providers/test_mutated_answers.py
 	$(BIN)/python -m tests.soak.grammars --seconds 60
 	$(BIN)/python -m tests.soak.patterns --seconds 60
 	$(BIN)/python -m tests.soak.openapi
