@@ -86,7 +86,7 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
-@dataclass
+@dataclass(repr=False)
 class Upstream:
     """Answers requests with *answers*, one after the other; the last one repeats."""
 
@@ -105,6 +105,9 @@ class Upstream:
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"Upstream at port {self.port}"
 
     def encrypt(self, context: ssl.SSLContext) -> None:
         """Use TLS on all new connections."""

@@ -4,10 +4,11 @@ A recording becomes a list of events; a mutator changes the list, or how it is w
 Each mutator is a kind of fault that real servers have shown: see `MUTATORS`.
 """
 
+import copy
 import gzip
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -184,12 +185,16 @@ def late_text(answer: StreamedAnswer, choose: random.Random) -> bool:
     key, reason = _reason(answer)
     if not reason:
         return False
-    chunks = [event for event in answer.events if choices_in(event)]
-    for event in chunks:
-        for choice in choices_in(event):
+    for number in range(len(answer.texts)):
+        choices = [
+            choice
+            for event in answer.events
+            for choice in choices_in(event)
+            if choice.get("index", 0) == number
+        ]
+        for choice in choices:
             choice[key] = None
-    for choice in choices_in(choose.choice(chunks[:-1] or chunks)):
-        choice[key] = reason
+        choose.choice(choices[:-1] or choices)[key] = reason
     return True
 
 
@@ -232,10 +237,12 @@ def half_characters(answer: StreamedAnswer, choose: random.Random) -> bool:
 def infinities(answer: StreamedAnswer, choose: random.Random) -> bool:
     """Numbers that are no JSON, in a field that means nothing to us."""
     number = float(choose.choice(["inf", "-inf", "nan"]))
-    for places in texts_in(answer).values():
-        for holder, _ in places:
-            if isinstance(holder, dict):
-                holder["score"] = number
+    for event in answer.events:
+        if isinstance(event.data, dict):
+            # AWS' frames are described, and some wrap another document.
+            document = event.data.get("payload", event.data)
+            document = document.get("json", document)
+            document["score"] = number
     return True
 
 
@@ -299,7 +306,11 @@ def truncated(answer: StreamedAnswer, choose: random.Random) -> bool:
 
 
 def dropped_end(answer: StreamedAnswer, choose: random.Random) -> bool:
-    """A choice has no end, or stops anywhere: its last events never come."""
+    """A choice has no end, or stops anywhere: its last events never come.
+
+    Of a single choice, whose server may be one that sends no reasons, `[DONE]` does not
+    come either.
+    """
     number = choose.randrange(len(answer.texts))
     events = [
         (i, choice)
@@ -320,6 +331,8 @@ def dropped_end(answer: StreamedAnswer, choose: random.Random) -> bool:
                     event.is_json, event.data = False, ""
                     break
                 event.data[key] = rest
+    if len(answer.texts) == 1:
+        answer.events = [event for event in answer.events if event.data != "[DONE]"]
     return True
 
 
@@ -365,6 +378,17 @@ def with_choices(answer: StreamedAnswer, count: int) -> StreamedAnswer:
                 choice["index"] = number
             events.append(replace(event, data=data))
     return replace(answer, events=events, texts=[TEXT] * count)
+
+
+def mutated(
+    answer: StreamedAnswer, names: Iterable[str], choose: random.Random
+) -> StreamedAnswer:
+    """The answer after all of these mutators that can change it."""
+    for name in names:
+        changed = copy.deepcopy(answer)
+        if MUTATORS[name](changed, choose):
+            answer = changed
+    return answer
 
 
 # Whole answers

@@ -58,7 +58,7 @@ _CONTENT_TYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModeCase:
     """One mode of one provider, with a model for it."""
 
@@ -69,6 +69,9 @@ class ModeCase:
 
     def __str__(self) -> str:
         return "-".join(filter(None, [self.provider.name, self.mode, self.family]))
+
+    # A test that fails shows it.
+    __repr__ = __str__
 
     @property
     def endpoint(self) -> Endpoint:

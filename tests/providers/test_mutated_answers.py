@@ -24,6 +24,7 @@ from .mutators import (
     WHOLE_MUTATORS,
     StreamedAnswer,
     WholeAnswer,
+    mutated,
     whole_with_choices,
     with_choices,
 )
@@ -107,9 +108,8 @@ def test_harmless_fault_loses_nothing(
 def test_harmless_faults_together_lose_nothing(
     app: Flask, upstream: Upstream, case: ModeCase, names: list[str], seed: int
 ) -> None:
-    choose, answer = random.Random(seed), StreamedAnswer.of(case)
-    for name in names:
-        MUTATORS[name](answer, choose)
+    choose = random.Random(seed)
+    answer = mutated(StreamedAnswer.of(case), names, choose)
 
     received = receive(app, upstream, case, answer, choose, stream=True)
     received.check_whole(answer.texts)
@@ -153,8 +153,7 @@ def test_no_choice_is_lost_in_silence(
     if fault:
         FAULTS[fault](answer, choose)
     else:
-        for name in names:
-            MUTATORS[name](answer, choose)
+        answer = mutated(answer, names, choose)
     received = receive(app, upstream, case, answer, choose, stream=True, n=2)
 
     if fault:
