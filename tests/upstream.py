@@ -302,6 +302,12 @@ def completion(text: str = " there", **changes: Any) -> dict[str, Any]:
     return body | changes
 
 
+def repeated(answer: dict[str, Any], count: int) -> dict[str, Any]:
+    """The same answer with its only choice *count* times, under its own index."""
+    (choice,) = answer["choices"]
+    return answer | {"choices": [{**choice, "index": i} for i in range(count)]}
+
+
 def scored_completion(text: str = " there", start: int = 2) -> dict[str, Any]:
     """The same with the log probability of its only token, which begins at *start*."""
     logprobs = {

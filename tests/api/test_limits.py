@@ -19,6 +19,7 @@ from tests.upstream import (
     cut_stream,
     data,
     frame,
+    repeated,
     reply,
     scored_completion,
     stream,
@@ -174,7 +175,7 @@ def test_oversized_request_is_refused_for_free(
 
 
 def test_reservation_covers_prompts_and_max_tokens(gateway: StoredGateway) -> None:
-    gateway.upstream.answers[:] = [whole(scored_completion())]
+    gateway.upstream.answers[:] = [whole(repeated(scored_completion(), 4))]
     caller = limited(gateway, tokens_per_day=1000)
     response = caller.complete(
         prompt=["Hi", "Hi"], n=2, best_of=3, logprobs=1, max_tokens=10

@@ -13,7 +13,7 @@ from flask import Request
 from app.api.request.body import json_object
 from app.errors import InvalidRequest
 from tests.conftest import Absent, Caller
-from tests.upstream import Upstream, completion, scored_completion, whole
+from tests.upstream import Upstream, completion, repeated, scored_completion, whole
 
 # Cases 1-9: a plain completion
 
@@ -230,8 +230,9 @@ def test_15_17_20_21_24_45_value_out_of_range_is_refused(
 def test_16_18_22_25_26_value_in_range_passes_unchanged(
     caller: Caller, upstream: Upstream, param: str, value: Any
 ) -> None:
-    if param == "logprobs":
-        upstream.answers[:] = [whole(scored_completion())]
+    answer = scored_completion() if param == "logprobs" else completion()
+    count = value if param == "n" else 1
+    upstream.answers[:] = [whole(repeated(answer, count))]
 
     assert caller.complete(**{param: value}).status_code == 200
     assert upstream.last.json[param] == value
@@ -415,11 +416,15 @@ def test_30_body_above_limit_is_refused(caller: Caller, upstream) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", [["a", "b"], [1, 2, 3], [[1, 2], [3]], ["one"]], ids=str
+    ("prompt", "count"),
+    [(["a", "b"], 2), ([1, 2, 3], 1), ([[1, 2], [3]], 2), (["one"], 1)],
+    ids=str,
 )
 def test_31_32_33_batches_and_token_ids_are_one_call(
-    caller: Caller, upstream: Upstream, prompt: list[Any]
+    caller: Caller, upstream: Upstream, prompt: list[Any], count: int
 ) -> None:
+    upstream.answers[:] = [whole(repeated(completion(), 2 * count))]
+
     assert caller.complete(prompt=prompt, n=2).status_code == 200
     assert upstream.last.json["prompt"] == prompt
     assert upstream.last.json["n"] == 2
@@ -456,6 +461,8 @@ def test_43_best_of_cannot_be_streamed(caller: Caller) -> None:
 
 
 def test_best_of_follows_n_when_it_is_absent(caller: Caller, upstream) -> None:
+    upstream.answers[:] = [whole(repeated(completion(), 3))]
+
     assert caller.complete(n=3).status_code == 200
     assert "best_of" not in upstream.last.json
 
