@@ -20,7 +20,8 @@ from ..core.permissions import Permissions
 from ..core.route_walk import RouteWalk
 from ..core.routing import Group, Node, Route, Target
 from ..errors import CallerLeft, Cancelled, GatewayError, UpstreamStatus, release
-from ..planning.plan import Plan, replan_after_error
+from ..planning.plan import Plan
+from ..planning.replanning import replan_after_error
 from ..state.breaker import Breaker, guard_call
 from ..upstream.fair_turns import pause
 from .authorization import authorize, authorize_listing

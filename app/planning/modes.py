@@ -69,3 +69,11 @@ CHAT_ONLY = re.compile(
 def is_chat_only_error(message: str) -> bool:
     """Whether the *message* of an error says that the model only chats."""
     return bool(CHAT_ONLY.search(message))
+
+
+def may_chat_instead(
+    provider: Provider, target: Target, request: CompletionRequest, mode: CompletionMode
+) -> bool:
+    """Whether a request whose *mode* was chosen freely can be a chat in its place."""
+    mode_is_free = target.via is None and mode == CompletionMode.NATIVE
+    return mode_is_free and CompletionMode.CHAT in provider.modes and not request.suffix

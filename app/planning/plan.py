@@ -7,10 +7,9 @@ request is refused, if the answer would be wrong without it. A parameter with it
 default value never causes a refusal.
 """
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core import batch
 from ..core.batch import Part
@@ -18,10 +17,10 @@ from ..core.parameter_aliases import duplicate_params, remove_params
 from ..core.post_processing import PostProcessing
 from ..core.request import DEFAULTS, LEGACY_PARAMS, NO_LIMIT, CompletionRequest
 from ..core.routing import CompletionMode, Target
-from ..errors import GatewayError, InvalidRequest, UnsupportedParameter, UpstreamStatus
+from ..errors import InvalidRequest, UnsupportedParameter
 from ..providers.declaration import Endpoint, ParamMapping, ParamMappings, Provider
 from ..providers.upstream_request import UpstreamRequest
-from . import capabilities, learned_facts, modes
+from . import capabilities, modes
 from .capabilities import ModelCapabilities
 from .learned_facts import NO_FACTS, LearnedFacts
 
@@ -37,9 +36,6 @@ _SPECIAL_PARAMS = (
     "stream_options",
     "suffix",
 )
-
-# With these an upstream refuses a request whose form it does not understand.
-_REPLAN_STATUS_CODES = (400, 404, 405, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,116 +106,13 @@ def make_plan(
     """
     model = capabilities.describe_model(request.model, target.model_info)
     mode = modes.choose_mode(provider, target, request, model)
-    if facts.only_chats and _may_chat_instead(provider, target, request, mode):
+    if facts.only_chats and modes.may_chat_instead(provider, target, request, mode):
         mode = CompletionMode.CHAT
     endpoint = provider.endpoint(mode, request.model)
     planner = Planner(
         provider, target, request, model, mode, endpoint, max_calls, facts
     )
     return replace(planner.plan(), lessons=facts)
-
-
-def replan_after_error(plan: Plan, error: GatewayError) -> Plan | None:
-    """Another plan, if *error* says that another mode or parameter would work.
-
-    There are four such cases, each once: a model that only chats, one that takes the
-    limit of tokens by its other name, an endpoint that does not know `stream_options`,
-    and a custom host without the version that was put into its URL.
-    """
-    if not isinstance(error, UpstreamStatus):
-        return None
-    if error.status not in _REPLAN_STATUS_CODES:
-        return None
-    refusal = _refusal(plan, error)
-    if refusal is None or refusal.topic in plan.replanned:
-        return None
-    request, target, mode = plan.request, plan.target, plan.mode
-    if refusal.topic == "chat":
-        mode = CompletionMode.CHAT
-    facts = refusal.added_to(plan.facts, plan.mode)
-    lessons = plan.lessons
-    if refusal.is_general(request):
-        lessons = refusal.added_to(lessons, plan.mode)
-    planner = Planner(
-        plan.provider,
-        target,
-        request,
-        capabilities.describe_model(request.model, target.model_info),
-        mode,
-        plan.provider.endpoint(mode, request.model),
-        plan.max_calls,
-        facts,
-    )
-    return replace(
-        planner.plan(),
-        lessons=lessons,
-        replanned=plan.replanned | {refusal.topic},
-    )
-
-
-class _Refusal(NamedTuple):
-    """What an upstream does not take: a *topic* with the words that name it in errors,
-    and the parameter's name upstream, if it is one.
-    """
-
-    topic: str
-    words: re.Pattern[str]
-    param: str = ""
-
-    def added_to(self, facts: LearnedFacts, mode: CompletionMode) -> LearnedFacts:
-        if self.topic == "chat":
-            return replace(facts, only_chats=True)
-        if self.topic == "path":
-            return replace(facts, unversioned=True)
-        return facts.refusing(mode, self.param)
-
-    def is_general(self, request: CompletionRequest) -> bool:
-        """Whether other requests would be refused, too, for all that is known."""
-        # An extension in there may be what the endpoint does not know.
-        options = request.params.get("stream_options") or {}
-        if self.topic == "stream_options" and set(options) - {"include_usage"}:
-            return False
-        return not learned_facts.may_quote(request, self.words)
-
-
-def _refusal(plan: Plan, error: UpstreamStatus) -> _Refusal | None:
-    """What *error* says that the upstream of *plan* does not take, if it does."""
-    request, limit = plan.request, plan.params.get("max_tokens")
-    if _may_chat_instead(plan.provider, plan.target, request, plan.mode):
-        if modes.is_chat_only_error(error.message):
-            return _Refusal("chat", modes.CHAT_ONLY)
-    if limit and limit.name in learned_facts.OTHER_LIMIT:
-        if learned_facts.refuses_parameter(error, limit.name):
-            return _Refusal("max_tokens", _LIMIT_NAMES, limit.name)
-    if request.stream and "stream_options" in plan.params:
-        if "stream_options" in (error.param or "") + error.message:
-            return _Refusal("stream_options", _STREAM_OPTIONS, "stream_options")
-    if learned_facts.is_unknown_path(error) and _has_added_version(plan):
-        return _Refusal("path", _NOTHING)
-    return None
-
-
-def _has_added_version(plan: Plan) -> bool:
-    """Whether the URL called has a version that its custom host was written without."""
-    part, facts = plan.parts[0], replace(plan.facts, unversioned=True)
-    urls = {
-        plan.endpoint.call(each.upstream_request(part, plan.target)).url
-        for each in (plan, replace(plan, facts=facts))
-    }
-    return len(urls) == 2
-
-
-_LIMIT_NAMES = re.compile(r"max_(completion_)?tokens")
-_STREAM_OPTIONS = re.compile(r"stream_options")
-_NOTHING = re.compile(r"(?!)")
-
-
-def _may_chat_instead(
-    provider: Provider, target: Target, request: CompletionRequest, mode: CompletionMode
-) -> bool:
-    """Whether a request whose *mode* was chosen freely can be a chat in its place."""
-    mode_is_free = target.via is None and mode == CompletionMode.NATIVE
-    return mode_is_free and CompletionMode.CHAT in provider.modes and not request.suffix
 
 
 def _suppresses_text(request: CompletionRequest, endpoint: Endpoint) -> bool:

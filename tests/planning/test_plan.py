@@ -6,7 +6,7 @@ import pytest
 
 from app.core.routing import CompletionMode
 from app.errors import UnsupportedParameter, UpstreamStatus
-from app.planning import plan
+from app.planning.replanning import replan_after_error
 
 from ..providers import harness
 
@@ -240,7 +240,7 @@ CHAT_MODEL = "This is a chat model and not supported in the v1/completions endpo
 def test_replan_after_error(
     error: UpstreamStatus, to: Any, params: Any, again: str | None
 ) -> None:
-    other = plan.replan_after_error(harness.plan("openai", to=to, **params), error)
+    other = replan_after_error(harness.plan("openai", to=to, **params), error)
 
     assert (other and other.mode) == again
     if again == "native":
