@@ -389,7 +389,9 @@ class Planner:
             sent |= {"stream": True, "stream_options": {"include_usage": True}}
         prompts, drawn = len(self.request.prompts), self.request.drawn
         # Checked before the parts exist: a million prompts must not take their memory.
-        if prompts * -(-drawn // self.endpoint.choices_per_call) > self.max_calls:
+        # Nor may n alone cause thousands of calls, each of many choices.
+        calls = prompts * -(-drawn // self.endpoint.choices_per_call)
+        if max(calls, drawn) > self.max_calls:
             raise InvalidRequest(
                 f"Too many parallel completions requested. You submitted {prompts} "
                 f"prompts for {drawn} completions each, but this provider generates at "

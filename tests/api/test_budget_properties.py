@@ -77,7 +77,8 @@ class Account:
             self.problems.append(f"{price * estimate} did not fit: {self}")
         completion_tokens = {
             "overrun": estimate + 7,
-            "answer": length * count // 2,
+            # Zero would say that nobody has counted.
+            "answer": max(length * count // 2, 1),
         }.get(outcome, 0)
         billed = 1 + completion_tokens
         if outcome in ("busy", "chat model"):

@@ -182,7 +182,7 @@ def test_absurd_usage_spoils_no_record(call, script, many) -> None:
 
 def test_refused_request_is_not_recorded(call, script):
     caller = call(script(whole(completion())))
-    caller.complete(max_tokens=-1)
+    caller.complete(max_tokens=-2)
     caller.complete()
 
     assert len(entered(caller)) == 1
