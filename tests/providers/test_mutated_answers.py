@@ -49,7 +49,7 @@ EVERY_READER = pytest.mark.parametrize("case", CASES, ids=str)
 ENDLESS = ("triton",)
 
 # The long form is one of `make soak`.
-EXAMPLES = int(os.environ.get("MUTATED_ANSWERS", 6))
+EXAMPLES = int(os.environ.get("MUTATED_ANSWERS", 3))
 
 SEEDS = st.integers(0, 2**32)
 MUTATIONS = st.lists(st.sampled_from(sorted(MUTATORS)), max_size=3, unique=True)
