@@ -142,6 +142,10 @@ class StreamDecoder:
                     f"upstream sent more than {self._limit} bytes without an event"
                 )
         start += block
+        if start.startswith(safe_json.BYTE_ORDER_MARK) and self._declared != _AMAZON:
+            # Before it there was nothing, and behind it there may be blank space.
+            block = bytes(start).removeprefix(safe_json.BYTE_ORDER_MARK).lstrip()
+            start[:] = block
         if not start:
             return []
         decoder = self._choose(block)
@@ -259,7 +263,7 @@ def _array_items(body: bytes) -> list[Event]:
 
 def events_in_whole(body: bytes, content_type: str, limit: int) -> list[Event] | None:
     """The events in a body that nobody asked to be a stream; None if there are none."""
-    start = _without_mark(body.lstrip() if body[:1].isspace() else body[:16])
+    start = _without_mark(body.lstrip() if body[:1].isspace() else body[:16]).lstrip()
     decoder: EventDecoder
     if start.startswith(b"{"):
         # Most answers have no second line, or begin with a line that is `{`.

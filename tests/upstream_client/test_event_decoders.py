@@ -125,6 +125,19 @@ def test_start_of_body_decides(content_type: str, places: list[int]) -> None:
 
 
 @EVERY_TYPE
+@given(CUTS, st.text(" \r\n", max_size=5))
+def test_blank_space_behind_a_mark_means_nothing(
+    content_type: str, places: list[int], blanks: str
+) -> None:
+    for body in (EVENTS, LINES):
+        plain = [event.data.strip() for event in decoded(content_type, [body])]
+        start = b"\xef\xbb\xbf" + blanks.encode()
+        read = decoded(content_type, pieces(start + body, places))
+
+        assert [event.data.strip() for event in read] == plain
+
+
+@EVERY_TYPE
 @pytest.mark.parametrize("body", [PRETTY, ONE_LINE, HTML, b'{"a":', b"[1, 2]", b"[{}"])
 @given(CUTS)
 def test_document_is_one_event(
@@ -134,7 +147,8 @@ def test_document_is_one_event(
         return
     (event,) = decoded(content_type, pieces(body, places))
 
-    assert event.data == body
+    # A byte order mark is none of its text.
+    assert event.data == body.removeprefix(b"\xef\xbb\xbf")
     assert is_document(content_type, *pieces(body, places))
 
 
