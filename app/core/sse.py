@@ -18,7 +18,6 @@ ERROR = b"error"
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
 KEEP_ALIVE = b": keep-alive\n\n"
 
-_SENTINEL = b"data: " + DONE
 _BOM = b"\xef\xbb\xbf"
 # A line that is the JSON of an error, without `data:` before it.
 _BARE_ERROR = b'{"error"'
@@ -86,8 +85,10 @@ class SSEDecoder:
         line was cut off; where the connection is lost, `end` is not called.
         """
         line = bytes(self._partial_line)
-        if _SENTINEL.startswith(line) and line != _SENTINEL:
-            # Half of a `[DONE]`, most likely, without which the end is the same.
+        value = line.removeprefix(b"data:").strip()
+        is_part = DONE.startswith(value) and value != DONE and line.startswith(b"data:")
+        if is_part or b"data:".startswith(line):
+            # Nothing, or half of a `[DONE]`, without which the end is the same.
             self._partial_line.clear()
         elif line.startswith(b"data:") and not _is_complete(line[5:]):
             self._data.clear()
