@@ -85,14 +85,14 @@ class SSEDecoder:
         line was cut off; where the connection is lost, `end` is not called.
         """
         line = bytes(self._partial_line)
-        value = line.removeprefix(b"data:").strip()
-        is_part = DONE.startswith(value) and value != DONE and line.startswith(b"data:")
-        if is_part or b"data:".startswith(line):
-            # Nothing, or half of a `[DONE]`, without which the end is the same.
-            self._partial_line.clear()
-        elif line.startswith(b"data:") and not _is_complete(line[5:]):
-            self._data.clear()
-            raise UpstreamCut("upstream ended the stream in the middle of an event")
+        if line.startswith(b"data:"):
+            value = line[5:].strip()
+            if DONE.startswith(value) and value != DONE:
+                # Nothing, or half of a `[DONE]`, without which the end is the same.
+                self._partial_line.clear()
+            elif not _is_complete(line[5:]):
+                self._data.clear()
+                raise UpstreamCut("upstream ended the stream in the middle of an event")
         # Ends the line that is open, and the event.
         return self._feed_lines(b"\n\n")
 

@@ -68,10 +68,10 @@ class StopAutomaton:
         position, end = 0, len(text)
         while position < end:
             if not state:
-                found = self._start.search(text, position)
-                if found is None:
+                match = self._start.search(text, position)
+                if match is None:
                     return 0, end, 0
-                position = found.start()
+                position = match.start()
             char = text[position]
             position += 1
             following = edges[state].get(char)

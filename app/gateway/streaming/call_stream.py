@@ -15,10 +15,10 @@ from math import inf
 
 from ...core.completion import Completion
 from ...core.post_processing import PostProcessor
-from ...core.sse import DONE, ERROR, Event
+from ...core.sse import DONE, Event
 from ...errors import UpstreamError, UpstreamInBand
 from ...providers.declaration import StreamReader, UpstreamAnswer
-from ...providers.parsing.error_bodies import error_of_event
+from ...providers.parsing.error_bodies import raise_error_event
 from ...providers.parsing.json_answers import as_upstream_error
 from ...providers.protocols.openai_completions import to_completion
 from ...upstream.client import HTTPReply
@@ -118,9 +118,9 @@ class CallStream:
         received: list[UpstreamAnswer] = []
         try:
             for event in events:
-                # Whatever its data: no reader knows all that servers put there.
-                if event.name and event.name.lower() == ERROR:
-                    raise error_of_event(event.data)
+                # Most events have no name.
+                if event.name:
+                    raise_error_event(event)
                 read = feed(event)
                 received += read
                 if processor is None:

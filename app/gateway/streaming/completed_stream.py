@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from ...core.completion import Choice, Completion, Logprobs, Usage, estimate
 from ...core.post_processing import prompt_estimate
-from ...core.sse import ERROR, Event
+from ...core.sse import Event
 from ...errors import UpstreamCut
 from ...providers.declaration import UpstreamAnswer
-from ...providers.parsing.error_bodies import error_of_event
+from ...providers.parsing.error_bodies import raise_error_event
 from ...providers.protocols.openai_completions import to_completion
 from ...providers.upstream_request import UpstreamRequest
 from ..usage_charges import CallRecord
@@ -33,8 +33,7 @@ def complete_events(
         chunks.extend(map(to_completion, answers))
 
     for event in events:
-        if event.name and event.name.lower() == ERROR:
-            raise error_of_event(event.data)
+        raise_error_event(event)
         take(reader.feed(event))
         if reader.done:
             break

@@ -14,7 +14,7 @@ Shapes seen, with the servers that send them:
   text, HTML, nothing                              proxies in between
 
 An answer with status 200 may hold one as well: in place of the answer, of an event, or
-of one choice; see `raise_in_band_error` and `error_of_event`.
+of one choice; see `raise_in_band_error` and `raise_error_event`.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from ... import safe_json
+from ...core.sse import ERROR, Event
 from ...errors import UpstreamInBand, UpstreamStatus
 from . import context_length
 from .answer_fields import parse_usage
@@ -135,13 +136,17 @@ def in_band_error(
     return UpstreamInBand(**fields, usage=usage.to_body() if usage else None)
 
 
-def error_of_event(data: bytes) -> UpstreamInBand:
-    """The error that an event is whose name is `error`, whatever it has for *data*."""
-    document = _load(data)
+def raise_error_event(event: Event) -> None:
+    """Raise the error that *event* is if its name is `error`, whatever its data: no
+    reader knows all that servers put there.
+    """
+    if event.name.lower() != ERROR:
+        return
+    data, document = event.data, _load(event.data)
     if isinstance(document, dict):
-        return in_band_error(document)
+        raise in_band_error(document)
     text = document if isinstance(document, str) else excerpt(data, _QUOTED)
-    return in_band_error({"error": text if data.strip() else "no message"})
+    raise in_band_error({"error": text if data.strip() else "no message"})
 
 
 def _load(body: bytes) -> Any:

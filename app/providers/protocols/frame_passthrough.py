@@ -22,8 +22,9 @@ three paths that fits:
    the first frame, finish reasons, usage, errors, several choices in one frame.
 
 A finish reason is held until the end of the stream (parsing/stream_ending.py), with
-the frame that it came in. Text beside it goes on at once, in a frame of its own. A
-reason drops the template: what follows it goes the third path once, to be noted.
+the frame that it came in, which most servers end a moment later. If that takes longer,
+its text goes on in a frame of its own (`flush`). A reason drops the template: what
+follows it goes the third path once, to be noted.
 """
 
 import re
